@@ -1,0 +1,1 @@
+//! Runs in: RUNTIME. One outside resource per file. The files do not know each other.

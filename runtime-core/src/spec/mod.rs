@@ -1,0 +1,1 @@
+//! Runs in: RUNTIME. config.json and process files: bytes in, typed and validated values out. No side effects.

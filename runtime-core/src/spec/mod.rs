@@ -1,1 +1,150 @@
-//! Runs in: RUNTIME. config.json and process files: bytes in, typed and validated values out. No side effects.
+//! Runs in: RUNTIME. config.json and process files: bytes in, typed and validated values out. Reads the one file it
+//! is asked to read; no other side effects.
+//!
+//! [`load`] or [`parse`] give a [`Config`] whose every field has the right type; [`validate`] then judges the whole
+//! document. What only the host can tell (is this path a namespace of the host?) is judged by `plan`.
+
+mod example;
+mod lenient;
+mod ranges;
+mod schema;
+pub mod sysctl;
+mod validate;
+
+use std::fs::File;
+use std::io::{ErrorKind as IoErrorKind, Read};
+use std::path::Path;
+
+use oci_spec::runtime::{LinuxResources, Process, Spec};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+pub use example::example;
+pub use ranges::parse_ranges;
+pub use validate::{is_mount_option, validate, validate_process, validate_resources};
+
+use crate::{Error, ErrorKind, Result};
+use schema::Schema;
+
+/// The largest document that is read, in bytes. The engines' largest have some ten thousand; without a bound a
+/// config.json that is a link to /dev/zero would take all memory.
+const LARGEST: u64 = 64 << 20;
+
+/// A config.json, read and typed.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The document in the types of oci-spec. Empty strings where the specification has an optional one are `None`.
+    pub spec: Spec,
+    /// What those types have no room for.
+    pub extra: Extra,
+    /// The bytes as they were read, for the container's state directory.
+    pub json: Vec<u8>,
+}
+
+/// The parts of a config.json that the types of oci-spec cannot hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Extra {
+    /// `linux.resources.pids.limit`. Use this and not the number in the spec, where 0 may also mean absent:
+    /// `None` leaves the limit as it is, a negative one removes it, 0 is a limit.
+    pub pids_limit: Option<i64>,
+    /// What belongs to `process`.
+    pub process: ProcessExtra,
+}
+
+/// The parts of a process that the types of oci-spec cannot hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProcessExtra {
+    /// Names in `capabilities` that are no capability, each once. To be warned about: the specification says that a
+    /// runtime SHOULD NOT fail for them. They are not in the sets of the spec.
+    pub unknown_capabilities: Vec<String>,
+    /// `execCPUAffinity`; the field of the spec is always `None`.
+    pub exec_cpu_affinity: Option<ExecCpuAffinity>,
+}
+
+/// `process.execCPUAffinity`: lists of processors as in `0-3, 7`; [`parse_ranges`] reads them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExecCpuAffinity {
+    /// Where the process may run before it enters the container's cgroup.
+    pub initial: Option<String>,
+    /// Where it may run after that (`final`).
+    pub last: Option<String>,
+}
+
+/// Reads `config.json` in the directory `bundle`.
+///
+/// Fails with `JSON specification file config.json not found` if there is none, and as [`parse`] does.
+pub fn load(bundle: &Path) -> Result<Config> {
+    load_file(&bundle.join("config.json"))
+}
+
+/// Reads a config.json that may lie anywhere and have any name.
+///
+/// Fails if there is none, if it is larger than 64 MiB, and as [`parse`] does.
+pub fn load_file(path: &Path) -> Result<Config> {
+    parse(read(path)?)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let file = File::open(path).map_err(|error| match error.kind() {
+        IoErrorKind::NotFound => not_found(path),
+        _ => Error::io("open", &error).path(path),
+    })?;
+    let mut json = Vec::new();
+    let mut bounded = file.take(LARGEST + 1);
+    bounded
+        .read_to_end(&mut json)
+        .map_err(|error| Error::io("read", &error).path(path))?;
+    if json.len() as u64 > LARGEST {
+        let message = format!("larger than {} MiB", LARGEST >> 20);
+        return Err(Error::new(ErrorKind::Invalid, message).path(path));
+    }
+    Ok(json)
+}
+
+fn not_found(path: &Path) -> Error {
+    let name = path.file_name().unwrap_or(path.as_os_str()).display();
+    Error::new(
+        ErrorKind::Invalid,
+        format!("JSON specification file {name} not found"),
+    )
+    .path(path)
+}
+
+/// Types a config.json.
+///
+/// Lenient where the specification and the other runtimes are: unknown fields are dropped, null fields are absent,
+/// of a field given twice the last counts, unknown capabilities are set aside. Fails, naming the field, if a value
+/// has the wrong type, is out of the range of its type, is an unknown word, or holds a NUL byte where it becomes a C
+/// string; and with line and column if the document is not JSON.
+pub fn parse(json: Vec<u8>) -> Result<Config> {
+    let (spec, extra) = typed(&json, &schema::CONFIG, "")?;
+    Ok(Config { spec, extra, json })
+}
+
+/// Types the document that `exec --process` reads: an object as at `process` in config.json. Lenient and strict as
+/// [`parse`].
+pub fn parse_process(json: &[u8]) -> Result<(Process, ProcessExtra)> {
+    let (process, extra) = typed(json, &schema::PROCESS, "process")?;
+    Ok((process, extra.process))
+}
+
+/// Types the document that `update --resources` reads: an object as at `linux.resources` in config.json, and its
+/// `pids.limit` as in [`Extra::pids_limit`]. Lenient and strict as [`parse`].
+pub fn parse_resources(json: &[u8]) -> Result<(LinuxResources, Option<i64>)> {
+    let (resources, extra) = typed(json, &schema::RESOURCES, "linux.resources")?;
+    Ok((resources, extra.pids_limit))
+}
+
+fn typed<T: DeserializeOwned>(
+    json: &[u8],
+    schema: &'static Schema,
+    root: &'static str,
+) -> Result<(T, Extra)> {
+    let name = if root.is_empty() { "config.json" } else { root };
+    let mut value: Value =
+        serde_json::from_slice(json).map_err(|error| Error::invalid(name, format!("not JSON: {error}")))?;
+    let extra = lenient::mend(&mut value, schema, root)?;
+    // The schema is at least as strict as the types, so this fails only if the two have drifted apart.
+    let typed = T::deserialize(value).map_err(|error| Error::invalid(name, error.to_string()))?;
+    Ok((typed, extra))
+}

@@ -48,6 +48,16 @@ fn the_specification_s_example_is_valid_but_for_its_age() {
 }
 
 #[test]
+fn what_other_tools_write_is_valid() {
+    let written = fixtures("tools");
+    assert_eq!(written.len(), 3);
+    for path in written {
+        let verdict = load_file(&path).and_then(|config| validate(&config));
+        verdict.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+}
+
+#[test]
 fn bad_documents_are_refused() {
     let bad = fixtures("bad");
     assert_eq!(bad.len(), 4);

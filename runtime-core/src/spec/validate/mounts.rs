@@ -109,8 +109,8 @@ pub fn is_mount_option(option: &str) -> bool {
 
 pub(super) fn mounts(spec: &Spec) -> Result<()> {
     for (index, mount) in each(spec.mounts()) {
-        destination(index, mount)?;
         let bind = is_bind(mount);
+        destination(index, mount, bind)?;
         if bind {
             bind_options(index, mount)?;
         }
@@ -128,7 +128,7 @@ fn is_bind(mount: &Mount) -> bool {
         || options(mount).any(|(_, name)| name == "bind" || name == "rbind")
 }
 
-fn destination(index: usize, mount: &Mount) -> Result<()> {
+fn destination(index: usize, mount: &Mount, bind: bool) -> Result<()> {
     let destination = mount.destination();
     let refuse = |message: String| Err(Error::invalid(format!("mounts[{index}].destination"), message));
     if destination.as_os_str().is_empty() {
@@ -145,8 +145,19 @@ fn destination(index: usize, mount: &Mount) -> Result<()> {
     if *first != "proc" {
         return Ok(());
     }
+    if rest.is_empty() {
+        // Labels are written through /proc; a false one would take them and do nothing (CVE-2019-16884). Whether
+        // what is bound there is a procfs, only the host can tell.
+        if bind || mount.typ().as_deref() == Some("proc") {
+            return Ok(());
+        }
+        return refuse(format!(
+            "{} cannot be mounted because it is not of type proc",
+            shown(destination)
+        ));
+    }
     let below = rest.join(OsStr::new("/"));
-    if rest.is_empty() || below.to_str().is_some_and(|below| BELOW_PROC.contains(&below)) {
+    if below.to_str().is_some_and(|below| BELOW_PROC.contains(&below)) {
         return Ok(());
     }
     refuse(format!(

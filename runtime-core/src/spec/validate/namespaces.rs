@@ -1,8 +1,6 @@
 //! Runs in: RUNTIME. Judges `linux.namespaces`, the id mappings and time offsets that belong to them, and the fields
 //! that need a namespace of their own.
 
-use std::path::Path;
-
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType as Type, Spec, User};
 
 use super::super::lenient::quoted;
@@ -173,7 +171,7 @@ fn time_namespace(linux: &Linux, namespaces: &Namespaces<'_>) -> Result<()> {
         let message = "time namespace offsets specified, but time namespace isn't enabled in the config";
         return Err(Error::invalid("linux.timeOffsets", message));
     }
-    if namespaces.path(Type::Time).map(Path::as_os_str).is_some() {
+    if namespaces.path(Type::Time).is_some() {
         let message = "time namespace enabled, but both namespace path and time offsets specified -- you may only \
                        provide one";
         return Err(Error::invalid("linux.timeOffsets", message));

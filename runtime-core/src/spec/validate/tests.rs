@@ -199,6 +199,10 @@ fn wrong_mounts() {
             "mounts[7].destination: \"x/../proc/./sys\" cannot be mounted because it is inside /proc",
         ),
         (
+            json!({"destination": "/proc/", "type": "tmpfs"}),
+            "mounts[7].destination: \"/proc/\" cannot be mounted because it is not of type proc",
+        ),
+        (
             json!({"destination": "/x", "source": "/y", "options": ["rbind", "ro", "size=1"]}),
             "mounts[7].options[2]: \"size=1\": bind mounts cannot have any filesystem-specific options applied",
         ),

@@ -1,1 +1,41 @@
+//! Everything of onggi that runs after `clone3`, and the contract with the process that calls it.
+//!
+//! No heap, no locks, no formatting, no panics: the process that called `clone3` may have had threads, and every lock
+//! they held is held for ever here. What can fail for another reason than a system call has been done before, in
+//! `runtime-core`, and arrives as borrowed views ([`args::InitArgs`]).
+//!
+//! | file | runs in |
+//! |---|---|
+//! | `init.rs` | INIT, process 1 of the container: read this first |
+//! | `intermediate.rs` | INTERMEDIATE, where a namespace order forces one |
+//! | `join.rs` | EXEC, a process that enters a running container |
+//! | `start.rs` | RUNTIME up to `clone3`, then one of the above |
+//! | `sys/` | wherever a system call is made |
+//! | all others | INIT and EXEC |
 #![no_std]
+#![deny(missing_docs)]
+#![deny(unsafe_code)]
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+pub mod args;
+mod console;
+mod copy_up;
+mod devices;
+mod environment;
+mod hooks;
+mod init;
+mod intermediate;
+mod join;
+mod masks;
+mod mounts;
+mod namespaces;
+mod paths;
+mod pivot;
+mod program;
+pub mod report;
+pub mod start;
+pub mod step;
+pub mod wire;
+
+#[allow(unsafe_code, reason = "the one folder with unsafe code: one call a block")]
+pub mod sys;

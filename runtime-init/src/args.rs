@@ -1,0 +1,383 @@
+//! What RUNTIME has prepared for its child: borrowed views only, the contract between the two crates.
+//!
+//! Everything here was made before `clone3` and lies in the child's copy of memory at the same place. Descriptors
+//! are in the child's copy of the table under the same numbers.
+
+use core::ffi::CStr;
+
+use rustix::fd::{BorrowedFd, RawFd};
+use rustix::fs::Dev;
+
+use crate::sys::mount::MountAttr;
+use crate::sys::process::{ExecVector, SchedAttr, SockFilter};
+
+/// Everything that INIT needs, in the order in which it needs it.
+#[derive(Debug)]
+pub struct InitArgs<'a> {
+    /// The child's end of the socket pair.
+    pub link: BorrowedFd<'a>,
+    /// The descriptors to keep, sorted; all others are closed first.
+    pub keep: &'a [RawFd],
+    /// Namespaces to join and to make.
+    pub namespaces: NamespaceArgs<'a>,
+    /// Present where an intermediate process makes init.
+    pub intermediate: Option<IntermediateArgs<'a>>,
+    /// Name of the session keyring; `None` with `--no-new-keyring`.
+    pub keyring: Option<&'a CStr>,
+    /// Host name.
+    pub hostname: Option<&'a [u8]>,
+    /// NIS domain name.
+    pub domainname: Option<&'a [u8]>,
+    /// A private procfs mount, where something has to be read or written there.
+    pub procfs: Option<BorrowedFd<'a>>,
+    /// The root file system.
+    pub rootfs: RootfsArgs<'a>,
+    /// `mounts`, in order.
+    pub mounts: &'a [MountArgs<'a>],
+    /// Nodes in /dev.
+    pub devices: &'a [DeviceArgs<'a>],
+    /// Links in /dev.
+    pub device_links: &'a [LinkArgs<'a>],
+    /// Whether RUNTIME has hooks to run while init waits.
+    pub runtime_hooks: bool,
+    /// Hooks that init runs.
+    pub hooks: HookArgs<'a>,
+    /// Kernel parameters.
+    pub sysctl: &'a [SysctlArgs<'a>],
+    /// Paths to make read-only, without leading slash.
+    pub readonly_paths: &'a [&'a CStr],
+    /// Paths to hide.
+    pub masked: MaskArgs<'a>,
+    /// The program.
+    pub process: ProcessArgs<'a>,
+    /// How the process learns that it may execute the program.
+    pub gate: Gate<'a>,
+}
+
+/// Namespaces of the child.
+#[derive(Debug)]
+pub struct NamespaceArgs<'a> {
+    /// Namespace files to join, the user namespace first.
+    pub join: &'a [JoinArgs<'a>],
+    /// Whether a user namespace is new or joined, so that ids must be changed to its root.
+    pub become_root: bool,
+    /// `CLONE_NEW*` that init makes itself.
+    pub unshare: u32,
+    /// Whether the network namespace is new.
+    pub loopback: bool,
+}
+
+/// One namespace to join.
+#[derive(Debug, Clone, Copy)]
+pub struct JoinArgs<'a> {
+    /// Place in `linux.namespaces`.
+    pub index: u16,
+    /// The namespace file, checked to be one of `kind`; or a pidfd.
+    pub fd: BorrowedFd<'a>,
+    /// `CLONE_NEW*`; several with a pidfd.
+    pub kind: u32,
+}
+
+/// What the intermediate process does before it makes init.
+#[derive(Debug)]
+pub struct IntermediateArgs<'a> {
+    /// `CLONE_NEW*` that must be there before init is born (time, with offsets).
+    pub unshare: u32,
+    /// The bytes for /proc/self/timens_offsets, empty for none.
+    pub time_offsets: &'a [u8],
+    /// `CLONE_NEWPID`, or 0.
+    pub clone: u64,
+    /// Place in `linux.namespaces` of what `clone` makes, for messages.
+    pub index: u16,
+}
+
+/// The root file system.
+#[derive(Debug)]
+pub struct RootfsArgs<'a> {
+    /// Its absolute path on the host, links resolved.
+    pub path: &'a CStr,
+    /// The detached tree of it.
+    pub tree: BorrowedFd<'a>,
+    /// What is done to the propagation of all mounts inherited from the host; 0 for nothing.
+    pub host_propagation: u64,
+    /// Propagation of the new root at the end, and whether for all mounts below it too.
+    pub final_propagation: Option<(u64, bool)>,
+    /// Whether the root mount becomes read-only.
+    pub readonly: bool,
+    /// How it becomes the root.
+    pub enter: EnterRoot,
+}
+
+/// How the rootfs becomes the root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EnterRoot {
+    /// pivot_root(2), and the old root is gone.
+    Pivot,
+    /// MS_MOVE onto "/" and chroot(2): `--no-pivot`, for a root on a ramdisk.
+    MoveAndChroot,
+    /// chroot(2) only: no mount namespace of its own. Nothing is mounted.
+    Chroot,
+}
+
+/// A place in the rootfs. The path is clean (no `..`, no doubled slash) and has no leading slash; it is untrusted.
+#[derive(Debug, Clone, Copy)]
+pub struct TargetArgs<'a> {
+    /// The path.
+    pub path: &'a CStr,
+    /// What is made there if nothing is.
+    pub is_directory: bool,
+    /// Whether symbolic links on the way are an error: for proc and sysfs.
+    pub refuse_links: bool,
+    /// Whether it may lie on a procfs: only for the few files that may be mounted over.
+    pub may_be_on_procfs: bool,
+}
+
+/// One mount.
+#[derive(Debug)]
+pub struct MountArgs<'a> {
+    /// Place in `mounts`.
+    pub index: u16,
+    /// Where.
+    pub target: TargetArgs<'a>,
+    /// What.
+    pub what: MountWhat<'a>,
+    /// Changes after it is made and before it is attached, in order; the flag: recursively.
+    pub attributes: &'a [(MountAttr, bool)],
+}
+
+/// What is mounted.
+#[derive(Debug)]
+pub enum MountWhat<'a> {
+    /// A detached tree that RUNTIME has opened and set up.
+    Tree(BorrowedFd<'a>),
+    /// A new file system.
+    New {
+        /// File system type.
+        fstype: &'a CStr,
+        /// Options in order: key, value.
+        options: &'a [(&'a CStr, Option<&'a CStr>)],
+        /// `MOUNT_ATTR_*`.
+        attributes: u64,
+        /// Whether the contents of the directory below are copied into it.
+        copy_up: bool,
+        /// A tree to mount where the kernel does not allow a new one (sysfs, cgroup in a user namespace).
+        fallback: Option<BorrowedFd<'a>>,
+    },
+    /// A new file system by mount(2), where an option is too long for fsconfig(2).
+    Classic {
+        /// Source, file system type and option string.
+        source: &'a CStr,
+        /// File system type.
+        fstype: &'a CStr,
+        /// `MS_*`.
+        flags: u64,
+        /// Options.
+        data: &'a CStr,
+    },
+    /// Options and attributes of what is mounted there already (`remount`).
+    Remount {
+        /// Options of the superblock to change.
+        options: &'a [(&'a CStr, Option<&'a CStr>)],
+    },
+}
+
+/// One device node. `path` as in [`TargetArgs`].
+#[derive(Debug)]
+pub struct DeviceArgs<'a> {
+    /// Directory part.
+    pub directory: &'a CStr,
+    /// Last component.
+    pub name: &'a CStr,
+    /// `S_IFCHR`, `S_IFBLK` or `S_IFIFO`.
+    pub file_type: u32,
+    /// Permission bits.
+    pub mode: u32,
+    /// Device number.
+    pub device: Dev,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// The host's node as a detached mount, where nodes cannot be made (user namespace).
+    pub host_node: Option<BorrowedFd<'a>>,
+}
+
+/// One symbolic link in /dev.
+#[derive(Debug)]
+pub struct LinkArgs<'a> {
+    /// Where it points.
+    pub target: &'a CStr,
+    /// Its name in /dev.
+    pub name: &'a CStr,
+    /// Whether something else of that name is replaced.
+    pub replace: bool,
+}
+
+/// Paths to hide.
+#[derive(Debug)]
+pub struct MaskArgs<'a> {
+    /// Paths without leading slash.
+    pub paths: &'a [&'a CStr],
+    /// A detached mount of the host's /dev/null, verified.
+    pub null: Option<BorrowedFd<'a>>,
+}
+
+/// One kernel parameter.
+#[derive(Debug)]
+pub struct SysctlArgs<'a> {
+    /// Path below the root of procfs, "sys/net/...".
+    pub path: &'a CStr,
+    /// Value.
+    pub value: &'a [u8],
+}
+
+/// Hooks that run in the container's namespaces.
+#[derive(Debug)]
+pub struct HookArgs<'a> {
+    /// createContainer.
+    pub create_container: &'a mut [Hook<'a>],
+    /// startContainer.
+    pub start_container: &'a mut [Hook<'a>],
+    /// The state on standard input of createContainer hooks, up to and after the digits of the pid.
+    pub creating_state: (&'a [u8], &'a [u8]),
+    /// The same for startContainer hooks.
+    pub created_state: (&'a [u8], &'a [u8]),
+}
+
+/// One hook.
+#[derive(Debug)]
+pub struct Hook<'a> {
+    /// Program.
+    pub path: &'a CStr,
+    /// Arguments.
+    pub argv: ExecVector<'a>,
+    /// Environment.
+    pub envp: ExecVector<'a>,
+    /// Whether `envp` is to be that of the process, HOME included.
+    pub inherit: bool,
+    /// Milliseconds.
+    pub timeout: Option<i64>,
+}
+
+/// The program and its properties.
+#[derive(Debug)]
+pub struct ProcessArgs<'a> {
+    /// The terminal, if the process has one.
+    pub console: Option<ConsoleArgs<'a>>,
+    /// Scheduling policy.
+    pub scheduler: Option<SchedAttr>,
+    /// Value for `ioprio_set`.
+    pub io_priority: Option<i32>,
+    /// Execution domain.
+    pub personality: Option<u64>,
+    /// NUMA memory policy: mode and nodes.
+    pub memory_policy: Option<(i32, &'a [u64])>,
+    /// What is written to attr/apparmor/exec: "exec <profile>".
+    pub apparmor: Option<&'a [u8]>,
+    /// What is written to attr/exec.
+    pub selinux: Option<&'a [u8]>,
+    /// Working directory, without leading slash.
+    pub cwd: &'a CStr,
+    /// Ids and capabilities.
+    pub credentials: CredentialArgs<'a>,
+    /// `no_new_privs`.
+    pub no_new_privileges: bool,
+    /// Candidates for the program, in the order of PATH.
+    pub candidates: &'a [&'a CStr],
+    /// Arguments.
+    pub argv: ExecVector<'a>,
+    /// Environment, with a spare slot for HOME and one for LISTEN_PID.
+    pub envp: ExecVector<'a>,
+    /// Room for "HOME=..." from the container's /etc/passwd; empty if HOME is given.
+    pub home: &'a mut [u8],
+    /// Room for "LISTEN_PID=..."; empty if no sockets are passed.
+    pub listen_pid: &'a mut [u8],
+    /// Filter.
+    pub seccomp: Option<SeccompArgs<'a>>,
+    /// Descriptors from 3 on that the program inherits.
+    pub preserve_fds: u32,
+}
+
+/// The terminal.
+#[derive(Debug)]
+pub struct ConsoleArgs<'a> {
+    /// Connected socket that the master is sent over.
+    pub socket: BorrowedFd<'a>,
+    /// Rows and columns.
+    pub size: Option<(u16, u16)>,
+    /// Whether it becomes /dev/console.
+    pub dev_console: bool,
+}
+
+/// Ids and capabilities.
+#[derive(Debug)]
+pub struct CredentialArgs<'a> {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Supplementary groups; `None`: not touched.
+    pub groups: Option<&'a [u32]>,
+    /// umask.
+    pub umask: u32,
+    /// `None`: capabilities are not touched.
+    pub capabilities: Option<CapabilityArgs>,
+}
+
+/// Capability sets, bit n for capability n.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CapabilityArgs {
+    /// Bounding.
+    pub bounding: u64,
+    /// Effective.
+    pub effective: u64,
+    /// Permitted.
+    pub permitted: u64,
+    /// Inheritable.
+    pub inheritable: u64,
+    /// Ambient.
+    pub ambient: u64,
+    /// Highest capability of this kernel.
+    pub last: u32,
+}
+
+/// The filter.
+#[derive(Debug)]
+pub struct SeccompArgs<'a> {
+    /// Instructions.
+    pub program: &'a [SockFilter],
+    /// `SECCOMP_FILTER_FLAG_*`.
+    pub flags: u32,
+    /// Whether the filter notifies, so that its listener has to be handed to RUNTIME.
+    pub notifies: bool,
+}
+
+/// How the child learns that it may execute the program.
+#[derive(Debug, Clone, Copy)]
+pub enum Gate<'a> {
+    /// `run` and `exec`: a record on the link.
+    Link,
+    /// `create`: a connection to the socket in the state directory.
+    Socket(BorrowedFd<'a>),
+}
+
+/// Everything that EXEC needs.
+#[derive(Debug)]
+pub struct JoinProcessArgs<'a> {
+    /// The child's end of the socket pair.
+    pub link: BorrowedFd<'a>,
+    /// The descriptors to keep, sorted.
+    pub keep: &'a [RawFd],
+    /// Namespaces to join; the pid namespace is the one it was born in.
+    pub namespaces: &'a [JoinArgs<'a>],
+    /// Whether the user namespace differs from the caller's.
+    pub become_root: bool,
+    /// The container's root, opened by RUNTIME, for a container without a mount namespace of its own.
+    pub chroot: Option<BorrowedFd<'a>>,
+    /// Name of the container's session keyring.
+    pub keyring: Option<&'a CStr>,
+    /// A private procfs mount, where something has to be written there.
+    pub procfs: Option<BorrowedFd<'a>>,
+    /// The program.
+    pub process: ProcessArgs<'a>,
+}

@@ -1,0 +1,74 @@
+//! Runs in: INIT. Nodes and links in /dev.
+
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::io::Errno;
+
+use crate::args::{DeviceArgs, LinkArgs, TargetArgs};
+use crate::report::{At, Result, refused};
+use crate::step::Step;
+use crate::sys::{self, SysError, fs, mount};
+use crate::paths;
+
+/// Makes the nodes, in order. The umask is 0 by now, so that modes are exact.
+pub(crate) fn make_all(root: BorrowedFd<'_>, devices: &[DeviceArgs<'_>]) -> Result<()> {
+    let mut directory = None;
+    for (index, device) in devices.iter().enumerate() {
+        let index = index as u16;
+        let open = match directory {
+            Some((path, open)) if path == device.directory => open,
+            _ => paths::open_directory(root, device.directory).at_index(Step::Device, index)?,
+        };
+        make(open.as_fd(), device).at_index(Step::Device, index)?;
+        directory = Some((device.directory, open));
+    }
+    Ok(())
+}
+
+fn make(directory: BorrowedFd<'_>, device: &DeviceArgs<'_>) -> sys::Result<()> {
+    if let Some(host_node) = device.host_node {
+        let target =
+            TargetArgs { path: device.name, is_directory: false, refuse_links: true, may_be_on_procfs: false };
+        let target = paths::open_target(directory, &target)?;
+        return mount::attach(host_node, target.as_fd());
+    }
+    match fs::mknod(directory, device.name, device.file_type, device.mode, device.device) {
+        Ok(()) => {}
+        Err(SysError { errno: Errno::EXIST, .. }) => return check_existing(directory, device),
+        Err(error) => return Err(error),
+    }
+    if (device.uid, device.gid) == (0, 0) {
+        return Ok(());
+    }
+    fs::chown_child(directory, device.name, device.uid, device.gid)
+}
+
+/// The spec (config-linux.md, Devices) wants an error where something else is there already.
+fn check_existing(directory: BorrowedFd<'_>, device: &DeviceArgs<'_>) -> sys::Result<()> {
+    let stat = fs::stat_child(directory, device.name)?;
+    let same_type = stat.st_mode & libc::S_IFMT == device.file_type;
+    let same_number = device.file_type == libc::S_IFIFO || stat.st_rdev == device.device;
+    if same_type && same_number { Ok(()) } else { Err(refused(Errno::EXIST)) }
+}
+
+/// Makes the links in /dev. A link that is there already stays, unless the kernel's own (ptmx) must be replaced.
+pub(crate) fn link_all(root: BorrowedFd<'_>, links: &[LinkArgs<'_>]) -> Result<()> {
+    if links.is_empty() {
+        return Ok(());
+    }
+    let dev = paths::open_directory(root, c"dev").at(Step::DeviceLink)?;
+    for (index, link) in links.iter().enumerate() {
+        make_link(dev.as_fd(), link).at_index(Step::DeviceLink, index as u16)?;
+    }
+    Ok(())
+}
+
+fn make_link(dev: BorrowedFd<'_>, link: &LinkArgs<'_>) -> sys::Result<()> {
+    match fs::symlink(link.target, dev, link.name) {
+        Err(SysError { errno: Errno::EXIST, .. }) if link.replace => {
+            fs::unlink(dev, link.name)?;
+            fs::symlink(link.target, dev, link.name)
+        }
+        Err(SysError { errno: Errno::EXIST, .. }) => Ok(()),
+        other => other,
+    }
+}

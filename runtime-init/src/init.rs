@@ -1,0 +1,114 @@
+//! Runs in: INIT, process 1 of the container, from `clone3` to `execve`. Read `set_up` from top to bottom: each line
+//! is a [`Step`], in the order of `step.rs` and of `docs/design.md`.
+
+use core::convert::Infallible;
+
+use rustix::fd::{AsFd, OwnedFd};
+
+use crate::args::{Gate, InitArgs};
+use crate::report::{At, Result, Stop};
+use crate::step::Step;
+use crate::sys::{fs, net, process};
+use crate::wire::{Link, Message};
+use crate::{console, devices, hooks, masks, mounts, namespaces, pivot, program};
+
+/// The whole life of init. Never returns: it becomes the program, or reports why not and ends.
+pub(crate) fn run(mut args: InitArgs<'_>) -> ! {
+    let link = Link(args.link);
+    if let Err(stop) = detach(&args).and_then(|()| namespaces::enter(&args.namespaces, link)) {
+        stop.report(link)
+    }
+    go_on(&mut args)
+}
+
+/// The same from where the namespaces have been joined: here INTERMEDIATE hands over.
+pub(crate) fn go_on(args: &mut InitArgs<'_>) -> ! {
+    let link = Link(args.link);
+    if let Err(stop) = set_up(args, link) {
+        stop.report(link)
+    }
+    match await_start(args, link) {
+        Err(stop) => stop.report(link),
+        Ok(None) => become_program(args, link).report(link),
+        Ok(Some(connection)) => {
+            let start = Link(connection.as_fd());
+            become_program(args, start).report(start)
+        }
+    }
+}
+
+fn detach(args: &InitArgs<'_>) -> Result<()> {
+    program::detach(args.keep).at(Step::Detach)
+}
+
+fn set_up(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<()> {
+    let root = args.rootfs.tree;
+    namespaces::unshare_rest(&args.namespaces).at(Step::Unshare)?;
+    process::setsid().at(Step::Session)?;
+    program::new_keyring(args.keyring).at(Step::Keyring)?;
+    namespaces::loopback(&args.namespaces).at(Step::Loopback)?;
+    namespaces::set_names(args.hostname, args.domainname)?;
+    pivot::cut_host_propagation(&args.rootfs).at(Step::HostPropagation)?;
+    pivot::attach_rootfs(&args.rootfs).at(Step::AttachRootfs)?;
+    mounts::mount_all(root, args.mounts)?;
+    devices::make_all(root, args.devices)?;
+    devices::link_all(root, args.device_links)?;
+    ask_for_runtime_hooks(args.runtime_hooks, link).at(Step::RuntimeHooks)?;
+    hooks::run_create_container(root, &mut args.hooks)?;
+    pivot::enter(&args.rootfs).at(Step::Pivot)?;
+    pivot::set_propagation(&args.rootfs).at(Step::RootPropagation)?;
+    program::make_cwd(root, args.process.cwd).at(Step::CreateCwd)?;
+    console::set_up(root, args.process.console.as_ref()).at(Step::Console)?;
+    program::give_stdio(&args.process.credentials).at(Step::Stdio)?;
+    pivot::make_readonly(&args.rootfs).at(Step::ReadonlyRootfs)?;
+    program::write_sysctls(args.procfs, args.sysctl)?;
+    masks::make_readonly(root, args.readonly_paths)?;
+    masks::hide(root, &args.masked)?;
+    program::settle(root, args.procfs, &mut args.process)
+}
+
+fn ask_for_runtime_hooks(any: bool, link: Link<'_>) -> crate::sys::Result<()> {
+    if !any {
+        return Ok(());
+    }
+    link.send(Message::RunHooks)?;
+    link.expect(Message::HooksDone)
+}
+
+/// Says Ready and waits. `Some`: `start` has connected, and failures from now on are its to hear.
+fn await_start(args: &InitArgs<'_>, link: Link<'_>) -> Result<Option<OwnedFd>> {
+    let preserved = args.process.preserve_fds;
+    // From here on the death of RUNTIME is no reason to die: `create` ends, and `run` may be detached.
+    process::parent_death_signal(None).at(Step::AwaitStart)?;
+    let Gate::Socket(listener) = args.gate else {
+        program::close_all_but(&[link.0], preserved).at(Step::AwaitStart)?;
+        link.send(Message::Ready).at(Step::AwaitStart)?;
+        link.expect(Message::Start).at(Step::AwaitStart)?;
+        return Ok(None);
+    };
+    program::close_all_but(&[link.0, listener], preserved).at(Step::AwaitStart)?;
+    link.send(Message::Ready).at(Step::AwaitStart)?;
+    let connection = net::accept(listener).at(Step::AwaitStart)?;
+    program::close_all_but(&[connection.as_fd()], preserved).at(Step::AwaitStart)?;
+    Link(connection.as_fd()).expect(Message::Start).at(Step::AwaitStart)?;
+    Ok(Some(connection))
+}
+
+/// Returns only with the reason why there is no program.
+fn become_program(args: &mut InitArgs<'_>, link: Link<'_>) -> Stop {
+    match execute(args, link) {
+        Err(stop) => stop,
+        Ok(never) => match never {},
+    }
+}
+
+fn execute(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<Infallible> {
+    hooks::run_start_container(&args.process.envp, &mut args.hooks)?;
+    program::load_seccomp(&args.process, link).at(Step::Seccomp)?;
+    Err(program::execute(&args.process))
+}
+
+/// Opens the root as the process sees it: for EXEC, which has no other handle to it.
+pub(crate) fn open_root() -> crate::sys::Result<OwnedFd> {
+    fs::open_host(c"/", rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY)
+}

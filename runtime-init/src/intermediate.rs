@@ -1,0 +1,56 @@
+//! Runs in: INTERMEDIATE, which exists only where init cannot be made by RUNTIME itself: a new pid namespace that
+//! must belong to a joined user namespace, or a time namespace whose offsets must be written before anybody is in it.
+//! It makes INIT as its sibling (CLONE_PARENT), tells RUNTIME, and ends.
+
+use rustix::fd::AsFd;
+use rustix::fs::OFlags;
+
+use crate::args::{InitArgs, IntermediateArgs};
+use crate::report::{At, Result, refused};
+use crate::step::Step;
+use crate::sys::process::{CloneFlags, Cloned};
+use crate::sys::{self, fs, namespace, process};
+use crate::wire::{Link, Message};
+use crate::{init, namespaces, program};
+
+pub(crate) fn run(mut args: InitArgs<'_>) -> ! {
+    let link = Link(args.link);
+    match make_init(&args, link) {
+        Err(stop) => stop.report(link),
+        Ok(Cloned::Parent(..)) => process::exit_now(0),
+        Ok(Cloned::Child) => init::go_on(&mut args),
+    }
+}
+
+fn make_init(args: &InitArgs<'_>, link: Link<'_>) -> Result<Cloned> {
+    program::detach(args.keep).at(Step::Detach)?;
+    namespaces::enter(&args.namespaces, link)?;
+    let Some(intermediate) = &args.intermediate else {
+        return Err(refused(rustix::io::Errno::INVAL)).at(Step::CloneInit);
+    };
+    new_time_namespace(args, intermediate).at(Step::TimeOffsets)?;
+    let flags = intermediate.clone | libc::CLONE_PARENT as u64;
+    let cloned = process::clone3(CloneFlags { flags, cgroup: None, exit_signal: 0 })
+        .at_index(Step::CloneInit, intermediate.index)?;
+    match &cloned {
+        Cloned::Child => process::parent_death_signal(Some(rustix::process::Signal::KILL)).at(Step::CloneInit)?,
+        Cloned::Parent(pid, pidfd) => {
+            link.send_fd(Message::InitPid(*pid), pidfd.as_fd()).at(Step::CloneInit)?;
+        }
+    }
+    Ok(cloned)
+}
+
+/// Our children are born in the new time namespace; its offsets freeze when the first one is.
+fn new_time_namespace(args: &InitArgs<'_>, intermediate: &IntermediateArgs<'_>) -> sys::Result<()> {
+    if intermediate.unshare == 0 {
+        return Ok(());
+    }
+    namespace::unshare(intermediate.unshare)?;
+    if intermediate.time_offsets.is_empty() {
+        return Ok(());
+    }
+    let procfs = args.procfs.ok_or(refused(rustix::io::Errno::BADF))?;
+    let file = fs::open_beneath(procfs, c"self/timens_offsets", OFlags::WRONLY)?;
+    fs::write_once(file.as_fd(), intermediate.time_offsets)
+}

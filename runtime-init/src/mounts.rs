@@ -1,0 +1,136 @@
+//! Runs in: INIT. Mounts what RUNTIME has prepared, in order. Parses nothing.
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::args::{MountArgs, MountWhat};
+use crate::report::{At, Result, Stop};
+use crate::step::Step;
+use crate::sys::mount::{self, ATTR_RDONLY, MountAttr};
+use crate::sys::fs;
+use crate::{copy_up, paths};
+
+type Options<'a> = &'a [(&'a core::ffi::CStr, Option<&'a core::ffi::CStr>)];
+
+/// All mounts. An error names the place in `mounts`.
+pub(crate) fn mount_all(root: BorrowedFd<'_>, mounts: &[MountArgs<'_>]) -> Result<()> {
+    for mount in mounts {
+        mount_one(root, mount)?;
+    }
+    Ok(())
+}
+
+fn mount_one(root: BorrowedFd<'_>, args: &MountArgs<'_>) -> Result<()> {
+    let index = args.index;
+    let target = paths::open_target(root, &args.target).at_index(Step::MountTarget, index)?;
+    let target = target.as_fd();
+    match &args.what {
+        MountWhat::Tree(tree) => attach(*tree, target, args),
+        MountWhat::New { fstype, options, attributes, copy_up, fallback } => {
+            let made = make_filesystem(fstype, options, *attributes, index);
+            let made = match (made, fallback) {
+                (Err(stop), Some(tree)) if stop.is_refusal() => return attach_fallback(stop, *tree, target, args),
+                (made, _) => made?,
+            };
+            if *copy_up {
+                copy_up::copy(target, made.as_fd()).at_index(Step::MountCopyUp, index)?;
+            }
+            attach(made.as_fd(), target, args)
+        }
+        MountWhat::Classic { source, fstype, flags, data } => {
+            fs::chdir(target).at_index(Step::MountAttach, index)?;
+            mount::mount_on_cwd(source, fstype, *flags, data).at_index(Step::MountFilesystem, index)?;
+            reattribute(root, args)
+        }
+        MountWhat::Remount { options } => {
+            reconfigure(target, options, index)?;
+            apply(target, args)
+        }
+    }
+}
+
+/// A new file system, as a detached mount.
+fn make_filesystem(
+    fstype: &core::ffi::CStr,
+    options: Options<'_>,
+    attributes: u64,
+    index: u16,
+) -> Result<OwnedFd> {
+    let context = mount::fsopen(fstype).at_index(Step::MountFilesystem, index)?;
+    for (number, (key, value)) in options.iter().enumerate() {
+        mount::fsconfig(context.as_fd(), key, *value)
+            .at_index(Step::MountFilesystem, index)
+            .map_err(|stop| stop.sub(number as u16 + 1))?;
+    }
+    mount::fsconfig_create(context.as_fd()).at_index(Step::MountFilesystem, index)?;
+    mount::fsmount(context.as_fd(), attributes).at_index(Step::MountFilesystem, index)
+}
+
+fn attach_fallback(
+    stop: Stop,
+    tree: BorrowedFd<'_>,
+    target: BorrowedFd<'_>,
+    args: &MountArgs<'_>,
+) -> Result<()> {
+    // If the tree cannot be mounted either, the first reason is the one that helps.
+    attach(tree, target, args).map_err(|_| stop)
+}
+
+fn attach(tree: BorrowedFd<'_>, target: BorrowedFd<'_>, args: &MountArgs<'_>) -> Result<()> {
+    apply(tree, args)?;
+    mount::attach(tree, target).at_index(Step::MountAttach, args.index)
+}
+
+fn apply(tree: BorrowedFd<'_>, args: &MountArgs<'_>) -> Result<()> {
+    for (attr, recursive) in args.attributes {
+        mount::mount_setattr(tree, attr, *recursive).at_index(Step::MountAttach, args.index)?;
+    }
+    Ok(())
+}
+
+/// mount(2) gives no descriptor: the mount is what the same path finds now.
+fn reattribute(root: BorrowedFd<'_>, args: &MountArgs<'_>) -> Result<()> {
+    if args.attributes.is_empty() {
+        return Ok(());
+    }
+    let mounted = paths::open_target(root, &args.target).at_index(Step::MountTarget, args.index)?;
+    apply(mounted.as_fd(), args)
+}
+
+fn reconfigure(target: BorrowedFd<'_>, options: Options<'_>, index: u16) -> Result<()> {
+    if options.is_empty() {
+        return Ok(());
+    }
+    let context = mount::fspick(target).at_index(Step::MountFilesystem, index)?;
+    for (number, (key, value)) in options.iter().enumerate() {
+        mount::fsconfig(context.as_fd(), key, *value)
+            .at_index(Step::MountFilesystem, index)
+            .map_err(|stop| stop.sub(number as u16 + 1))?;
+    }
+    mount::fsconfig_reconfigure(context.as_fd()).at_index(Step::MountFilesystem, index)
+}
+
+/// A read-only tmpfs without room for anything: what hides directories.
+pub(crate) fn empty_tmpfs() -> crate::sys::Result<OwnedFd> {
+    let context = mount::fsopen(c"tmpfs")?;
+    for (key, value) in [(c"nr_blocks", c"1"), (c"nr_inodes", c"1"), (c"mode", c"0555")] {
+        mount::fsconfig(context.as_fd(), key, Some(value))?;
+    }
+    mount::fsconfig_create(context.as_fd())?;
+    mount::fsmount(context.as_fd(), ATTR_RDONLY)
+}
+
+/// A copy of what lies at `target`, read-only with all that is mounted below it, on top of itself.
+pub(crate) fn readonly_over_itself(target: BorrowedFd<'_>) -> crate::sys::Result<()> {
+    let tree = mount::clone_tree(target, true)?;
+    mount::mount_setattr(tree.as_fd(), &MountAttr { set: ATTR_RDONLY, ..MountAttr::default() }, true)?;
+    mount::attach(tree.as_fd(), target)
+}
+
+/// Mounts `tree` on `target`; the first time the tree itself, then copies of it.
+pub(crate) fn attach_copy(tree: BorrowedFd<'_>, target: BorrowedFd<'_>, first: bool) -> crate::sys::Result<()> {
+    if first {
+        return mount::attach(tree, target);
+    }
+    let copy = mount::clone_tree(tree, false)?;
+    mount::attach(copy.as_fd(), target)
+}

@@ -1,0 +1,59 @@
+//! Runs in: INIT. Puts the rootfs in place and makes it the root.
+
+use rustix::fd::AsFd;
+use rustix::fs::OFlags;
+
+use crate::args::{EnterRoot, RootfsArgs};
+use crate::sys::mount::{self, ATTR_RDONLY, MountAttr};
+use crate::sys::{self, fs};
+
+/// Makes sure that nothing we mount or unmount from here on reaches the host.
+pub(crate) fn cut_host_propagation(rootfs: &RootfsArgs<'_>) -> sys::Result<()> {
+    if rootfs.host_propagation == 0 {
+        return Ok(());
+    }
+    mount::mount_setattr_path(c"/", &MountAttr::propagation(rootfs.host_propagation), true)
+}
+
+/// Mounts the rootfs tree over its own directory, where createContainer hooks look for it.
+pub(crate) fn attach_rootfs(rootfs: &RootfsArgs<'_>) -> sys::Result<()> {
+    if rootfs.enter == EnterRoot::Chroot {
+        return Ok(());
+    }
+    // The descriptors that RUNTIME holds are of its own mount namespace, so the directory is opened again, by the
+    // path that RUNTIME has resolved. Should it be another one by now, only the place differs, never what is mounted.
+    let place = fs::open_host(rootfs.path, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW)?;
+    mount::attach(rootfs.tree, place.as_fd())
+}
+
+/// Makes the rootfs the root, and the working directory.
+pub(crate) fn enter(rootfs: &RootfsArgs<'_>) -> sys::Result<()> {
+    fs::chdir(rootfs.tree)?;
+    match rootfs.enter {
+        EnterRoot::Pivot => {
+            mount::pivot_root_here()?;
+            // The old root now lies on top of the new one, at ".": pivot_root(2), "pivot_root(".", ".")".
+            mount::detach(c".")?;
+        }
+        EnterRoot::MoveAndChroot => {
+            mount::move_cwd_to_root()?;
+            mount::chroot_here()?;
+        }
+        EnterRoot::Chroot => mount::chroot_here()?,
+    }
+    fs::chdir_root()
+}
+
+/// Gives the root the propagation that `linux.rootfsPropagation` asks for.
+pub(crate) fn set_propagation(rootfs: &RootfsArgs<'_>) -> sys::Result<()> {
+    let Some((propagation, recursive)) = rootfs.final_propagation else { return Ok(()) };
+    mount::mount_setattr(rootfs.tree, &MountAttr::propagation(propagation), recursive)
+}
+
+/// Makes the root mount read-only; mounts below it keep their own attribute.
+pub(crate) fn make_readonly(rootfs: &RootfsArgs<'_>) -> sys::Result<()> {
+    if !rootfs.readonly {
+        return Ok(());
+    }
+    mount::mount_setattr(rootfs.tree, &MountAttr { set: ATTR_RDONLY, ..MountAttr::default() }, false)
+}

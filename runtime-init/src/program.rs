@@ -1,0 +1,303 @@
+//! Runs in: INIT and EXEC. The process itself: descriptors, keyring, working directory, credentials, finding the
+//! program, seccomp, execve.
+
+use core::ffi::CStr;
+use core::sync::atomic::Ordering;
+
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::process::Signal;
+
+use crate::args::{CapabilityArgs, CredentialArgs, ProcessArgs, SeccompArgs, SysctlArgs};
+use crate::report::{At, Result, Stop, refused};
+use crate::step::Step;
+use crate::sys::process::SharedWord;
+use crate::sys::{self, Call, SysError, credentials, fs, process};
+use crate::wire::{Link, Message};
+use crate::{environment, paths};
+
+const CAP_SYS_ADMIN: u64 = 1 << 21;
+
+/// Leaves the host program behind: its descriptors, its signal actions and mask, its umask. Dies with RUNTIME.
+pub(crate) fn detach(keep: &[RawFd]) -> sys::Result<()> {
+    process::parent_death_signal(Some(Signal::KILL))?;
+    process::set_undumpable()?;
+    close_gaps(keep.iter().copied())?;
+    process::default_signal_actions()?;
+    process::set_signal_mask(0)?;
+    credentials::umask(0);
+    Ok(())
+}
+
+/// Closes all descriptors above standard error that are not among the given ones, which must be sorted.
+fn close_gaps(keep: impl Iterator<Item = RawFd>) -> sys::Result<()> {
+    let mut next = 3u32;
+    for fd in keep {
+        let fd = fd as u32;
+        if fd > next {
+            process::close_range(next, fd - 1, false)?;
+        }
+        next = next.max(fd + 1);
+    }
+    process::close_range(next, u32::MAX, false)
+}
+
+/// Closes everything but standard input to error, the descriptors for the program, and at most two of ours.
+pub(crate) fn close_all_but(keep: &[BorrowedFd<'_>], preserve_fds: u32) -> sys::Result<()> {
+    let preserved = 3..3 + preserve_fds as RawFd;
+    let mut own = [RawFd::MAX; 2];
+    for (slot, fd) in own.iter_mut().zip(keep) {
+        *slot = fd.as_raw_fd();
+    }
+    own.sort_unstable();
+    close_gaps(preserved.chain(own.into_iter().filter(|fd| *fd != RawFd::MAX)))
+}
+
+/// Joins a new session keyring, readable and searchable by the container's user, so that `exec` can join it by name.
+pub(crate) fn new_keyring(name: Option<&CStr>) -> sys::Result<()> {
+    /// Possessor: all; user: view, read, search, link (include/linux/key.h).
+    const PERMISSIONS: u32 = 0x3f1b_0000;
+    let Some(name) = name else { return Ok(()) };
+    let serial = process::join_session_keyring(name)?;
+    process::set_key_permissions(serial, PERMISSIONS)
+}
+
+/// Joins the container's session keyring, found by its name.
+pub(crate) fn join_keyring(name: Option<&CStr>) -> sys::Result<()> {
+    let Some(name) = name else { return Ok(()) };
+    process::join_session_keyring(name).map(drop)
+}
+
+/// Makes the working directory where it is missing.
+pub(crate) fn make_cwd(root: BorrowedFd<'_>, cwd: &CStr) -> sys::Result<()> {
+    paths::open_directory(root, cwd).map(drop)
+}
+
+/// Gives standard input, output and error to the container's user, as far as they are not the host's for all.
+pub(crate) fn give_stdio(ids: &CredentialArgs<'_>) -> sys::Result<()> {
+    if ids.uid == 0 {
+        return Ok(());
+    }
+    let null = rustix::fs::makedev(1, 3);
+    for fd in process::standard_descriptors() {
+        let stat = match fs::fstat(fd) {
+            // Nothing is open there.
+            Err(SysError { errno: Errno::BADF, .. }) => continue,
+            other => other?,
+        };
+        if stat.st_uid == ids.uid || stat.st_rdev == null {
+            continue;
+        }
+        match fs::chown(fd, ids.uid, None) {
+            // A pipe or file of a user who is not mapped, or of a read-only file system: it stays usable as it is.
+            Err(SysError { errno: Errno::PERM | Errno::INVAL | Errno::ROFS, .. }) => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// `linux.sysctl`, through the private procfs: what is mounted in the container is not trusted.
+pub(crate) fn write_sysctls(procfs: Option<BorrowedFd<'_>>, sysctls: &[SysctlArgs<'_>]) -> Result<()> {
+    for (index, sysctl) in sysctls.iter().enumerate() {
+        write_proc(procfs, sysctl.path, sysctl.value).at_index(Step::Sysctl, index as u16)?;
+    }
+    Ok(())
+}
+
+fn write_proc(procfs: Option<BorrowedFd<'_>>, path: &CStr, value: &[u8]) -> sys::Result<()> {
+    let procfs = procfs.ok_or(refused(Errno::BADF))?;
+    let file = fs::open_beneath(procfs, path, OFlags::WRONLY)?;
+    fs::write_once(file.as_fd(), value)
+}
+
+/// Everything about the process that is settled before Ready: its class, labels, directory, ids, and that its program
+/// can be found.
+pub(crate) fn settle(
+    root: BorrowedFd<'_>,
+    procfs: Option<BorrowedFd<'_>>,
+    args: &mut ProcessArgs<'_>,
+) -> Result<()> {
+    if let Some(scheduler) = &args.scheduler {
+        process::sched_setattr(scheduler).at(Step::Scheduler)?;
+    }
+    if let Some(priority) = args.io_priority {
+        process::ioprio_set(priority).at(Step::IoPriority)?;
+    }
+    if let Some(personality) = args.personality {
+        process::personality(personality).at(Step::Personality)?;
+    }
+    if let Some((mode, nodes)) = args.memory_policy {
+        process::set_mempolicy(mode, nodes).at(Step::MemoryPolicy)?;
+    }
+    if let Some(label) = args.apparmor {
+        write_apparmor(procfs, label).at(Step::Apparmor)?;
+    }
+    if let Some(label) = args.selinux {
+        write_proc(procfs, c"thread-self/attr/exec", label).at(Step::Selinux)?;
+    }
+    environment::complete(root, args);
+    let entered = enter_cwd(root, args.cwd);
+    take_credentials(args)?;
+    if entered.is_err() {
+        // root may be denied what the user is allowed: on NFS, or with a mode of 0700 in a user namespace.
+        enter_cwd(root, args.cwd).at(Step::Cwd)?;
+    }
+    check_cwd().at(Step::Cwd)?;
+    find_program(args).map(drop)
+}
+
+fn write_apparmor(procfs: Option<BorrowedFd<'_>>, label: &[u8]) -> sys::Result<()> {
+    match write_proc(procfs, c"thread-self/attr/apparmor/exec", label) {
+        Err(SysError { errno: Errno::NOENT, .. }) => write_proc(procfs, c"thread-self/attr/exec", label),
+        other => other,
+    }
+}
+
+/// Enters the working directory. Magic links are refused: /proc/self/fd/7 could be a directory of the host
+/// (CVE-2024-21626).
+fn enter_cwd(root: BorrowedFd<'_>, cwd: &CStr) -> sys::Result<()> {
+    let cwd = if cwd.is_empty() { c"." } else { cwd };
+    let directory = fs::open_in_root(root, cwd, OFlags::PATH | OFlags::DIRECTORY)?;
+    fs::chdir(directory.as_fd())
+}
+
+fn check_cwd() -> sys::Result<()> {
+    if fs::cwd_is_reachable()? { Ok(()) } else { Err(refused(Errno::NOENT)) }
+}
+
+/// Ids and capabilities. CAP_SYS_ADMIN stays permitted, though not effective, where the filter needs it later.
+fn take_credentials(args: &ProcessArgs<'_>) -> Result<()> {
+    let ids = &args.credentials;
+    credentials::umask(ids.umask);
+    if let Some(capabilities) = &ids.capabilities {
+        drop_bounding(capabilities).at(Step::Capabilities)?;
+        credentials::set_keep_capabilities(true).at(Step::Capabilities)?;
+    }
+    if let Some(groups) = ids.groups {
+        credentials::setgroups(groups).at(Step::Groups)?;
+    }
+    credentials::setresgid(ids.gid).at(Step::User)?;
+    credentials::setresuid(ids.uid).at(Step::User)?;
+    // A change of ids makes the kernel forget it.
+    process::parent_death_signal(Some(Signal::KILL)).at(Step::User)?;
+    if let Some(capabilities) = &ids.capabilities {
+        set_capabilities(capabilities, needs_admin(args)).at(Step::Capabilities)?;
+    }
+    if args.no_new_privileges {
+        credentials::set_no_new_privileges().at(Step::NoNewPrivileges)?;
+    }
+    Ok(())
+}
+
+/// Without no_new_privs, only CAP_SYS_ADMIN may load a filter (seccomp(2)).
+fn needs_admin(args: &ProcessArgs<'_>) -> bool {
+    args.seccomp.is_some() && !args.no_new_privileges
+}
+
+fn drop_bounding(capabilities: &CapabilityArgs) -> sys::Result<()> {
+    for capability in 0..=capabilities.last {
+        if capabilities.bounding & (1 << capability) == 0 {
+            credentials::drop_from_bounding_set(capability)?;
+        }
+    }
+    Ok(())
+}
+
+fn set_capabilities(sets: &CapabilityArgs, keep_admin: bool) -> sys::Result<()> {
+    let kept = if keep_admin { CAP_SYS_ADMIN } else { 0 };
+    credentials::capset(sets.effective, sets.permitted | kept, sets.inheritable)?;
+    credentials::clear_ambient()?;
+    for capability in 0..=sets.last {
+        if sets.ambient & (1 << capability) != 0 {
+            credentials::raise_ambient(capability)?;
+        }
+    }
+    Ok(())
+}
+
+/// The first candidate that is a file the user may execute. The errno of the most telling failure otherwise.
+fn find_program<'a>(args: &ProcessArgs<'a>) -> Result<&'a CStr> {
+    let mut reason = SysError { call: Call::Fstat, errno: Errno::NOENT };
+    let mut place = 0;
+    for (index, candidate) in args.candidates.iter().enumerate() {
+        match check_program(candidate) {
+            Ok(()) => return Ok(candidate),
+            Err(error) if reason.errno == Errno::NOENT => (reason, place) = (error, index as u16),
+            Err(_) => {}
+        }
+    }
+    Err(reason).at_index(Step::FindProgram, place)
+}
+
+fn check_program(path: &CStr) -> sys::Result<()> {
+    match fs::stat(path)?.st_mode & libc::S_IFMT {
+        libc::S_IFREG => fs::may_execute(path),
+        libc::S_IFDIR => Err(SysError { call: Call::Fstat, errno: Errno::ISDIR }),
+        _ => Err(SysError { call: Call::Fstat, errno: Errno::ACCESS }),
+    }
+}
+
+/// Loads the filter, as the last thing before execve: it need not allow anything of ours but capset, if
+/// no_new_privs is not set, and execve.
+pub(crate) fn load_seccomp(args: &ProcessArgs<'_>, link: Link<'_>) -> sys::Result<()> {
+    let Some(seccomp) = &args.seccomp else { return Ok(()) };
+    let capabilities = args.credentials.capabilities.filter(|_| needs_admin(args));
+    if let Some(sets) = &capabilities {
+        let (effective, permitted) = (sets.effective | CAP_SYS_ADMIN, sets.permitted | CAP_SYS_ADMIN);
+        credentials::capset(effective, permitted, sets.inheritable)?;
+    }
+    if seccomp.notifies {
+        load_with_listener(seccomp, link)?;
+    } else {
+        process::seccomp(seccomp.program, seccomp.flags)?;
+    }
+    if let Some(sets) = &capabilities {
+        credentials::capset(sets.effective, sets.permitted, sets.inheritable)?;
+    }
+    Ok(())
+}
+
+/// Loads a filter that notifies. Once it is loaded, any system call of ours may wait for the agent, who does not have
+/// the listener yet. So its number goes by shared memory, and RUNTIME takes it with pidfd_getfd(2).
+fn load_with_listener(seccomp: &SeccompArgs<'_>, link: Link<'_>) -> sys::Result<()> {
+    /// A bound of minutes: RUNTIME has died if it takes that long.
+    const PATIENCE: u64 = 1 << 34;
+    let file = fs::memfd(c"onggi-seccomp")?;
+    fs::set_length(file.as_fd(), process::SHARED_PAGE as u64)?;
+    let shared = SharedWord::map(file.as_fd())?;
+    link.send_fd(Message::SeccompFd, file.as_fd())?;
+    let word = shared.word();
+    match process::seccomp(seccomp.program, seccomp.flags) {
+        Ok(listener) => word.store(listener, Ordering::SeqCst),
+        Err(error) => {
+            word.store(-1, Ordering::SeqCst);
+            return Err(error);
+        }
+    }
+    for _ in 0..PATIENCE {
+        if word.load(Ordering::Relaxed) == 0 {
+            return Ok(());
+        }
+        core::hint::spin_loop();
+    }
+    process::exit_now(1)
+}
+
+/// Becomes the program. Returns only with the reason why not.
+pub(crate) fn execute(args: &ProcessArgs<'_>) -> Stop {
+    // After Ready the image may have changed; and without the check a filter would see its system calls.
+    let mut reason = SysError { call: Call::Exec, errno: Errno::NOENT };
+    let mut place = 0;
+    for (index, candidate) in args.candidates.iter().enumerate() {
+        let error = process::execve(candidate, &args.argv, &args.envp);
+        if reason.errno == Errno::NOENT {
+            (reason, place) = (error, index as u16);
+        }
+        if !matches!(error.errno, Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::ISDIR) {
+            break;
+        }
+    }
+    Stop::new(Step::Exec, place, reason)
+}

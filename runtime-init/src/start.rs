@@ -1,0 +1,66 @@
+//! Runs in: RUNTIME up to `clone3`, and from there in the child, which never comes back here.
+
+use rustix::fd::{BorrowedFd, OwnedFd};
+
+use crate::args::{InitArgs, JoinProcessArgs};
+use crate::sys::process::{CloneFlags, Cloned, clone3};
+use crate::sys::{Result, process};
+use crate::{init, intermediate, join};
+
+/// A process that RUNTIME has made.
+#[derive(Debug)]
+pub struct Child {
+    /// Pid in RUNTIME's pid namespace.
+    pub pid: i32,
+    /// Its pidfd, close-on-exec.
+    pub pidfd: OwnedFd,
+}
+
+/// How the child is made.
+#[derive(Debug, Clone, Copy)]
+pub struct Birth<'a> {
+    /// `CLONE_NEWUSER`, `CLONE_NEWPID` and what else must be there from the first instruction on.
+    pub flags: u64,
+    /// The cgroup that it is born in.
+    pub cgroup: Option<BorrowedFd<'a>>,
+}
+
+/// Makes INIT, or INTERMEDIATE where the arguments have one.
+///
+/// # Errors
+/// The errno of `clone3`.
+pub fn start_init(birth: Birth<'_>, args: InitArgs<'_>) -> Result<Child> {
+    match make_child(birth)? {
+        Some(child) => Ok(child),
+        None if args.intermediate.is_some() => intermediate::run(args),
+        None => init::run(args),
+    }
+}
+
+/// Makes EXEC.
+///
+/// # Errors
+/// The errno of `clone3`.
+pub fn start_join(birth: Birth<'_>, args: JoinProcessArgs<'_>) -> Result<Child> {
+    match make_child(birth)? {
+        Some(child) => Ok(child),
+        None => join::run(args),
+    }
+}
+
+/// `None` in the child. All signals are blocked across the clone: the child must not run a handler of the host
+/// program, and unblocks them once it has reset their actions.
+fn make_child(birth: Birth<'_>) -> Result<Option<Child>> {
+    let mask = process::set_signal_mask(u64::MAX)?;
+    let flags =
+        CloneFlags { flags: birth.flags, cgroup: birth.cgroup, exit_signal: libc::SIGCHLD as u64 };
+    let cloned = clone3(flags);
+    if let Ok(Cloned::Child) = cloned {
+        return Ok(None);
+    }
+    process::set_signal_mask(mask)?;
+    match cloned? {
+        Cloned::Parent(pid, pidfd) => Ok(Some(Child { pid, pidfd })),
+        Cloned::Child => Ok(None),
+    }
+}

@@ -1,0 +1,1 @@
+//! bpf(2), for device filters. Runs in RUNTIME.

@@ -1,0 +1,390 @@
+//! Processes: clone3, execve, signals, prctl, waiting, file descriptors as a table.
+
+use core::ffi::{CStr, c_char};
+use core::mem::size_of;
+
+use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use rustix::process::{Signal, WaitIdOptions, WaitIdStatus};
+
+use super::{Call, Named, Result, SysError, checked};
+
+/// What `clone3` makes, beyond a copy of the calling process.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CloneFlags<'a> {
+    /// `CLONE_NEW*` flags, and `CLONE_PARENT`.
+    pub flags: u64,
+    /// The cgroup2 directory that the new process is born in (`CLONE_INTO_CGROUP`).
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// The signal that the parent gets when the process ends; 0 with `CLONE_PARENT`, which inherits it.
+    pub exit_signal: u64,
+}
+
+/// Which of the two processes we are after `clone3`.
+#[derive(Debug)]
+pub enum Cloned {
+    /// The caller: the pid in the caller's pid namespace, and a pidfd, close-on-exec.
+    Parent(i32, OwnedFd),
+    /// The new process.
+    Child,
+}
+
+/// `clone3(2)` without a new stack and without shared memory: like `fork`, but none of libc's at-fork work is done.
+///
+/// The child must do nothing but system calls: in a program with threads, every lock may be held for ever.
+///
+/// # Errors
+/// The errno of the call.
+pub fn clone3(options: CloneFlags<'_>) -> Result<Cloned> {
+    let mut pidfd: RawFd = -1;
+    // SAFETY: clone_args is a struct of integers, for which all zeroes is a valid value.
+    let mut args: libc::clone_args = unsafe { core::mem::zeroed() };
+    args.flags = options.flags | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND;
+    args.pidfd = (&raw mut pidfd) as u64;
+    args.exit_signal = options.exit_signal;
+    if let Some(cgroup) = options.cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: args is a live clone_args of exactly the size given, its pidfd points to a live i32; without CLONE_VM
+    // and without a stack the child goes on in its own copy of this very frame.
+    let raw = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
+    match checked(Call::Clone, raw)? {
+        0 => Ok(Cloned::Child),
+        pid => {
+            // SAFETY: the kernel has just stored a new descriptor there which nobody else owns.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Cloned::Parent(pid as i32, pidfd))
+        }
+    }
+}
+
+/// `CLONE_CLEAR_SIGHAND`: handlers of the host program must not run in the child. libc has it as a signed type.
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+/// `CLONE_INTO_CGROUP`, likewise.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// `_exit` of the whole process, without libc's exit handlers.
+pub fn exit_now(status: i32) -> ! {
+    loop {
+        // SAFETY: exit_group takes an integer and does not return; the loop is for the type only.
+        unsafe { libc::syscall(libc::SYS_exit_group, status) };
+    }
+}
+
+/// A vector of C strings, ended by a null pointer, as `execve` wants it.
+///
+/// The pointers are made by RUNTIME before the clone from strings that it keeps alive; in the child the same memory
+/// lies at the same addresses.
+#[derive(Debug)]
+pub struct ExecVector<'a> {
+    pointers: &'a mut [*const c_char],
+}
+
+impl<'a> ExecVector<'a> {
+    /// Wraps `pointers`, which must be `strings` in order and then at least one null.
+    ///
+    /// # Panics
+    /// Runs in RUNTIME. If there is no room for the null.
+    pub fn new(pointers: &'a mut [*const c_char], strings: &'a [impl AsRef<CStr>]) -> Self {
+        assert!(pointers.len() > strings.len(), "no room for the null pointer");
+        pointers.fill(core::ptr::null());
+        for (pointer, string) in pointers.iter_mut().zip(strings) {
+            *pointer = string.as_ref().as_ptr();
+        }
+        Self { pointers }
+    }
+
+    /// Puts one more string behind the last, if a spare slot is left. `string` must live until the process has
+    /// called `execve`, which in the child means: in a frame that never returns.
+    pub fn push(&mut self, string: &'a CStr) -> bool {
+        let used = self.pointers.iter().position(|p| p.is_null()).unwrap_or(self.pointers.len());
+        let has_room = used + 1 < self.pointers.len();
+        match self.pointers.get_mut(used) {
+            Some(slot) if has_room => {
+                *slot = string.as_ptr();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether one of the strings starts with `prefix`.
+    pub fn has_prefix(&self, prefix: &[u8]) -> bool {
+        self.pointers.iter().take_while(|p| !p.is_null()).any(|pointer| {
+            // SAFETY: every non-null pointer was made from a CStr that outlives self.
+            let string = unsafe { CStr::from_ptr(*pointer) };
+            string.to_bytes().starts_with(prefix)
+        })
+    }
+}
+
+/// `execve(2)`. Returns only on failure.
+pub fn execve(path: &CStr, argv: &ExecVector<'_>, envp: &ExecVector<'_>) -> SysError {
+    let (argv, envp) = (argv.pointers.as_ptr(), envp.pointers.as_ptr());
+    // SAFETY: path is a C string, argv and envp are null-terminated arrays of C strings that outlive the call.
+    let raw = unsafe { libc::syscall(libc::SYS_execve, path.as_ptr(), argv, envp) };
+    failure_of(checked(Call::Exec, raw))
+}
+
+/// `execveat(2)` on an open file. Returns only on failure. Runs in RUNTIME (self-protection of the binary).
+pub fn execveat(file: BorrowedFd<'_>, argv: &ExecVector<'_>, envp: &ExecVector<'_>) -> SysError {
+    let (argv, envp) = (argv.pointers.as_ptr(), envp.pointers.as_ptr());
+    // SAFETY: the path is an empty C string, argv and envp are null-terminated arrays of live C strings.
+    let raw = unsafe {
+        libc::syscall(libc::SYS_execveat, file.as_raw_fd(), c"".as_ptr(), argv, envp, libc::AT_EMPTY_PATH)
+    };
+    failure_of(checked(Call::Exec, raw))
+}
+
+fn failure_of(result: Result<libc::c_long>) -> SysError {
+    match result {
+        Err(error) => error,
+        Ok(_) => SysError { call: Call::Exec, errno: rustix::io::Errno::INVAL },
+    }
+}
+
+/// Number of signals of the kernel, and of bytes in its signal set.
+const SIGNALS: i32 = 64;
+const SIGSET_BYTES: usize = 8;
+
+/// The kernel's `struct sigaction` as all zeroes: `SIG_DFL`, no flags, empty mask. Large enough for every layout.
+#[repr(C, align(8))]
+struct DefaultAction([u8; 64]);
+
+/// Gives every signal its default action, also those that the caller of RUNTIME ignored.
+pub fn default_signal_actions() -> Result<()> {
+    let action = DefaultAction([0; 64]);
+    for signal in 1..=SIGNALS {
+        if signal == libc::SIGKILL || signal == libc::SIGSTOP {
+            continue;
+        }
+        // SAFETY: action is larger than the kernel's struct sigaction and zeroed; the old action is not asked for.
+        let raw = unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                &raw const action,
+                core::ptr::null::<u8>(),
+                SIGSET_BYTES,
+            )
+        };
+        checked(Call::Sigaction, raw)?;
+    }
+    Ok(())
+}
+
+/// Sets the signal mask of the calling thread to `mask` and returns the old one, as the kernel's 64 bits.
+pub fn set_signal_mask(mask: u64) -> Result<u64> {
+    let mut old = 0u64;
+    // SAFETY: both sets are live 8-byte integers, which is the size given.
+    let raw = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const mask,
+            &raw mut old,
+            SIGSET_BYTES,
+        )
+    };
+    checked(Call::Sigmask, raw)?;
+    Ok(old)
+}
+
+/// `close_range(first, last)`; with `cloexec` the descriptors are only marked close-on-exec.
+pub fn close_range(first: u32, last: u32, cloexec: bool) -> Result<()> {
+    let flags = if cloexec { libc::CLOSE_RANGE_CLOEXEC } else { 0 };
+    // SAFETY: takes integers only. Descriptors above the range given are not owned by anything that lives on.
+    let raw = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
+    checked(Call::CloseRange, raw).map(drop)
+}
+
+/// `dup3`, onto the number `target`, which stays open across `execve`. Whatever `target` was before is closed.
+pub fn dup_onto(fd: BorrowedFd<'_>, target: RawFd) -> Result<()> {
+    if fd.as_raw_fd() == target {
+        return rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty()).named(Call::Fcntl);
+    }
+    // SAFETY: takes integers only; the targets used are 0, 1 and 2, which no OwnedFd of this crate holds.
+    let raw = unsafe { libc::syscall(libc::SYS_dup3, fd.as_raw_fd(), target, 0) };
+    checked(Call::Dup, raw).map(drop)
+}
+
+/// Sends this process `signal` when its parent ends, or with `None` no more.
+pub fn parent_death_signal(signal: Option<Signal>) -> Result<()> {
+    rustix::process::set_parent_process_death_signal(signal).named(Call::Prctl)
+}
+
+/// Hides this process from `ptrace` and `/proc/<pid>/fd` of others that lack the privilege.
+pub fn set_undumpable() -> Result<()> {
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable).named(Call::Prctl)
+}
+
+/// `setsid(2)`: the process leads a new session, without a controlling terminal.
+pub fn setsid() -> Result<()> {
+    rustix::process::setsid().map(drop).named(Call::Setsid)
+}
+
+/// Waits for the process behind `pidfd` to end and reaps it.
+pub fn wait(pidfd: BorrowedFd<'_>) -> Result<WaitIdStatus> {
+    loop {
+        match rustix::process::waitid(rustix::process::WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {
+            Err(rustix::io::Errno::INTR) => {}
+            Ok(Some(status)) => return Ok(status),
+            Ok(None) => {}
+            Err(errno) => return Err(SysError { call: Call::Wait, errno }),
+        }
+    }
+}
+
+/// Waits until `fd` is readable; false after `milliseconds`. A pidfd is readable when its process has ended.
+pub fn wait_readable(fd: BorrowedFd<'_>, milliseconds: Option<i64>) -> Result<bool> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let limit =
+        milliseconds.map(|ms| Timespec { tv_sec: ms / 1000, tv_nsec: ((ms % 1000) * 1_000_000) as _ });
+    loop {
+        let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+        match poll(&mut fds, limit.as_ref()) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => return other.map(|ready| ready > 0).named(Call::Poll),
+        }
+    }
+}
+
+/// Sends `signal` to the process behind `pidfd`.
+pub fn send_signal(pidfd: BorrowedFd<'_>, signal: Signal) -> Result<()> {
+    rustix::process::pidfd_send_signal(pidfd, signal).named(Call::Pidfd)
+}
+
+/// `keyctl(KEYCTL_JOIN_SESSION_KEYRING, name)`: a new session keyring of that name; its serial number.
+pub fn join_session_keyring(name: &CStr) -> Result<i32> {
+    // SAFETY: name is a C string, which the kernel only reads.
+    let raw =
+        unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING as libc::c_long, name.as_ptr()) };
+    checked(Call::Keyctl, raw).map(|serial| serial as i32)
+}
+
+/// `keyctl(KEYCTL_SETPERM)`.
+pub fn set_key_permissions(serial: i32, permissions: u32) -> Result<()> {
+    // SAFETY: takes integers only.
+    let raw =
+        unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_SETPERM as libc::c_long, serial, permissions) };
+    checked(Call::Keyctl, raw).map(drop)
+}
+
+/// The kernel's `struct sched_attr`, size 56 (with utilisation clamps left zero).
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+#[allow(missing_docs, reason = "the fields are the kernel's, see sched_setattr(2)")]
+pub struct SchedAttr {
+    pub size: u32,
+    pub policy: u32,
+    pub flags: u64,
+    pub nice: i32,
+    pub priority: u32,
+    pub runtime: u64,
+    pub deadline: u64,
+    pub period: u64,
+    pub util_min: u32,
+    pub util_max: u32,
+}
+
+/// `sched_setattr(2)` of the calling thread.
+pub fn sched_setattr(attr: &SchedAttr) -> Result<()> {
+    // SAFETY: attr is a live struct whose size field says how much the kernel may read.
+    let raw = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, core::ptr::from_ref(attr), 0) };
+    checked(Call::SchedSetattr, raw).map(drop)
+}
+
+/// `ioprio_set(IOPRIO_WHO_PROCESS, 0, value)`.
+pub fn ioprio_set(value: i32) -> Result<()> {
+    // SAFETY: takes integers only.
+    let raw = unsafe { libc::syscall(libc::SYS_ioprio_set, 1, 0, value) };
+    checked(Call::Ioprio, raw).map(drop)
+}
+
+/// `personality(2)`.
+pub fn personality(value: u64) -> Result<()> {
+    // SAFETY: takes an integer only.
+    let raw = unsafe { libc::syscall(libc::SYS_personality, value) };
+    checked(Call::Personality, raw).map(drop)
+}
+
+/// `set_mempolicy(2)` with a node mask of 64-bit words.
+pub fn set_mempolicy(mode: i32, nodes: &[u64]) -> Result<()> {
+    let (pointer, bits) = match nodes {
+        [] => (core::ptr::null(), 0),
+        _ => (nodes.as_ptr(), nodes.len() * 64 + 1),
+    };
+    // SAFETY: pointer is null or points to `bits - 1` live bits, which is what the kernel reads.
+    let raw = unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, pointer, bits) };
+    checked(Call::SetMempolicy, raw).map(drop)
+}
+
+/// One classic BPF instruction, as the kernel's `struct sock_filter`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+#[allow(missing_docs, reason = "the fields are the kernel's, see bpf in networking/filter")]
+pub struct SockFilter {
+    pub code: u16,
+    pub jt: u8,
+    pub jf: u8,
+    pub k: u32,
+}
+
+#[repr(C)]
+struct SockFprog {
+    len: u16,
+    filter: *const SockFilter,
+}
+
+/// `seccomp(SECCOMP_SET_MODE_FILTER)`: the value is the listener's descriptor if `flags` asks for one, else 0.
+pub fn seccomp(filter: &[SockFilter], flags: u32) -> Result<i32> {
+    let program = SockFprog { len: filter.len() as u16, filter: filter.as_ptr() };
+    // SAFETY: program and the instructions it points to are live; the kernel copies them and writes nothing.
+    let raw = unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
+    };
+    checked(Call::Seccomp, raw).map(|value| value as i32)
+}
+
+/// A 4-byte word in a page of a shared file: how init, once its filter is loaded, talks without a system call.
+#[derive(Debug)]
+pub struct SharedWord(*mut core::sync::atomic::AtomicI32);
+
+impl SharedWord {
+    /// Maps the first page of `file`, which must be at least that long. The mapping is never undone: `execve` does it.
+    pub fn map(file: BorrowedFd<'_>) -> Result<Self> {
+        // SAFETY: asks for a new mapping at an address of the kernel's choice.
+        let page = unsafe {
+            libc::syscall(
+                libc::SYS_mmap,
+                core::ptr::null::<u8>(),
+                SHARED_PAGE,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                file.as_raw_fd(),
+                0usize,
+            )
+        };
+        checked(Call::None, page).map(|page| Self(page as usize as *mut _))
+    }
+
+    /// The word.
+    pub fn word(&self) -> &core::sync::atomic::AtomicI32 {
+        // SAFETY: the page is mapped, aligned, as long as the process lives, and only accessed atomically.
+        unsafe { &*self.0 }
+    }
+}
+
+/// Bytes of the page behind a [`SharedWord`].
+pub const SHARED_PAGE: usize = 4096;
+
+/// Standard input, output and error of this process, whether or not something is open there.
+pub fn standard_descriptors() -> [BorrowedFd<'static>; 3] {
+    // SAFETY: 0 is not -1, and only system calls that check it themselves are made with it.
+    let input = unsafe { BorrowedFd::borrow_raw(0) };
+    // SAFETY: as above.
+    let output = unsafe { BorrowedFd::borrow_raw(1) };
+    // SAFETY: as above.
+    let error = unsafe { BorrowedFd::borrow_raw(2) };
+    [input, output, error]
+}

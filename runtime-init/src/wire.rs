@@ -1,0 +1,200 @@
+//! The records on the link, one socket pair (`SOCK_SEQPACKET`) between RUNTIME and its child. Eight bytes each.
+//!
+//! ```text
+//!   RUNTIME                                          INIT (or EXEC; INTERMEDIATE sends only InitPid and Failure)
+//!           ---- Go ------------------------------>   id mappings written, cgroup joined, mounts idmapped
+//!           <--- InitPid (pid; pidfd attached) ----   from INTERMEDIATE only, before its end
+//!           <--- RunHooks -------------------------   only if there are prestart or createRuntime hooks
+//!           ---- HooksDone ----------------------->
+//!           <--- Ready (pid in its namespace) -----   rlimits are set and the state is published now
+//!           ---- Start --------------------------->   only from `run` and `exec`; `start` comes by its own socket
+//!           <--- SeccompFd (fd attached) ----------   only with a notify filter
+//!           <=== end of file ======================   execve has closed the child's end: the program runs
+//!           <--- Failure --------------------------   instead of any of these; the child waits for our end of file
+//! ```
+
+use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+
+use crate::step::Step;
+use crate::sys::{self, Call, SysError, net};
+
+/// Length of a record in bytes.
+pub const RECORD: usize = 8;
+
+/// One record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Message {
+    /// RUNTIME: what had to be done from outside is done.
+    Go,
+    /// INTERMEDIATE: the pid of INIT, as RUNTIME sees it; its pidfd is attached.
+    InitPid(i32),
+    /// INIT: run the prestart and createRuntime hooks now.
+    RunHooks,
+    /// RUNTIME: the hooks have succeeded.
+    HooksDone,
+    /// The child is set up, and waits.
+    Ready,
+    /// RUNTIME or `start`: execute the program.
+    Start,
+    /// The seccomp listener is attached.
+    SeccompFd,
+    /// The child gave up.
+    Failure(Failure),
+}
+
+/// Where the child gave up: the eight bytes that RUNTIME explains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failure {
+    /// The step.
+    pub step: Step,
+    /// The system call; [`Call::None`] for a check of our own.
+    pub call: Call,
+    /// Index into the list that the step names.
+    pub index: u16,
+    /// A second index: the option of a mount; the exit status of a hook.
+    pub sub: u16,
+    /// The errno.
+    pub errno: Errno,
+}
+
+const FAILURE: u8 = 0xff;
+
+impl Message {
+    /// The record's bytes.
+    pub fn encode(self) -> [u8; RECORD] {
+        let (tag, value) = match self {
+            Message::Go => (1, 0),
+            Message::InitPid(pid) => (2, pid),
+            Message::RunHooks => (3, 0),
+            Message::HooksDone => (4, 0),
+            Message::Ready => (5, 0),
+            Message::Start => (6, 0),
+            Message::SeccompFd => (7, 0),
+            Message::Failure(failure) => return failure.encode(),
+        };
+        let [a, b, c, d] = value.to_ne_bytes();
+        [tag, 0, 0, 0, a, b, c, d]
+    }
+
+    /// The record with these bytes; `None` if they are no record of ours.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let &[tag, _, _, _, a, b, c, d] = bytes else { return None };
+        let value = i32::from_ne_bytes([a, b, c, d]);
+        Some(match tag {
+            1 => Message::Go,
+            2 => Message::InitPid(value),
+            3 => Message::RunHooks,
+            4 => Message::HooksDone,
+            5 => Message::Ready,
+            6 => Message::Start,
+            7 => Message::SeccompFd,
+            FAILURE => Message::Failure(Failure::decode(bytes)?),
+            _ => return None,
+        })
+    }
+}
+
+impl Failure {
+    fn encode(self) -> [u8; RECORD] {
+        let errno = self.errno.raw_os_error() as u16;
+        let [index_a, index_b] = self.index.to_ne_bytes();
+        // The errno of Linux is below 4096 and the sub-index below 4096 * 16: twelve and twelve bits.
+        let sub = self.sub.min(0xfff);
+        let packed = (u32::from(errno & 0xfff) << 12) | u32::from(sub);
+        let [a, b, c, _] = packed.to_le_bytes();
+        [FAILURE, self.step as u8, self.call as u8, index_a, index_b, a, b, c]
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let &[_, step, call, index_a, index_b, a, b, c] = bytes else { return None };
+        let packed = u32::from_le_bytes([a, b, c, 0]);
+        Some(Self {
+            step: Step::from_number(step)?,
+            call: Call::ALL.get(usize::from(call)).copied()?,
+            index: u16::from_ne_bytes([index_a, index_b]),
+            sub: (packed & 0xfff) as u16,
+            errno: Errno::from_raw_os_error((packed >> 12) as i32),
+        })
+    }
+}
+
+/// One end of the link. Used by both sides.
+#[derive(Debug, Clone, Copy)]
+pub struct Link<'a>(pub BorrowedFd<'a>);
+
+impl Link<'_> {
+    /// Sends a record.
+    pub fn send(self, message: Message) -> sys::Result<()> {
+        net::send(self.0, &message.encode(), None)
+    }
+
+    /// Sends a record with a descriptor.
+    pub fn send_fd(self, message: Message, fd: BorrowedFd<'_>) -> sys::Result<()> {
+        net::send(self.0, &message.encode(), Some(fd))
+    }
+
+    /// Waits for a record. `None`: the other end is closed.
+    pub fn receive(self) -> sys::Result<Option<(Message, Option<OwnedFd>)>> {
+        let mut buffer = [0; RECORD];
+        let (length, fd) = match net::receive(self.0, &mut buffer) {
+            // A peer that ended with unread records leaves this instead of an end of file.
+            Err(SysError { errno: Errno::CONNRESET, .. }) => (0, None),
+            other => other?,
+        };
+        if length == 0 {
+            return Ok(None);
+        }
+        let message = buffer.get(..length).and_then(Message::decode);
+        match message {
+            Some(message) => Ok(Some((message, fd))),
+            None => Err(SysError { call: Call::Recv, errno: Errno::PROTO }),
+        }
+    }
+
+    /// Waits for exactly `wanted`. ESRCH if the other end is gone: RUNTIME was killed.
+    pub fn expect(self, wanted: Message) -> sys::Result<()> {
+        match self.receive()? {
+            Some((message, _)) if message == wanted => Ok(()),
+            Some(_) => Err(SysError { call: Call::Recv, errno: Errno::PROTO }),
+            None => Err(SysError { call: Call::Recv, errno: Errno::SRCH }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_survives_the_wire() {
+        let messages = [
+            Message::Go,
+            Message::InitPid(4_194_304),
+            Message::RunHooks,
+            Message::HooksDone,
+            Message::Ready,
+            Message::Start,
+            Message::SeccompFd,
+        ];
+        for message in messages {
+            assert_eq!(Message::decode(&message.encode()), Some(message));
+        }
+        for step in Step::ALL {
+            for call in Call::ALL {
+                let failure =
+                    Failure { step: *step, call: *call, index: 65535, sub: 4095, errno: Errno::from_raw_os_error(4095) };
+                assert_eq!(Message::decode(&Message::Failure(failure).encode()), Some(Message::Failure(failure)));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_record_is_refused() {
+        assert_eq!(Message::decode(&[]), None);
+        assert_eq!(Message::decode(&[1; 7]), None);
+        assert_eq!(Message::decode(&[1; 9]), None);
+        assert_eq!(Message::decode(&[0; 8]), None);
+        assert_eq!(Message::decode(&[0xff; 8]), None);
+    }
+}

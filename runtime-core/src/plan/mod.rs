@@ -1,1 +1,204 @@
-//! Runs in: RUNTIME. Decides, from config and host facts, what will be done. Pure: no I/O, no clock, no environment.
+//! Runs in: RUNTIME. Decides, from config.json and host facts, what will be done. Pure: no I/O, no clock, no
+//! environment. What comes out is already in the child's own terms: C strings, kernel flags, bit sets, in order.
+
+pub mod devices;
+pub mod hooks;
+pub mod mounts;
+pub mod namespaces;
+pub mod process;
+pub mod rootfs;
+
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Spec;
+
+use crate::spec::Config;
+use crate::{Error, Result};
+use devices::DevicesPlan;
+use hooks::HooksPlan;
+use mounts::MountPlan;
+use namespaces::NamespacesPlan;
+use process::ProcessPlan;
+use rootfs::RootfsPlan;
+
+/// What the plan has to know of the host. `HostFacts::probe` in `host/facts.rs` reads it; tests make it up.
+#[derive(Debug, Clone)]
+pub struct HostFacts {
+    /// The bundle directory, absolute, without links.
+    pub bundle: PathBuf,
+    /// Highest capability that the kernel knows.
+    pub last_capability: u32,
+    /// Capabilities that RUNTIME itself is permitted, bit n for capability n.
+    pub permitted_capabilities: u64,
+}
+
+/// What the caller decides that is not in config.json.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wishes {
+    /// `--no-pivot`.
+    pub no_pivot: bool,
+    /// `--no-new-keyring`.
+    pub no_new_keyring: bool,
+    /// A socket to send the terminal to was given.
+    pub has_console: bool,
+    /// `--preserve-fds`, sockets of the service manager included.
+    pub preserve_fds: u32,
+    /// How many of these are sockets of the service manager.
+    pub listen_fds: u32,
+}
+
+/// Everything that was decided about a container, before anything is done.
+#[derive(Debug)]
+pub struct Plan {
+    /// Namespaces.
+    pub namespaces: NamespacesPlan,
+    /// The rootfs.
+    pub rootfs: RootfsPlan,
+    /// `mounts`, in order.
+    pub mounts: Vec<MountPlan>,
+    /// /dev.
+    pub devices: DevicesPlan,
+    /// Paths below /proc, and values.
+    pub sysctl: Vec<Sysctl>,
+    /// Host name.
+    pub hostname: Option<Vec<u8>>,
+    /// NIS domain name.
+    pub domainname: Option<Vec<u8>>,
+    /// Name of the session keyring.
+    pub keyring: Option<CString>,
+    /// Hooks that run inside.
+    pub hooks: HooksPlan,
+    /// The program.
+    pub process: ProcessPlan,
+}
+
+/// A kernel parameter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sysctl {
+    /// As in config.json.
+    pub name: String,
+    /// Below the root of procfs, without leading slash.
+    pub path: CString,
+    /// Value.
+    pub value: Vec<u8>,
+}
+
+impl Plan {
+    /// Decides. `config` has been validated.
+    ///
+    /// # Errors
+    /// `Invalid`, with the field, for what only the whole picture shows; `Unsupported` for what onggi cannot do.
+    pub fn new(config: &Config, id: &str, facts: &HostFacts, wishes: Wishes) -> Result<Self> {
+        let spec = &config.spec;
+        let namespaces = NamespacesPlan::new(spec)?;
+        let rootfs = RootfsPlan::new(spec, facts, &namespaces, wishes)?;
+        let mounts = mounts::plan(spec, facts, &namespaces, &rootfs)?;
+        refuse_mounts_on_the_host(spec, &namespaces)?;
+        let process = spec.process().as_ref().ok_or_else(|| Error::invalid("process", "missing"))?;
+        let inside = namespaces.is_user_namespaced();
+        Ok(Self {
+            devices: DevicesPlan::new(spec, &mounts, inside)?,
+            sysctl: plan_sysctl(spec)?,
+            hostname: spec.hostname().as_ref().map(|name| name.clone().into_bytes()),
+            domainname: spec.domainname().as_ref().map(|name| name.clone().into_bytes()),
+            keyring: keyring_name(id, wishes)?,
+            hooks: HooksPlan::new(spec)?,
+            process: ProcessPlan::new(process, facts, inside, wishes)?,
+            namespaces,
+            rootfs,
+            mounts,
+        })
+    }
+}
+
+/// Without a mount namespace of its own, what a container mounts would stay on the host.
+fn refuse_mounts_on_the_host(spec: &Spec, namespaces: &NamespacesPlan) -> Result<()> {
+    if namespaces.has_own_mounts {
+        return Ok(());
+    }
+    if spec.mounts().as_ref().is_some_and(|mounts| !mounts.is_empty()) {
+        return Err(Error::invalid("mounts", "unable to mount without a private MNT namespace"));
+    }
+    if spec.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false)) {
+        return Err(Error::invalid("root.readonly", "unable to remount without a private MNT namespace"));
+    }
+    Ok(())
+}
+
+/// The name under which `exec` finds the container's session keyring.
+///
+/// # Errors
+/// Never for a valid id.
+pub fn keyring_name(id: &str, wishes: Wishes) -> Result<Option<CString>> {
+    if wishes.no_new_keyring {
+        return Ok(None);
+    }
+    c_string(format!("_ses.{id}"), "id").map(Some)
+}
+
+fn plan_sysctl(spec: &Spec) -> Result<Vec<Sysctl>> {
+    let Some(sysctl) = spec.linux().as_ref().and_then(|linux| linux.sysctl().as_ref()) else {
+        return Ok(Vec::new());
+    };
+    let mut planned = Vec::with_capacity(sysctl.len());
+    for (name, value) in sysctl {
+        let field = || format!("linux.sysctl[{name}]");
+        let dotted = crate::spec::sysctl::dotted(name);
+        let path = crate::spec::sysctl::path(&dotted)
+            .ok_or_else(|| Error::invalid(field(), "not the name of a kernel parameter"))?;
+        let path = c_string(format!("sys/{path}"), field())?;
+        planned.push(Sysctl { name: name.clone(), path, value: value.clone().into_bytes() });
+    }
+    // The document has no order; a fixed one makes errors repeatable.
+    planned.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(planned)
+}
+
+/// A C string, or an error that names the field.
+pub(crate) fn c_string(
+    bytes: impl Into<Vec<u8>>,
+    field: impl Into<std::borrow::Cow<'static, str>>,
+) -> Result<CString> {
+    CString::new(bytes).map_err(|_| Error::invalid(field, "contains a null byte"))
+}
+
+/// A path in the container, cleaned without looking at it (`.`, `..` and double slashes are gone), and without its
+/// leading slash: "" is the root. Relative paths count from "/" (config.md, Mounts).
+pub(crate) fn clean_in_container(
+    path: &Path,
+    field: impl Into<std::borrow::Cow<'static, str>>,
+) -> Result<CString> {
+    let mut clean: Vec<&[u8]> = Vec::new();
+    for component in path.as_os_str().as_bytes().split(|byte| *byte == b'/') {
+        match component {
+            b"" | b"." => {}
+            b".." => drop(clean.pop()),
+            name => clean.push(name),
+        }
+    }
+    c_string(clean.join(&b'/'), field)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_in_the_container_are_cleaned_and_cannot_climb_out() {
+        let cases: [(&str, &std::ffi::CStr); 8] = [
+            ("/", c""),
+            ("/a/b", c"a/b"),
+            ("a//b/", c"a/b"),
+            ("/a/./b/../c", c"a/c"),
+            ("/../../etc", c"etc"),
+            ("../x", c"x"),
+            ("/a/..", c""),
+            ("/...", c"..."),
+        ];
+        for (path, clean) in cases {
+            assert_eq!(clean_in_container(Path::new(path), "f").unwrap().as_c_str(), clean, "{path}");
+        }
+    }
+}

@@ -1,0 +1,570 @@
+//! Runs in: RUNTIME. Turns `mounts` into what the kernel's mount calls take. Pure.
+//!
+//! A bind mount is a tree that RUNTIME copies and changes before the clone; a new file system is made by INIT inside
+//! the container's namespaces. What mount(8) calls options falls apart into attributes of the mount (`MountAttr`),
+//! flags of the superblock, propagation, and data for the file system.
+
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use oci_spec::runtime::{LinuxIdMapping, Mount, Spec};
+use runtime_init::sys::mount::{ATTR_RDONLY, MountAttr};
+
+use super::namespaces::NamespacesPlan;
+use super::rootfs::RootfsPlan;
+use super::{HostFacts, c_string, clean_in_container};
+use crate::{Error, Result};
+
+const NOSUID: u64 = 0x2;
+const NODEV: u64 = 0x4;
+const NOEXEC: u64 = 0x8;
+const ATIME_MASK: u64 = 0x70;
+const NOATIME: u64 = 0x10;
+const STRICTATIME: u64 = 0x20;
+const NODIRATIME: u64 = 0x80;
+const NOSYMFOLLOW: u64 = 0x20_0000;
+
+/// fsconfig(2) takes strings of less than this (fs/fsopen.c); longer ones must go by mount(2).
+const FSCONFIG_MAX: usize = 256;
+
+/// Files below /proc that may be mounted over, as in runc: lxcfs and the like do.
+const ON_PROCFS: [&str; 10] = [
+    "proc/cpuinfo",
+    "proc/diskstats",
+    "proc/meminfo",
+    "proc/stat",
+    "proc/swaps",
+    "proc/uptime",
+    "proc/loadavg",
+    "proc/slabinfo",
+    "proc/sys/kernel/ns_last_pid",
+    "proc/sys/crypto/fips_enabled",
+];
+
+/// One mount.
+#[derive(Debug)]
+pub struct MountPlan {
+    /// Place in `mounts`.
+    pub index: u16,
+    /// `destination`, clean, without leading slash.
+    pub target: CString,
+    /// Whether links on the way are an error.
+    pub refuse_links: bool,
+    /// Whether it may lie on a procfs.
+    pub may_be_on_procfs: bool,
+    /// What is mounted.
+    pub source: MountSource,
+    /// Changes of attributes and propagation, in order; the flag: recursively.
+    pub attributes: Vec<(MountAttr, bool)>,
+    /// Id mapping, for bind mounts.
+    pub id_map: Option<MountIdMap>,
+}
+
+/// What is mounted.
+#[derive(Debug)]
+pub enum MountSource {
+    /// A file or directory of the host.
+    Bind {
+        /// Absolute path.
+        path: PathBuf,
+        /// `rbind`.
+        recursive: bool,
+        /// Must be of a procfs: it is mounted on /proc.
+        must_be_procfs: bool,
+    },
+    /// A new file system.
+    New(NewFilesystem),
+    /// A new file system by mount(2).
+    Classic {
+        /// Source.
+        source: CString,
+        /// Type.
+        fstype: CString,
+        /// `MS_*`.
+        flags: u64,
+        /// Options.
+        data: CString,
+    },
+    /// The cgroup tree. A new cgroup2 mount if the cgroup namespace is the container's own; the host's tree if not.
+    Cgroup(NewFilesystem),
+    /// Changes what is mounted there already.
+    Remount {
+        /// Options of the superblock.
+        options: Vec<FsOption>,
+    },
+}
+
+/// Key and value of a file system option.
+pub type FsOption = (CString, Option<CString>);
+
+/// A file system for fsopen(2).
+#[derive(Debug)]
+pub struct NewFilesystem {
+    /// Type.
+    pub fstype: CString,
+    /// Options, in order.
+    pub options: Vec<FsOption>,
+    /// `MOUNT_ATTR_*`.
+    pub attributes: u64,
+    /// `tmpcopyup`.
+    pub copy_up: bool,
+}
+
+/// Id mapping of a mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountIdMap {
+    /// Own mappings; `None`: those of the container's user namespace.
+    pub mappings: Option<(Vec<LinuxIdMapping>, Vec<LinuxIdMapping>)>,
+    /// `ridmap`.
+    pub recursive: bool,
+}
+
+/// All of `mounts`, in order.
+///
+/// # Errors
+/// `Invalid` with the field.
+pub fn plan(
+    spec: &Spec,
+    facts: &HostFacts,
+    namespaces: &NamespacesPlan,
+    rootfs: &RootfsPlan,
+) -> Result<Vec<MountPlan>> {
+    let mounts = spec.mounts().iter().flatten().enumerate();
+    mounts.map(|(index, mount)| plan_one(index as u16, mount, facts, namespaces, rootfs)).collect()
+}
+
+fn plan_one(
+    index: u16,
+    mount: &Mount,
+    facts: &HostFacts,
+    namespaces: &NamespacesPlan,
+    rootfs: &RootfsPlan,
+) -> Result<MountPlan> {
+    let options = Options::parse(mount, index)?;
+    let target = clean_in_container(mount.destination(), format!("mounts[{index}].destination"))?;
+    let fstype = mount.typ().as_deref().unwrap_or("none");
+    let is_proc_itself = target.as_bytes() == b"proc";
+    let is_kernel_tree = !options.bind && matches!(fstype, "proc" | "sysfs");
+    let may_be_on_procfs =
+        is_proc_itself || ON_PROCFS.iter().any(|path| path.as_bytes() == target.as_bytes());
+    let id_map = plan_id_map(mount, &options, index, namespaces)?;
+    let mut attributes = Vec::new();
+    if options.bind && rootfs.copy_propagation != 0 {
+        attributes.push((MountAttr::propagation(rootfs.copy_propagation), true));
+    }
+    options.push_attributes(&mut attributes);
+    Ok(MountPlan {
+        index,
+        refuse_links: is_proc_itself || is_kernel_tree,
+        may_be_on_procfs,
+        source: plan_source(index, mount, fstype, options, facts, is_proc_itself)?,
+        target,
+        attributes,
+        id_map,
+    })
+}
+
+fn plan_source(
+    index: u16,
+    mount: &Mount,
+    fstype: &str,
+    options: Options,
+    facts: &HostFacts,
+    is_proc_itself: bool,
+) -> Result<MountSource> {
+    let field = |name: &str| format!("mounts[{index}].{name}");
+    if options.remount {
+        return Ok(MountSource::Remount { options: options.superblock(None) });
+    }
+    if options.bind {
+        let source = mount.source().as_ref().ok_or_else(|| Error::invalid(field("source"), "missing"))?;
+        return Ok(MountSource::Bind {
+            path: facts.bundle.join(source),
+            recursive: options.recursive_bind,
+            must_be_procfs: is_proc_itself,
+        });
+    }
+    if is_proc_itself && fstype != "proc" {
+        let message = format!("{fstype:?} cannot be mounted on /proc because it is not of type proc");
+        return Err(Error::invalid(field("type"), message));
+    }
+    let source = mount.source().as_ref().map_or(fstype.as_bytes(), |path| path.as_os_str().as_bytes());
+    let source = c_string(source, field("source"))?;
+    if matches!(fstype, "cgroup" | "cgroup2") {
+        // The superblock is shared with the host: no option may reach it.
+        let attributes = options.attributes;
+        let options = vec![(c"source".to_owned(), Some(c"cgroup".to_owned()))];
+        let fstype = c"cgroup2".to_owned();
+        return Ok(MountSource::Cgroup(NewFilesystem { fstype, options, attributes, copy_up: false }));
+    }
+    let name = c_string(fstype, field("type"))?;
+    if options.needs_classic(&source) {
+        return options.classic(source, name, index);
+    }
+    let (attributes, copy_up) = (options.attributes, options.copy_up);
+    Ok(MountSource::New(NewFilesystem { fstype: name, options: options.superblock(Some(source)), attributes, copy_up }))
+}
+
+fn plan_id_map(
+    mount: &Mount,
+    options: &Options,
+    index: u16,
+    namespaces: &NamespacesPlan,
+) -> Result<Option<MountIdMap>> {
+    let mappings = match (mount.uid_mappings(), mount.gid_mappings()) {
+        (Some(uids), Some(gids)) if !uids.is_empty() && !gids.is_empty() => Some((uids.clone(), gids.clone())),
+        _ => None,
+    };
+    if mappings.is_none() && options.id_map.is_none() {
+        return Ok(None);
+    }
+    if !options.bind {
+        let message = "id-mapped mounts are only possible for bind mounts";
+        return Err(Error::invalid(format!("mounts[{index}]"), message));
+    }
+    if mappings.is_none() && !namespaces.is_user_namespaced() {
+        let message = "an id-mapped mount needs uidMappings and gidMappings, or a user namespace";
+        return Err(Error::invalid(format!("mounts[{index}]"), message));
+    }
+    Ok(Some(MountIdMap { mappings, recursive: options.id_map.unwrap_or(false) }))
+}
+
+/// The options of one mount, taken apart.
+#[derive(Debug, Default)]
+struct Options {
+    bind: bool,
+    recursive_bind: bool,
+    remount: bool,
+    copy_up: bool,
+    /// `idmap` (false) or `ridmap` (true).
+    id_map: Option<bool>,
+    /// Attributes of the mount: what they are for a new one, and what is set and cleared on an existing one.
+    attributes: u64,
+    cleared: u64,
+    recursive: MountAttr,
+    propagation: Vec<(u64, bool)>,
+    /// Superblock flags by name, for fsconfig.
+    superblock_flags: Vec<CString>,
+    /// Superblock flags by bit, for mount(2).
+    classic_flags: u64,
+    /// Whether a flag is among them that only mount(2) has.
+    only_classic: bool,
+    data: Vec<FsOption>,
+}
+
+impl Options {
+    fn parse(mount: &Mount, index: u16) -> Result<Self> {
+        let field = format!("mounts[{index}].options");
+        let mut options = Self {
+            // A bind mount may be told by its type alone: mount(8) does so.
+            bind: matches!(mount.typ().as_deref(), Some("bind" | "rbind")),
+            recursive_bind: mount.typ().as_deref() == Some("rbind"),
+            ..Self::default()
+        };
+        for text in mount.options().iter().flatten() {
+            if options.take_mode(text) || options.take_attribute(text) || options.take_superblock(text) {
+                continue;
+            }
+            if options.take_recursive(text) || options.take_propagation(text) {
+                continue;
+            }
+            options.take_data(text, &field)?;
+        }
+        Ok(options)
+    }
+
+    fn take_mode(&mut self, text: &str) -> bool {
+        match text {
+            "bind" => self.bind = true,
+            "rbind" => (self.bind, self.recursive_bind) = (true, true),
+            "remount" => self.remount = true,
+            "tmpcopyup" => self.copy_up = true,
+            "idmap" => self.id_map = Some(false),
+            "ridmap" => self.id_map = Some(true),
+            "" | "defaults" => {}
+            _ => return false,
+        }
+        true
+    }
+
+    fn take_attribute(&mut self, text: &str) -> bool {
+        let Some((set, clear)) = attribute(text) else { return false };
+        self.attributes = self.attributes & !clear | set;
+        self.cleared = self.cleared & !set | clear;
+        match text {
+            "ro" => self.set_superblock("ro", libc::MS_RDONLY),
+            "rw" => self.clear_superblock("ro", libc::MS_RDONLY),
+            _ => {}
+        }
+        true
+    }
+
+    fn take_recursive(&mut self, text: &str) -> bool {
+        let Some((set, clear)) = text.strip_prefix('r').and_then(attribute) else { return false };
+        self.recursive.set = self.recursive.set & !clear | set;
+        self.recursive.clear = self.recursive.clear & !set | clear;
+        true
+    }
+
+    fn take_superblock(&mut self, text: &str) -> bool {
+        match text {
+            "sync" => self.set_superblock("sync", libc::MS_SYNCHRONOUS),
+            "async" => self.clear_superblock("sync", libc::MS_SYNCHRONOUS),
+            "dirsync" => self.set_superblock("dirsync", libc::MS_DIRSYNC),
+            "lazytime" => self.set_superblock("lazytime", libc::MS_LAZYTIME),
+            "nolazytime" => self.clear_superblock("lazytime", libc::MS_LAZYTIME),
+            "mand" => self.set_superblock("mand", libc::MS_MANDLOCK),
+            "nomand" => self.clear_superblock("mand", libc::MS_MANDLOCK),
+            "iversion" => (self.classic_flags, self.only_classic) = (self.classic_flags | libc::MS_I_VERSION, true),
+            "noiversion" => (self.classic_flags, self.only_classic) = (self.classic_flags & !libc::MS_I_VERSION, false),
+            "silent" => self.classic_flags |= libc::MS_SILENT,
+            "loud" => self.classic_flags &= !libc::MS_SILENT,
+            _ => return false,
+        }
+        true
+    }
+
+    fn set_superblock(&mut self, name: &str, bit: u64) {
+        self.clear_superblock(name, bit);
+        self.classic_flags |= bit;
+        self.superblock_flags.extend(CString::new(name));
+    }
+
+    fn clear_superblock(&mut self, name: &str, bit: u64) {
+        self.classic_flags &= !bit;
+        self.superblock_flags.retain(|flag| flag.as_bytes() != name.as_bytes());
+    }
+
+    fn take_propagation(&mut self, text: &str) -> bool {
+        let (kind, recursive) = match text {
+            "shared" => (libc::MS_SHARED, false),
+            "rshared" => (libc::MS_SHARED, true),
+            "slave" => (libc::MS_SLAVE, false),
+            "rslave" => (libc::MS_SLAVE, true),
+            "private" => (libc::MS_PRIVATE, false),
+            "rprivate" => (libc::MS_PRIVATE, true),
+            "unbindable" => (libc::MS_UNBINDABLE, false),
+            "runbindable" => (libc::MS_UNBINDABLE, true),
+            _ => return false,
+        };
+        self.propagation.push((kind, recursive));
+        true
+    }
+
+    fn take_data(&mut self, text: &str, field: &str) -> Result<()> {
+        let (key, value) = match text.split_once('=') {
+            Some((key, value)) => (key, Some(c_string(value, field.to_owned())?)),
+            None => (text, None),
+        };
+        self.data.push((c_string(key, field.to_owned())?, value));
+        Ok(())
+    }
+
+    /// What remains to be changed on a made or copied mount.
+    fn push_attributes(&self, changes: &mut Vec<(MountAttr, bool)>) {
+        let is_new = !self.bind && !self.remount;
+        let own = MountAttr { set: self.attributes, clear: with_atime(self.attributes, self.cleared), ..MountAttr::default() };
+        if !is_new && !own.is_empty() {
+            changes.push((own, false));
+        }
+        // Copying up needs a writable tmpfs, which then is made what it was to be.
+        if is_new && self.copy_up && self.attributes & ATTR_RDONLY != 0 {
+            changes.push((MountAttr { set: ATTR_RDONLY, ..MountAttr::default() }, false));
+        }
+        let recursive = MountAttr { clear: with_atime(self.recursive.set, self.recursive.clear), ..self.recursive };
+        if !recursive.is_empty() {
+            changes.push((recursive, true));
+        }
+        changes.extend(self.propagation.iter().map(|(kind, recursive)| (MountAttr::propagation(*kind), *recursive)));
+    }
+
+    fn needs_classic(&self, source: &CString) -> bool {
+        let too_long = |text: &CString| text.as_bytes().len() >= FSCONFIG_MAX;
+        self.only_classic || too_long(source) || self.data.iter().filter_map(|(_, value)| value.as_ref()).any(too_long)
+    }
+
+    fn superblock(self, source: Option<CString>) -> Vec<FsOption> {
+        let source = source.map(|source| (c"source".to_owned(), Some(source)));
+        // A read-only superblock could not be copied into.
+        let copy_up = self.copy_up;
+        let flags = self.superblock_flags.into_iter().filter(|flag| !(copy_up && flag.as_bytes() == b"ro"));
+        source.into_iter().chain(flags.map(|flag| (flag, None))).chain(self.data).collect()
+    }
+
+    fn classic(self, source: CString, fstype: CString, index: u16) -> Result<MountSource> {
+        const BITS: [(u64, u64); 5] = [
+            (ATTR_RDONLY, libc::MS_RDONLY),
+            (NOSUID, libc::MS_NOSUID),
+            (NODEV, libc::MS_NODEV),
+            (NOEXEC, libc::MS_NOEXEC),
+            (NODIRATIME, libc::MS_NODIRATIME),
+        ];
+        let mut flags = self.classic_flags;
+        for (attribute, bit) in BITS {
+            flags |= if self.attributes & attribute != 0 { bit } else { 0 };
+        }
+        flags |= match self.attributes & ATIME_MASK {
+            NOATIME => libc::MS_NOATIME,
+            STRICTATIME => libc::MS_STRICTATIME,
+            _ => libc::MS_RELATIME,
+        };
+        if self.attributes & NOSYMFOLLOW != 0 {
+            flags |= 256;
+        }
+        let words: Vec<Vec<u8>> = self.data.into_iter().map(|(key, value)| match value {
+            Some(value) => [key.as_bytes(), b"=", value.as_bytes()].concat(),
+            None => key.into_bytes(),
+        }).collect();
+        let data = c_string(words.join(&b','), format!("mounts[{index}].options"))?;
+        Ok(MountSource::Classic { source, fstype, flags, data })
+    }
+}
+
+/// Attributes that an option sets and clears. The access time is one field of three values, not bits.
+fn attribute(text: &str) -> Option<(u64, u64)> {
+    Some(match text {
+        "ro" => (ATTR_RDONLY, 0),
+        "rw" => (0, ATTR_RDONLY),
+        "nosuid" => (NOSUID, 0),
+        "suid" => (0, NOSUID),
+        "nodev" => (NODEV, 0),
+        "dev" => (0, NODEV),
+        "noexec" => (NOEXEC, 0),
+        "exec" => (0, NOEXEC),
+        "nodiratime" => (NODIRATIME, 0),
+        "diratime" => (0, NODIRATIME),
+        "noatime" => (NOATIME, ATIME_MASK),
+        "strictatime" => (STRICTATIME, ATIME_MASK),
+        "relatime" | "atime" | "norelatime" | "nostrictatime" => (0, ATIME_MASK),
+        "nosymfollow" => (NOSYMFOLLOW, 0),
+        "symfollow" => (0, NOSYMFOLLOW),
+        _ => return None,
+    })
+}
+
+/// mount_setattr(2) wants the whole access time field cleared where any of it is changed.
+fn with_atime(set: u64, clear: u64) -> u64 {
+    if (set | clear) & ATIME_MASK != 0 { clear & !set | ATIME_MASK } else { clear }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Wishes;
+    use crate::spec;
+
+    fn facts() -> HostFacts {
+        HostFacts { bundle: "/bundle".into(), last_capability: 40, permitted_capabilities: u64::MAX }
+    }
+
+    fn plan_mount(mount: &str) -> Result<MountPlan> {
+        let json = format!(
+            r#"{{"ociVersion":"1.3.0","root":{{"path":"r"}},"mounts":[{mount}],"linux":{{"namespaces":[{{"type":"mount"}}]}}}}"#
+        );
+        let config = spec::parse(json.into_bytes())?;
+        let namespaces = NamespacesPlan::new(&config.spec)?;
+        let rootfs = RootfsPlan::new(&config.spec, &facts(), &namespaces, Wishes::default())?;
+        Ok(plan(&config.spec, &facts(), &namespaces, &rootfs)?.remove(0))
+    }
+
+    fn options_of(mount: &MountPlan) -> Vec<String> {
+        let MountSource::New(new) = &mount.source else { panic!("{:?}", mount.source) };
+        let text = |(key, value): &FsOption| match value {
+            Some(value) => format!("{}={}", key.to_str().unwrap(), value.to_str().unwrap()),
+            None => key.to_str().unwrap().to_owned(),
+        };
+        new.options.iter().map(text).collect()
+    }
+
+    #[test]
+    fn a_tmpfs_gets_its_data_by_fsconfig_and_its_attributes_by_fsmount() {
+        let mount = plan_mount(
+            r#"{"destination":"/dev/shm","type":"tmpfs","source":"shm","options":["nosuid","noexec","nodev","mode=1777","size=65536k"]}"#,
+        )
+        .unwrap();
+        assert_eq!(options_of(&mount), ["source=shm", "mode=1777", "size=65536k"]);
+        let MountSource::New(new) = &mount.source else { unreachable!() };
+        assert_eq!(new.attributes, NOSUID | NOEXEC | NODEV);
+        assert!(mount.attributes.is_empty());
+        assert_eq!(mount.target.as_c_str(), c"dev/shm");
+    }
+
+    #[test]
+    fn read_only_is_of_the_superblock_too_unless_something_is_copied_up() {
+        let mount = plan_mount(r#"{"destination":"/t","type":"tmpfs","options":["ro"]}"#).unwrap();
+        assert_eq!(options_of(&mount), ["source=tmpfs", "ro"]);
+        let mount = plan_mount(r#"{"destination":"/t","type":"tmpfs","options":["ro","tmpcopyup"]}"#).unwrap();
+        assert_eq!(options_of(&mount), ["source=tmpfs"]);
+        assert_eq!(mount.attributes, [(MountAttr { set: ATTR_RDONLY, ..MountAttr::default() }, false)]);
+    }
+
+    #[test]
+    fn a_later_option_wins() {
+        let mount = plan_mount(r#"{"destination":"/t","type":"tmpfs","options":["ro","nosuid","rw","suid"]}"#).unwrap();
+        let MountSource::New(new) = &mount.source else { unreachable!() };
+        assert_eq!(new.attributes, 0);
+        assert_eq!(options_of(&mount), ["source=tmpfs"]);
+    }
+
+    #[test]
+    fn a_bind_mount_is_cut_from_the_host_first_and_then_changed_as_asked() {
+        let mount = plan_mount(
+            r#"{"destination":"/v","type":"none","source":"v","options":["rbind","ro","noatime","rnodev","rshared"]}"#,
+        )
+        .unwrap();
+        let MountSource::Bind { path, recursive, .. } = &mount.source else { panic!("{mount:?}") };
+        assert_eq!((path.to_str().unwrap(), *recursive), ("/bundle/v", true));
+        assert_eq!(
+            mount.attributes,
+            [
+                (MountAttr::propagation(libc::MS_SLAVE), true),
+                (MountAttr { set: ATTR_RDONLY | NOATIME, clear: ATIME_MASK, ..MountAttr::default() }, false),
+                (MountAttr { set: NODEV, ..MountAttr::default() }, true),
+                (MountAttr::propagation(libc::MS_SHARED), true),
+            ]
+        );
+    }
+
+    #[test]
+    fn recursive_access_time_options_clear_the_whole_field() {
+        for (option, set) in [("rnoatime", NOATIME), ("rstrictatime", STRICTATIME), ("rrelatime", 0), ("ratime", 0)] {
+            let mount = plan_mount(&format!(
+                r#"{{"destination":"/v","source":"/v","options":["bind","{option}"]}}"#
+            ))
+            .unwrap();
+            let expected = MountAttr { set, clear: ATIME_MASK, ..MountAttr::default() };
+            assert_eq!(mount.attributes.last(), Some(&(expected, true)), "{option}");
+        }
+    }
+
+    #[test]
+    fn long_options_go_by_mount_2() {
+        let lower = "l".repeat(300);
+        let mount = plan_mount(&format!(
+            r#"{{"destination":"/o","type":"overlay","options":["ro","noatime","lowerdir={lower}","index=off"]}}"#
+        ))
+        .unwrap();
+        let MountSource::Classic { flags, data, .. } = &mount.source else { panic!("{mount:?}") };
+        assert_eq!(*flags, libc::MS_RDONLY | libc::MS_NOATIME);
+        assert_eq!(data.to_str().unwrap(), format!("lowerdir={lower},index=off"));
+    }
+
+    #[test]
+    fn what_is_mounted_on_proc_must_be_a_procfs() {
+        assert!(plan_mount(r#"{"destination":"/proc","type":"tmpfs"}"#).is_err());
+        let mount = plan_mount(r#"{"destination":"/a/../proc","type":"proc"}"#).unwrap();
+        assert!(mount.refuse_links && mount.may_be_on_procfs);
+        let mount = plan_mount(r#"{"destination":"/proc/uptime","source":"/u","options":["bind"]}"#).unwrap();
+        assert!(mount.may_be_on_procfs);
+    }
+
+    #[test]
+    fn cgroup_options_never_reach_the_shared_superblock() {
+        let mount =
+            plan_mount(r#"{"destination":"/sys/fs/cgroup","type":"cgroup","options":["ro","nosuid"]}"#).unwrap();
+        let MountSource::Cgroup(new) = &mount.source else { panic!("{mount:?}") };
+        assert_eq!(new.options.len(), 1);
+        assert_eq!(new.attributes, ATTR_RDONLY | NOSUID);
+    }
+}

@@ -1,0 +1,274 @@
+//! Runs in: RUNTIME. Decides who makes or joins which namespace. Pure.
+//!
+//! The kernel's rules behind the decisions (namespaces(7), user_namespaces(7), pid_namespaces(7), time_namespaces(7)):
+//! a namespace belongs to the user namespace of whoever makes it; a pid or time namespace takes effect for children;
+//! the offsets of a time namespace freeze when the first process is in it.
+
+use std::path::PathBuf;
+
+use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
+
+use crate::{Error, Result};
+
+/// `CLONE_NEWTIME`; libc has it as a signed type.
+const NEWTIME: u32 = 0x80;
+
+/// Namespaces of a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NamespacesPlan {
+    /// `CLONE_NEW*` that the first child of RUNTIME is born with.
+    pub birth: u64,
+    /// `CLONE_NEW*` that INIT makes itself.
+    pub unshare: u32,
+    /// Namespaces that the child joins, the user namespace first.
+    pub join: Vec<Join>,
+    /// The pid namespace that RUNTIME's thread joins for its next child.
+    pub join_pid: Option<Join>,
+    /// The user namespace.
+    pub user: UserNamespace,
+    /// Whether the network namespace is new, so that its loopback device is down.
+    pub loopback: bool,
+    /// Where INIT must be made by an intermediate process.
+    pub intermediate: Option<Intermediate>,
+    /// A mount namespace that is not the host's.
+    pub has_own_mounts: bool,
+    /// A cgroup namespace that is not the host's.
+    pub has_own_cgroups: bool,
+    /// A pid namespace that is not the host's: then the end of init is the end of all.
+    pub has_own_pids: bool,
+    /// A network namespace that is not the host's.
+    pub has_own_network: bool,
+}
+
+/// A namespace given by path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Join {
+    /// Place in `linux.namespaces`.
+    pub index: u16,
+    /// `CLONE_NEW*`.
+    pub kind: u32,
+    /// The namespace file.
+    pub path: PathBuf,
+}
+
+/// The container's user namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum UserNamespace {
+    /// RUNTIME's own.
+    #[default]
+    Host,
+    /// A new one, with these mappings.
+    New {
+        /// `linux.uidMappings`.
+        uids: Vec<LinuxIdMapping>,
+        /// `linux.gidMappings`.
+        gids: Vec<LinuxIdMapping>,
+    },
+    /// Given by path: an element of `join`.
+    Joined,
+}
+
+/// What the intermediate process does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intermediate {
+    /// `CLONE_NEWTIME` or 0.
+    pub unshare: u32,
+    /// Bytes for /proc/self/timens_offsets.
+    pub time_offsets: Vec<u8>,
+    /// `CLONE_NEWPID` or 0.
+    pub clone: u64,
+    /// Place of the pid namespace in `linux.namespaces`.
+    pub index: u16,
+}
+
+impl NamespacesPlan {
+    /// Decides.
+    ///
+    /// # Errors
+    /// None today; the document has been validated.
+    pub fn new(spec: &Spec) -> Result<Self> {
+        let mut plan = Self::default();
+        let Some(linux) = spec.linux() else { return Ok(plan) };
+        let mut new = 0;
+        let mut pid_index = 0;
+        for (index, namespace) in linux.namespaces().iter().flatten().enumerate() {
+            let kind = clone_flag(namespace.typ());
+            if kind == libc::CLONE_NEWPID as u32 {
+                pid_index = index as u16;
+            }
+            plan.note_kind(namespace.typ());
+            match namespace.path() {
+                Some(path) => plan.join(Join { index: index as u16, kind, path: path.clone() }),
+                None => new |= kind,
+            }
+        }
+        plan.join.sort_by_key(|join| join_order(join.kind));
+        if new & libc::CLONE_NEWUSER as u32 != 0 {
+            plan.user = UserNamespace::New {
+                uids: linux.uid_mappings().clone().unwrap_or_default(),
+                gids: linux.gid_mappings().clone().unwrap_or_default(),
+            };
+        }
+        plan.loopback = new & libc::CLONE_NEWNET as u32 != 0;
+        plan.divide(new, time_offsets(spec), pid_index);
+        Ok(plan)
+    }
+
+    /// Whether the container's user namespace is not RUNTIME's.
+    pub fn is_user_namespaced(&self) -> bool {
+        self.user != UserNamespace::Host
+    }
+
+    fn note_kind(&mut self, kind: LinuxNamespaceType) {
+        match kind {
+            LinuxNamespaceType::Mount => self.has_own_mounts = true,
+            LinuxNamespaceType::Cgroup => self.has_own_cgroups = true,
+            LinuxNamespaceType::Pid => self.has_own_pids = true,
+            LinuxNamespaceType::Network => self.has_own_network = true,
+            _ => {}
+        }
+    }
+
+    fn join(&mut self, join: Join) {
+        if join.kind == libc::CLONE_NEWPID as u32 {
+            self.join_pid = Some(join);
+            return;
+        }
+        if join.kind == libc::CLONE_NEWUSER as u32 {
+            self.user = UserNamespace::Joined;
+        }
+        self.join.push(join);
+    }
+
+    /// Divides the new namespaces among the clone, the intermediate process and init.
+    fn divide(&mut self, new: u32, time_offsets: Vec<u8>, pid_index: u16) {
+        const USER: u32 = libc::CLONE_NEWUSER as u32;
+        const PID: u32 = libc::CLONE_NEWPID as u32;
+        let joins_user = self.user == UserNamespace::Joined;
+        // They must belong to the joined user namespace, which RUNTIME is not in.
+        let pid_after_join = joins_user && new & (PID | NEWTIME) != 0;
+        let needs_intermediate = pid_after_join || !time_offsets.is_empty();
+        let at_birth = if needs_intermediate { USER } else { USER | PID | NEWTIME };
+        self.birth = u64::from(new & at_birth);
+        // Everything else belongs to the user namespace too, and is made by its root: with one clone3 of all,
+        // /dev/mqueue would belong to nobody (measured on 6.18).
+        self.unshare = new & !(USER | PID | NEWTIME);
+        if needs_intermediate {
+            self.intermediate = Some(Intermediate {
+                unshare: new & NEWTIME,
+                time_offsets,
+                clone: u64::from(new & PID),
+                index: pid_index,
+            });
+        }
+    }
+}
+
+fn clone_flag(kind: LinuxNamespaceType) -> u32 {
+    (match kind {
+        LinuxNamespaceType::Mount => libc::CLONE_NEWNS,
+        LinuxNamespaceType::Cgroup => libc::CLONE_NEWCGROUP,
+        LinuxNamespaceType::Uts => libc::CLONE_NEWUTS,
+        LinuxNamespaceType::Ipc => libc::CLONE_NEWIPC,
+        LinuxNamespaceType::User => libc::CLONE_NEWUSER,
+        LinuxNamespaceType::Pid => libc::CLONE_NEWPID,
+        LinuxNamespaceType::Network => libc::CLONE_NEWNET,
+        LinuxNamespaceType::Time => NEWTIME as i32,
+    }) as u32
+}
+
+/// The user namespace first, since it gives the rights for the others; the mount namespace late, since after it the
+/// host's paths are gone.
+fn join_order(kind: u32) -> usize {
+    const ORDER: [i32; 6] = [
+        libc::CLONE_NEWUSER,
+        libc::CLONE_NEWIPC,
+        libc::CLONE_NEWUTS,
+        libc::CLONE_NEWNET,
+        libc::CLONE_NEWNS,
+        libc::CLONE_NEWCGROUP,
+    ];
+    ORDER.iter().position(|place| *place as u32 == kind).unwrap_or(ORDER.len())
+}
+
+/// The lines of timens_offsets: "monotonic 12 5\n". Empty if there are none.
+fn time_offsets(spec: &Spec) -> Vec<u8> {
+    let offsets = spec.linux().as_ref().and_then(|linux| linux.time_offsets().as_ref());
+    let mut lines = Vec::new();
+    for (clock, offset) in offsets.into_iter().flatten() {
+        let (seconds, nanoseconds) = (offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0));
+        lines.push(format!("{clock} {seconds} {nanoseconds}\n"));
+    }
+    lines.sort_unstable();
+    lines.concat().into_bytes()
+}
+
+/// The field of a namespace, for errors.
+pub(crate) fn field(index: u16) -> String {
+    format!("linux.namespaces[{index}].path")
+}
+
+/// An error about a namespace given by path.
+pub(crate) fn not_that_kind(join: &Join) -> Error {
+    Error::invalid(field(join.index), "not a namespace of that type").path(&join.path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec;
+
+    fn plan(linux: &str) -> NamespacesPlan {
+        let json = format!(r#"{{"ociVersion":"1.3.0","root":{{"path":"r"}},"linux":{linux}}}"#);
+        NamespacesPlan::new(&spec::parse(json.into_bytes()).unwrap().spec).unwrap()
+    }
+
+    const USER: u64 = libc::CLONE_NEWUSER as u64;
+    const PID: u64 = libc::CLONE_NEWPID as u64;
+
+    #[test]
+    fn new_user_and_pid_namespaces_are_there_from_birth_the_rest_is_made_by_mapped_root() {
+        let plan = plan(r#"{"namespaces":[{"type":"ipc"},{"type":"user"},{"type":"pid"},{"type":"network"}]}"#);
+        assert_eq!(plan.birth, USER | PID);
+        assert_eq!(plan.unshare, (libc::CLONE_NEWIPC | libc::CLONE_NEWNET) as u32);
+        assert!(plan.loopback && plan.intermediate.is_none() && plan.is_user_namespaced());
+    }
+
+    #[test]
+    fn a_new_pid_namespace_in_a_joined_user_namespace_takes_an_intermediate_process() {
+        let plan = plan(r#"{"namespaces":[{"type":"pid"},{"type":"network","path":"/n"},{"type":"user","path":"/u"}]}"#);
+        assert_eq!(plan.birth, 0);
+        assert_eq!(plan.user, UserNamespace::Joined);
+        let kinds: Vec<_> = plan.join.iter().map(|join| join.kind as i32).collect();
+        assert_eq!(kinds, [libc::CLONE_NEWUSER, libc::CLONE_NEWNET], "the user namespace first");
+        let intermediate = plan.intermediate.unwrap();
+        assert_eq!((intermediate.clone, intermediate.unshare, intermediate.index), (PID, 0, 0));
+        assert!(!plan.loopback, "a joined network namespace is somebody else's");
+    }
+
+    #[test]
+    fn time_offsets_take_an_intermediate_process_time_alone_does_not() {
+        let with = plan(
+            r#"{"namespaces":[{"type":"time"},{"type":"pid"}],"timeOffsets":{"monotonic":{"secs":-5},"boottime":{"nanosecs":7}}}"#,
+        );
+        let intermediate = with.intermediate.unwrap();
+        assert_eq!(intermediate.time_offsets, b"boottime 0 7\nmonotonic -5 0\n");
+        assert_eq!((intermediate.clone, intermediate.unshare), (PID, NEWTIME));
+        assert_eq!(with.birth, 0);
+        let without = plan(r#"{"namespaces":[{"type":"time"},{"type":"pid"}]}"#);
+        assert_eq!((without.birth, without.intermediate), (PID | u64::from(NEWTIME), None));
+    }
+
+    #[test]
+    fn a_pid_namespace_by_path_is_joined_by_the_runtime() {
+        let plan = plan(r#"{"namespaces":[{"type":"pid","path":"/p"},{"type":"mount"}]}"#);
+        assert_eq!(plan.join_pid.unwrap().path, PathBuf::from("/p"));
+        assert!(plan.join.is_empty() && plan.intermediate.is_none() && plan.has_own_pids);
+    }
+
+    #[test]
+    fn no_namespaces_is_the_host() {
+        let plan = plan("{}");
+        assert_eq!(plan, NamespacesPlan::default());
+    }
+}

@@ -1,0 +1,306 @@
+//! Runs in: RUNTIME. Turns `process` into what the child's calls take. Pure.
+
+use std::collections::HashSet;
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+
+use oci_spec::runtime::{
+    Capabilities, IOPriorityClass, LinuxCapabilities, LinuxSchedulerFlag, LinuxSchedulerPolicy, PosixRlimitType,
+    Process, Scheduler,
+};
+use runtime_init::args::CapabilityArgs;
+use runtime_init::sys::process::SchedAttr;
+
+use super::{HostFacts, Wishes, c_string, clean_in_container};
+use crate::{Error, Result};
+
+/// Where programs are looked for if the environment has no PATH.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// runc's, where the specification gives none.
+const DEFAULT_UMASK: u32 = 0o022;
+
+/// The program and its properties.
+#[derive(Debug)]
+pub struct ProcessPlan {
+    /// `process.terminal`.
+    pub terminal: bool,
+    /// Rows and columns.
+    pub console_size: Option<(u16, u16)>,
+    /// What was asked for, for messages.
+    pub program: String,
+    /// Candidates, in the order of PATH.
+    pub candidates: Vec<CString>,
+    /// Arguments.
+    pub argv: Vec<CString>,
+    /// Environment, in order, the last of each name.
+    pub envp: Vec<CString>,
+    /// Whether HOME must be found out.
+    pub needs_home: bool,
+    /// Whether LISTEN_PID must be added.
+    pub needs_listen_pid: bool,
+    /// Working directory, clean.
+    pub cwd: CString,
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Supplementary groups; `None`: not touched.
+    pub groups: Option<Vec<u32>>,
+    /// umask.
+    pub umask: u32,
+    /// Capability sets.
+    pub capabilities: Option<CapabilityArgs>,
+    /// `noNewPrivileges`.
+    pub no_new_privileges: bool,
+    /// rlimits, in order.
+    pub rlimits: Vec<Rlimit>,
+    /// `oomScoreAdj`.
+    pub oom_score_adj: Option<i32>,
+    /// What is written to attr/apparmor/exec.
+    pub apparmor: Option<Vec<u8>>,
+    /// What is written to attr/exec.
+    pub selinux: Option<Vec<u8>>,
+    /// Scheduling.
+    pub scheduler: Option<SchedAttr>,
+    /// I/O priority.
+    pub io_priority: Option<i32>,
+    /// Descriptors from 3 on for the program.
+    pub preserve_fds: u32,
+}
+
+/// A resource limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rlimit {
+    /// Place in `process.rlimits`.
+    pub index: usize,
+    /// `RLIMIT_*`.
+    pub resource: u32,
+    /// Soft limit.
+    pub soft: u64,
+    /// Hard limit.
+    pub hard: u64,
+}
+
+impl ProcessPlan {
+    /// Decides.
+    ///
+    /// # Errors
+    /// `Invalid` with the field.
+    pub fn new(process: &Process, facts: &HostFacts, in_user_namespace: bool, wishes: Wishes) -> Result<Self> {
+        let argv = strings(process.args().as_deref().unwrap_or_default(), "process.args")?;
+        let program = process.args().iter().flatten().next().cloned().unwrap_or_default();
+        let env = last_of_each_name(process.env().as_deref().unwrap_or_default());
+        let user = process.user();
+        let terminal = process.terminal().unwrap_or(false);
+        check_console(terminal, wishes)?;
+        Ok(Self {
+            terminal,
+            console_size: process.console_size().as_ref().filter(|_| terminal).and_then(console_size),
+            candidates: candidates(&program, &env)?,
+            program,
+            argv,
+            needs_home: !env.iter().any(|entry| entry.starts_with("HOME=")),
+            needs_listen_pid: wishes.listen_fds > 0,
+            envp: strings(&env, "process.env")?,
+            cwd: clean_in_container(process.cwd(), "process.cwd")?,
+            uid: user.uid(),
+            gid: user.gid(),
+            groups: Some(user.additional_gids().clone().unwrap_or_default()),
+            umask: user.umask().unwrap_or(DEFAULT_UMASK),
+            capabilities: process.capabilities().as_ref().map(|sets| capabilities(sets, facts, in_user_namespace)),
+            no_new_privileges: process.no_new_privileges().unwrap_or(false),
+            rlimits: rlimits(process),
+            oom_score_adj: process.oom_score_adj(),
+            apparmor: process.apparmor_profile().as_ref().map(|profile| format!("exec {profile}").into_bytes()),
+            selinux: process.selinux_label().as_ref().map(|label| label.clone().into_bytes()),
+            scheduler: process.scheduler().as_ref().map(scheduler),
+            io_priority: process.io_priority().as_ref().map(|io| {
+                let class = match io.class() {
+                    IOPriorityClass::IoprioClassRt => 1,
+                    IOPriorityClass::IoprioClassBe => 2,
+                    IOPriorityClass::IoprioClassIdle => 3,
+                };
+                (class << 13) | io.priority() as i32
+            }),
+            preserve_fds: wishes.preserve_fds,
+        })
+    }
+}
+
+fn check_console(terminal: bool, wishes: Wishes) -> Result<()> {
+    match (terminal, wishes.has_console) {
+        (true, false) => Err(Error::invalid(
+            "process.terminal",
+            "cannot allocate tty if onggi will detach without setting console socket",
+        )),
+        (false, true) => Err(Error::invalid(
+            "process.terminal",
+            "cannot use console socket if onggi will not detach or allocate tty",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn strings(list: &[String], field: &'static str) -> Result<Vec<CString>> {
+    list.iter().enumerate().map(|(index, text)| c_string(text.as_str(), format!("{field}[{index}]"))).collect()
+}
+
+/// Order is kept; of entries with the same name the last is, as in runc.
+fn last_of_each_name(env: &[String]) -> Vec<String> {
+    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    let mut seen = HashSet::with_capacity(env.len());
+    let mut kept: Vec<String> = env.iter().rev().filter(|entry| seen.insert(name(entry))).cloned().collect();
+    kept.reverse();
+    kept
+}
+
+/// A name with a slash is a path; any other is looked for in PATH, where an empty element is the working directory.
+fn candidates(program: &str, env: &[String]) -> Result<Vec<CString>> {
+    if program.is_empty() {
+        return Ok(Vec::new());
+    }
+    if program.contains('/') {
+        return Ok(vec![c_string(program, "process.args[0]")?]);
+    }
+    let path = env.iter().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
+    path.split(':')
+        .map(|directory| match directory {
+            "" => c_string(format!("./{program}"), "process.env"),
+            _ => c_string(format!("{directory}/{program}"), "process.env"),
+        })
+        .collect()
+}
+
+fn console_size(size: &oci_spec::runtime::Box) -> Option<(u16, u16)> {
+    let (rows, columns) = (u16::try_from(size.height()).ok()?, u16::try_from(size.width()).ok()?);
+    (rows != 0 && columns != 0).then_some((rows, columns))
+}
+
+/// The sets as bits. What the kernel does not know, or RUNTIME does not have to give, is left out: config.md says that
+/// a runtime SHOULD NOT fail for it.
+fn capabilities(sets: &LinuxCapabilities, facts: &HostFacts, in_user_namespace: bool) -> CapabilityArgs {
+    let known = if facts.last_capability >= 63 { u64::MAX } else { (1 << (facts.last_capability + 1)) - 1 };
+    let ours = if in_user_namespace { known } else { known & facts.permitted_capabilities };
+    let bits = |set: &Option<Capabilities>| set.iter().flatten().fold(0, |bits, cap| bits | capability_bit(*cap)) & ours;
+    CapabilityArgs {
+        bounding: bits(sets.bounding()),
+        effective: bits(sets.effective()),
+        permitted: bits(sets.permitted()),
+        inheritable: bits(sets.inheritable()),
+        ambient: bits(sets.ambient()),
+        last: facts.last_capability,
+    }
+}
+
+fn capability_bit(capability: oci_spec::runtime::Capability) -> u64 {
+    // Both crates name capabilities as capabilities(7) does, without their prefix in oci-spec's display.
+    let name = capability.to_string();
+    let name = name.strip_prefix("CAP_").unwrap_or(&name);
+    match format!("CAP_{name}").parse::<caps::Capability>() {
+        Ok(capability) => 1 << capability.index(),
+        Err(_) => 0,
+    }
+}
+
+fn rlimits(process: &Process) -> Vec<Rlimit> {
+    let limits = process.rlimits().iter().flatten().enumerate();
+    limits
+        .map(|(index, limit)| Rlimit { index, resource: resource(limit.typ()), soft: limit.soft(), hard: limit.hard() })
+        .collect()
+}
+
+fn resource(kind: PosixRlimitType) -> u32 {
+    use PosixRlimitType as T;
+    match kind {
+        T::RlimitCpu => libc::RLIMIT_CPU,
+        T::RlimitFsize => libc::RLIMIT_FSIZE,
+        T::RlimitData => libc::RLIMIT_DATA,
+        T::RlimitStack => libc::RLIMIT_STACK,
+        T::RlimitCore => libc::RLIMIT_CORE,
+        T::RlimitRss => libc::RLIMIT_RSS,
+        T::RlimitNproc => libc::RLIMIT_NPROC,
+        T::RlimitNofile => libc::RLIMIT_NOFILE,
+        T::RlimitMemlock => libc::RLIMIT_MEMLOCK,
+        T::RlimitAs => libc::RLIMIT_AS,
+        T::RlimitLocks => libc::RLIMIT_LOCKS,
+        T::RlimitSigpending => libc::RLIMIT_SIGPENDING,
+        T::RlimitMsgqueue => libc::RLIMIT_MSGQUEUE,
+        T::RlimitNice => libc::RLIMIT_NICE,
+        T::RlimitRtprio => libc::RLIMIT_RTPRIO,
+        T::RlimitRttime => libc::RLIMIT_RTTIME,
+    }
+}
+
+fn scheduler(scheduler: &Scheduler) -> SchedAttr {
+    use LinuxSchedulerPolicy as P;
+    let policy = match scheduler.policy() {
+        P::SchedOther => 0,
+        P::SchedFifo => 1,
+        P::SchedRr => 2,
+        P::SchedBatch => 3,
+        P::SchedIso => 4,
+        P::SchedIdle => 5,
+        P::SchedDeadline => 6,
+    };
+    let flags = scheduler.flags().iter().flatten().fold(0, |flags, flag| flags | scheduler_flag(flag));
+    SchedAttr {
+        size: size_of::<SchedAttr>() as u32,
+        policy,
+        flags,
+        nice: scheduler.nice().unwrap_or(0),
+        priority: scheduler.priority().unwrap_or(0) as u32,
+        runtime: scheduler.runtime().unwrap_or(0),
+        deadline: scheduler.deadline().unwrap_or(0),
+        period: scheduler.period().unwrap_or(0),
+        util_min: 0,
+        util_max: 0,
+    }
+}
+
+fn scheduler_flag(flag: &LinuxSchedulerFlag) -> u64 {
+    use LinuxSchedulerFlag as F;
+    match flag {
+        F::SchedResetOnFork => 0x01,
+        F::SchedFlagReclaim => 0x02,
+        F::SchedFlagDLOverrun => 0x04,
+        F::SchedFlagKeepPolicy => 0x08,
+        F::SchedFlagKeepParams => 0x10,
+        F::SchedFlagUtilClampMin => 0x20,
+        F::SchedFlagUtilClampMax => 0x40,
+    }
+}
+
+/// The name under which the process is shown in messages about its program.
+pub(crate) fn display(candidate: &CString) -> String {
+    String::from_utf8_lossy(std::ffi::OsStr::from_bytes(candidate.as_bytes()).as_bytes()).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_equal_names_the_last_is_kept_in_its_place() {
+        let env: Vec<String> = ["A=1", "B=2", "A=3", "C"].iter().map(|s| (*s).to_owned()).collect();
+        assert_eq!(last_of_each_name(&env), ["B=2", "A=3", "C"]);
+    }
+
+    #[test]
+    fn programs_are_looked_for_in_path_or_taken_as_they_are() {
+        let env = ["PATH=/a::b".to_owned()];
+        let found = candidates("sh", &env).unwrap();
+        assert_eq!(found, [c"/a/sh".to_owned(), c"./sh".to_owned(), c"b/sh".to_owned()]);
+        assert_eq!(candidates("./sh", &env).unwrap(), [c"./sh".to_owned()]);
+        assert_eq!(candidates("sh", &[]).unwrap().len(), 6);
+    }
+
+    #[test]
+    fn every_capability_of_the_spec_has_a_bit_of_its_own() {
+        use oci_spec::runtime::Capability;
+        assert_eq!(capability_bit(Capability::Chown), 1);
+        assert_eq!(capability_bit(Capability::SysAdmin), 1 << 21);
+        assert_eq!(capability_bit(Capability::CheckpointRestore), 1 << 40);
+        let all = caps::all().into_iter().fold(0u64, |bits, cap| bits | 1 << cap.index());
+        assert_eq!(all, (1 << 41) - 1);
+    }
+}

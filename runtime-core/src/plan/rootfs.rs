@@ -1,0 +1,88 @@
+//! Runs in: RUNTIME. Decides how the rootfs becomes the root, and how mounts propagate. Pure.
+
+use std::ffi::CString;
+use std::path::PathBuf;
+
+use oci_spec::runtime::Spec;
+use runtime_init::args::EnterRoot;
+
+use super::namespaces::NamespacesPlan;
+use super::{HostFacts, Wishes, clean_in_container};
+use crate::{Error, Result};
+
+/// The root file system.
+#[derive(Debug, Clone)]
+pub struct RootfsPlan {
+    /// `root.path`, absolute.
+    pub path: PathBuf,
+    /// `root.readonly`.
+    pub readonly: bool,
+    /// How it becomes the root.
+    pub enter: EnterRoot,
+    /// What is done to the mounts that INIT inherits from the host; 0 for nothing.
+    pub host_propagation: u64,
+    /// What is done to the propagation of trees copied from the host (rootfs and bind mounts); 0: they stay peers.
+    pub copy_propagation: u64,
+    /// Propagation of the root at the end, and whether for all below it.
+    pub final_propagation: Option<(u64, bool)>,
+    /// `linux.readonlyPaths`, clean.
+    pub readonly_paths: Vec<CString>,
+    /// `linux.maskedPaths`, clean.
+    pub masked_paths: Vec<CString>,
+}
+
+impl RootfsPlan {
+    /// Decides.
+    ///
+    /// # Errors
+    /// `Invalid` for a rootfs that is the host's root, or private propagation with `--no-pivot`, as runc.
+    pub fn new(
+        spec: &Spec,
+        facts: &HostFacts,
+        namespaces: &NamespacesPlan,
+        wishes: Wishes,
+    ) -> Result<Self> {
+        let root = spec.root().as_ref().ok_or_else(|| Error::invalid("root", "missing"))?;
+        let linux = spec.linux().as_ref();
+        let wanted = linux.and_then(|linux| linux.rootfs_propagation().as_deref());
+        let enter = match (namespaces.has_own_mounts, wishes.no_pivot) {
+            (false, _) => EnterRoot::Chroot,
+            (true, true) => EnterRoot::MoveAndChroot,
+            (true, false) => EnterRoot::Pivot,
+        };
+        let (copy_propagation, final_propagation) = propagation(wanted)?;
+        let clean = |paths: Option<&Vec<String>>, field: &'static str| -> Result<Vec<CString>> {
+            paths.into_iter().flatten().map(|path| clean_in_container(path.as_ref(), field)).collect()
+        };
+        Ok(Self {
+            path: facts.bundle.join(root.path()),
+            readonly: root.readonly().unwrap_or(false),
+            enter,
+            // Always cut: what must stay a peer of the host is copied before, in RUNTIME, and keeps its own tie.
+            host_propagation: if enter == EnterRoot::Chroot { 0 } else { libc::MS_SLAVE },
+            copy_propagation,
+            final_propagation,
+            readonly_paths: clean(linux.and_then(|l| l.readonly_paths().as_ref()), "linux.readonlyPaths")?,
+            masked_paths: clean(linux.and_then(|l| l.masked_paths().as_ref()), "linux.maskedPaths")?,
+        })
+    }
+}
+
+/// What `linux.rootfsPropagation` means for copies of the host's mounts, and for the root in the end.
+///
+/// runc sets the inherited tree to this propagation and then binds from it, so a bind mount is by default a slave of
+/// the host, and with "shared" its peer. Only shared and unbindable are set on the root once more after pivot_root.
+fn propagation(wanted: Option<&str>) -> Result<(u64, Option<(u64, bool)>)> {
+    Ok(match wanted {
+        None | Some("" | "slave" | "rslave") => (libc::MS_SLAVE, None),
+        Some("private" | "rprivate") => (libc::MS_PRIVATE, None),
+        Some("shared") => (0, Some((libc::MS_SHARED, false))),
+        Some("rshared") => (0, Some((libc::MS_SHARED, true))),
+        Some("unbindable") => (libc::MS_PRIVATE, Some((libc::MS_UNBINDABLE, false))),
+        Some("runbindable") => (libc::MS_PRIVATE, Some((libc::MS_UNBINDABLE, true))),
+        Some(other) => {
+            let message = format!("{other:?}: unknown propagation");
+            return Err(Error::invalid("linux.rootfsPropagation", message));
+        }
+    })
+}

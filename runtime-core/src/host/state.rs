@@ -45,7 +45,7 @@ pub struct Store {
 #[derive(Debug)]
 pub enum Found {
     /// A container.
-    Whole(Slot),
+    Whole(Box<Slot>),
     /// What is left of one.
     Damaged(Wreck),
 }
@@ -183,7 +183,7 @@ impl Store {
                 id: id.clone(),
             };
             return Ok(match record {
-                Ok(record) => Found::Whole(Slot { held, record }),
+                Ok(record) => Found::Whole(Box::new(Slot { held, record })),
                 Err(reason) => Found::Damaged(Wreck { held, reason }),
             });
         }
@@ -350,7 +350,7 @@ fn already_exists() -> Error {
 
 fn whole(found: Found) -> Result<Slot> {
     match found {
-        Found::Whole(slot) => Ok(slot),
+        Found::Whole(slot) => Ok(*slot),
         Found::Damaged(Wreck { reason, .. }) => Err(reason),
     }
 }

@@ -1,1 +1,13 @@
-//! Runs in: RUNTIME. One outside resource per file. The files do not know each other.
+//! Runs in: RUNTIME. One outside resource per file. The files do not know each other; `unix_socket` is what the
+//! files for sockets share.
+
+pub mod console;
+pub mod hooks;
+pub mod id_map;
+pub mod pid_file;
+pub mod proc_handle;
+pub mod process;
+pub mod seccomp_agent;
+pub mod start_socket;
+pub mod state;
+mod unix_socket;

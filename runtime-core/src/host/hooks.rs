@@ -1,0 +1,529 @@
+//! Runs in: RUNTIME. The hooks that run in the runtime's namespaces: prestart, createRuntime, poststart, poststop. What
+//! a failure means to the container is decided elsewhere; createContainer and startContainer run in INIT.
+
+use std::fs::File;
+use std::io::{ErrorKind as IoErrorKind, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use oci_spec::runtime::Hook;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{MemfdFlags, OFlags, SeekFrom};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+use crate::{Error, ErrorKind, Result};
+
+/// How much of the end of stdout, and of stderr, an error quotes.
+const QUOTED: usize = 4096;
+
+/// Runs the hooks one after the other, up to the first that fails. `list` is the name of the list in config.json, as in
+/// `createRuntime`; `state` is the container's state in JSON, which each hook gets on its stdin. Without hooks nothing
+/// happens.
+///
+/// # Errors
+/// [`ErrorKind::Hook`] with runc's text `error running createRuntime hook #0: exit status 1, stdout: , stderr: `.
+pub fn run(list: &str, hooks: &[Hook], state: &[u8]) -> Result<()> {
+    hooks
+        .iter()
+        .enumerate()
+        .try_for_each(|(index, hook)| run_one(list, index, hook, state))
+}
+
+/// Runs all the hooks, also after one has failed (poststop), and returns the failures.
+pub fn run_all(list: &str, hooks: &[Hook], state: &[u8]) -> Vec<Error> {
+    hooks
+        .iter()
+        .enumerate()
+        .filter_map(|(index, hook)| run_one(list, index, hook, state).err())
+        .collect()
+}
+
+fn run_one(list: &str, index: usize, hook: &Hook, state: &[u8]) -> Result<()> {
+    spawn_and_wait(list, index, hook, state).map_err(|error| {
+        let kind = if error.kind() == ErrorKind::Invalid {
+            ErrorKind::Invalid
+        } else {
+            ErrorKind::Hook
+        };
+        error
+            .with_kind(kind)
+            .doing(format!("error running {list} hook #{index}"))
+    })
+}
+
+fn spawn_and_wait(list: &str, index: usize, hook: &Hook, state: &[u8]) -> Result<()> {
+    let field = |name| format!("hooks.{list}[{index}].{name}");
+    let limit = match hook.timeout() {
+        None => None,
+        Some(seconds) => match u64::try_from(seconds) {
+            Ok(seconds @ 1..) => Some(Duration::from_secs(seconds)),
+            _ => return Err(Error::invalid(field("timeout"), "must be greater than zero")),
+        },
+    };
+    // A relative one would be looked for in PATH or the working directory of whoever calls the runtime.
+    if !hook.path().is_absolute() {
+        return Err(Error::invalid(
+            field("path"),
+            format!("{:?} is not absolute", hook.path()),
+        ));
+    }
+    let mut command = command(hook);
+    command
+        .stdin(state_file(state)?)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    if limit.is_some() {
+        // The limit shall end what the hook started, too. Without one it stays in the caller's process group, where
+        // ctrl-C reaches it.
+        command.process_group(0);
+    }
+    let mut child = command
+        .spawn()
+        .map_err(|error| Error::io("execve", &error).path(hook.path()))?;
+    let [mut stdout, mut stderr] = [Output::new(child.stdout.take()), Output::new(child.stderr.take())];
+    let exited = match follow(&child, [&mut stdout, &mut stderr], limit) {
+        Ok(exited) => exited,
+        Err(error) => {
+            // Nothing may outlive a failed call.
+            return Err(match kill(&mut child, limit.is_some()) {
+                Ok(()) => error,
+                Err(second) => error.and(second),
+            });
+        }
+    };
+    if !exited {
+        kill(&mut child, true)?;
+        let seconds = limit.unwrap_or_default().as_secs();
+        return Err(Error::new(
+            ErrorKind::Hook,
+            format!(
+                "hook ran past specified timeout of {seconds}s{}",
+                quoted(&stdout, &stderr)
+            ),
+        ));
+    }
+    let status = child.wait().map_err(|error| Error::io("waitid", &error))?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Hook,
+        format!("{}{}", described(status), quoted(&stdout, &stderr)),
+    ))
+}
+
+fn command(hook: &Hook) -> Command {
+    let mut command = Command::new(hook.path());
+    // args[0] is the name that the program sees; without args it is the path.
+    if let Some((name, rest)) = hook.args().as_ref().and_then(|args| args.split_first()) {
+        command.arg0(name).args(rest);
+    }
+    // As runc: an absent list inherits the runtime's environment, an empty one is empty.
+    if let Some(env) = hook.env() {
+        command.env_clear();
+        // An entry without `=` is no variable: getenv(3) does not find it, and `Command` cannot pass it.
+        command.envs(
+            env.iter()
+                .filter_map(|entry| entry.split_once('='))
+                .filter(|(name, _)| !name.is_empty()),
+        );
+    }
+    command
+}
+
+/// The state as a file to read from. Not a pipe: a hook that reads nothing then blocks no one, and there is no SIGPIPE,
+/// which in a library could not be caught.
+fn state_file(state: &[u8]) -> Result<Stdio> {
+    let os = |call, errno| Error::os(call, errno).doing("prepare the state for stdin");
+    let create = |flags| rustix::fs::memfd_create("state", flags);
+    // Linux >= 6.3 with vm.memfd_noexec=2 wants the second flag; earlier kernels do not know it.
+    let file = match create(MemfdFlags::CLOEXEC | MemfdFlags::NOEXEC_SEAL) {
+        Err(Errno::INVAL) => create(MemfdFlags::CLOEXEC),
+        file => file,
+    };
+    let file = file.map_err(|errno| os("memfd_create", errno))?;
+    let mut rest = state;
+    while !rest.is_empty() {
+        let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, rest))
+            .map_err(|errno| os("write", errno))?;
+        rest = &rest[written..];
+    }
+    rustix::fs::seek(&file, SeekFrom::Start(0)).map_err(|errno| os("lseek", errno))?;
+    Ok(Stdio::from(file))
+}
+
+/// Reads the output until the hook has exited (true) or its time is up (false). It is the exit that counts, not the end
+/// of the output: a process that the hook leaves in the background may keep the pipes for ever.
+fn follow(child: &Child, [stdout, stderr]: [&mut Output; 2], limit: Option<Duration>) -> Result<bool> {
+    let os = |call, errno| Error::os(call, errno).doing("wait for the hook");
+    let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+    let pidfd = rustix::process::pidfd_open(Pid::from_child(child), PidfdFlags::empty());
+    let pidfd = pidfd.map_err(|errno| os("pidfd_open", errno))?;
+    for output in [&*stdout, &*stderr] {
+        let Some(pipe) = &output.pipe else { continue };
+        rustix::fs::fcntl_setfl(pipe, OFlags::NONBLOCK).map_err(|errno| os("fcntl", errno))?;
+    }
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return Ok(false);
+        }
+        // The longest time that fits is no limit in practice.
+        let left = left.map(|left| {
+            Timespec::try_from(left).unwrap_or(Timespec {
+                tv_sec: i64::MAX,
+                tv_nsec: 0,
+            })
+        });
+        let mut polled = vec![PollFd::new(&pidfd, PollFlags::IN)];
+        let pipes = [&*stdout, &*stderr];
+        polled.extend(
+            pipes
+                .iter()
+                .filter_map(|o| o.pipe.as_ref())
+                .map(|pipe| PollFd::new(pipe, PollFlags::IN)),
+        );
+        match rustix::event::poll(&mut polled, left.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(os("poll", errno)),
+        }
+        // Looked at before the last reading, which then has everything that the hook itself wrote.
+        let exited = !polled[0].revents().is_empty();
+        stdout.drain().map_err(|errno| os("read", errno))?;
+        stderr.drain().map_err(|errno| os("read", errno))?;
+        if exited {
+            return Ok(true);
+        }
+    }
+}
+
+/// Kills the hook (its process group, if it has its own) and reaps it.
+fn kill(child: &mut Child, group: bool) -> Result<()> {
+    let killed = if group {
+        match rustix::process::kill_process_group(Pid::from_child(child), Signal::KILL) {
+            // All of them have ended.
+            Err(Errno::SRCH) => Ok(()),
+            killed => killed.map_err(|errno| Error::os("kill", errno)),
+        }
+    } else {
+        child.kill().map_err(|error| Error::io("kill", &error))
+    };
+    killed?;
+    child.wait().map_err(|error| Error::io("waitid", &error))?;
+    Ok(())
+}
+
+/// One output of the hook: the pipe until its end, and the last bytes that came.
+struct Output {
+    pipe: Option<File>,
+    tail: Vec<u8>,
+}
+
+impl Output {
+    fn new(pipe: Option<impl Into<OwnedFd>>) -> Self {
+        Self {
+            pipe: pipe.map(|pipe| File::from(pipe.into())),
+            tail: Vec::new(),
+        }
+    }
+
+    /// Reads what is there: a bounded amount, because a process in the background may write faster than we read.
+    fn drain(&mut self) -> std::result::Result<(), Errno> {
+        let mut buffer = [0; 16 << 10];
+        // The capacity of a pipe is 64 KiB: four rounds empty it.
+        for _ in 0..4 {
+            let Some(pipe) = &mut self.pipe else { return Ok(()) };
+            match pipe.read(&mut buffer) {
+                Ok(0) => self.pipe = None,
+                Ok(length) => self.keep(&buffer[..length]),
+                Err(error) if error.kind() == IoErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == IoErrorKind::Interrupted => {}
+                Err(error) => return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+            }
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        self.tail.extend_from_slice(bytes);
+        let surplus = self.tail.len().saturating_sub(QUOTED);
+        self.tail.drain(..surplus);
+    }
+
+    /// On one line, and without bytes that could command a terminal.
+    fn text(&self) -> String {
+        let text = String::from_utf8_lossy(&self.tail);
+        text.trim_end().chars().fold(String::new(), |mut line, letter| {
+            match letter.is_control() {
+                true => line.extend(letter.escape_default()),
+                false => line.push(letter),
+            }
+            line
+        })
+    }
+}
+
+fn quoted(stdout: &Output, stderr: &Output) -> String {
+    format!(", stdout: {}, stderr: {}", stdout.text(), stderr.text())
+}
+
+fn described(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (None, Some(signal)) => format!("killed by signal {signal}"),
+        (None, None) => status.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn shell(script: &str) -> Hook {
+        hook("/bin/sh", &["sh", "-c", script])
+    }
+
+    fn hook(path: &str, args: &[&str]) -> Hook {
+        let mut hook = Hook::default();
+        hook.set_path(path.into());
+        hook.set_args(Some(args.iter().map(|&arg| arg.to_owned()).collect()));
+        hook
+    }
+
+    fn limited(script: &str, seconds: i64) -> Hook {
+        let mut hook = shell(script);
+        hook.set_timeout(Some(seconds));
+        hook
+    }
+
+    /// Runs a script with `$OUT` replaced by a file, and returns the contents of the file.
+    fn output(hook: impl Fn(&str) -> Hook, state: &[u8]) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out");
+        run("poststart", &[hook(&path.to_string_lossy())], state).unwrap();
+        std::fs::read_to_string(path).unwrap()
+    }
+
+    fn error(hook: Hook) -> Error {
+        run("createRuntime", &[hook], b"{}").unwrap_err()
+    }
+
+    #[test]
+    fn the_state_comes_on_stdin_whatever_its_size_and_can_be_opened_again() {
+        for size in [0, 1, 70_000, 3 << 20] {
+            let state = vec![b'x'; size];
+            let got = output(|out| shell(&format!("cat > {out}")), &state);
+            assert!(got.as_bytes() == state, "{size}");
+        }
+        assert_eq!(
+            output(|out| shell(&format!("cat /dev/stdin > {out}")), b"{}"),
+            "{}"
+        );
+    }
+
+    #[test]
+    fn args_and_env_are_those_of_the_hook() {
+        let argv = |out: &str| {
+            hook(
+                "/bin/sh",
+                &["other name", "-c", &format!("echo \"$0 $1\" > {out}"), "a", "b c"],
+            )
+        };
+        assert_eq!(output(argv, b""), "a b c\n");
+        let name = |out: &str| {
+            hook(
+                "/bin/sh",
+                &[
+                    "-odd name",
+                    "-c",
+                    &format!("tr '\\0' '|' < /proc/$$/cmdline > {out}"),
+                ],
+            )
+        };
+        assert!(output(name, b"").starts_with("-odd name|-c|"));
+
+        let env = |env: Option<Vec<&str>>| {
+            output(
+                |out| {
+                    let mut hook = shell(&format!("/usr/bin/tr '\\0' '|' < /proc/$$/environ > {out}"));
+                    hook.set_env(
+                        env.clone()
+                            .map(|env| env.into_iter().map(str::to_owned).collect()),
+                    );
+                    hook
+                },
+                b"",
+            )
+        };
+        assert_eq!(env(Some(vec!["A=1", "B=x=y", "nonsense", "C="])), "A=1|B=x=y|C=|");
+        assert_eq!(env(Some(vec![])), "");
+        assert!(env(None).contains(&format!("PATH={}|", std::env::var("PATH").unwrap())));
+    }
+
+    #[test]
+    fn no_args_means_the_path_is_the_name() {
+        let mut hook = Hook::default();
+        hook.set_path("/bin/true".into());
+        run("prestart", &[hook.clone()], b"").unwrap();
+        hook.set_args(Some(vec![]));
+        run("prestart", &[hook], b"").unwrap();
+        run("prestart", &[], b"").unwrap();
+    }
+
+    #[test]
+    fn failure_has_the_text_of_runc_on_one_line() {
+        let text = error(shell("echo to out; printf 'a\\nb\\033[31m\\n' >&2; exit 3")).to_string();
+        assert_eq!(
+            text,
+            r"error running createRuntime hook #0: exit status 3, stdout: to out, stderr: a\nb\u{1b}[31m"
+        );
+        let error = error(shell("kill -9 $$"));
+        assert_eq!(error.kind(), ErrorKind::Hook);
+        assert_eq!(
+            error.to_string(),
+            "error running createRuntime hook #0: killed by signal 9, stdout: , stderr: "
+        );
+    }
+
+    #[test]
+    fn the_first_failure_ends_run_but_not_run_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let mark = dir.path().join("mark");
+        let hooks = [
+            shell("true"),
+            shell("exit 1"),
+            shell(&format!("echo x >> {}", mark.display())),
+            shell("exit 2"),
+        ];
+        let error = run("poststop", &hooks, b"").unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("error running poststop hook #1: exit status 1"),
+            "{error}"
+        );
+        assert!(!mark.exists());
+        let errors = run_all("poststop", &hooks, b"");
+        assert_eq!(errors.len(), 2);
+        assert!(
+            errors[1]
+                .to_string()
+                .starts_with("error running poststop hook #3: exit status 2")
+        );
+        assert!(mark.exists());
+    }
+
+    #[test]
+    fn a_hook_that_cannot_be_executed_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let plain = dir.path().join("plain");
+        std::fs::write(&plain, "#!/bin/sh\n").unwrap();
+        for (path, errno) in [
+            (Path::new("/no/such/hook"), Errno::NOENT),
+            (&plain, Errno::ACCESS),
+            (dir.path(), Errno::ACCESS),
+        ] {
+            let error = error(hook(&path.to_string_lossy(), &["x"]));
+            assert_eq!((error.kind(), error.errno()), (ErrorKind::Hook, Some(errno)));
+            let start = format!(
+                "error running createRuntime hook #0: {}: execve: ",
+                path.display()
+            );
+            assert!(error.to_string().starts_with(&start), "{error}");
+        }
+        assert_eq!(error(hook("sh", &["sh"])).kind(), ErrorKind::Invalid);
+        for seconds in [0, -1] {
+            let error = error(limited("true", seconds));
+            assert_eq!(
+                (error.kind(), error.spec_field()),
+                (ErrorKind::Invalid, Some("hooks.createRuntime[0].timeout"))
+            );
+        }
+        assert_eq!(error(hook("/bin/true", &["a\0b"])).kind(), ErrorKind::Hook);
+    }
+
+    #[test]
+    fn a_time_limit_ends_the_hook_and_what_it_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let pid = dir.path().join("pid");
+        let begin = Instant::now();
+        let error = error(limited(
+            &format!("echo late; sleep 100 & echo $! > {}; wait", pid.display()),
+            1,
+        ));
+        let elapsed = begin.elapsed();
+        assert!(
+            elapsed >= Duration::from_secs(1) && elapsed < Duration::from_secs(20),
+            "{elapsed:?}"
+        );
+        assert_eq!(
+            error.to_string(),
+            "error running createRuntime hook #0: hook ran past specified timeout of 1s, stdout: late, stderr: "
+        );
+        let pid = std::fs::read_to_string(pid).unwrap();
+        let status = || std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+        // Killed, and reaped by whoever adopts it; a zombie at most.
+        let ended = (0..200).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            status().map_or(true, |stat| stat.contains(") Z "))
+        });
+        assert!(ended, "{:?}", status());
+        run(
+            "createRuntime",
+            &[limited("true", i64::MAX), limited("true", 100)],
+            b"",
+        )
+        .unwrap();
+    }
+
+    #[test]
+    fn a_child_in_the_background_that_keeps_the_pipes_does_not_hold_us() {
+        let dir = tempfile::tempdir().unwrap();
+        let pid = dir.path().join("pid");
+        let begin = Instant::now();
+        run(
+            "createRuntime",
+            &[shell(&format!("sleep 100 & echo $! > {}", pid.display()))],
+            b"",
+        )
+        .unwrap();
+        let text = error(shell("yes & echo $! >&2; exit 4")).to_string();
+        assert!(begin.elapsed() < Duration::from_secs(20));
+        assert!(text.contains("exit status 4"), "{text}");
+        let pid = std::fs::read_to_string(pid).unwrap().trim().parse().unwrap();
+        rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    }
+
+    #[test]
+    fn much_output_blocks_nobody_and_its_end_is_quoted() {
+        let script =
+            "i=0; while [ $i -lt 20000 ]; do echo 0123456789; i=$((i+1)); done; echo the end; exit 1";
+        let text = error(shell(script)).to_string();
+        assert!(text.ends_with(r"0123456789\nthe end, stderr: "), "{text}");
+        assert!(text.len() < 2 * QUOTED, "{}", text.len());
+    }
+
+    #[test]
+    fn only_stdio_and_what_the_program_itself_passes_on_reaches_a_hook() {
+        /// O_CLOEXEC in the octal flags of fdinfo.
+        const CLOSE_ON_EXEC: u32 = 0o2_000_000;
+        let passed_on = std::fs::read_dir("/proc/self/fdinfo").unwrap().filter(|entry| {
+            // Another test may close its file meanwhile; those are all close-on-exec.
+            let Ok(info) = std::fs::read_to_string(entry.as_ref().unwrap().path()) else {
+                return false;
+            };
+            let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
+            u32::from_str_radix(flags.trim(), 8).unwrap() & CLOSE_ON_EXEC == 0
+        });
+        let passed_on = passed_on.count();
+        assert!(passed_on >= 3, "{passed_on}");
+        let listing = output(|out| shell(&format!("exec ls /proc/self/fd > {out}")), b"{}");
+        // One more is the directory that ls reads.
+        assert_eq!(listing.lines().count(), passed_on + 1, "{listing}");
+    }
+}

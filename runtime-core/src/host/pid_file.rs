@@ -1,0 +1,108 @@
+//! Runs in: RUNTIME. The file for `--pid-file`: made whole under a temporary name, then renamed, because engines wait
+//! for the name to appear and read at once.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::{Error, ErrorKind, Result};
+
+/// Writes the pid in decimal, without a newline, to `path` by way of `.<name>` in the same directory. A file or
+/// symbolic link at `path` is replaced, not followed.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] if the path names no file; otherwise the failed call with the path. Nothing is left behind.
+pub fn write(path: &Path, pid: i32) -> Result<()> {
+    let os = |call, errno| Error::os(call, errno).path(path).doing("write the pid file");
+    // `file_name` alone would take `dir/` for the file `dir`.
+    let name = path
+        .file_name()
+        .filter(|_| !path.as_os_str().as_bytes().ends_with(b"/"));
+    let Some(name) = name else {
+        return Err(Error::new(ErrorKind::Invalid, "not the name of a file")
+            .path(path)
+            .doing("write the pid file"));
+    };
+    let mut hidden = OsString::from(".");
+    hidden.push(name);
+    let temporary = path.with_file_name(hidden);
+
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let create = || rustix::fs::openat(CWD, &temporary, flags, Mode::from_raw_mode(0o644));
+    let file = match create() {
+        // A runtime that was killed here left it. Exclusive creation still keeps us from writing through a link.
+        Err(Errno::EXIST) => rustix::fs::unlink(&temporary).and_then(|()| create()),
+        file => file,
+    };
+    let file = file.map_err(|errno| os("open", errno))?;
+    let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, pid.to_string().as_bytes()))
+        .map_err(|errno| os("write", errno))
+        .and_then(|_| rustix::fs::rename(&temporary, path).map_err(|errno| os("rename", errno)));
+    written.map_err(|error| match rustix::fs::unlink(&temporary) {
+        Ok(()) => error,
+        Err(errno) => error.and(Error::os("unlink", errno).path(&temporary)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn writes_the_number_and_nothing_else_and_leaves_no_temporary_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("init.pid");
+        let victim = dir.path().join("victim");
+        fs::write(&victim, "victim").unwrap();
+        std::os::unix::fs::symlink(&victim, &path).unwrap();
+        std::os::unix::fs::symlink(&victim, dir.path().join(".init.pid")).unwrap();
+        write(&path, 4321).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"4321");
+        assert!(!fs::symlink_metadata(&path).unwrap().is_symlink());
+        write(&path, 7).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"7");
+        assert_eq!(fs::read(&victim).unwrap(), b"victim");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_relative_path_is_below_the_working_directory() {
+        let path = Path::new("pid-file-test.tmp");
+        write(path, 1).unwrap();
+        assert_eq!(fs::read(path).unwrap(), b"1");
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn failure_names_the_path_and_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("no/pid");
+        let error = write(&missing, 1).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "write the pid file: {}: open: no such file or directory",
+                missing.display()
+            )
+        );
+        // A directory in the way fails the rename.
+        fs::create_dir(dir.path().join("pid")).unwrap();
+        assert_eq!(
+            write(&dir.path().join("pid"), 1).unwrap_err().errno(),
+            Some(Errno::ISDIR)
+        );
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        for path in ["", "/", "..", "a/", "a/.."] {
+            assert_eq!(
+                write(Path::new(path), 1).unwrap_err().kind(),
+                ErrorKind::Invalid,
+                "{path}"
+            );
+        }
+    }
+}

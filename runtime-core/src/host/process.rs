@@ -1,0 +1,218 @@
+//! Runs in: RUNTIME. Is a process that was seen earlier still there, and is it the same one? Signals to exactly that
+//! one. Does not start or wait for processes.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+use crate::{Error, ErrorKind, Result};
+
+/// What `/proc/<pid>/stat` says of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// The state letter (field 3), such as `R`, `S` or `Z`.
+    pub state: u8,
+    /// The start time in clock ticks after boot (field 22).
+    pub start_time: u64,
+}
+
+impl Stat {
+    /// Whether the process has ended: a zombie (`Z`) waits for its parent, a dead one (`X`, and `x` of old kernels) is
+    /// on its way out.
+    pub fn has_ended(self) -> bool {
+        matches!(self.state, b'Z' | b'X' | b'x')
+    }
+
+    /// Parses the contents of `/proc/<pid>/stat`. The name of the program (field 2) stands in brackets and may hold
+    /// anything, brackets and spaces too; no later field holds a bracket. None if it does not have the shape of proc(5).
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let end_of_name = text.iter().rposition(|&byte| byte == b')')?;
+        let mut fields = text[end_of_name + 1..]
+            .split(u8::is_ascii_whitespace)
+            .filter(|field| !field.is_empty());
+        let state = match fields.next()? {
+            [letter] => *letter,
+            _ => return None,
+        };
+        // Eighteen fields lie between the state (3) and the start time (22).
+        let start_time = std::str::from_utf8(fields.nth(18)?).ok()?.parse().ok()?;
+        Some(Self { state, start_time })
+    }
+
+    /// Reads the state of a process; None if there is none with this pid.
+    pub fn read(pid: Pid) -> Result<Option<Self>> {
+        let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
+        let os = |call, errno| Error::os(call, errno).path(&path).doing("look for the process");
+        let file = match rustix::fs::open(&*path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+            Err(Errno::NOENT | Errno::SRCH) => return Ok(None),
+            file => file.map_err(|errno| os("open", errno))?,
+        };
+        // One page is more than twice the longest line, and the kernel gives the line in one read.
+        let mut buffer = [0; 4096];
+        let length = match rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut buffer)) {
+            // The process ended between the two calls.
+            Err(Errno::SRCH) => return Ok(None),
+            length => length.map_err(|errno| os("read", errno))?,
+        };
+        match Self::parse(&buffer[..length]) {
+            Some(stat) => Ok(Some(stat)),
+            None => Err(Error::new(ErrorKind::Internal, "not in the format of proc(5)").path(&path)),
+        }
+    }
+}
+
+/// The start time of a living process, for the record of its container.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] if there is no such process.
+pub fn start_time(pid: Pid) -> Result<u64> {
+    match Stat::read(pid)? {
+        Some(stat) => Ok(stat.start_time),
+        None => Err(Error::new(
+            ErrorKind::NotFound,
+            format!("no such process: {}", pid.as_raw_nonzero()),
+        )),
+    }
+}
+
+/// Whether the process with this pid and start time is still running. A zombie is not; neither is pid 0, which
+/// stands for "there is none yet".
+pub fn is_running(pid: i32, start_time: u64) -> Result<bool> {
+    let Some(pid) = positive(pid) else {
+        return Ok(false);
+    };
+    Ok(Stat::read(pid)?.is_some_and(|stat| stat.start_time == start_time && !stat.has_ended()))
+}
+
+/// A pid as the kernel takes it. `Pid::from_raw` alone asserts that the number is not negative.
+fn positive(pid: i32) -> Option<Pid> {
+    if pid > 0 { Pid::from_raw(pid) } else { None }
+}
+
+/// A handle on one running process. It cannot come to mean another one, even when the pid is used again.
+#[derive(Debug)]
+pub struct Process {
+    pidfd: OwnedFd,
+}
+
+impl Process {
+    /// Takes hold of the process with this pid and start time; None if it has ended.
+    pub fn open(pid: i32, start_time: u64) -> Result<Option<Self>> {
+        let Some(target) = positive(pid) else {
+            return Ok(None);
+        };
+        let pidfd = match rustix::process::pidfd_open(target, PidfdFlags::empty()) {
+            Err(Errno::SRCH) => return Ok(None),
+            pidfd => pidfd.map_err(|errno| Error::os("pidfd_open", errno).doing("open the process"))?,
+        };
+        // Looked at after the descriptor was opened: if the pid belongs to the right process now, it did so then.
+        Ok(is_running(pid, start_time)?.then_some(Self { pidfd }))
+    }
+
+    /// Sends a signal by its number, 1 to 31. False if the process has ended.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for a number that has no name: the safe wrapper takes only those.
+    pub fn kill(&self, signal: i32) -> Result<bool> {
+        let Some(signal) = Signal::from_named_raw(signal) else {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("cannot send the signal {signal}"),
+            ));
+        };
+        match rustix::process::pidfd_send_signal(&self.pidfd, signal) {
+            Ok(()) => Ok(true),
+            Err(Errno::SRCH) => Ok(false),
+            Err(errno) => Err(Error::os("pidfd_send_signal", errno).doing("send a signal")),
+        }
+    }
+}
+
+impl AsFd for Process {
+    /// The pidfd; it polls readable once the process has ended.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    const REST: &str = "1 2 3 0 -1 4194560 5 6 7 8 9 10 11 12 20 0 1 0 12345 99 18446744073709551615";
+
+    #[test]
+    fn the_name_of_a_program_may_hold_anything() {
+        for name in [
+            "cat",
+            "a b",
+            "a) S 9 (b",
+            ")",
+            "((",
+            "",
+            ") R 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21",
+        ] {
+            let stat = Stat::parse(format!("42 ({name}) S {REST}\n").as_bytes());
+            assert_eq!(
+                stat,
+                Some(Stat {
+                    state: b'S',
+                    start_time: 12345
+                }),
+                "{name}"
+            );
+        }
+        let invalid = [
+            &b""[..],
+            b"42",
+            b"42 (cat",
+            b"42 (cat)",
+            b"42 (cat) S 1 2",
+            b"42 (cat) SS 1",
+            b"42 (\xff) S 1 x",
+        ];
+        for text in invalid {
+            assert_eq!(Stat::parse(text), None);
+        }
+        let not_a_number = format!("42 (cat) S {}", REST.replace("12345", "-5"));
+        assert_eq!(Stat::parse(not_a_number.as_bytes()), None);
+    }
+
+    #[test]
+    fn a_process_is_found_killed_and_a_zombie_is_not_running() {
+        let mut child = Command::new("/bin/sleep").arg("100").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let start = start_time(Pid::from_child(&child)).unwrap();
+        assert!(start > 0 && is_running(pid, start).unwrap());
+        assert!(!is_running(pid, start + 1).unwrap());
+        assert!(Process::open(pid, start + 1).unwrap().is_none());
+
+        let process = Process::open(pid, start).unwrap().unwrap();
+        assert_eq!(process.kill(40).unwrap_err().kind(), ErrorKind::Unsupported);
+        assert!(process.kill(9).unwrap());
+        let mut polled = [rustix::event::PollFd::new(&process, rustix::event::PollFlags::IN)];
+        assert_eq!(rustix::event::poll(&mut polled, None).unwrap(), 1);
+        assert_eq!(Stat::read(Pid::from_child(&child)).unwrap().unwrap().state, b'Z');
+        assert!(!is_running(pid, start).unwrap());
+        child.wait().unwrap();
+        assert!(!is_running(pid, start).unwrap());
+        assert!(!process.kill(9).unwrap());
+        assert!(Process::open(pid, start).unwrap().is_none());
+        assert_eq!(
+            start_time(Pid::from_raw(pid).unwrap()).unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
+    }
+
+    #[test]
+    fn no_pid_is_no_process() {
+        for pid in [0, -1, i32::MIN, i32::MAX] {
+            assert!(!is_running(pid, 0).unwrap());
+            assert!(Process::open(pid, 0).unwrap().is_none());
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Runs in: RUNTIME. The contents of `state.json`: what every later command must know of a container, and its
+//! encoding. No I/O.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::id::ContainerId;
+use crate::{Error, ErrorKind, Result};
+
+/// The version of the format. Raised only when an older runtime would misread a newer file; a new field that may be
+/// absent (`#[serde(default)]`) does not raise it.
+pub const VERSION: u32 = 1;
+
+/// How far the runtime has come with a container. What the process itself does is asked of the kernel, not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// `create` is at work, or died in its work. Everything named in the record may or may not exist.
+    Creating,
+    /// `create` has succeeded.
+    Created,
+}
+
+/// The cgroup of a container: where it is, and who manages it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupRecord {
+    /// The driver that made it, such as `fs` or `systemd`. Later commands use this one, whatever their own options say.
+    pub driver: String,
+    /// The absolute path of the cgroup's directory on the host.
+    #[serde(with = "bytes")]
+    pub path: PathBuf,
+}
+
+/// The contents of `state.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// The version of the format: [`VERSION`].
+    pub version: u32,
+    /// The container's id.
+    pub id: String,
+    /// `ociVersion` of the container's config.json.
+    pub oci_version: String,
+    /// How far the runtime has come.
+    pub phase: Phase,
+    /// The process id of INIT in the runtime's pid namespace; 0 before there is one.
+    #[serde(default)]
+    pub pid: i32,
+    /// The start time of INIT in clock ticks after boot (field 22 of `/proc/<pid>/stat`): with the pid it names one
+    /// process for ever. 0 before there is one.
+    #[serde(default)]
+    pub start_time: u64,
+    /// The absolute path of the bundle.
+    #[serde(with = "bytes")]
+    pub bundle: PathBuf,
+    /// The absolute path of the root filesystem.
+    #[serde(with = "bytes")]
+    pub rootfs: PathBuf,
+    /// When the container was created: RFC 3339, UTC, nanoseconds.
+    pub created: String,
+    /// The annotations of config.json.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// The user id of the caller who created the container.
+    #[serde(default)]
+    pub owner_uid: u32,
+    /// The container's cgroup; absent if the runtime manages none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<CgroupRecord>,
+}
+
+impl Record {
+    /// The record of a container whose creation begins now: no process, no cgroup, no annotations, owned by root.
+    pub fn creating(id: &ContainerId, oci_version: &str, bundle: &Path, rootfs: &Path) -> Self {
+        Self {
+            version: VERSION,
+            id: id.as_str().to_owned(),
+            oci_version: oci_version.to_owned(),
+            phase: Phase::Creating,
+            pid: 0,
+            start_time: 0,
+            bundle: bundle.to_owned(),
+            rootfs: rootfs.to_owned(),
+            created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
+            annotations: BTreeMap::new(),
+            owner_uid: 0,
+            cgroup: None,
+        }
+    }
+
+    /// The bytes of `state.json`.
+    pub(super) fn encode(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(self).map_err(|error| {
+            Error::new(ErrorKind::Internal, error.to_string()).doing("encode the container's state")
+        })
+    }
+
+    /// Reads the bytes of `state.json`, and checks that they are about this container and in a version that we know.
+    pub(super) fn decode(id: &ContainerId, json: &[u8]) -> Result<Self> {
+        /// Read first: a newer format may differ in any other field.
+        #[derive(Deserialize)]
+        struct Head {
+            version: u32,
+        }
+        let damaged = |error: serde_json::Error| Error::new(ErrorKind::Internal, format!("damaged: {error}"));
+        let record: Self = match serde_json::from_slice(json) {
+            Ok(record) => record,
+            Err(error) => {
+                let head: Head = serde_json::from_slice(json).map_err(damaged)?;
+                check_version(head.version)?;
+                return Err(damaged(error));
+            }
+        };
+        check_version(record.version)?;
+        if record.id != id.as_str() {
+            return Err(Error::new(
+                ErrorKind::Internal,
+                format!("damaged: it is about the container {:?}", record.id),
+            ));
+        }
+        Ok(record)
+    }
+}
+
+fn check_version(version: u32) -> Result<()> {
+    if version == VERSION {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Unsupported,
+        format!("has the format version {version}; this runtime knows {VERSION}"),
+    ))
+}
+
+/// A path in JSON. Paths are bytes: one that is UTF-8 is a string, any other a list of numbers.
+mod bytes {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    use std::path::{Path, PathBuf};
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Text(String),
+        Bytes(Vec<u8>),
+    }
+
+    pub(super) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+        match path.to_str() {
+            Some(text) => text.serialize(serializer),
+            None => path.as_os_str().as_bytes().serialize(serializer),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+        Ok(match Either::deserialize(deserializer)? {
+            Either::Text(text) => text.into(),
+            Either::Bytes(bytes) => OsString::from_vec(bytes).into(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+
+    fn record(id: &ContainerId) -> Record {
+        let bundle = Path::new(OsStr::from_bytes(b"/b\xff"));
+        let mut record = Record::creating(id, "1.3.0", bundle, Path::new("/b/rootfs"));
+        record.cgroup = Some(CgroupRecord {
+            driver: "fs".into(),
+            path: "/sys/fs/cgroup/c".into(),
+        });
+        record.annotations.insert("k".into(), "v\n\"".into());
+        (record.phase, record.pid, record.start_time) = (Phase::Created, 4_000_000, u64::MAX);
+        record
+    }
+
+    #[test]
+    fn survives_encoding_also_with_paths_that_are_not_text() {
+        let id = ContainerId::new("c1").unwrap();
+        let record = record(&id);
+        let json = record.encode().unwrap();
+        assert_eq!(Record::decode(&id, &json).unwrap(), record);
+        let text = String::from_utf8(json).unwrap();
+        assert!(
+            text.contains(r#""bundle":[47,98,255],"rootfs":"/b/rootfs""#),
+            "{text}"
+        );
+        assert!(text.contains(r#""phase":"created""#), "{text}");
+    }
+
+    #[test]
+    fn time_of_creation_is_rfc3339_in_utc_with_nanoseconds() {
+        let created = record(&ContainerId::new("c1").unwrap()).created;
+        assert_eq!(created.len(), "2026-08-19T02:35:07.123456789Z".len(), "{created}");
+        assert!(
+            created.ends_with('Z') && created.as_bytes()[10] == b'T',
+            "{created}"
+        );
+    }
+
+    #[test]
+    fn unknown_fields_of_a_newer_minor_release_are_passed_over() {
+        let id = ContainerId::new("c1").unwrap();
+        let json = String::from_utf8(record(&id).encode().unwrap()).unwrap();
+        let json = json.replacen('{', r#"{"novelty":[1,2],"#, 1);
+        assert_eq!(Record::decode(&id, json.as_bytes()).unwrap().pid, 4_000_000);
+    }
+
+    #[test]
+    fn damage_is_told_from_an_unknown_version() {
+        let id = ContainerId::new("c1").unwrap();
+        let whole = record(&id).encode().unwrap();
+        for json in [
+            &b""[..],
+            b"{",
+            b"null",
+            b"{\"version\":1}",
+            &whole[..whole.len() / 2],
+            b"\xff",
+        ] {
+            assert_eq!(Record::decode(&id, json).unwrap_err().kind(), ErrorKind::Internal);
+        }
+        let newer = Record::decode(&id, br#"{"version":2,"all":"else"}"#).unwrap_err();
+        assert_eq!(newer.kind(), ErrorKind::Unsupported);
+        assert_eq!(
+            newer.to_string(),
+            "has the format version 2; this runtime knows 1"
+        );
+        let other = Record::decode(&ContainerId::new("c2").unwrap(), &whole).unwrap_err();
+        assert_eq!(other.to_string(), "damaged: it is about the container \"c1\"");
+    }
+}

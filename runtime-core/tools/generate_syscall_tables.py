@@ -69,8 +69,8 @@ def library_rows():
 def main():
     rows = library_rows()
     for number, name in NEW.items():
-        for arch in ARCHES:
-            rows.setdefault(name, {}).setdefault(arch, number + MIPS_OFFSET.get(arch, 0))
+        if name not in rows:
+            rows[name] = {arch: number + MIPS_OFFSET.get(arch, 0) for arch in ARCHES}
     for name, arch, number in NEW_ON_ONE:
         rows.setdefault(name, {}).setdefault(arch, number)
     for name, row in rows.items():

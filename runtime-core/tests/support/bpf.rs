@@ -4,15 +4,18 @@ use runtime_core::plan::seccomp::SockFilter;
 
 /// One system call, as the kernel shows it to a filter (`struct seccomp_data`).
 #[derive(Debug, Clone, Copy)]
-pub struct Call {
-    pub arch: u32,
-    pub number: u32,
-    pub args: [u64; 6],
+pub(crate) struct Call {
+    pub(crate) arch: u32,
+    pub(crate) number: u32,
+    pub(crate) args: [u64; 6],
 }
 
 impl Call {
     fn word(&self, offset: u32, big_endian: bool) -> u32 {
-        assert!(offset.is_multiple_of(4) && offset < 64, "load from offset {offset}");
+        assert!(
+            offset.is_multiple_of(4) && offset < 64,
+            "load from offset {offset}"
+        );
         match offset {
             0 => self.number,
             4 => self.arch,
@@ -27,7 +30,7 @@ impl Call {
 }
 
 /// What the filter returns for the call.
-pub fn verdict(program: &[SockFilter], call: &Call, big_endian: bool) -> u32 {
+pub(crate) fn verdict(program: &[SockFilter], call: &Call, big_endian: bool) -> u32 {
     let mut accumulator = 0_u32;
     let mut at = 0;
     loop {

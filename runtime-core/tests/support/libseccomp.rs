@@ -25,7 +25,14 @@ unsafe extern "C" {
     fn seccomp_arch_remove(filter: *mut c_void, arch: u32) -> c_int;
     fn seccomp_attr_set(filter: *mut c_void, attr: c_int, value: u32) -> c_int;
     fn seccomp_syscall_resolve_name(name: *const c_char) -> c_int;
-    fn seccomp_rule_add_array(filter: *mut c_void, action: u32, call: c_int, count: c_uint, args: *const Comparison) -> c_int;
+    fn seccomp_syscall_resolve_name_arch(arch: u32, name: *const c_char) -> c_int;
+    fn seccomp_rule_add_array(
+        filter: *mut c_void,
+        action: u32,
+        call: c_int,
+        count: c_uint,
+        args: *const Comparison,
+    ) -> c_int;
     fn seccomp_export_bpf(filter: *mut c_void, fd: c_int) -> c_int;
 }
 
@@ -43,7 +50,7 @@ impl Drop for Filter {
 }
 
 /// Whether libseccomp knows the name, on any architecture.
-pub fn knows(name: &str) -> bool {
+pub(crate) fn knows(name: &str) -> bool {
     resolve(name) != UNKNOWN_NAME
 }
 
@@ -53,7 +60,16 @@ fn resolve(name: &str) -> c_int {
     unsafe { seccomp_syscall_resolve_name(name.as_ptr()) }
 }
 
-pub fn action(action: Action, errno: Option<u32>) -> u32 {
+/// The number of a call; negative if the architecture lacks it, -101 to -120 and -201 to -224 if it is also, or only,
+/// made through `socketcall` or `ipc`.
+pub(crate) fn number(name: &str, arch: Arch) -> c_int {
+    let name = CString::new(name).expect("names have no NUL");
+    // SAFETY: the string ends with NUL and lives through the call.
+    unsafe { seccomp_syscall_resolve_name_arch(arch as u32, name.as_ptr()) }
+}
+
+/// The value that a filter returns for the action.
+pub(crate) fn action(action: Action, errno: Option<u32>) -> u32 {
     match action {
         Action::ScmpActKill | Action::ScmpActKillThread => 0,
         Action::ScmpActKillProcess => 0x8000_0000,
@@ -80,7 +96,11 @@ fn operator(operator: Operator) -> c_int {
 
 /// The program for the profile; `Err` is libseccomp's errno for a rule that it refuses. `only` takes the place of the
 /// native and all listed architectures.
-pub fn build(seccomp: &LinuxSeccomp, only: Option<Arch>, binary_tree: bool) -> Result<Vec<SockFilter>, i32> {
+pub(crate) fn build(
+    seccomp: &LinuxSeccomp,
+    only: Option<Arch>,
+    binary_tree: bool,
+) -> Result<Vec<SockFilter>, i32> {
     let default = action(seccomp.default_action(), seccomp.default_errno_ret());
     // SAFETY: takes and returns plain values.
     let filter = Filter(unsafe { seccomp_init(default) });
@@ -88,7 +108,10 @@ pub fn build(seccomp: &LinuxSeccomp, only: Option<Arch>, binary_tree: bool) -> R
     let add_arch = |arch: Arch| {
         // SAFETY: a live context and a plain value.
         let result = unsafe { seccomp_arch_add(filter.0, arch as u32) };
-        assert!(result == 0 || result == -libc::EEXIST, "seccomp_arch_add {arch}: {result}");
+        assert!(
+            result == 0 || result == -libc::EEXIST,
+            "seccomp_arch_add {arch}: {result}"
+        );
     };
     match only {
         Some(arch) if arch != Arch::ScmpArchX86_64 => {
@@ -98,7 +121,11 @@ pub fn build(seccomp: &LinuxSeccomp, only: Option<Arch>, binary_tree: bool) -> R
             add_arch(arch);
         }
         Some(_) => {}
-        None => seccomp.architectures().iter().flatten().for_each(|arch| add_arch(*arch)),
+        None => seccomp
+            .architectures()
+            .iter()
+            .flatten()
+            .for_each(|arch| add_arch(*arch)),
     }
     if binary_tree {
         // SAFETY: a live context and plain values.
@@ -140,13 +167,20 @@ pub fn build(seccomp: &LinuxSeccomp, only: Option<Arch>, binary_tree: bool) -> R
 
 fn add_rule(filter: &Filter, action: u32, number: c_int, conditions: &[Comparison]) -> Result<(), i32> {
     // SAFETY: a live context; the array has the length that is given, and is only read.
-    let result =
-        unsafe { seccomp_rule_add_array(filter.0, action, number, conditions.len() as c_uint, conditions.as_ptr()) };
+    let result = unsafe {
+        seccomp_rule_add_array(
+            filter.0,
+            action,
+            number,
+            conditions.len() as c_uint,
+            conditions.as_ptr(),
+        )
+    };
     if result == 0 { Ok(()) } else { Err(-result) }
 }
 
 /// MIPS in its three ABIs, POWER and s390 are listed by their big-endian names here.
-pub fn is_big_endian(arch: Arch) -> bool {
+pub(crate) fn is_big_endian(arch: Arch) -> bool {
     (arch as u32) & 0x4000_0000 == 0
 }
 
@@ -166,12 +200,25 @@ fn export(filter: &Filter, big_endian: bool) -> Vec<SockFilter> {
         .chunks_exact(8)
         .map(|raw| {
             let (code, k) = ([raw[0], raw[1]], [raw[4], raw[5], raw[6], raw[7]]);
-            let code = if big_endian { u16::from_be_bytes(code) } else { u16::from_le_bytes(code) };
-            let k = if big_endian { u32::from_be_bytes(k) } else { u32::from_le_bytes(k) };
+            let code = if big_endian {
+                u16::from_be_bytes(code)
+            } else {
+                u16::from_le_bytes(code)
+            };
+            let k = if big_endian {
+                u32::from_be_bytes(k)
+            } else {
+                u32::from_le_bytes(k)
+            };
             // Where libseccomp copies a return, it converts the value to big-endian a second time. Actions have their
             // bits in the high half.
             let twice = big_endian && code == 0x06 && k != 0 && k >> 16 == 0;
-            SockFilter { code, jt: raw[2], jf: raw[3], k: if twice { k.swap_bytes() } else { k } }
+            SockFilter {
+                code,
+                jt: raw[2],
+                jf: raw[3],
+                k: if twice { k.swap_bytes() } else { k },
+            }
         })
         .collect()
 }

@@ -37,10 +37,20 @@ const NARROW: bool = false;
 const MULTIPLEXED: bool = true;
 const DIRECT: bool = false;
 
-const fn architecture(name: Arch, column: usize, wide: bool, big_endian: bool, multiplexed: bool) -> Architecture {
+const fn architecture(
+    name: Arch,
+    column: usize,
+    wide: bool,
+    big_endian: bool,
+    multiplexed: bool,
+) -> Architecture {
     Architecture {
         name,
-        audit: if matches!(name, Arch::ScmpArchX32) { Arch::ScmpArchX86_64 as u32 } else { name as u32 },
+        audit: if matches!(name, Arch::ScmpArchX32) {
+            Arch::ScmpArchX86_64 as u32
+        } else {
+            name as u32
+        },
         column,
         wide,
         big_endian,
@@ -81,7 +91,9 @@ const _: () = assert!(COLUMNS == 14);
 /// The architecture of that name; `None` for `SCMP_ARCH_NATIVE` and for those that no supported kernel runs
 /// (PA-RISC, m68k, SuperH).
 pub(super) fn of(name: Arch) -> Option<&'static Architecture> {
-    ARCHITECTURES.iter().find(|architecture| architecture.name == name)
+    ARCHITECTURES
+        .iter()
+        .find(|architecture| architecture.name == name)
 }
 
 /// The architecture that this program was built for.
@@ -134,7 +146,11 @@ impl Syscall {
     pub(super) fn number(self, architecture: &Architecture) -> Option<u32> {
         let number = u32::try_from(SYSCALLS[self.0].1[architecture.column]).ok()?;
         // The table holds x32 numbers without the bit.
-        Some(if architecture.base == X32_BIT { number | X32_BIT } else { number })
+        Some(if architecture.base == X32_BIT {
+            number | X32_BIT
+        } else {
+            number
+        })
     }
 
     /// The multiplexer's syscall number, and the first argument that selects this call there (`linux/net.h`,
@@ -186,14 +202,41 @@ const fn hash(name: &[u8]) -> u32 {
 
 /// `linux/net.h`: SYS_SOCKET is 1, and so on.
 const SOCKETCALL: [&str; 20] = [
-    "socket", "bind", "connect", "listen", "accept", "getsockname", "getpeername", "socketpair", "send", "recv",
-    "sendto", "recvfrom", "shutdown", "setsockopt", "getsockopt", "sendmsg", "recvmsg", "accept4", "recvmmsg",
+    "socket",
+    "bind",
+    "connect",
+    "listen",
+    "accept",
+    "getsockname",
+    "getpeername",
+    "socketpair",
+    "send",
+    "recv",
+    "sendto",
+    "recvfrom",
+    "shutdown",
+    "setsockopt",
+    "getsockopt",
+    "sendmsg",
+    "recvmsg",
+    "accept4",
+    "recvmmsg",
     "sendmmsg",
 ];
 /// `linux/ipc.h`: SEMOP is 1, and so on.
 const IPC: [(&str, u8); 12] = [
-    ("semop", 1), ("semget", 2), ("semctl", 3), ("semtimedop", 4), ("msgsnd", 11), ("msgrcv", 12), ("msgget", 13),
-    ("msgctl", 14), ("shmat", 21), ("shmdt", 22), ("shmget", 23), ("shmctl", 24),
+    ("semop", 1),
+    ("semget", 2),
+    ("semctl", 3),
+    ("semtimedop", 4),
+    ("msgsnd", 11),
+    ("msgrcv", 12),
+    ("msgget", 13),
+    ("msgctl", 14),
+    ("shmat", 21),
+    ("shmdt", 22),
+    ("shmget", 23),
+    ("shmctl", 24),
 ];
 const IPC_OFFSET: u32 = 100;
 
@@ -270,6 +313,9 @@ mod tests {
         assert_eq!(socket.multiplexed(of(Arch::ScmpArchX86).unwrap()), Some((102, 1)));
         assert_eq!(socket.multiplexed(of(Arch::ScmpArchX86_64).unwrap()), None);
         let shmctl = Syscall::named("shmctl").unwrap();
-        assert_eq!(shmctl.multiplexed(of(Arch::ScmpArchMipsel).unwrap()), Some((4117, 24)));
+        assert_eq!(
+            shmctl.multiplexed(of(Arch::ScmpArchMipsel).unwrap()),
+            Some((4117, 24))
+        );
     }
 }

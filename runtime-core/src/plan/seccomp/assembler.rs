@@ -64,7 +64,13 @@ impl Assembler {
     }
 
     /// Goes to `then` if the accumulator compares so with `k`, else to `otherwise`.
-    pub(super) fn branch(&mut self, compare: Compare, k: u32, mut then: Label, mut otherwise: Label) -> Label {
+    pub(super) fn branch(
+        &mut self,
+        compare: Compare,
+        k: u32,
+        mut then: Label,
+        mut otherwise: Label,
+    ) -> Label {
         // Bringing one target near moves the other away by an instruction, hence the loop; it ends, as a target
         // that was brought near is among the last two instructions.
         loop {

@@ -91,21 +91,38 @@ impl Rule {
 
 fn chain(conditions: &[Condition], action: u32, wide: bool) -> Branch {
     let Some((condition, rest)) = conditions.split_first() else {
-        return Branch { action: Some(action), tests: Vec::new() };
+        return Branch {
+            action: Some(action),
+            tests: Vec::new(),
+        };
     };
     let rest = chain(rest, action, wide);
-    let seen = if wide { condition.mask } else { condition.mask & u64::from(u32::MAX) };
+    let seen = if wide {
+        condition.mask
+    } else {
+        condition.mask & u64::from(u32::MAX)
+    };
     if seen == 0 {
         // MASKED_EQ that looks at no bit holds for any value, also if the value to compare with is not 0:
         // libseccomp masks that too.
         return rest;
     }
-    let node = if wide { condition.wide(rest) } else { condition.narrow(rest) };
-    Branch { action: None, tests: vec![node] }
+    let node = if wide {
+        condition.wide(rest)
+    } else {
+        condition.narrow(rest)
+    };
+    Branch {
+        action: None,
+        tests: vec![node],
+    }
 }
 
 fn to(tests: Node) -> Branch {
-    Branch { action: None, tests: vec![tests] }
+    Branch {
+        action: None,
+        tests: vec![tests],
+    }
 }
 
 impl Condition {
@@ -119,7 +136,13 @@ impl Condition {
             mask,
             value: (self.value >> shift) as u32 & mask,
         };
-        Node { test, operator: self.operator, whole: self.value, then, otherwise }
+        Node {
+            test,
+            operator: self.operator,
+            whole: self.value,
+            then,
+            otherwise,
+        }
     }
 
     /// The comparison of the low word, and whether it has to fail.
@@ -136,7 +159,11 @@ impl Condition {
 
     fn narrow(&self, rest: Branch) -> Node {
         let (compare, negated) = self.low();
-        let (then, otherwise) = if negated { (Branch::default(), rest) } else { (rest, Branch::default()) };
+        let (then, otherwise) = if negated {
+            (Branch::default(), rest)
+        } else {
+            (rest, Branch::default())
+        };
         self.test(false, compare, then, otherwise)
     }
 
@@ -209,7 +236,10 @@ impl Branch {
                 if !self.tests.iter().all(|node| node.only(action)) {
                     return Err(Conflict);
                 }
-                *self = Self { action: Some(action), tests: Vec::new() };
+                *self = Self {
+                    action: Some(action),
+                    tests: Vec::new(),
+                };
             }
             _ => {}
         }
@@ -217,7 +247,9 @@ impl Branch {
             // A rule with fewer conditions is there already: it covers what the new one asks for.
             return Ok(());
         }
-        new.tests.into_iter().try_for_each(|node| insert(&mut self.tests, node))
+        new.tests
+            .into_iter()
+            .try_for_each(|node| insert(&mut self.tests, node))
     }
 
     fn only(&self, action: u32) -> bool {
@@ -274,7 +306,13 @@ impl Tree {
     /// Writes the code; a call that no rule matches goes to `default`.
     pub(super) fn assemble(&self, assembler: &mut Assembler, big_endian: bool, default: u32) -> Label {
         let end = Entry::at(assembler.ret(default));
-        Code { assembler, big_endian, known: HashMap::new() }.level(&self.0, end).label
+        Code {
+            assembler,
+            big_endian,
+            known: HashMap::new(),
+        }
+        .level(&self.0, end)
+        .label
     }
 }
 
@@ -293,14 +331,23 @@ impl Code<'_> {
     fn node(&mut self, node: &Node, next: Entry) -> Entry {
         let otherwise = self.branch(&node.otherwise, next);
         let then = self.branch(&node.then, next);
-        let Test { word, compare, mask, value, .. } = node.test;
+        let Test {
+            word,
+            compare,
+            mask,
+            value,
+            ..
+        } = node.test;
         let (then, otherwise) = (then.from(word, mask), otherwise.from(word, mask));
         if let Some(&entry) = self.known.get(&(node.test, then, otherwise)) {
             return entry;
         }
         let compared = self.assembler.branch(compare, value, then, otherwise);
         let label = self.assembler.load(self.offset(word), mask, compared);
-        let entry = Entry { label, loaded: Some((word, mask, compared)) };
+        let entry = Entry {
+            label,
+            loaded: Some((word, mask, compared)),
+        };
         self.known.insert((node.test, then, otherwise), entry);
         entry
     }

@@ -46,7 +46,14 @@ pub(super) struct Calls {
 
 impl Calls {
     pub(super) fn new(architecture: &'static Architecture, answers_enosys: bool) -> Self {
-        Self { architecture, verdicts: Vec::with_capacity(512), private: Vec::new(), trees: Vec::new(), newest: None, answers_enosys }
+        Self {
+            architecture,
+            verdicts: Vec::with_capacity(512),
+            private: Vec::new(),
+            trees: Vec::new(),
+            newest: None,
+            answers_enosys,
+        }
     }
 
     pub(super) fn architecture(&self) -> &'static Architecture {
@@ -61,7 +68,12 @@ impl Calls {
     }
 
     /// Adds a rule for a call: for its own number, and for the multiplexer that it can be made through as well.
-    pub(super) fn add(&mut self, call: Syscall, conditions: &[Condition], action: u32) -> Result<(), Conflict> {
+    pub(super) fn add(
+        &mut self,
+        call: Syscall,
+        conditions: &[Condition],
+        action: u32,
+    ) -> Result<(), Conflict> {
         if let Some((number, selector)) = call.multiplexed(self.architecture) {
             // As in libseccomp: what is asked of the first argument is lost, as the multiplexer's first argument is
             // the selector; what is asked of the others is compared with the multiplexer's arguments.
@@ -106,7 +118,8 @@ impl Calls {
     /// The number above which calls answer ENOSYS; runc leaves architectures alone of which the profile names no call
     /// but number 0.
     fn newest(&self) -> Option<u32> {
-        self.newest.filter(|&newest| self.answers_enosys && newest != self.architecture.base)
+        self.newest
+            .filter(|&newest| self.answers_enosys && newest != self.architecture.base)
     }
 }
 
@@ -194,7 +207,10 @@ impl Linker {
         // The native one last: code is written from the end, and so its search stands nearest to the dispatch.
         audits.sort_by_key(|audit| Some(*audit) == native);
 
-        let sections: Vec<(u32, Label)> = audits.iter().map(|&audit| (audit, self.section(&mut assembler, audit))).collect();
+        let sections: Vec<(u32, Label)> = audits
+            .iter()
+            .map(|&audit| (audit, self.section(&mut assembler, audit)))
+            .collect();
         let mut next = assembler.ret(BAD_ARCHITECTURE);
         for (audit, section) in sections {
             next = assembler.branch(Compare::Equal, audit, section, next);
@@ -205,7 +221,11 @@ impl Linker {
 
     /// The code for all calls that the kernel reports under one architecture number.
     fn section(&self, assembler: &mut Assembler, audit: u32) -> Label {
-        let of_audit = || self.calls.iter().filter(move |calls| calls.architecture.audit == audit);
+        let of_audit = || {
+            self.calls
+                .iter()
+                .filter(move |calls| calls.architecture.audit == audit)
+        };
         let x32 = of_audit().find(|calls| calls.architecture.base == X32_BIT);
         let plain = of_audit().find(|calls| calls.architecture.base != X32_BIT);
 
@@ -219,7 +239,8 @@ impl Linker {
             ranges.append(calls, trees.len());
             trees.extend(&calls.trees);
         }
-        let is_x86_64 = of_audit().any(|calls| calls.architecture.name == oci_spec::runtime::Arch::ScmpArchX86_64);
+        let is_x86_64 =
+            of_audit().any(|calls| calls.architecture.name == oci_spec::runtime::Arch::ScmpArchX86_64);
         match (plain, x32) {
             (Some(_), None) if is_x86_64 => {
                 ranges.replace(X32_BIT..=SKIPPED_CALL - 1, Verdict::Action(BAD_ARCHITECTURE));
@@ -230,7 +251,12 @@ impl Linker {
         enosys(&mut ranges, plain, x32, is_x86_64);
 
         let mut labels = vec![None; trees.len()];
-        let mut search = Search { linker: self, assembler, trees: &trees, labels: &mut labels };
+        let mut search = Search {
+            linker: self,
+            assembler,
+            trees: &trees,
+            labels: &mut labels,
+        };
         let first = search.among(&ranges.0);
         assembler.load(OFFSET_NUMBER, u32::MAX, first)
     }
@@ -299,7 +325,8 @@ impl Search<'_> {
             Verdict::Tree(tree) => match self.labels[tree] {
                 Some(label) => label,
                 None => {
-                    let label = self.trees[tree].assemble(self.assembler, linker.big_endian, linker.default_action);
+                    let label =
+                        self.trees[tree].assemble(self.assembler, linker.big_endian, linker.default_action);
                     self.labels[tree] = Some(label);
                     label
                 }

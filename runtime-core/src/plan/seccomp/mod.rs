@@ -147,7 +147,10 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { native: arch::NATIVE, enosys_for_newer_calls: true }
+        Self {
+            native: arch::NATIVE,
+            enosys_for_newer_calls: true,
+        }
     }
 }
 
@@ -175,17 +178,27 @@ pub fn compile_with(seccomp: &LinuxSeccomp, options: &Options) -> Result<Option<
     let listener = if notifies { Some(listener(seccomp)?) } else { None };
     let program = linker.link();
     if program.len() > LONGEST_PROGRAM {
-        let text = format!("the filter needs {} instructions, the kernel takes {LONGEST_PROGRAM}", program.len());
+        let text = format!(
+            "the filter needs {} instructions, the kernel takes {LONGEST_PROGRAM}",
+            program.len()
+        );
         return Err(Error::invalid("linux.seccomp.syscalls", text));
     }
-    Ok(Some(SeccompPlan { program, flags: flags(seccomp, notifies), listener }))
+    Ok(Some(SeccompPlan {
+        program,
+        flags: flags(seccomp, notifies),
+        listener,
+    }))
 }
 
 fn default_action(seccomp: &LinuxSeccomp) -> Result<u32> {
     let field = "linux.seccomp.defaultAction";
     if seccomp.default_action() == Action::ScmpActNotify {
         // The container could not even hand the listener over.
-        return Err(Error::invalid(field, "SCMP_ACT_NOTIFY cannot be used as default action"));
+        return Err(Error::invalid(
+            field,
+            "SCMP_ACT_NOTIFY cannot be used as default action",
+        ));
     }
     return_value(seccomp.default_action(), seccomp.default_errno_ret())
         .map_err(|text| Error::invalid("linux.seccomp.defaultErrnoRet", text))
@@ -208,10 +221,16 @@ fn return_value(action: Action, errno: Option<u32>) -> std::result::Result<u32, 
 
 /// The architectures of the filter, native first, each without rules.
 fn architectures(seccomp: &LinuxSeccomp, options: &Options, default_action: u32) -> Result<Linker> {
-    let native = arch::of(options.native)
-        .ok_or_else(|| Error::new(ErrorKind::Unsupported, "seccomp is not supported on this architecture"))?;
+    let native = arch::of(options.native).ok_or_else(|| {
+        Error::new(
+            ErrorKind::Unsupported,
+            "seccomp is not supported on this architecture",
+        )
+    })?;
     let listed = seccomp.architectures().as_deref().unwrap_or_default();
-    let is_listed = |name: Arch| listed.contains(&name) || (name == native.name && listed.contains(&Arch::ScmpArchNative));
+    let is_listed = |name: Arch| {
+        listed.contains(&name) || (name == native.name && listed.contains(&Arch::ScmpArchNative))
+    };
     let allows = matches!(
         seccomp.default_action(),
         Action::ScmpActAllow | Action::ScmpActLog | Action::ScmpActTrace
@@ -220,12 +239,18 @@ fn architectures(seccomp: &LinuxSeccomp, options: &Options, default_action: u32)
 
     let mut calls = vec![Calls::new(native, enosys && is_listed(native.name))];
     for architecture in listed.iter().filter_map(|name| arch::of(*name)) {
-        let known = calls.iter().any(|calls: &Calls| calls.architecture() == architecture);
+        let known = calls
+            .iter()
+            .any(|calls: &Calls| calls.architecture() == architecture);
         if !known && can_run(native, architecture) {
             calls.push(Calls::new(architecture, enosys));
         }
     }
-    Ok(Linker { calls, default_action, big_endian: native.big_endian })
+    Ok(Linker {
+        calls,
+        default_action,
+        big_endian: native.big_endian,
+    })
 }
 
 /// Words of arguments lie in the byte order of the kernel, and a kernel runs programs of its own byte order only.
@@ -235,20 +260,25 @@ fn can_run(native: &Architecture, architecture: &Architecture) -> bool {
 
 fn add_rule(linker: &mut Linker, rule: &LinuxSyscall, index: usize) -> Result<()> {
     let field = |name: &str| format!("linux.seccomp.syscalls[{index}].{name}");
-    let action =
-        return_value(rule.action(), rule.errno_ret()).map_err(|text| Error::invalid(field("errnoRet"), text))?;
+    let action = return_value(rule.action(), rule.errno_ret())
+        .map_err(|text| Error::invalid(field("errnoRet"), text))?;
     let args = rule.args().as_deref().unwrap_or_default();
     if let Some(at) = args.iter().position(|arg| arg.index() > 5) {
         return Err(Error::invalid(
             field(&format!("args[{at}].index")),
-            format!("a syscall has 6 arguments, there is no number {}", args[at].index()),
+            format!(
+                "a syscall has 6 arguments, there is no number {}",
+                args[at].index()
+            ),
         ));
     }
     let alternatives = alternatives(args);
     for name in rule.names() {
         check_name(name, rule.action()).map_err(|text| Error::invalid(field("names"), text))?;
         // The kernel may be older or newer than the profile: a name that nobody knows is no error.
-        let Some(call) = Syscall::named(name) else { continue };
+        let Some(call) = Syscall::named(name) else {
+            continue;
+        };
         for calls in &mut linker.calls {
             calls.note(call);
             if action == linker.default_action {
@@ -271,7 +301,9 @@ fn check_name(name: &str, action: Action) -> std::result::Result<(), &'static st
     match name {
         "" => Err("empty string is not a valid syscall"),
         // INIT writes the number of the listener to the runtime when the filter is on already; nobody would answer.
-        "write" if action == Action::ScmpActNotify => Err("SCMP_ACT_NOTIFY cannot be used for the write syscall"),
+        "write" if action == Action::ScmpActNotify => {
+            Err("SCMP_ACT_NOTIFY cannot be used for the write syscall")
+        }
         _ => Ok(()),
     }
 }
@@ -296,7 +328,12 @@ fn condition(arg: &LinuxSeccompArg) -> Condition {
         Operator::ScmpCmpMaskedEq => (arg.value(), arg.value_two().unwrap_or(0) & arg.value()),
         _ => (u64::MAX, arg.value()),
     };
-    Condition { argument: arg.index() as u8, operator: arg.op(), mask, value }
+    Condition {
+        argument: arg.index() as u8,
+        operator: arg.op(),
+        mask,
+        value,
+    }
 }
 
 fn listener(seccomp: &LinuxSeccomp) -> Result<SeccompListener> {
@@ -317,7 +354,11 @@ fn flags(seccomp: &LinuxSeccomp, notifies: bool) -> u32 {
         None => FLAG_SPEC_ALLOW,
         Some(flags) => flags.iter().fold(0, |all, flag| all | flag_bit(*flag, notifies)),
     };
-    if notifies { listed | FLAG_NEW_LISTENER } else { listed }
+    if notifies {
+        listed | FLAG_NEW_LISTENER
+    } else {
+        listed
+    }
 }
 
 fn flag_bit(flag: Flag, notifies: bool) -> u32 {

@@ -33,11 +33,19 @@ unsafe extern "C" {
         count: c_uint,
         args: *const Comparison,
     ) -> c_int;
+    fn seccomp_export_pfc(filter: *mut c_void, fd: c_int) -> c_int;
     fn seccomp_export_bpf(filter: *mut c_void, fd: c_int) -> c_int;
 }
 
 const OPTIMIZE: c_int = 8;
 const UNKNOWN_NAME: c_int = -1;
+
+/// What libseccomp makes of a profile.
+pub(crate) struct Built {
+    pub(crate) program: Vec<SockFilter>,
+    /// Its own account of it.
+    pub(crate) account: String,
+}
 
 /// A filter context, released with the value.
 struct Filter(*mut c_void);
@@ -96,11 +104,7 @@ fn operator(operator: Operator) -> c_int {
 
 /// The program for the profile; `Err` is libseccomp's errno for a rule that it refuses. `only` takes the place of the
 /// native and all listed architectures.
-pub(crate) fn build(
-    seccomp: &LinuxSeccomp,
-    only: Option<Arch>,
-    binary_tree: bool,
-) -> Result<Vec<SockFilter>, i32> {
+pub(crate) fn build(seccomp: &LinuxSeccomp, only: Option<Arch>, binary_tree: bool) -> Result<Built, i32> {
     let default = action(seccomp.default_action(), seccomp.default_errno_ret());
     // SAFETY: takes and returns plain values.
     let filter = Filter(unsafe { seccomp_init(default) });
@@ -162,7 +166,11 @@ pub(crate) fn build(
             }
         }
     }
-    Ok(export(&filter, only.is_some_and(is_big_endian)))
+    let program = export(&filter, only.is_some_and(is_big_endian));
+    Ok(Built {
+        program,
+        account: String::from_utf8(export_to(&filter, seccomp_export_pfc)).expect("text"),
+    })
 }
 
 fn add_rule(filter: &Filter, action: u32, number: c_int, conditions: &[Comparison]) -> Result<(), i32> {
@@ -185,18 +193,7 @@ pub(crate) fn is_big_endian(arch: Arch) -> bool {
 }
 
 fn export(filter: &Filter, big_endian: bool) -> Vec<SockFilter> {
-    // SAFETY: the name ends with NUL.
-    let fd = unsafe { libc::memfd_create(c"bpf".as_ptr(), libc::MFD_CLOEXEC) };
-    assert!(fd >= 0, "memfd_create");
-    // SAFETY: the descriptor is new and nobody else's.
-    let mut file = unsafe { File::from_raw_fd(fd) };
-    // SAFETY: a live context and an open descriptor.
-    let result = unsafe { seccomp_export_bpf(filter.0, file.as_raw_fd()) };
-    assert_eq!(result, 0, "seccomp_export_bpf");
-    let mut bytes = Vec::new();
-    file.rewind().expect("rewind");
-    file.read_to_end(&mut bytes).expect("read");
-    bytes
+    export_to(filter, seccomp_export_bpf)
         .chunks_exact(8)
         .map(|raw| {
             let (code, k) = ([raw[0], raw[1]], [raw[4], raw[5], raw[6], raw[7]]);
@@ -221,4 +218,19 @@ fn export(filter: &Filter, big_endian: bool) -> Vec<SockFilter> {
             }
         })
         .collect()
+}
+
+fn export_to(filter: &Filter, function: unsafe extern "C" fn(*mut c_void, c_int) -> c_int) -> Vec<u8> {
+    // SAFETY: the name ends with NUL.
+    let fd = unsafe { libc::memfd_create(c"bpf".as_ptr(), libc::MFD_CLOEXEC) };
+    assert!(fd >= 0, "memfd_create");
+    // SAFETY: the descriptor is new and nobody else's.
+    let mut file = unsafe { File::from_raw_fd(fd) };
+    // SAFETY: a live context and an open descriptor.
+    let result = unsafe { function(filter.0, file.as_raw_fd()) };
+    assert_eq!(result, 0, "seccomp_export");
+    let mut bytes = Vec::new();
+    file.rewind().expect("rewind");
+    file.read_to_end(&mut bytes).expect("read");
+    bytes
 }

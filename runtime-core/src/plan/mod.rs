@@ -7,6 +7,7 @@ pub mod mounts;
 pub mod namespaces;
 pub mod process;
 pub mod rootfs;
+pub mod seccomp;
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;

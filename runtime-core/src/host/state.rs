@@ -161,8 +161,10 @@ impl Store {
             let dir = match rustix::fs::openat(&root, id.as_str(), files::DIRECTORY, Mode::empty()) {
                 Ok(dir) => dir,
                 Err(Errno::NOENT) => {
-                    self.sweep(&root)?;
-                    return Err(not_found());
+                    return Err(match self.sweep(&root) {
+                        Ok(()) => not_found(),
+                        Err(second) => not_found().and(second),
+                    });
                 }
                 Err(errno) => return Err(os("openat", errno)),
             };

@@ -270,6 +270,7 @@ fn load_with_listener(seccomp: &SeccompArgs<'_>, link: Link<'_>) -> sys::Result<
     link.send_fd(Message::SeccompFd, file.as_fd())?;
     let word = shared.word();
     match process::seccomp(seccomp.program, seccomp.flags) {
+        // Never 0, which is standard input and means "go on".
         Ok(listener) => word.store(listener, Ordering::SeqCst),
         Err(error) => {
             word.store(-1, Ordering::SeqCst);

@@ -64,3 +64,24 @@ fn make_child(birth: Birth<'_>) -> Result<Option<Child>> {
         Cloned::Child => Ok(None),
     }
 }
+
+/// Makes a process that does nothing but be in a new user namespace, until `link` is closed or it is killed.
+///
+/// # Errors
+/// The errno of `clone3`.
+pub fn start_namespace_holder(link: BorrowedFd<'_>) -> Result<Child> {
+    let birth = Birth { flags: libc::CLONE_NEWUSER as u64, cgroup: None };
+    match make_child(birth)? {
+        Some(child) => Ok(child),
+        None => hold(link),
+    }
+}
+
+/// Runs in: the holder.
+fn hold(link: BorrowedFd<'_>) -> ! {
+    // Without the signal it would outlive a RUNTIME that was killed: then better not be there at all.
+    if process::parent_death_signal(Some(rustix::process::Signal::KILL)).is_ok() {
+        let _ended = process::wait_readable(link, None);
+    }
+    process::exit_now(0)
+}

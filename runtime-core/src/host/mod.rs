@@ -1,7 +1,9 @@
 //! Runs in: RUNTIME. One outside resource per file. The files do not know each other; `unix_socket` is what the
 //! files for sockets share.
 
+pub mod cgroup;
 pub mod console;
+pub mod facts;
 pub mod hooks;
 pub mod id_map;
 pub mod pid_file;

@@ -23,6 +23,7 @@ use mounts::MountPlan;
 use namespaces::NamespacesPlan;
 use process::ProcessPlan;
 use rootfs::RootfsPlan;
+use seccomp::SeccompPlan;
 
 /// What the plan has to know of the host. `HostFacts::probe` in `host/facts.rs` reads it; tests make it up.
 #[derive(Debug, Clone)]
@@ -48,6 +49,8 @@ pub struct Wishes {
     pub preserve_fds: u32,
     /// How many of these are sockets of the service manager.
     pub listen_fds: u32,
+    /// Annotation `run.oci.keep_original_groups` (crun's): supplementary groups are not touched.
+    pub keep_groups: bool,
 }
 
 /// Everything that was decided about a container, before anything is done.
@@ -73,6 +76,8 @@ pub struct Plan {
     pub hooks: HooksPlan,
     /// The program.
     pub process: ProcessPlan,
+    /// Its filter.
+    pub seccomp: Option<SeccompPlan>,
 }
 
 /// A kernel parameter.
@@ -107,6 +112,7 @@ impl Plan {
             keyring: keyring_name(id, wishes)?,
             hooks: HooksPlan::new(spec)?,
             process: ProcessPlan::new(process, facts, inside, wishes)?,
+            seccomp: plan_seccomp(spec)?,
             namespaces,
             rootfs,
             mounts,
@@ -137,6 +143,17 @@ pub fn keyring_name(id: &str, wishes: Wishes) -> Result<Option<CString>> {
         return Ok(None);
     }
     c_string(format!("_ses.{id}"), "id").map(Some)
+}
+
+/// The filter of `linux.seccomp`.
+///
+/// # Errors
+/// `Invalid` with the field.
+pub fn plan_seccomp(spec: &Spec) -> Result<Option<SeccompPlan>> {
+    match spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) {
+        Some(seccomp) => seccomp::compile(seccomp),
+        None => Ok(None),
+    }
 }
 
 fn plan_sysctl(spec: &Spec) -> Result<Vec<Sysctl>> {

@@ -64,6 +64,10 @@ pub struct ProcessPlan {
     pub scheduler: Option<SchedAttr>,
     /// I/O priority.
     pub io_priority: Option<i32>,
+    /// Execution domain.
+    pub personality: Option<u64>,
+    /// NUMA memory policy: mode with flags, and nodes.
+    pub memory_policy: Option<(i32, Vec<u64>)>,
     /// Descriptors from 3 on for the program.
     pub preserve_fds: u32,
 }
@@ -105,7 +109,7 @@ impl ProcessPlan {
             cwd: clean_in_container(process.cwd(), "process.cwd")?,
             uid: user.uid(),
             gid: user.gid(),
-            groups: Some(user.additional_gids().clone().unwrap_or_default()),
+            groups: (!wishes.keep_groups).then(|| user.additional_gids().clone().unwrap_or_default()),
             umask: user.umask().unwrap_or(DEFAULT_UMASK),
             capabilities: process.capabilities().as_ref().map(|sets| capabilities(sets, facts, in_user_namespace)),
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
@@ -122,6 +126,8 @@ impl ProcessPlan {
                 };
                 (class << 13) | io.priority() as i32
             }),
+            personality: None,
+            memory_policy: None,
             preserve_fds: wishes.preserve_fds,
         })
     }

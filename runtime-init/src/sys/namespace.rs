@@ -27,3 +27,12 @@ pub fn sethostname(name: &[u8]) -> Result<()> {
 pub fn setdomainname(name: &[u8]) -> Result<()> {
     rustix::system::setdomainname(name).named(Call::Setdomainname)
 }
+
+/// The `CLONE_NEW*` kind of a namespace file (ioctl_ns(2), NS_GET_NSTYPE). An error for any other file.
+pub fn kind(fd: BorrowedFd<'_>) -> Result<u32> {
+    /// `_IO(0xb7, 0x3)`.
+    const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
+    // SAFETY: the ioctl takes no argument; on other files it is unknown, or means nothing that reads memory.
+    let raw = unsafe { libc::syscall(libc::SYS_ioctl, fd.as_raw_fd(), NS_GET_NSTYPE) };
+    checked(Call::Ioctl, raw).map(|kind| kind as u32)
+}

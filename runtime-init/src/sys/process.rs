@@ -388,3 +388,22 @@ pub fn standard_descriptors() -> [BorrowedFd<'static>; 3] {
     let error = unsafe { BorrowedFd::borrow_raw(2) };
     [input, output, error]
 }
+
+/// Sends the signal with that number, real-time signals included, to the process behind `pidfd`.
+pub fn send_signal_number(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
+    // SAFETY: takes integers; no siginfo is given.
+    let raw = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, core::ptr::null::<u8>(), 0)
+    };
+    checked(Call::Pidfd, raw).map(drop)
+}
+
+/// `prlimit(2)` of another process.
+pub fn set_limit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
+    let limit = [soft, hard];
+    // SAFETY: limit is two live 64-bit integers, the kernel's struct rlimit64; the old limit is not asked for.
+    let raw = unsafe {
+        libc::syscall(libc::SYS_prlimit64, pid, resource, limit.as_ptr(), core::ptr::null::<u8>())
+    };
+    checked(Call::Prlimit, raw).map(drop)
+}

@@ -67,6 +67,12 @@ pub struct Record {
     /// The user id of the caller who created the container.
     #[serde(default)]
     pub owner_uid: u32,
+    /// Whether the container has a pid namespace that is not the runtime's.
+    #[serde(default)]
+    pub own_pids: bool,
+    /// Whether the container has a session keyring of its own, which `exec` joins.
+    #[serde(default)]
+    pub keyring: bool,
     /// The container's cgroup; absent if the runtime manages none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<CgroupRecord>,
@@ -87,6 +93,8 @@ impl Record {
             created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
             annotations: BTreeMap::new(),
             owner_uid: 0,
+            own_pids: false,
+            keyring: false,
             cgroup: None,
         }
     }

@@ -101,19 +101,7 @@ const GREATEST_ERRNO: u32 = 4095;
 const EPERM: u32 = 1;
 const ENOSYS: u32 = 38;
 
-/// One instruction of classic BPF: `struct sock_filter` of `linux/filter.h`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(C)]
-pub struct SockFilter {
-    /// The operation.
-    pub code: u16,
-    /// How many instructions a conditional jump skips if its comparison holds.
-    pub jt: u8,
-    /// How many it skips if not.
-    pub jf: u8,
-    /// The operand.
-    pub k: u32,
-}
+pub use runtime_init::sys::process::SockFilter;
 
 /// Where the notify descriptor of a filter goes.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,0 +1,129 @@
+//! Runs in: RUNTIME. What several operations ask of a container that is there: its cgroup, its process, its status.
+
+use std::path::Path;
+use std::time::Duration;
+
+use oci_spec::runtime::Hook;
+
+use super::state::Status;
+use crate::host::cgroup::{CgroupDriver, CgroupManager};
+use crate::host::process as host_process;
+use crate::host::state::{CgroupRecord, Phase, Record};
+use crate::host::{hooks, start_socket};
+use crate::plan::HostFacts;
+use crate::spec::Config;
+use crate::{Error, ErrorKind, Result};
+
+/// The saved copy of config.json, in the state directory: the bundle may have changed since.
+pub(super) const CONFIG: &str = "config.json";
+
+/// How long a cgroup may take to become empty once its processes have been killed.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The state of a container, for its hooks and for `seccomp` agents (runtime.md, State).
+pub(super) fn hook_state(record: &Record, status: &str, pid: Option<i32>) -> Result<Vec<u8>> {
+    let (mut before, after) = split_state(record, status)?;
+    match pid {
+        Some(pid) => {
+            before.extend(pid.to_string().into_bytes());
+            before.extend(after);
+            Ok(before)
+        }
+        // `,"pid":` is cut off again: the pid is only there while there is a process.
+        None => {
+            before.truncate(before.len() - PID_KEY.len());
+            before.extend(after);
+            Ok(before)
+        }
+    }
+}
+
+const PID_KEY: &[u8] = b",\"pid\":";
+
+/// The same in two parts, for a pid that only the child itself knows.
+pub(super) fn split_state(record: &Record, status: &str) -> Result<(Vec<u8>, Vec<u8>)> {
+    let mut object = serde_json::Map::new();
+    object.insert("ociVersion".into(), crate::OCI_VERSION.into());
+    object.insert("id".into(), record.id.clone().into());
+    object.insert("status".into(), status.into());
+    object.insert("bundle".into(), record.bundle.to_string_lossy().into());
+    if !record.annotations.is_empty() {
+        let annotations = record.annotations.iter().map(|(key, value)| (key.clone(), value.clone().into()));
+        object.insert("annotations".into(), serde_json::Value::Object(annotations.collect()));
+    }
+    let mut before = serde_json::to_vec(&object)
+        .map_err(|error| Error::new(ErrorKind::Internal, error.to_string()).doing("write the state for a hook"))?;
+    before.pop();
+    before.extend(PID_KEY);
+    Ok((before, b"}".to_vec()))
+}
+
+/// The cgroup's entry in a record.
+pub(super) fn cgroup_record(driver: CgroupDriver, path: &Path) -> CgroupRecord {
+    let driver = match driver {
+        CgroupDriver::Fs => "cgroupfs",
+        CgroupDriver::Systemd => "systemd",
+        CgroupDriver::Disabled => "disabled",
+    };
+    CgroupRecord { driver: driver.to_owned(), path: path.to_owned() }
+}
+
+/// The container's cgroup, by the driver that made it. `None` if it is gone.
+pub(super) fn cgroup(record: &Record) -> Result<Option<CgroupManager>> {
+    let Some(cgroup) = &record.cgroup else { return Ok(Some(CgroupManager::Disabled)) };
+    let driver = match cgroup.driver.as_str() {
+        "cgroupfs" => CgroupDriver::Fs,
+        "systemd" => CgroupDriver::Systemd,
+        "disabled" => CgroupDriver::Disabled,
+        other => {
+            return Err(Error::new(ErrorKind::Internal, format!("unknown cgroup driver {other:?} in the state")));
+        }
+    };
+    CgroupManager::open(driver, Some(&cgroup.path))
+}
+
+/// What a container is doing, asked of the kernel. `dir` is its state directory.
+pub(super) fn status(record: &Record, dir: std::os::fd::BorrowedFd<'_>) -> Result<Status> {
+    let is_running = record.pid > 0 && host_process::is_running(record.pid, record.start_time)?;
+    if record.phase == Phase::Creating && !is_running {
+        return Ok(Status::Creating);
+    }
+    if !is_running {
+        return Ok(Status::Stopped);
+    }
+    if is_frozen(record)? {
+        return Ok(Status::Paused);
+    }
+    if start_socket::exists(dir)? { Ok(Status::Created) } else { Ok(Status::Running) }
+}
+
+fn is_frozen(record: &Record) -> Result<bool> {
+    match cgroup(record)? {
+        Some(manager) => manager.cgroup().map_or(Ok(false), |cgroup| cgroup.is_frozen()),
+        None => Ok(false),
+    }
+}
+
+/// Runs the hooks of one list in the runtime's namespaces.
+pub(super) fn run_hooks(
+    list: &'static str,
+    hooks: Option<&Vec<Hook>>,
+    record: &Record,
+    status: &str,
+    pid: i32,
+) -> Result<()> {
+    match hooks {
+        Some(hooks) if !hooks.is_empty() => hooks::run(list, hooks, &hook_state(record, status, Some(pid))?),
+        _ => Ok(()),
+    }
+}
+
+/// config.json as it was at `create`.
+pub(super) fn saved_config(json: Vec<u8>) -> Result<Config> {
+    crate::spec::parse(json).map_err(|error| error.doing("read the saved config.json"))
+}
+
+/// Facts for planning again what was planned at `create`: to explain, or to join.
+pub(super) fn facts_of(record: &Record) -> Result<HostFacts> {
+    HostFacts::of_host(record.bundle.clone())
+}

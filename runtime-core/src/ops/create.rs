@@ -1,0 +1,303 @@
+//! Runs in: RUNTIME. `create` and `run`: from a bundle to a container that waits for `start`, or to one that runs.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use runtime_init::wire::Failure;
+
+use super::container::{self, CONFIG};
+use super::options::{Console, CreateOptions};
+use super::{Process, Runtime, delete};
+use crate::host::cgroup::{CgroupManager, CgroupPlan};
+use crate::host::state::{ContainerId, Phase, Record, Slot};
+use crate::host::{console, pid_file, process as host_process, seccomp_agent, start_socket};
+use crate::parent::explain::{self, Background};
+use crate::parent::handshake::{self, Counterpart};
+use crate::parent::launch::{self, Launched};
+use crate::plan::process::Rlimit;
+use crate::plan::{HostFacts, Plan, Wishes};
+use crate::prepare::{Inputs, Prepared, sys_error};
+use crate::spec::{self, Config};
+use crate::{Error, ErrorKind, Result};
+
+impl Runtime {
+    /// OCI `create`: leaves an init process that waits just before the program, and the status `created`.
+    ///
+    /// Init is a child of the caller and inherits standard input, output and error.
+    ///
+    /// # Errors
+    /// `Invalid` with the field of config.json, `AlreadyExists`, or what failed on the way. Nothing is left then.
+    pub fn create(&self, id: &ContainerId, options: CreateOptions) -> Result<Process> {
+        self.make(id, options, Purpose::Create)
+    }
+
+    /// `create` and `start` in one, without the waiting in between: returns when the program runs.
+    ///
+    /// # Errors
+    /// As `create` and `start`.
+    pub fn run(&self, id: &ContainerId, options: CreateOptions) -> Result<Process> {
+        self.make(id, options, Purpose::Run)
+    }
+
+    fn make(&self, id: &ContainerId, options: CreateOptions, purpose: Purpose) -> Result<Process> {
+        let config = load(&options)?;
+        spec::validate(&config)?;
+        let facts = HostFacts::probe(bundle(&options))?;
+        let plan = Plan::new(&config, id.as_str(), &facts, wishes(&options, &config))?;
+        let cgroup = self.plan_cgroup(&config, id)?;
+        let location = cgroup.locate()?;
+        let record = self.record(id, &config, &facts, &plan, location.as_ref().map(|location| location.path()));
+        let mut slot = self.store.claim(id, &record)?;
+        let job = Job { config: &config, plan: &plan, options, purpose };
+        let made = CgroupManager::create(&cgroup, location.as_ref())
+            .and_then(|cgroup| job.launch(&mut slot, &cgroup).map_err(|error| undo_cgroup(&cgroup, error)));
+        match made {
+            Ok(process) => Ok(process),
+            Err(error) => Err(delete::undo_claim(slot, error)),
+        }
+    }
+
+    fn plan_cgroup(&self, config: &Config, id: &ContainerId) -> Result<CgroupPlan> {
+        let linux = config.spec.linux().as_ref();
+        let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
+        let resources = linux.and_then(|linux| linux.resources().as_ref());
+        CgroupPlan::new(self.driver, path, id.as_str(), resources, config.extra.pids_limit)
+    }
+
+    fn record(
+        &self,
+        id: &ContainerId,
+        config: &Config,
+        facts: &HostFacts,
+        plan: &Plan,
+        cgroup: Option<&Path>,
+    ) -> Record {
+        let annotations = config.spec.annotations().iter().flatten();
+        Record {
+            annotations: annotations.map(|(key, value)| (key.clone(), value.clone())).collect::<BTreeMap<_, _>>(),
+            owner_uid: rustix::process::geteuid().as_raw(),
+            cgroup: cgroup.map(|path| container::cgroup_record(self.driver, path)),
+            own_pids: plan.namespaces.has_own_pids,
+            keyring: plan.keyring.is_some(),
+            ..Record::creating(id, config.spec.version(), &facts.bundle, &plan.rootfs.path)
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Create,
+    Run,
+}
+
+fn bundle(options: &CreateOptions) -> &Path {
+    if options.bundle.as_os_str().is_empty() { Path::new(".") } else { &options.bundle }
+}
+
+fn load(options: &CreateOptions) -> Result<Config> {
+    match &options.config {
+        Some(file) => spec::load_file(file),
+        None => spec::load(bundle(options)),
+    }
+}
+
+fn wishes(options: &CreateOptions, config: &Config) -> Wishes {
+    let keeps_groups = config.spec.annotations().as_ref().and_then(|all| all.get("run.oci.keep_original_groups"));
+    Wishes {
+        no_pivot: options.no_pivot,
+        no_new_keyring: options.no_new_keyring,
+        has_console: options.console.is_some(),
+        preserve_fds: options.listen_fds + options.preserve_fds,
+        listen_fds: options.listen_fds,
+        keep_groups: keeps_groups.is_some_and(|value| value == "1"),
+    }
+}
+
+fn undo_cgroup(cgroup: &CgroupManager, error: Error) -> Error {
+    match delete::empty_cgroup(cgroup) {
+        Ok(()) => error,
+        Err(other) => error.and(other),
+    }
+}
+
+/// One creation, with everything decided.
+struct Job<'a> {
+    config: &'a Config,
+    plan: &'a Plan,
+    options: CreateOptions,
+    purpose: Purpose,
+}
+
+impl Job<'_> {
+    /// From here on there are side effects in the kernel; an error anywhere drops, and so undoes, what is held here.
+    fn launch(mut self, slot: &mut Slot, cgroup: &CgroupManager) -> Result<Process> {
+        check_descriptors(self.plan.process.preserve_fds)?;
+        slot.save_file(CONFIG, &self.config.json)?;
+        let prepared = self.prepare(slot, cgroup)?;
+        let mut launched = launch::launch(self.plan, &prepared, cgroup)?;
+        let link = hand_over(prepared);
+        let mut host = Host { job: &self, record: slot.record().clone() };
+        handshake::until_ready(link.as_fd(), &mut launched, &mut host)?;
+        set_limits(&self.plan.process.rlimits, launched.pid)?;
+        self.publish(slot, &launched)?;
+        if self.purpose == Purpose::Run {
+            handshake::start(link.as_fd(), launched.pid, launched.pidfd(), &mut host)?;
+            self.poststart(slot.record())?;
+        }
+        Ok(Process::new(launched.keep()))
+    }
+
+    fn prepare(&mut self, slot: &Slot, cgroup: &CgroupManager) -> Result<Prepared> {
+        let gate = match self.purpose {
+            Purpose::Create => Some(start_socket::listen(slot.dir())?),
+            Purpose::Run => None,
+        };
+        let states = match self.plan.hooks {
+            ref hooks if hooks.create_container.is_empty() && hooks.start_container.is_empty() => Default::default(),
+            _ => [
+                container::split_state(slot.record(), "creating")?,
+                container::split_state(slot.record(), "created")?,
+            ],
+        };
+        let console = connect_console(self.options.console.take())?;
+        Prepared::acquire(self.plan, Inputs { cgroup, console, gate, hook_states: states })
+    }
+
+    /// The container is there for others: its state, its pid file, its pidfd.
+    fn publish(&self, slot: &mut Slot, launched: &Launched) -> Result<()> {
+        let mut record = slot.record().clone();
+        record.pid = launched.pid;
+        record.start_time = start_time(launched.pid)?;
+        record.phase = Phase::Created;
+        slot.write(record)?;
+        if let Some(path) = &self.options.pidfd_socket {
+            send_pidfd(path, launched.pidfd())?;
+        }
+        match &self.options.pid_file {
+            Some(path) => pid_file::write(path, launched.pid),
+            None => Ok(()),
+        }
+    }
+
+    fn poststart(&self, record: &Record) -> Result<()> {
+        let hooks = self.config.spec.hooks().as_ref().and_then(|hooks| hooks.poststart().as_ref());
+        container::run_hooks("poststart", hooks, record, "running", record.pid)
+    }
+}
+
+/// RUNTIME's answers to what init asks.
+struct Host<'a> {
+    job: &'a Job<'a>,
+    record: Record,
+}
+
+impl Counterpart for Host<'_> {
+    fn run_hooks(&mut self, pid: i32) -> Result<()> {
+        let Some(hooks) = self.job.config.spec.hooks() else { return Ok(()) };
+        #[allow(deprecated, reason = "prestart is deprecated, and engines still use it")]
+        let prestart = hooks.prestart().as_ref();
+        container::run_hooks("prestart", prestart, &self.record, "creating", pid)?;
+        container::run_hooks("createRuntime", hooks.create_runtime().as_ref(), &self.record, "creating", pid)
+    }
+
+    fn pass_listener(&mut self, pid: i32, listener: BorrowedFd<'_>) -> Result<()> {
+        pass_listener(self.job.plan, &self.record, "creating", pid, listener)
+    }
+
+    fn explain(&mut self, pid: i32, failure: Failure, output: Option<OwnedFd>) -> Error {
+        let background =
+            Background { process: &self.job.plan.process, container: Some((self.job.plan, &self.job.config.spec)) };
+        explain::explain(background, pid, failure, output)
+    }
+}
+
+/// Sends a seccomp listener to the agent named in the plan.
+pub(super) fn pass_listener(
+    plan: &Plan,
+    record: &Record,
+    status: &str,
+    pid: i32,
+    listener: BorrowedFd<'_>,
+) -> Result<()> {
+    match plan.seccomp.as_ref().and_then(|seccomp| seccomp.listener.as_ref()) {
+        Some(agent) => send_listener(agent, record, status, pid, listener),
+        None => Err(Error::new(ErrorKind::Internal, "a seccomp listener came without having been asked for")),
+    }
+}
+
+/// Sends a seccomp listener to its agent.
+pub(super) fn send_listener(
+    agent: &crate::plan::seccomp::SeccompListener,
+    record: &Record,
+    status: &str,
+    pid: i32,
+    listener: BorrowedFd<'_>,
+) -> Result<()> {
+    let state = seccomp_agent::State {
+        oci_version: crate::OCI_VERSION,
+        id: &record.id,
+        status,
+        pid: if record.pid > 0 { record.pid } else { pid },
+        bundle: &record.bundle.to_string_lossy(),
+        annotations: &record.annotations,
+    };
+    seccomp_agent::pass_on(&agent.path, listener, pid, &agent.metadata, &state)
+}
+
+/// The child has its copies now; ours would keep mounts and namespaces busy. What is left is our end of the link.
+pub(super) fn hand_over(prepared: Prepared) -> OwnedFd {
+    prepared.link.runtime
+}
+
+/// Connects to where the terminal goes.
+pub(super) fn connect_console(console: Option<Console>) -> Result<Option<OwnedFd>> {
+    match console {
+        None => Ok(None),
+        Some(Console::Socket(socket)) => Ok(Some(socket)),
+        Some(Console::Path(path)) => console::connect(&path).map(Some),
+    }
+}
+
+/// Sets the resource limits of a process that waits: from outside, since only RUNTIME may raise them.
+pub(super) fn set_limits(limits: &[Rlimit], pid: i32) -> Result<()> {
+    for limit in limits {
+        let set = runtime_init::sys::process::set_limit(pid, limit.resource, limit.soft, limit.hard);
+        set.map_err(|error| {
+            let explained = sys_error(error).field(format!("process.rlimits[{}]", limit.index));
+            match error.errno {
+                rustix::io::Errno::PERM => explained
+                    .with_kind(ErrorKind::Denied)
+                    .hint("raising a hard limit needs CAP_SYS_RESOURCE; a limit of open files has fs.nr_open as its bound"),
+                _ => explained,
+            }
+        })?;
+    }
+    Ok(())
+}
+
+pub(super) fn start_time(pid: i32) -> Result<u64> {
+    match rustix::process::Pid::from_raw(pid) {
+        Some(pid) => host_process::start_time(pid),
+        None => Err(Error::new(ErrorKind::Internal, "a child has no pid in this namespace")),
+    }
+}
+
+/// Checks that the descriptors which the program is to inherit are there.
+pub(super) fn check_descriptors(preserve_fds: u32) -> Result<()> {
+    for number in 3..3 + preserve_fds {
+        let path = PathBuf::from(format!("/proc/self/fd/{number}"));
+        if let Err(error) = std::fs::symlink_metadata(&path) {
+            let message = format!("unable to preserve file descriptor {number}: {error}");
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+    }
+    Ok(())
+}
+
+/// Sends a pidfd over the socket at `path`.
+pub(super) fn send_pidfd(path: &Path, pidfd: BorrowedFd<'_>) -> Result<()> {
+    let at = |error: Error| error.doing("send the pidfd").path(path);
+    let socket = console::connect(path)?;
+    runtime_init::sys::net::send(socket.as_fd(), b"standard", Some(pidfd)).map_err(|error| at(sys_error(error)))
+}

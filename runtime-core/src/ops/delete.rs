@@ -1,0 +1,112 @@
+//! Runs in: RUNTIME. `delete`: takes away all that a container has left, whatever state it was left in.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use super::container::{self, CONFIG, PATIENCE};
+use super::{Runtime, Status};
+use crate::host::cgroup::CgroupManager;
+use crate::host::hooks;
+use crate::host::process::Process as HostProcess;
+use crate::host::state::{ContainerId, Found, Record, Slot};
+use crate::spec::Config;
+use crate::{Error, ErrorKind, Result};
+
+/// How long `delete --force` lets another command that holds the container's lock finish, once its process is dead.
+const OTHERS: Duration = Duration::from_secs(5);
+
+impl Runtime {
+    /// OCI `delete`. A created container is killed first, as by runc. With `force` so is one in any status, and it is
+    /// no error if there is none.
+    ///
+    /// # Errors
+    /// `NotFound`, "container does not exist"; `WrongStatus`, "cannot delete container ... that is not stopped";
+    /// what could not be removed. Failing poststop hooks are logged as warnings (runtime.md, Lifecycle).
+    pub fn delete(&self, id: &ContainerId, force: bool) -> Result<()> {
+        let found = if force { self.find_with_force(id) } else { self.store.find(id, None) };
+        match found {
+            Err(error) if force && error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+            Ok(Found::Damaged(wreck)) if force => wreck.remove(),
+            Ok(Found::Damaged(wreck)) => {
+                let reason = wreck.reason().to_string();
+                Err(Error::new(ErrorKind::Internal, reason).hint("delete --force removes what is left of it"))
+            }
+            Ok(Found::Whole(slot)) => delete(*slot, force),
+        }
+    }
+
+    /// A command that hangs, waiting for a container's process, holds the lock: killing the process ends it.
+    fn find_with_force(&self, id: &ContainerId) -> Result<Found> {
+        match self.store.find(id, Some(Duration::ZERO)) {
+            Err(error) if error.kind() == ErrorKind::WrongStatus => {}
+            other => return other,
+        }
+        let record = self.store.read(id)?;
+        if let Some(cgroup) = container::cgroup(&record)?.as_ref().and_then(CgroupManager::cgroup) {
+            cgroup.kill()?;
+        }
+        self.store.find(id, Some(OTHERS))
+    }
+}
+
+fn delete(slot: Slot, force: bool) -> Result<()> {
+    let status = container::status(slot.record(), slot.dir())?;
+    let may_delete = force || matches!(status, Status::Stopped | Status::Created | Status::Creating);
+    if !may_delete {
+        let message = format!("cannot delete container {} that is not stopped: {status}", slot.id());
+        return Err(Error::new(ErrorKind::WrongStatus, message));
+    }
+    let record = slot.record().clone();
+    // Damaged, it has no hooks that we can run; nor has a container whose creation was cut off before it was saved.
+    let config = slot.read_file(CONFIG).and_then(container::saved_config).ok();
+    let mut errors = Vec::new();
+    errors.extend(end_processes(&record).err());
+    errors.extend(slot.remove().err());
+    run_poststop(config.as_ref(), &record);
+    Error::join(errors)
+}
+
+/// Kills what is left and removes the cgroup.
+fn end_processes(record: &Record) -> Result<()> {
+    if let Some(init) = HostProcess::open(record.pid, record.start_time)? {
+        init.kill(libc::SIGKILL)?;
+        let is_over = runtime_init::sys::process::wait_readable(init.as_fd(), Some(PATIENCE.as_millis() as i64));
+        if !is_over.map_err(crate::prepare::sys_error)? {
+            return Err(Error::new(ErrorKind::Os, "container init still running"));
+        }
+    }
+    match container::cgroup(record)? {
+        Some(cgroup) => empty_cgroup(&cgroup),
+        None => Ok(()),
+    }
+}
+
+/// Kills everything in a cgroup and removes it.
+pub(super) fn empty_cgroup(manager: &CgroupManager) -> Result<()> {
+    let Some(cgroup) = manager.cgroup() else { return Ok(()) };
+    if cgroup.is_populated()? {
+        cgroup.kill()?;
+    }
+    manager.remove(PATIENCE)
+}
+
+fn run_poststop(config: Option<&Config>, record: &Record) {
+    let hooks = config.and_then(|config| config.spec.hooks().as_ref()).and_then(|hooks| hooks.poststop().as_ref());
+    let Some(list) = hooks.filter(|hooks| !hooks.is_empty()) else { return };
+    let state = match container::hook_state(record, "stopped", None) {
+        Ok(state) => state,
+        Err(error) => return log::warn!("{error}"),
+    };
+    for error in hooks::run_all("poststop", list, &state) {
+        log::warn!("{error}");
+    }
+}
+
+/// Gives a claimed id back after a failed creation.
+pub(super) fn undo_claim(slot: Slot, error: Error) -> Error {
+    match slot.remove() {
+        Ok(()) => error,
+        Err(other) => error.and(other),
+    }
+}

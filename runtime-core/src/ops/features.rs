@@ -1,0 +1,112 @@
+//! Runs in: RUNTIME. `features`: what onggi can do, as features.md and features-linux.md have it. No look at the host.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::OCI_VERSION;
+use crate::plan::seccomp;
+
+/// The document of `features`. Serialises as the specification wants it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Features {
+    oci_version_min: &'static str,
+    oci_version_max: &'static str,
+    hooks: [&'static str; 6],
+    mount_options: Vec<&'static str>,
+    linux: LinuxFeatures,
+    annotations: BTreeMap<&'static str, String>,
+    potentially_unsafe_config_annotations: [&'static str; 3],
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LinuxFeatures {
+    namespaces: [&'static str; 8],
+    capabilities: Vec<String>,
+    cgroup: CgroupFeatures,
+    seccomp: SeccompFeatures,
+    apparmor: Enabled,
+    selinux: Enabled,
+    intel_rdt: Enabled,
+    mount_extensions: MountExtensions,
+    net_devices: Enabled,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CgroupFeatures {
+    v1: bool,
+    v2: bool,
+    systemd: bool,
+    systemd_user: bool,
+    rdma: bool,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SeccompFeatures {
+    enabled: bool,
+    actions: Vec<&'static str>,
+    operators: Vec<&'static str>,
+    archs: Vec<&'static str>,
+    known_flags: Vec<&'static str>,
+    supported_flags: Vec<&'static str>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Enabled {
+    enabled: bool,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct MountExtensions {
+    idmap: Enabled,
+}
+
+/// Options with a meaning of their own; others are data for the file system. Sorted.
+const MOUNT_OPTIONS: &[&str] = &[
+    "async", "atime", "bind", "defaults", "dev", "diratime", "dirsync", "exec", "idmap", "iversion", "lazytime",
+    "loud", "mand", "noatime", "nodev", "nodiratime", "noexec", "noiversion", "nolazytime", "nomand", "norelatime",
+    "nostrictatime", "nosuid", "nosymfollow", "private", "ratime", "rbind", "rdev", "rdiratime", "relatime",
+    "remount", "rexec", "ridmap", "rnoatime", "rnodev", "rnodiratime", "rnoexec", "rnorelatime", "rnostrictatime",
+    "rnosuid", "rnosymfollow", "ro", "rprivate", "rrelatime", "rro", "rrw", "rshared", "rslave", "rstrictatime",
+    "rsuid", "rsymfollow", "runbindable", "rw", "shared", "silent", "slave", "strictatime", "suid", "symfollow",
+    "sync", "tmpcopyup", "unbindable",
+];
+
+/// What onggi can do. The value is the same on every host: what a kernel or a host lacks is said when it is asked for.
+pub fn features() -> Features {
+    let mut capabilities: Vec<_> = caps::all().into_iter().collect();
+    capabilities.sort_by_key(|capability| capability.index());
+    Features {
+        oci_version_min: "1.0.0",
+        oci_version_max: OCI_VERSION,
+        hooks: ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
+        mount_options: MOUNT_OPTIONS.to_vec(),
+        linux: LinuxFeatures {
+            namespaces: ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
+            capabilities: capabilities.iter().map(ToString::to_string).collect(),
+            cgroup: CgroupFeatures { v1: false, v2: true, systemd: false, systemd_user: false, rdma: true },
+            seccomp: SeccompFeatures {
+                enabled: true,
+                actions: seccomp::ACTIONS.to_vec(),
+                operators: seccomp::OPERATORS.to_vec(),
+                archs: seccomp::ARCHITECTURES.to_vec(),
+                known_flags: seccomp::KNOWN_FLAGS.to_vec(),
+                supported_flags: seccomp::KNOWN_FLAGS.to_vec(),
+            },
+            apparmor: Enabled { enabled: true },
+            selinux: Enabled { enabled: true },
+            intel_rdt: Enabled { enabled: false },
+            mount_extensions: MountExtensions { idmap: Enabled { enabled: true } },
+            net_devices: Enabled { enabled: false },
+        },
+        annotations: BTreeMap::from([
+            ("dev.onggi.version", env!("CARGO_PKG_VERSION").to_owned()),
+            ("org.opencontainers.runc.checkpoint.enabled", "false".to_owned()),
+        ]),
+        potentially_unsafe_config_annotations: ["bundle", "org.criu.config", "run.oci."],
+    }
+}

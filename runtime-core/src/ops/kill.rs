@@ -1,0 +1,83 @@
+//! Runs in: RUNTIME. `kill`, `pause` and `resume`.
+
+use super::{Runtime, Status, container};
+use crate::host::process::Process as HostProcess;
+use crate::host::state::{ContainerId, Record};
+use crate::{Error, ErrorKind, Result};
+
+impl Runtime {
+    /// OCI `kill`: sends `signal`, by number, to init. SIGKILL of a container that shares its pid namespace with others
+    /// goes to all of its processes: the kernel ends them with init only where init is process 1.
+    ///
+    /// `all` (runc's obsolete `--all`) makes it no error that the container has stopped.
+    ///
+    /// # Errors
+    /// `NotFound`; `WrongStatus`, "container not running".
+    pub fn kill(&self, id: &ContainerId, signal: i32, all: bool) -> Result<()> {
+        let view = self.store.view(id)?;
+        let record = view.record();
+        if signal == libc::SIGKILL && shares_pids(record) && kill_cgroup(record)? {
+            return Ok(());
+        }
+        let is_sent = match HostProcess::open(record.pid, record.start_time)? {
+            Some(init) => init.kill(signal)?,
+            None => false,
+        };
+        match is_sent || all {
+            true => Ok(()),
+            false => Err(Error::new(ErrorKind::WrongStatus, "container not running")),
+        }
+    }
+
+    /// Freezes all processes of the container, and waits until they are.
+    ///
+    /// # Errors
+    /// `WrongStatus` unless it runs or is created.
+    pub fn pause(&self, id: &ContainerId) -> Result<()> {
+        let slot = self.store.lock(id)?;
+        match container::status(slot.record(), slot.dir())? {
+            Status::Running | Status::Created => with_cgroup(slot.record(), |cgroup| cgroup.freeze()),
+            Status::Paused => Err(Error::new(ErrorKind::WrongStatus, "container paused")),
+            _ => Err(Error::new(ErrorKind::WrongStatus, "container not running")),
+        }
+    }
+
+    /// Thaws them.
+    ///
+    /// # Errors
+    /// `WrongStatus`, "container not paused".
+    pub fn resume(&self, id: &ContainerId) -> Result<()> {
+        let slot = self.store.lock(id)?;
+        match container::status(slot.record(), slot.dir())? {
+            Status::Paused => with_cgroup(slot.record(), |cgroup| cgroup.thaw()),
+            _ => Err(Error::new(ErrorKind::WrongStatus, "container not paused")),
+        }
+    }
+}
+
+fn with_cgroup(
+    record: &Record,
+    operation: impl FnOnce(&crate::host::cgroup::Cgroup) -> Result<()>,
+) -> Result<()> {
+    let manager = container::cgroup(record)?;
+    match manager.as_ref().and_then(|manager| manager.cgroup()) {
+        Some(cgroup) => operation(cgroup),
+        None => Err(Error::new(ErrorKind::Unsupported, "the container has no cgroup of its own")),
+    }
+}
+
+/// Whether the end of init is not the end of all.
+fn shares_pids(record: &Record) -> bool {
+    !record.own_pids
+}
+
+/// Kills everything in the container's cgroup. False if there is no cgroup, or nothing in it.
+fn kill_cgroup(record: &Record) -> Result<bool> {
+    let manager = container::cgroup(record)?;
+    let Some(cgroup) = manager.as_ref().and_then(|manager| manager.cgroup()) else { return Ok(false) };
+    if !cgroup.is_populated()? {
+        return Ok(false);
+    }
+    cgroup.kill()?;
+    Ok(true)
+}

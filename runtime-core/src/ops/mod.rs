@@ -1,0 +1,42 @@
+//! Runs in: RUNTIME. The operations of a container's life, one file each. Each reads as a story: what is done, in order,
+//! in terms of the layers below.
+
+mod container;
+mod create;
+mod delete;
+mod exec;
+mod features;
+mod kill;
+mod list;
+mod options;
+mod process;
+mod start;
+mod state;
+
+use std::path::PathBuf;
+
+use crate::host::cgroup::CgroupDriver;
+use crate::host::state::Store;
+
+pub use features::{Features, features};
+pub use options::{Console, CreateOptions, ExecOptions};
+pub use process::Process;
+pub use state::{State, Status};
+
+/// A place where containers are kept, and the way their cgroups are made: the start of every operation.
+///
+/// Two `Runtime`s with the same root see the same containers, also in different processes; every operation takes the
+/// locks it needs on disk. All methods run in the calling process and may be called from any thread.
+#[derive(Debug)]
+pub struct Runtime {
+    store: Store,
+    driver: CgroupDriver,
+}
+
+impl Runtime {
+    /// `root` is the directory of states (runc's `--root`), made when it is needed. `driver` is for new containers;
+    /// others have theirs in their state.
+    pub fn new(root: impl Into<PathBuf>, driver: CgroupDriver) -> Self {
+        Self { store: Store::new(root), driver }
+    }
+}

@@ -1,0 +1,76 @@
+//! Runs in: RUNTIME. What callers of `create`, `run` and `exec` can ask for beyond config.json.
+
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+/// Where init sends the master of the terminal.
+#[derive(Debug)]
+pub enum Console {
+    /// A listening socket (AF_UNIX, stream): runc's `--console-socket`.
+    Path(PathBuf),
+    /// A connected socket, of which the caller holds the other end; see [`crate::receive_terminal`].
+    Socket(OwnedFd),
+}
+
+/// Options of `create` and `run`. The defaults are runc's.
+#[derive(Debug, Default)]
+pub struct CreateOptions {
+    /// The bundle; empty: the current directory.
+    pub bundle: PathBuf,
+    /// Another file than `config.json` of the bundle.
+    pub config: Option<PathBuf>,
+    /// For `process.terminal`.
+    pub console: Option<Console>,
+    /// File for the pid of init, in decimal, without newline; written before the call returns.
+    pub pid_file: Option<PathBuf>,
+    /// A listening socket (AF_UNIX, stream) that gets the pidfd of init.
+    pub pidfd_socket: Option<PathBuf>,
+    /// Enter the rootfs by MS_MOVE and chroot(2) instead of pivot_root(2).
+    pub no_pivot: bool,
+    /// Keep the caller's session keyring.
+    pub no_new_keyring: bool,
+    /// How many descriptors from 3 on the program inherits, behind the sockets of `listen_fds`.
+    pub preserve_fds: u32,
+    /// How many sockets of the service manager, from 3 on, are passed (LISTEN_FDS).
+    pub listen_fds: u32,
+}
+
+/// Options of `exec`.
+#[derive(Debug, Default)]
+pub struct ExecOptions {
+    /// A file with a `process` object. What follows overrides it.
+    pub process_file: Option<PathBuf>,
+    /// Program and arguments.
+    pub args: Vec<OsString>,
+    /// Entries added to the environment.
+    pub env: Vec<OsString>,
+    /// Working directory.
+    pub cwd: Option<PathBuf>,
+    /// `UID[:GID]`, numbers.
+    pub user: Option<String>,
+    /// Further groups.
+    pub additional_gids: Vec<u32>,
+    /// With a terminal.
+    pub tty: bool,
+    /// Where the terminal goes.
+    pub console: Option<Console>,
+    /// File for the pid.
+    pub pid_file: Option<PathBuf>,
+    /// Socket for the pidfd.
+    pub pidfd_socket: Option<PathBuf>,
+    /// SELinux label.
+    pub process_label: Option<String>,
+    /// AppArmor profile.
+    pub apparmor: Option<String>,
+    /// no_new_privs; `None`: as the container's own process.
+    pub no_new_privs: Option<bool>,
+    /// Capabilities added to the bounding, effective and permitted sets: never to the inheritable one.
+    pub capabilities: Vec<String>,
+    /// Descriptors from 3 on for the program.
+    pub preserve_fds: u32,
+    /// A cgroup below the container's.
+    pub cgroup: Option<String>,
+    /// Also into a paused container.
+    pub ignore_paused: bool,
+}

@@ -1,0 +1,115 @@
+//! Runs in: RUNTIME. `start`: opens the gate that init waits at, and returns when the program runs.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use runtime_init::wire::Failure;
+
+use super::container::{self, CONFIG};
+use super::create::pass_listener;
+use super::{Runtime, Status};
+use crate::host::process::Process as HostProcess;
+use crate::host::start_socket;
+use crate::host::state::{ContainerId, Record, Slot};
+use crate::parent::explain::{self, Background};
+use crate::parent::handshake::{self, Counterpart};
+use crate::plan::{Plan, Wishes};
+use crate::spec::Config;
+use crate::{Error, ErrorKind, Result};
+
+impl Runtime {
+    /// OCI `start`.
+    ///
+    /// # Errors
+    /// `WrongStatus` with runc's texts unless the status is `created`; `Hook`; or why the program could not be
+    /// executed: the container is stopped then.
+    pub fn start(&self, id: &ContainerId) -> Result<()> {
+        let slot = self.store.lock(id)?;
+        check_status(container::status(slot.record(), slot.dir())?)?;
+        let record = slot.record().clone();
+        let stopped = || Error::new(ErrorKind::WrongStatus, "cannot start a container that has stopped");
+        let init = HostProcess::open(record.pid, record.start_time)?.ok_or_else(stopped)?;
+        let connection = start_socket::connect(slot.dir())?;
+        // Before the word is given: if we are killed in between, init hears it, and ends. The other way round, a
+        // running container would look like a created one.
+        start_socket::remove(slot.dir())?;
+        let mut host = Host { slot: &slot, replanned: None };
+        let started = handshake::start(connection.as_fd(), record.pid, init.as_fd(), &mut host)
+            .and_then(|()| poststart(&slot, &record));
+        if started.is_err() {
+            // It may have ended by itself.
+            let _already_gone = init.kill(libc::SIGKILL);
+        }
+        started
+    }
+}
+
+fn check_status(status: Status) -> Result<()> {
+    let text = match status {
+        Status::Created => return Ok(()),
+        Status::Creating => "cannot start a container that is being created",
+        Status::Running => "cannot start an already running container",
+        Status::Paused => "cannot start a container in the paused state",
+        Status::Stopped => "cannot start a container that has stopped",
+    };
+    Err(Error::new(ErrorKind::WrongStatus, text))
+}
+
+fn poststart(slot: &Slot, record: &Record) -> Result<()> {
+    // Most containers have none, and the whole document need not be parsed to see it.
+    let json = slot.read_file(CONFIG)?;
+    if !json.windows(POSTSTART.len()).any(|window| window == POSTSTART) {
+        return Ok(());
+    }
+    let config = container::saved_config(json)?;
+    let hooks = config.spec.hooks().as_ref().and_then(|hooks| hooks.poststart().as_ref());
+    container::run_hooks("poststart", hooks, record, "running", record.pid)
+}
+
+const POSTSTART: &[u8] = b"poststart";
+
+/// RUNTIME's answers, from a command that has not made the plan: it is made again where it is needed.
+struct Host<'a> {
+    slot: &'a Slot,
+    replanned: Option<(Config, Plan)>,
+}
+
+impl Host<'_> {
+    fn plan(&mut self) -> Result<&(Config, Plan)> {
+        let planned = match self.replanned.take() {
+            Some(planned) => planned,
+            None => self.plan_again()?,
+        };
+        Ok(self.replanned.insert(planned))
+    }
+
+    fn plan_again(&self) -> Result<(Config, Plan)> {
+        let config = container::saved_config(self.slot.read_file(CONFIG)?)?;
+        let facts = container::facts_of(self.slot.record())?;
+        let terminal = config.spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
+        let wishes = Wishes { has_console: terminal, ..Wishes::default() };
+        let plan = Plan::new(&config, self.slot.id().as_str(), &facts, wishes)?;
+        Ok((config, plan))
+    }
+}
+
+impl Counterpart for Host<'_> {
+    fn run_hooks(&mut self, _pid: i32) -> Result<()> {
+        Err(Error::new(ErrorKind::Internal, "init asked for hooks of `create` during `start`"))
+    }
+
+    fn pass_listener(&mut self, pid: i32, listener: BorrowedFd<'_>) -> Result<()> {
+        let record = self.slot.record().clone();
+        let (_, plan) = self.plan()?;
+        pass_listener(plan, &record, "created", pid, listener)
+    }
+
+    fn explain(&mut self, pid: i32, failure: Failure, output: Option<OwnedFd>) -> Error {
+        match self.plan() {
+            Ok((config, plan)) => {
+                let background = Background { process: &plan.process, container: Some((plan, &config.spec)) };
+                explain::explain(background, pid, failure, output)
+            }
+            Err(other) => Error::os(failure.call.name(), failure.errno).doing(explain::doing(failure.step)).and(other),
+        }
+    }
+}

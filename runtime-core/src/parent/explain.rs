@@ -1,0 +1,291 @@
+//! Runs in: RUNTIME. Turns the eight bytes of a failed child into an error: which operation, which field of config.json,
+//! which path, which call. All texts about the child are in this file, and each [`Step`] has its golden message below.
+
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use oci_spec::runtime::Spec;
+use runtime_init::step::Step;
+use runtime_init::sys::Call;
+use runtime_init::wire::Failure;
+use rustix::io::Errno;
+
+use super::diagnose;
+use crate::plan::Plan;
+use crate::plan::mounts::{FsOption, MountSource};
+use crate::plan::process::ProcessPlan;
+use crate::{Error, ErrorKind, Result, errno_text};
+
+/// How much of a hook's output is quoted, in bytes.
+const QUOTED: u64 = 4096;
+
+/// What a failure is explained from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Background<'a> {
+    /// The program.
+    pub process: &'a ProcessPlan,
+    /// The container, if it was INIT that failed.
+    pub container: Option<(&'a Plan, &'a Spec)>,
+}
+
+/// The error that a failure is.
+pub(crate) fn explain(background: Background<'_>, pid: i32, failure: Failure, output: Option<OwnedFd>) -> Error {
+    let Background { process, container } = background;
+    match failure.step {
+        Step::FindProgram => find_program(process, failure),
+        Step::Exec => execute(process, pid, failure),
+        Step::CreateContainerHook => hook("createContainer", failure, output),
+        Step::StartContainerHook => hook("startContainer", failure, output),
+        step => {
+            let error = plain(failure).doing(doing(step));
+            let error = match container {
+                Some((plan, spec)) => locate(error, plan, spec, failure),
+                None => locate_process(error, failure),
+            };
+            hint(error, failure)
+        }
+    }
+}
+
+fn plain(failure: Failure) -> Error {
+    if failure.call == Call::None { check(failure) } else { Error::os(failure.call.name(), failure.errno) }
+}
+
+/// A check of the child's own, which has no call.
+fn check(failure: Failure) -> Error {
+    let text = match (failure.step, failure.errno) {
+        (Step::MountTarget, Errno::PERM) => "is on a procfs, where only a few files may be mounted over".to_owned(),
+        (Step::Device, Errno::EXIST) => "something else is there already".to_owned(),
+        (Step::Console, Errno::NODEV) => "/dev/ptmx is not the pty multiplexer (is a devpts mounted on /dev/pts?)".to_owned(),
+        (Step::Cwd, _) => "current working directory is outside of container mount namespace root -- possible container breakout detected".to_owned(),
+        (_, errno) => errno_text(errno),
+    };
+    Error::new(ErrorKind::Invalid, text)
+}
+
+/// What the child was doing.
+pub(crate) fn doing(step: Step) -> &'static str {
+    match step {
+        Step::Detach => "leave the host program behind",
+        Step::AwaitGo => "wait for the runtime",
+        Step::CloneInit => "make the container's process",
+        Step::JoinNamespace => "join namespace",
+        Step::BecomeRoot => "become root in the user namespace",
+        Step::Unshare => "make namespaces",
+        Step::TimeOffsets => "set the clock offsets",
+        Step::Session => "start a session",
+        Step::Keyring => "unable to join session keyring",
+        Step::Loopback => "bring the loopback device up",
+        Step::Hostname => "set the host name",
+        Step::Domainname => "set the domain name",
+        Step::HostPropagation => "separate the mounts from the host's",
+        Step::AttachRootfs => "mount the rootfs",
+        Step::MountTarget => "find the place of a mount",
+        Step::MountFilesystem => "make a file system",
+        Step::MountCopyUp => "copy into the tmpfs",
+        Step::MountAttach => "mount",
+        Step::Device => "make a device",
+        Step::DeviceLink => "make a link in /dev",
+        Step::RuntimeHooks => "wait for the hooks",
+        Step::CreateContainerHook => "run createContainer hooks",
+        Step::Pivot => "enter the rootfs",
+        Step::RootPropagation => "set the propagation of the root",
+        Step::CreateCwd => "make the working directory",
+        Step::Console => "set up the terminal",
+        Step::Stdio => "give standard input and output to the user",
+        Step::ReadonlyRootfs => "make the rootfs read-only",
+        Step::Sysctl => "set a kernel parameter",
+        Step::ReadonlyPath => "make a path read-only",
+        Step::MaskedPath => "mask a path",
+        Step::Scheduler => "set the scheduler",
+        Step::IoPriority => "set the I/O priority",
+        Step::Personality => "set the personality",
+        Step::MemoryPolicy => "set the memory policy",
+        Step::Apparmor => "set the AppArmor profile",
+        Step::Selinux => "set the SELinux label",
+        Step::Cwd => "chdir to cwd",
+        Step::Groups => "set the groups",
+        Step::User => "set the user",
+        Step::Capabilities => "set the capabilities",
+        Step::NoNewPrivileges => "set no_new_privs",
+        Step::FindProgram => "find the program",
+        Step::AwaitStart => "wait for start",
+        Step::StartContainerHook => "run startContainer hooks",
+        Step::Seccomp => "load the seccomp filter",
+        Step::Exec => "execute the program",
+    }
+}
+
+/// Adds field and path of what the step is about.
+fn locate(error: Error, plan: &Plan, spec: &Spec, failure: Failure) -> Error {
+    let index = usize::from(failure.index);
+    match failure.step {
+        Step::JoinNamespace => {
+            let join = plan.namespaces.join.iter().find(|join| join.index == failure.index);
+            let error = error.field(crate::plan::namespaces::field(failure.index));
+            match join {
+                Some(join) => error.path(&join.path),
+                None => error,
+            }
+        }
+        Step::CloneInit => error.field(format!("linux.namespaces[{index}]")),
+        Step::Unshare | Step::BecomeRoot => error.field("linux.namespaces"),
+        Step::TimeOffsets => error.field("linux.timeOffsets"),
+        Step::Hostname => error.field("hostname"),
+        Step::Domainname => error.field("domainname"),
+        Step::AttachRootfs | Step::Pivot => error.field("root.path").path(&plan.rootfs.path),
+        Step::ReadonlyRootfs => error.field("root.readonly"),
+        Step::RootPropagation | Step::HostPropagation => error.field("linux.rootfsPropagation"),
+        Step::MountTarget | Step::MountFilesystem | Step::MountCopyUp | Step::MountAttach => {
+            locate_mount(error, plan, spec, failure)
+        }
+        Step::Device => match plan.devices.nodes.get(index) {
+            Some(node) => error.field(node.field.clone()).path(in_container(&[&node.directory, &node.name])),
+            None => error.field("linux.devices"),
+        },
+        Step::DeviceLink => match plan.devices.links.get(index) {
+            Some(link) => error.path(in_container(&[c"dev", link.name])),
+            None => error,
+        },
+        Step::Sysctl => match plan.sysctl.get(index) {
+            Some(sysctl) => error.field(format!("linux.sysctl[{}]", sysctl.name)),
+            None => error.field("linux.sysctl"),
+        },
+        Step::ReadonlyPath => locate_listed(error, "linux.readonlyPaths", &plan.rootfs.readonly_paths, index),
+        Step::MaskedPath => locate_listed(error, "linux.maskedPaths", &plan.rootfs.masked_paths, index),
+        Step::Personality => error.field("linux.personality"),
+        Step::MemoryPolicy => error.field("linux.memoryPolicy"),
+        _ => locate_process(error, failure),
+    }
+}
+
+fn locate_process(error: Error, failure: Failure) -> Error {
+    match failure.step {
+        Step::CreateCwd | Step::Cwd => error.field("process.cwd"),
+        Step::Console => error.field("process.terminal"),
+        Step::Scheduler => error.field("process.scheduler"),
+        Step::IoPriority => error.field("process.ioPriority"),
+        Step::Apparmor => error.field("process.apparmorProfile").path("/proc/thread-self/attr/apparmor/exec"),
+        Step::Selinux => error.field("process.selinuxLabel").path("/proc/thread-self/attr/exec"),
+        Step::Groups => error.field("process.user.additionalGids"),
+        Step::User => error.field("process.user"),
+        Step::Capabilities => error.field("process.capabilities"),
+        Step::NoNewPrivileges => error.field("process.noNewPrivileges"),
+        Step::Seccomp => error.field("linux.seccomp"),
+        _ => error,
+    }
+}
+
+fn locate_mount(error: Error, plan: &Plan, spec: &Spec, failure: Failure) -> Error {
+    let field = format!("mounts[{}]", failure.index);
+    let destination = spec.mounts().iter().flatten().nth(usize::from(failure.index)).map(|mount| mount.destination());
+    let option = plan
+        .mounts
+        .get(usize::from(failure.index))
+        .and_then(|mount| option_text(&mount.source, usize::from(failure.sub)));
+    let error = match option {
+        Some(option) => error.field(format!("{field}.options \"{option}\"")),
+        None => error.field(field),
+    };
+    match destination {
+        Some(destination) => error.path(destination),
+        None => error,
+    }
+}
+
+/// The option with that number, counted from 1; 0 is none.
+fn option_text(source: &MountSource, number: usize) -> Option<String> {
+    let options: &[FsOption] = match source {
+        MountSource::New(new) | MountSource::Cgroup(new) => &new.options,
+        MountSource::Remount { options } => options,
+        _ => return None,
+    };
+    let (key, value) = options.get(number.checked_sub(1)?)?;
+    let key = key.to_string_lossy();
+    Some(match value {
+        Some(value) => format!("{key}={}", value.to_string_lossy()),
+        None => key.into_owned(),
+    })
+}
+
+fn locate_listed(error: Error, field: &str, paths: &[std::ffi::CString], index: usize) -> Error {
+    let error = error.field(format!("{field}[{index}]"));
+    match paths.get(index) {
+        Some(path) => error.path(in_container(&[path])),
+        None => error,
+    }
+}
+
+fn in_container(parts: &[&std::ffi::CStr]) -> String {
+    parts.iter().fold(String::new(), |path, part| path + "/" + &part.to_string_lossy())
+}
+
+fn hint(error: Error, failure: Failure) -> Error {
+    match (failure.step, failure.errno) {
+        (Step::Keyring, Errno::DQUOT) => {
+            error.hint("too many keyrings: raise kernel.keys.maxkeys, or use --no-new-keyring")
+        }
+        (Step::MountFilesystem, Errno::NODEV) => error.hint("the kernel does not know this file system type"),
+        (Step::MountTarget, Errno::LOOP) => error.hint("symbolic links are not followed here"),
+        (Step::Cwd | Step::CreateCwd, Errno::LOOP) => error.hint("magic links are not followed"),
+        (Step::Pivot, Errno::INVAL) => error.hint("the root is on a ramdisk? try --no-pivot"),
+        (Step::User | Step::Groups, Errno::INVAL) => error.hint("the id is not mapped into the user namespace"),
+        (Step::Apparmor, Errno::INVAL | Errno::NOENT) => {
+            error.hint("AppArmor is not enabled, or the profile is not loaded")
+        }
+        (Step::Selinux, Errno::INVAL | Errno::NOENT) => {
+            error.hint("selinux label is specified in config, but selinux is disabled or not supported")
+        }
+        (Step::Seccomp, Errno::ACCESS) => error.hint("needs noNewPrivileges, or CAP_SYS_ADMIN"),
+        (Step::Seccomp, Errno::BUSY) => error.hint("a notify listener is in force already"),
+        (Step::Unshare, Errno::NOSPC) => {
+            error.hint("too many namespaces: see /proc/sys/user/max_*_namespaces, or nested too deep")
+        }
+        _ => error,
+    }
+}
+
+/// The texts that engines turn into exit codes 126 and 127.
+fn find_program(process: &ProcessPlan, failure: Failure) -> Error {
+    let program = &process.program;
+    let by_path = !program.contains('/');
+    let text = match failure.errno {
+        Errno::NOENT | Errno::NOTDIR if by_path => "executable file not found in $PATH".to_owned(),
+        Errno::NOENT | Errno::NOTDIR => format!("stat {program}: {}", errno_text(failure.errno)),
+        errno => errno_text(errno),
+    };
+    Error::new(ErrorKind::Invalid, format!("exec: {program:?}: {text}")).doing("unable to start container process")
+}
+
+fn execute(process: &ProcessPlan, pid: i32, failure: Failure) -> Error {
+    let candidate = process.candidates.get(usize::from(failure.index));
+    let program = candidate.map_or_else(|| process.program.clone(), |path| path.to_string_lossy().into_owned());
+    let error = Error::os(format!("exec {program}"), failure.errno).doing("unable to start container process");
+    match diagnose::program(pid, Path::new(&program), failure.errno) {
+        Some(cause) => error.hint(cause),
+        None => error,
+    }
+}
+
+fn hook(list: &str, failure: Failure, output: Option<OwnedFd>) -> Error {
+    let doing = format!("error running {list} hook #{}", failure.index);
+    let quoted = output.and_then(|output| read_output(output).ok()).unwrap_or_default();
+    let text = match (failure.call, failure.errno, failure.sub) {
+        (Call::Wait, Errno::CANCELED, status) if status >= 256 => format!("killed by signal {}", status - 256),
+        (Call::Wait, Errno::CANCELED, 126) => "exit status 126 (or its program could not be executed)".to_owned(),
+        (Call::Wait, Errno::CANCELED, status) => format!("exit status {status}"),
+        (Call::None, Errno::TIMEDOUT, _) => "ran out of time and was killed".to_owned(),
+        _ => return Error::os(failure.call.name(), failure.errno).doing(doing).with_kind(ErrorKind::Hook),
+    };
+    Error::new(ErrorKind::Hook, format!("{text}, output: {}", quoted.trim_end().escape_default())).doing(doing)
+}
+
+fn read_output(output: OwnedFd) -> Result<String> {
+    let mut file = File::from(output);
+    file.rewind().map_err(|error| Error::io("lseek", &error))?;
+    let mut bytes = Vec::new();
+    file.take(QUOTED).read_to_end(&mut bytes).map_err(|error| Error::io("read", &error))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

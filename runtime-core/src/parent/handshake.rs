@@ -1,0 +1,97 @@
+//! Runs in: RUNTIME. Its half of the protocol that is drawn in `runtime_init::wire`.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use runtime_init::sys::{SysError, process as sys_process};
+use runtime_init::wire::{Failure, Link, Message};
+
+use super::launch::Launched;
+use super::seccomp_listener;
+use crate::prepare::sys_error;
+use crate::{Error, ErrorKind, Result};
+
+/// What RUNTIME does when the child asks. `create`, `run` and `exec` give their own.
+pub(crate) trait Counterpart {
+    /// Runs prestart and createRuntime hooks.
+    fn run_hooks(&mut self, pid: i32) -> Result<()>;
+    /// Passes a seccomp listener on to its agent.
+    fn pass_listener(&mut self, pid: i32, listener: BorrowedFd<'_>) -> Result<()>;
+    /// Says what a failure means; called while the child still waits, so that its file system can be looked at.
+    fn explain(&mut self, pid: i32, failure: Failure, output: Option<OwnedFd>) -> Error;
+}
+
+/// Follows the child up to Ready.
+pub(crate) fn until_ready(
+    link: BorrowedFd<'_>,
+    launched: &mut Launched,
+    counterpart: &mut dyn Counterpart,
+) -> Result<()> {
+    loop {
+        match receive(link)? {
+            Some((Message::InitPid(pid), Some(pidfd))) => replace(launched, pid, pidfd)?,
+            Some((Message::RunHooks, _)) => {
+                counterpart.run_hooks(launched.pid)?;
+                Link(link).send(Message::HooksDone).map_err(sys_error)?;
+            }
+            Some((Message::Ready, _)) => return Ok(()),
+            Some((Message::Failure(failure), output)) => {
+                return Err(counterpart.explain(launched.pid, failure, output));
+            }
+            Some((message, _)) => return Err(unexpected(message)),
+            None => return Err(ended(launched.pidfd())),
+        }
+    }
+}
+
+/// Lets the child become the program, and returns when it has.
+pub(crate) fn start(
+    link: BorrowedFd<'_>,
+    pid: i32,
+    pidfd: BorrowedFd<'_>,
+    counterpart: &mut dyn Counterpart,
+) -> Result<()> {
+    Link(link).send(Message::Start).map_err(sys_error)?;
+    loop {
+        match receive(link)? {
+            // The child's end is close-on-exec, and the child the only one who has it.
+            None => return Ok(()),
+            Some((Message::SeccompFd, Some(shared))) => {
+                seccomp_listener::take_over(shared.as_fd(), pidfd, |listener| counterpart.pass_listener(pid, listener))?;
+            }
+            Some((Message::Failure(failure), output)) => return Err(counterpart.explain(pid, failure, output)),
+            Some((message, _)) => return Err(unexpected(message)),
+        }
+    }
+}
+
+fn receive(link: BorrowedFd<'_>) -> Result<Option<(Message, Option<OwnedFd>)>> {
+    Link(link).receive().map_err(|error: SysError| sys_error(error).doing("talk to the container's process"))
+}
+
+/// INTERMEDIATE has made INIT and ends.
+fn replace(launched: &mut Launched, pid: i32, pidfd: OwnedFd) -> Result<()> {
+    let intermediate = std::mem::replace(launched, Launched::new(runtime_init::start::Child { pid, pidfd }));
+    let (_, intermediate) = intermediate.keep();
+    sys_process::wait(intermediate.as_fd()).map(drop).map_err(sys_error)
+}
+
+fn unexpected(message: Message) -> Error {
+    Error::new(ErrorKind::Internal, format!("unexpected message from the container's process: {message:?}"))
+}
+
+/// It ended without a word: killed, then.
+fn ended(pidfd: BorrowedFd<'_>) -> Error {
+    let status = match sys_process::wait_readable(pidfd, Some(1000)) {
+        Ok(true) => sys_process::wait(pidfd).ok(),
+        _ => None,
+    };
+    let signal = status.and_then(|status| status.terminating_signal());
+    let error = Error::new(ErrorKind::Internal, match signal {
+        Some(signal) => format!("the container's process was killed by signal {signal} while it was set up"),
+        None => "the container's process ended while it was set up".to_owned(),
+    });
+    match signal {
+        Some(libc::SIGKILL) => error.hint("container init was OOM-killed (memory limit too low?)"),
+        _ => error,
+    }
+}

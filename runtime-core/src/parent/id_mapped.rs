@@ -1,0 +1,56 @@
+//! Runs in: RUNTIME, between `clone3` and Go. Id-mapped mounts (mount_setattr(2), MOUNT_ATTR_IDMAP): the mapping is a
+//! user namespace, the container's own or one made for it. The trees are shared with the child by descriptor.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use runtime_init::start::start_namespace_holder;
+use runtime_init::sys::mount::{self, ATTR_IDMAP, MountAttr};
+use rustix::fd::AsRawFd;
+
+use super::launch::{Launched, write_maps};
+use crate::plan::Plan;
+use crate::plan::mounts::MountIdMap;
+use crate::prepare::{Links, Prepared, sys_error};
+use crate::{Error, ErrorKind, Result};
+
+/// Maps every mount that asks for it.
+pub(super) fn apply(plan: &Plan, prepared: &Prepared, init: i32) -> Result<()> {
+    for (mount, prepared_mount) in plan.mounts.iter().zip(&prepared.mounts) {
+        let (Some(map), Some(tree)) = (&mount.id_map, &prepared_mount.tree) else { continue };
+        let at = |error: Error| error.field(format!("mounts[{}].uidMappings", mount.index));
+        let namespace = user_namespace(plan, prepared, map, init).map_err(at)?;
+        let attr = MountAttr { set: ATTR_IDMAP, userns_fd: namespace.as_raw_fd() as u64, ..MountAttr::default() };
+        mount::mount_setattr(tree.as_fd(), &attr, map.recursive).map_err(|error| at(explain(error)))?;
+    }
+    Ok(())
+}
+
+fn explain(error: runtime_init::sys::SysError) -> Error {
+    match error.errno {
+        rustix::io::Errno::INVAL => sys_error(error)
+            .with_kind(ErrorKind::Unsupported)
+            .hint("the file system of the source, or of a mount below it, cannot be id-mapped"),
+        _ => sys_error(error),
+    }
+}
+
+fn user_namespace(plan: &Plan, prepared: &Prepared, map: &MountIdMap, init: i32) -> Result<OwnedFd> {
+    if let Some((uids, gids)) = &map.mappings {
+        let links = Links::new()?;
+        let holder = start_namespace_holder(links.child.as_fd()).map_err(sys_error)?;
+        let holder = Launched::new(holder);
+        write_maps(holder.pid, uids, gids)?;
+        return open_namespace(holder.pid);
+    }
+    let joined = plan.namespaces.join.iter().position(|join| join.kind == libc::CLONE_NEWUSER as u32);
+    match joined.and_then(|place| prepared.joins.get(place)) {
+        Some(namespace) => namespace.try_clone().map_err(|error| Error::io("dup", &error)),
+        None => open_namespace(init),
+    }
+}
+
+fn open_namespace(pid: i32) -> Result<OwnedFd> {
+    let path = format!("/proc/{pid}/ns/user");
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+    rustix::fs::open(&path, flags, rustix::fs::Mode::empty()).map_err(|errno| Error::os("open", errno).path(path))
+}

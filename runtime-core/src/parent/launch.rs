@@ -1,0 +1,152 @@
+//! Runs in: RUNTIME. `clone3`, and what must be done for the child from outside before it may go on.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use runtime_init::start::{Birth, Child, start_init};
+use runtime_init::sys::{namespace, process as sys_process};
+use runtime_init::wire::{Link, Message};
+use rustix::process::Pid;
+
+use super::{id_mapped, views};
+use crate::host::cgroup::CgroupManager;
+use crate::host::id_map::IdMap;
+use crate::plan::namespaces::UserNamespace;
+use crate::plan::{Plan, namespaces};
+use crate::prepare::{Prepared, sys_error};
+use crate::{Error, ErrorKind, Result};
+
+/// A child on the way to becoming the container's process. Killed and reaped if it is dropped: no error on the way may
+/// leave it behind.
+#[derive(Debug)]
+pub(crate) struct Launched {
+    pub pid: i32,
+    pidfd: Option<OwnedFd>,
+}
+
+impl Launched {
+    pub(crate) fn new(child: Child) -> Self {
+        Self { pid: child.pid, pidfd: Some(child.pidfd) }
+    }
+
+    pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
+        match &self.pidfd {
+            Some(pidfd) => pidfd.as_fd(),
+            None => unreachable!("only `keep` takes it, and self with it"),
+        }
+    }
+
+    /// It has become the process; whoever has the pidfd waits for it.
+    pub(crate) fn keep(mut self) -> (i32, OwnedFd) {
+        match self.pidfd.take() {
+            Some(pidfd) => (self.pid, pidfd),
+            None => unreachable!("only `keep` takes it, and self with it"),
+        }
+    }
+}
+
+impl Drop for Launched {
+    fn drop(&mut self) {
+        let Some(pidfd) = &self.pidfd else { return };
+        // It may have ended by itself, and a program that reaps all its children may have been faster: what counts is
+        // that it is gone.
+        let _already_gone = sys_process::send_signal(pidfd.as_fd(), rustix::process::Signal::KILL);
+        let _already_reaped = sys_process::wait(pidfd.as_fd());
+    }
+}
+
+/// Makes INIT (or INTERMEDIATE), prepares its surroundings, and lets it go on.
+pub(crate) fn launch(plan: &Plan, prepared: &Prepared, cgroup: &CgroupManager) -> Result<Launched> {
+    let launched = Launched::new(make(plan, prepared, cgroup)?);
+    map_ids(&plan.namespaces.user, launched.pid)?;
+    id_mapped::apply(plan, prepared, launched.pid)?;
+    set_oom_score(plan.process.oom_score_adj, launched.pid)?;
+    Link(prepared.link.runtime.as_fd()).send(Message::Go).map_err(sys_error)?;
+    Ok(launched)
+}
+
+fn make(plan: &Plan, prepared: &Prepared, cgroup: &CgroupManager) -> Result<Child> {
+    let home = enter_pid_namespace(prepared.join_pid.as_ref().map(AsFd::as_fd)).map_err(|error| {
+        let index = plan.namespaces.join_pid.as_ref().map_or(0, |join| join.index);
+        error.field(namespaces::field(index))
+    })?;
+    let directory = cgroup.cgroup().map(crate::host::cgroup::Cgroup::dir);
+    let birth = Birth { flags: plan.namespaces.birth, cgroup: directory };
+    let child = views::with_init_args(plan, prepared, |args| start_init(birth, args));
+    drop(home);
+    child.map_err(|error| explain_clone(error, plan, cgroup))
+}
+
+fn explain_clone(error: runtime_init::sys::SysError, plan: &Plan, cgroup: &CgroupManager) -> Error {
+    use rustix::io::Errno;
+    let explained = sys_error(error).doing("make the container's process");
+    match (error.errno, cgroup.cgroup()) {
+        (Errno::NOSPC | Errno::USERS, _) => explained
+            .field("linux.namespaces")
+            .hint("too many namespaces: see /proc/sys/user/max_*_namespaces, or nested too deep"),
+        (Errno::BUSY | Errno::OPNOTSUPP, Some(cgroup)) => cgroup.explain_entry("clone3", error.errno),
+        (Errno::AGAIN, _) => explained.hint("pids.max of a cgroup above, or RLIMIT_NPROC"),
+        (Errno::PERM, _) if plan.namespaces.birth != 0 => {
+            explained.field("linux.namespaces").with_kind(ErrorKind::Denied).hint("new namespaces need CAP_SYS_ADMIN")
+        }
+        _ => explained,
+    }
+}
+
+/// This thread's children are born in another pid namespace, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct AwayFromHome(OwnedFd);
+
+/// Joining a pid namespace is about children only, and per thread: the host program does not notice.
+pub(crate) fn enter_pid_namespace(namespace: Option<BorrowedFd<'_>>) -> Result<Option<AwayFromHome>> {
+    let Some(target) = namespace else { return Ok(None) };
+    let path = "/proc/thread-self/ns/pid_for_children";
+    let home = rustix::fs::open(path, rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
+        .map_err(|errno| Error::os("open", errno).path(path))?;
+    namespace::setns(target, libc::CLONE_NEWPID as u32).map_err(sys_error)?;
+    Ok(Some(AwayFromHome(home)))
+}
+
+impl Drop for AwayFromHome {
+    fn drop(&mut self) {
+        // It was this thread's own a moment ago. If it cannot be had back, whatever the host program starts from this
+        // thread would land in the container: then there is only one thing left to do.
+        if namespace::setns(self.0.as_fd(), libc::CLONE_NEWPID as u32).is_err() {
+            std::process::abort();
+        }
+    }
+}
+
+fn map_ids(user: &UserNamespace, pid: i32) -> Result<()> {
+    let UserNamespace::New { uids, gids } = user else { return Ok(()) };
+    write_maps(pid, uids, gids)
+}
+
+/// Writes both maps of a child in a new user namespace.
+pub(super) fn write_maps(
+    pid: i32,
+    uids: &[oci_spec::runtime::LinuxIdMapping],
+    gids: &[oci_spec::runtime::LinuxIdMapping],
+) -> Result<()> {
+    let pid = pid_of(pid)?;
+    IdMap::Uid.write(pid, &IdMap::Uid.text(uids)?)?;
+    IdMap::Gid.write(pid, &IdMap::Gid.text(gids)?)
+}
+
+fn pid_of(pid: i32) -> Result<Pid> {
+    Pid::from_raw(pid).ok_or_else(|| Error::new(ErrorKind::Internal, "a child has no pid in this namespace"))
+}
+
+/// From outside, since RUNTIME may have CAP_SYS_RESOURCE where the container has not.
+pub(super) fn set_oom_score(score: Option<i32>, pid: i32) -> Result<()> {
+    let Some(score) = score else { return Ok(()) };
+    let path = format!("/proc/{pid}/oom_score_adj");
+    std::fs::write(&path, score.to_string()).map_err(|error| {
+        let explained = Error::io("write", &error).field("process.oomScoreAdj").path(path);
+        match error.raw_os_error() {
+            Some(libc::EACCES | libc::EPERM) => explained
+                .with_kind(ErrorKind::Denied)
+                .hint("a value below the runtime's own needs CAP_SYS_RESOURCE"),
+            _ => explained,
+        }
+    })
+}

@@ -1,0 +1,10 @@
+//! Runs in: RUNTIME, from `clone3` on: makes the child, does for it what can only be done from outside, follows the
+//! handshake, and explains its failures.
+
+pub(crate) mod diagnose;
+pub(crate) mod explain;
+pub(crate) mod handshake;
+pub(crate) mod id_mapped;
+pub(crate) mod launch;
+pub(crate) mod seccomp_listener;
+mod views;

@@ -1,0 +1,270 @@
+//! Runs in: RUNTIME. Lends the child what Plan and Prepared hold: borrowed views in arrays that live in this frame,
+//! and so, in the child's copy of it, for ever.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::raw::c_char;
+use std::ptr::null;
+
+use runtime_init::args as init;
+use runtime_init::sys::process::ExecVector;
+
+use crate::plan::Plan;
+use crate::plan::hooks::HookPlan;
+use crate::plan::mounts::{FsOption, MountPlan, MountSource};
+use crate::plan::process::ProcessPlan;
+use crate::plan::seccomp::SeccompPlan;
+use crate::prepare::{Prepared, PreparedMount};
+
+/// Room for "HOME=" and a path of passwd(5); for "LISTEN_PID=" and a number.
+const HOME_ROOM: usize = 1100;
+const LISTEN_PID_ROOM: usize = 32;
+/// Entries that the child may add to the environment, and the null at the end.
+const SPARE: usize = 3;
+
+type OptionView<'a> = (&'a CStr, Option<&'a CStr>);
+
+/// Calls `with` with the arguments of INIT.
+pub(super) fn with_init_args<T>(
+    plan: &Plan,
+    prepared: &Prepared,
+    with: impl FnOnce(init::InitArgs<'_>) -> T,
+) -> T {
+    let keep = prepared.kept_by_child(plan.process.preserve_fds);
+    let join: Vec<_> = plan.namespaces.join.iter().zip(&prepared.joins)
+        .map(|(join, fd)| init::JoinArgs { index: join.index, fd: fd.as_fd(), kind: join.kind })
+        .collect();
+    let options: Vec<Vec<OptionView<'_>>> = plan.mounts.iter().map(|mount| option_views(mount)).collect();
+    let mounts: Vec<_> = plan.mounts.iter().zip(&prepared.mounts).zip(&options)
+        .map(|((mount, prepared), options)| mount_view(plan, mount, prepared, options))
+        .collect();
+    let devices: Vec<_> = plan.devices.nodes.iter().zip(&prepared.device_nodes)
+        .map(|(node, host_node)| init::DeviceArgs {
+            directory: &node.directory,
+            name: &node.name,
+            file_type: node.file_type,
+            mode: node.mode,
+            device: node.device,
+            uid: node.uid,
+            gid: node.gid,
+            host_node: host_node.as_ref().map(AsFd::as_fd),
+        })
+        .collect();
+    let links: Vec<_> = plan.devices.links.iter()
+        .map(|link| init::LinkArgs { target: link.target, name: link.name, replace: link.replace })
+        .collect();
+    let sysctl: Vec<_> = plan.sysctl.iter()
+        .map(|sysctl| init::SysctlArgs { path: &sysctl.path, value: &sysctl.value })
+        .collect();
+    let readonly_paths = c_strs(&plan.rootfs.readonly_paths);
+    let masked_paths = c_strs(&plan.rootfs.masked_paths);
+    let [creating, created] = &prepared.hook_states;
+    let mut rooms = HookRooms::new(&plan.hooks.create_container, &prepared.inherited_environment);
+    let mut create_container = rooms.hooks(&plan.hooks.create_container, &prepared.inherited_environment);
+    let mut start_rooms = HookRooms::new(&plan.hooks.start_container, &[]);
+    let mut start_container = start_rooms.hooks(&plan.hooks.start_container, &[]);
+    let mut room = ProcessRoom::new(&plan.process);
+    let console = prepared.console.as_ref().map(|socket| console_view(&plan.process, socket.as_fd(), true));
+    with(init::InitArgs {
+        link: prepared.link.child.as_fd(),
+        keep: &keep,
+        namespaces: init::NamespaceArgs {
+            join: &join,
+            become_root: plan.namespaces.is_user_namespaced(),
+            unshare: plan.namespaces.unshare,
+            loopback: plan.namespaces.loopback,
+        },
+        intermediate: plan.namespaces.intermediate.as_ref().map(|intermediate| init::IntermediateArgs {
+            unshare: intermediate.unshare,
+            time_offsets: &intermediate.time_offsets,
+            clone: intermediate.clone,
+            index: intermediate.index,
+        }),
+        keyring: plan.keyring.as_deref(),
+        hostname: plan.hostname.as_deref(),
+        domainname: plan.domainname.as_deref(),
+        procfs: prepared.procfs.as_ref().map(AsFd::as_fd),
+        rootfs: init::RootfsArgs {
+            path: &prepared.rootfs_path,
+            tree: prepared.rootfs.as_fd(),
+            host_propagation: plan.rootfs.host_propagation,
+            final_propagation: plan.rootfs.final_propagation,
+            readonly: plan.rootfs.readonly,
+            enter: plan.rootfs.enter,
+        },
+        mounts: &mounts,
+        devices: &devices,
+        device_links: &links,
+        runtime_hooks: plan.hooks.has_runtime_hooks,
+        hooks: init::HookArgs {
+            create_container: &mut create_container,
+            start_container: &mut start_container,
+            creating_state: (&creating.0, &creating.1),
+            created_state: (&created.0, &created.1),
+        },
+        sysctl: &sysctl,
+        readonly_paths: &readonly_paths,
+        masked: init::MaskArgs { paths: &masked_paths, null: prepared.null.as_ref().map(AsFd::as_fd) },
+        process: room.view(&plan.process, plan.seccomp.as_ref(), console),
+        gate: match &prepared.gate {
+            Some(listener) => init::Gate::Socket(listener.as_fd()),
+            None => init::Gate::Link,
+        },
+    })
+}
+
+fn c_strs(strings: &[CString]) -> Vec<&CStr> {
+    strings.iter().map(CString::as_c_str).collect()
+}
+
+fn option_views(mount: &MountPlan) -> Vec<OptionView<'_>> {
+    let options: &[FsOption] = match &mount.source {
+        MountSource::New(new) | MountSource::Cgroup(new) => &new.options,
+        MountSource::Remount { options } => options,
+        _ => &[],
+    };
+    options.iter().map(|(key, value)| (key.as_c_str(), value.as_deref())).collect()
+}
+
+fn mount_view<'a>(
+    plan: &'a Plan,
+    mount: &'a MountPlan,
+    prepared: &'a PreparedMount,
+    options: &'a [OptionView<'a>],
+) -> init::MountArgs<'a> {
+    let tree = prepared.tree.as_ref().map(AsFd::as_fd);
+    // RUNTIME has changed the trees it made itself.
+    let mut attributes: &[_] = if tree.is_some() { &[] } else { &mount.attributes };
+    let what = match (&mount.source, tree) {
+        (MountSource::Cgroup(new), tree) if plan.namespaces.has_own_cgroups => {
+            attributes = &mount.attributes;
+            new_view(new, options, tree)
+        }
+        (_, Some(tree)) => init::MountWhat::Tree(tree),
+        (MountSource::New(new) | MountSource::Cgroup(new), None) => new_view(new, options, None),
+        (MountSource::Classic { source, fstype, flags, data }, None) => {
+            init::MountWhat::Classic { source, fstype, flags: *flags, data }
+        }
+        (MountSource::Remount { .. } | MountSource::Bind { .. }, None) => init::MountWhat::Remount { options },
+    };
+    init::MountArgs {
+        index: mount.index,
+        target: init::TargetArgs {
+            path: &mount.target,
+            is_directory: prepared.is_directory,
+            refuse_links: mount.refuse_links,
+            may_be_on_procfs: mount.may_be_on_procfs,
+        },
+        what,
+        attributes,
+    }
+}
+
+fn new_view<'a>(
+    new: &'a crate::plan::mounts::NewFilesystem,
+    options: &'a [OptionView<'a>],
+    fallback: Option<BorrowedFd<'a>>,
+) -> init::MountWhat<'a> {
+    init::MountWhat::New {
+        fstype: &new.fstype,
+        options,
+        attributes: new.attributes,
+        copy_up: new.copy_up,
+        fallback,
+    }
+}
+
+pub(super) fn console_view<'a>(
+    process: &ProcessPlan,
+    socket: BorrowedFd<'a>,
+    dev_console: bool,
+) -> init::ConsoleArgs<'a> {
+    init::ConsoleArgs { socket, size: process.console_size, dev_console }
+}
+
+/// Arrays for the program's argument and environment vectors.
+pub(super) struct ProcessRoom<'a> {
+    argv: Vec<*const c_char>,
+    envp: Vec<*const c_char>,
+    home: Vec<u8>,
+    listen_pid: Vec<u8>,
+    candidates: Vec<&'a CStr>,
+}
+
+impl<'a> ProcessRoom<'a> {
+    pub(super) fn new(process: &'a ProcessPlan) -> Self {
+        Self {
+            argv: vec![null(); process.argv.len() + 1],
+            envp: vec![null(); process.envp.len() + SPARE],
+            home: vec![0; if process.needs_home { HOME_ROOM } else { 0 }],
+            listen_pid: vec![0; if process.needs_listen_pid { LISTEN_PID_ROOM } else { 0 }],
+            candidates: c_strs(&process.candidates),
+        }
+    }
+
+    pub(super) fn view<'b>(
+        &'b mut self,
+        process: &'b ProcessPlan,
+        seccomp: Option<&'b SeccompPlan>,
+        console: Option<init::ConsoleArgs<'b>>,
+    ) -> init::ProcessArgs<'b>
+    where
+        'a: 'b,
+    {
+        init::ProcessArgs {
+            console,
+            scheduler: process.scheduler,
+            io_priority: process.io_priority,
+            personality: process.personality,
+            memory_policy: process.memory_policy.as_ref().map(|(mode, nodes)| (*mode, nodes.as_slice())),
+            apparmor: process.apparmor.as_deref(),
+            selinux: process.selinux.as_deref(),
+            cwd: &process.cwd,
+            credentials: init::CredentialArgs {
+                uid: process.uid,
+                gid: process.gid,
+                groups: process.groups.as_deref(),
+                umask: process.umask,
+                capabilities: process.capabilities,
+            },
+            no_new_privileges: process.no_new_privileges,
+            candidates: &self.candidates,
+            argv: ExecVector::new(&mut self.argv, &process.argv),
+            envp: ExecVector::new(&mut self.envp, &process.envp),
+            home: &mut self.home,
+            listen_pid: &mut self.listen_pid,
+            seccomp: seccomp.map(|seccomp| init::SeccompArgs {
+                program: &seccomp.program,
+                flags: seccomp.flags,
+                notifies: seccomp.listener.is_some(),
+            }),
+            preserve_fds: process.preserve_fds,
+        }
+    }
+}
+
+/// Arrays for the vectors of a list of hooks.
+struct HookRooms(Vec<(Vec<*const c_char>, Vec<*const c_char>)>);
+
+impl HookRooms {
+    fn new(hooks: &[HookPlan], inherited: &[CString]) -> Self {
+        let room = |hook: &HookPlan| {
+            let envp = hook.envp.as_deref().unwrap_or(inherited);
+            (vec![null(); hook.argv.len() + 1], vec![null(); envp.len() + 1])
+        };
+        Self(hooks.iter().map(room).collect())
+    }
+
+    fn hooks<'a>(&'a mut self, hooks: &'a [HookPlan], inherited: &'a [CString]) -> Vec<init::Hook<'a>> {
+        let view = |(hook, (argv, envp)): (&'a HookPlan, &'a mut (Vec<*const c_char>, Vec<*const c_char>))| {
+            init::Hook {
+                path: &hook.path,
+                argv: ExecVector::new(argv, &hook.argv),
+                envp: ExecVector::new(envp, hook.envp.as_deref().unwrap_or(inherited)),
+                inherit: hook.envp.is_none(),
+                timeout: hook.timeout,
+            }
+        };
+        hooks.iter().zip(&mut self.0).map(view).collect()
+    }
+}

@@ -1,0 +1,147 @@
+//! Runs in: RUNTIME, before `clone3`. Acquires everything that the child needs and cannot make itself: descriptors,
+//! detached mounts, rooms for text. The last use of the heap for the child. Everything here is close-on-exec.
+
+mod trees;
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
+use crate::host::cgroup::CgroupManager;
+use crate::host::proc_handle::ProcHandle;
+use crate::plan::namespaces::Join;
+use crate::plan::{Plan, namespaces};
+use crate::{Error, Result};
+
+pub(crate) use trees::PreparedMount;
+
+/// Everything the child borrows, and the parent's end of the link to it.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub link: Links,
+    /// Parallel to `plan.namespaces.join`.
+    pub joins: Vec<OwnedFd>,
+    pub join_pid: Option<OwnedFd>,
+    pub rootfs: OwnedFd,
+    pub rootfs_path: CString,
+    /// Parallel to `plan.mounts`.
+    pub mounts: Vec<PreparedMount>,
+    /// Parallel to `plan.devices.nodes`.
+    pub device_nodes: Vec<Option<OwnedFd>>,
+    pub null: Option<OwnedFd>,
+    pub procfs: Option<ProcHandle>,
+    pub console: Option<OwnedFd>,
+    /// The listener of `start.sock`; `None`: the gate is the link.
+    pub gate: Option<OwnedFd>,
+    /// The state for hooks that the child runs: before and after the pid, for `creating` and `created`.
+    pub hook_states: [(Vec<u8>, Vec<u8>); 2],
+    /// The environment of RUNTIME, for hooks of createContainer that give none.
+    pub inherited_environment: Vec<CString>,
+}
+
+/// The two ends of the link.
+#[derive(Debug)]
+pub(crate) struct Links {
+    pub runtime: OwnedFd,
+    pub child: OwnedFd,
+}
+
+impl Links {
+    pub(crate) fn new() -> Result<Self> {
+        let (runtime, child) = rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .map_err(|errno| Error::os("socketpair", errno))?;
+        Ok(Self { runtime, child })
+    }
+}
+
+/// What comes from outside of the plan.
+#[derive(Debug)]
+pub(crate) struct Inputs<'a> {
+    pub cgroup: &'a CgroupManager,
+    pub console: Option<OwnedFd>,
+    pub gate: Option<OwnedFd>,
+    pub hook_states: [(Vec<u8>, Vec<u8>); 2],
+}
+
+impl Prepared {
+    /// Acquires everything. On error, what was acquired is closed again, and with it every mount is gone.
+    pub(crate) fn acquire(plan: &Plan, inputs: Inputs<'_>) -> Result<Self> {
+        let joins = plan.namespaces.join.iter().map(open_namespace).collect::<Result<_>>()?;
+        let join_pid = plan.namespaces.join_pid.as_ref().map(open_namespace).transpose()?;
+        let (rootfs, rootfs_path) = trees::rootfs(plan)?;
+        Ok(Self {
+            link: Links::new()?,
+            joins,
+            join_pid,
+            rootfs,
+            rootfs_path,
+            mounts: trees::mounts(plan, inputs.cgroup)?,
+            device_nodes: trees::device_nodes(plan)?,
+            null: trees::null(plan)?,
+            procfs: needs_procfs(plan).then(ProcHandle::open).transpose()?,
+            console: inputs.console,
+            gate: inputs.gate,
+            hook_states: inputs.hook_states,
+            inherited_environment: inherited_environment(plan),
+        })
+    }
+
+    /// The descriptors that the child keeps, sorted, with those that the program inherits.
+    pub(crate) fn kept_by_child(&self, preserve_fds: u32) -> Vec<RawFd> {
+        let ours = [Some(&self.link.child), Some(&self.rootfs), self.null.as_ref()];
+        let ours = ours.into_iter().flatten();
+        let ours = ours.chain(&self.console).chain(&self.gate).chain(&self.joins);
+        let ours = ours.chain(self.mounts.iter().filter_map(|mount| mount.tree.as_ref()));
+        let ours = ours.chain(self.device_nodes.iter().flatten());
+        let ours = ours.map(AsRawFd::as_raw_fd);
+        let procfs = self.procfs.as_ref().map(|procfs| procfs.as_fd().as_raw_fd());
+        let mut kept: Vec<RawFd> = ours.chain(procfs).chain(3..3 + preserve_fds as RawFd).collect();
+        kept.sort_unstable();
+        kept
+    }
+}
+
+fn needs_procfs(plan: &Plan) -> bool {
+    let offsets = plan.namespaces.intermediate.as_ref().is_some_and(|i| !i.time_offsets.is_empty());
+    offsets || !plan.sysctl.is_empty() || plan.process.apparmor.is_some() || plan.process.selinux.is_some()
+}
+
+/// Opens a namespace file and checks that it is what the config says: setns(2) into the wrong one would leave the
+/// container in a namespace of the host.
+fn open_namespace(join: &Join) -> Result<OwnedFd> {
+    let fd = open_host(&join.path).map_err(|error| error.field(namespaces::field(join.index)))?;
+    match namespace_kind(fd.as_fd()) {
+        Some(kind) if kind == join.kind => Ok(fd),
+        _ => Err(namespaces::not_that_kind(join)),
+    }
+}
+
+fn open_host(path: &Path) -> Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    // A fifo at that path must not hold us.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| Error::os("open", errno).path(path))
+}
+
+/// `CLONE_NEW*` of a namespace file; `None` if it is none.
+fn namespace_kind(fd: BorrowedFd<'_>) -> Option<u32> {
+    runtime_init::sys::namespace::kind(fd).ok()
+}
+
+fn inherited_environment(plan: &Plan) -> Vec<CString> {
+    use std::os::unix::ffi::OsStrExt;
+    if plan.hooks.create_container.iter().all(|hook| hook.envp.is_some()) {
+        return Vec::new();
+    }
+    let entry = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok()
+    };
+    std::env::vars_os().filter_map(entry).collect()
+}

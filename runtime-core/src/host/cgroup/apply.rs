@@ -33,6 +33,30 @@ pub(super) fn apply(cgroup: &Cgroup, writes: &[CgroupWrite]) -> Result<()> {
     }
 }
 
+/// Refuses limits that the processes of the cgroup are over already.
+pub(super) fn check_usage(cgroup: &Cgroup, above_usage: &[(&'static str, i64)]) -> Result<()> {
+    if above_usage.is_empty() {
+        return Ok(());
+    }
+    let path = cgroup.path().join("memory.current");
+    let text = match read_file(cgroup.dir(), "memory.current") {
+        Ok(text) => text,
+        Err(Errno::NOENT) => return Ok(()), // nothing is accounted; that the limit cannot be set is told when it is
+        Err(errno) => return Err(Error::os("read", errno).path(path)),
+    };
+    let usage = std::str::from_utf8(text.trim_ascii())
+        .ok()
+        .and_then(|text| text.parse::<i64>().ok());
+    let usage = usage.ok_or_else(|| Error::new(ErrorKind::Internal, "not a number").path(path))?;
+    match above_usage.iter().find(|(_, limit)| *limit <= usage) {
+        None => Ok(()),
+        Some((field, limit)) => {
+            let message = format!("rejecting memory limit {limit} <= usage {usage}");
+            Err(Error::new(ErrorKind::Invalid, message).field(*field))
+        }
+    }
+}
+
 fn write_one(cgroup: &Cgroup, write: &CgroupWrite) -> rustix::io::Result<()> {
     for line in write.value.lines() {
         match (

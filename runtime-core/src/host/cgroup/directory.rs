@@ -56,12 +56,15 @@ impl Cgroup {
         })
     }
 
-    /// Opens a sub-cgroup that must exist. `untrusted` cannot lead out of this cgroup.
+    /// Opens a sub-cgroup that must exist; `/` is this cgroup. `untrusted` cannot lead out of it.
     ///
     /// # Errors
     /// It does not exist.
     pub fn sub(&self, untrusted: &Path) -> Result<Self> {
-        let below = path::contained(untrusted)?;
+        let mut below = path::contained(untrusted)?;
+        if below.as_os_str().is_empty() {
+            below.push(".");
+        }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
         let path = join(&self.path, &below);
@@ -234,7 +237,11 @@ impl Cgroup {
         if self.remove_directory().map_err(failed)? {
             return Ok(());
         }
+        let mut was_empty = false;
         loop {
+            if was_empty {
+                std::thread::sleep(Duration::from_millis(1)); // busy for another reason than processes: do not spin
+            }
             walk::remove_below(self.dir()).map_err(failed)?;
             if self.remove_directory().map_err(failed)? {
                 return Ok(());
@@ -246,7 +253,7 @@ impl Cgroup {
             }
             // Not only until the event: sub-cgroups without processes, made meanwhile, are busy too.
             let round = (Instant::now() + Duration::from_millis(50)).min(deadline);
-            self.wait_for("populated", b"0", round).map_err(failed)?;
+            was_empty = self.wait_for("populated", b"0", round).map_err(failed)?;
         }
     }
 

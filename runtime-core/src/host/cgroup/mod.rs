@@ -232,7 +232,10 @@ impl CgroupManager {
     /// The container has no cgroup, a controller is missing, or the kernel refused a value; the error names the field.
     pub fn update(&self, resources: &ResourcePlan) -> Result<()> {
         match (self, resources.writes.first()) {
-            (Self::Fs(cgroup), _) => apply::apply(cgroup, &resources.writes),
+            (Self::Fs(cgroup), _) => {
+                apply::check_usage(cgroup, &resources.above_usage)?;
+                apply::apply(cgroup, &resources.writes)
+            }
             (Self::Disabled, None) => Ok(()),
             (Self::Disabled, Some(write)) => Err(no_cgroup_to_limit(write)),
         }

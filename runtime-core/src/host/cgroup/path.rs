@@ -5,8 +5,10 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use rustix::fs::CWD;
 use rustix::process::Pid;
 
+use super::directory::read_file;
 use crate::{Error, ErrorKind, Result};
 
 const FIELD: &str = "linux.cgroupsPath";
@@ -30,9 +32,9 @@ impl CgroupPath {
     /// are lines of text).
     pub fn new(cgroups_path: Option<&Path>, container_id: &str) -> Result<Self> {
         match cgroups_path {
-            Some(path) if path.has_root() => Ok(Self::BelowRoot(contained(path)?)),
-            Some(path) if !path.as_os_str().is_empty() => Ok(Self::BesideRuntime(contained(path)?)),
-            _ => Ok(Self::BesideRuntime(contained(Path::new(container_id))?)),
+            Some(path) if path.has_root() => Ok(Self::BelowRoot(named(path)?)),
+            Some(path) if !path.as_os_str().is_empty() => Ok(Self::BesideRuntime(named(path)?)),
+            _ => Ok(Self::BesideRuntime(named(Path::new(container_id))?)),
         }
     }
 
@@ -50,6 +52,14 @@ impl CgroupPath {
     }
 }
 
+fn named(path: &Path) -> Result<PathBuf> {
+    let clean = contained(path).map_err(|error| error.field(FIELD))?;
+    if clean.as_os_str().is_empty() {
+        return Err(Error::invalid(FIELD, "must name a cgroup below the root of the tree").path(path));
+    }
+    Ok(clean)
+}
+
 /// The path without its leading `/`, with `.` and `..` taken away, the latter never leading out of it.
 pub(super) fn contained(path: &Path) -> Result<PathBuf> {
     if path
@@ -58,7 +68,8 @@ pub(super) fn contained(path: &Path) -> Result<PathBuf> {
         .iter()
         .any(|byte| matches!(byte, 0 | b'\n'))
     {
-        return Err(Error::invalid(FIELD, "a cgroup's name cannot hold a NUL or a newline").path(path));
+        let message = "a cgroup's name cannot hold a NUL or a newline";
+        return Err(Error::new(ErrorKind::Invalid, message).path(path));
     }
     let mut clean = PathBuf::new();
     for component in path.components() {
@@ -67,9 +78,6 @@ pub(super) fn contained(path: &Path) -> Result<PathBuf> {
             Component::ParentDir => drop(clean.pop()), // false at the beginning of the path: nothing is left to leave
             Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
         }
-    }
-    if clean.as_os_str().is_empty() {
-        return Err(Error::invalid(FIELD, "must name a cgroup below the root of the tree").path(path));
     }
     Ok(clean)
 }
@@ -85,7 +93,7 @@ pub(super) fn of_process(pid: Option<Pid>) -> Result<PathBuf> {
         Some(pid) => format!("/proc/{}/cgroup", pid.as_raw_nonzero()),
     };
     let failed = |error: Error| error.path(&file).doing("find the cgroup of a process");
-    let text = std::fs::read(&file).map_err(|error| failed(Error::io("read", &error)))?;
+    let text = read_file(CWD, &file).map_err(|errno| failed(Error::os("read", errno)))?;
     let Some(path) = cgroup2_line(&text) else {
         let error = Error::new(
             ErrorKind::Unsupported,

@@ -54,6 +54,9 @@ pub struct ResourcePlan {
     /// Fields that are set but have no meaning in cgroup version 2. They are ignored, as runc does, because engines
     /// pass them on from their own users; a caller may warn about them.
     pub ignored: Vec<&'static str>,
+    /// `linux.resources.memory.checkBeforeUpdate`: limits in bytes, with their fields, that an update must refuse if
+    /// the container uses as much already. Without the check the kernel would kill processes to get there.
+    pub above_usage: Vec<(&'static str, i64)>,
 }
 
 impl ResourcePlan {
@@ -156,6 +159,16 @@ impl ResourcePlan {
         self.limit("memory.max", limit, "linux.resources.memory.limit")?;
         let reservation = memory.reservation().unwrap_or(0);
         self.limit("memory.low", reservation, "linux.resources.memory.reservation")?;
+        if memory.check_before_update() == Some(true) {
+            let limits = [
+                (SWAP_FIELD, memory.swap()),
+                ("linux.resources.memory.limit", memory.limit()),
+            ];
+            let given = limits
+                .into_iter()
+                .filter_map(|(field, limit)| Some((field, limit?)));
+            self.above_usage.extend(given.filter(|(_, limit)| *limit > 0));
+        }
         self.ignore(
             "linux.resources.memory.kernel",
             memory.kernel().is_some_and(|limit| limit != 0),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
 
+use super::directory::read_file;
 use crate::{Errno, Error, ErrorKind, Result};
 
 /// `CGROUP2_SUPER_MAGIC` of linux/magic.h.
@@ -31,8 +32,8 @@ impl CgroupRoot {
                 return Ok(root);
             }
         }
-        let mountinfo = std::fs::read("/proc/self/mountinfo").map_err(|error| {
-            Error::io("read", &error)
+        let mountinfo = read_file(CWD, "/proc/self/mountinfo").map_err(|errno| {
+            Error::os("read", errno)
                 .path("/proc/self/mountinfo")
                 .doing("find the cgroup2 mount")
         })?;

@@ -227,6 +227,7 @@ fn what_the_container_made_is_listed_and_removed() {
     let sub = cgroup.sub(Path::new("../../-rf $(x) \u{fffd}")).unwrap();
     assert_eq!(sub.path(), odd);
     assert!(cgroup.sub(Path::new("absent")).is_err());
+    assert!(cgroup.sub(Path::new("/..")).unwrap().processes().unwrap().len() == 2);
 
     cgroup.kill().unwrap();
     cgroup.remove(PATIENCE).unwrap();
@@ -539,5 +540,96 @@ fn without_a_driver_there_is_nothing_to_do_and_nothing_to_limit() {
         manager
             .update(&ResourcePlan::new(&resources, None).unwrap())
             .is_err()
+    );
+}
+
+/// A directory with some of the files of a cgroup whose controllers this host may not have.
+struct Imitation(Cgroup);
+
+impl Imitation {
+    fn new(name: &str, files: &[(&str, &str)]) -> Self {
+        let path = std::env::temp_dir().join(format!("onggi-test-{name}-{}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        for (file, text) in files {
+            std::fs::write(path.join(file), text).unwrap();
+        }
+        let dir = std::fs::File::open(&path).unwrap();
+        Self(Cgroup::new(path, dir.into(), false))
+    }
+
+    fn read(&self, file: &str) -> String {
+        std::fs::read_to_string(self.0.path().join(file)).unwrap()
+    }
+}
+
+impl Drop for Imitation {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(self.0.path()).unwrap();
+    }
+}
+
+fn resource_plan(resources: Value) -> ResourcePlan {
+    let resources: LinuxResources = serde_json::from_value(resources).unwrap();
+    ResourcePlan::new(&resources, None).unwrap()
+}
+
+#[test]
+fn files_that_may_be_missing_are_passed_over_or_replaced() {
+    let plan = resource_plan(json!({
+        "memory": {"limit": 5, "swap": 5},
+        "blockIO": {"weight": 1000},
+        "unified": {"memory.max": "9", "memory.high": ""},
+    }));
+    let cgroup = Imitation::new(
+        "replaced",
+        &[
+            ("memory.max", ""),
+            ("io.weight", ""),
+            ("cgroup.controllers", "io"),
+        ],
+    );
+    apply::apply(&cgroup.0, &plan.writes).unwrap();
+    assert_eq!(
+        (
+            cgroup.read("memory.max").as_str(),
+            cgroup.read("io.weight").as_str()
+        ),
+        ("9", "10000")
+    );
+
+    let error = apply::apply(&cgroup.0, &resource_plan(json!({"cpu": {"shares": 5}})).writes).unwrap_err();
+    assert_eq!(error.spec_field(), Some("linux.resources.cpu.shares"));
+    assert!(
+        error.to_string().contains("controller \"cpu\" not available"),
+        "{error}"
+    );
+    let latency = resource_plan(json!({"unified": {"io.latency": "8:0 target=1"}}));
+    let error = apply::apply(&cgroup.0, &latency.writes).unwrap_err();
+    assert!(
+        error.to_string().contains("this kernel has no io.latency"),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_update_below_the_usage_is_refused_if_asked() {
+    let files = [
+        ("memory.current", "1000\n"),
+        ("memory.max", "max"),
+        ("memory.swap.max", "max"),
+    ];
+    let cgroup = Imitation::new("usage", &files);
+    for (limit, refused) in [(999, true), (1000, true), (1001, false)] {
+        let plan = resource_plan(json!({"memory": {"limit": limit, "checkBeforeUpdate": true}}));
+        let result = apply::check_usage(&cgroup.0, &plan.above_usage);
+        assert_eq!(result.is_err(), refused, "{limit}");
+    }
+    let plan = resource_plan(json!({"memory": {"limit": 5}}));
+    apply::check_usage(&cgroup.0, &plan.above_usage).unwrap();
+    let plan = resource_plan(json!({"memory": {"limit": 500, "swap": 900, "checkBeforeUpdate": true}}));
+    let error = apply::check_usage(&cgroup.0, &plan.above_usage).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "linux.resources.memory.swap: rejecting memory limit 900 <= usage 1000"
     );
 }

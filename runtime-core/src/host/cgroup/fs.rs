@@ -102,13 +102,12 @@ fn open(root: &CgroupRoot, below_root: &Path, made: &[PathBuf]) -> Result<Cgroup
             .field(FIELD)
             .path(cgroup.path()))
     };
-    if !is_new {
+    // Not the list of processes: that leaves out those outside of the runtime's pid namespace.
+    if !is_new && cgroup.is_populated()? {
         let processes = cgroup.processes()?.len();
-        if processes != 0 {
-            return refused(format!(
-                "container's cgroup is not empty: {processes} process(es) found"
-            ));
-        }
+        return refused(format!(
+            "container's cgroup is not empty: {processes} process(es) found"
+        ));
     }
     // A cgroup that was there before us, this one or one above, may be frozen; then the container would never come up
     // and `create` wait for ever. The root cannot be frozen.

@@ -420,7 +420,7 @@ fn limits_are_written_and_missing_controllers_are_named() {
             "linux.resources.hugepageLimits[0]",
         ),
     ] {
-        let below = format!("a/b/{name}");
+        let below = format!("a/{name}/b");
         match place.try_create(&below, limit) {
             Ok(_) => {
                 assert!(has(name), "{name}");

@@ -112,11 +112,10 @@ struct Rule {
 /// A rule with another type than `a`, `b` or `c`, a number that is no device number, an empty `access` or an `access`
 /// with other letters than `rwm`; the error names the rule.
 pub fn compile(rules: &[LinuxDeviceCgroup]) -> Result<Vec<BpfInsn>> {
-    let rules = rules
-        .iter()
-        .enumerate()
-        .map(|(index, rule)| Rule::parse(index, rule))
-        .collect::<Result<Vec<Rule>>>()?;
+    let mut open_rules = Vec::with_capacity(rules.len());
+    for (index, rule) in rules.iter().enumerate() {
+        open_rules.extend(Rule::parse(index, rule)?.without_what_is_settled());
+    }
     let mut program = vec![
         BpfInsn::arithmetic(MOVE, ANSWER, 1),
         BpfInsn::load(UNDECIDED, 0),
@@ -128,8 +127,8 @@ pub fn compile(rules: &[LinuxDeviceCgroup]) -> Result<Vec<BpfInsn>> {
     ];
     allow_the_usual_devices(&mut program);
     // Denials before the first grant only repeat the default; engines begin every list with one.
-    let first_grant = rules.iter().position(|rule| rule.allow).unwrap_or(rules.len());
-    for rule in rules[first_grant..].iter().rev() {
+    let first_grant = open_rules.iter().position(|rule| rule.allow);
+    for rule in open_rules[first_grant.unwrap_or(open_rules.len())..].iter().rev() {
         rule.emit(&mut program);
         if rule.decides_everything() {
             return Ok(program); // the verifier refuses instructions that cannot be reached
@@ -208,10 +207,22 @@ impl Rule {
         })
     }
 
+    /// The rule as far as the devices that are always allowed leave something to it. The engines list those too, and
+    /// every instruction costs the verifier time.
+    fn without_what_is_settled(self) -> Option<Self> {
+        let permissions = self.permissions & !MKNOD;
+        let is_usual = self.device_type == Some(TYPE_CHARACTER)
+            && ALWAYS_ALLOWED.iter().any(|(major, minors)| {
+                let same_minor = self.minor.is_some_and(|minor| minors.contains(&minor));
+                self.major == Some(*major) && (minors.is_empty() || same_minor)
+            });
+        (permissions != 0 && !is_usual).then_some(Self { permissions, ..self })
+    }
+
     /// Whether no request gets past this rule.
     fn decides_everything(&self) -> bool {
         let every_device = self.device_type.or(self.major).or(self.minor).is_none();
-        every_device && self.permissions == EVERY_PERMISSION
+        every_device && self.permissions == READ | WRITE
     }
 
     fn emit(&self, program: &mut Vec<BpfInsn>) {
@@ -226,7 +237,7 @@ impl Rule {
 
     /// What the rule says about a device that it matches; falls through where it leaves something undecided.
     fn verdict(&self) -> Vec<BpfInsn> {
-        let every_permission = self.permissions == EVERY_PERMISSION;
+        let every_permission = self.permissions == READ | WRITE; // mknod is settled before any rule
         let mut body = Vec::with_capacity(10);
         match (self.allow, every_permission) {
             (true, true) => body.push(BpfInsn::exit()),
@@ -384,6 +395,28 @@ mod tests {
     #[test]
     fn the_usual_list_costs_39_instructions() {
         assert_eq!(compile(&[rule(false, ALL, -1, -1, "rwm")]).unwrap().len(), 39);
+    }
+
+    #[test]
+    fn the_list_that_engines_write_costs_no_more() {
+        let mut rules = vec![rule(false, ALL, -1, -1, "rwm")];
+        rules.extend([rule(true, CHARACTER, -1, -1, "m"), rule(true, BLOCK, -1, -1, "m")]);
+        for (major, minor) in [
+            (1, 3),
+            (1, 8),
+            (1, 7),
+            (5, 0),
+            (1, 5),
+            (1, 9),
+            (136, -1),
+            (5, 2),
+            (10, 200),
+        ] {
+            rules.push(rule(true, CHARACTER, major, minor, "rwm"));
+        }
+        assert_eq!(compile(&rules).unwrap(), compile(&[]).unwrap());
+        rules.push(rule(true, CHARACTER, 5, 1, "rwm"));
+        assert!(run(&compile(&rules).unwrap(), TYPE_CHARACTER, 5, 1, RW));
     }
 
     #[test]

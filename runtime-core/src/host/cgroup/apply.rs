@@ -1,0 +1,130 @@
+//! Runs in: RUNTIME. Writes the limits of a `ResourcePlan` into a cgroup and explains what the host cannot do.
+//! Which values to write is decided in `resources.rs`.
+
+use std::path::Path;
+
+use super::directory::{Cgroup, has_word, read_file, write_file};
+use super::resources::{CgroupWrite, IfMissing};
+use super::root::CgroupRoot;
+use crate::{Errno, Error, ErrorKind, Result};
+
+/// Writes all values, in order. A value that the kernel calls invalid is tried again after the next one of the same
+/// controller, since some bound each other (`cpu.max.burst` may not exceed the quota in `cpu.max`).
+pub(super) fn apply(cgroup: &Cgroup, writes: &[CgroupWrite]) -> Result<()> {
+    let mut refused: Option<&CgroupWrite> = None;
+    for write in writes {
+        match write_one(cgroup, write) {
+            Ok(()) => {}
+            Err(Errno::INVAL) if refused.is_none() => {
+                refused = Some(write);
+                continue;
+            }
+            Err(errno) => return Err(explain(cgroup, write, errno)),
+        }
+        if let Some(earlier) = refused.filter(|earlier| earlier.controller() == write.controller())
+            && write_one(cgroup, earlier).is_ok()
+        {
+            refused = None;
+        }
+    }
+    match refused {
+        None => Ok(()),
+        Some(write) => write_one(cgroup, write).map_err(|errno| explain(cgroup, write, errno)),
+    }
+}
+
+/// Refuses limits that the processes of the cgroup are over already.
+pub(super) fn check_usage(cgroup: &Cgroup, above_usage: &[(&'static str, i64)]) -> Result<()> {
+    if above_usage.is_empty() {
+        return Ok(());
+    }
+    let path = cgroup.path().join("memory.current");
+    let text = match read_file(cgroup.dir(), "memory.current") {
+        Ok(text) => text,
+        Err(Errno::NOENT) => return Ok(()), // nothing is accounted; that the limit cannot be set is told when it is
+        Err(errno) => return Err(Error::os("read", errno).path(path)),
+    };
+    let usage = std::str::from_utf8(text.trim_ascii())
+        .ok()
+        .and_then(|text| text.parse::<i64>().ok());
+    let usage = usage.ok_or_else(|| Error::new(ErrorKind::Internal, "not a number").path(path))?;
+    match above_usage.iter().find(|(_, limit)| *limit <= usage) {
+        None => Ok(()),
+        Some((field, limit)) => {
+            let message = format!("rejecting memory limit {limit} <= usage {usage}");
+            Err(Error::new(ErrorKind::Invalid, message).field(*field))
+        }
+    }
+}
+
+fn write_one(cgroup: &Cgroup, write: &CgroupWrite) -> rustix::io::Result<()> {
+    for line in write.value.lines() {
+        match (
+            write_file(cgroup.dir(), &*write.file, line.as_bytes()),
+            &write.if_missing,
+        ) {
+            (Err(Errno::NOENT), IfMissing::Skip) => return Ok(()),
+            (Err(Errno::NOENT), IfMissing::Write(file, value)) => {
+                return write_file(cgroup.dir(), *file, value.as_bytes());
+            }
+            (result, _) => result?,
+        }
+    }
+    Ok(())
+}
+
+fn explain(cgroup: &Cgroup, write: &CgroupWrite, errno: Errno) -> Error {
+    let error = match errno {
+        Errno::NOENT => missing(cgroup, write),
+        _ => Error::os("write", errno)
+            .path(cgroup.path().join(&*write.file))
+            .hint(format!("the value was {:?}", write.value)),
+    };
+    error
+        .field(write.field.clone())
+        .doing("set a limit of the cgroup")
+}
+
+/// Why a file of a controller is not there, and what to do about it.
+fn missing(cgroup: &Cgroup, write: &CgroupWrite) -> Error {
+    let controller = write.controller();
+    let enabled = read_file(cgroup.dir(), "cgroup.controllers").is_ok_and(|list| has_word(&list, controller));
+    if enabled || controller == "cgroup" {
+        let message = format!("this kernel has no {}", write.file);
+        return Error::new(ErrorKind::Unsupported, message).path(cgroup.path());
+    }
+    let message = if write.field.starts_with("linux.resources.unified") {
+        format!(
+            "unified resource {:?} can't be set: controller {controller:?} not available",
+            write.file
+        )
+    } else {
+        format!("controller {controller:?} not available")
+    };
+    let at_root = CgroupRoot::find().is_ok_and(|root| {
+        read_file(root.dir(), "cgroup.controllers").is_ok_and(|list| has_word(&list, controller))
+    });
+    let hint = if at_root {
+        "a cgroup above it does not hand the controller down in cgroup.subtree_control".to_owned()
+    } else if bound_to_version_1(controller) {
+        format!(
+            "{controller} is bound to cgroup version 1 on this host; boot with systemd.unified_cgroup_hierarchy=1, \
+             or leave the field out"
+        )
+    } else {
+        format!("the kernel, or the cgroup namespace, has no controller {controller}; leave the field out")
+    };
+    Error::new(ErrorKind::Unsupported, message)
+        .path(cgroup.path())
+        .hint(hint)
+}
+
+fn bound_to_version_1(controller: &str) -> bool {
+    let name = if controller == "io" { "blkio" } else { controller };
+    // A line is ID:CONTROLLERS:PATH; that of version 2 lists none. Unreadable means only a less exact hint.
+    std::fs::read_to_string(Path::new("/proc/self/cgroup")).is_ok_and(|text| {
+        text.lines()
+            .filter_map(|line| line.split(':').nth(1))
+            .any(|list| list.split(',').any(|word| word == name))
+    })
+}

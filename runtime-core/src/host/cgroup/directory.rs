@@ -1,0 +1,435 @@
+//! Runs in: RUNTIME. One existing cgroup: its processes, freezing, killing, removing, its device filter. The same for
+//! every driver, since all of it is files of the cgroup's directory. Making one is the driver's part (`fs.rs`).
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::process::Pid;
+
+use super::devices::BpfInsn;
+use super::root::{CgroupRoot, join, open_cgroup2};
+use super::{bpf, path, walk};
+use crate::{Errno, Error, ErrorKind, Result};
+
+/// How long [`Cgroup::freeze`] waits. A process that sleeps uninterruptibly in the kernel (on a dead network file
+/// system, say) freezes only when it wakes up.
+const FREEZE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A cgroup of version 2, open. The path is the host's; what is below it belongs to the container and is not trusted.
+#[derive(Debug)]
+pub struct Cgroup {
+    path: PathBuf,
+    dir: OwnedFd,
+    /// Just made by this process: nothing can be in it or attached to it yet.
+    is_new: bool,
+}
+
+impl Cgroup {
+    pub(super) fn new(path: PathBuf, dir: OwnedFd, is_new: bool) -> Self {
+        Self { path, dir, is_new }
+    }
+
+    /// Opens the cgroup at an absolute path, as it is kept in the state. `None` if there is none (any more).
+    ///
+    /// # Errors
+    /// The directory cannot be opened.
+    pub fn open(path: &Path) -> Result<Option<Self>> {
+        let dir = open_cgroup2(path)?;
+        Ok(dir.map(|dir| Self::new(path.to_owned(), dir, false)))
+    }
+
+    /// Opens the cgroup that a process is in: for `exec`, where the container's init has moved itself and its
+    /// siblings into a sub-cgroup, so that the container's own cgroup accepts no processes.
+    ///
+    /// # Errors
+    /// No such process, or it is outside of the runtime's cgroup namespace.
+    pub fn of_process(pid: Pid) -> Result<Self> {
+        let below_root = path::of_process(Some(pid))?;
+        let path = join(CgroupRoot::find()?.path(), &below_root);
+        Self::open(&path)?.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, "the cgroup of the process is gone")
+                .path(path)
+                .doing("open the cgroup of a process")
+        })
+    }
+
+    /// Opens a sub-cgroup that must exist; `/` is this cgroup. `untrusted` cannot lead out of it.
+    ///
+    /// # Errors
+    /// It does not exist.
+    pub fn sub(&self, untrusted: &Path) -> Result<Self> {
+        let mut below = path::contained(untrusted)?;
+        if below.as_os_str().is_empty() {
+            below.push(".");
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+        let path = join(&self.path, &below);
+        match rustix::fs::openat2(&self.dir, &below, flags, Mode::empty(), resolve) {
+            Ok(dir) => Ok(Self::new(path, dir, false)),
+            Err(errno) => Err(Error::os("openat2", errno).path(path).doing("open a sub-cgroup")),
+        }
+    }
+
+    /// The absolute path on the host, which every later command finds the cgroup by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The directory, for `CLONE_INTO_CGROUP`.
+    pub fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    /// Moves a process in, with all its threads. `clone3` with `CLONE_INTO_CGROUP` is cheaper for a new one.
+    ///
+    /// # Errors
+    /// See [`Cgroup::explain_entry`].
+    pub fn add_process(&self, pid: Pid) -> Result<()> {
+        write_file(
+            self.dir(),
+            "cgroup.procs",
+            pid.as_raw_nonzero().to_string().as_bytes(),
+        )
+        .map_err(|errno| {
+            self.explain_entry("write", errno)
+                .doing(format!("move process {pid:?} into the cgroup"))
+        })
+    }
+
+    /// What it means that `call` (`clone3`, or a write to cgroup.procs) could not put a process into this cgroup.
+    pub fn explain_entry(&self, call: &'static str, errno: Errno) -> Error {
+        let error = Error::os(call, errno).path(&self.path);
+        match errno {
+            Errno::BUSY => {
+                error.hint("the cgroup hands controllers down to sub-cgroups, so it can hold no processes")
+            }
+            Errno::OPNOTSUPP => {
+                error.hint("the cgroup is in or below a threaded cgroup: see its cgroup.type")
+            }
+            Errno::NOENT | Errno::NODEV => error.hint("the cgroup was removed meanwhile"),
+            Errno::AGAIN => error.hint("a limit on the number of processes, pids.max, is reached"),
+            Errno::PERM | Errno::ACCESS => error.with_kind(ErrorKind::Denied),
+            _ => error,
+        }
+    }
+
+    /// All processes in the cgroup and below it, ascending, by their ids in the runtime's pid namespace. In a cgroup
+    /// that is itself threaded these are the ids of threads.
+    ///
+    /// # Errors
+    /// A file or directory cannot be read. That the cgroup is gone is no error: it has no processes.
+    pub fn processes(&self) -> Result<Vec<Pid>> {
+        let mut pids = Vec::new();
+        let failed = |error: Error| error.doing(format!("list the processes of {}", self.path.display()));
+        let top = match read_file(self.dir(), "cgroup.procs") {
+            // In a threaded cgroup only the threads can be read.
+            Err(Errno::OPNOTSUPP) => read_file(self.dir(), "cgroup.threads"),
+            other => other,
+        };
+        add_pids(&mut pids, top).map_err(failed)?;
+        let enter = |dir: BorrowedFd<'_>| match read_file(dir, "cgroup.procs") {
+            // Threaded: the nearest domain cgroup above lists the processes of its whole threaded subtree.
+            Err(Errno::OPNOTSUPP) => Ok(()),
+            text => add_pids(&mut pids, text),
+        };
+        walk::below(self.dir(), enter, |_, _| Ok(())).map_err(failed)?;
+        pids.sort_unstable_by_key(|pid| pid.as_raw_nonzero());
+        pids.dedup(); // a process that moved during the walk was seen twice
+        Ok(pids)
+    }
+
+    /// Whether any process is in the cgroup or below it. Two system calls besides open and close.
+    ///
+    /// # Errors
+    /// The file cannot be read. A cgroup that is gone is not populated.
+    pub fn is_populated(&self) -> Result<bool> {
+        match read_file(self.dir(), "cgroup.events") {
+            Ok(text) => Ok(value_of(&text, "populated") == Some(b"1")),
+            Err(Errno::NOENT | Errno::NODEV) => Ok(false),
+            Err(errno) => Err(Error::os("read", errno).path(self.path.join("cgroup.events"))),
+        }
+    }
+
+    /// Whether the container is paused: what [`Cgroup::freeze`] and [`Cgroup::thaw`] last asked for. A frozen cgroup
+    /// above does not count.
+    ///
+    /// # Errors
+    /// The file cannot be read. A cgroup that is gone is not frozen.
+    pub fn is_frozen(&self) -> Result<bool> {
+        match read_file(self.dir(), "cgroup.freeze") {
+            Ok(text) => Ok(text.trim_ascii() == b"1"),
+            Err(Errno::NOENT | Errno::NODEV) => Ok(false),
+            Err(errno) => Err(Error::os("read", errno).path(self.path.join("cgroup.freeze"))),
+        }
+    }
+
+    /// Whether nothing in the cgroup runs, be it because of itself or of a cgroup above.
+    pub(super) fn is_effectively_frozen(&self) -> Result<bool> {
+        match read_file(self.dir(), "cgroup.events") {
+            Ok(text) => Ok(value_of(&text, "frozen") == Some(b"1")),
+            Err(errno) => Err(Error::os("read", errno).path(self.path.join("cgroup.events"))),
+        }
+    }
+
+    /// Stops all processes in the cgroup and below it, and returns once they have stopped. If they do not within ten
+    /// seconds they run again.
+    ///
+    /// # Errors
+    /// The kernel refused, or the time was up.
+    pub fn freeze(&self) -> Result<()> {
+        self.write("cgroup.freeze", b"1", "freeze the cgroup")?;
+        let result = self.wait_for("frozen", b"1", Instant::now() + FREEZE_PATIENCE);
+        if let Ok(true) = result {
+            return Ok(());
+        }
+        let error = match result {
+            Err(error) => error,
+            Ok(_) => {
+                Error::new(ErrorKind::Os, "the processes did not stop within 10 seconds").path(&self.path)
+            }
+        };
+        let error = error.doing("freeze the cgroup");
+        match self.thaw() {
+            Ok(()) => Err(error),
+            Err(other) => Err(error.and(other)),
+        }
+    }
+
+    /// Lets the processes run again. They may still be stopped by a frozen cgroup above.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn thaw(&self) -> Result<()> {
+        self.write("cgroup.freeze", b"0", "thaw the cgroup")
+    }
+
+    /// Sends SIGKILL to every process in the cgroup and below it, at once and with no way to fork out of it; also to
+    /// frozen ones. Returns before they are gone. A cgroup that is gone has no processes: no error.
+    ///
+    /// # Errors
+    /// The kernel refused; in a threaded cgroup it always does.
+    pub fn kill(&self) -> Result<()> {
+        match write_file(self.dir(), "cgroup.kill", b"1") {
+            Ok(()) | Err(Errno::NODEV) => Ok(()),
+            Err(Errno::NOENT) if !self.exists() => Ok(()),
+            Err(errno) => Err(self
+                .explain_entry("write", errno)
+                .doing("kill the processes of the cgroup")),
+        }
+    }
+
+    fn exists(&self) -> bool {
+        rustix::fs::statat(&self.dir, "cgroup.procs", AtFlags::empty()).is_ok()
+    }
+
+    /// Removes the cgroup with all sub-cgroups. Waits up to `patience` for processes that are dying, kills none.
+    /// A cgroup that is gone already is no error. Cgroups above it stay, also those made for it, as with runc.
+    ///
+    /// # Errors
+    /// Processes are left in it after `patience`; the error says how many.
+    pub fn remove(&self, patience: Duration) -> Result<()> {
+        let failed = |error: Error| error.path(&self.path).doing("remove the cgroup");
+        let deadline = Instant::now() + patience;
+        if self.remove_directory().map_err(failed)? {
+            return Ok(());
+        }
+        let mut was_empty = false;
+        loop {
+            if was_empty {
+                std::thread::sleep(Duration::from_millis(1)); // busy for another reason than processes: do not spin
+            }
+            walk::remove_below(self.dir()).map_err(failed)?;
+            if self.remove_directory().map_err(failed)? {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let count = self.processes()?.len();
+                let error = Error::os("rmdir", Errno::BUSY);
+                return Err(failed(error.hint(format!("{count} process(es) are still in it"))));
+            }
+            // Not only until the event: sub-cgroups without processes, made meanwhile, are busy too.
+            let round = (Instant::now() + Duration::from_millis(50)).min(deadline);
+            was_empty = self.wait_for("populated", b"0", round).map_err(failed)?;
+        }
+    }
+
+    /// False if the cgroup is busy.
+    fn remove_directory(&self) -> Result<bool> {
+        match rustix::fs::unlinkat(rustix::fs::CWD, &self.path, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(true),
+            Err(Errno::BUSY) => Ok(false),
+            Err(errno) => Err(Error::os("rmdir", errno)),
+        }
+    }
+
+    /// Puts the device filter in force, in place of any older one, without a moment in which neither is.
+    ///
+    /// # Errors
+    /// The privilege is missing, or the kernel refused the program.
+    pub fn set_device_filter(&self, program: &[BpfInsn]) -> Result<()> {
+        self.filtered(bpf::DeviceProgram::load(program)?.replace(self.dir()))
+    }
+
+    /// [`Cgroup::set_device_filter`] of a cgroup just made: there is no older filter to look for.
+    pub(super) fn set_first_device_filter(&self, program: &[BpfInsn]) -> Result<()> {
+        if !self.is_new {
+            return self.set_device_filter(program);
+        }
+        self.filtered(bpf::DeviceProgram::load(program)?.attach(self.dir()))
+    }
+
+    fn filtered(&self, result: Result<()>) -> Result<()> {
+        result.map_err(|error| error.path(&self.path))
+    }
+
+    /// Gives the cgroup to a user, who then may make sub-cgroups, move processes among them and hand controllers down,
+    /// but not change the limits of the cgroup itself. For containers with a cgroup namespace of their own and a
+    /// writable cgroup mount; `uid` is the host's id of `process.user` (runtime-spec, config-linux, cgroup ownership).
+    ///
+    /// # Errors
+    /// The owner cannot be changed.
+    pub fn delegate(&self, uid: rustix::fs::Uid) -> Result<()> {
+        const LIST: &str = "/sys/kernel/cgroup/delegate";
+        let failed = |error: Error| error.doing("delegate the cgroup");
+        let list =
+            std::fs::read_to_string(LIST).map_err(|error| failed(Error::io("read", &error).path(LIST)))?;
+        let nofollow = AtFlags::SYMLINK_NOFOLLOW;
+        for file in std::iter::once(".").chain(list.lines()) {
+            match rustix::fs::chownat(&self.dir, file, Some(uid), None, nofollow) {
+                // The kernel's list holds files of controllers that are not enabled here.
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(failed(Error::os("fchownat", errno).path(self.path.join(file)))),
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, file: &str, value: &[u8], doing: &'static str) -> Result<()> {
+        write_file(self.dir(), file, value)
+            .map_err(|errno| Error::os("write", errno).path(self.path.join(file)).doing(doing))
+    }
+
+    /// Waits until `cgroup.events` has the value for the key; false if it has not by the deadline. A cgroup that is
+    /// gone has every value.
+    fn wait_for(&self, key: &str, wanted: &[u8], deadline: Instant) -> Result<bool> {
+        let failed = |call: &'static str, errno| Error::os(call, errno).path(self.path.join("cgroup.events"));
+        let events = match rustix::fs::openat(&self.dir, "cgroup.events", READ, Mode::empty()) {
+            Ok(events) => events,
+            Err(Errno::NOENT | Errno::NODEV) => return Ok(true),
+            Err(errno) => return Err(failed("openat", errno)),
+        };
+        // The kernel holds back a notification that follows another within 10 ms, so the first waits are shorter.
+        let mut pause = Duration::from_millis(1);
+        loop {
+            let mut text = [0; 256];
+            let length = match rustix::io::pread(&events, &mut text, 0) {
+                Ok(length) => length,
+                Err(Errno::NODEV) => return Ok(true),
+                Err(errno) => return Err(failed("pread", errno)),
+            };
+            if value_of(&text[..length], key) == Some(wanted) {
+                return Ok(true);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            let timeout = Timespec {
+                tv_sec: 0,
+                tv_nsec: i64::from(pause.min(left).subsec_nanos()),
+            };
+            pause = (pause * 2).min(Duration::from_millis(500));
+            match rustix::event::poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&timeout)) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(failed("poll", errno)),
+            }
+        }
+    }
+}
+
+const READ: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const WRITE: OFlags = OFlags::WRONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Reads a file of a cgroup to its end.
+pub(super) fn read_file(dir: BorrowedFd<'_>, name: &str) -> rustix::io::Result<Vec<u8>> {
+    let file = rustix::fs::openat(dir, name, READ, Mode::empty())?;
+    let mut text = Vec::new();
+    let mut block = [0; 4096];
+    loop {
+        match rustix::io::read(&file, &mut block) {
+            Ok(0) => return Ok(text),
+            Ok(length) => text.extend_from_slice(&block[..length]),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Writes a value into a file of a cgroup: one `write(2)`, since the kernel parses each on its own.
+pub(super) fn write_file<P: rustix::path::Arg>(
+    dir: BorrowedFd<'_>,
+    name: P,
+    value: &[u8],
+) -> rustix::io::Result<()> {
+    let file = rustix::fs::openat(dir, name, WRITE, Mode::empty())?;
+    rustix::io::retry_on_intr(|| rustix::io::write(&file, value)).map(drop)
+}
+
+/// Whether a list such as `cgroup.controllers` holds the word.
+pub(super) fn has_word(list: &[u8], word: &str) -> bool {
+    list.split(u8::is_ascii_whitespace)
+        .any(|candidate| candidate == word.as_bytes())
+}
+
+/// The value of a key in a flat keyed file (`populated 1`).
+fn value_of<'a>(text: &'a [u8], key: &str) -> Option<&'a [u8]> {
+    text.split(|byte| *byte == b'\n')
+        .find_map(|line| line.strip_prefix(key.as_bytes())?.strip_prefix(b" "))
+}
+
+fn add_pids(pids: &mut Vec<Pid>, text: rustix::io::Result<Vec<u8>>) -> Result<()> {
+    let text = match text {
+        Ok(text) => text,
+        Err(Errno::NOENT | Errno::NODEV) => return Ok(()), // the cgroup was removed, so it had no processes
+        Err(errno) => return Err(Error::os("read", errno).path("cgroup.procs")),
+    };
+    // A process outside of the runtime's pid namespace is listed as 0: it has no id that could be told.
+    let numbers = text
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| std::str::from_utf8(line).ok()?.parse().ok());
+    pids.extend(numbers.filter_map(Pid::from_raw));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keyed_files_and_lists_are_read_by_whole_words() {
+        let text = b"populated 1\nfrozen 0\n";
+        assert_eq!(value_of(text, "populated"), Some(&b"1"[..]));
+        assert_eq!(value_of(text, "frozen"), Some(&b"0"[..]));
+        assert_eq!(value_of(text, "froze"), None);
+        assert!(has_word(b"cpuset cpu io\n", "cpu"));
+        assert!(!has_word(b"cpuset io\n", "cpu"));
+    }
+
+    #[test]
+    fn process_lists_skip_processes_without_an_id() {
+        let mut pids = Vec::new();
+        add_pids(&mut pids, Ok(b"12\n0\n7\n".to_vec())).unwrap();
+        add_pids(&mut pids, Err(Errno::NODEV)).unwrap();
+        assert_eq!(
+            pids.iter()
+                .map(|pid| pid.as_raw_nonzero().get())
+                .collect::<Vec<_>>(),
+            [12, 7]
+        );
+        assert!(add_pids(&mut pids, Err(Errno::ACCESS)).is_err());
+    }
+}

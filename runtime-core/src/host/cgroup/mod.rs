@@ -1,0 +1,289 @@
+//! Runs in: RUNTIME. A container's cgroup, by whichever driver makes it: the plan for it, and every operation on it.
+//! Cgroup version 2 only; on a hybrid host the cgroup2 tree with the controllers that it has.
+//!
+//! ```text
+//! CgroupPlan ──locate──► CgroupLocation ──create──► CgroupManager ──cgroup()──► Cgroup
+//! (pure)                 (path: into the state      (directory made,            (processes, freeze, kill, …)
+//!                         before any side effect)    limits and filter set)
+//! ```
+//!
+//! Later commands start from the two things in the state, the driver and the absolute path: [`CgroupManager::open`].
+
+mod apply;
+mod bpf;
+mod devices;
+mod directory;
+mod fs;
+mod path;
+mod resources;
+mod root;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use oci_spec::runtime::LinuxResources;
+use rustix::process::Pid;
+use serde::{Deserialize, Serialize};
+
+pub use devices::{BpfInsn, compile as compile_devices};
+pub use directory::Cgroup;
+pub use path::CgroupPath;
+pub use resources::{CgroupWrite, IfMissing, ResourcePlan};
+
+use crate::{Error, ErrorKind, Result};
+
+/// Who makes the cgroup. Kept in the state: `delete` must use the driver of `create`, whatever its own options say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CgroupDriver {
+    /// The runtime itself, by making directories.
+    #[default]
+    #[serde(rename = "cgroupfs")]
+    Fs,
+    /// systemd, as a transient scope unit.
+    #[serde(rename = "systemd")]
+    Systemd,
+    /// Nobody: the container stays in the cgroup of whoever started it, without limits and without device filter.
+    #[serde(rename = "disabled")]
+    Disabled,
+}
+
+/// Which controllers a new cgroup gets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Controllers {
+    /// Those that a limit needs. Accounting of a controller costs time in every process of the cgroup.
+    #[default]
+    Needed,
+    /// All that the host has, as far as the cgroups above allow, as runc does it: engines read statistics
+    /// (`memory.current`) also of containers without limits.
+    Every,
+}
+
+/// What to do about the container's cgroup. Pure: no look at the host has gone into it.
+#[derive(Debug, Clone)]
+pub struct CgroupPlan {
+    /// Who makes it.
+    pub driver: CgroupDriver,
+    /// Where it is.
+    pub path: CgroupPath,
+    /// Which controllers it gets.
+    pub controllers: Controllers,
+    /// The limits, in the order of writing, and what of them version 2 does not know.
+    pub resources: ResourcePlan,
+    /// The device filter: denies by default, also without any rule in config.json.
+    pub device_program: Vec<BpfInsn>,
+}
+
+impl CgroupPlan {
+    /// Decides from config.json. `pids_limit` is `linux.resources.pids.limit` as [`ResourcePlan::new`] wants it.
+    ///
+    /// # Errors
+    /// An illegal value in `linux.cgroupsPath` or `linux.resources`; a driver that this version does not have.
+    pub fn new(
+        driver: CgroupDriver,
+        cgroups_path: Option<&Path>,
+        container_id: &str,
+        resources: Option<&LinuxResources>,
+        pids_limit: Option<i64>,
+    ) -> Result<Self> {
+        if driver == CgroupDriver::Systemd {
+            return Err(systemd_is_missing());
+        }
+        let rules = resources
+            .and_then(|resources| resources.devices().as_deref())
+            .unwrap_or_default();
+        let resources = match resources {
+            Some(resources) => ResourcePlan::new(resources, pids_limit)?,
+            None => ResourcePlan::default(),
+        };
+        if let (CgroupDriver::Disabled, Some(write)) = (driver, resources.writes.first()) {
+            return Err(no_cgroup_to_limit(write));
+        }
+        Ok(Self {
+            driver,
+            path: CgroupPath::new(cgroups_path, container_id)?,
+            controllers: Controllers::default(),
+            resources,
+            device_program: devices::compile(rules)?,
+        })
+    }
+
+    /// Finds out where the cgroup will be on this host, without making anything. `None` for a container without one.
+    ///
+    /// # Errors
+    /// The host has no cgroup2 tree, or the runtime's own cgroup, beside which it would be, cannot be told.
+    pub fn locate(&self) -> Result<Option<CgroupLocation>> {
+        match self.driver {
+            CgroupDriver::Disabled => Ok(None),
+            CgroupDriver::Systemd => Err(systemd_is_missing()),
+            CgroupDriver::Fs => {
+                let below_root = self.path.below_root()?;
+                let root = root::CgroupRoot::find()?;
+                let path = root::join(root.path(), &below_root);
+                Ok(Some(CgroupLocation {
+                    root,
+                    below_root,
+                    path,
+                }))
+            }
+        }
+    }
+
+    /// The controllers that at least one limit cannot do without, each once.
+    fn needed_controllers(&self) -> Vec<&str> {
+        let needed = self
+            .resources
+            .writes
+            .iter()
+            .filter(|write| write.if_missing != IfMissing::Skip);
+        let mut names: Vec<&str> = needed
+            .map(CgroupWrite::controller)
+            .filter(|name| *name != "cgroup")
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+}
+
+/// Where the cgroup2 tree is mounted on this host.
+///
+/// # Errors
+/// The host has none.
+pub fn mount_point() -> Result<PathBuf> {
+    Ok(root::CgroupRoot::find()?.path().to_owned())
+}
+
+/// Where a container's cgroup is or will be.
+#[derive(Debug)]
+pub struct CgroupLocation {
+    root: root::CgroupRoot,
+    below_root: PathBuf,
+    path: PathBuf,
+}
+
+impl CgroupLocation {
+    /// The absolute path on the host, for the state.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// A container's cgroup together with its driver. What all drivers have in common is on [`Cgroup`].
+#[derive(Debug)]
+pub enum CgroupManager {
+    /// Made by the runtime itself.
+    Fs(Cgroup),
+    /// There is none.
+    Disabled,
+}
+
+impl CgroupManager {
+    /// Makes the cgroup, sets its limits and its device filter. On failure nothing of it is left.
+    ///
+    /// # Errors
+    /// The cgroup is in use, cannot be made, or lacks what a limit needs; the error names the field of config.json.
+    pub fn create(plan: &CgroupPlan, location: Option<&CgroupLocation>) -> Result<Self> {
+        let Some(location) = location else {
+            return Ok(Self::Disabled);
+        };
+        let (cgroup, made) = fs::create(
+            &location.root,
+            &location.below_root,
+            &plan.needed_controllers(),
+            plan.controllers,
+        )?;
+        let set_up = apply::apply(&cgroup, &plan.resources.writes)
+            .and_then(|()| cgroup.set_first_device_filter(&plan.device_program));
+        match set_up {
+            Ok(()) => Ok(Self::Fs(cgroup)),
+            Err(error) => Err(fs::undo(&location.root, &made, error)),
+        }
+    }
+
+    /// Opens the cgroup of a container by what the state holds. `None` if it is gone.
+    ///
+    /// # Errors
+    /// The state names no path though the driver makes cgroups; the directory cannot be opened; a driver that this
+    /// version does not have.
+    pub fn open(driver: CgroupDriver, path: Option<&Path>) -> Result<Option<Self>> {
+        match (driver, path) {
+            (CgroupDriver::Disabled, _) => Ok(Some(Self::Disabled)),
+            (CgroupDriver::Systemd, _) => Err(systemd_is_missing()),
+            (CgroupDriver::Fs, Some(path)) => Ok(Cgroup::open(path)?.map(Self::Fs)),
+            (CgroupDriver::Fs, None) => Err(Error::new(ErrorKind::Internal, "the state names no cgroup")),
+        }
+    }
+
+    /// The driver, for the state.
+    pub fn driver(&self) -> CgroupDriver {
+        match self {
+            Self::Fs(_) => CgroupDriver::Fs,
+            Self::Disabled => CgroupDriver::Disabled,
+        }
+    }
+
+    /// The cgroup; `None` if the container has none.
+    pub fn cgroup(&self) -> Option<&Cgroup> {
+        match self {
+            Self::Fs(cgroup) => Some(cgroup),
+            Self::Disabled => None,
+        }
+    }
+
+    /// Sets limits on a running container, in the order given. Other limits stay as they are.
+    ///
+    /// # Errors
+    /// The container has no cgroup, a controller is missing, or the kernel refused a value; the error names the field.
+    pub fn update(&self, resources: &ResourcePlan) -> Result<()> {
+        match (self, resources.writes.first()) {
+            (Self::Fs(cgroup), _) => {
+                apply::check_usage(cgroup, &resources.above_usage)?;
+                apply::apply(cgroup, &resources.writes)
+            }
+            (Self::Disabled, None) => Ok(()),
+            (Self::Disabled, Some(write)) => Err(no_cgroup_to_limit(write)),
+        }
+    }
+
+    /// Moves a process into the cgroup, where `CLONE_INTO_CGROUP` could not be used. Nothing to do without a cgroup.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn add_process(&self, pid: Pid) -> Result<()> {
+        match self {
+            Self::Fs(cgroup) => cgroup.add_process(pid),
+            Self::Disabled => Ok(()),
+        }
+    }
+
+    /// Removes the cgroup with all below it. Waits up to `patience` for dying processes, kills none.
+    ///
+    /// # Errors
+    /// Processes are left in it.
+    pub fn remove(&self, patience: Duration) -> Result<()> {
+        match self {
+            Self::Fs(cgroup) => cgroup.remove(patience),
+            Self::Disabled => Ok(()),
+        }
+    }
+}
+
+fn systemd_is_missing() -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        "the systemd cgroup driver is not in this version",
+    )
+    .hint("leave out --systemd-cgroup, and set the engine's cgroup driver to cgroupfs")
+}
+
+fn no_cgroup_to_limit(write: &CgroupWrite) -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        "a limit needs a cgroup, but the cgroup driver is \"disabled\"",
+    )
+    .field(write.field.clone())
+}

@@ -1,0 +1,136 @@
+//! Runs in: RUNTIME. Finds where the cgroup2 tree is mounted, on pure and on hybrid hosts. Mounts nothing.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags};
+
+use super::directory::read_file;
+use crate::{Errno, Error, ErrorKind, Result};
+
+/// `CGROUP2_SUPER_MAGIC` of linux/magic.h.
+const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
+
+/// Where systemd mounts the tree: on pure hosts, and on hybrid hosts beside the controllers of version 1.
+const USUAL_PLACES: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+
+/// The root of the cgroup2 tree as this process sees it.
+#[derive(Debug)]
+pub(super) struct CgroupRoot {
+    path: PathBuf,
+    dir: OwnedFd,
+}
+
+impl CgroupRoot {
+    /// Looks in the usual places, and in `/proc/self/mountinfo` if it is in none of them. Two system calls on a pure
+    /// host.
+    pub(super) fn find() -> Result<Self> {
+        for place in USUAL_PLACES {
+            if let Some(root) = Self::at(Path::new(place))? {
+                return Ok(root);
+            }
+        }
+        let mountinfo = read_file(CWD, "/proc/self/mountinfo").map_err(|errno| {
+            Error::os("read", errno)
+                .path("/proc/self/mountinfo")
+                .doing("find the cgroup2 mount")
+        })?;
+        if let Some(place) = cgroup2_mount(&mountinfo)
+            && let Some(root) = Self::at(&place)?
+        {
+            return Ok(root);
+        }
+        Err(Error::new(ErrorKind::Unsupported, "no cgroup2 file system is mounted")
+            .doing("find the cgroup2 mount")
+            .hint("mount one with: mount -t cgroup2 none /sys/fs/cgroup, or boot with systemd.unified_cgroup_hierarchy=1"))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    fn at(path: &Path) -> Result<Option<Self>> {
+        let Some(dir) = open_cgroup2(path)? else {
+            return Ok(None);
+        };
+        let path = path.to_owned();
+        Ok(Some(Self { path, dir }))
+    }
+}
+
+/// Opens a directory of the cgroup2 tree; `None` if it does not exist or is of another file system.
+pub(super) fn open_cgroup2(path: &Path) -> Result<Option<OwnedFd>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
+        Ok(dir) => dir,
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::NODEV) => return Ok(None),
+        Err(errno) => return Err(Error::os("openat", errno).path(path).doing("open the cgroup")),
+    };
+    let kind = rustix::fs::fstatfs(&dir).map_err(|errno| Error::os("fstatfs", errno).path(path))?;
+    Ok((kind.f_type as u64 == CGROUP2_SUPER_MAGIC).then_some(dir))
+}
+
+/// The mount point of the first cgroup2 line, of a mountinfo file (proc_pid_mountinfo(5)).
+fn cgroup2_mount(mountinfo: &[u8]) -> Option<PathBuf> {
+    mountinfo.split(|byte| *byte == b'\n').find_map(|line| {
+        let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
+        // Optional fields stand before the "-", so the type's place varies.
+        let separator = fields.iter().position(|field| *field == b"-")?;
+        (*fields.get(separator + 1)? == b"cgroup2")
+            .then(|| unescape(fields.get(4).copied().unwrap_or_default()))
+    })
+}
+
+/// Undoes the octal escapes (`\040`) of the kernel for white space and backslash.
+fn unescape(field: &[u8]) -> PathBuf {
+    let mut path = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((first, after)) = rest.split_first() {
+        let escape = after.get(..3).filter(|_| *first == b'\\');
+        let byte = escape
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        path.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &after[3..] } else { after };
+    }
+    std::ffi::OsString::from_vec(path).into()
+}
+
+/// A path below the root as it is written in messages and kept in the state.
+pub(super) fn join(root: &Path, below: &Path) -> PathBuf {
+    let mut bytes = root.as_os_str().as_bytes().to_vec();
+    bytes.push(b'/');
+    bytes.extend_from_slice(below.as_os_str().as_bytes());
+    PathBuf::from(OsStr::from_bytes(&bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mountinfo_is_read_past_optional_fields_and_escapes() {
+        let text = b"31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw\n\
+            32 31 0:29 / /sys/fs/cgroup/cpu rw shared:4 - cgroup cgroup rw,cpu\n\
+            38 31 0:31 / /mnt/my\\040own\\134tree rw,relatime shared:5 master:1 - cgroup2 none rw\n\
+            39 31 0:31 / /later rw - cgroup2 none rw\n";
+        assert_eq!(cgroup2_mount(text), Some(PathBuf::from("/mnt/my own\\tree")));
+        assert_eq!(cgroup2_mount(b"31 23 0:28 / /x rw - tmpfs cgroup2 rw\n"), None);
+        assert_eq!(cgroup2_mount(b"short\n\n"), None);
+        assert_eq!(unescape(b"/a\\04"), Path::new("/a\\04"));
+    }
+
+    #[test]
+    fn only_cgroup2_directories_are_opened() {
+        assert!(open_cgroup2(Path::new("/proc")).unwrap().is_none());
+        assert!(open_cgroup2(Path::new("/no/such/place")).unwrap().is_none());
+        let root = CgroupRoot::find().unwrap();
+        assert!(open_cgroup2(root.path()).unwrap().is_some());
+    }
+}

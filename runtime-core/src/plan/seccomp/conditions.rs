@@ -13,6 +13,10 @@
 //! Two rules that cannot be told apart by this (the same conditions, different actions) are an error, as they are in
 //! libseccomp, and so in runc and crun.
 //!
+//! One difference is left. Where a rule with only `GT` (or `GE`) on a 64-bit argument is followed by one that adds
+//! conditions to a `GT` of the same argument and high word, libseccomp drops the second rule, also if its range is the
+//! wider one; here it keeps its place by value. Either is the action of a rule that matches.
+//!
 //! The crate seccompiler, which the design had in mind for this layer, is not used: its rules have no actions and no
 //! order among them, its code for a rule may not be entered with jumps longer than its own 8 bits, and it reads the
 //! words of an argument in little-endian order only.

@@ -13,10 +13,6 @@
 //! Two rules that cannot be told apart by this (the same conditions, different actions) are an error, as they are in
 //! libseccomp, and so in runc and crun.
 //!
-//! One difference is left. Where a rule with only `GT` (or `GE`) on a 64-bit argument is followed by one that adds
-//! conditions to a `GT` of the same argument and high word, libseccomp drops the second rule, also if its range is the
-//! wider one; here it keeps its place by value. Either is the action of a rule that matches.
-//!
 //! The crate seccompiler, which the design had in mind for this layer, is not used: its rules have no actions and no
 //! order among them, its code for a rule may not be entered with jumps longer than its own 8 bits, and it reads the
 //! words of an argument in little-endian order only.
@@ -54,6 +50,8 @@ struct Node {
     operator: Operator,
     /// The whole value, for the order among rules that share this test of the high word.
     whole: u64,
+    /// The whole value of the rule that gave `then` its action.
+    settled: u64,
     then: Branch,
     otherwise: Branch,
 }
@@ -144,6 +142,7 @@ impl Condition {
             test,
             operator: self.operator,
             whole: self.value,
+            settled: self.value,
             then,
             otherwise,
         }
@@ -206,13 +205,22 @@ impl Node {
         self.then.tests.is_empty() && self.otherwise.tests.is_empty()
     }
 
-    fn merge(&mut self, new: Self) -> Result<(), Conflict> {
+    fn merge(&mut self, mut new: Self) -> Result<(), Conflict> {
         let leaf = self.is_leaf() || new.is_leaf();
         // A test of the high word that settles a range comparison settles it for all rules that share the test: the
         // narrower range has the say, as in the order of the tests of the low word.
         let high = new.test.word % 2 == 1;
         let (above, below) = (high && new.whole > self.whole, high && new.whole < self.whole);
+        if self.then.action.is_some() && !new.then.tests.is_empty() && self.settled < new.whole {
+            // A greater range, for which nothing else is asked, covers the new rule in its high word: then also in
+            // its low one.
+            new.otherwise.tests.clear();
+        }
+        let action = self.then.action;
         self.then.merge(new.then, above, leaf)?;
+        if self.then.action != action {
+            self.settled = new.whole;
+        }
         self.otherwise.merge(new.otherwise, below, leaf)
     }
 }

@@ -1,5 +1,10 @@
 //! Proof that the seccomp compiler gives the verdicts of libseccomp: both programs are interpreted for the same calls.
 //! libseccomp (Debian: libseccomp-dev) is linked, so that without it the test does not build, rather than skip.
+//!
+//! Whole profiles of engines have to give equal verdicts. Random profiles bring up faults of libseccomp 2.5.4, in about
+//! one call of a thousand; there the judges are the text of the profile (`support/oracle.rs`: a verdict has to be the
+//! action of a rule that matches) and libseccomp's own account of the filter (`support/pfc.rs`), and each kind of fault
+//! is counted and printed. What none of them explains fails the test.
 
 #[path = "support/bpf.rs"]
 mod bpf;
@@ -19,7 +24,7 @@ use oci_spec::runtime::{
 };
 use pfc::Account;
 use proptest::prelude::*;
-use proptest::test_runner::TestRunner;
+use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use runtime_core::plan::seccomp::{Options, SockFilter, compile, compile_with};
 
 const X86_64: u32 = 0xc000_003e;
@@ -358,9 +363,15 @@ struct Tally {
     calls: usize,
     /// libseccomp's program does not do what its own account of the filter says: its code generator is at fault.
     program_is_not_the_account: usize,
-    /// Its account has the default for a call that a rule matches, or an action that no matching rule has.
+    /// Its account has the default for a call that a rule matches, or an action that no matching rule has: its tree of
+    /// rules is at fault (it loses a rule as redundant that has another action, or shares nodes between rules).
     account_is_not_the_profile: usize,
-    /// One of both refuses the profile, or libseccomp, with no fault to see, picks another matching rule.
+    /// Calls on which libseccomp picks another matching rule, in a profile of which it lost or mixed up a rule.
+    consequences: usize,
+    /// libseccomp answers EEXIST to rules that can be told apart.
+    refused_by_libseccomp_only: usize,
+    refused_by_us_only: usize,
+    /// Calls on which libseccomp, with no fault to see, picks another matching rule.
     unexplained: usize,
     examples: Vec<String>,
 }
@@ -391,16 +402,19 @@ fn compare_random(seccomp: &LinuxSeccomp, tally: &mut Tally) -> Result<(), TestC
             return Ok(());
         }
         (Ok(ours), Ok(theirs)) => (ours, theirs),
-        (ours, theirs) => {
-            tally.unexplained += 1;
-            let (ours, theirs) = (ours.err(), theirs.err());
-            tally
-                .examples
-                .push(format!("ours {ours:?}, libseccomp {theirs:?}: {seccomp:?}"));
+        (Ok(_), Err(errno)) => {
+            prop_assert_eq!(errno, libc::EEXIST);
+            tally.refused_by_libseccomp_only += 1;
+            return Ok(());
+        }
+        (Err(error), Ok(_)) => {
+            tally.refused_by_us_only += 1;
+            tally.examples.push(format!("{error}: {seccomp:?}"));
             return Ok(());
         }
     };
     let default = libseccomp::action(seccomp.default_action(), None);
+    let (mut faults, mut others) = (0, 0);
     let account = Account::parse(&theirs.account, default);
     let mut vectors = argument_vectors(&boundary_values(seccomp), 200);
     vectors.extend(multiplexed_vectors());
@@ -433,8 +447,8 @@ fn compare_random(seccomp: &LinuxSeccomp, tally: &mut Tally) -> Result<(), TestC
             let accounted = account.verdict(&call);
             let count = match accounted {
                 _ if their != accounted && our == accounted => &mut tally.program_is_not_the_account,
-                _ if !sound(accounted) => &mut tally.account_is_not_the_profile,
-                _ => &mut tally.unexplained,
+                _ if !sound(accounted) => &mut faults,
+                _ => &mut others,
             };
             *count += 1;
             if *count == 1 {
@@ -444,6 +458,12 @@ fn compare_random(seccomp: &LinuxSeccomp, tally: &mut Tally) -> Result<(), TestC
             }
         }
     }
+    tally.account_is_not_the_profile += faults;
+    *if faults > 0 {
+        &mut tally.consequences
+    } else {
+        &mut tally.unexplained
+    } += others;
     Ok(())
 }
 
@@ -461,7 +481,9 @@ fn run(name: &str, strategy: impl Strategy<Value = LinuxSeccomp>) -> Tally {
         failure_persistence: None,
         ..ProptestConfig::default()
     };
-    let result = TestRunner::new(config).run(&strategy, |seccomp| {
+    // The same profiles in every run; PROPTEST_CASES asks for more of them.
+    let random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let result = TestRunner::new_with_rng(config, random).run(&strategy, |seccomp| {
         compare_random(&seccomp, &mut tally.borrow_mut())
     });
     let tally = tally.into_inner();
@@ -478,13 +500,13 @@ fn random_profiles_with_one_action_give_the_verdicts_of_libseccomp() {
         "one action",
         random_profile(rule(Just((Action::ScmpActLog, None)))),
     );
-    assert_eq!(tally.unexplained, 0);
+    assert_eq!((tally.unexplained, tally.refused_by_us_only), (0, 0));
 }
 
 #[test]
 fn random_profiles_with_many_actions_give_the_verdicts_of_libseccomp() {
     let tally = run("many actions", random_profile(rule(any_action())));
-    assert_eq!(tally.unexplained, 0);
+    assert_eq!((tally.unexplained, tally.refused_by_us_only), (0, 0));
 }
 
 /// Loads the default profile in a child process and tries some calls; the child reports the first surprise by its
@@ -551,11 +573,10 @@ fn try_calls(program: &libc::sock_fprog, flags: u32, cases: &[(i64, u64, i32)]) 
     for (at, (number, argument, errno)) in (1..).zip(cases) {
         // SAFETY: none of the cases touches memory: they fail, or take plain values.
         let result = unsafe { libc::syscall(*number, *argument, 0_u64, 0_u64, 0_u64, 0_u64) };
-        // SAFETY: the thread's own errno.
-        let got = if result < 0 {
-            unsafe { *libc::__errno_location() }
-        } else {
-            0
+        let got = match result {
+            // Allocates nothing: it reads the thread's errno.
+            -1 => std::io::Error::last_os_error().raw_os_error().unwrap_or(-1),
+            _ => 0,
         };
         if got != *errno {
             return at;

@@ -25,9 +25,7 @@ fn matches(name: &str, args: &[LinuxSeccompArg], arch: Arch, call: &Call) -> boo
         return number >= 0 && number as u32 == call.number && hold(args, arch, call, |_| true);
     }
     // Made through a multiplexer; `linux/net.h`, `linux/ipc.h` and `asm/unistd_32.h` of i386.
-    let direct = [("socket", 359), ("connect", 362)]
-        .iter()
-        .any(|known| *known == (name, call.number));
+    let direct = [("socket", 359), ("connect", 362)].contains(&(name, call.number));
     let (multiplexer, selector) = if number > -200 {
         (102, -100 - number)
     } else {

@@ -50,6 +50,8 @@ struct Node {
     operator: Operator,
     /// The whole value, for the order among rules that share this test of the high word.
     whole: u64,
+    /// The whole value of the rule that gave `then` its action.
+    settled: u64,
     then: Branch,
     otherwise: Branch,
 }
@@ -140,6 +142,7 @@ impl Condition {
             test,
             operator: self.operator,
             whole: self.value,
+            settled: self.value,
             then,
             otherwise,
         }
@@ -202,13 +205,22 @@ impl Node {
         self.then.tests.is_empty() && self.otherwise.tests.is_empty()
     }
 
-    fn merge(&mut self, new: Self) -> Result<(), Conflict> {
+    fn merge(&mut self, mut new: Self) -> Result<(), Conflict> {
         let leaf = self.is_leaf() || new.is_leaf();
         // A test of the high word that settles a range comparison settles it for all rules that share the test: the
         // narrower range has the say, as in the order of the tests of the low word.
         let high = new.test.word % 2 == 1;
         let (above, below) = (high && new.whole > self.whole, high && new.whole < self.whole);
+        if self.then.action.is_some() && !new.then.tests.is_empty() && self.settled < new.whole {
+            // A greater range, for which nothing else is asked, covers the new rule in its high word: then also in
+            // its low one.
+            new.otherwise.tests.clear();
+        }
+        let action = self.then.action;
         self.then.merge(new.then, above, leaf)?;
+        if self.then.action != action {
+            self.settled = new.whole;
+        }
         self.otherwise.merge(new.otherwise, below, leaf)
     }
 }

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use pathrs::Root;
@@ -31,7 +32,7 @@ pub(super) fn program(pid: i32, path: &Path, errno: Errno) -> Option<String> {
 
 fn open(root: &Root, path: &Path) -> Option<File> {
     let handle = root.resolve(path).ok()?;
-    let is_file = File::from(handle.try_clone().ok()?).metadata().ok()?.is_file();
+    let is_file = File::from(OwnedFd::from(handle.try_clone().ok()?)).metadata().ok()?.is_file();
     // Opening a fifo or a device could block, or do something.
     if !is_file {
         return None;

@@ -137,7 +137,7 @@ fn pid_of(pid: i32) -> Result<Pid> {
 }
 
 /// From outside, since RUNTIME may have CAP_SYS_RESOURCE where the container has not.
-pub(super) fn set_oom_score(score: Option<i32>, pid: i32) -> Result<()> {
+pub(crate) fn set_oom_score(score: Option<i32>, pid: i32) -> Result<()> {
     let Some(score) = score else { return Ok(()) };
     let path = format!("/proc/{pid}/oom_score_adj");
     std::fs::write(&path, score.to_string()).map_err(|error| {

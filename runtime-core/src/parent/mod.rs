@@ -7,4 +7,4 @@ pub(crate) mod handshake;
 pub(crate) mod id_mapped;
 pub(crate) mod launch;
 pub(crate) mod seccomp_listener;
-mod views;
+pub(crate) mod views;

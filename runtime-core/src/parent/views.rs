@@ -25,7 +25,7 @@ const SPARE: usize = 3;
 type OptionView<'a> = (&'a CStr, Option<&'a CStr>);
 
 /// Calls `with` with the arguments of INIT.
-pub(super) fn with_init_args<T>(
+pub(crate) fn with_init_args<T>(
     plan: &Plan,
     prepared: &Prepared,
     with: impl FnOnce(init::InitArgs<'_>) -> T,
@@ -174,7 +174,7 @@ fn new_view<'a>(
     }
 }
 
-pub(super) fn console_view<'a>(
+pub(crate) fn console_view<'a>(
     process: &ProcessPlan,
     socket: BorrowedFd<'a>,
     dev_console: bool,
@@ -183,7 +183,7 @@ pub(super) fn console_view<'a>(
 }
 
 /// Arrays for the program's argument and environment vectors.
-pub(super) struct ProcessRoom<'a> {
+pub(crate) struct ProcessRoom<'a> {
     argv: Vec<*const c_char>,
     envp: Vec<*const c_char>,
     home: Vec<u8>,
@@ -192,7 +192,7 @@ pub(super) struct ProcessRoom<'a> {
 }
 
 impl<'a> ProcessRoom<'a> {
-    pub(super) fn new(process: &'a ProcessPlan) -> Self {
+    pub(crate) fn new(process: &'a ProcessPlan) -> Self {
         Self {
             argv: vec![null(); process.argv.len() + 1],
             envp: vec![null(); process.envp.len() + SPARE],
@@ -202,7 +202,7 @@ impl<'a> ProcessRoom<'a> {
         }
     }
 
-    pub(super) fn view<'b>(
+    pub(crate) fn view<'b>(
         &'b mut self,
         process: &'b ProcessPlan,
         seccomp: Option<&'b SeccompPlan>,

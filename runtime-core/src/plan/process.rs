@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt;
 
 use oci_spec::runtime::{
     Capabilities, IOPriorityClass, LinuxCapabilities, LinuxSchedulerFlag, LinuxSchedulerPolicy, PosixRlimitType,
@@ -274,11 +273,6 @@ fn scheduler_flag(flag: &LinuxSchedulerFlag) -> u64 {
         F::SchedFlagUtilClampMin => 0x20,
         F::SchedFlagUtilClampMax => 0x40,
     }
-}
-
-/// The name under which the process is shown in messages about its program.
-pub(crate) fn display(candidate: &CString) -> String {
-    String::from_utf8_lossy(std::ffi::OsStr::from_bytes(candidate.as_bytes()).as_bytes()).into_owned()
 }
 
 #[cfg(test)]

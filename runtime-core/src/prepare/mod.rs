@@ -15,7 +15,7 @@ use crate::plan::namespaces::Join;
 use crate::plan::{Plan, namespaces};
 use crate::{Error, Result};
 
-pub(crate) use trees::PreparedMount;
+pub(crate) use trees::{PreparedMount, sys_error};
 
 /// Everything the child borrows, and the parent's end of the link to it.
 #[derive(Debug)]

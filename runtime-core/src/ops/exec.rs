@@ -1,0 +1,393 @@
+//! Runs in: RUNTIME. `exec`: one more process in a running container.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, LinuxCapabilitiesBuilder, User};
+use runtime_init::args::{JoinArgs, JoinProcessArgs};
+use runtime_init::start::{Birth, Child, start_join};
+use runtime_init::sys::SysError;
+use runtime_init::wire::{Failure, Link, Message};
+use rustix::fs::{Mode, OFlags};
+
+use super::container::{self, CONFIG};
+use super::create::{check_descriptors, connect_console, send_listener, send_pidfd, set_limits};
+use super::options::ExecOptions;
+use super::{Process, Runtime, Status};
+use crate::host::cgroup::{Cgroup, CgroupManager};
+use crate::host::pid_file;
+use crate::host::proc_handle::ProcHandle;
+use crate::host::process::Process as HostProcess;
+use crate::host::state::{ContainerId, Record};
+use crate::parent::explain::{self, Background};
+use crate::parent::handshake::{self, Counterpart};
+use crate::parent::launch::{Launched, enter_pid_namespace, set_oom_score};
+use crate::parent::views::{ProcessRoom, console_view};
+use crate::plan::process::ProcessPlan;
+use crate::plan::seccomp::SeccompPlan;
+use crate::plan::{HostFacts, Wishes, keyring_name, plan_seccomp};
+use crate::prepare::{Links, sys_error};
+use crate::{Error, ErrorKind, Result, spec};
+
+impl Runtime {
+    /// Starts a process in the container; returns when its program runs. The process is a child of the caller.
+    ///
+    /// # Errors
+    /// `WrongStatus` for a stopped or paused container; `Invalid` for the process; why the program could not be
+    /// executed.
+    pub fn exec(&self, id: &ContainerId, mut options: ExecOptions) -> Result<Process> {
+        let view = self.store.view(id)?;
+        let record = view.record().clone();
+        check_status(container::status(&record, view.dir())?, &options)?;
+        let config = container::saved_config(view.read_file(CONFIG)?)?;
+        let (process, extra) = process_of(&config, &options)?;
+        spec::validate_process(&process, &extra)?;
+        let console = connect_console(options.console.take())?;
+        let wishes = Wishes {
+            has_console: console.is_some(),
+            preserve_fds: options.preserve_fds,
+            keep_groups: false,
+            ..Wishes::default()
+        };
+        check_descriptors(options.preserve_fds)?;
+        let init = Target::open(&record)?;
+        let facts = HostFacts::of_host(record.bundle.clone())?;
+        let plan = ProcessPlan::new(&process, &facts, init.other_user, wishes)?;
+        let seccomp = plan_seccomp(&config.spec)?;
+        let cgroup = cgroup_of(&record, &options, init.pid)?;
+        let job = Job { record: &record, plan: &plan, seccomp: seccomp.as_ref(), console, init: &init };
+        job.launch(cgroup, &options)
+    }
+}
+
+fn check_status(status: Status, options: &ExecOptions) -> Result<()> {
+    let text = match status {
+        Status::Created | Status::Running => return Ok(()),
+        Status::Paused if options.ignore_paused => return Ok(()),
+        Status::Paused => "cannot exec in a paused container (use --ignore-paused to override)",
+        Status::Stopped => "cannot exec in a stopped container",
+        Status::Creating => "cannot exec in a container that is being created",
+    };
+    Err(Error::new(ErrorKind::WrongStatus, text))
+}
+
+/// The process: from the file, or the container's own with the options on top.
+fn process_of(
+    config: &spec::Config,
+    options: &ExecOptions,
+) -> Result<(oci_spec::runtime::Process, spec::ProcessExtra)> {
+    let (mut process, extra) = match &options.process_file {
+        Some(path) => {
+            let json = std::fs::read(path).map_err(|error| Error::io("read", &error).path(path))?;
+            spec::parse_process(&json).map_err(|error| error.path(path))?
+        }
+        None => {
+            let own = config.spec.process().clone();
+            let mut own = own.ok_or_else(|| Error::invalid("process", "missing"))?;
+            // What the container's own process does with its terminal is not for others.
+            own.set_terminal(Some(false));
+            own.set_console_size(None);
+            own.set_args(None);
+            (own, config.extra.process.clone())
+        }
+    };
+    override_process(&mut process, options)?;
+    Ok((process, extra))
+}
+
+fn override_process(process: &mut oci_spec::runtime::Process, options: &ExecOptions) -> Result<()> {
+    let text = |word: &std::ffi::OsString, what: &'static str| {
+        word.to_str().map(str::to_owned).ok_or_else(|| Error::invalid(what, "is not UTF-8"))
+    };
+    if !options.args.is_empty() {
+        let args = options.args.iter().map(|word| text(word, "process.args"));
+        process.set_args(Some(args.collect::<Result<_>>()?));
+    }
+    let mut env = process.env().clone().unwrap_or_default();
+    for entry in &options.env {
+        env.push(text(entry, "process.env")?);
+    }
+    process.set_env(Some(env));
+    if let Some(cwd) = &options.cwd {
+        process.set_cwd(cwd.clone());
+    }
+    if options.tty {
+        process.set_terminal(Some(true));
+    }
+    if let Some(user) = &options.user {
+        set_user(process, user)?;
+    }
+    if !options.additional_gids.is_empty() {
+        let mut user = process.user().clone();
+        let mut gids = user.additional_gids().clone().unwrap_or_default();
+        gids.extend(&options.additional_gids);
+        user.set_additional_gids(Some(gids));
+        process.set_user(user);
+    }
+    if let Some(label) = &options.process_label {
+        process.set_selinux_label(Some(label.clone()));
+    }
+    if let Some(profile) = &options.apparmor {
+        process.set_apparmor_profile(Some(profile.clone()));
+    }
+    if let Some(wanted) = options.no_new_privs {
+        process.set_no_new_privileges(Some(wanted));
+    }
+    add_capabilities(process, &options.capabilities)
+}
+
+/// `UID[:GID]`, nothing else: a name taken for 0 would be root (CVE-2026-30892). Other groups are of the other user.
+fn set_user(process: &mut oci_spec::runtime::Process, text: &str) -> Result<()> {
+    let wrong = || Error::invalid("process.user", format!("{text:?}: not UID or UID:GID, in numbers"));
+    let number = |part: &str| {
+        let is_digits = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        is_digits.then(|| part.parse::<u32>().ok()).flatten().ok_or_else(wrong)
+    };
+    let mut user: User = process.user().clone();
+    match text.split_once(':') {
+        Some((uid, gid)) => {
+            user.set_uid(number(uid)?);
+            user.set_gid(number(gid)?);
+        }
+        None => drop(user.set_uid(number(text)?)),
+    }
+    process.set_user(user);
+    Ok(())
+}
+
+/// Never the inheritable set: a program without privileges could get them back by execve (CVE-2022-29162).
+fn add_capabilities(process: &mut oci_spec::runtime::Process, names: &[String]) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let added: Capabilities = names.iter().map(|name| capability(name)).collect::<Result<_>>()?;
+    let own = process.capabilities().clone().unwrap_or_default();
+    let with = |set: &Option<Capabilities>| set.iter().flatten().chain(&added).copied().collect::<Capabilities>();
+    let inheritable = own.inheritable().clone().unwrap_or_default();
+    let ambient = own.ambient().clone().unwrap_or_default();
+    let sets: LinuxCapabilities = LinuxCapabilitiesBuilder::default()
+        .bounding(with(own.bounding()))
+        .effective(with(own.effective()))
+        .permitted(with(own.permitted()))
+        .inheritable(inheritable)
+        .ambient(ambient)
+        .build()
+        .map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))?;
+    process.set_capabilities(Some(sets));
+    Ok(())
+}
+
+fn capability(name: &str) -> Result<Capability> {
+    let wrong = || Error::invalid("process.capabilities", format!("{name:?}: unknown capability"));
+    if !name.starts_with("CAP_") {
+        return Err(wrong());
+    }
+    serde_json::from_value(name.into()).map_err(|_| wrong())
+}
+
+/// The container's process, and which of its namespaces differ from ours.
+struct Target {
+    pid: i32,
+    process: HostProcess,
+    /// `CLONE_NEW*` to join by pidfd in one setns(2), which gets their order right. Without pid: that is for birth.
+    kinds: u32,
+    other_pid: Option<OwnedFd>,
+    other_user: bool,
+    chroot: Option<OwnedFd>,
+}
+
+impl Target {
+    const KINDS: [(&str, u32); 8] = [
+        ("user", libc::CLONE_NEWUSER as u32),
+        ("mnt", libc::CLONE_NEWNS as u32),
+        ("uts", libc::CLONE_NEWUTS as u32),
+        ("ipc", libc::CLONE_NEWIPC as u32),
+        ("net", libc::CLONE_NEWNET as u32),
+        ("pid", libc::CLONE_NEWPID as u32),
+        ("cgroup", libc::CLONE_NEWCGROUP as u32),
+        ("time", 0x80),
+    ];
+
+    fn open(record: &Record) -> Result<Self> {
+        let stopped = || Error::new(ErrorKind::WrongStatus, "cannot exec in a stopped container");
+        let process = HostProcess::open(record.pid, record.start_time)?.ok_or_else(stopped)?;
+        let mut kinds = 0;
+        for (name, kind) in Self::KINDS {
+            kinds |= if is_other(record.pid, name)? { kind } else { 0 };
+        }
+        let pid_kind = libc::CLONE_NEWPID as u32;
+        let other_pid = (kinds & pid_kind != 0).then(|| open(record.pid, "ns/pid", OFlags::RDONLY)).transpose()?;
+        let has_mounts = kinds & libc::CLONE_NEWNS as u32 != 0;
+        Ok(Self {
+            pid: record.pid,
+            process,
+            kinds: kinds & !pid_kind,
+            other_pid,
+            other_user: kinds & libc::CLONE_NEWUSER as u32 != 0,
+            chroot: (!has_mounts).then(|| open(record.pid, "root", OFlags::PATH | OFlags::DIRECTORY)).transpose()?,
+        })
+    }
+}
+
+fn is_other(pid: i32, name: &str) -> Result<bool> {
+    let look = |path: String| rustix::fs::stat(&path).map_err(|errno| Error::os("stat", errno).path(path));
+    // A kernel without this kind of namespace has only one of them.
+    let theirs = match look(format!("/proc/{pid}/ns/{name}")) {
+        Err(error) if error.errno() == Some(rustix::io::Errno::NOENT) && name == "time" => return Ok(false),
+        other => other?,
+    };
+    let ours = look(format!("/proc/thread-self/ns/{name}"))?;
+    Ok((theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino))
+}
+
+fn open(pid: i32, name: &str, flags: OFlags) -> Result<OwnedFd> {
+    let path = format!("/proc/{pid}/{name}");
+    rustix::fs::open(&path, flags | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| Error::os("open", errno).path(path))
+}
+
+/// The cgroup that the process is born in, and the one that is tried if the first will not have it.
+struct Cgroups {
+    first: Option<Cgroup>,
+    /// Where init is now: with subtree_control set, its own cgroup takes no processes (no internal processes).
+    second: Option<i32>,
+}
+
+fn cgroup_of(record: &Record, options: &ExecOptions, init: i32) -> Result<Cgroups> {
+    let manager = container::cgroup(record)?;
+    let own = match manager {
+        Some(CgroupManager::Fs(cgroup)) => Some(cgroup),
+        _ => None,
+    };
+    match (own, &options.cgroup) {
+        (Some(own), Some(below)) => {
+            let below = below.rsplit_once(':').map_or(below.as_str(), |(_, path)| path);
+            Ok(Cgroups { first: Some(own.sub(std::path::Path::new(below))?), second: None })
+        }
+        (None, Some(_)) => Err(Error::new(ErrorKind::Unsupported, "the container has no cgroup of its own")),
+        (own, None) => Ok(Cgroups { second: own.as_ref().map(|_| init), first: own }),
+    }
+}
+
+/// One `exec`, with everything decided.
+struct Job<'a> {
+    record: &'a Record,
+    plan: &'a ProcessPlan,
+    seccomp: Option<&'a SeccompPlan>,
+    console: Option<OwnedFd>,
+    init: &'a Target,
+}
+
+impl Job<'_> {
+    fn launch(self, cgroups: Cgroups, options: &ExecOptions) -> Result<Process> {
+        let links = Links::new()?;
+        let mut launched = Launched::new(self.make(&links, cgroups)?);
+        drop(links.child);
+        set_oom_score(self.plan.oom_score_adj, launched.pid)?;
+        let link = links.runtime;
+        Link(link.as_fd()).send(Message::Go).map_err(sys_error)?;
+        let mut host = Host { record: self.record, plan: self.plan, seccomp: self.seccomp };
+        handshake::until_ready(link.as_fd(), &mut launched, &mut host)?;
+        set_limits(&self.plan.rlimits, launched.pid)?;
+        if let Some(path) = &options.pidfd_socket {
+            send_pidfd(path, launched.pidfd())?;
+        }
+        handshake::start(link.as_fd(), launched.pid, launched.pidfd(), &mut host)?;
+        if let Some(path) = &options.pid_file {
+            pid_file::write(path, launched.pid)?;
+        }
+        Ok(Process::new(launched.keep()))
+    }
+
+    fn make(&self, links: &Links, cgroups: Cgroups) -> Result<Child> {
+        let home = enter_pid_namespace(self.init.other_pid.as_ref().map(AsFd::as_fd))?;
+        let keyring = match self.record.keyring {
+            true => keyring_name(&self.record.id, Wishes::default())?,
+            false => None,
+        };
+        let needs_procfs = self.plan.apparmor.is_some() || self.plan.selinux.is_some();
+        let procfs = needs_procfs.then(ProcHandle::open).transpose()?;
+        let attempt = |cgroup: Option<BorrowedFd<'_>>| self.clone_into(links, cgroup, keyring.as_deref(), procfs.as_ref());
+        let first = attempt(cgroups.first.as_ref().map(Cgroup::dir));
+        let made = match (first, cgroups.second) {
+            (Err(error), Some(init)) if will_not_have_it(error) => {
+                let second = Cgroup::of_process(rustix_pid(init)?)?;
+                attempt(Some(second.dir())).map_err(|error| second.explain_entry("clone3", error.errno))
+            }
+            (Err(error), _) => Err(match &cgroups.first {
+                Some(cgroup) => cgroup.explain_entry("clone3", error.errno),
+                None => sys_error(error),
+            }),
+            (Ok(child), _) => Ok(child),
+        };
+        drop(home);
+        made
+    }
+
+    fn clone_into(
+        &self,
+        links: &Links,
+        cgroup: Option<BorrowedFd<'_>>,
+        keyring: Option<&std::ffi::CStr>,
+        procfs: Option<&ProcHandle>,
+    ) -> std::result::Result<Child, SysError> {
+        let init = self.init;
+        let join = [JoinArgs { index: 0, fd: init.process.as_fd(), kind: init.kinds }];
+        let join: &[JoinArgs<'_>] = if init.kinds == 0 { &[] } else { &join };
+        let mut keep: Vec<_> = [Some(links.child.as_fd()), Some(init.process.as_fd())]
+            .into_iter()
+            .chain([init.chroot.as_ref().map(AsFd::as_fd), self.console.as_ref().map(AsFd::as_fd)])
+            .chain([procfs.map(AsFd::as_fd)])
+            .flatten()
+            .map(|fd| std::os::fd::AsRawFd::as_raw_fd(&fd))
+            .chain(3..3 + self.plan.preserve_fds as i32)
+            .collect();
+        keep.sort_unstable();
+        let mut room = ProcessRoom::new(self.plan);
+        let console = self.console.as_ref().map(|socket| console_view(self.plan, socket.as_fd(), false));
+        start_join(
+            Birth { flags: 0, cgroup },
+            JoinProcessArgs {
+                link: links.child.as_fd(),
+                keep: &keep,
+                namespaces: join,
+                become_root: init.other_user,
+                chroot: init.chroot.as_ref().map(AsFd::as_fd),
+                keyring,
+                procfs: procfs.map(AsFd::as_fd),
+                process: room.view(self.plan, self.seccomp, console),
+            },
+        )
+    }
+}
+
+fn will_not_have_it(error: SysError) -> bool {
+    use rustix::io::Errno;
+    matches!(error.errno, Errno::BUSY | Errno::OPNOTSUPP | Errno::NODEV | Errno::NOENT)
+}
+
+fn rustix_pid(pid: i32) -> Result<rustix::process::Pid> {
+    rustix::process::Pid::from_raw(pid).ok_or_else(|| Error::new(ErrorKind::Internal, "no pid in the state"))
+}
+
+/// RUNTIME's answers.
+struct Host<'a> {
+    record: &'a Record,
+    plan: &'a ProcessPlan,
+    seccomp: Option<&'a SeccompPlan>,
+}
+
+impl Counterpart for Host<'_> {
+    fn run_hooks(&mut self, _pid: i32) -> Result<()> {
+        Err(Error::new(ErrorKind::Internal, "a joining process asked for hooks"))
+    }
+
+    fn pass_listener(&mut self, pid: i32, listener: BorrowedFd<'_>) -> Result<()> {
+        match self.seccomp.and_then(|seccomp| seccomp.listener.as_ref()) {
+            Some(agent) => send_listener(agent, self.record, "running", pid, listener),
+            None => Err(Error::new(ErrorKind::Internal, "a seccomp listener came without having been asked for")),
+        }
+    }
+
+    fn explain(&mut self, pid: i32, failure: Failure, output: Option<OwnedFd>) -> Error {
+        explain::explain(Background { process: self.plan, container: None }, pid, failure, output)
+    }
+}

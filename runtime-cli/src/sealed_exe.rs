@@ -53,8 +53,12 @@ fn is_sealed() -> Result<bool> {
     if !path.as_bytes().starts_with(b"/memfd:") {
         return Ok(false);
     }
-    let memfd = fs::open(OWN_EXECUTABLE, OFlags::RDONLY | OFlags::CLOEXEC, fs::Mode::empty())
-        .map_err(|e| failed("open", e))?;
+    let memfd = fs::open(
+        OWN_EXECUTABLE,
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        fs::Mode::empty(),
+    )
+    .map_err(|e| failed("open", e))?;
     // A file in a directory that happens to be called "memfd:" has no seals: EINVAL.
     Ok(fs::fcntl_get_seals(&memfd).is_ok_and(|seals| seals.contains(all_seals())))
 }
@@ -71,7 +75,8 @@ fn detached_mount() -> Result<OwnedFd> {
 }
 
 fn sealed_memfd() -> Result<OwnedFd> {
-    let source = File::open(OWN_EXECUTABLE).map_err(|e| Error::io("open", &e).doing("seal the own executable"))?;
+    let source =
+        File::open(OWN_EXECUTABLE).map_err(|e| Error::io("open", &e).doing("seal the own executable"))?;
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let memfd = match fs::memfd_create(MEMFD_NAME, flags | MemfdFlags::EXEC) {
         // Linux before 6.3 does not know the flag, and gives the permission without it.

@@ -63,5 +63,9 @@ pub(crate) fn execveat_with_own_environment(program: BorrowedFd<'_>, argv: &[CSt
 
 fn last_errno() -> Errno {
     // A failed `syscall(3)` always leaves a positive number there.
-    Errno::from_raw_os_error(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
+    Errno::from_raw_os_error(
+        std::io::Error::last_os_error()
+            .raw_os_error()
+            .unwrap_or(libc::EIO),
+    )
 }

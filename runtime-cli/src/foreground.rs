@@ -1,0 +1,154 @@
+//! Runs in: RUNTIME. Stands in for a process that it waits for: passes signals on, moves the terminal's bytes, reaps
+//! orphans, and ends with the process's own status.
+
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use runtime_core::{Errno, Error, Process, Result};
+use rustix::event::{PollFd, PollFlags};
+
+use crate::terminal::Terminal;
+
+/// All signals that may be passed on, waiting to be read.
+#[derive(Debug)]
+pub(crate) struct Signals(SignalFd);
+
+impl Signals {
+    /// Blocks the signals, so that none that comes while the process is being started is lost or kills us.
+    ///
+    /// The init process is started with this mask; the library resets it there.
+    pub(crate) fn block() -> Result<Self> {
+        let mut mask = SigSet::all();
+        // The kernel's answers to a fault of our own program: blocked, they would kill it without a core dump's cause.
+        for fault in [
+            Signal::SIGSEGV,
+            Signal::SIGBUS,
+            Signal::SIGFPE,
+            Signal::SIGILL,
+            Signal::SIGTRAP,
+            Signal::SIGSYS,
+        ] {
+            mask.remove(fault);
+        }
+        mask.thread_block().map_err(|e| failed("sigprocmask", e))?;
+        SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+            .map(Self)
+            .map_err(|e| failed("signalfd", e))
+    }
+
+    fn next(&self) -> Result<Option<i32>> {
+        let signal = self.0.read_signal().map_err(|e| failed("read", e))?;
+        Ok(signal.and_then(|info| i32::try_from(info.ssi_signo).ok()))
+    }
+}
+
+/// Makes the orphans of the container our children, so that none outlives us unseen.
+pub(crate) fn become_subreaper() -> Result<()> {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .map_err(|e| Error::os("prctl(PR_SET_CHILD_SUBREAPER)", e))
+}
+
+/// Waits until the process ends; its exit code, or 128 and the signal that killed it.
+pub(crate) fn wait(process: &Process, signals: &Signals, mut terminal: Option<Terminal>) -> Result<u8> {
+    loop {
+        let ended = poll(process, signals, terminal.as_ref())?;
+        while let Some(signal) = signals.next()? {
+            pass_on(signal, process, terminal.as_ref())?;
+        }
+        if let Some(terminal) = &mut terminal {
+            terminal.move_ready()?;
+        }
+        if !ended {
+            continue;
+        }
+        let status = process.wait()?;
+        if let Some(terminal) = &mut terminal {
+            terminal.drain()?;
+        }
+        return Ok(exit_code(status));
+    }
+}
+
+/// Sleeps until there is something to do; whether the process has ended.
+fn poll(process: &Process, signals: &Signals, terminal: Option<&Terminal>) -> Result<bool> {
+    let pidfd = process.pidfd();
+    let mut fds = vec![
+        PollFd::from_borrowed_fd(pidfd, PollFlags::IN),
+        PollFd::from_borrowed_fd(signals.0.as_fd(), PollFlags::IN),
+    ];
+    if let Some(terminal) = terminal {
+        terminal.poll_fds(&mut fds);
+    }
+    match rustix::event::poll(&mut fds, None) {
+        Ok(_) => Ok(!fds[0].revents().is_empty()),
+        Err(Errno::INTR) => Ok(false),
+        Err(errno) => Err(Error::os("poll", errno).doing("wait for the process")),
+    }
+}
+
+fn pass_on(signal: i32, process: &Process, terminal: Option<&Terminal>) -> Result<()> {
+    match signal {
+        libc::SIGCHLD => reap_orphans(process.pid()),
+        libc::SIGWINCH => {
+            if let Some(terminal) = terminal {
+                terminal.copy_window_size();
+            }
+            Ok(())
+        }
+        // Ours: a reader of our output went away, which the write tells as well.
+        libc::SIGPIPE => Ok(()),
+        _ => match process.kill(signal) {
+            // It has just ended, which the next poll tells.
+            Err(error) if error.errno() == Some(Errno::SRCH) => Ok(()),
+            other => other,
+        },
+    }
+}
+
+/// Reaps every child that has ended, but leaves the process itself to `Process::wait`.
+fn reap_orphans(process: i32) -> Result<()> {
+    loop {
+        let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        let pid = match waitid(Id::All, peek) {
+            Ok(WaitStatus::StillAlive) | Err(nix::errno::Errno::ECHILD) => return Ok(()),
+            Ok(status) => status.pid(),
+            Err(errno) => return Err(failed("waitid", errno)),
+        };
+        match pid {
+            Some(pid) if pid.as_raw() != process => {
+                waitpid(pid, Some(WaitPidFlag::WNOHANG)).map_err(|e| failed("waitpid", e))?;
+            }
+            // The kernel shows the same child again until it is reaped: our work is done soon anyway.
+            _ => return Ok(()),
+        }
+    }
+}
+
+fn exit_code(status: ExitStatus) -> u8 {
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal));
+    // Both are below 256: the kernel keeps eight bits of an exit code, and the highest signal is 64.
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
+}
+
+fn failed(call: &'static str, errno: nix::errno::Errno) -> Error {
+    Error::os(call, Errno::from_raw_os_error(errno as i32)).doing("wait for the process")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_becomes_128_and_its_number() {
+        assert_eq!(exit_code(ExitStatus::from_raw(0)), 0);
+        assert_eq!(exit_code(ExitStatus::from_raw(255 << 8)), 255);
+        assert_eq!(exit_code(ExitStatus::from_raw(libc::SIGKILL)), 137);
+        assert_eq!(exit_code(ExitStatus::from_raw(64)), 192);
+    }
+}

@@ -190,7 +190,17 @@ fn all_commands() -> Command {
     global_command().subcommands(COMMANDS.map(|(name, about)| Command::new(name).about(about)))
 }
 
-fn help_text(mut command: Command) -> String {
+fn help_text(command: Command) -> String {
+    // That a switch takes `=false` is for engines; people would only stumble over it.
+    let mut command = command.mut_args(|arg| match arg.is_require_equals_set() {
+        true => arg
+            .require_equals(false)
+            .hide_possible_values(false)
+            .hide_default_value(false)
+            .num_args(0)
+            .action(ArgAction::SetTrue),
+        false => arg,
+    });
     command.render_help().to_string()
 }
 
@@ -227,7 +237,11 @@ fn global_command() -> Command {
 /// The description of one command.
 pub(crate) fn command(name: &str) -> Option<Command> {
     let (name, about) = *COMMANDS.iter().find(|(known, _)| *known == name)?;
-    let command = base(name, about);
+    let words = Arg::new("words")
+        .num_args(0..)
+        .hide(true)
+        .value_parser(value_parser!(OsString));
+    let command = base(name, about).arg(words);
     let id = |command: Command| command.override_usage(format!("onggi {name} [options] <container-id>"));
     Some(match name {
         "create" => id(command).args(create_flags()),
@@ -314,12 +328,6 @@ fn base(name: &'static str, about: &'static str) -> Command {
         .about(about)
         .disable_version_flag(true)
         .disable_help_subcommand(true)
-        .arg(
-            Arg::new("words")
-                .num_args(0..)
-                .hide(true)
-                .value_parser(value_parser!(OsString)),
-        )
 }
 
 /// On or off; `--name=false` is Go's way to say off. The last one counts.
@@ -332,7 +340,6 @@ fn switch(name: &'static str, help: &'static str) -> Arg {
         .default_value("false")
         .hide_default_value(true)
         .hide_possible_values(true)
-        .value_name("true|false")
         .overrides_with(name)
         .value_parser(
             PossibleValuesParser::new([

@@ -83,7 +83,8 @@ fn poll(process: &Process, signals: &Signals, terminal: Option<&Terminal>) -> Re
     if let Some(terminal) = terminal {
         terminal.poll_fds(&mut fds);
     }
-    match rustix::event::poll(&mut fds, None) {
+    let patience = terminal.and_then(Terminal::patience);
+    match rustix::event::poll(&mut fds, patience.as_ref()) {
         Ok(_) => Ok(!fds[0].revents().is_empty()),
         Err(Errno::INTR) => Ok(false),
         Err(errno) => Err(Error::os("poll", errno).doing("wait for the process")),

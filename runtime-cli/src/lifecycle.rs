@@ -45,6 +45,9 @@ pub(crate) fn run(runtime: &Runtime, id: &ContainerId, flags: &ArgMatches) -> Re
 
 /// Runs one more process in a container; unless detached, waits for it. Returns the exit code.
 pub(crate) fn exec(runtime: &Runtime, id: &ContainerId, args: &[OsString], flags: &ArgMatches) -> Result<u8> {
+    if args.is_empty() && path(flags, "process").is_none() {
+        return Err(Error::new(ErrorKind::Invalid, "exec args cannot be empty"));
+    }
     if flags.get_flag("detach") {
         let console = console_socket(flags);
         if flags.get_flag("tty") && console.is_none() {

@@ -176,7 +176,7 @@ mod tests {
                 now
             ),
             "{\"level\":\"error\",\"msg\":\"onggi create failed: \\\"x\\\" is not \\\\ there\",\
-             \"time\":\"2026-08-19T01:55:07Z\"}\n"
+             \"time\":\"2026-08-19T02:35:07Z\"}\n"
         );
     }
 

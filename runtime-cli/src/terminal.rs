@@ -6,8 +6,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use runtime_core::{Errno, Error, ErrorKind, Result};
-use rustix::event::{PollFd, PollFlags};
-use rustix::fs::{Mode, OFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg,
@@ -121,10 +121,12 @@ impl Pending {
 /// The joined terminals.
 #[derive(Debug)]
 pub(crate) struct Terminal {
-    /// None after either side has hung up.
+    /// None after the caller has hung up.
     master: Option<OwnedFd>,
-    /// Standard output, opened again so that it can be non-blocking without changing the caller's; none if the file
-    /// cannot be opened again (a socket, a terminal of another user).
+    /// No process had the terminal open when it was last read. It may be opened again, and closing the master now
+    /// would kill a process that is on its way to a clean end.
+    unattended: bool,
+    /// Standard output of our own; none if the caller's has to do.
     output: Option<OwnedFd>,
     input_open: bool,
     /// The last byte of the input ended a line, so that one end-of-file character is enough.
@@ -147,14 +149,10 @@ impl Terminal {
         } else {
             None
         };
-        let output = rustix::fs::open(
-            "/proc/self/fd/1",
-            OFlags::WRONLY | OFlags::APPEND | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .ok();
+        let output = output_that_never_blocks()?;
         let terminal = Self {
             master: Some(master),
+            unattended: false,
             output,
             input_open: true,
             at_line_start: true,
@@ -177,9 +175,19 @@ impl Terminal {
         }
     }
 
+    /// How long to wait at most: the kernel tells of a terminal that is opened again only to those who read.
+    pub(crate) fn patience(&self) -> Option<Timespec> {
+        self.unattended.then_some(Timespec {
+            tv_sec: 0,
+            tv_nsec: 100_000_000,
+        })
+    }
+
     /// Adds what to wait for.
     pub(crate) fn poll_fds<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
-        let Some(master) = &self.master else { return };
+        let Some(master) = self.master.as_ref().filter(|_| !self.unattended) else {
+            return;
+        };
         let mut wanted = PollFlags::empty();
         if self.to_caller.is_empty() {
             wanted |= PollFlags::IN;
@@ -199,11 +207,17 @@ impl Terminal {
 
     /// Moves what can be moved now.
     pub(crate) fn move_ready(&mut self) -> Result<()> {
-        if self.to_process.is_empty() && self.input_open && is_ready(stdin(), PollFlags::IN)? {
+        self.read_output()?;
+        if !self.unattended
+            && self.to_process.is_empty()
+            && self.input_open
+            && is_ready(stdin(), PollFlags::IN)?
+        {
             self.read_input()?;
         }
-        self.write_to_process()?;
-        self.read_output()?;
+        if !self.unattended {
+            self.write_to_process()?;
+        }
         if !self.to_caller.is_empty() && is_ready(self.output(), PollFlags::OUT)? {
             self.write_to_caller()?;
         }
@@ -286,10 +300,14 @@ impl Terminal {
         }
         let mut buffer = [0; CHUNK];
         match io::read(master, &mut buffer) {
-            // EIO: no process has the terminal open any more, and all that was written has been read.
-            Ok(0) | Err(Errno::IO) => self.hang_up(),
-            Ok(count) => self.to_caller.set(&buffer[..count]),
-            Err(Errno::INTR | Errno::AGAIN) => {}
+            // EIO: no process has the terminal open, and all that was written has been read.
+            Ok(0) | Err(Errno::IO) => self.unattended = true,
+            Ok(count) => {
+                self.unattended = false;
+                self.to_caller.set(&buffer[..count]);
+            }
+            Err(Errno::AGAIN) => self.unattended = false,
+            Err(Errno::INTR) => {}
             Err(errno) => return Err(failed("read the container's terminal", "read", errno)),
         }
         Ok(())
@@ -307,9 +325,24 @@ impl Terminal {
     }
 }
 
+/// A terminal or a pipe opened again, so that it can be non-blocking without changing the caller's. None for a regular
+/// file, which never blocks and whose position we share with the caller, and for what cannot be opened again: a socket,
+/// or a terminal of another user.
+fn output_that_never_blocks() -> Result<Option<OwnedFd>> {
+    let stat = rustix::fs::fstat(stdout()).map_err(|e| failed("join the terminals", "fstat", e))?;
+    if !matches!(
+        FileType::from_raw_mode(stat.st_mode),
+        FileType::CharacterDevice | FileType::Fifo
+    ) {
+        return Ok(None);
+    }
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open("/proc/self/fd/1", flags, Mode::empty()).ok())
+}
+
 fn is_ready(fd: BorrowedFd<'_>, wanted: PollFlags) -> Result<bool> {
     let mut fds = [PollFd::from_borrowed_fd(fd, wanted)];
-    let now = rustix::event::Timespec {
+    let now = Timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
@@ -361,7 +394,7 @@ mod tests {
     #[test]
     fn a_message_without_a_descriptor_is_an_error() {
         let (receiver, sender) = ConsoleReceiver::pair().unwrap();
-        rustix::io::write(&sender, b"/dev/ptmx").unwrap();
+        io::write(&sender, b"/dev/ptmx").unwrap();
         assert!(receiver.receive().is_err());
     }
 

@@ -15,14 +15,14 @@ use crate::terminal::{ConsoleReceiver, Terminal};
 
 /// Creates a container and leaves its start to `start`.
 pub(crate) fn create(runtime: &Runtime, id: &ContainerId, flags: &ArgMatches) -> Result<()> {
-    runtime.create(id, &create_options(flags, console_socket(flags))?)?;
+    runtime.create(id, create_options(flags, console_socket(flags))?)?;
     Ok(())
 }
 
 /// Creates and starts a container; unless detached, waits for it and deletes it. Returns the exit code.
 pub(crate) fn run(runtime: &Runtime, id: &ContainerId, flags: &ArgMatches) -> Result<u8> {
     if flags.get_flag("detach") {
-        runtime.run(id, &create_options(flags, console_socket(flags))?)?;
+        runtime.run(id, create_options(flags, console_socket(flags))?)?;
         return Ok(0);
     }
     refuse_console_socket(flags)?;
@@ -31,7 +31,7 @@ pub(crate) fn run(runtime: &Runtime, id: &ContainerId, flags: &ArgMatches) -> Re
         foreground::become_subreaper()?;
     }
     let (receiver, sender) = ConsoleReceiver::pair()?;
-    let process = runtime.run(id, &create_options(flags, Some(Console::Socket(sender)))?)?;
+    let process = runtime.run(id, create_options(flags, Some(Console::Socket(sender)))?)?;
     let code = stay(&process, &signals, receiver);
     if flags.get_flag("keep") && code.is_ok() {
         return code;
@@ -56,13 +56,13 @@ pub(crate) fn exec(runtime: &Runtime, id: &ContainerId, args: &[OsString], flags
                 "cannot allocate tty if onggi will detach without setting console socket",
             ));
         }
-        runtime.exec(id, &exec_options(args, flags, console))?;
+        runtime.exec(id, exec_options(args, flags, console))?;
         return Ok(0);
     }
     refuse_console_socket(flags)?;
     let signals = Signals::block()?;
     let (receiver, sender) = ConsoleReceiver::pair()?;
-    let process = runtime.exec(id, &exec_options(args, flags, Some(Console::Socket(sender))))?;
+    let process = runtime.exec(id, exec_options(args, flags, Some(Console::Socket(sender))))?;
     stay(&process, &signals, receiver)
 }
 

@@ -153,7 +153,7 @@ pub(crate) fn container_id(words: &[OsString]) -> Result<(ContainerId, &[OsStrin
         .split_first()
         .ok_or_else(|| Error::new(ErrorKind::Invalid, "container id cannot be empty"))?;
     // What is not UTF-8 gets a replacement character, which no id may hold.
-    Ok((ContainerId::new(&id.to_string_lossy())?, rest))
+    Ok((ContainerId::new(id.to_string_lossy())?, rest))
 }
 
 /// A signal by number, or by name in any case, with or without SIG. Default: SIGTERM.

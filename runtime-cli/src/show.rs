@@ -231,12 +231,20 @@ pub(crate) fn spec(bundle: Option<&Path>, rootless: bool) -> Result<()> {
         }
         other => other.map_err(|e| Error::io("open", &e).path(&path))?,
     };
-    file.write_all(runtime_core::spec::example(rootless).as_bytes())
+    file.write_all(runtime_core::spec::example(rootless.then(own_ids)).as_bytes())
         .map_err(|e| Error::io("write", &e).path(&path))
 }
 
 fn unprintable(error: serde_json::Error) -> Error {
     Error::new(ErrorKind::Internal, error.to_string()).doing("print as JSON")
+}
+
+/// The caller's effective ids, which a rootless container maps to its root.
+fn own_ids() -> (u32, u32) {
+    (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    )
 }
 
 #[cfg(test)]

@@ -51,8 +51,12 @@ fn check_is_multiplexer(file: BorrowedFd<'_>) -> sys::Result<()> {
 
 /// Mounts the slave, by descriptor, on /dev/console.
 fn become_dev_console(root: BorrowedFd<'_>, slave: BorrowedFd<'_>) -> sys::Result<()> {
-    let target =
-        TargetArgs { path: c"dev/console", is_directory: false, refuse_links: true, may_be_on_procfs: false };
+    let target = TargetArgs {
+        path: c"dev/console",
+        is_directory: false,
+        refuse_links: true,
+        may_be_on_procfs: false,
+    };
     let target = paths::open_target(root, &target)?;
     let tree = mount::clone_tree(slave, false)?;
     mount::attach(tree.as_fd(), target.as_fd())

@@ -4,10 +4,10 @@ use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 
 use crate::args::{DeviceArgs, LinkArgs, TargetArgs};
+use crate::paths;
 use crate::report::{At, Result, refused};
 use crate::step::Step;
 use crate::sys::{self, SysError, fs, mount};
-use crate::paths;
 
 /// Makes the nodes, in order. The umask is 0 by now, so that modes are exact.
 pub(crate) fn make_all(root: BorrowedFd<'_>, devices: &[DeviceArgs<'_>]) -> Result<()> {
@@ -26,14 +26,26 @@ pub(crate) fn make_all(root: BorrowedFd<'_>, devices: &[DeviceArgs<'_>]) -> Resu
 
 fn make(directory: BorrowedFd<'_>, device: &DeviceArgs<'_>) -> sys::Result<()> {
     if let Some(host_node) = device.host_node {
-        let target =
-            TargetArgs { path: device.name, is_directory: false, refuse_links: true, may_be_on_procfs: false };
+        let target = TargetArgs {
+            path: device.name,
+            is_directory: false,
+            refuse_links: true,
+            may_be_on_procfs: false,
+        };
         let target = paths::open_target(directory, &target)?;
         return mount::attach(host_node, target.as_fd());
     }
-    match fs::mknod(directory, device.name, device.file_type, device.mode, device.device) {
+    match fs::mknod(
+        directory,
+        device.name,
+        device.file_type,
+        device.mode,
+        device.device,
+    ) {
         Ok(()) => {}
-        Err(SysError { errno: Errno::EXIST, .. }) => return check_existing(directory, device),
+        Err(SysError {
+            errno: Errno::EXIST, ..
+        }) => return check_existing(directory, device),
         Err(error) => return Err(error),
     }
     if (device.uid, device.gid) == (0, 0) {
@@ -47,7 +59,11 @@ fn check_existing(directory: BorrowedFd<'_>, device: &DeviceArgs<'_>) -> sys::Re
     let stat = fs::stat_child(directory, device.name)?;
     let same_type = stat.st_mode & libc::S_IFMT == device.file_type;
     let same_number = device.file_type == libc::S_IFIFO || stat.st_rdev == device.device;
-    if same_type && same_number { Ok(()) } else { Err(refused(Errno::EXIST)) }
+    if same_type && same_number {
+        Ok(())
+    } else {
+        Err(refused(Errno::EXIST))
+    }
 }
 
 /// Makes the links in /dev. A link that is there already stays, unless the kernel's own (ptmx) must be replaced.
@@ -64,11 +80,15 @@ pub(crate) fn link_all(root: BorrowedFd<'_>, links: &[LinkArgs<'_>]) -> Result<(
 
 fn make_link(dev: BorrowedFd<'_>, link: &LinkArgs<'_>) -> sys::Result<()> {
     match fs::symlink(link.target, dev, link.name) {
-        Err(SysError { errno: Errno::EXIST, .. }) if link.replace => {
+        Err(SysError {
+            errno: Errno::EXIST, ..
+        }) if link.replace => {
             fs::unlink(dev, link.name)?;
             fs::symlink(link.target, dev, link.name)
         }
-        Err(SysError { errno: Errno::EXIST, .. }) => Ok(()),
+        Err(SysError {
+            errno: Errno::EXIST, ..
+        }) => Ok(()),
         other => other,
     }
 }

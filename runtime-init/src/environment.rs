@@ -34,7 +34,9 @@ fn home_entry<'a>(root: BorrowedFd<'_>, uid: u32, room: &'a mut [u8]) -> Option<
     }
     let mut line = [0u8; 1024];
     // An image without /etc/passwd, or with one we cannot read, has no home directories.
-    let home = find_home(root, uid, &mut line).unwrap_or_default().unwrap_or(b"/");
+    let home = find_home(root, uid, &mut line)
+        .unwrap_or_default()
+        .unwrap_or(b"/");
     entry(b"HOME=", if home.is_empty() { b"/" } else { home }, room)
 }
 
@@ -49,7 +51,11 @@ fn entry<'a>(name: &[u8], value: &[u8], room: &'a mut [u8]) -> Option<&'a CStr> 
 /// Reads /etc/passwd line by line. Longer lines than the buffer are passed over.
 fn find_home<'a>(root: BorrowedFd<'_>, uid: u32, line: &'a mut [u8; 1024]) -> sys::Result<Option<&'a [u8]>> {
     // Without O_NONBLOCK a fifo of that name would hold us for ever; a regular file is what we read.
-    let file = fs::open_in_root(root, c"etc/passwd", OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+    let file = fs::open_in_root(
+        root,
+        c"etc/passwd",
+        OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY,
+    )?;
     if fs::fstat(file.as_fd())?.st_mode & libc::S_IFMT != libc::S_IFREG {
         return Ok(None);
     }
@@ -58,7 +64,11 @@ fn find_home<'a>(root: BorrowedFd<'_>, uid: u32, line: &'a mut [u8; 1024]) -> sy
     loop {
         let got = fs::read(file.as_fd(), &mut chunk)?;
         let ended = got == 0;
-        let bytes = if ended { b"\n" } else { chunk.get(..got).unwrap_or_default() };
+        let bytes = if ended {
+            b"\n"
+        } else {
+            chunk.get(..got).unwrap_or_default()
+        };
         for byte in bytes {
             if *byte != b'\n' {
                 match line.get_mut(length) {
@@ -118,7 +128,10 @@ mod tests {
 
     #[test]
     fn the_home_is_the_sixth_field_of_the_line_with_the_uid() {
-        assert_eq!(home_of_line(b"joe:x:1000:100:Joe:/home/joe:/bin/sh", 1000), Some(&b"/home/joe"[..]));
+        assert_eq!(
+            home_of_line(b"joe:x:1000:100:Joe:/home/joe:/bin/sh", 1000),
+            Some(&b"/home/joe"[..])
+        );
         assert_eq!(home_of_line(b"joe:x:1000:100:Joe:/home/joe:/bin/sh", 100), None);
         assert_eq!(home_of_line(b"joe:x:1000", 1000), None);
         assert_eq!(home_of_line(b"", 0), None);

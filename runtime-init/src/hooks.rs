@@ -21,12 +21,22 @@ pub(crate) fn run_create_container(root: BorrowedFd<'_>, hooks: &mut HookArgs<'_
         return Ok(());
     }
     fs::chdir(root).at(Step::CreateContainerHook)?;
-    run_all(Step::CreateContainerHook, hooks.create_container, hooks.creating_state, None)
+    run_all(
+        Step::CreateContainerHook,
+        hooks.create_container,
+        hooks.creating_state,
+        None,
+    )
 }
 
 /// startContainer hooks, with the environment of the process where they give none.
 pub(crate) fn run_start_container(environment: &ExecVector<'_>, hooks: &mut HookArgs<'_>) -> Result<()> {
-    run_all(Step::StartContainerHook, hooks.start_container, hooks.created_state, Some(environment))
+    run_all(
+        Step::StartContainerHook,
+        hooks.start_container,
+        hooks.created_state,
+        Some(environment),
+    )
 }
 
 fn run_all(
@@ -51,16 +61,29 @@ fn run(
     fs::may_execute(hook.path).at_index(step, index)?;
     let input = state_file(state).at_index(step, index)?;
     let output = fs::memfd(c"onggi-hook-output").at_index(step, index)?;
-    let flags = CloneFlags { exit_signal: libc::SIGCHLD as u64, ..CloneFlags::default() };
+    let flags = CloneFlags {
+        exit_signal: libc::SIGCHLD as u64,
+        ..CloneFlags::default()
+    };
     let pidfd = match process::clone3(flags).at_index(step, index)? {
         Cloned::Child => execute(hook, environment, input.as_fd(), output.as_fd()),
         Cloned::Parent(_, pidfd) => pidfd,
     };
-    let status = wait(pidfd.as_fd(), hook.timeout).at_index(step, index).map_err(|stop| with_output(stop, &output))?;
+    let status = wait(pidfd.as_fd(), hook.timeout)
+        .at_index(step, index)
+        .map_err(|stop| with_output(stop, &output))?;
     if status == 0 {
         return Ok(());
     }
-    let failed = Stop::new(step, index, SysError { call: Call::Wait, errno: Errno::CANCELED }).sub(status);
+    let failed = Stop::new(
+        step,
+        index,
+        SysError {
+            call: Call::Wait,
+            errno: Errno::CANCELED,
+        },
+    )
+    .sub(status);
     Err(with_output(failed, &output))
 }
 

@@ -90,7 +90,9 @@ fn await_start(args: &InitArgs<'_>, link: Link<'_>) -> Result<Option<OwnedFd>> {
     link.send(Message::Ready).at(Step::AwaitStart)?;
     let connection = net::accept(listener).at(Step::AwaitStart)?;
     program::close_all_but(&[connection.as_fd()], preserved).at(Step::AwaitStart)?;
-    Link(connection.as_fd()).expect(Message::Start).at(Step::AwaitStart)?;
+    Link(connection.as_fd())
+        .expect(Message::Start)
+        .at(Step::AwaitStart)?;
     Ok(Some(connection))
 }
 

@@ -30,12 +30,19 @@ fn make_init(args: &InitArgs<'_>, link: Link<'_>) -> Result<Cloned> {
     };
     new_time_namespace(args, intermediate).at(Step::TimeOffsets)?;
     let flags = intermediate.clone | libc::CLONE_PARENT as u64;
-    let cloned = process::clone3(CloneFlags { flags, cgroup: None, exit_signal: 0 })
-        .at_index(Step::CloneInit, intermediate.index)?;
+    let cloned = process::clone3(CloneFlags {
+        flags,
+        cgroup: None,
+        exit_signal: 0,
+    })
+    .at_index(Step::CloneInit, intermediate.index)?;
     match &cloned {
-        Cloned::Child => process::parent_death_signal(Some(rustix::process::Signal::KILL)).at(Step::CloneInit)?,
+        Cloned::Child => {
+            process::parent_death_signal(Some(rustix::process::Signal::KILL)).at(Step::CloneInit)?
+        }
         Cloned::Parent(pid, pidfd) => {
-            link.send_fd(Message::InitPid(*pid), pidfd.as_fd()).at(Step::CloneInit)?;
+            link.send_fd(Message::InitPid(*pid), pidfd.as_fd())
+                .at(Step::CloneInit)?;
         }
     }
     Ok(cloned)

@@ -30,7 +30,8 @@ pub(crate) fn hide(root: BorrowedFd<'_>, masks: &MaskArgs<'_>) -> Result<()> {
     let mut tmpfs: Option<OwnedFd> = None;
     let mut null_used = false;
     for (index, path) in masks.paths.iter().enumerate() {
-        hide_one(root, path, masks.null, &mut tmpfs, &mut null_used).at_index(Step::MaskedPath, index as u16)?;
+        hide_one(root, path, masks.null, &mut tmpfs, &mut null_used)
+            .at_index(Step::MaskedPath, index as u16)?;
     }
     Ok(())
 }
@@ -42,7 +43,9 @@ fn hide_one(
     tmpfs: &mut Option<OwnedFd>,
     null_used: &mut bool,
 ) -> sys::Result<()> {
-    let Some(target) = find(root, path)? else { return Ok(()) };
+    let Some(target) = find(root, path)? else {
+        return Ok(());
+    };
     if fs::fstat(target.as_fd())?.st_mode & libc::S_IFMT != libc::S_IFDIR {
         let null = null.ok_or(refused(Errno::BADF))?;
         mounts::attach_copy(null, target.as_fd(), !*null_used)?;
@@ -62,7 +65,10 @@ fn hide_one(
 fn find(root: BorrowedFd<'_>, path: &CStr) -> sys::Result<Option<OwnedFd>> {
     match fs::open_in_root(root, path, OFlags::PATH) {
         Ok(file) => Ok(Some(file)),
-        Err(SysError { errno: Errno::NOENT | Errno::NOTDIR, .. }) => Ok(None),
+        Err(SysError {
+            errno: Errno::NOENT | Errno::NOTDIR,
+            ..
+        }) => Ok(None),
         Err(error) => Err(error),
     }
 }

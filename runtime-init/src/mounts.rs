@@ -5,8 +5,8 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use crate::args::{MountArgs, MountWhat};
 use crate::report::{At, Result, Stop};
 use crate::step::Step;
-use crate::sys::mount::{self, ATTR_RDONLY, MountAttr};
 use crate::sys::fs;
+use crate::sys::mount::{self, ATTR_RDONLY, MountAttr};
 use crate::{copy_up, paths};
 
 type Options<'a> = &'a [(&'a core::ffi::CStr, Option<&'a core::ffi::CStr>)];
@@ -25,10 +25,18 @@ fn mount_one(root: BorrowedFd<'_>, args: &MountArgs<'_>) -> Result<()> {
     let target = target.as_fd();
     match &args.what {
         MountWhat::Tree(tree) => attach(*tree, target, args),
-        MountWhat::New { fstype, options, attributes, copy_up, fallback } => {
+        MountWhat::New {
+            fstype,
+            options,
+            attributes,
+            copy_up,
+            fallback,
+        } => {
             let made = make_filesystem(fstype, options, *attributes, index);
             let made = match (made, fallback) {
-                (Err(stop), Some(tree)) if stop.is_refusal() => return attach_fallback(stop, *tree, target, args),
+                (Err(stop), Some(tree)) if stop.is_refusal() => {
+                    return attach_fallback(stop, *tree, target, args);
+                }
                 (made, _) => made?,
             };
             if *copy_up {
@@ -36,7 +44,12 @@ fn mount_one(root: BorrowedFd<'_>, args: &MountArgs<'_>) -> Result<()> {
             }
             attach(made.as_fd(), target, args)
         }
-        MountWhat::Classic { source, fstype, flags, data } => {
+        MountWhat::Classic {
+            source,
+            fstype,
+            flags,
+            data,
+        } => {
             fs::chdir(target).at_index(Step::MountAttach, index)?;
             mount::mount_on_cwd(source, fstype, *flags, data).at_index(Step::MountFilesystem, index)?;
             reattribute(root, args)
@@ -122,12 +135,23 @@ pub(crate) fn empty_tmpfs() -> crate::sys::Result<OwnedFd> {
 /// A copy of what lies at `target`, read-only with all that is mounted below it, on top of itself.
 pub(crate) fn readonly_over_itself(target: BorrowedFd<'_>) -> crate::sys::Result<()> {
     let tree = mount::clone_tree(target, true)?;
-    mount::mount_setattr(tree.as_fd(), &MountAttr { set: ATTR_RDONLY, ..MountAttr::default() }, true)?;
+    mount::mount_setattr(
+        tree.as_fd(),
+        &MountAttr {
+            set: ATTR_RDONLY,
+            ..MountAttr::default()
+        },
+        true,
+    )?;
     mount::attach(tree.as_fd(), target)
 }
 
 /// Mounts `tree` on `target`; the first time the tree itself, then copies of it.
-pub(crate) fn attach_copy(tree: BorrowedFd<'_>, target: BorrowedFd<'_>, first: bool) -> crate::sys::Result<()> {
+pub(crate) fn attach_copy(
+    tree: BorrowedFd<'_>,
+    target: BorrowedFd<'_>,
+    first: bool,
+) -> crate::sys::Result<()> {
     if first {
         return mount::attach(tree, target);
     }

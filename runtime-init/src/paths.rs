@@ -26,7 +26,9 @@ pub(crate) fn open_target(root: BorrowedFd<'_>, target: &TargetArgs<'_>) -> sys:
         fs::open_in_root(root, path, OFlags::PATH)
     };
     let opened = match opened {
-        Err(SysError { errno: Errno::NOENT, .. }) => make(root, path, target.is_directory)?,
+        Err(SysError {
+            errno: Errno::NOENT, ..
+        }) => make(root, path, target.is_directory)?,
         other => other?,
     };
     // Whoever mounts over /proc/self/attr and the like can fake what security labels are written to
@@ -41,7 +43,9 @@ pub(crate) fn open_target(root: BorrowedFd<'_>, target: &TargetArgs<'_>) -> sys:
 pub(crate) fn open_directory(root: BorrowedFd<'_>, path: &CStr) -> sys::Result<OwnedFd> {
     let path = if path.is_empty() { c"." } else { path };
     match fs::open_in_root(root, path, OFlags::PATH | OFlags::DIRECTORY) {
-        Err(SysError { errno: Errno::NOENT, .. }) => make(root, path, true),
+        Err(SysError {
+            errno: Errno::NOENT, ..
+        }) => make(root, path, true),
         other => other,
     }
 }
@@ -54,7 +58,10 @@ struct Buffer {
 
 impl Buffer {
     fn new() -> Self {
-        Self { bytes: [0; PATH_MAX], length: 0 }
+        Self {
+            bytes: [0; PATH_MAX],
+            length: 0,
+        }
     }
 
     fn push(&mut self, part: &[u8]) -> sys::Result<()> {
@@ -97,7 +104,11 @@ fn make(root: BorrowedFd<'_>, path: &CStr, is_directory: bool) -> sys::Result<Ow
     for _ in 0..MAX_LINKS {
         match make_without_links(root, todo.as_bytes(), is_directory)? {
             Made::Opened(file) => return Ok(file),
-            Made::Link { directory, name_start, name_end } => {
+            Made::Link {
+                directory,
+                name_start,
+                name_end,
+            } => {
                 todo = splice_link(directory.as_fd(), &todo, name_start, name_end)?;
             }
         }
@@ -108,7 +119,11 @@ fn make(root: BorrowedFd<'_>, path: &CStr, is_directory: bool) -> sys::Result<Ow
 enum Made {
     Opened(OwnedFd),
     /// A component, by its place in the path, is a link whose target is missing.
-    Link { directory: OwnedFd, name_start: usize, name_end: usize },
+    Link {
+        directory: OwnedFd,
+        name_start: usize,
+        name_end: usize,
+    },
 }
 
 fn make_without_links(root: BorrowedFd<'_>, path: &[u8], is_directory: bool) -> sys::Result<Made> {
@@ -125,15 +140,27 @@ fn make_without_links(root: BorrowedFd<'_>, path: &[u8], is_directory: bool) -> 
         let before = done.length;
         done.push(component)?;
         let want_directory = !last || is_directory;
-        let flags = if want_directory { OFlags::PATH | OFlags::DIRECTORY } else { OFlags::PATH };
+        let flags = if want_directory {
+            OFlags::PATH | OFlags::DIRECTORY
+        } else {
+            OFlags::PATH
+        };
         directory = match fs::open_in_root(root, done.as_cstr()?, flags) {
             Ok(found) => found,
-            Err(SysError { errno: Errno::NOENT, .. }) => {
+            Err(SysError {
+                errno: Errno::NOENT, ..
+            }) => {
                 let mut name = Buffer::new();
                 name.push(component)?;
                 match make_one(directory.as_fd(), name.as_cstr()?, want_directory)? {
                     Some(made) => made,
-                    None => return Ok(Made::Link { directory, name_start, name_end: end }),
+                    None => {
+                        return Ok(Made::Link {
+                            directory,
+                            name_start,
+                            name_end: end,
+                        });
+                    }
                 }
             }
             Err(error) => {
@@ -154,13 +181,22 @@ fn make_one(directory: BorrowedFd<'_>, name: &CStr, is_directory: bool) -> sys::
         fs::create_file(directory, name, 0o755).map(drop)
     };
     match made {
-        Ok(()) | Err(SysError { errno: Errno::EXIST, .. }) => {}
+        Ok(())
+        | Err(SysError {
+            errno: Errno::EXIST, ..
+        }) => {}
         Err(error) => return Err(error),
     }
-    let flags = if is_directory { OFlags::PATH | OFlags::DIRECTORY } else { OFlags::PATH };
+    let flags = if is_directory {
+        OFlags::PATH | OFlags::DIRECTORY
+    } else {
+        OFlags::PATH
+    };
     match fs::open_child(directory, name, flags) {
         // O_DIRECTORY on a link says ENOTDIR; a file would too, but then the look-up above had said so.
-        Err(SysError { errno: Errno::NOTDIR, .. }) => Ok(None),
+        Err(SysError {
+            errno: Errno::NOTDIR, ..
+        }) => Ok(None),
         Err(error) => Err(error),
         Ok(file) if is_link(&file)? => Ok(None),
         Ok(file) => Ok(Some(file)),

@@ -46,7 +46,9 @@ pub(crate) fn enter(rootfs: &RootfsArgs<'_>) -> sys::Result<()> {
 
 /// Gives the root the propagation that `linux.rootfsPropagation` asks for.
 pub(crate) fn set_propagation(rootfs: &RootfsArgs<'_>) -> sys::Result<()> {
-    let Some((propagation, recursive)) = rootfs.final_propagation else { return Ok(()) };
+    let Some((propagation, recursive)) = rootfs.final_propagation else {
+        return Ok(());
+    };
     mount::mount_setattr(rootfs.tree, &MountAttr::propagation(propagation), recursive)
 }
 
@@ -55,5 +57,12 @@ pub(crate) fn make_readonly(rootfs: &RootfsArgs<'_>) -> sys::Result<()> {
     if !rootfs.readonly {
         return Ok(());
     }
-    mount::mount_setattr(rootfs.tree, &MountAttr { set: ATTR_RDONLY, ..MountAttr::default() }, false)
+    mount::mount_setattr(
+        rootfs.tree,
+        &MountAttr {
+            set: ATTR_RDONLY,
+            ..MountAttr::default()
+        },
+        false,
+    )
 }

@@ -83,7 +83,9 @@ pub(crate) fn give_stdio(ids: &CredentialArgs<'_>) -> sys::Result<()> {
     for fd in process::standard_descriptors() {
         let stat = match fs::fstat(fd) {
             // Nothing is open there.
-            Err(SysError { errno: Errno::BADF, .. }) => continue,
+            Err(SysError {
+                errno: Errno::BADF, ..
+            }) => continue,
             other => other?,
         };
         if stat.st_uid == ids.uid || stat.st_rdev == null {
@@ -91,7 +93,10 @@ pub(crate) fn give_stdio(ids: &CredentialArgs<'_>) -> sys::Result<()> {
         }
         match fs::chown(fd, ids.uid, None) {
             // A pipe or file of a user who is not mapped, or of a read-only file system: it stays usable as it is.
-            Err(SysError { errno: Errno::PERM | Errno::INVAL | Errno::ROFS, .. }) => {}
+            Err(SysError {
+                errno: Errno::PERM | Errno::INVAL | Errno::ROFS,
+                ..
+            }) => {}
             other => other?,
         }
     }
@@ -150,7 +155,9 @@ pub(crate) fn settle(
 
 fn write_apparmor(procfs: Option<BorrowedFd<'_>>, label: &[u8]) -> sys::Result<()> {
     match write_proc(procfs, c"thread-self/attr/apparmor/exec", label) {
-        Err(SysError { errno: Errno::NOENT, .. }) => write_proc(procfs, c"thread-self/attr/exec", label),
+        Err(SysError {
+            errno: Errno::NOENT, ..
+        }) => write_proc(procfs, c"thread-self/attr/exec", label),
         other => other,
     }
 }
@@ -164,7 +171,11 @@ fn enter_cwd(root: BorrowedFd<'_>, cwd: &CStr) -> sys::Result<()> {
 }
 
 fn check_cwd() -> sys::Result<()> {
-    if fs::cwd_is_reachable()? { Ok(()) } else { Err(refused(Errno::NOENT)) }
+    if fs::cwd_is_reachable()? {
+        Ok(())
+    } else {
+        Err(refused(Errno::NOENT))
+    }
 }
 
 /// Ids and capabilities. CAP_SYS_ADMIN stays permitted, though not effective, where the filter needs it later.
@@ -219,7 +230,10 @@ fn set_capabilities(sets: &CapabilityArgs, keep_admin: bool) -> sys::Result<()> 
 
 /// The first candidate that is a file the user may execute. The errno of the most telling failure otherwise.
 fn find_program<'a>(args: &ProcessArgs<'a>) -> Result<&'a CStr> {
-    let mut reason = SysError { call: Call::Fstat, errno: Errno::NOENT };
+    let mut reason = SysError {
+        call: Call::Fstat,
+        errno: Errno::NOENT,
+    };
     let mut place = 0;
     for (index, candidate) in args.candidates.iter().enumerate() {
         match check_program(candidate) {
@@ -234,15 +248,23 @@ fn find_program<'a>(args: &ProcessArgs<'a>) -> Result<&'a CStr> {
 fn check_program(path: &CStr) -> sys::Result<()> {
     match fs::stat(path)?.st_mode & libc::S_IFMT {
         libc::S_IFREG => fs::may_execute(path),
-        libc::S_IFDIR => Err(SysError { call: Call::Fstat, errno: Errno::ISDIR }),
-        _ => Err(SysError { call: Call::Fstat, errno: Errno::ACCESS }),
+        libc::S_IFDIR => Err(SysError {
+            call: Call::Fstat,
+            errno: Errno::ISDIR,
+        }),
+        _ => Err(SysError {
+            call: Call::Fstat,
+            errno: Errno::ACCESS,
+        }),
     }
 }
 
 /// Loads the filter, as the last thing before execve: it need not allow anything of ours but capset, if
 /// no_new_privs is not set, and execve.
 pub(crate) fn load_seccomp(args: &ProcessArgs<'_>, link: Link<'_>) -> sys::Result<()> {
-    let Some(seccomp) = &args.seccomp else { return Ok(()) };
+    let Some(seccomp) = &args.seccomp else {
+        return Ok(());
+    };
     let capabilities = args.credentials.capabilities.filter(|_| needs_admin(args));
     if let Some(sets) = &capabilities {
         let (effective, permitted) = (sets.effective | CAP_SYS_ADMIN, sets.permitted | CAP_SYS_ADMIN);
@@ -289,14 +311,20 @@ fn load_with_listener(seccomp: &SeccompArgs<'_>, link: Link<'_>) -> sys::Result<
 /// Becomes the program. Returns only with the reason why not.
 pub(crate) fn execute(args: &ProcessArgs<'_>) -> Stop {
     // After Ready the image may have changed; and without the check a filter would see its system calls.
-    let mut reason = SysError { call: Call::Exec, errno: Errno::NOENT };
+    let mut reason = SysError {
+        call: Call::Exec,
+        errno: Errno::NOENT,
+    };
     let mut place = 0;
     for (index, candidate) in args.candidates.iter().enumerate() {
         let error = process::execve(candidate, &args.argv, &args.envp);
         if reason.errno == Errno::NOENT {
             (reason, place) = (error, index as u16);
         }
-        if !matches!(error.errno, Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::ISDIR) {
+        if !matches!(
+            error.errno,
+            Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::ISDIR
+        ) {
             break;
         }
     }

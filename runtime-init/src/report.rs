@@ -21,7 +21,16 @@ pub type Result<T> = core::result::Result<T, Stop>;
 impl Stop {
     /// A failure at a place in a list.
     pub fn new(step: Step, index: u16, error: SysError) -> Self {
-        Self { failure: Failure { step, call: error.call, index, sub: 0, errno: error.errno }, output: None }
+        Self {
+            failure: Failure {
+                step,
+                call: error.call,
+                index,
+                sub: 0,
+                errno: error.errno,
+            },
+            output: None,
+        }
     }
 
     /// With a second index.
@@ -74,5 +83,8 @@ impl<T> At<T> for core::result::Result<T, SysError> {
 
 /// A check of our own that failed, with the errno that fits.
 pub fn refused(errno: Errno) -> SysError {
-    SysError { call: Call::None, errno }
+    SysError {
+        call: Call::None,
+        errno,
+    }
 }

@@ -52,8 +52,11 @@ pub fn start_join(birth: Birth<'_>, args: JoinProcessArgs<'_>) -> Result<Child> 
 /// program, and unblocks them once it has reset their actions.
 fn make_child(birth: Birth<'_>) -> Result<Option<Child>> {
     let mask = process::set_signal_mask(u64::MAX)?;
-    let flags =
-        CloneFlags { flags: birth.flags, cgroup: birth.cgroup, exit_signal: libc::SIGCHLD as u64 };
+    let flags = CloneFlags {
+        flags: birth.flags,
+        cgroup: birth.cgroup,
+        exit_signal: libc::SIGCHLD as u64,
+    };
     let cloned = clone3(flags);
     if let Ok(Cloned::Child) = cloned {
         return Ok(None);
@@ -70,7 +73,10 @@ fn make_child(birth: Birth<'_>) -> Result<Option<Child>> {
 /// # Errors
 /// The errno of `clone3`.
 pub fn start_namespace_holder(link: BorrowedFd<'_>) -> Result<Child> {
-    let birth = Birth { flags: libc::CLONE_NEWUSER as u64, cgroup: None };
+    let birth = Birth {
+        flags: libc::CLONE_NEWUSER as u64,
+        cgroup: None,
+    };
     match make_child(birth)? {
         Some(child) => Ok(child),
         None => hold(link),

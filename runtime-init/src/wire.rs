@@ -79,7 +79,9 @@ impl Message {
 
     /// The record with these bytes; `None` if they are no record of ours.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let &[tag, _, _, _, a, b, c, d] = bytes else { return None };
+        let &[tag, _, _, _, a, b, c, d] = bytes else {
+            return None;
+        };
         let value = i32::from_ne_bytes([a, b, c, d]);
         Some(match tag {
             1 => Message::Go,
@@ -103,11 +105,22 @@ impl Failure {
         let sub = self.sub.min(0xfff);
         let packed = (u32::from(errno & 0xfff) << 12) | u32::from(sub);
         let [a, b, c, _] = packed.to_le_bytes();
-        [FAILURE, self.step as u8, self.call as u8, index_a, index_b, a, b, c]
+        [
+            FAILURE,
+            self.step as u8,
+            self.call as u8,
+            index_a,
+            index_b,
+            a,
+            b,
+            c,
+        ]
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
-        let &[_, step, call, index_a, index_b, a, b, c] = bytes else { return None };
+        let &[_, step, call, index_a, index_b, a, b, c] = bytes else {
+            return None;
+        };
         let packed = u32::from_le_bytes([a, b, c, 0]);
         Some(Self {
             step: Step::from_number(step)?,
@@ -139,7 +152,10 @@ impl Link<'_> {
         let mut buffer = [0; RECORD];
         let (length, fd) = match net::receive(self.0, &mut buffer) {
             // A peer that ended with unread records leaves this instead of an end of file.
-            Err(SysError { errno: Errno::CONNRESET, .. }) => (0, None),
+            Err(SysError {
+                errno: Errno::CONNRESET,
+                ..
+            }) => (0, None),
             other => other?,
         };
         if length == 0 {
@@ -148,7 +164,10 @@ impl Link<'_> {
         let message = buffer.get(..length).and_then(Message::decode);
         match message {
             Some(message) => Ok(Some((message, fd))),
-            None => Err(SysError { call: Call::Recv, errno: Errno::PROTO }),
+            None => Err(SysError {
+                call: Call::Recv,
+                errno: Errno::PROTO,
+            }),
         }
     }
 
@@ -156,8 +175,14 @@ impl Link<'_> {
     pub fn expect(self, wanted: Message) -> sys::Result<()> {
         match self.receive()? {
             Some((message, _)) if message == wanted => Ok(()),
-            Some(_) => Err(SysError { call: Call::Recv, errno: Errno::PROTO }),
-            None => Err(SysError { call: Call::Recv, errno: Errno::SRCH }),
+            Some(_) => Err(SysError {
+                call: Call::Recv,
+                errno: Errno::PROTO,
+            }),
+            None => Err(SysError {
+                call: Call::Recv,
+                errno: Errno::SRCH,
+            }),
         }
     }
 }
@@ -182,9 +207,17 @@ mod tests {
         }
         for step in Step::ALL {
             for call in Call::ALL {
-                let failure =
-                    Failure { step: *step, call: *call, index: 65535, sub: 4095, errno: Errno::from_raw_os_error(4095) };
-                assert_eq!(Message::decode(&Message::Failure(failure).encode()), Some(Message::Failure(failure)));
+                let failure = Failure {
+                    step: *step,
+                    call: *call,
+                    index: 65535,
+                    sub: 4095,
+                    errno: Errno::from_raw_os_error(4095),
+                };
+                assert_eq!(
+                    Message::decode(&Message::Failure(failure).encode()),
+                    Some(Message::Failure(failure))
+                );
             }
         }
     }

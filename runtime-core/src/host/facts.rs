@@ -34,8 +34,8 @@ impl HostFacts {
 /// The absolute path of a directory of the host, without links, as the kernel knows it.
 pub(crate) fn resolve_directory(path: &Path) -> Result<PathBuf> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::open(path, flags, Mode::empty())
-        .map_err(|errno| Error::os("open", errno).path(path))?;
+    let directory =
+        rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| Error::os("open", errno).path(path))?;
     let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
     std::fs::read_link(&link).map_err(|error| Error::io("readlink", &error).path(link))
 }
@@ -43,5 +43,7 @@ pub(crate) fn resolve_directory(path: &Path) -> Result<PathBuf> {
 fn last_capability() -> Result<u32> {
     const FILE: &str = "/proc/sys/kernel/cap_last_cap";
     let text = std::fs::read_to_string(FILE).map_err(|error| Error::io("read", &error).path(FILE))?;
-    text.trim().parse().map_err(|_| Error::new(ErrorKind::Internal, format!("not a number: {text:?}")).path(FILE))
+    text.trim()
+        .parse()
+        .map_err(|_| Error::new(ErrorKind::Internal, format!("not a number: {text:?}")).path(FILE))
 }

@@ -48,11 +48,18 @@ pub(super) fn split_state(record: &Record, status: &str) -> Result<(Vec<u8>, Vec
     object.insert("status".into(), status.into());
     object.insert("bundle".into(), record.bundle.to_string_lossy().into());
     if !record.annotations.is_empty() {
-        let annotations = record.annotations.iter().map(|(key, value)| (key.clone(), value.clone().into()));
-        object.insert("annotations".into(), serde_json::Value::Object(annotations.collect()));
+        let annotations = record
+            .annotations
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone().into()));
+        object.insert(
+            "annotations".into(),
+            serde_json::Value::Object(annotations.collect()),
+        );
     }
-    let mut before = serde_json::to_vec(&object)
-        .map_err(|error| Error::new(ErrorKind::Internal, error.to_string()).doing("write the state for a hook"))?;
+    let mut before = serde_json::to_vec(&object).map_err(|error| {
+        Error::new(ErrorKind::Internal, error.to_string()).doing("write the state for a hook")
+    })?;
     before.pop();
     before.extend(PID_KEY);
     Ok((before, b"}".to_vec()))
@@ -65,18 +72,26 @@ pub(super) fn cgroup_record(driver: CgroupDriver, path: &Path) -> CgroupRecord {
         CgroupDriver::Systemd => "systemd",
         CgroupDriver::Disabled => "disabled",
     };
-    CgroupRecord { driver: driver.to_owned(), path: path.to_owned() }
+    CgroupRecord {
+        driver: driver.to_owned(),
+        path: path.to_owned(),
+    }
 }
 
 /// The container's cgroup, by the driver that made it. `None` if it is gone.
 pub(super) fn cgroup(record: &Record) -> Result<Option<CgroupManager>> {
-    let Some(cgroup) = &record.cgroup else { return Ok(Some(CgroupManager::Disabled)) };
+    let Some(cgroup) = &record.cgroup else {
+        return Ok(Some(CgroupManager::Disabled));
+    };
     let driver = match cgroup.driver.as_str() {
         "cgroupfs" => CgroupDriver::Fs,
         "systemd" => CgroupDriver::Systemd,
         "disabled" => CgroupDriver::Disabled,
         other => {
-            return Err(Error::new(ErrorKind::Internal, format!("unknown cgroup driver {other:?} in the state")));
+            return Err(Error::new(
+                ErrorKind::Internal,
+                format!("unknown cgroup driver {other:?} in the state"),
+            ));
         }
     };
     CgroupManager::open(driver, Some(&cgroup.path))
@@ -94,7 +109,11 @@ pub(super) fn status(record: &Record, dir: std::os::fd::BorrowedFd<'_>) -> Resul
     if is_frozen(record)? {
         return Ok(Status::Paused);
     }
-    if start_socket::exists(dir)? { Ok(Status::Created) } else { Ok(Status::Running) }
+    if start_socket::exists(dir)? {
+        Ok(Status::Created)
+    } else {
+        Ok(Status::Running)
+    }
 }
 
 fn is_frozen(record: &Record) -> Result<bool> {

@@ -16,7 +16,7 @@ use crate::parent::explain::{self, Background};
 use crate::parent::handshake::{self, Counterpart};
 use crate::parent::launch::{self, Launched};
 use crate::plan::process::Rlimit;
-use crate::plan::{HostFacts, Plan, Wishes};
+use crate::plan::{ConsoleWish, HostFacts, Plan, Wishes};
 use crate::prepare::{Inputs, Prepared, sys_error};
 use crate::spec::{self, Config};
 use crate::{Error, ErrorKind, Result};
@@ -47,11 +47,24 @@ impl Runtime {
         let plan = Plan::new(&config, id.as_str(), &facts, wishes(&options, &config))?;
         let cgroup = self.plan_cgroup(&config, id)?;
         let location = cgroup.locate()?;
-        let record = self.record(id, &config, &facts, &plan, location.as_ref().map(|location| location.path()));
+        let record = self.record(
+            id,
+            &config,
+            &facts,
+            &plan,
+            location.as_ref().map(|location| location.path()),
+        );
         let mut slot = self.store.claim(id, &record)?;
-        let job = Job { config: &config, plan: &plan, options, purpose };
-        let made = CgroupManager::create(&cgroup, location.as_ref())
-            .and_then(|cgroup| job.launch(&mut slot, &cgroup).map_err(|error| undo_cgroup(&cgroup, error)));
+        let job = Job {
+            config: &config,
+            plan: &plan,
+            options,
+            purpose,
+        };
+        let made = CgroupManager::create(&cgroup, location.as_ref()).and_then(|cgroup| {
+            job.launch(&mut slot, &cgroup)
+                .map_err(|error| undo_cgroup(&cgroup, error))
+        });
         match made {
             Ok(process) => Ok(process),
             Err(error) => Err(delete::undo_claim(slot, error)),
@@ -75,7 +88,9 @@ impl Runtime {
     ) -> Record {
         let annotations = config.spec.annotations().iter().flatten();
         Record {
-            annotations: annotations.map(|(key, value)| (key.clone(), value.clone())).collect::<BTreeMap<_, _>>(),
+            annotations: annotations
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect::<BTreeMap<_, _>>(),
             owner_uid: rustix::process::geteuid().as_raw(),
             cgroup: cgroup.map(|path| container::cgroup_record(self.driver, path)),
             own_pids: plan.namespaces.has_own_pids,
@@ -92,7 +107,11 @@ enum Purpose {
 }
 
 fn bundle(options: &CreateOptions) -> &Path {
-    if options.bundle.as_os_str().is_empty() { Path::new(".") } else { &options.bundle }
+    if options.bundle.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        &options.bundle
+    }
 }
 
 fn load(options: &CreateOptions) -> Result<Config> {
@@ -103,11 +122,15 @@ fn load(options: &CreateOptions) -> Result<Config> {
 }
 
 fn wishes(options: &CreateOptions, config: &Config) -> Wishes {
-    let keeps_groups = config.spec.annotations().as_ref().and_then(|all| all.get("run.oci.keep_original_groups"));
+    let keeps_groups = config
+        .spec
+        .annotations()
+        .as_ref()
+        .and_then(|all| all.get("run.oci.keep_original_groups"));
     Wishes {
         no_pivot: options.no_pivot,
         no_new_keyring: options.no_new_keyring,
-        has_console: options.console.is_some(),
+        console: console_wish(options.console.as_ref()),
         preserve_fds: options.listen_fds + options.preserve_fds,
         listen_fds: options.listen_fds,
         keep_groups: keeps_groups.is_some_and(|value| value == "1"),
@@ -137,7 +160,10 @@ impl Job<'_> {
         let prepared = self.prepare(slot, cgroup)?;
         let mut launched = launch::launch(self.plan, &prepared, cgroup)?;
         let link = hand_over(prepared);
-        let mut host = Host { job: &self, record: slot.record().clone() };
+        let mut host = Host {
+            job: &self,
+            record: slot.record().clone(),
+        };
         handshake::until_ready(link.as_fd(), &mut launched, &mut host)?;
         set_limits(&self.plan.process.rlimits, launched.pid)?;
         self.publish(slot, &launched)?;
@@ -154,14 +180,25 @@ impl Job<'_> {
             Purpose::Run => None,
         };
         let states = match self.plan.hooks {
-            ref hooks if hooks.create_container.is_empty() && hooks.start_container.is_empty() => Default::default(),
+            ref hooks if hooks.create_container.is_empty() && hooks.start_container.is_empty() => {
+                Default::default()
+            }
             _ => [
                 container::split_state(slot.record(), "creating")?,
                 container::split_state(slot.record(), "created")?,
             ],
         };
-        let console = connect_console(self.options.console.take())?;
-        Prepared::acquire(self.plan, Inputs { cgroup, console, gate, hook_states: states })
+        let console = self.options.console.take().filter(|_| self.plan.process.terminal);
+        let console = connect_console(console)?;
+        Prepared::acquire(
+            self.plan,
+            Inputs {
+                cgroup,
+                console,
+                gate,
+                hook_states: states,
+            },
+        )
     }
 
     /// The container is there for others: its state, its pid file, its pidfd.
@@ -181,7 +218,12 @@ impl Job<'_> {
     }
 
     fn poststart(&self, record: &Record) -> Result<()> {
-        let hooks = self.config.spec.hooks().as_ref().and_then(|hooks| hooks.poststart().as_ref());
+        let hooks = self
+            .config
+            .spec
+            .hooks()
+            .as_ref()
+            .and_then(|hooks| hooks.poststart().as_ref());
         container::run_hooks("poststart", hooks, record, "running", record.pid)
     }
 }
@@ -194,11 +236,19 @@ struct Host<'a> {
 
 impl Counterpart for Host<'_> {
     fn run_hooks(&mut self, pid: i32) -> Result<()> {
-        let Some(hooks) = self.job.config.spec.hooks() else { return Ok(()) };
+        let Some(hooks) = self.job.config.spec.hooks() else {
+            return Ok(());
+        };
         #[allow(deprecated, reason = "prestart is deprecated, and engines still use it")]
         let prestart = hooks.prestart().as_ref();
         container::run_hooks("prestart", prestart, &self.record, "creating", pid)?;
-        container::run_hooks("createRuntime", hooks.create_runtime().as_ref(), &self.record, "creating", pid)
+        container::run_hooks(
+            "createRuntime",
+            hooks.create_runtime().as_ref(),
+            &self.record,
+            "creating",
+            pid,
+        )
     }
 
     fn pass_listener(&mut self, pid: i32, listener: BorrowedFd<'_>) -> Result<()> {
@@ -206,8 +256,10 @@ impl Counterpart for Host<'_> {
     }
 
     fn explain(&mut self, pid: i32, failure: Failure, output: Option<OwnedFd>) -> Error {
-        let background =
-            Background { process: &self.job.plan.process, container: Some((self.job.plan, &self.job.config.spec)) };
+        let background = Background {
+            process: &self.job.plan.process,
+            container: Some((self.job.plan, &self.job.config.spec)),
+        };
         explain::explain(background, pid, failure, output)
     }
 }
@@ -220,9 +272,16 @@ pub(super) fn pass_listener(
     pid: i32,
     listener: BorrowedFd<'_>,
 ) -> Result<()> {
-    match plan.seccomp.as_ref().and_then(|seccomp| seccomp.listener.as_ref()) {
+    match plan
+        .seccomp
+        .as_ref()
+        .and_then(|seccomp| seccomp.listener.as_ref())
+    {
         Some(agent) => send_listener(agent, record, status, pid, listener),
-        None => Err(Error::new(ErrorKind::Internal, "a seccomp listener came without having been asked for")),
+        None => Err(Error::new(
+            ErrorKind::Internal,
+            "a seccomp listener came without having been asked for",
+        )),
     }
 }
 
@@ -248,6 +307,15 @@ pub(super) fn send_listener(
 /// The child has its copies now; ours would keep mounts and namespaces busy. What is left is our end of the link.
 pub(super) fn hand_over(prepared: Prepared) -> OwnedFd {
     prepared.link.runtime
+}
+
+/// What the caller has said about the terminal, by what it gave.
+pub(super) fn console_wish(console: Option<&Console>) -> ConsoleWish {
+    match console {
+        None => ConsoleWish::No,
+        Some(Console::Socket(_)) => ConsoleWish::Welcome,
+        Some(Console::Path(_)) => ConsoleWish::Expected,
+    }
 }
 
 /// Connects to where the terminal goes.
@@ -279,7 +347,10 @@ pub(super) fn set_limits(limits: &[Rlimit], pid: i32) -> Result<()> {
 pub(super) fn start_time(pid: i32) -> Result<u64> {
     match rustix::process::Pid::from_raw(pid) {
         Some(pid) => host_process::start_time(pid),
-        None => Err(Error::new(ErrorKind::Internal, "a child has no pid in this namespace")),
+        None => Err(Error::new(
+            ErrorKind::Internal,
+            "a child has no pid in this namespace",
+        )),
     }
 }
 
@@ -299,5 +370,6 @@ pub(super) fn check_descriptors(preserve_fds: u32) -> Result<()> {
 pub(super) fn send_pidfd(path: &Path, pidfd: BorrowedFd<'_>) -> Result<()> {
     let at = |error: Error| error.doing("send the pidfd").path(path);
     let socket = console::connect(path)?;
-    runtime_init::sys::net::send(socket.as_fd(), b"standard", Some(pidfd)).map_err(|error| at(sys_error(error)))
+    runtime_init::sys::net::send(socket.as_fd(), b"standard", Some(pidfd))
+        .map_err(|error| at(sys_error(error)))
 }

@@ -23,7 +23,11 @@ impl Runtime {
     /// `NotFound`, "container does not exist"; `WrongStatus`, "cannot delete container ... that is not stopped";
     /// what could not be removed. Failing poststop hooks are logged as warnings (runtime.md, Lifecycle).
     pub fn delete(&self, id: &ContainerId, force: bool) -> Result<()> {
-        let found = if force { self.find_with_force(id) } else { self.store.find(id, None) };
+        let found = if force {
+            self.find_with_force(id)
+        } else {
+            self.store.find(id, None)
+        };
         match found {
             Err(error) if force && error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
@@ -43,7 +47,10 @@ impl Runtime {
             other => return other,
         }
         let record = self.store.read(id)?;
-        if let Some(cgroup) = container::cgroup(&record)?.as_ref().and_then(CgroupManager::cgroup) {
+        if let Some(cgroup) = container::cgroup(&record)?
+            .as_ref()
+            .and_then(CgroupManager::cgroup)
+        {
             cgroup.kill()?;
         }
         self.store.find(id, Some(OTHERS))
@@ -54,7 +61,10 @@ fn delete(slot: Slot, force: bool) -> Result<()> {
     let status = container::status(slot.record(), slot.dir())?;
     let may_delete = force || matches!(status, Status::Stopped | Status::Created | Status::Creating);
     if !may_delete {
-        let message = format!("cannot delete container {} that is not stopped: {status}", slot.id());
+        let message = format!(
+            "cannot delete container {} that is not stopped: {status}",
+            slot.id()
+        );
         return Err(Error::new(ErrorKind::WrongStatus, message));
     }
     let record = slot.record().clone();
@@ -71,7 +81,8 @@ fn delete(slot: Slot, force: bool) -> Result<()> {
 fn end_processes(record: &Record) -> Result<()> {
     if let Some(init) = HostProcess::open(record.pid, record.start_time)? {
         init.kill(libc::SIGKILL)?;
-        let is_over = runtime_init::sys::process::wait_readable(init.as_fd(), Some(PATIENCE.as_millis() as i64));
+        let is_over =
+            runtime_init::sys::process::wait_readable(init.as_fd(), Some(PATIENCE.as_millis() as i64));
         if !is_over.map_err(crate::prepare::sys_error)? {
             return Err(Error::new(ErrorKind::Os, "container init still running"));
         }
@@ -84,7 +95,9 @@ fn end_processes(record: &Record) -> Result<()> {
 
 /// Kills everything in a cgroup and removes it.
 pub(super) fn empty_cgroup(manager: &CgroupManager) -> Result<()> {
-    let Some(cgroup) = manager.cgroup() else { return Ok(()) };
+    let Some(cgroup) = manager.cgroup() else {
+        return Ok(());
+    };
     if cgroup.is_populated()? {
         cgroup.kill()?;
     }
@@ -92,8 +105,12 @@ pub(super) fn empty_cgroup(manager: &CgroupManager) -> Result<()> {
 }
 
 fn run_poststop(config: Option<&Config>, record: &Record) {
-    let hooks = config.and_then(|config| config.spec.hooks().as_ref()).and_then(|hooks| hooks.poststop().as_ref());
-    let Some(list) = hooks.filter(|hooks| !hooks.is_empty()) else { return };
+    let hooks = config
+        .and_then(|config| config.spec.hooks().as_ref())
+        .and_then(|hooks| hooks.poststop().as_ref());
+    let Some(list) = hooks.filter(|hooks| !hooks.is_empty()) else {
+        return;
+    };
     let state = match container::hook_state(record, "stopped", None) {
         Ok(state) => state,
         Err(error) => return log::warn!("{error}"),

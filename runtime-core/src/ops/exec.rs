@@ -10,7 +10,9 @@ use runtime_init::wire::{Failure, Link, Message};
 use rustix::fs::{Mode, OFlags};
 
 use super::container::{self, CONFIG};
-use super::create::{check_descriptors, connect_console, send_listener, send_pidfd, set_limits};
+use super::create::{
+    check_descriptors, connect_console, console_wish, send_listener, send_pidfd, set_limits,
+};
 use super::options::ExecOptions;
 use super::{Process, Runtime, Status};
 use crate::host::cgroup::{Cgroup, CgroupManager};
@@ -41,20 +43,25 @@ impl Runtime {
         let config = container::saved_config(view.read_file(CONFIG)?)?;
         let (process, extra) = process_of(&config, &options)?;
         spec::validate_process(&process, &extra)?;
-        let console = connect_console(options.console.take())?;
         let wishes = Wishes {
-            has_console: console.is_some(),
+            console: console_wish(options.console.as_ref()),
             preserve_fds: options.preserve_fds,
-            keep_groups: false,
             ..Wishes::default()
         };
         check_descriptors(options.preserve_fds)?;
         let init = Target::open(&record)?;
         let facts = HostFacts::of_host(record.bundle.clone())?;
         let plan = ProcessPlan::new(&process, &facts, init.other_user, wishes)?;
+        let console = connect_console(options.console.take().filter(|_| plan.terminal))?;
         let seccomp = plan_seccomp(&config.spec)?;
         let cgroup = cgroup_of(&record, &options, init.pid)?;
-        let job = Job { record: &record, plan: &plan, seccomp: seccomp.as_ref(), console, init: &init };
+        let job = Job {
+            record: &record,
+            plan: &plan,
+            seccomp: seccomp.as_ref(),
+            console,
+            init: &init,
+        };
         job.launch(cgroup, &options)
     }
 }
@@ -96,7 +103,9 @@ fn process_of(
 
 fn override_process(process: &mut oci_spec::runtime::Process, options: &ExecOptions) -> Result<()> {
     let text = |word: &std::ffi::OsString, what: &'static str| {
-        word.to_str().map(str::to_owned).ok_or_else(|| Error::invalid(what, "is not UTF-8"))
+        word.to_str()
+            .map(str::to_owned)
+            .ok_or_else(|| Error::invalid(what, "is not UTF-8"))
     };
     if !options.args.is_empty() {
         let args = options.args.iter().map(|word| text(word, "process.args"));
@@ -137,10 +146,18 @@ fn override_process(process: &mut oci_spec::runtime::Process, options: &ExecOpti
 
 /// `UID[:GID]`, nothing else: a name taken for 0 would be root (CVE-2026-30892). Other groups are of the other user.
 fn set_user(process: &mut oci_spec::runtime::Process, text: &str) -> Result<()> {
-    let wrong = || Error::invalid("process.user", format!("{text:?}: not UID or UID:GID, in numbers"));
+    let wrong = || {
+        Error::invalid(
+            "process.user",
+            format!("{text:?}: not UID or UID:GID, in numbers"),
+        )
+    };
     let number = |part: &str| {
         let is_digits = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-        is_digits.then(|| part.parse::<u32>().ok()).flatten().ok_or_else(wrong)
+        is_digits
+            .then(|| part.parse::<u32>().ok())
+            .flatten()
+            .ok_or_else(wrong)
     };
     let mut user: User = process.user().clone();
     match text.split_once(':') {
@@ -161,7 +178,13 @@ fn add_capabilities(process: &mut oci_spec::runtime::Process, names: &[String]) 
     }
     let added: Capabilities = names.iter().map(|name| capability(name)).collect::<Result<_>>()?;
     let own = process.capabilities().clone().unwrap_or_default();
-    let with = |set: &Option<Capabilities>| set.iter().flatten().chain(&added).copied().collect::<Capabilities>();
+    let with = |set: &Option<Capabilities>| {
+        set.iter()
+            .flatten()
+            .chain(&added)
+            .copied()
+            .collect::<Capabilities>()
+    };
     let inheritable = own.inheritable().clone().unwrap_or_default();
     let ambient = own.ambient().clone().unwrap_or_default();
     let sets: LinuxCapabilities = LinuxCapabilitiesBuilder::default()
@@ -215,7 +238,9 @@ impl Target {
             kinds |= if is_other(record.pid, name)? { kind } else { 0 };
         }
         let pid_kind = libc::CLONE_NEWPID as u32;
-        let other_pid = (kinds & pid_kind != 0).then(|| open(record.pid, "ns/pid", OFlags::RDONLY)).transpose()?;
+        let other_pid = (kinds & pid_kind != 0)
+            .then(|| open(record.pid, "ns/pid", OFlags::RDONLY))
+            .transpose()?;
         let has_mounts = kinds & libc::CLONE_NEWNS as u32 != 0;
         Ok(Self {
             pid: record.pid,
@@ -223,7 +248,9 @@ impl Target {
             kinds: kinds & !pid_kind,
             other_pid,
             other_user: kinds & libc::CLONE_NEWUSER as u32 != 0,
-            chroot: (!has_mounts).then(|| open(record.pid, "root", OFlags::PATH | OFlags::DIRECTORY)).transpose()?,
+            chroot: (!has_mounts)
+                .then(|| open(record.pid, "root", OFlags::PATH | OFlags::DIRECTORY))
+                .transpose()?,
         })
     }
 }
@@ -241,7 +268,8 @@ fn is_other(pid: i32, name: &str) -> Result<bool> {
 
 fn open(pid: i32, name: &str, flags: OFlags) -> Result<OwnedFd> {
     let path = format!("/proc/{pid}/{name}");
-    rustix::fs::open(&path, flags | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| Error::os("open", errno).path(path))
+    rustix::fs::open(&path, flags | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Error::os("open", errno).path(path))
 }
 
 /// The cgroup that the process is born in, and the one that is tried if the first will not have it.
@@ -260,10 +288,19 @@ fn cgroup_of(record: &Record, options: &ExecOptions, init: i32) -> Result<Cgroup
     match (own, &options.cgroup) {
         (Some(own), Some(below)) => {
             let below = below.rsplit_once(':').map_or(below.as_str(), |(_, path)| path);
-            Ok(Cgroups { first: Some(own.sub(std::path::Path::new(below))?), second: None })
+            Ok(Cgroups {
+                first: Some(own.sub(std::path::Path::new(below))?),
+                second: None,
+            })
         }
-        (None, Some(_)) => Err(Error::new(ErrorKind::Unsupported, "the container has no cgroup of its own")),
-        (own, None) => Ok(Cgroups { second: own.as_ref().map(|_| init), first: own }),
+        (None, Some(_)) => Err(Error::new(
+            ErrorKind::Unsupported,
+            "the container has no cgroup of its own",
+        )),
+        (own, None) => Ok(Cgroups {
+            second: own.as_ref().map(|_| init),
+            first: own,
+        }),
     }
 }
 
@@ -284,7 +321,11 @@ impl Job<'_> {
         set_oom_score(self.plan.oom_score_adj, launched.pid)?;
         let link = links.runtime;
         Link(link.as_fd()).send(Message::Go).map_err(sys_error)?;
-        let mut host = Host { record: self.record, plan: self.plan, seccomp: self.seccomp };
+        let mut host = Host {
+            record: self.record,
+            plan: self.plan,
+            seccomp: self.seccomp,
+        };
         handshake::until_ready(link.as_fd(), &mut launched, &mut host)?;
         set_limits(&self.plan.rlimits, launched.pid)?;
         if let Some(path) = &options.pidfd_socket {
@@ -305,7 +346,9 @@ impl Job<'_> {
         };
         let needs_procfs = self.plan.apparmor.is_some() || self.plan.selinux.is_some();
         let procfs = needs_procfs.then(ProcHandle::open).transpose()?;
-        let attempt = |cgroup: Option<BorrowedFd<'_>>| self.clone_into(links, cgroup, keyring.as_deref(), procfs.as_ref());
+        let attempt = |cgroup: Option<BorrowedFd<'_>>| {
+            self.clone_into(links, cgroup, keyring.as_deref(), procfs.as_ref())
+        };
         let first = attempt(cgroups.first.as_ref().map(Cgroup::dir));
         let made = match (first, cgroups.second) {
             (Err(error), Some(init)) if will_not_have_it(error) => {
@@ -330,11 +373,18 @@ impl Job<'_> {
         procfs: Option<&ProcHandle>,
     ) -> std::result::Result<Child, SysError> {
         let init = self.init;
-        let join = [JoinArgs { index: 0, fd: init.process.as_fd(), kind: init.kinds }];
+        let join = [JoinArgs {
+            index: 0,
+            fd: init.process.as_fd(),
+            kind: init.kinds,
+        }];
         let join: &[JoinArgs<'_>] = if init.kinds == 0 { &[] } else { &join };
         let mut keep: Vec<_> = [Some(links.child.as_fd()), Some(init.process.as_fd())]
             .into_iter()
-            .chain([init.chroot.as_ref().map(AsFd::as_fd), self.console.as_ref().map(AsFd::as_fd)])
+            .chain([
+                init.chroot.as_ref().map(AsFd::as_fd),
+                self.console.as_ref().map(AsFd::as_fd),
+            ])
             .chain([procfs.map(AsFd::as_fd)])
             .flatten()
             .map(|fd| std::os::fd::AsRawFd::as_raw_fd(&fd))
@@ -342,7 +392,10 @@ impl Job<'_> {
             .collect();
         keep.sort_unstable();
         let mut room = ProcessRoom::new(self.plan);
-        let console = self.console.as_ref().map(|socket| console_view(self.plan, socket.as_fd(), false));
+        let console = self
+            .console
+            .as_ref()
+            .map(|socket| console_view(self.plan, socket.as_fd(), false));
         start_join(
             Birth { flags: 0, cgroup },
             JoinProcessArgs {
@@ -361,7 +414,10 @@ impl Job<'_> {
 
 fn will_not_have_it(error: SysError) -> bool {
     use rustix::io::Errno;
-    matches!(error.errno, Errno::BUSY | Errno::OPNOTSUPP | Errno::NODEV | Errno::NOENT)
+    matches!(
+        error.errno,
+        Errno::BUSY | Errno::OPNOTSUPP | Errno::NODEV | Errno::NOENT
+    )
 }
 
 fn rustix_pid(pid: i32) -> Result<rustix::process::Pid> {
@@ -377,17 +433,31 @@ struct Host<'a> {
 
 impl Counterpart for Host<'_> {
     fn run_hooks(&mut self, _pid: i32) -> Result<()> {
-        Err(Error::new(ErrorKind::Internal, "a joining process asked for hooks"))
+        Err(Error::new(
+            ErrorKind::Internal,
+            "a joining process asked for hooks",
+        ))
     }
 
     fn pass_listener(&mut self, pid: i32, listener: BorrowedFd<'_>) -> Result<()> {
         match self.seccomp.and_then(|seccomp| seccomp.listener.as_ref()) {
             Some(agent) => send_listener(agent, self.record, "running", pid, listener),
-            None => Err(Error::new(ErrorKind::Internal, "a seccomp listener came without having been asked for")),
+            None => Err(Error::new(
+                ErrorKind::Internal,
+                "a seccomp listener came without having been asked for",
+            )),
         }
     }
 
     fn explain(&mut self, pid: i32, failure: Failure, output: Option<OwnedFd>) -> Error {
-        explain::explain(Background { process: self.plan, container: None }, pid, failure, output)
+        explain::explain(
+            Background {
+                process: self.plan,
+                container: None,
+            },
+            pid,
+            failure,
+            output,
+        )
     }
 }

@@ -62,7 +62,10 @@ fn with_cgroup(
     let manager = container::cgroup(record)?;
     match manager.as_ref().and_then(|manager| manager.cgroup()) {
         Some(cgroup) => operation(cgroup),
-        None => Err(Error::new(ErrorKind::Unsupported, "the container has no cgroup of its own")),
+        None => Err(Error::new(
+            ErrorKind::Unsupported,
+            "the container has no cgroup of its own",
+        )),
     }
 }
 
@@ -74,7 +77,9 @@ fn shares_pids(record: &Record) -> bool {
 /// Kills everything in the container's cgroup. False if there is no cgroup, or nothing in it.
 fn kill_cgroup(record: &Record) -> Result<bool> {
     let manager = container::cgroup(record)?;
-    let Some(cgroup) = manager.as_ref().and_then(|manager| manager.cgroup()) else { return Ok(false) };
+    let Some(cgroup) = manager.as_ref().and_then(|manager| manager.cgroup()) else {
+        return Ok(false);
+    };
     if !cgroup.is_populated()? {
         return Ok(false);
     }

@@ -15,7 +15,8 @@ impl Runtime {
             let state = self.state(&id);
             (id, state)
         });
-        let is_gone = |state: &Result<State>| matches!(state, Err(error) if error.kind() == ErrorKind::NotFound);
+        let is_gone =
+            |state: &Result<State>| matches!(state, Err(error) if error.kind() == ErrorKind::NotFound);
         Ok(states.filter(|(_, state)| !is_gone(state)).collect())
     }
 
@@ -25,10 +26,19 @@ impl Runtime {
     /// `NotFound`; the container has no cgroup of its own.
     pub fn pids(&self, id: &ContainerId) -> Result<Vec<i32>> {
         let view = self.store.view(id)?;
-        let Some(manager) = container::cgroup(view.record())? else { return Ok(Vec::new()) };
-        let Some(cgroup) = manager.cgroup() else {
-            return Err(crate::Error::new(ErrorKind::Unsupported, "the container has no cgroup of its own"));
+        let Some(manager) = container::cgroup(view.record())? else {
+            return Ok(Vec::new());
         };
-        Ok(cgroup.processes()?.into_iter().map(rustix::process::Pid::as_raw_pid).collect())
+        let Some(cgroup) = manager.cgroup() else {
+            return Err(crate::Error::new(
+                ErrorKind::Unsupported,
+                "the container has no cgroup of its own",
+            ));
+        };
+        Ok(cgroup
+            .processes()?
+            .into_iter()
+            .map(rustix::process::Pid::as_raw_pid)
+            .collect())
     }
 }

@@ -37,6 +37,9 @@ impl Runtime {
     /// `root` is the directory of states (runc's `--root`), made when it is needed. `driver` is for new containers;
     /// others have theirs in their state.
     pub fn new(root: impl Into<PathBuf>, driver: CgroupDriver) -> Self {
-        Self { store: Store::new(root), driver }
+        Self {
+            store: Store::new(root),
+            driver,
+        }
     }
 }

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 pub enum Console {
     /// A listening socket (AF_UNIX, stream): runc's `--console-socket`.
     Path(PathBuf),
-    /// A connected socket, of which the caller holds the other end; see [`crate::receive_terminal`].
+    /// A connected socket, of which the caller holds the other end; see [`crate::receive_terminal`]. Closed without
+    /// a word if the process has no terminal.
     Socket(OwnedFd),
 }
 

@@ -12,7 +12,7 @@ use crate::host::start_socket;
 use crate::host::state::{ContainerId, Record, Slot};
 use crate::parent::explain::{self, Background};
 use crate::parent::handshake::{self, Counterpart};
-use crate::plan::{Plan, Wishes};
+use crate::plan::{ConsoleWish, Plan, Wishes};
 use crate::spec::Config;
 use crate::{Error, ErrorKind, Result};
 
@@ -26,13 +26,21 @@ impl Runtime {
         let slot = self.store.lock(id)?;
         check_status(container::status(slot.record(), slot.dir())?)?;
         let record = slot.record().clone();
-        let stopped = || Error::new(ErrorKind::WrongStatus, "cannot start a container that has stopped");
+        let stopped = || {
+            Error::new(
+                ErrorKind::WrongStatus,
+                "cannot start a container that has stopped",
+            )
+        };
         let init = HostProcess::open(record.pid, record.start_time)?.ok_or_else(stopped)?;
         let connection = start_socket::connect(slot.dir())?;
         // Before the word is given: if we are killed in between, init hears it, and ends. The other way round, a
         // running container would look like a created one.
         start_socket::remove(slot.dir())?;
-        let mut host = Host { slot: &slot, replanned: None };
+        let mut host = Host {
+            slot: &slot,
+            replanned: None,
+        };
         let started = handshake::start(connection.as_fd(), record.pid, init.as_fd(), &mut host)
             .and_then(|()| poststart(&slot, &record));
         if started.is_err() {
@@ -61,7 +69,11 @@ fn poststart(slot: &Slot, record: &Record) -> Result<()> {
         return Ok(());
     }
     let config = container::saved_config(json)?;
-    let hooks = config.spec.hooks().as_ref().and_then(|hooks| hooks.poststart().as_ref());
+    let hooks = config
+        .spec
+        .hooks()
+        .as_ref()
+        .and_then(|hooks| hooks.poststart().as_ref());
     container::run_hooks("poststart", hooks, record, "running", record.pid)
 }
 
@@ -85,8 +97,10 @@ impl Host<'_> {
     fn plan_again(&self) -> Result<(Config, Plan)> {
         let config = container::saved_config(self.slot.read_file(CONFIG)?)?;
         let facts = container::facts_of(self.slot.record())?;
-        let terminal = config.spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
-        let wishes = Wishes { has_console: terminal, ..Wishes::default() };
+        let wishes = Wishes {
+            console: ConsoleWish::Welcome,
+            ..Wishes::default()
+        };
         let plan = Plan::new(&config, self.slot.id().as_str(), &facts, wishes)?;
         Ok((config, plan))
     }
@@ -94,7 +108,10 @@ impl Host<'_> {
 
 impl Counterpart for Host<'_> {
     fn run_hooks(&mut self, _pid: i32) -> Result<()> {
-        Err(Error::new(ErrorKind::Internal, "init asked for hooks of `create` during `start`"))
+        Err(Error::new(
+            ErrorKind::Internal,
+            "init asked for hooks of `create` during `start`",
+        ))
     }
 
     fn pass_listener(&mut self, pid: i32, listener: BorrowedFd<'_>) -> Result<()> {
@@ -106,10 +123,15 @@ impl Counterpart for Host<'_> {
     fn explain(&mut self, pid: i32, failure: Failure, output: Option<OwnedFd>) -> Error {
         match self.plan() {
             Ok((config, plan)) => {
-                let background = Background { process: &plan.process, container: Some((plan, &config.spec)) };
+                let background = Background {
+                    process: &plan.process,
+                    container: Some((plan, &config.spec)),
+                };
                 explain::explain(background, pid, failure, output)
             }
-            Err(other) => Error::os(failure.call.name(), failure.errno).doing(explain::doing(failure.step)).and(other),
+            Err(other) => Error::os(failure.call.name(), failure.errno)
+                .doing(explain::doing(failure.step))
+                .and(other),
         }
     }
 }

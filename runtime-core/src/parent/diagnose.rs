@@ -15,13 +15,18 @@ const HEAD: usize = 256;
 
 /// The likely cause, in words. `None` if nothing stands out; a file that cannot be read explains nothing.
 pub(super) fn program(pid: i32, path: &Path, errno: Errno) -> Option<String> {
-    if !matches!(errno, Errno::NOENT | Errno::NOEXEC | Errno::ACCESS | Errno::NOTDIR) {
+    if !matches!(
+        errno,
+        Errno::NOENT | Errno::NOEXEC | Errno::ACCESS | Errno::NOTDIR
+    ) {
         return None;
     }
     let root = Root::open(format!("/proc/{pid}/root")).ok()?;
     let head = read_head(&root, path)?;
     match errno {
-        Errno::ACCESS => Some("the mount is noexec, or a directory on the way is closed to the user".to_owned()),
+        Errno::ACCESS => {
+            Some("the mount is noexec, or a directory on the way is closed to the user".to_owned())
+        }
         _ if head.starts_with(b"#!") => script(&root, &head),
         _ if head.starts_with(b"\x7fELF") => elf(&root, path, &head, errno),
         Errno::NOEXEC if head.is_empty() => Some("the file is empty".to_owned()),
@@ -32,7 +37,10 @@ pub(super) fn program(pid: i32, path: &Path, errno: Errno) -> Option<String> {
 
 fn open(root: &Root, path: &Path) -> Option<File> {
     let handle = root.resolve(path).ok()?;
-    let is_file = File::from(OwnedFd::from(handle.try_clone().ok()?)).metadata().ok()?.is_file();
+    let is_file = File::from(OwnedFd::from(handle.try_clone().ok()?))
+        .metadata()
+        .ok()?
+        .is_file();
     // Opening a fifo or a device could block, or do something.
     if !is_file {
         return None;
@@ -70,10 +78,16 @@ fn elf(root: &Root, path: &Path, head: &[u8], errno: Errno) -> Option<String> {
     if errno == Errno::NOEXEC {
         return Some(match machine_name(machine) {
             Some(name) if name != std::env::consts::ARCH => {
-                format!("the program is for {name}, this machine is {}", std::env::consts::ARCH)
+                format!(
+                    "the program is for {name}, this machine is {}",
+                    std::env::consts::ARCH
+                )
             }
             Some(_) => "the ELF file is damaged".to_owned(),
-            None => format!("the program is for machine type {machine}, this machine is {}", std::env::consts::ARCH),
+            None => format!(
+                "the program is for machine type {machine}, this machine is {}",
+                std::env::consts::ARCH
+            ),
         });
     }
     let interpreter = elf_interpreter(&open(root, path)?, head)?;
@@ -106,7 +120,13 @@ fn elf_interpreter(file: &File, head: &[u8]) -> Option<PathBuf> {
     const PT_INTERP: u32 = 3;
     let is_64 = *head.get(4)? == 2;
     let number = |bytes: &[u8], at: usize, size: usize| -> Option<u64> {
-        Some(bytes.get(at..at + size)?.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+        Some(
+            bytes
+                .get(at..at + size)?
+                .iter()
+                .rev()
+                .fold(0, |number, byte| number << 8 | u64::from(*byte)),
+        )
     };
     let (table, entry_size, entries) = if is_64 {
         (number(head, 32, 8)?, number(head, 54, 2)?, number(head, 56, 2)?)
@@ -121,8 +141,11 @@ fn elf_interpreter(file: &File, head: &[u8]) -> Option<PathBuf> {
         if number(&header, 0, 4)? != u64::from(PT_INTERP) {
             continue;
         }
-        let (offset, size) =
-            if is_64 { (number(&header, 8, 8)?, number(&header, 32, 8)?) } else { (number(&header, 4, 4)?, number(&header, 16, 4)?) };
+        let (offset, size) = if is_64 {
+            (number(&header, 8, 8)?, number(&header, 32, 8)?)
+        } else {
+            (number(&header, 4, 4)?, number(&header, 16, 4)?)
+        };
         let mut name = vec![0; usize::try_from(size.min(4096)).ok()?];
         file.read_exact_at(&mut name, offset).ok()?;
         name.truncate(name.iter().position(|byte| *byte == 0)?);

@@ -31,7 +31,12 @@ pub(crate) struct Background<'a> {
 }
 
 /// The error that a failure is.
-pub(crate) fn explain(background: Background<'_>, pid: i32, failure: Failure, output: Option<OwnedFd>) -> Error {
+pub(crate) fn explain(
+    background: Background<'_>,
+    pid: i32,
+    failure: Failure,
+    output: Option<OwnedFd>,
+) -> Error {
     let Background { process, container } = background;
     match failure.step {
         Step::FindProgram => find_program(process, failure),
@@ -50,7 +55,11 @@ pub(crate) fn explain(background: Background<'_>, pid: i32, failure: Failure, ou
 }
 
 fn plain(failure: Failure) -> Error {
-    if failure.call == Call::None { check(failure) } else { Error::os(failure.call.name(), failure.errno) }
+    if failure.call == Call::None {
+        check(failure)
+    } else {
+        Error::os(failure.call.name(), failure.errno)
+    }
 }
 
 /// A check of the child's own, which has no call.
@@ -123,7 +132,11 @@ fn locate(error: Error, plan: &Plan, spec: &Spec, failure: Failure) -> Error {
     let index = usize::from(failure.index);
     match failure.step {
         Step::JoinNamespace => {
-            let join = plan.namespaces.join.iter().find(|join| join.index == failure.index);
+            let join = plan
+                .namespaces
+                .join
+                .iter()
+                .find(|join| join.index == failure.index);
             let error = error.field(crate::plan::namespaces::field(failure.index));
             match join {
                 Some(join) => error.path(&join.path),
@@ -142,7 +155,9 @@ fn locate(error: Error, plan: &Plan, spec: &Spec, failure: Failure) -> Error {
             locate_mount(error, plan, spec, failure)
         }
         Step::Device => match plan.devices.nodes.get(index) {
-            Some(node) => error.field(node.field.clone()).path(in_container(&[&node.directory, &node.name])),
+            Some(node) => error
+                .field(node.field.clone())
+                .path(in_container(&[&node.directory, &node.name])),
             None => error.field("linux.devices"),
         },
         Step::DeviceLink => match plan.devices.links.get(index) {
@@ -167,8 +182,12 @@ fn locate_process(error: Error, failure: Failure) -> Error {
         Step::Console => error.field("process.terminal"),
         Step::Scheduler => error.field("process.scheduler"),
         Step::IoPriority => error.field("process.ioPriority"),
-        Step::Apparmor => error.field("process.apparmorProfile").path("/proc/thread-self/attr/apparmor/exec"),
-        Step::Selinux => error.field("process.selinuxLabel").path("/proc/thread-self/attr/exec"),
+        Step::Apparmor => error
+            .field("process.apparmorProfile")
+            .path("/proc/thread-self/attr/apparmor/exec"),
+        Step::Selinux => error
+            .field("process.selinuxLabel")
+            .path("/proc/thread-self/attr/exec"),
         Step::Groups => error.field("process.user.additionalGids"),
         Step::User => error.field("process.user"),
         Step::Capabilities => error.field("process.capabilities"),
@@ -180,7 +199,12 @@ fn locate_process(error: Error, failure: Failure) -> Error {
 
 fn locate_mount(error: Error, plan: &Plan, spec: &Spec, failure: Failure) -> Error {
     let field = format!("mounts[{}]", failure.index);
-    let destination = spec.mounts().iter().flatten().nth(usize::from(failure.index)).map(|mount| mount.destination());
+    let destination = spec
+        .mounts()
+        .iter()
+        .flatten()
+        .nth(usize::from(failure.index))
+        .map(|mount| mount.destination());
     let option = plan
         .mounts
         .get(usize::from(failure.index))
@@ -219,7 +243,9 @@ fn locate_listed(error: Error, field: &str, paths: &[std::ffi::CString], index: 
 }
 
 fn in_container(parts: &[&std::ffi::CStr]) -> String {
-    parts.iter().fold(String::new(), |path, part| path + "/" + &part.to_string_lossy())
+    parts
+        .iter()
+        .fold(String::new(), |path, part| path + "/" + &part.to_string_lossy())
 }
 
 fn hint(error: Error, failure: Failure) -> Error {
@@ -231,7 +257,9 @@ fn hint(error: Error, failure: Failure) -> Error {
         (Step::MountTarget, Errno::LOOP) => error.hint("symbolic links are not followed here"),
         (Step::Cwd | Step::CreateCwd, Errno::LOOP) => error.hint("magic links are not followed"),
         (Step::Pivot, Errno::INVAL) => error.hint("the root is on a ramdisk? try --no-pivot"),
-        (Step::User | Step::Groups, Errno::INVAL) => error.hint("the id is not mapped into the user namespace"),
+        (Step::User | Step::Groups, Errno::INVAL) => {
+            error.hint("the id is not mapped into the user namespace")
+        }
         (Step::Apparmor, Errno::INVAL | Errno::NOENT) => {
             error.hint("AppArmor is not enabled, or the profile is not loaded")
         }
@@ -256,13 +284,18 @@ fn find_program(process: &ProcessPlan, failure: Failure) -> Error {
         Errno::NOENT | Errno::NOTDIR => format!("stat {program}: {}", errno_text(failure.errno)),
         errno => errno_text(errno),
     };
-    Error::new(ErrorKind::Invalid, format!("exec: {program:?}: {text}")).doing("unable to start container process")
+    Error::new(ErrorKind::Invalid, format!("exec: {program:?}: {text}"))
+        .doing("unable to start container process")
 }
 
 fn execute(process: &ProcessPlan, pid: i32, failure: Failure) -> Error {
     let candidate = process.candidates.get(usize::from(failure.index));
-    let program = candidate.map_or_else(|| process.program.clone(), |path| path.to_string_lossy().into_owned());
-    let error = Error::os(format!("exec {program}"), failure.errno).doing("unable to start container process");
+    let program = candidate.map_or_else(
+        || process.program.clone(),
+        |path| path.to_string_lossy().into_owned(),
+    );
+    let error =
+        Error::os(format!("exec {program}"), failure.errno).doing("unable to start container process");
     match diagnose::program(pid, Path::new(&program), failure.errno) {
         Some(cause) => error.hint(cause),
         None => error,
@@ -271,21 +304,37 @@ fn execute(process: &ProcessPlan, pid: i32, failure: Failure) -> Error {
 
 fn hook(list: &str, failure: Failure, output: Option<OwnedFd>) -> Error {
     let doing = format!("error running {list} hook #{}", failure.index);
-    let quoted = output.and_then(|output| read_output(output).ok()).unwrap_or_default();
+    let quoted = output
+        .and_then(|output| read_output(output).ok())
+        .unwrap_or_default();
     let text = match (failure.call, failure.errno, failure.sub) {
-        (Call::Wait, Errno::CANCELED, status) if status >= 256 => format!("killed by signal {}", status - 256),
-        (Call::Wait, Errno::CANCELED, 126) => "exit status 126 (or its program could not be executed)".to_owned(),
+        (Call::Wait, Errno::CANCELED, status) if status >= 256 => {
+            format!("killed by signal {}", status - 256)
+        }
+        (Call::Wait, Errno::CANCELED, 126) => {
+            "exit status 126 (or its program could not be executed)".to_owned()
+        }
         (Call::Wait, Errno::CANCELED, status) => format!("exit status {status}"),
         (Call::None, Errno::TIMEDOUT, _) => "ran out of time and was killed".to_owned(),
-        _ => return Error::os(failure.call.name(), failure.errno).doing(doing).with_kind(ErrorKind::Hook),
+        _ => {
+            return Error::os(failure.call.name(), failure.errno)
+                .doing(doing)
+                .with_kind(ErrorKind::Hook);
+        }
     };
-    Error::new(ErrorKind::Hook, format!("{text}, output: {}", quoted.trim_end().escape_default())).doing(doing)
+    Error::new(
+        ErrorKind::Hook,
+        format!("{text}, output: {}", quoted.trim_end().escape_default()),
+    )
+    .doing(doing)
 }
 
 fn read_output(output: OwnedFd) -> Result<String> {
     let mut file = File::from(output);
     file.rewind().map_err(|error| Error::io("lseek", &error))?;
     let mut bytes = Vec::new();
-    file.take(QUOTED).read_to_end(&mut bytes).map_err(|error| Error::io("read", &error))?;
+    file.take(QUOTED)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Error::io("read", &error))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

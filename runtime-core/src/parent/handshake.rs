@@ -56,27 +56,38 @@ pub(crate) fn start(
             // The child's end is close-on-exec, and the child the only one who has it.
             None => return Ok(()),
             Some((Message::SeccompFd, Some(shared))) => {
-                seccomp_listener::take_over(shared.as_fd(), pidfd, |listener| counterpart.pass_listener(pid, listener))?;
+                seccomp_listener::take_over(shared.as_fd(), pidfd, |listener| {
+                    counterpart.pass_listener(pid, listener)
+                })?;
             }
-            Some((Message::Failure(failure), output)) => return Err(counterpart.explain(pid, failure, output)),
+            Some((Message::Failure(failure), output)) => {
+                return Err(counterpart.explain(pid, failure, output));
+            }
             Some((message, _)) => return Err(unexpected(message)),
         }
     }
 }
 
 fn receive(link: BorrowedFd<'_>) -> Result<Option<(Message, Option<OwnedFd>)>> {
-    Link(link).receive().map_err(|error: SysError| sys_error(error).doing("talk to the container's process"))
+    Link(link)
+        .receive()
+        .map_err(|error: SysError| sys_error(error).doing("talk to the container's process"))
 }
 
 /// INTERMEDIATE has made INIT and ends.
 fn replace(launched: &mut Launched, pid: i32, pidfd: OwnedFd) -> Result<()> {
     let intermediate = std::mem::replace(launched, Launched::new(runtime_init::start::Child { pid, pidfd }));
     let (_, intermediate) = intermediate.keep();
-    sys_process::wait(intermediate.as_fd()).map(drop).map_err(sys_error)
+    sys_process::wait(intermediate.as_fd())
+        .map(drop)
+        .map_err(sys_error)
 }
 
 fn unexpected(message: Message) -> Error {
-    Error::new(ErrorKind::Internal, format!("unexpected message from the container's process: {message:?}"))
+    Error::new(
+        ErrorKind::Internal,
+        format!("unexpected message from the container's process: {message:?}"),
+    )
 }
 
 /// It ended without a word: killed, then.
@@ -86,10 +97,15 @@ fn ended(pidfd: BorrowedFd<'_>) -> Error {
         _ => None,
     };
     let signal = status.and_then(|status| status.terminating_signal());
-    let error = Error::new(ErrorKind::Internal, match signal {
-        Some(signal) => format!("the container's process was killed by signal {signal} while it was set up"),
-        None => "the container's process ended while it was set up".to_owned(),
-    });
+    let error = Error::new(
+        ErrorKind::Internal,
+        match signal {
+            Some(signal) => {
+                format!("the container's process was killed by signal {signal} while it was set up")
+            }
+            None => "the container's process ended while it was set up".to_owned(),
+        },
+    );
     match signal {
         Some(libc::SIGKILL) => error.hint("container init was OOM-killed (memory limit too low?)"),
         _ => error,

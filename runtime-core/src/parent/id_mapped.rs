@@ -16,10 +16,16 @@ use crate::{Error, ErrorKind, Result};
 /// Maps every mount that asks for it.
 pub(super) fn apply(plan: &Plan, prepared: &Prepared, init: i32) -> Result<()> {
     for (mount, prepared_mount) in plan.mounts.iter().zip(&prepared.mounts) {
-        let (Some(map), Some(tree)) = (&mount.id_map, &prepared_mount.tree) else { continue };
+        let (Some(map), Some(tree)) = (&mount.id_map, &prepared_mount.tree) else {
+            continue;
+        };
         let at = |error: Error| error.field(format!("mounts[{}].uidMappings", mount.index));
         let namespace = user_namespace(plan, prepared, map, init).map_err(at)?;
-        let attr = MountAttr { set: ATTR_IDMAP, userns_fd: namespace.as_raw_fd() as u64, ..MountAttr::default() };
+        let attr = MountAttr {
+            set: ATTR_IDMAP,
+            userns_fd: namespace.as_raw_fd() as u64,
+            ..MountAttr::default()
+        };
         mount::mount_setattr(tree.as_fd(), &attr, map.recursive).map_err(|error| at(explain(error)))?;
     }
     Ok(())
@@ -42,7 +48,11 @@ fn user_namespace(plan: &Plan, prepared: &Prepared, map: &MountIdMap, init: i32)
         write_maps(holder.pid, uids, gids)?;
         return open_namespace(holder.pid);
     }
-    let joined = plan.namespaces.join.iter().position(|join| join.kind == libc::CLONE_NEWUSER as u32);
+    let joined = plan
+        .namespaces
+        .join
+        .iter()
+        .position(|join| join.kind == libc::CLONE_NEWUSER as u32);
     match joined.and_then(|place| prepared.joins.get(place)) {
         Some(namespace) => namespace.try_clone().map_err(|error| Error::io("dup", &error)),
         None => open_namespace(init),
@@ -52,5 +62,6 @@ fn user_namespace(plan: &Plan, prepared: &Prepared, map: &MountIdMap, init: i32)
 fn open_namespace(pid: i32) -> Result<OwnedFd> {
     let path = format!("/proc/{pid}/ns/user");
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
-    rustix::fs::open(&path, flags, rustix::fs::Mode::empty()).map_err(|errno| Error::os("open", errno).path(path))
+    rustix::fs::open(&path, flags, rustix::fs::Mode::empty())
+        .map_err(|errno| Error::os("open", errno).path(path))
 }

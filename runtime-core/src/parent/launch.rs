@@ -25,7 +25,10 @@ pub(crate) struct Launched {
 
 impl Launched {
     pub(crate) fn new(child: Child) -> Self {
-        Self { pid: child.pid, pidfd: Some(child.pidfd) }
+        Self {
+            pid: child.pid,
+            pidfd: Some(child.pidfd),
+        }
     }
 
     pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
@@ -60,7 +63,9 @@ pub(crate) fn launch(plan: &Plan, prepared: &Prepared, cgroup: &CgroupManager) -
     map_ids(&plan.namespaces.user, launched.pid)?;
     id_mapped::apply(plan, prepared, launched.pid)?;
     set_oom_score(plan.process.oom_score_adj, launched.pid)?;
-    Link(prepared.link.runtime.as_fd()).send(Message::Go).map_err(sys_error)?;
+    Link(prepared.link.runtime.as_fd())
+        .send(Message::Go)
+        .map_err(sys_error)?;
     Ok(launched)
 }
 
@@ -70,7 +75,10 @@ fn make(plan: &Plan, prepared: &Prepared, cgroup: &CgroupManager) -> Result<Chil
         error.field(namespaces::field(index))
     })?;
     let directory = cgroup.cgroup().map(crate::host::cgroup::Cgroup::dir);
-    let birth = Birth { flags: plan.namespaces.birth, cgroup: directory };
+    let birth = Birth {
+        flags: plan.namespaces.birth,
+        cgroup: directory,
+    };
     let child = views::with_init_args(plan, prepared, |args| start_init(birth, args));
     drop(home);
     child.map_err(|error| explain_clone(error, plan, cgroup))
@@ -85,9 +93,10 @@ fn explain_clone(error: runtime_init::sys::SysError, plan: &Plan, cgroup: &Cgrou
             .hint("too many namespaces: see /proc/sys/user/max_*_namespaces, or nested too deep"),
         (Errno::BUSY | Errno::OPNOTSUPP, Some(cgroup)) => cgroup.explain_entry("clone3", error.errno),
         (Errno::AGAIN, _) => explained.hint("pids.max of a cgroup above, or RLIMIT_NPROC"),
-        (Errno::PERM, _) if plan.namespaces.birth != 0 => {
-            explained.field("linux.namespaces").with_kind(ErrorKind::Denied).hint("new namespaces need CAP_SYS_ADMIN")
-        }
+        (Errno::PERM, _) if plan.namespaces.birth != 0 => explained
+            .field("linux.namespaces")
+            .with_kind(ErrorKind::Denied)
+            .hint("new namespaces need CAP_SYS_ADMIN"),
         _ => explained,
     }
 }
@@ -100,8 +109,12 @@ pub(crate) struct AwayFromHome(OwnedFd);
 pub(crate) fn enter_pid_namespace(namespace: Option<BorrowedFd<'_>>) -> Result<Option<AwayFromHome>> {
     let Some(target) = namespace else { return Ok(None) };
     let path = "/proc/thread-self/ns/pid_for_children";
-    let home = rustix::fs::open(path, rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
-        .map_err(|errno| Error::os("open", errno).path(path))?;
+    let home = rustix::fs::open(
+        path,
+        rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .map_err(|errno| Error::os("open", errno).path(path))?;
     namespace::setns(target, libc::CLONE_NEWPID as u32).map_err(sys_error)?;
     Ok(Some(AwayFromHome(home)))
 }
@@ -117,7 +130,9 @@ impl Drop for AwayFromHome {
 }
 
 fn map_ids(user: &UserNamespace, pid: i32) -> Result<()> {
-    let UserNamespace::New { uids, gids } = user else { return Ok(()) };
+    let UserNamespace::New { uids, gids } = user else {
+        return Ok(());
+    };
     write_maps(pid, uids, gids)
 }
 

@@ -20,7 +20,10 @@ pub(super) fn take_over(
     let number = loop {
         match read_word(shared)? {
             0 if sys_process::wait_readable(pidfd, Some(0)).unwrap_or(true) => {
-                return Err(Error::new(ErrorKind::Internal, "the container's process ended while its filter was loaded"));
+                return Err(Error::new(
+                    ErrorKind::Internal,
+                    "the container's process ended while its filter was loaded",
+                ));
             }
             0 => std::thread::sleep(PAUSE),
             // The failure itself comes over the link.
@@ -41,5 +44,7 @@ fn read_word(shared: BorrowedFd<'_>) -> Result<i32> {
 }
 
 fn write_word(shared: BorrowedFd<'_>, word: i32) -> Result<()> {
-    rustix::io::pwrite(shared, &word.to_ne_bytes(), 0).map(drop).map_err(|errno| Error::os("pwrite", errno))
+    rustix::io::pwrite(shared, &word.to_ne_bytes(), 0)
+        .map(drop)
+        .map_err(|errno| Error::os("pwrite", errno))
 }

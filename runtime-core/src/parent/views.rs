@@ -31,14 +31,30 @@ pub(crate) fn with_init_args<T>(
     with: impl FnOnce(init::InitArgs<'_>) -> T,
 ) -> T {
     let keep = prepared.kept_by_child(plan.process.preserve_fds);
-    let join: Vec<_> = plan.namespaces.join.iter().zip(&prepared.joins)
-        .map(|(join, fd)| init::JoinArgs { index: join.index, fd: fd.as_fd(), kind: join.kind })
+    let join: Vec<_> = plan
+        .namespaces
+        .join
+        .iter()
+        .zip(&prepared.joins)
+        .map(|(join, fd)| init::JoinArgs {
+            index: join.index,
+            fd: fd.as_fd(),
+            kind: join.kind,
+        })
         .collect();
     let options: Vec<Vec<OptionView<'_>>> = plan.mounts.iter().map(|mount| option_views(mount)).collect();
-    let mounts: Vec<_> = plan.mounts.iter().zip(&prepared.mounts).zip(&options)
+    let mounts: Vec<_> = plan
+        .mounts
+        .iter()
+        .zip(&prepared.mounts)
+        .zip(&options)
         .map(|((mount, prepared), options)| mount_view(plan, mount, prepared, options))
         .collect();
-    let devices: Vec<_> = plan.devices.nodes.iter().zip(&prepared.device_nodes)
+    let devices: Vec<_> = plan
+        .devices
+        .nodes
+        .iter()
+        .zip(&prepared.device_nodes)
         .map(|(node, host_node)| init::DeviceArgs {
             directory: &node.directory,
             name: &node.name,
@@ -50,11 +66,23 @@ pub(crate) fn with_init_args<T>(
             host_node: host_node.as_ref().map(AsFd::as_fd),
         })
         .collect();
-    let links: Vec<_> = plan.devices.links.iter()
-        .map(|link| init::LinkArgs { target: link.target, name: link.name, replace: link.replace })
+    let links: Vec<_> = plan
+        .devices
+        .links
+        .iter()
+        .map(|link| init::LinkArgs {
+            target: link.target,
+            name: link.name,
+            replace: link.replace,
+        })
         .collect();
-    let sysctl: Vec<_> = plan.sysctl.iter()
-        .map(|sysctl| init::SysctlArgs { path: &sysctl.path, value: &sysctl.value })
+    let sysctl: Vec<_> = plan
+        .sysctl
+        .iter()
+        .map(|sysctl| init::SysctlArgs {
+            path: &sysctl.path,
+            value: &sysctl.value,
+        })
         .collect();
     let readonly_paths = c_strs(&plan.rootfs.readonly_paths);
     let masked_paths = c_strs(&plan.rootfs.masked_paths);
@@ -64,7 +92,10 @@ pub(crate) fn with_init_args<T>(
     let mut start_rooms = HookRooms::new(&plan.hooks.start_container, &[]);
     let mut start_container = start_rooms.hooks(&plan.hooks.start_container, &[]);
     let mut room = ProcessRoom::new(&plan.process);
-    let console = prepared.console.as_ref().map(|socket| console_view(&plan.process, socket.as_fd(), true));
+    let console = prepared
+        .console
+        .as_ref()
+        .map(|socket| console_view(&plan.process, socket.as_fd(), true));
     with(init::InitArgs {
         link: prepared.link.child.as_fd(),
         keep: &keep,
@@ -74,12 +105,16 @@ pub(crate) fn with_init_args<T>(
             unshare: plan.namespaces.unshare,
             loopback: plan.namespaces.loopback,
         },
-        intermediate: plan.namespaces.intermediate.as_ref().map(|intermediate| init::IntermediateArgs {
-            unshare: intermediate.unshare,
-            time_offsets: &intermediate.time_offsets,
-            clone: intermediate.clone,
-            index: intermediate.index,
-        }),
+        intermediate: plan
+            .namespaces
+            .intermediate
+            .as_ref()
+            .map(|intermediate| init::IntermediateArgs {
+                unshare: intermediate.unshare,
+                time_offsets: &intermediate.time_offsets,
+                clone: intermediate.clone,
+                index: intermediate.index,
+            }),
         keyring: plan.keyring.as_deref(),
         hostname: plan.hostname.as_deref(),
         domainname: plan.domainname.as_deref(),
@@ -104,7 +139,10 @@ pub(crate) fn with_init_args<T>(
         },
         sysctl: &sysctl,
         readonly_paths: &readonly_paths,
-        masked: init::MaskArgs { paths: &masked_paths, null: prepared.null.as_ref().map(AsFd::as_fd) },
+        masked: init::MaskArgs {
+            paths: &masked_paths,
+            null: prepared.null.as_ref().map(AsFd::as_fd),
+        },
         process: room.view(&plan.process, plan.seccomp.as_ref(), console),
         gate: match &prepared.gate {
             Some(listener) => init::Gate::Socket(listener.as_fd()),
@@ -123,7 +161,10 @@ fn option_views(mount: &MountPlan) -> Vec<OptionView<'_>> {
         MountSource::Remount { options } => options,
         _ => &[],
     };
-    options.iter().map(|(key, value)| (key.as_c_str(), value.as_deref())).collect()
+    options
+        .iter()
+        .map(|(key, value)| (key.as_c_str(), value.as_deref()))
+        .collect()
 }
 
 fn mount_view<'a>(
@@ -142,10 +183,23 @@ fn mount_view<'a>(
         }
         (_, Some(tree)) => init::MountWhat::Tree(tree),
         (MountSource::New(new) | MountSource::Cgroup(new), None) => new_view(new, options, None),
-        (MountSource::Classic { source, fstype, flags, data }, None) => {
-            init::MountWhat::Classic { source, fstype, flags: *flags, data }
+        (
+            MountSource::Classic {
+                source,
+                fstype,
+                flags,
+                data,
+            },
+            None,
+        ) => init::MountWhat::Classic {
+            source,
+            fstype,
+            flags: *flags,
+            data,
+        },
+        (MountSource::Remount { .. } | MountSource::Bind { .. }, None) => {
+            init::MountWhat::Remount { options }
         }
-        (MountSource::Remount { .. } | MountSource::Bind { .. }, None) => init::MountWhat::Remount { options },
     };
     init::MountArgs {
         index: mount.index,
@@ -179,7 +233,11 @@ pub(crate) fn console_view<'a>(
     socket: BorrowedFd<'a>,
     dev_console: bool,
 ) -> init::ConsoleArgs<'a> {
-    init::ConsoleArgs { socket, size: process.console_size, dev_console }
+    init::ConsoleArgs {
+        socket,
+        size: process.console_size,
+        dev_console,
+    }
 }
 
 /// Arrays for the program's argument and environment vectors.
@@ -197,7 +255,14 @@ impl<'a> ProcessRoom<'a> {
             argv: vec![null(); process.argv.len() + 1],
             envp: vec![null(); process.envp.len() + SPARE],
             home: vec![0; if process.needs_home { HOME_ROOM } else { 0 }],
-            listen_pid: vec![0; if process.needs_listen_pid { LISTEN_PID_ROOM } else { 0 }],
+            listen_pid: vec![
+                0;
+                if process.needs_listen_pid {
+                    LISTEN_PID_ROOM
+                } else {
+                    0
+                }
+            ],
             candidates: c_strs(&process.candidates),
         }
     }
@@ -216,7 +281,10 @@ impl<'a> ProcessRoom<'a> {
             scheduler: process.scheduler,
             io_priority: process.io_priority,
             personality: process.personality,
-            memory_policy: process.memory_policy.as_ref().map(|(mode, nodes)| (*mode, nodes.as_slice())),
+            memory_policy: process
+                .memory_policy
+                .as_ref()
+                .map(|(mode, nodes)| (*mode, nodes.as_slice())),
             apparmor: process.apparmor.as_deref(),
             selinux: process.selinux.as_deref(),
             cwd: &process.cwd,
@@ -256,15 +324,16 @@ impl HookRooms {
     }
 
     fn hooks<'a>(&'a mut self, hooks: &'a [HookPlan], inherited: &'a [CString]) -> Vec<init::Hook<'a>> {
-        let view = |(hook, (argv, envp)): (&'a HookPlan, &'a mut (Vec<*const c_char>, Vec<*const c_char>))| {
-            init::Hook {
-                path: &hook.path,
-                argv: ExecVector::new(argv, &hook.argv),
-                envp: ExecVector::new(envp, hook.envp.as_deref().unwrap_or(inherited)),
-                inherit: hook.envp.is_none(),
-                timeout: hook.timeout,
-            }
-        };
+        let view =
+            |(hook, (argv, envp)): (&'a HookPlan, &'a mut (Vec<*const c_char>, Vec<*const c_char>))| {
+                init::Hook {
+                    path: &hook.path,
+                    argv: ExecVector::new(argv, &hook.argv),
+                    envp: ExecVector::new(envp, hook.envp.as_deref().unwrap_or(inherited)),
+                    inherit: hook.envp.is_none(),
+                    timeout: hook.timeout,
+                }
+            };
         hooks.iter().zip(&mut self.0).map(view).collect()
     }
 }

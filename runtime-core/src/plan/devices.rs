@@ -55,16 +55,42 @@ pub struct DeviceLink {
 }
 
 /// config-linux.md, Default Devices. /dev/console comes with the terminal, /dev/ptmx as a link.
-const DEFAULTS: [(&str, u32, u32); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+const DEFAULTS: [(&str, u32, u32); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
 
 /// runtime-linux.md, "Dev symbolic links", and /dev/ptmx.
 const LINKS: [DeviceLink; 5] = [
-    DeviceLink { target: c"/proc/self/fd", name: c"fd", replace: false },
-    DeviceLink { target: c"/proc/self/fd/0", name: c"stdin", replace: false },
-    DeviceLink { target: c"/proc/self/fd/1", name: c"stdout", replace: false },
-    DeviceLink { target: c"/proc/self/fd/2", name: c"stderr", replace: false },
-    DeviceLink { target: c"pts/ptmx", name: c"ptmx", replace: true },
+    DeviceLink {
+        target: c"/proc/self/fd",
+        name: c"fd",
+        replace: false,
+    },
+    DeviceLink {
+        target: c"/proc/self/fd/0",
+        name: c"stdin",
+        replace: false,
+    },
+    DeviceLink {
+        target: c"/proc/self/fd/1",
+        name: c"stdout",
+        replace: false,
+    },
+    DeviceLink {
+        target: c"/proc/self/fd/2",
+        name: c"stderr",
+        replace: false,
+    },
+    DeviceLink {
+        target: c"pts/ptmx",
+        name: c"ptmx",
+        replace: true,
+    },
 ];
 
 impl DevicesPlan {
@@ -73,7 +99,9 @@ impl DevicesPlan {
     /// # Errors
     /// `Invalid` for a device without a name.
     pub fn new(spec: &Spec, mounts: &[MountPlan], in_user_namespace: bool) -> Result<Self> {
-        let Some(linux) = spec.linux() else { return Ok(Self::default()) };
+        let Some(linux) = spec.linux() else {
+            return Ok(Self::default());
+        };
         // The host's own /dev must not be written to.
         let dev_is_bind = mounts.iter().any(|mount| {
             mount.target.as_bytes() == b"dev" && matches!(mount.source, MountSource::Bind { .. })
@@ -89,7 +117,9 @@ impl DevicesPlan {
                 LinuxDeviceType::B => libc::S_IFBLK,
                 LinuxDeviceType::C | LinuxDeviceType::U => libc::S_IFCHR,
                 LinuxDeviceType::P => libc::S_IFIFO,
-                LinuxDeviceType::A => return Err(Error::invalid(format!("{field}.type"), "must be c, b, u or p")),
+                LinuxDeviceType::A => {
+                    return Err(Error::invalid(format!("{field}.type"), "must be c, b, u or p"));
+                }
             };
             nodes.push(DevicePlan {
                 directory,
@@ -105,8 +135,9 @@ impl DevicesPlan {
             });
         }
         for (name, major, minor) in DEFAULTS {
-            let is_given =
-                nodes.iter().any(|node| node.directory.as_bytes() == b"dev" && node.name.as_bytes() == name.as_bytes());
+            let is_given = nodes
+                .iter()
+                .any(|node| node.directory.as_bytes() == b"dev" && node.name.as_bytes() == name.as_bytes());
             if is_given {
                 continue;
             }
@@ -122,7 +153,10 @@ impl DevicesPlan {
                 host_path: in_user_namespace.then(|| Path::new("/dev").join(name)),
             });
         }
-        Ok(Self { nodes, links: LINKS.to_vec() })
+        Ok(Self {
+            nodes,
+            links: LINKS.to_vec(),
+        })
     }
 }
 
@@ -131,9 +165,10 @@ fn split(path: &Path, field: &str) -> Result<(CString, CString)> {
     let clean = clean_in_container(path, field.clone())?;
     let clean = Path::new(std::ffi::OsStr::from_bytes(clean.as_bytes()));
     match (clean.parent(), clean.file_name()) {
-        (Some(directory), Some(name)) => {
-            Ok((c_string(directory.as_os_str().as_bytes(), field.clone())?, c_string(name.as_bytes(), field)?))
-        }
+        (Some(directory), Some(name)) => Ok((
+            c_string(directory.as_os_str().as_bytes(), field.clone())?,
+            c_string(name.as_bytes(), field)?,
+        )),
         _ => Err(Error::invalid(field, "not the path of a file").path(path)),
     }
 }

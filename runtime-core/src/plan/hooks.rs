@@ -38,7 +38,9 @@ impl HooksPlan {
     /// # Errors
     /// `Invalid` for a null byte.
     pub fn new(spec: &Spec) -> Result<Self> {
-        let Some(hooks) = spec.hooks() else { return Ok(Self::default()) };
+        let Some(hooks) = spec.hooks() else {
+            return Ok(Self::default());
+        };
         let any = |hooks: &Option<Vec<Hook>>| hooks.as_ref().is_some_and(|hooks| !hooks.is_empty());
         #[allow(deprecated, reason = "prestart is deprecated, and engines still use it")]
         let prestart = hooks.prestart();
@@ -51,7 +53,11 @@ impl HooksPlan {
 }
 
 fn convert(hooks: Option<&Vec<Hook>>, field: &'static str) -> Result<Vec<HookPlan>> {
-    hooks.into_iter().flatten().map(|hook| convert_one(hook, field)).collect()
+    hooks
+        .into_iter()
+        .flatten()
+        .map(|hook| convert_one(hook, field))
+        .collect()
 }
 
 fn convert_one(hook: &Hook, field: &'static str) -> Result<HookPlan> {
@@ -64,5 +70,10 @@ fn convert_one(hook: &Hook, field: &'static str) -> Result<HookPlan> {
         _ => vec![path.clone()],
     };
     let envp = hook.env().as_ref().map(strings).transpose()?;
-    Ok(HookPlan { path, argv, envp, timeout: hook.timeout().map(|seconds| seconds.saturating_mul(1000)) })
+    Ok(HookPlan {
+        path,
+        argv,
+        envp,
+        timeout: hook.timeout().map(|seconds| seconds.saturating_mul(1000)),
+    })
 }

@@ -43,14 +43,26 @@ pub struct Wishes {
     pub no_pivot: bool,
     /// `--no-new-keyring`.
     pub no_new_keyring: bool,
-    /// A socket to send the terminal to was given.
-    pub has_console: bool,
+    /// Whether a socket to send the terminal to was given.
+    pub console: ConsoleWish,
     /// `--preserve-fds`, sockets of the service manager included.
     pub preserve_fds: u32,
     /// How many of these are sockets of the service manager.
     pub listen_fds: u32,
     /// Annotation `run.oci.keep_original_groups` (crun's): supplementary groups are not touched.
     pub keep_groups: bool,
+}
+
+/// What was said about the terminal.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ConsoleWish {
+    /// Nothing: then there must be none.
+    #[default]
+    No,
+    /// There is somebody to take it, if there is one: `run` in the foreground.
+    Welcome,
+    /// `--console-socket`: there must be one.
+    Expected,
 }
 
 /// Everything that was decided about a container, before anything is done.
@@ -102,7 +114,10 @@ impl Plan {
         let rootfs = RootfsPlan::new(spec, facts, &namespaces, wishes)?;
         let mounts = mounts::plan(spec, facts, &namespaces, &rootfs)?;
         refuse_mounts_on_the_host(spec, &namespaces)?;
-        let process = spec.process().as_ref().ok_or_else(|| Error::invalid("process", "missing"))?;
+        let process = spec
+            .process()
+            .as_ref()
+            .ok_or_else(|| Error::invalid("process", "missing"))?;
         let inside = namespaces.is_user_namespaced();
         Ok(Self {
             devices: DevicesPlan::new(spec, &mounts, inside)?,
@@ -126,10 +141,20 @@ fn refuse_mounts_on_the_host(spec: &Spec, namespaces: &NamespacesPlan) -> Result
         return Ok(());
     }
     if spec.mounts().as_ref().is_some_and(|mounts| !mounts.is_empty()) {
-        return Err(Error::invalid("mounts", "unable to mount without a private MNT namespace"));
+        return Err(Error::invalid(
+            "mounts",
+            "unable to mount without a private MNT namespace",
+        ));
     }
-    if spec.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false)) {
-        return Err(Error::invalid("root.readonly", "unable to remount without a private MNT namespace"));
+    if spec
+        .root()
+        .as_ref()
+        .is_some_and(|root| root.readonly().unwrap_or(false))
+    {
+        return Err(Error::invalid(
+            "root.readonly",
+            "unable to remount without a private MNT namespace",
+        ));
     }
     Ok(())
 }
@@ -167,7 +192,11 @@ fn plan_sysctl(spec: &Spec) -> Result<Vec<Sysctl>> {
         let path = crate::spec::sysctl::path(&dotted)
             .ok_or_else(|| Error::invalid(field(), "not the name of a kernel parameter"))?;
         let path = c_string(format!("sys/{path}"), field())?;
-        planned.push(Sysctl { name: name.clone(), path, value: value.clone().into_bytes() });
+        planned.push(Sysctl {
+            name: name.clone(),
+            path,
+            value: value.clone().into_bytes(),
+        });
     }
     // The document has no order; a fixed one makes errors repeatable.
     planned.sort_by(|a, b| a.name.cmp(&b.name));
@@ -216,7 +245,11 @@ mod tests {
             ("/...", c"..."),
         ];
         for (path, clean) in cases {
-            assert_eq!(clean_in_container(Path::new(path), "f").unwrap().as_c_str(), clean, "{path}");
+            assert_eq!(
+                clean_in_container(Path::new(path), "f").unwrap().as_c_str(),
+                clean,
+                "{path}"
+            );
         }
     }
 }

@@ -131,7 +131,9 @@ pub fn plan(
     rootfs: &RootfsPlan,
 ) -> Result<Vec<MountPlan>> {
     let mounts = spec.mounts().iter().flatten().enumerate();
-    mounts.map(|(index, mount)| plan_one(index as u16, mount, facts, namespaces, rootfs)).collect()
+    mounts
+        .map(|(index, mount)| plan_one(index as u16, mount, facts, namespaces, rootfs))
+        .collect()
 }
 
 fn plan_one(
@@ -175,10 +177,15 @@ fn plan_source(
 ) -> Result<MountSource> {
     let field = |name: &str| format!("mounts[{index}].{name}");
     if options.remount {
-        return Ok(MountSource::Remount { options: options.superblock(None) });
+        return Ok(MountSource::Remount {
+            options: options.superblock(None),
+        });
     }
     if options.bind {
-        let source = mount.source().as_ref().ok_or_else(|| Error::invalid(field("source"), "missing"))?;
+        let source = mount
+            .source()
+            .as_ref()
+            .ok_or_else(|| Error::invalid(field("source"), "missing"))?;
         return Ok(MountSource::Bind {
             path: facts.bundle.join(source),
             recursive: options.recursive_bind,
@@ -189,21 +196,34 @@ fn plan_source(
         let message = format!("{fstype:?} cannot be mounted on /proc because it is not of type proc");
         return Err(Error::invalid(field("type"), message));
     }
-    let source = mount.source().as_ref().map_or(fstype.as_bytes(), |path| path.as_os_str().as_bytes());
+    let source = mount
+        .source()
+        .as_ref()
+        .map_or(fstype.as_bytes(), |path| path.as_os_str().as_bytes());
     let source = c_string(source, field("source"))?;
     if matches!(fstype, "cgroup" | "cgroup2") {
         // The superblock is shared with the host: no option may reach it.
         let attributes = options.attributes;
         let options = vec![(c"source".to_owned(), Some(c"cgroup".to_owned()))];
         let fstype = c"cgroup2".to_owned();
-        return Ok(MountSource::Cgroup(NewFilesystem { fstype, options, attributes, copy_up: false }));
+        return Ok(MountSource::Cgroup(NewFilesystem {
+            fstype,
+            options,
+            attributes,
+            copy_up: false,
+        }));
     }
     let name = c_string(fstype, field("type"))?;
     if options.needs_classic(&source) {
         return options.classic(source, name, index);
     }
     let (attributes, copy_up) = (options.attributes, options.copy_up);
-    Ok(MountSource::New(NewFilesystem { fstype: name, options: options.superblock(Some(source)), attributes, copy_up }))
+    Ok(MountSource::New(NewFilesystem {
+        fstype: name,
+        options: options.superblock(Some(source)),
+        attributes,
+        copy_up,
+    }))
 }
 
 fn plan_id_map(
@@ -213,7 +233,9 @@ fn plan_id_map(
     namespaces: &NamespacesPlan,
 ) -> Result<Option<MountIdMap>> {
     let mappings = match (mount.uid_mappings(), mount.gid_mappings()) {
-        (Some(uids), Some(gids)) if !uids.is_empty() && !gids.is_empty() => Some((uids.clone(), gids.clone())),
+        (Some(uids), Some(gids)) if !uids.is_empty() && !gids.is_empty() => {
+            Some((uids.clone(), gids.clone()))
+        }
         _ => None,
     };
     if mappings.is_none() && options.id_map.is_none() {
@@ -227,7 +249,10 @@ fn plan_id_map(
         let message = "an id-mapped mount needs uidMappings and gidMappings, or a user namespace";
         return Err(Error::invalid(format!("mounts[{index}]"), message));
     }
-    Ok(Some(MountIdMap { mappings, recursive: options.id_map.unwrap_or(false) }))
+    Ok(Some(MountIdMap {
+        mappings,
+        recursive: options.id_map.unwrap_or(false),
+    }))
 }
 
 /// The options of one mount, taken apart.
@@ -289,7 +314,9 @@ impl Options {
     }
 
     fn take_attribute(&mut self, text: &str) -> bool {
-        let Some((set, clear)) = attribute(text) else { return false };
+        let Some((set, clear)) = attribute(text) else {
+            return false;
+        };
         self.attributes = self.attributes & !clear | set;
         self.cleared = self.cleared & !set | clear;
         match text {
@@ -301,7 +328,9 @@ impl Options {
     }
 
     fn take_recursive(&mut self, text: &str) -> bool {
-        let Some((set, clear)) = text.strip_prefix('r').and_then(attribute) else { return false };
+        let Some((set, clear)) = text.strip_prefix('r').and_then(attribute) else {
+            return false;
+        };
         self.recursive.set = self.recursive.set & !clear | set;
         self.recursive.clear = self.recursive.clear & !set | clear;
         true
@@ -316,8 +345,12 @@ impl Options {
             "nolazytime" => self.clear_superblock("lazytime", libc::MS_LAZYTIME),
             "mand" => self.set_superblock("mand", libc::MS_MANDLOCK),
             "nomand" => self.clear_superblock("mand", libc::MS_MANDLOCK),
-            "iversion" => (self.classic_flags, self.only_classic) = (self.classic_flags | libc::MS_I_VERSION, true),
-            "noiversion" => (self.classic_flags, self.only_classic) = (self.classic_flags & !libc::MS_I_VERSION, false),
+            "iversion" => {
+                (self.classic_flags, self.only_classic) = (self.classic_flags | libc::MS_I_VERSION, true)
+            }
+            "noiversion" => {
+                (self.classic_flags, self.only_classic) = (self.classic_flags & !libc::MS_I_VERSION, false)
+            }
             "silent" => self.classic_flags |= libc::MS_SILENT,
             "loud" => self.classic_flags &= !libc::MS_SILENT,
             _ => return false,
@@ -333,7 +366,8 @@ impl Options {
 
     fn clear_superblock(&mut self, name: &str, bit: u64) {
         self.classic_flags &= !bit;
-        self.superblock_flags.retain(|flag| flag.as_bytes() != name.as_bytes());
+        self.superblock_flags
+            .retain(|flag| flag.as_bytes() != name.as_bytes());
     }
 
     fn take_propagation(&mut self, text: &str) -> bool {
@@ -364,32 +398,62 @@ impl Options {
     /// What remains to be changed on a made or copied mount.
     fn push_attributes(&self, changes: &mut Vec<(MountAttr, bool)>) {
         let is_new = !self.bind && !self.remount;
-        let own = MountAttr { set: self.attributes, clear: with_atime(self.attributes, self.cleared), ..MountAttr::default() };
+        let own = MountAttr {
+            set: self.attributes,
+            clear: with_atime(self.attributes, self.cleared),
+            ..MountAttr::default()
+        };
         if !is_new && !own.is_empty() {
             changes.push((own, false));
         }
         // Copying up needs a writable tmpfs, which then is made what it was to be.
         if is_new && self.copy_up && self.attributes & ATTR_RDONLY != 0 {
-            changes.push((MountAttr { set: ATTR_RDONLY, ..MountAttr::default() }, false));
+            changes.push((
+                MountAttr {
+                    set: ATTR_RDONLY,
+                    ..MountAttr::default()
+                },
+                false,
+            ));
         }
-        let recursive = MountAttr { clear: with_atime(self.recursive.set, self.recursive.clear), ..self.recursive };
+        let recursive = MountAttr {
+            clear: with_atime(self.recursive.set, self.recursive.clear),
+            ..self.recursive
+        };
         if !recursive.is_empty() {
             changes.push((recursive, true));
         }
-        changes.extend(self.propagation.iter().map(|(kind, recursive)| (MountAttr::propagation(*kind), *recursive)));
+        changes.extend(
+            self.propagation
+                .iter()
+                .map(|(kind, recursive)| (MountAttr::propagation(*kind), *recursive)),
+        );
     }
 
     fn needs_classic(&self, source: &CString) -> bool {
         let too_long = |text: &CString| text.as_bytes().len() >= FSCONFIG_MAX;
-        self.only_classic || too_long(source) || self.data.iter().filter_map(|(_, value)| value.as_ref()).any(too_long)
+        self.only_classic
+            || too_long(source)
+            || self
+                .data
+                .iter()
+                .filter_map(|(_, value)| value.as_ref())
+                .any(too_long)
     }
 
     fn superblock(self, source: Option<CString>) -> Vec<FsOption> {
         let source = source.map(|source| (c"source".to_owned(), Some(source)));
         // A read-only superblock could not be copied into.
         let copy_up = self.copy_up;
-        let flags = self.superblock_flags.into_iter().filter(|flag| !(copy_up && flag.as_bytes() == b"ro"));
-        source.into_iter().chain(flags.map(|flag| (flag, None))).chain(self.data).collect()
+        let flags = self
+            .superblock_flags
+            .into_iter()
+            .filter(|flag| !(copy_up && flag.as_bytes() == b"ro"));
+        source
+            .into_iter()
+            .chain(flags.map(|flag| (flag, None)))
+            .chain(self.data)
+            .collect()
     }
 
     fn classic(self, source: CString, fstype: CString, index: u16) -> Result<MountSource> {
@@ -412,12 +476,21 @@ impl Options {
         if self.attributes & NOSYMFOLLOW != 0 {
             flags |= 256;
         }
-        let words: Vec<Vec<u8>> = self.data.into_iter().map(|(key, value)| match value {
-            Some(value) => [key.as_bytes(), b"=", value.as_bytes()].concat(),
-            None => key.into_bytes(),
-        }).collect();
+        let words: Vec<Vec<u8>> = self
+            .data
+            .into_iter()
+            .map(|(key, value)| match value {
+                Some(value) => [key.as_bytes(), b"=", value.as_bytes()].concat(),
+                None => key.into_bytes(),
+            })
+            .collect();
         let data = c_string(words.join(&b','), format!("mounts[{index}].options"))?;
-        Ok(MountSource::Classic { source, fstype, flags, data })
+        Ok(MountSource::Classic {
+            source,
+            fstype,
+            flags,
+            data,
+        })
     }
 }
 
@@ -445,7 +518,11 @@ fn attribute(text: &str) -> Option<(u64, u64)> {
 
 /// mount_setattr(2) wants the whole access time field cleared where any of it is changed.
 fn with_atime(set: u64, clear: u64) -> u64 {
-    if (set | clear) & ATIME_MASK != 0 { clear & !set | ATIME_MASK } else { clear }
+    if (set | clear) & ATIME_MASK != 0 {
+        clear & !set | ATIME_MASK
+    } else {
+        clear
+    }
 }
 
 #[cfg(test)]
@@ -455,7 +532,11 @@ mod tests {
     use crate::spec;
 
     fn facts() -> HostFacts {
-        HostFacts { bundle: "/bundle".into(), last_capability: 40, permitted_capabilities: u64::MAX }
+        HostFacts {
+            bundle: "/bundle".into(),
+            last_capability: 40,
+            permitted_capabilities: u64::MAX,
+        }
     }
 
     fn plan_mount(mount: &str) -> Result<MountPlan> {
@@ -469,7 +550,9 @@ mod tests {
     }
 
     fn options_of(mount: &MountPlan) -> Vec<String> {
-        let MountSource::New(new) = &mount.source else { panic!("{:?}", mount.source) };
+        let MountSource::New(new) = &mount.source else {
+            panic!("{:?}", mount.source)
+        };
         let text = |(key, value): &FsOption| match value {
             Some(value) => format!("{}={}", key.to_str().unwrap(), value.to_str().unwrap()),
             None => key.to_str().unwrap().to_owned(),
@@ -484,7 +567,9 @@ mod tests {
         )
         .unwrap();
         assert_eq!(options_of(&mount), ["source=shm", "mode=1777", "size=65536k"]);
-        let MountSource::New(new) = &mount.source else { unreachable!() };
+        let MountSource::New(new) = &mount.source else {
+            unreachable!()
+        };
         assert_eq!(new.attributes, NOSUID | NOEXEC | NODEV);
         assert!(mount.attributes.is_empty());
         assert_eq!(mount.target.as_c_str(), c"dev/shm");
@@ -494,15 +579,29 @@ mod tests {
     fn read_only_is_of_the_superblock_too_unless_something_is_copied_up() {
         let mount = plan_mount(r#"{"destination":"/t","type":"tmpfs","options":["ro"]}"#).unwrap();
         assert_eq!(options_of(&mount), ["source=tmpfs", "ro"]);
-        let mount = plan_mount(r#"{"destination":"/t","type":"tmpfs","options":["ro","tmpcopyup"]}"#).unwrap();
+        let mount =
+            plan_mount(r#"{"destination":"/t","type":"tmpfs","options":["ro","tmpcopyup"]}"#).unwrap();
         assert_eq!(options_of(&mount), ["source=tmpfs"]);
-        assert_eq!(mount.attributes, [(MountAttr { set: ATTR_RDONLY, ..MountAttr::default() }, false)]);
+        assert_eq!(
+            mount.attributes,
+            [(
+                MountAttr {
+                    set: ATTR_RDONLY,
+                    ..MountAttr::default()
+                },
+                false
+            )]
+        );
     }
 
     #[test]
     fn a_later_option_wins() {
-        let mount = plan_mount(r#"{"destination":"/t","type":"tmpfs","options":["ro","nosuid","rw","suid"]}"#).unwrap();
-        let MountSource::New(new) = &mount.source else { unreachable!() };
+        let mount =
+            plan_mount(r#"{"destination":"/t","type":"tmpfs","options":["ro","nosuid","rw","suid"]}"#)
+                .unwrap();
+        let MountSource::New(new) = &mount.source else {
+            unreachable!()
+        };
         assert_eq!(new.attributes, 0);
         assert_eq!(options_of(&mount), ["source=tmpfs"]);
     }
@@ -513,14 +612,29 @@ mod tests {
             r#"{"destination":"/v","type":"none","source":"v","options":["rbind","ro","noatime","rnodev","rshared"]}"#,
         )
         .unwrap();
-        let MountSource::Bind { path, recursive, .. } = &mount.source else { panic!("{mount:?}") };
+        let MountSource::Bind { path, recursive, .. } = &mount.source else {
+            panic!("{mount:?}")
+        };
         assert_eq!((path.to_str().unwrap(), *recursive), ("/bundle/v", true));
         assert_eq!(
             mount.attributes,
             [
                 (MountAttr::propagation(libc::MS_SLAVE), true),
-                (MountAttr { set: ATTR_RDONLY | NOATIME, clear: ATIME_MASK, ..MountAttr::default() }, false),
-                (MountAttr { set: NODEV, ..MountAttr::default() }, true),
+                (
+                    MountAttr {
+                        set: ATTR_RDONLY | NOATIME,
+                        clear: ATIME_MASK,
+                        ..MountAttr::default()
+                    },
+                    false
+                ),
+                (
+                    MountAttr {
+                        set: NODEV,
+                        ..MountAttr::default()
+                    },
+                    true
+                ),
                 (MountAttr::propagation(libc::MS_SHARED), true),
             ]
         );
@@ -528,12 +642,21 @@ mod tests {
 
     #[test]
     fn recursive_access_time_options_clear_the_whole_field() {
-        for (option, set) in [("rnoatime", NOATIME), ("rstrictatime", STRICTATIME), ("rrelatime", 0), ("ratime", 0)] {
+        for (option, set) in [
+            ("rnoatime", NOATIME),
+            ("rstrictatime", STRICTATIME),
+            ("rrelatime", 0),
+            ("ratime", 0),
+        ] {
             let mount = plan_mount(&format!(
                 r#"{{"destination":"/v","source":"/v","options":["bind","{option}"]}}"#
             ))
             .unwrap();
-            let expected = MountAttr { set, clear: ATIME_MASK, ..MountAttr::default() };
+            let expected = MountAttr {
+                set,
+                clear: ATIME_MASK,
+                ..MountAttr::default()
+            };
             assert_eq!(mount.attributes.last(), Some(&(expected, true)), "{option}");
         }
     }
@@ -545,7 +668,9 @@ mod tests {
             r#"{{"destination":"/o","type":"overlay","options":["ro","noatime","lowerdir={lower}","index=off"]}}"#
         ))
         .unwrap();
-        let MountSource::Classic { flags, data, .. } = &mount.source else { panic!("{mount:?}") };
+        let MountSource::Classic { flags, data, .. } = &mount.source else {
+            panic!("{mount:?}")
+        };
         assert_eq!(*flags, libc::MS_RDONLY | libc::MS_NOATIME);
         assert_eq!(data.to_str().unwrap(), format!("lowerdir={lower},index=off"));
     }
@@ -562,8 +687,11 @@ mod tests {
     #[test]
     fn cgroup_options_never_reach_the_shared_superblock() {
         let mount =
-            plan_mount(r#"{"destination":"/sys/fs/cgroup","type":"cgroup","options":["ro","nosuid"]}"#).unwrap();
-        let MountSource::Cgroup(new) = &mount.source else { panic!("{mount:?}") };
+            plan_mount(r#"{"destination":"/sys/fs/cgroup","type":"cgroup","options":["ro","nosuid"]}"#)
+                .unwrap();
+        let MountSource::Cgroup(new) = &mount.source else {
+            panic!("{mount:?}")
+        };
         assert_eq!(new.options.len(), 1);
         assert_eq!(new.attributes, ATTR_RDONLY | NOSUID);
     }

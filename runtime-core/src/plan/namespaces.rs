@@ -88,7 +88,9 @@ impl NamespacesPlan {
     /// None today; the document has been validated.
     pub fn new(spec: &Spec) -> Result<Self> {
         let mut plan = Self::default();
-        let Some(linux) = spec.linux() else { return Ok(plan) };
+        let Some(linux) = spec.linux() else {
+            return Ok(plan);
+        };
         let mut new = 0;
         let mut pid_index = 0;
         for (index, namespace) in linux.namespaces().iter().flatten().enumerate() {
@@ -98,7 +100,11 @@ impl NamespacesPlan {
             }
             plan.note_kind(namespace.typ());
             match namespace.path() {
-                Some(path) => plan.join(Join { index: index as u16, kind, path: path.clone() }),
+                Some(path) => plan.join(Join {
+                    index: index as u16,
+                    kind,
+                    path: path.clone(),
+                }),
                 None => new |= kind,
             }
         }
@@ -148,7 +154,11 @@ impl NamespacesPlan {
         // They must belong to the joined user namespace, which RUNTIME is not in.
         let pid_after_join = joins_user && new & (PID | NEWTIME) != 0;
         let needs_intermediate = pid_after_join || !time_offsets.is_empty();
-        let at_birth = if needs_intermediate { USER } else { USER | PID | NEWTIME };
+        let at_birth = if needs_intermediate {
+            USER
+        } else {
+            USER | PID | NEWTIME
+        };
         self.birth = u64::from(new & at_birth);
         // Everything else belongs to the user namespace too, and is made by its root: with one clone3 of all,
         // /dev/mqueue would belong to nobody (measured on 6.18).
@@ -188,12 +198,18 @@ fn join_order(kind: u32) -> usize {
         libc::CLONE_NEWNS,
         libc::CLONE_NEWCGROUP,
     ];
-    ORDER.iter().position(|place| *place as u32 == kind).unwrap_or(ORDER.len())
+    ORDER
+        .iter()
+        .position(|place| *place as u32 == kind)
+        .unwrap_or(ORDER.len())
 }
 
 /// The lines of timens_offsets: "monotonic 12 5\n". Empty if there are none.
 fn time_offsets(spec: &Spec) -> Vec<u8> {
-    let offsets = spec.linux().as_ref().and_then(|linux| linux.time_offsets().as_ref());
+    let offsets = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.time_offsets().as_ref());
     let mut lines = Vec::new();
     for (clock, offset) in offsets.into_iter().flatten() {
         let (seconds, nanoseconds) = (offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0));
@@ -228,7 +244,8 @@ mod tests {
 
     #[test]
     fn new_user_and_pid_namespaces_are_there_from_birth_the_rest_is_made_by_mapped_root() {
-        let plan = plan(r#"{"namespaces":[{"type":"ipc"},{"type":"user"},{"type":"pid"},{"type":"network"}]}"#);
+        let plan =
+            plan(r#"{"namespaces":[{"type":"ipc"},{"type":"user"},{"type":"pid"},{"type":"network"}]}"#);
         assert_eq!(plan.birth, USER | PID);
         assert_eq!(plan.unshare, (libc::CLONE_NEWIPC | libc::CLONE_NEWNET) as u32);
         assert!(plan.loopback && plan.intermediate.is_none() && plan.is_user_namespaced());
@@ -236,13 +253,22 @@ mod tests {
 
     #[test]
     fn a_new_pid_namespace_in_a_joined_user_namespace_takes_an_intermediate_process() {
-        let plan = plan(r#"{"namespaces":[{"type":"pid"},{"type":"network","path":"/n"},{"type":"user","path":"/u"}]}"#);
+        let plan = plan(
+            r#"{"namespaces":[{"type":"pid"},{"type":"network","path":"/n"},{"type":"user","path":"/u"}]}"#,
+        );
         assert_eq!(plan.birth, 0);
         assert_eq!(plan.user, UserNamespace::Joined);
         let kinds: Vec<_> = plan.join.iter().map(|join| join.kind as i32).collect();
-        assert_eq!(kinds, [libc::CLONE_NEWUSER, libc::CLONE_NEWNET], "the user namespace first");
+        assert_eq!(
+            kinds,
+            [libc::CLONE_NEWUSER, libc::CLONE_NEWNET],
+            "the user namespace first"
+        );
         let intermediate = plan.intermediate.unwrap();
-        assert_eq!((intermediate.clone, intermediate.unshare, intermediate.index), (PID, 0, 0));
+        assert_eq!(
+            (intermediate.clone, intermediate.unshare, intermediate.index),
+            (PID, 0, 0)
+        );
         assert!(!plan.loopback, "a joined network namespace is somebody else's");
     }
 
@@ -256,7 +282,10 @@ mod tests {
         assert_eq!((intermediate.clone, intermediate.unshare), (PID, NEWTIME));
         assert_eq!(with.birth, 0);
         let without = plan(r#"{"namespaces":[{"type":"time"},{"type":"pid"}]}"#);
-        assert_eq!((without.birth, without.intermediate), (PID | u64::from(NEWTIME), None));
+        assert_eq!(
+            (without.birth, without.intermediate),
+            (PID | u64::from(NEWTIME), None)
+        );
     }
 
     #[test]

@@ -4,13 +4,13 @@ use std::collections::HashSet;
 use std::ffi::CString;
 
 use oci_spec::runtime::{
-    Capabilities, IOPriorityClass, LinuxCapabilities, LinuxSchedulerFlag, LinuxSchedulerPolicy, PosixRlimitType,
-    Process, Scheduler,
+    Capabilities, IOPriorityClass, LinuxCapabilities, LinuxSchedulerFlag, LinuxSchedulerPolicy,
+    PosixRlimitType, Process, Scheduler,
 };
 use runtime_init::args::CapabilityArgs;
 use runtime_init::sys::process::SchedAttr;
 
-use super::{HostFacts, Wishes, c_string, clean_in_container};
+use super::{ConsoleWish, HostFacts, Wishes, c_string, clean_in_container};
 use crate::{Error, Result};
 
 /// Where programs are looked for if the environment has no PATH.
@@ -89,16 +89,31 @@ impl ProcessPlan {
     ///
     /// # Errors
     /// `Invalid` with the field.
-    pub fn new(process: &Process, facts: &HostFacts, in_user_namespace: bool, wishes: Wishes) -> Result<Self> {
+    pub fn new(
+        process: &Process,
+        facts: &HostFacts,
+        in_user_namespace: bool,
+        wishes: Wishes,
+    ) -> Result<Self> {
         let argv = strings(process.args().as_deref().unwrap_or_default(), "process.args")?;
-        let program = process.args().iter().flatten().next().cloned().unwrap_or_default();
+        let program = process
+            .args()
+            .iter()
+            .flatten()
+            .next()
+            .cloned()
+            .unwrap_or_default();
         let env = last_of_each_name(process.env().as_deref().unwrap_or_default());
         let user = process.user();
         let terminal = process.terminal().unwrap_or(false);
         check_console(terminal, wishes)?;
         Ok(Self {
             terminal,
-            console_size: process.console_size().as_ref().filter(|_| terminal).and_then(console_size),
+            console_size: process
+                .console_size()
+                .as_ref()
+                .filter(|_| terminal)
+                .and_then(console_size),
             candidates: candidates(&program, &env)?,
             program,
             argv,
@@ -110,12 +125,21 @@ impl ProcessPlan {
             gid: user.gid(),
             groups: (!wishes.keep_groups).then(|| user.additional_gids().clone().unwrap_or_default()),
             umask: user.umask().unwrap_or(DEFAULT_UMASK),
-            capabilities: process.capabilities().as_ref().map(|sets| capabilities(sets, facts, in_user_namespace)),
+            capabilities: process
+                .capabilities()
+                .as_ref()
+                .map(|sets| capabilities(sets, facts, in_user_namespace)),
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             rlimits: rlimits(process),
             oom_score_adj: process.oom_score_adj(),
-            apparmor: process.apparmor_profile().as_ref().map(|profile| format!("exec {profile}").into_bytes()),
-            selinux: process.selinux_label().as_ref().map(|label| label.clone().into_bytes()),
+            apparmor: process
+                .apparmor_profile()
+                .as_ref()
+                .map(|profile| format!("exec {profile}").into_bytes()),
+            selinux: process
+                .selinux_label()
+                .as_ref()
+                .map(|label| label.clone().into_bytes()),
             scheduler: process.scheduler().as_ref().map(scheduler),
             io_priority: process.io_priority().as_ref().map(|io| {
                 let class = match io.class() {
@@ -133,12 +157,12 @@ impl ProcessPlan {
 }
 
 fn check_console(terminal: bool, wishes: Wishes) -> Result<()> {
-    match (terminal, wishes.has_console) {
-        (true, false) => Err(Error::invalid(
+    match (terminal, wishes.console) {
+        (true, ConsoleWish::No) => Err(Error::invalid(
             "process.terminal",
             "cannot allocate tty if onggi will detach without setting console socket",
         )),
-        (false, true) => Err(Error::invalid(
+        (false, ConsoleWish::Expected) => Err(Error::invalid(
             "process.terminal",
             "cannot use console socket if onggi will not detach or allocate tty",
         )),
@@ -147,14 +171,22 @@ fn check_console(terminal: bool, wishes: Wishes) -> Result<()> {
 }
 
 fn strings(list: &[String], field: &'static str) -> Result<Vec<CString>> {
-    list.iter().enumerate().map(|(index, text)| c_string(text.as_str(), format!("{field}[{index}]"))).collect()
+    list.iter()
+        .enumerate()
+        .map(|(index, text)| c_string(text.as_str(), format!("{field}[{index}]")))
+        .collect()
 }
 
 /// Order is kept; of entries with the same name the last is, as in runc.
 fn last_of_each_name(env: &[String]) -> Vec<String> {
     let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
     let mut seen = HashSet::with_capacity(env.len());
-    let mut kept: Vec<String> = env.iter().rev().filter(|entry| seen.insert(name(entry))).cloned().collect();
+    let mut kept: Vec<String> = env
+        .iter()
+        .rev()
+        .filter(|entry| seen.insert(name(entry)))
+        .cloned()
+        .collect();
     kept.reverse();
     kept
 }
@@ -167,7 +199,10 @@ fn candidates(program: &str, env: &[String]) -> Result<Vec<CString>> {
     if program.contains('/') {
         return Ok(vec![c_string(program, "process.args[0]")?]);
     }
-    let path = env.iter().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
+    let path = env
+        .iter()
+        .find_map(|entry| entry.strip_prefix("PATH="))
+        .unwrap_or(DEFAULT_PATH);
     path.split(':')
         .map(|directory| match directory {
             "" => c_string(format!("./{program}"), "process.env"),
@@ -177,16 +212,32 @@ fn candidates(program: &str, env: &[String]) -> Result<Vec<CString>> {
 }
 
 fn console_size(size: &oci_spec::runtime::Box) -> Option<(u16, u16)> {
-    let (rows, columns) = (u16::try_from(size.height()).ok()?, u16::try_from(size.width()).ok()?);
+    let (rows, columns) = (
+        u16::try_from(size.height()).ok()?,
+        u16::try_from(size.width()).ok()?,
+    );
     (rows != 0 && columns != 0).then_some((rows, columns))
 }
 
 /// The sets as bits. What the kernel does not know, or RUNTIME does not have to give, is left out: config.md says that
 /// a runtime SHOULD NOT fail for it.
 fn capabilities(sets: &LinuxCapabilities, facts: &HostFacts, in_user_namespace: bool) -> CapabilityArgs {
-    let known = if facts.last_capability >= 63 { u64::MAX } else { (1 << (facts.last_capability + 1)) - 1 };
-    let ours = if in_user_namespace { known } else { known & facts.permitted_capabilities };
-    let bits = |set: &Option<Capabilities>| set.iter().flatten().fold(0, |bits, cap| bits | capability_bit(*cap)) & ours;
+    let known = if facts.last_capability >= 63 {
+        u64::MAX
+    } else {
+        (1 << (facts.last_capability + 1)) - 1
+    };
+    let ours = if in_user_namespace {
+        known
+    } else {
+        known & facts.permitted_capabilities
+    };
+    let bits = |set: &Option<Capabilities>| {
+        set.iter()
+            .flatten()
+            .fold(0, |bits, cap| bits | capability_bit(*cap))
+            & ours
+    };
     CapabilityArgs {
         bounding: bits(sets.bounding()),
         effective: bits(sets.effective()),
@@ -210,7 +261,12 @@ fn capability_bit(capability: oci_spec::runtime::Capability) -> u64 {
 fn rlimits(process: &Process) -> Vec<Rlimit> {
     let limits = process.rlimits().iter().flatten().enumerate();
     limits
-        .map(|(index, limit)| Rlimit { index, resource: resource(limit.typ()), soft: limit.soft(), hard: limit.hard() })
+        .map(|(index, limit)| Rlimit {
+            index,
+            resource: resource(limit.typ()),
+            soft: limit.soft(),
+            hard: limit.hard(),
+        })
         .collect()
 }
 
@@ -247,7 +303,11 @@ fn scheduler(scheduler: &Scheduler) -> SchedAttr {
         P::SchedIdle => 5,
         P::SchedDeadline => 6,
     };
-    let flags = scheduler.flags().iter().flatten().fold(0, |flags, flag| flags | scheduler_flag(flag));
+    let flags = scheduler
+        .flags()
+        .iter()
+        .flatten()
+        .fold(0, |flags, flag| flags | scheduler_flag(flag));
     SchedAttr {
         size: size_of::<SchedAttr>() as u32,
         policy,
@@ -281,7 +341,10 @@ mod tests {
 
     #[test]
     fn of_equal_names_the_last_is_kept_in_its_place() {
-        let env: Vec<String> = ["A=1", "B=2", "A=3", "C"].iter().map(|s| (*s).to_owned()).collect();
+        let env: Vec<String> = ["A=1", "B=2", "A=3", "C"]
+            .iter()
+            .map(|s| (*s).to_owned())
+            .collect();
         assert_eq!(last_of_each_name(&env), ["B=2", "A=3", "C"]);
     }
 
@@ -289,7 +352,10 @@ mod tests {
     fn programs_are_looked_for_in_path_or_taken_as_they_are() {
         let env = ["PATH=/a::b".to_owned()];
         let found = candidates("sh", &env).unwrap();
-        assert_eq!(found, [c"/a/sh".to_owned(), c"./sh".to_owned(), c"b/sh".to_owned()]);
+        assert_eq!(
+            found,
+            [c"/a/sh".to_owned(), c"./sh".to_owned(), c"b/sh".to_owned()]
+        );
         assert_eq!(candidates("./sh", &env).unwrap(), [c"./sh".to_owned()]);
         assert_eq!(candidates("sh", &[]).unwrap().len(), 6);
     }
@@ -300,7 +366,9 @@ mod tests {
         assert_eq!(capability_bit(Capability::Chown), 1);
         assert_eq!(capability_bit(Capability::SysAdmin), 1 << 21);
         assert_eq!(capability_bit(Capability::CheckpointRestore), 1 << 40);
-        let all = caps::all().into_iter().fold(0u64, |bits, cap| bits | 1 << cap.index());
+        let all = caps::all()
+            .into_iter()
+            .fold(0u64, |bits, cap| bits | 1 << cap.index());
         assert_eq!(all, (1 << 41) - 1);
     }
 }

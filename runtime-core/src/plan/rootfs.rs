@@ -36,13 +36,11 @@ impl RootfsPlan {
     ///
     /// # Errors
     /// `Invalid` for a rootfs that is the host's root, or private propagation with `--no-pivot`, as runc.
-    pub fn new(
-        spec: &Spec,
-        facts: &HostFacts,
-        namespaces: &NamespacesPlan,
-        wishes: Wishes,
-    ) -> Result<Self> {
-        let root = spec.root().as_ref().ok_or_else(|| Error::invalid("root", "missing"))?;
+    pub fn new(spec: &Spec, facts: &HostFacts, namespaces: &NamespacesPlan, wishes: Wishes) -> Result<Self> {
+        let root = spec
+            .root()
+            .as_ref()
+            .ok_or_else(|| Error::invalid("root", "missing"))?;
         let linux = spec.linux().as_ref();
         let wanted = linux.and_then(|linux| linux.rootfs_propagation().as_deref());
         let enter = match (namespaces.has_own_mounts, wishes.no_pivot) {
@@ -52,17 +50,28 @@ impl RootfsPlan {
         };
         let (copy_propagation, final_propagation) = propagation(wanted)?;
         let clean = |paths: Option<&Vec<String>>, field: &'static str| -> Result<Vec<CString>> {
-            paths.into_iter().flatten().map(|path| clean_in_container(path.as_ref(), field)).collect()
+            paths
+                .into_iter()
+                .flatten()
+                .map(|path| clean_in_container(path.as_ref(), field))
+                .collect()
         };
         Ok(Self {
             path: facts.bundle.join(root.path()),
             readonly: root.readonly().unwrap_or(false),
             enter,
             // Always cut: what must stay a peer of the host is copied before, in RUNTIME, and keeps its own tie.
-            host_propagation: if enter == EnterRoot::Chroot { 0 } else { libc::MS_SLAVE },
+            host_propagation: if enter == EnterRoot::Chroot {
+                0
+            } else {
+                libc::MS_SLAVE
+            },
             copy_propagation,
             final_propagation,
-            readonly_paths: clean(linux.and_then(|l| l.readonly_paths().as_ref()), "linux.readonlyPaths")?,
+            readonly_paths: clean(
+                linux.and_then(|l| l.readonly_paths().as_ref()),
+                "linux.readonlyPaths",
+            )?,
             masked_paths: clean(linux.and_then(|l| l.masked_paths().as_ref()), "linux.maskedPaths")?,
         })
     }

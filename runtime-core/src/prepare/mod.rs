@@ -73,8 +73,18 @@ pub(crate) struct Inputs<'a> {
 impl Prepared {
     /// Acquires everything. On error, what was acquired is closed again, and with it every mount is gone.
     pub(crate) fn acquire(plan: &Plan, inputs: Inputs<'_>) -> Result<Self> {
-        let joins = plan.namespaces.join.iter().map(open_namespace).collect::<Result<_>>()?;
-        let join_pid = plan.namespaces.join_pid.as_ref().map(open_namespace).transpose()?;
+        let joins = plan
+            .namespaces
+            .join
+            .iter()
+            .map(open_namespace)
+            .collect::<Result<_>>()?;
+        let join_pid = plan
+            .namespaces
+            .join_pid
+            .as_ref()
+            .map(open_namespace)
+            .transpose()?;
         let (rootfs, rootfs_path) = trees::rootfs(plan)?;
         Ok(Self {
             link: Links::new()?,
@@ -109,7 +119,11 @@ impl Prepared {
 }
 
 fn needs_procfs(plan: &Plan) -> bool {
-    let offsets = plan.namespaces.intermediate.as_ref().is_some_and(|i| !i.time_offsets.is_empty());
+    let offsets = plan
+        .namespaces
+        .intermediate
+        .as_ref()
+        .is_some_and(|i| !i.time_offsets.is_empty());
     offsets || !plan.sysctl.is_empty() || plan.process.apparmor.is_some() || plan.process.selinux.is_some()
 }
 

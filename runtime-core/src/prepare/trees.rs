@@ -6,10 +6,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags};
-use rustix::io::Errno;
 use runtime_init::args::EnterRoot;
 use runtime_init::sys::mount::{self, MountAttr};
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::host::cgroup::CgroupManager;
 use crate::host::facts::resolve_directory;
@@ -40,14 +40,19 @@ pub(super) fn rootfs(plan: &Plan) -> Result<(OwnedFd, CString)> {
         _ => at(error),
     })?;
     if resolved == Path::new("/") {
-        return Err(at(Error::new(ErrorKind::Invalid, "the host's root cannot be the container's")));
+        return Err(at(Error::new(
+            ErrorKind::Invalid,
+            "the host's root cannot be the container's",
+        )));
     }
     let directory = open_path(&resolved, OFlags::DIRECTORY).map_err(at)?;
     let resolved = c_string(resolved.as_os_str().as_bytes(), "root.path")?;
     if plan.rootfs.enter == EnterRoot::Chroot {
         return Ok((directory, resolved));
     }
-    let tree = mount::clone_tree(directory.as_fd(), true).map_err(sys_error).map_err(at)?;
+    let tree = mount::clone_tree(directory.as_fd(), true)
+        .map_err(sys_error)
+        .map_err(at)?;
     set_propagation(&tree, plan.rootfs.copy_propagation).map_err(at)?;
     Ok((tree, resolved))
 }
@@ -73,7 +78,11 @@ pub(super) fn mounts(plan: &Plan, cgroup: &CgroupManager) -> Result<Vec<Prepared
 
 fn prepare_mount(mount: &MountPlan, plan: &Plan, cgroup: &CgroupManager) -> Result<PreparedMount> {
     match &mount.source {
-        MountSource::Bind { path, recursive, must_be_procfs } => {
+        MountSource::Bind {
+            path,
+            recursive,
+            must_be_procfs,
+        } => {
             let source = open_path(path, OFlags::empty())?;
             if *must_be_procfs {
                 check_is_procfs(&source).map_err(|error| error.path(path))?;
@@ -89,13 +98,22 @@ fn prepare_mount(mount: &MountPlan, plan: &Plan, cgroup: &CgroupManager) -> Resu
             };
             let source = open_path(&path, OFlags::DIRECTORY)?;
             let mut prepared = copy_of(source, false).map_err(|error| error.path(&path))?;
-            let MountSource::Cgroup(new) = &mount.source else { return Ok(prepared) };
-            let slave = MountAttr { set: new.attributes, propagation: libc::MS_SLAVE, ..MountAttr::default() };
+            let MountSource::Cgroup(new) = &mount.source else {
+                return Ok(prepared);
+            };
+            let slave = MountAttr {
+                set: new.attributes,
+                propagation: libc::MS_SLAVE,
+                ..MountAttr::default()
+            };
             prepared.apply(&slave, false).map_err(|error| error.path(&path))?;
             prepared.change(mount).map_err(|error| error.path(&path))?;
             Ok(prepared)
         }
-        _ => Ok(PreparedMount { tree: None, is_directory: true }),
+        _ => Ok(PreparedMount {
+            tree: None,
+            is_directory: true,
+        }),
     }
 }
 
@@ -104,7 +122,10 @@ fn check_is_procfs(source: &OwnedFd) -> Result<()> {
     if found.f_type as i64 == PROC_SUPER_MAGIC {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::Invalid, "cannot be mounted on /proc because it is not of type proc"))
+    Err(Error::new(
+        ErrorKind::Invalid,
+        "cannot be mounted on /proc because it is not of type proc",
+    ))
 }
 
 fn copy_of(source: OwnedFd, recursive: bool) -> Result<PreparedMount> {
@@ -119,7 +140,10 @@ fn copy_of(source: OwnedFd, recursive: bool) -> Result<PreparedMount> {
 impl PreparedMount {
     fn change(&mut self, mount: &MountPlan) -> Result<()> {
         // Read-only must come after an id mapping, which RUNTIME adds once the user namespace is there.
-        mount.attributes.iter().try_for_each(|(attr, recursive)| self.apply(attr, *recursive))
+        mount
+            .attributes
+            .iter()
+            .try_for_each(|(attr, recursive)| self.apply(attr, *recursive))
     }
 
     fn apply(&self, attr: &MountAttr, recursive: bool) -> Result<()> {
@@ -133,7 +157,9 @@ impl PreparedMount {
 /// The host's nodes, where the container's user namespace may not make its own.
 pub(super) fn device_nodes(plan: &Plan) -> Result<Vec<Option<OwnedFd>>> {
     let prepare = |device: &crate::plan::devices::DevicePlan| {
-        let Some(path) = &device.host_path else { return Ok(None) };
+        let Some(path) = &device.host_path else {
+            return Ok(None);
+        };
         let at = |error: Error| error.field(device.field.clone()).path(path);
         let node = open_path(path, OFlags::NOFOLLOW).map_err(at)?;
         let stat = rustix::fs::fstat(&node).map_err(|errno| at(Error::os("fstat", errno)))?;
@@ -141,7 +167,9 @@ pub(super) fn device_nodes(plan: &Plan) -> Result<Vec<Option<OwnedFd>>> {
             let message = "the host's file is another device, and none can be made in a user namespace";
             return Err(at(Error::new(ErrorKind::Invalid, message)));
         }
-        let tree = mount::clone_tree(node.as_fd(), false).map_err(sys_error).map_err(at)?;
+        let tree = mount::clone_tree(node.as_fd(), false)
+            .map_err(sys_error)
+            .map_err(at)?;
         set_propagation(&tree, libc::MS_PRIVATE).map_err(at)?;
         Ok(Some(tree))
     };
@@ -160,7 +188,9 @@ pub(super) fn null(plan: &Plan) -> Result<Option<OwnedFd>> {
     if stat.st_rdev != rustix::fs::makedev(1, 3) || stat.st_mode & libc::S_IFMT != libc::S_IFCHR {
         return Err(at(Error::new(ErrorKind::Internal, "is not the null device")));
     }
-    let tree = mount::clone_tree(null.as_fd(), false).map_err(sys_error).map_err(at)?;
+    let tree = mount::clone_tree(null.as_fd(), false)
+        .map_err(sys_error)
+        .map_err(at)?;
     set_propagation(&tree, libc::MS_PRIVATE).map_err(at)?;
     Ok(Some(tree))
 }

@@ -21,7 +21,13 @@ fn openat2(
 ) -> Result<OwnedFd> {
     let mut result = Err(Errno::AGAIN);
     for _ in 0..RACES {
-        result = raw::openat2(dir, path, flags | OFlags::CLOEXEC, Mode::from_bits_retain(mode), resolve);
+        result = raw::openat2(
+            dir,
+            path,
+            flags | OFlags::CLOEXEC,
+            Mode::from_bits_retain(mode),
+            resolve,
+        );
         if !matches!(result, Err(Errno::AGAIN | Errno::INTR)) {
             break;
         }
@@ -31,12 +37,24 @@ fn openat2(
 
 /// Opens an untrusted path with `root` as its "/": symbolic links and `..` stay inside, magic links are refused.
 pub fn open_in_root(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result<OwnedFd> {
-    openat2(root, path, flags, 0, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+    openat2(
+        root,
+        path,
+        flags,
+        0,
+        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+    )
 }
 
 /// The same, and no component may be a symbolic link.
 pub fn open_in_root_no_links(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result<OwnedFd> {
-    openat2(root, path, flags, 0, ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS)
+    openat2(
+        root,
+        path,
+        flags,
+        0,
+        ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS,
+    )
 }
 
 /// Opens below `dir` without leaving its mount: for a procfs handle, where links are the kernel's own.
@@ -58,7 +76,13 @@ pub fn create_file(dir: BorrowedFd<'_>, name: &CStr, mode: u32) -> Result<OwnedF
 
 /// Opens the existing `name` directly in `dir`; a symbolic link is refused unless `flags` has PATH.
 pub fn open_child(dir: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> Result<OwnedFd> {
-    raw::openat(dir, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).named(Call::Open)
+    raw::openat(
+        dir,
+        name,
+        flags | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .named(Call::Open)
 }
 
 /// `mkdirat`.
@@ -87,12 +111,22 @@ pub fn read_link<'b>(dir: BorrowedFd<'_>, name: &CStr, buffer: &'b mut [u8]) -> 
     let capacity = buffer.len();
     let pointer = buffer.as_mut_ptr();
     // SAFETY: name is a C string; the kernel writes at most `capacity` bytes to the live buffer.
-    let length =
-        unsafe { libc::syscall(libc::SYS_readlinkat, dir.as_raw_fd(), name.as_ptr(), pointer, capacity) };
+    let length = unsafe {
+        libc::syscall(
+            libc::SYS_readlinkat,
+            dir.as_raw_fd(),
+            name.as_ptr(),
+            pointer,
+            capacity,
+        )
+    };
     let length = checked(Call::Readlink, length)? as usize;
     match buffer.get(..length) {
         Some(link) if length < capacity => Ok(link),
-        _ => Err(SysError { call: Call::Readlink, errno: Errno::OVERFLOW }),
+        _ => Err(SysError {
+            call: Call::Readlink,
+            errno: Errno::OVERFLOW,
+        }),
     }
 }
 
@@ -176,9 +210,19 @@ pub fn write_all(file: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<()> {
     while !bytes.is_empty() {
         match rustix::io::write(file, bytes) {
             Err(Errno::INTR) => {}
-            Ok(0) => return Err(SysError { call: Call::Write, errno: Errno::IO }),
+            Ok(0) => {
+                return Err(SysError {
+                    call: Call::Write,
+                    errno: Errno::IO,
+                });
+            }
             Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
-            Err(errno) => return Err(SysError { call: Call::Write, errno }),
+            Err(errno) => {
+                return Err(SysError {
+                    call: Call::Write,
+                    errno,
+                });
+            }
         }
     }
     Ok(())
@@ -188,13 +232,18 @@ pub fn write_all(file: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<()> {
 pub fn write_once(file: BorrowedFd<'_>, bytes: &[u8]) -> Result<()> {
     match rustix::io::write(file, bytes).named(Call::Write)? {
         written if written == bytes.len() => Ok(()),
-        _ => Err(SysError { call: Call::Write, errno: Errno::IO }),
+        _ => Err(SysError {
+            call: Call::Write,
+            errno: Errno::IO,
+        }),
     }
 }
 
 /// `lseek(file, 0, SEEK_SET)`.
 pub fn rewind(file: BorrowedFd<'_>) -> Result<()> {
-    raw::seek(file, raw::SeekFrom::Start(0)).map(drop).named(Call::Read)
+    raw::seek(file, raw::SeekFrom::Start(0))
+        .map(drop)
+        .named(Call::Read)
 }
 
 /// An anonymous file in memory, close-on-exec.

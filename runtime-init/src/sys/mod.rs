@@ -132,7 +132,10 @@ pub(crate) fn checked(call: Call, value: libc::c_long) -> Result<libc::c_long> {
     }
     // SAFETY: __errno_location always returns a valid pointer to this thread's errno, also after clone3.
     let errno = unsafe { *libc::__errno_location() };
-    Err(SysError { call, errno: Errno::from_raw_os_error(errno) })
+    Err(SysError {
+        call,
+        errno: Errno::from_raw_os_error(errno),
+    })
 }
 
 #[cfg(test)]

@@ -31,7 +31,10 @@ impl MountAttr {
 
     /// Only a change of propagation.
     pub fn propagation(flags: u64) -> Self {
-        Self { propagation: flags, ..Self::default() }
+        Self {
+            propagation: flags,
+            ..Self::default()
+        }
     }
 }
 
@@ -128,7 +131,14 @@ pub fn fspick(mount: BorrowedFd<'_>) -> Result<OwnedFd> {
 pub fn mount_on_cwd(source: &CStr, fstype: &CStr, flags: u64, data: &CStr) -> Result<()> {
     // SAFETY: all four strings are C strings that outlive the call and are only read.
     let value = unsafe {
-        libc::syscall(libc::SYS_mount, source.as_ptr(), c".".as_ptr(), fstype.as_ptr(), flags, data.as_ptr())
+        libc::syscall(
+            libc::SYS_mount,
+            source.as_ptr(),
+            c".".as_ptr(),
+            fstype.as_ptr(),
+            flags,
+            data.as_ptr(),
+        )
     };
     checked(Call::Mount, value).map(drop)
 }

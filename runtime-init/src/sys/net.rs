@@ -70,16 +70,24 @@ struct InterfaceRequest {
 
 /// Brings the loopback device of the current network namespace up.
 pub fn loopback_up() -> Result<()> {
-    let socket =
-        rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
-            .named(Call::Socket)?;
-    let mut request = InterfaceRequest { name: [0; 16], flags: libc::IFF_UP as i16, rest: [0; 22] };
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+        .named(Call::Socket)?;
+    let mut request = InterfaceRequest {
+        name: [0; 16],
+        flags: libc::IFF_UP as i16,
+        rest: [0; 22],
+    };
     for (to, from) in request.name.iter_mut().zip(b"lo") {
         *to = *from;
     }
     // SAFETY: request is a live ifreq of the kernel's size (40 bytes), which SIOCSIFFLAGS only reads.
     let raw = unsafe {
-        libc::syscall(libc::SYS_ioctl, socket.as_raw_fd(), libc::SIOCSIFFLAGS as libc::c_ulong, &raw const request)
+        libc::syscall(
+            libc::SYS_ioctl,
+            socket.as_raw_fd(),
+            libc::SIOCSIFFLAGS as libc::c_ulong,
+            &raw const request,
+        )
     };
     checked(Call::Ioctl, raw).map(drop)
 }
@@ -99,7 +107,12 @@ pub fn open_pty_slave(master: BorrowedFd<'_>) -> Result<OwnedFd> {
 
 /// Sets the window size of a terminal.
 pub fn set_window_size(terminal: BorrowedFd<'_>, rows: u16, columns: u16) -> Result<()> {
-    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = Winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     rustix::termios::tcsetwinsize(terminal, size).named(Call::Ioctl)
 }
 

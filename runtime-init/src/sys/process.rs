@@ -97,7 +97,11 @@ impl<'a> ExecVector<'a> {
     /// Puts one more string behind the last, if a spare slot is left. `string` must live until the process has
     /// called `execve`, which in the child means: in a frame that never returns.
     pub fn push(&mut self, string: &'a CStr) -> bool {
-        let used = self.pointers.iter().position(|p| p.is_null()).unwrap_or(self.pointers.len());
+        let used = self
+            .pointers
+            .iter()
+            .position(|p| p.is_null())
+            .unwrap_or(self.pointers.len());
         let has_room = used + 1 < self.pointers.len();
         match self.pointers.get_mut(used) {
             Some(slot) if has_room => {
@@ -131,7 +135,14 @@ pub fn execveat(file: BorrowedFd<'_>, argv: &ExecVector<'_>, envp: &ExecVector<'
     let (argv, envp) = (argv.pointers.as_ptr(), envp.pointers.as_ptr());
     // SAFETY: the path is an empty C string, argv and envp are null-terminated arrays of live C strings.
     let raw = unsafe {
-        libc::syscall(libc::SYS_execveat, file.as_raw_fd(), c"".as_ptr(), argv, envp, libc::AT_EMPTY_PATH)
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            argv,
+            envp,
+            libc::AT_EMPTY_PATH,
+        )
     };
     failure_of(checked(Call::Exec, raw))
 }
@@ -139,7 +150,10 @@ pub fn execveat(file: BorrowedFd<'_>, argv: &ExecVector<'_>, envp: &ExecVector<'
 fn failure_of(result: Result<libc::c_long>) -> SysError {
     match result {
         Err(error) => error,
-        Ok(_) => SysError { call: Call::Exec, errno: rustix::io::Errno::INVAL },
+        Ok(_) => SysError {
+            call: Call::Exec,
+            errno: rustix::io::Errno::INVAL,
+        },
     }
 }
 
@@ -230,7 +244,12 @@ pub fn wait(pidfd: BorrowedFd<'_>) -> Result<WaitIdStatus> {
             Err(rustix::io::Errno::INTR) => {}
             Ok(Some(status)) => return Ok(status),
             Ok(None) => {}
-            Err(errno) => return Err(SysError { call: Call::Wait, errno }),
+            Err(errno) => {
+                return Err(SysError {
+                    call: Call::Wait,
+                    errno,
+                });
+            }
         }
     }
 }
@@ -238,8 +257,10 @@ pub fn wait(pidfd: BorrowedFd<'_>) -> Result<WaitIdStatus> {
 /// Waits until `fd` is readable; false after `milliseconds`. A pidfd is readable when its process has ended.
 pub fn wait_readable(fd: BorrowedFd<'_>, milliseconds: Option<i64>) -> Result<bool> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let limit =
-        milliseconds.map(|ms| Timespec { tv_sec: ms / 1000, tv_nsec: ((ms % 1000) * 1_000_000) as _ });
+    let limit = milliseconds.map(|ms| Timespec {
+        tv_sec: ms / 1000,
+        tv_nsec: ((ms % 1000) * 1_000_000) as _,
+    });
     loop {
         let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
         match poll(&mut fds, limit.as_ref()) {
@@ -257,16 +278,27 @@ pub fn send_signal(pidfd: BorrowedFd<'_>, signal: Signal) -> Result<()> {
 /// `keyctl(KEYCTL_JOIN_SESSION_KEYRING, name)`: a new session keyring of that name; its serial number.
 pub fn join_session_keyring(name: &CStr) -> Result<i32> {
     // SAFETY: name is a C string, which the kernel only reads.
-    let raw =
-        unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING as libc::c_long, name.as_ptr()) };
+    let raw = unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_JOIN_SESSION_KEYRING as libc::c_long,
+            name.as_ptr(),
+        )
+    };
     checked(Call::Keyctl, raw).map(|serial| serial as i32)
 }
 
 /// `keyctl(KEYCTL_SETPERM)`.
 pub fn set_key_permissions(serial: i32, permissions: u32) -> Result<()> {
     // SAFETY: takes integers only.
-    let raw =
-        unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_SETPERM as libc::c_long, serial, permissions) };
+    let raw = unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_SETPERM as libc::c_long,
+            serial,
+            permissions,
+        )
+    };
     checked(Call::Keyctl, raw).map(drop)
 }
 
@@ -322,7 +354,10 @@ pub fn set_mempolicy(mode: i32, nodes: &[u64]) -> Result<()> {
 /// One classic BPF instruction, as the kernel's `struct sock_filter`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
-#[allow(missing_docs, reason = "the fields are the kernel's, see bpf in networking/filter")]
+#[allow(
+    missing_docs,
+    reason = "the fields are the kernel's, see bpf in networking/filter"
+)]
 pub struct SockFilter {
     pub code: u16,
     pub jt: u8,
@@ -338,10 +373,18 @@ struct SockFprog {
 
 /// `seccomp(SECCOMP_SET_MODE_FILTER)`: the value is the listener's descriptor if `flags` asks for one, else 0.
 pub fn seccomp(filter: &[SockFilter], flags: u32) -> Result<i32> {
-    let program = SockFprog { len: filter.len() as u16, filter: filter.as_ptr() };
+    let program = SockFprog {
+        len: filter.len() as u16,
+        filter: filter.as_ptr(),
+    };
     // SAFETY: program and the instructions it points to are live; the kernel copies them and writes nothing.
     let raw = unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flags,
+            &raw const program,
+        )
     };
     checked(Call::Seccomp, raw).map(|value| value as i32)
 }
@@ -393,7 +436,13 @@ pub fn standard_descriptors() -> [BorrowedFd<'static>; 3] {
 pub fn send_signal_number(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
     // SAFETY: takes integers; no siginfo is given.
     let raw = unsafe {
-        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, core::ptr::null::<u8>(), 0)
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            core::ptr::null::<u8>(),
+            0,
+        )
     };
     checked(Call::Pidfd, raw).map(drop)
 }
@@ -403,7 +452,13 @@ pub fn set_limit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
     let limit = [soft, hard];
     // SAFETY: limit is two live 64-bit integers, the kernel's struct rlimit64; the old limit is not asked for.
     let raw = unsafe {
-        libc::syscall(libc::SYS_prlimit64, pid, resource, limit.as_ptr(), core::ptr::null::<u8>())
+        libc::syscall(
+            libc::SYS_prlimit64,
+            pid,
+            resource,
+            limit.as_ptr(),
+            core::ptr::null::<u8>(),
+        )
     };
     checked(Call::Prlimit, raw).map(drop)
 }

@@ -105,3 +105,8 @@ pub(crate) fn enter_pure_view() -> io::Result<()> {
     mount(Some("cgroup2"), "/sys/fs/cgroup", Some("cgroup2"), MsFlags::empty(), None::<&str>)?;
     Ok(())
 }
+
+/// Whether the trimmed text of `path` is `text`.
+pub(crate) fn file_says(path: &str, text: &str) -> bool {
+    fs::read_to_string(path).is_ok_and(|t| t.trim() == text)
+}

@@ -9,6 +9,7 @@ mod host;
 mod leaks;
 mod options;
 mod outcome;
+mod pty;
 mod report;
 mod runner;
 mod suite;

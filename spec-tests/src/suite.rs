@@ -46,7 +46,8 @@ pub(crate) fn run(mut options: Options) -> io::Result<ExitCode> {
     let before = leaks::snapshot();
     let mut host = Host::new(&runtime, !options.hybrid)?;
     let expected = known_failures(&options, &host.runtime_name)?;
-    if expected.memlock_shim && !host::has_capability(host::CAP_SYS_RESOURCE) {
+    let needs_shim = expected::for_runtime(&host.runtime_name).is_ok_and(|list| list.memlock_shim);
+    if needs_shim && !host::has_capability(host::CAP_SYS_RESOURCE) {
         host.use_memlock_shim()?;
     }
     children::start_reaper()?;

@@ -1,0 +1,66 @@
+//! Runs in: SUITE. The known failures of peers: `expected/NAME.txt`, one `test/name: reason` a line, `#` comments, and
+//! `!memlock-shim` (see shim/memlock.rs). onggi has no such list.
+
+use std::{collections::BTreeMap, io, path::Path};
+
+/// A peer's list.
+#[derive(Debug, Default)]
+pub(crate) struct Expected {
+    /// Test name to reason.
+    pub(crate) failures: BTreeMap<String, String>,
+    /// Whether the peer needs the shim on a host without CAP_SYS_RESOURCE.
+    pub(crate) memlock_shim: bool,
+}
+
+/// The list that belongs to the runtime of this name.
+pub(crate) fn for_runtime(name: &str) -> Result<Expected, String> {
+    match name {
+        "runc" => parse(include_str!("../expected/runc.txt")),
+        "crun" => parse(include_str!("../expected/crun.txt")),
+        _ => Ok(Expected::default()),
+    }
+}
+
+/// A list from a file of the user.
+pub(crate) fn from_file(path: &Path) -> io::Result<Expected> {
+    parse(&std::fs::read_to_string(path)?).map_err(io::Error::other)
+}
+
+fn parse(text: &str) -> Result<Expected, String> {
+    let mut expected = Expected::default();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        if line == "!memlock-shim" {
+            expected.memlock_shim = true;
+            continue;
+        }
+        let Some((name, reason)) = line.split_once(": ") else {
+            return Err(format!("expected list, line {}: not `test/name: reason`", number + 1));
+        };
+        if expected.failures.insert(name.to_owned(), reason.trim().to_owned()).is_some() {
+            return Err(format!("expected list, line {}: {name} is there twice", number + 1));
+        }
+    }
+    Ok(expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn a_line_is_a_name_and_a_reason() {
+        let list = parse("# note\n!memlock-shim\na/b: because\n").unwrap_or_default();
+        assert!(list.memlock_shim);
+        assert_eq!(list.failures.get("a/b").map(String::as_str), Some("because"));
+    }
+
+    #[test]
+    fn a_line_without_reason_or_twice_is_refused() {
+        assert!(parse("a/b\n").is_err());
+        assert!(parse("a/b: x\na/b: y\n").is_err());
+    }
+}

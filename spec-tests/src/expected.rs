@@ -38,10 +38,20 @@ fn parse(text: &str) -> Result<Expected, String> {
             continue;
         }
         let Some((name, reason)) = line.split_once(": ") else {
-            return Err(format!("expected list, line {}: not `test/name: reason`", number + 1));
+            return Err(format!(
+                "expected list, line {}: not `test/name: reason`",
+                number + 1
+            ));
         };
-        if expected.failures.insert(name.to_owned(), reason.trim().to_owned()).is_some() {
-            return Err(format!("expected list, line {}: {name} is there twice", number + 1));
+        if expected
+            .failures
+            .insert(name.to_owned(), reason.trim().to_owned())
+            .is_some()
+        {
+            return Err(format!(
+                "expected list, line {}: {name} is there twice",
+                number + 1
+            ));
         }
     }
     Ok(expected)

@@ -35,9 +35,7 @@ where
     if wish == reality {
         return Ok(());
     }
-    fail(format!(
-        "{what}:\n    wish:    {wish:?}\n    reality: {reality:?}"
-    ))
+    fail(format!("{what}:\n    wish:    {wish:?}\n    reality: {reality:?}"))
 }
 
 /// `text` must contain `part`.
@@ -45,9 +43,7 @@ pub(crate) fn contains(what: &str, text: &str, part: &str) -> Check {
     if text.contains(part) {
         return Ok(());
     }
-    fail(format!(
-        "{what}:\n    wish:    contains {part:?}\n    reality: {text:?}"
-    ))
+    fail(format!("{what}:\n    wish:    contains {part:?}\n    reality: {text:?}"))
 }
 
 /// Fails with the formatted text unless the condition holds.

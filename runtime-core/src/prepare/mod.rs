@@ -81,6 +81,7 @@ impl Prepared {
             .map(open_namespace)
             .collect::<Result<_>>()?;
         refuse_sysctls_of_the_host(plan, &joins)?;
+        check_seccomp_agent(plan)?;
         let join_pid = plan
             .namespaces
             .join_pid
@@ -168,6 +169,17 @@ fn refuse_sysctls_of_the_host(plan: &Plan, joins: &[OwnedFd]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The agent is only needed when the program starts; that it is not there should be known before.
+fn check_seccomp_agent(plan: &Plan) -> Result<()> {
+    let Some(agent) = plan.seccomp.as_ref().and_then(|seccomp| seccomp.listener.as_ref()) else { return Ok(()) };
+    let at = |error: Error| error.field("linux.seccomp.listenerPath").path(&agent.path);
+    let stat = rustix::fs::stat(&agent.path).map_err(|errno| at(Error::os("stat", errno)))?;
+    match stat.st_mode & libc::S_IFMT {
+        libc::S_IFSOCK => Ok(()),
+        _ => Err(at(Error::new(crate::ErrorKind::Invalid, "is not a socket"))),
+    }
 }
 
 fn open_host(path: &Path) -> Result<OwnedFd> {

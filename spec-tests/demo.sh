@@ -10,7 +10,8 @@ runtime() { "$onggi" --root "$work/state" "$@"; }
 cleanup() { runtime delete --force "$id" || true; rm -rf "$work"; }
 trap cleanup EXIT
 
-step() { printf '\n\033[1m$ onggi %s\033[0m\n' "$*"; runtime "$@"; }
+header() { printf '\n$ onggi %s\n' "$*"; }
+step() { header "$@"; runtime "$@"; }
 fail() { echo "demo: $*" >&2; exit 1; }
 expect() { grep -q "$1" <<<"$2" || fail "expected $1 in: $2"; }
 
@@ -29,7 +30,9 @@ adapt() { # CONFIG
 
 life() { # BUNDLE
     local state pid
-    step create --bundle "$1" --pid-file "$work/pid" "$id" </dev/null >"$work/output" 2>&1
+    header create --bundle "$1" --pid-file "$work/pid" "$id"
+    # The container inherits what it writes to: a file, so that a pipe behind this script can end.
+    runtime create --bundle "$1" --pid-file "$work/pid" "$id" </dev/null >"$work/output" 2>&1 || fail "$(cat "$work/output")"
     pid=$(cat "$work/pid")
     echo "init is process $pid of the host"
     step state "$id" | tee "$work/state.txt"; echo

@@ -250,7 +250,11 @@ fn masked_dev_null(c: &mut Case) -> Check {
     without_dev(c);
     c.mount(bind("/dev", &dev));
     c.config["linux"]["maskedPaths"] = json!(["/etc/secret"]);
-    c.args(&["/bin/sh", "-c", "cat /etc/secret; echo -; echo written > /etc/secret; cat /evil"]);
+    c.args(&[
+        "/bin/sh",
+        "-c",
+        "cat /etc/secret; echo -; echo written > /etc/secret; cat /evil",
+    ]);
     let run = c.run()?;
     let exposed = run.code() == 0 && (!run.stdout.starts_with('-') || run.stdout.contains("written"));
     ensure!(!exposed, "the mask of /etc/secret is /evil: {}", run.report());

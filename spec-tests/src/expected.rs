@@ -1,15 +1,24 @@
 //! Runs in: SUITE. The known failures of peers: `expected/NAME.txt`, one `test/name: reason` a line, `#` comments, and
-//! `!memlock-shim` (see shim/memlock.rs). onggi has no such list.
+//! `!memlock-shim` (see shim/memlock.rs). A leading `~` marks a race of the peer: it may fail and may pass. onggi has
+//! no such list.
 
 use std::{collections::BTreeMap, io, path::Path};
 
 /// A peer's list.
 #[derive(Debug, Default)]
 pub(crate) struct Expected {
-    /// Test name to reason.
-    pub(crate) failures: BTreeMap<String, String>,
+    /// Test name to what is known.
+    pub(crate) failures: BTreeMap<String, Known>,
     /// Whether the peer needs the shim on a host without CAP_SYS_RESOURCE.
     pub(crate) memlock_shim: bool,
+}
+
+/// A known failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) reason: String,
+    /// It depends on timing whether the peer fails.
+    pub(crate) sometimes: bool,
 }
 
 /// The list that belongs to the runtime of this name.
@@ -40,7 +49,12 @@ fn parse(text: &str) -> Result<Expected, String> {
         let Some((name, reason)) = line.split_once(": ") else {
             return Err(format!("expected list, line {}: not `test/name: reason`", number + 1));
         };
-        if expected.failures.insert(name.to_owned(), reason.trim().to_owned()).is_some() {
+        let (name, sometimes) = match name.strip_prefix('~') {
+            Some(name) => (name, true),
+            None => (name, false),
+        };
+        let known = Known { reason: reason.trim().to_owned(), sometimes };
+        if expected.failures.insert(name.to_owned(), known).is_some() {
             return Err(format!("expected list, line {}: {name} is there twice", number + 1));
         }
     }
@@ -49,13 +63,15 @@ fn parse(text: &str) -> Result<Expected, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{Known, parse};
 
     #[test]
     fn a_line_is_a_name_and_a_reason() {
-        let list = parse("# note\n!memlock-shim\na/b: because\n").unwrap_or_default();
+        let list = parse("# note\n!memlock-shim\na/b: because\n~a/c: race\n").unwrap_or_default();
         assert!(list.memlock_shim);
-        assert_eq!(list.failures.get("a/b").map(String::as_str), Some("because"));
+        let known = |reason: &str, sometimes| Known { reason: reason.to_owned(), sometimes };
+        assert_eq!(list.failures.get("a/b"), Some(&known("because", false)));
+        assert_eq!(list.failures.get("a/c"), Some(&known("race", true)));
     }
 
     #[test]

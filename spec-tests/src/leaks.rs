@@ -25,7 +25,7 @@ pub(crate) fn snapshot() -> Snapshot {
     cgroups(Path::new("/sys/fs/cgroup"), &mut lines);
     processes(&mut lines);
     keys(&mut lines);
-    for dir in ["/run/netns", "/run/runc", "/run/crun", "/run/onggi", "/tmp", "/run", "/dev", "/dev/shm", "/dev/mqueue"] {
+    for dir in ["/", "/run/netns", "/run/runc", "/run/crun", "/run/onggi", "/tmp", "/run", "/dev", "/dev/shm", "/dev/mqueue"] {
         for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
             lines.insert(format!("file: {}", entry.path().display()));
         }

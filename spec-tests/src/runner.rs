@@ -5,6 +5,7 @@ use crate::{
     children::{self, Exit},
     outcome::{Check, Stop, fail},
 };
+use nix::sys::signal::Signal;
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
@@ -17,7 +18,7 @@ use std::{
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// runc 1.1 warns of the host's missing memory controller whenever create fails; that says nothing about the runtime.
-const NO_MEMORY_CONTROLLER: &str = "unable to get oom kill count";
+pub(crate) const NO_MEMORY_CONTROLLER: &str = "unable to get oom kill count";
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -29,6 +30,7 @@ pub(crate) struct Live {
     text: String,
     stdout: PathBuf,
     stderr: PathBuf,
+    finished: bool,
 }
 
 /// A finished command.
@@ -56,7 +58,7 @@ pub(crate) fn start_with_own_stdio(command: &mut Command, stdout: PathBuf, stder
         Ok(child) => child,
         Err(e) => return fail(format!("cannot start {text}: {e}")),
     };
-    Ok(Live { pid: child.id() as i32, stdin: child.stdin.take(), text, stdout, stderr })
+    Ok(Live { pid: child.id() as i32, stdin: child.stdin.take(), text, stdout, stderr, finished: false })
 }
 
 fn append(path: &Path) -> std::io::Result<Stdio> {
@@ -77,19 +79,30 @@ impl Live {
 
     pub(crate) fn finish_within(mut self, timeout: Duration) -> Check<Run> {
         drop(self.stdin.take());
+        self.finished = true;
         let exit = children::wait_or_kill(self.pid, timeout, &self.text)?;
         Ok(Run {
             exit,
             stdout: lossy(&self.stdout),
             stderr: lossy(&self.stderr),
-            stdout_file: self.stdout,
-            text: self.text,
+            stdout_file: self.stdout.clone(),
+            text: self.text.clone(),
         })
     }
 
     /// What it has printed so far.
     pub(crate) fn output(&self) -> String {
         lossy(&self.stdout)
+    }
+}
+
+impl Drop for Live {
+    /// A test that fails half way must not leave a runtime at work in its folder.
+    fn drop(&mut self) {
+        if !self.finished {
+            children::signal(self.pid, Signal::SIGKILL);
+            let _gone = children::wait_for(self.pid, Duration::from_secs(5));
+        }
     }
 }
 

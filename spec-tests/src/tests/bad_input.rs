@@ -490,8 +490,8 @@ fn unknown_flag(c: &mut Case) -> Check {
 }
 
 fn flag_without_value(c: &mut Case) -> Check {
-    // Podman and CRI-O recognise the ability to restore into a pod by this text.
-    let run = c.rt(&["restore", "--lsm-mount-context"])?;
+    // Podman and CRI-O recognise by this text that a command has a flag.
+    let run = c.rt(&["create", "--console-socket"])?;
     ensure!(run.code() != 0, "wish: an error, reality: {}", run.report());
     let text = format!("{}{}", run.stdout, run.stderr);
     contains("output", &text, "flag needs an argument")

@@ -72,7 +72,7 @@ fn args_and_env(c: &mut Case) -> Check {
 fn env_added(c: &mut Case) -> Check {
     c.config["process"]["env"] = json!(["PATH=/bin", "HOME=/x"]);
     c.start_sleeper()?;
-    let report = c.exec_probe(&["-e", "NEW=1", "--env", "OTHER=a,b=c"], &[])?;
+    let report = c.exec_probe(&["--env", "NEW=1", "--env", "OTHER=a,b=c"], &[])?;
     same("env", json!(["PATH=/bin", "HOME=/x", "NEW=1", "OTHER=a,b=c"]), report["env"].clone())
 }
 
@@ -105,7 +105,7 @@ fn user_strict(c: &mut Case) -> Check {
 
 fn additional_gids(c: &mut Case) -> Check {
     c.start_sleeper()?;
-    let report = c.exec_probe(&["-u", "1000:1000", "-g", "7", "--additional-gids", "8"], &[])?;
+    let report = c.exec_probe(&["-u", "1000:1000", "-g", "7", "-g", "8"], &[])?;
     let groups = report["groups"].as_array().cloned().unwrap_or_default();
     ensure!(groups.contains(&json!(7)) && groups.contains(&json!(8)), "wish 7 and 8 in {groups:?}");
     Ok(())

@@ -137,6 +137,8 @@ fn state_on_stdin(c: &mut Case) -> Check {
     c.create()?.ok()?;
     let pid = c.pid()?;
     c.rt(&["start", &c.id])?.ok()?;
+    let inside = c.rootfs("/hooks.log");
+    c.wait_until("the program has run", || Ok(fs::read_to_string(&inside).unwrap_or_default().contains("program")))?;
     c.rt(&["delete", "--force", &c.id])?.ok()?;
     let entries = entries(c)?;
     let wish = [("prestart", "creating"), ("createRuntime", "creating"), ("createContainer", "creating"),
@@ -168,6 +170,8 @@ fn namespaces(c: &mut Case) -> Check {
     let (host, host_uts) = (link("self", "mnt")?, link("self", "uts")?);
     let (container, container_uts) = (link(&pid.to_string(), "mnt")?, link(&pid.to_string(), "uts")?);
     c.rt(&["start", &c.id])?.ok()?;
+    let inside = c.rootfs("/hooks.log");
+    c.wait_until("the program has run", || Ok(fs::read_to_string(&inside).unwrap_or_default().contains("program")))?;
     c.rt(&["delete", "--force", &c.id])?.ok()?;
     let entries = entries(c)?;
     for name in ["prestart", "createRuntime", "poststart", "poststop"] {

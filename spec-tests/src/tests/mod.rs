@@ -2,13 +2,17 @@
 
 mod bad_input;
 mod cgroups;
+mod crash;
 mod devices;
 mod exec;
 mod hooks;
 mod lifecycle;
+mod logs;
 mod mounts;
 mod namespaces;
 mod process;
+mod seccomp;
+mod security;
 mod terminal;
 
 use crate::suite::Test;
@@ -26,6 +30,10 @@ pub(crate) fn all() -> Vec<Test> {
         hooks::TESTS,
         cgroups::TESTS,
         terminal::TESTS,
+        seccomp::TESTS,
+        security::TESTS,
+        crash::TESTS,
+        logs::TESTS,
     ]
     .concat()
 }

@@ -266,10 +266,10 @@ fn exec_console_socket(c: &mut Case) -> Check {
     let received = socket.receive();
     live.finish()?.ok()?;
     let pid: i32 = fs::read_to_string(&pid_file)?.parse()?;
-    match received?.fds.pop() {
-        Some(fd) => drop(Master::new(fd).expect("on the exec terminal")?),
-        None => return fail("no descriptor came"),
-    }
+    // Kept open to the end: closing it would send SIGHUP.
+    let Some(fd) = received?.fds.pop() else { return fail("no descriptor came") };
+    let mut master = Master::new(fd);
+    master.expect("on the exec terminal")?;
     same("exit status", Some(Exit::Code(5)), children::wait_for(pid, Duration::from_secs(10)))
 }
 

@@ -14,7 +14,16 @@ fn main() {
 
     let compile = |source: &str, output: &str, extra: &[&str]| {
         let status = Command::new(&rustc)
-            .args(["--edition", "2024", "--target", &target, "-C", "opt-level=1", "-C", "panic=abort"])
+            .args([
+                "--edition",
+                "2024",
+                "--target",
+                &target,
+                "-C",
+                "opt-level=1",
+                "-C",
+                "panic=abort",
+            ])
             .args(["-C", "strip=symbols"])
             .args(extra)
             .arg("-o")

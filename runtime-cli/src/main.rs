@@ -11,7 +11,6 @@ mod report;
 mod sealed_exe;
 mod settings;
 mod show;
-mod sys;
 mod terminal;
 
 use std::ffi::OsString;

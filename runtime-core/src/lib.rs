@@ -10,6 +10,7 @@
         reason = "clippy.toml is about the product; tests look at what is there"
     )
 )]
+#![forbid(unsafe_code)]
 
 mod error;
 pub mod host;

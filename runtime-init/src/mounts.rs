@@ -73,7 +73,7 @@ fn make_filesystem(
     for (number, (key, value)) in options.iter().enumerate() {
         mount::fsconfig(context.as_fd(), key, *value)
             .at_index(Step::MountFilesystem, index)
-            .map_err(|stop| stop.sub(number as u16 + 1))?;
+            .map_err(|stop| stop.at_sub(number as u16 + 1))?;
     }
     mount::fsconfig_create(context.as_fd()).at_index(Step::MountFilesystem, index)?;
     mount::fsmount(context.as_fd(), attributes).at_index(Step::MountFilesystem, index)
@@ -135,7 +135,7 @@ fn reconfigure(target: BorrowedFd<'_>, options: Options<'_>, index: u16) -> Resu
     for (number, (key, value)) in options.iter().enumerate() {
         mount::fsconfig(context.as_fd(), key, *value)
             .at_index(Step::MountFilesystem, index)
-            .map_err(|stop| stop.sub(number as u16 + 1))?;
+            .map_err(|stop| stop.at_sub(number as u16 + 1))?;
     }
     mount::fsconfig_reconfigure(context.as_fd()).at_index(Step::MountFilesystem, index)
 }

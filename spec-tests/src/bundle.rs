@@ -12,9 +12,10 @@ use std::{
 const PROBE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probe"));
 
 const APPLETS: &[&str] = &[
-    "sh", "ls", "cat", "true", "false", "echo", "id", "sleep", "env", "pwd", "mount", "umount", "mkdir", "touch", "rm", "ln", "readlink",
-    "stat", "stty", "test", "hostname", "head", "wc", "grep", "date", "mknod", "kill", "ps", "dd", "tty", "sync",
-    "chmod", "printf", "tr", "usleep", "seq", "find", "cp", "mv", "trap", "setsid",
+    "sh", "ls", "cat", "true", "false", "echo", "id", "sleep", "env", "pwd", "mount", "umount", "mkdir",
+    "touch", "rm", "ln", "readlink", "stat", "stty", "test", "hostname", "head", "wc", "grep", "date",
+    "mknod", "kill", "ps", "dd", "tty", "sync", "chmod", "printf", "tr", "usleep", "seq", "find", "cp", "mv",
+    "trap", "setsid",
 ];
 
 /// Puts busybox and the probe into `base`, once per run; each rootfs hard-links them.
@@ -22,14 +23,20 @@ pub(crate) fn prepare_base(base: &Path) -> io::Result<()> {
     fs::create_dir_all(base)?;
     fs::copy("/bin/busybox", base.join("busybox"))
         .map_err(|e| io::Error::new(e.kind(), format!("/bin/busybox (Debian: busybox-static): {e}")))?;
-    let mut probe = fs::File::options().create(true).write(true).mode(0o755).open(base.join("probe"))?;
+    let mut probe = fs::File::options()
+        .create_new(true)
+        .write(true)
+        .mode(0o755)
+        .open(base.join("probe"))?;
     probe.write_all(PROBE)?;
     fs::set_permissions(base.join("busybox"), fs::Permissions::from_mode(0o755))
 }
 
 /// Makes a small root file system at `rootfs`.
 pub(crate) fn make_rootfs(base: &Path, rootfs: &Path) -> io::Result<()> {
-    for dir in ["bin", "etc", "proc", "sys", "dev", "tmp", "root", "home", "var", "mnt"] {
+    for dir in [
+        "bin", "etc", "proc", "sys", "dev", "tmp", "root", "home", "var", "mnt",
+    ] {
         fs::create_dir_all(rootfs.join(dir))?;
     }
     fs::set_permissions(rootfs.join("tmp"), fs::Permissions::from_mode(0o1777))?;
@@ -44,7 +51,10 @@ pub(crate) fn make_rootfs(base: &Path, rootfs: &Path) -> io::Result<()> {
         rootfs.join("etc/passwd"),
         "root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1000:alice:/home/alice:/bin/sh\n",
     )?;
-    fs::write(rootfs.join("etc/group"), "root:x:0:\nalice:x:1000:\nextra:x:2000:alice\n")?;
+    fs::write(
+        rootfs.join("etc/group"),
+        "root:x:0:\nalice:x:1000:\nextra:x:2000:alice\n",
+    )?;
     fs::write(rootfs.join("etc/hostname"), "rootfs\n")
 }
 

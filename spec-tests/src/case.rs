@@ -2,8 +2,8 @@
 //! clean-up that does not depend on how the test ended.
 
 use crate::{
-    children,
     bundle::{default_config, make_rootfs},
+    children,
     host::Host,
     outcome::{Check, Stop, ensure, fail},
     runner::{self, Live, Run},
@@ -123,7 +123,11 @@ impl Case {
     /// The runtime's command line up to and including `--root`.
     pub(crate) fn command(&self) -> Command {
         let mut command = self.host.runtime_command();
-        command.arg("--root").arg(&self.state_root).current_dir(&self.dir).stdin(Stdio::null());
+        command
+            .arg("--root")
+            .arg(&self.state_root)
+            .current_dir(&self.dir)
+            .stdin(Stdio::null());
         command
     }
 
@@ -236,7 +240,11 @@ impl Case {
     /// Nothing of the failed or deleted container may be left: state, cgroup, mounts, processes.
     pub(crate) fn nothing_left(&self) -> Check {
         let left = self.leftovers();
-        ensure!(left.is_empty(), "wish:    nothing left behind\n    reality: {}", left.join("; "));
+        ensure!(
+            left.is_empty(),
+            "wish:    nothing left behind\n    reality: {}",
+            left.join("; ")
+        );
         Ok(())
     }
 
@@ -261,7 +269,10 @@ impl Case {
     fn state_ids(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.state_root).into_iter().flatten().flatten();
         // A dot file (lock, cache) belongs to the root, not to a container.
-        entries.map(|e| e.file_name().to_string_lossy().into_owned()).filter(|n| !n.starts_with('.')).collect()
+        entries
+            .map(|e| e.file_name().to_string_lossy().into_owned())
+            .filter(|n| !n.starts_with('.'))
+            .collect()
     }
 
     /// Clean-up by the runtime's own means; returns what it could not or did not remove.
@@ -325,7 +336,10 @@ fn kill_cgroup(dir: &Path) {
     if frozen.exists() {
         let _best_effort = fs::write(frozen, "0");
     }
-    for pid in fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default().lines() {
+    for pid in fs::read_to_string(dir.join("cgroup.procs"))
+        .unwrap_or_default()
+        .lines()
+    {
         if let Ok(pid) = pid.parse() {
             children::signal(pid, Signal::SIGKILL);
         }

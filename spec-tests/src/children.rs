@@ -73,7 +73,10 @@ pub(crate) fn wait_for(pid: i32, timeout: Duration) -> Option<Exit> {
             return Some(exit);
         }
         let left = end.checked_duration_since(Instant::now())?;
-        statuses = ARRIVED.wait_timeout(statuses, left).unwrap_or_else(PoisonError::into_inner).0;
+        statuses = ARRIVED
+            .wait_timeout(statuses, left)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0;
     }
 }
 

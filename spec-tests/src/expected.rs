@@ -47,15 +47,24 @@ fn parse(text: &str) -> Result<Expected, String> {
             continue;
         }
         let Some((name, reason)) = line.split_once(": ") else {
-            return Err(format!("expected list, line {}: not `test/name: reason`", number + 1));
+            return Err(format!(
+                "expected list, line {}: not `test/name: reason`",
+                number + 1
+            ));
         };
         let (name, sometimes) = match name.strip_prefix('~') {
             Some(name) => (name, true),
             None => (name, false),
         };
-        let known = Known { reason: reason.trim().to_owned(), sometimes };
+        let known = Known {
+            reason: reason.trim().to_owned(),
+            sometimes,
+        };
         if expected.failures.insert(name.to_owned(), known).is_some() {
-            return Err(format!("expected list, line {}: {name} is there twice", number + 1));
+            return Err(format!(
+                "expected list, line {}: {name} is there twice",
+                number + 1
+            ));
         }
     }
     Ok(expected)
@@ -69,7 +78,10 @@ mod tests {
     fn a_line_is_a_name_and_a_reason() {
         let list = parse("# note\n!memlock-shim\na/b: because\n~a/c: race\n").unwrap_or_default();
         assert!(list.memlock_shim);
-        let known = |reason: &str, sometimes| Known { reason: reason.to_owned(), sometimes };
+        let known = |reason: &str, sometimes| Known {
+            reason: reason.to_owned(),
+            sometimes,
+        };
         assert_eq!(list.failures.get("a/b"), Some(&known("because", false)));
         assert_eq!(list.failures.get("a/c"), Some(&known("race", true)));
     }

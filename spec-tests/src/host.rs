@@ -26,13 +26,11 @@ pub(crate) struct Host {
     pub(crate) base: PathBuf,
     /// Root of the cgroup2 tree as the suite sees it.
     pub(crate) cgroup2: PathBuf,
-    /// Whether /sys/fs/cgroup is a pure cgroup2 tree for the runtime.
-    pub(crate) pure: bool,
     preload: Option<PathBuf>,
 }
 
 impl Host {
-    /// Looks at the runtime and makes the work folder. `memlock_shim`: see shim/memlock.rs.
+    /// Looks at the runtime and makes the work folder. `pure`: /sys/fs/cgroup is a pure cgroup2 tree.
     pub(crate) fn new(runtime: &Path, pure: bool) -> io::Result<Self> {
         let runtime = fs::canonicalize(runtime)
             .map_err(|e| io::Error::new(e.kind(), format!("--runtime {}: {e}", runtime.display())))?;
@@ -43,9 +41,24 @@ impl Host {
         let base = work.join("base");
         fs::create_dir(&work)?;
         crate::bundle::prepare_base(&base)?;
-        let cgroup2 = if pure { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/unified" };
-        let cgroup2 = if Path::new(cgroup2).exists() { cgroup2 } else { "/sys/fs/cgroup" };
-        Ok(Self { runtime, runtime_name, work, base, cgroup2: cgroup2.into(), pure, preload: None })
+        let cgroup2 = if pure {
+            "/sys/fs/cgroup"
+        } else {
+            "/sys/fs/cgroup/unified"
+        };
+        let cgroup2 = if Path::new(cgroup2).exists() {
+            cgroup2
+        } else {
+            "/sys/fs/cgroup"
+        };
+        Ok(Self {
+            runtime,
+            runtime_name,
+            work,
+            base,
+            cgroup2: cgroup2.into(),
+            preload: None,
+        })
     }
 
     /// Runs the runtime with the shim of shim/memlock.rs from now on.
@@ -59,7 +72,10 @@ impl Host {
     /// The runtime in a small, known environment.
     pub(crate) fn runtime_command(&self) -> Command {
         let mut command = Command::new(&self.runtime);
-        command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        command.env_clear().env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        );
         if let Some(path) = &self.preload {
             command.env("LD_PRELOAD", path);
         }
@@ -68,7 +84,11 @@ impl Host {
 
     /// The same as words, for tests that start the runtime through a shell.
     pub(crate) fn runtime_words(&self) -> Vec<OsString> {
-        let mut words = vec![OsString::from("/usr/bin/env"), "-i".into(), "PATH=/usr/sbin:/usr/bin:/sbin:/bin".into()];
+        let mut words = vec![
+            OsString::from("/usr/bin/env"),
+            "-i".into(),
+            "PATH=/usr/sbin:/usr/bin:/sbin:/bin".into(),
+        ];
         if let Some(path) = &self.preload {
             words.push(format!("LD_PRELOAD={}", path.display()).into());
         }
@@ -85,7 +105,10 @@ impl Host {
 /// Whether this process has capability number `bit` in its effective set.
 pub(crate) fn has_capability(bit: u32) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|l| l.strip_prefix("CapEff:")).unwrap_or("0");
+    let line = status
+        .lines()
+        .find_map(|l| l.strip_prefix("CapEff:"))
+        .unwrap_or("0");
     u64::from_str_radix(line.trim(), 16).unwrap_or(0) & (1 << bit) != 0
 }
 
@@ -97,12 +120,24 @@ pub(crate) const CAP_SYS_RESOURCE: u32 = 24;
 pub(crate) fn enter_pure_view() -> io::Result<()> {
     // The host name too, so that a runtime which sets it in the wrong place does no harm.
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS)?;
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+    mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        None::<&str>,
+    )?;
     let filesystem = nix::sys::statfs::statfs("/sys/fs/cgroup")?.filesystem_type();
     if filesystem == nix::sys::statfs::CGROUP2_SUPER_MAGIC {
         return Ok(());
     }
-    mount(Some("cgroup2"), "/sys/fs/cgroup", Some("cgroup2"), MsFlags::empty(), None::<&str>)?;
+    mount(
+        Some("cgroup2"),
+        "/sys/fs/cgroup",
+        Some("cgroup2"),
+        MsFlags::empty(),
+        None::<&str>,
+    )?;
     Ok(())
 }
 

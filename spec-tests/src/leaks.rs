@@ -15,7 +15,10 @@ pub(crate) struct Snapshot(BTreeSet<String>);
 pub(crate) fn snapshot() -> Snapshot {
     let mut lines = BTreeSet::new();
     // Our own mount namespace, and the host's where it is another.
-    for (name, file) in [("mount", "/proc/self/mountinfo"), ("host mount", "/proc/1/mountinfo")] {
+    for (name, file) in [
+        ("mount", "/proc/self/mountinfo"),
+        ("host mount", "/proc/1/mountinfo"),
+    ] {
         for line in read(file).lines() {
             // Field 1 and 2 are numbers that change when anything is remounted.
             let text: Vec<&str> = line.split(' ').skip(2).collect();
@@ -25,7 +28,18 @@ pub(crate) fn snapshot() -> Snapshot {
     cgroups(Path::new("/sys/fs/cgroup"), &mut lines);
     processes(&mut lines);
     keys(&mut lines);
-    for dir in ["/", "/run/netns", "/run/runc", "/run/crun", "/run/onggi", "/tmp", "/run", "/dev", "/dev/shm", "/dev/mqueue"] {
+    for dir in [
+        "/",
+        "/run/netns",
+        "/run/runc",
+        "/run/crun",
+        "/run/onggi",
+        "/tmp",
+        "/run",
+        "/dev",
+        "/dev/shm",
+        "/dev/mqueue",
+    ] {
         for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
             lines.insert(format!("file: {}", entry.path().display()));
         }
@@ -36,7 +50,12 @@ pub(crate) fn snapshot() -> Snapshot {
 /// What is in `after` and was not in `before`. Entries that have nothing to do with this run (other users of the
 /// machine) are told apart by `ours`.
 pub(crate) fn new_lines(before: &Snapshot, after: &Snapshot, ours: impl Fn(&str) -> bool) -> Vec<String> {
-    after.0.difference(&before.0).filter(|l| ours(l)).cloned().collect()
+    after
+        .0
+        .difference(&before.0)
+        .filter(|l| ours(l))
+        .cloned()
+        .collect()
 }
 
 fn read(path: &str) -> String {
@@ -63,7 +82,13 @@ fn processes(lines: &mut BTreeSet<String>) {
         let cgroup = read(&format!("/proc/{name}/cgroup"));
         let cgroup = cgroup.lines().find(|l| l.starts_with("0::")).unwrap_or_default();
         let parent = read(&format!("/proc/{name}/stat"));
-        let parent = parent.rsplit(") ").next().unwrap_or_default().split(' ').nth(1).unwrap_or_default();
+        let parent = parent
+            .rsplit(") ")
+            .next()
+            .unwrap_or_default()
+            .split(' ')
+            .nth(1)
+            .unwrap_or_default();
         lines.insert(format!("process: {name} parent={parent} {cgroup} {command}"));
     }
 }

@@ -47,7 +47,12 @@ pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Options, St
             Some((name, value)) => (name.to_owned(), Some(OsString::from(value))),
             None => (text.clone(), None),
         };
-        let mut value = || inline.clone().or_else(|| words.next()).ok_or(format!("{name} needs a value"));
+        let mut value = || {
+            inline
+                .clone()
+                .or_else(|| words.next())
+                .ok_or(format!("{name} needs a value"))
+        };
         match name.as_str() {
             "--runtime" => runtime = Some(value()?.into()),
             "--expected" => expected = Some(value()?.into()),
@@ -66,5 +71,12 @@ pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Options, St
         }
     }
     let libtest = Arguments::from_iter(rest);
-    Ok(Options { runtime, hybrid, expected, no_leak_check, format, libtest })
+    Ok(Options {
+        runtime,
+        hybrid,
+        expected,
+        no_leak_check,
+        format,
+        libtest,
+    })
 }

@@ -35,7 +35,9 @@ where
     if wish == reality {
         return Ok(());
     }
-    fail(format!("{what}:\n    wish:    {wish:?}\n    reality: {reality:?}"))
+    fail(format!(
+        "{what}:\n    wish:    {wish:?}\n    reality: {reality:?}"
+    ))
 }
 
 /// `text` must contain `part`.
@@ -43,7 +45,9 @@ pub(crate) fn contains(what: &str, text: &str, part: &str) -> Check {
     if text.contains(part) {
         return Ok(());
     }
-    fail(format!("{what}:\n    wish:    contains {part:?}\n    reality: {text:?}"))
+    fail(format!(
+        "{what}:\n    wish:    contains {part:?}\n    reality: {text:?}"
+    ))
 }
 
 /// Fails with the formatted text unless the condition holds.

@@ -34,7 +34,10 @@ pub(crate) struct Received {
 
 impl FdSocket {
     pub(crate) fn new(path: PathBuf) -> Check<Self> {
-        Ok(Self { listener: UnixListener::bind(&path)?, path })
+        Ok(Self {
+            listener: UnixListener::bind(&path)?,
+            path,
+        })
     }
 
     pub(crate) fn path_text(&self) -> String {
@@ -68,7 +71,10 @@ fn receive_fds(stream: &UnixStream) -> Check<Received> {
         }
     }
     let length = message.bytes;
-    Ok(Received { fds, payload: buffer.get(..length).unwrap_or_default().to_vec() })
+    Ok(Received {
+        fds,
+        payload: buffer.get(..length).unwrap_or_default().to_vec(),
+    })
 }
 
 fn readable(fd: &impl AsFd, timeout: Duration) -> Check<bool> {
@@ -86,7 +92,10 @@ pub(crate) struct Master {
 
 impl Master {
     pub(crate) fn new(fd: OwnedFd) -> Self {
-        Self { file: File::from(fd), seen: String::new() }
+        Self {
+            file: File::from(fd),
+            seen: String::new(),
+        }
     }
 
     /// Reads until `text` has appeared; returns everything seen so far.
@@ -95,7 +104,10 @@ impl Master {
         if self.seen.contains(text) {
             return Ok(self.seen.clone());
         }
-        fail(format!("terminal output:\n    wish:    contains {text:?}\n    reality: {:?}", self.seen))
+        fail(format!(
+            "terminal output:\n    wish:    contains {text:?}\n    reality: {:?}",
+            self.seen
+        ))
     }
 
     /// Reads to the end (the other side closed) or until nothing comes for a while.
@@ -126,18 +138,36 @@ impl Master {
     }
 
     pub(crate) fn set_size(&self, rows: u16, columns: u16) -> Check {
-        let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = libc::winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
         // SAFETY: TIOCSWINSZ only reads the struct, which lives through the call.
         let result = unsafe { libc::ioctl(self.file.as_raw_fd(), libc::TIOCSWINSZ, &size) };
-        if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error().into()) }
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(std::io::Error::last_os_error().into())
+        }
     }
 
     /// (rows, columns) of the terminal.
     pub(crate) fn size(&self) -> Check<(u16, u16)> {
-        let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+        let mut size = libc::winsize {
+            ws_row: 0,
+            ws_col: 0,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
         // SAFETY: TIOCGWINSZ writes to the struct, which lives through the call.
         let result = unsafe { libc::ioctl(self.file.as_raw_fd(), libc::TIOCGWINSZ, &mut size) };
-        if result == 0 { Ok((size.ws_row, size.ws_col)) } else { Err(std::io::Error::last_os_error().into()) }
+        if result == 0 {
+            Ok((size.ws_row, size.ws_col))
+        } else {
+            Err(std::io::Error::last_os_error().into())
+        }
     }
 
     pub(crate) fn settings(&self) -> Check<nix::sys::termios::Termios> {
@@ -154,4 +184,3 @@ pub(crate) fn own_pty() -> Check<(Master, File)> {
     }
     Ok((Master::new(pty.master), File::from(pty.slave)))
 }
-

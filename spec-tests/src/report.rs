@@ -26,7 +26,9 @@ pub(crate) fn tap(records: &[Record]) -> String {
         let (number, name) = (index + 1, &record.name);
         match &record.verdict {
             Verdict::Passed => text += &format!("ok {number} - {name}\n"),
-            Verdict::Skipped(reason) => text += &format!("ok {number} - {name} # SKIP {}\n", one_line(reason)),
+            Verdict::Skipped(reason) => {
+                text += &format!("ok {number} - {name} # SKIP {}\n", one_line(reason))
+            }
             Verdict::Failed(why) => {
                 text += &format!("not ok {number} - {name}\n");
                 for line in why.lines() {
@@ -90,7 +92,11 @@ mod tests {
     use super::*;
 
     fn records() -> Vec<Record> {
-        let record = |name: &str, verdict| Record { name: name.into(), verdict, time: Duration::ZERO };
+        let record = |name: &str, verdict| Record {
+            name: name.into(),
+            verdict,
+            time: Duration::ZERO,
+        };
         vec![
             record("a/b", Verdict::Passed),
             record("a/c", Verdict::Failed("<x>\ny".into())),

@@ -46,7 +46,10 @@ pub(crate) struct Run {
 /// Starts `command` with its output in new files in `dir`.
 pub(crate) fn start(command: &mut Command, dir: &Path) -> Check<Live> {
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let (stdout, stderr) = (dir.join(format!("out-{number}")), dir.join(format!("err-{number}")));
+    let (stdout, stderr) = (
+        dir.join(format!("out-{number}")),
+        dir.join(format!("err-{number}")),
+    );
     command.stdout(append(&stdout)?).stderr(append(&stderr)?);
     start_with_own_stdio(command, stdout, stderr)
 }
@@ -58,17 +61,34 @@ pub(crate) fn start_with_own_stdio(command: &mut Command, stdout: PathBuf, stder
         Ok(child) => child,
         Err(e) => return fail(format!("cannot start {text}: {e}")),
     };
-    Ok(Live { pid: child.id() as i32, stdin: child.stdin.take(), text, stdout, stderr, finished: false })
+    Ok(Live {
+        pid: child.id() as i32,
+        stdin: child.stdin.take(),
+        text,
+        stdout,
+        stderr,
+        finished: false,
+    })
 }
 
 fn append(path: &Path) -> std::io::Result<Stdio> {
     // Append, because several processes (runtime, container, hooks) may write to the one file.
-    File::options().create(true).append(true).open(path).map(Stdio::from)
+    File::options()
+        .create(true)
+        .append(true)
+        .open(path)
+        .map(Stdio::from)
 }
 
 fn describe(command: &Command) -> String {
-    let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).collect();
-    words.iter().map(|w| w.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    let words: Vec<_> = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .collect();
+    words
+        .iter()
+        .map(|w| w.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 impl Live {
@@ -124,7 +144,10 @@ impl Run {
         if self.exit == Exit::Code(code) {
             return Ok(self);
         }
-        fail(format!("wish:    exit code {code}\n    reality: {}", self.report()))
+        fail(format!(
+            "wish:    exit code {code}\n    reality: {}",
+            self.report()
+        ))
     }
 
     pub(crate) fn ok(self) -> Check<Self> {
@@ -135,13 +158,23 @@ impl Run {
     pub(crate) fn refused(self) -> Check<Self> {
         match self.exit {
             Exit::Code(0) | Exit::Signal(_) => {
-                return fail(format!("wish:    an error and exit code 1\n    reality: {}", self.report()));
+                return fail(format!(
+                    "wish:    an error and exit code 1\n    reality: {}",
+                    self.report()
+                ));
             }
             Exit::Code(_) => {}
         }
-        let lines = self.stderr.lines().filter(|l| !l.trim().is_empty() && !l.contains(NO_MEMORY_CONTROLLER)).count();
+        let lines = self
+            .stderr
+            .lines()
+            .filter(|l| !l.trim().is_empty() && !l.contains(NO_MEMORY_CONTROLLER))
+            .count();
         if lines != 1 {
-            return fail(format!("wish:    exactly one line on stderr\n    reality: {}", self.report()));
+            return fail(format!(
+                "wish:    exactly one line on stderr\n    reality: {}",
+                self.report()
+            ));
         }
         Ok(self)
     }
@@ -152,17 +185,30 @@ impl Run {
         if run.stderr.contains(part) {
             return Ok(run);
         }
-        fail(format!("wish:    stderr contains {part:?}\n    reality: {}", run.report()))
+        fail(format!(
+            "wish:    stderr contains {part:?}\n    reality: {}",
+            run.report()
+        ))
     }
 
     pub(crate) fn report(&self) -> String {
         let cut = |text: &str| text.chars().take(1500).collect::<String>();
-        format!("`{}` ended with {:?}\n    stdout: {}\n    stderr: {}", self.text, self.exit, cut(&self.stdout), cut(&self.stderr))
+        format!(
+            "`{}` ended with {:?}\n    stdout: {}\n    stderr: {}",
+            self.text,
+            self.exit,
+            cut(&self.stdout),
+            cut(&self.stderr)
+        )
     }
 
     /// stdout as JSON.
     pub(crate) fn json(&self) -> Check<serde_json::Value> {
-        serde_json::from_str(&self.stdout)
-            .map_err(|e| Stop::Fail(format!("wish:    JSON on stdout ({e})\n    reality: {}", self.report())))
+        serde_json::from_str(&self.stdout).map_err(|e| {
+            Stop::Fail(format!(
+                "wish:    JSON on stdout ({e})\n    reality: {}",
+                self.report()
+            ))
+        })
     }
 }

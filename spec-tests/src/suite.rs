@@ -30,12 +30,17 @@ type Records = Arc<Mutex<Vec<Record>>>;
 /// Runs everything that `options` asks for.
 pub(crate) fn run(mut options: Options) -> io::Result<ExitCode> {
     if options.libtest.list {
-        let trials = tests::all().into_iter().map(|(name, _)| Trial::test(name, || Ok(()))).collect();
+        let trials = tests::all()
+            .into_iter()
+            .map(|(name, _)| Trial::test(name, || Ok(())))
+            .collect();
         libtest_mimic::run(&options.libtest, trials).exit_if_failed();
         return Ok(ExitCode::SUCCESS);
     }
     let Some(runtime) = options.runtime.clone() else {
-        return Err(io::Error::other("--runtime PATH is missing (--help lists the options)"));
+        return Err(io::Error::other(
+            "--runtime PATH is missing (--help lists the options)",
+        ));
     };
     if !nix::unistd::geteuid().is_root() {
         return Err(io::Error::other("the suite needs root"));
@@ -87,7 +92,9 @@ fn known_failures(options: &Options, name: &str) -> io::Result<Expected> {
     };
     let names: Vec<&str> = tests::all().into_iter().map(|(name, _)| name).collect();
     match expected.failures.keys().find(|k| !names.contains(&k.as_str())) {
-        Some(unknown) => Err(io::Error::other(format!("the expected list names an unknown test: {unknown}"))),
+        Some(unknown) => Err(io::Error::other(format!(
+            "the expected list names an unknown test: {unknown}"
+        ))),
         None => Ok(expected),
     }
 }
@@ -100,7 +107,11 @@ fn trials(host: &'static Host, mut expected: Expected, records: &Records) -> Vec
         trials.push(Trial::ignorable_test(name, move || {
             let started = Instant::now();
             let verdict = judge(one_test(host, body), known);
-            let record = Record { name: name.to_owned(), verdict: verdict.clone(), time: started.elapsed() };
+            let record = Record {
+                name: name.to_owned(),
+                verdict: verdict.clone(),
+                time: started.elapsed(),
+            };
             locked(&records).push(record);
             match verdict {
                 Verdict::Passed => Ok(Completion::Completed),
@@ -117,14 +128,24 @@ fn one_test(host: &'static Host, body: fn(&mut Case) -> Check) -> Check {
     let mut case = Case::new(host)?;
     body(&mut case)?;
     let left = case.close();
-    if left.is_empty() { Ok(()) } else { Err(Stop::Fail(format!("left behind: {}", left.join("; ")))) }
+    if left.is_empty() {
+        Ok(())
+    } else {
+        Err(Stop::Fail(format!("left behind: {}", left.join("; "))))
+    }
 }
 
 fn judge(result: Check, known: Option<Known>) -> Verdict {
     match (result, known) {
-        (Ok(()), Some(Known { reason, sometimes: false })) => {
-            Verdict::Failed(format!("passes, but the expected list says it fails ({reason}): mend the list"))
-        }
+        (
+            Ok(()),
+            Some(Known {
+                reason,
+                sometimes: false,
+            }),
+        ) => Verdict::Failed(format!(
+            "passes, but the expected list says it fails ({reason}): mend the list"
+        )),
         (Ok(()), _) => Verdict::Passed,
         (Err(Stop::Unsupported(reason)), _) => {
             Verdict::Skipped(format!("unsupported on this host: {reason}"))
@@ -135,7 +156,10 @@ fn judge(result: Check, known: Option<Known>) -> Verdict {
 }
 
 fn leak_record(before: &leaks::Snapshot, host: &Host, started: Instant) -> Record {
-    let marks = [format!("st{}-", std::process::id()), format!("spec-tests-{}", std::process::id())];
+    let marks = [
+        format!("st{}-", std::process::id()),
+        format!("spec-tests-{}", std::process::id()),
+    ];
     let me = format!("parent={} ", std::process::id());
     let ours = |line: &str| {
         // On a shared machine other programs come and go: processes and files count only with our mark; mounts of our
@@ -153,9 +177,17 @@ fn leak_record(before: &leaks::Snapshot, host: &Host, started: Instant) -> Recor
     }
     let verdict = match left.as_slice() {
         [] => Verdict::Passed,
-        lines => Verdict::Failed(format!("{} has left behind:\n  {}", host.runtime_name, lines.join("\n  "))),
+        lines => Verdict::Failed(format!(
+            "{} has left behind:\n  {}",
+            host.runtime_name,
+            lines.join("\n  ")
+        )),
     };
-    Record { name: "suite/leaves_nothing_behind".into(), verdict, time: started.elapsed() }
+    Record {
+        name: "suite/leaves_nothing_behind".into(),
+        verdict,
+        time: started.elapsed(),
+    }
 }
 
 fn finish(options: &Options, records: &[Record], never_started: u64) -> ExitCode {
@@ -168,14 +200,21 @@ fn finish(options: &Options, records: &[Record], never_started: u64) -> ExitCode
     let failed = count(|v| matches!(v, Verdict::Failed(_)));
     let skipped = count(|v| matches!(v, Verdict::Skipped(_)));
     let skipped = skipped.max(usize::try_from(never_started).unwrap_or(0));
-    let summary = format!("{} passed, {failed} failed, {skipped} skipped", count(|v| matches!(v, Verdict::Passed)));
+    let summary = format!(
+        "{} passed, {failed} failed, {skipped} skipped",
+        count(|v| matches!(v, Verdict::Passed))
+    );
     if options.format == Format::Junit {
         // stdout is the XML document.
         eprintln!("{summary}");
     } else {
         println!("{summary}");
     }
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn locked(records: &Records) -> std::sync::MutexGuard<'_, Vec<Record>> {

@@ -303,7 +303,8 @@ fn capabilities(sets: &LinuxCapabilities, facts: &HostFacts, in_user_namespace: 
         effective: bits(sets.effective()),
         permitted: bits(sets.permitted()),
         inheritable: bits(sets.inheritable()),
-        ambient: bits(sets.ambient()),
+        // The kernel gives an ambient capability only to who has it in both (capabilities(7)); runc spec asks for more.
+        ambient: bits(sets.ambient()) & bits(sets.inheritable()) & bits(sets.permitted()),
         last: facts.last_capability,
     }
 }

@@ -173,7 +173,13 @@ fn refuse_sysctls_of_the_host(plan: &Plan, joins: &[OwnedFd]) -> Result<()> {
 
 /// The agent is only needed when the program starts; that it is not there should be known before.
 fn check_seccomp_agent(plan: &Plan) -> Result<()> {
-    let Some(agent) = plan.seccomp.as_ref().and_then(|seccomp| seccomp.listener.as_ref()) else { return Ok(()) };
+    let Some(agent) = plan
+        .seccomp
+        .as_ref()
+        .and_then(|seccomp| seccomp.listener.as_ref())
+    else {
+        return Ok(());
+    };
     let at = |error: Error| error.field("linux.seccomp.listenerPath").path(&agent.path);
     let stat = rustix::fs::stat(&agent.path).map_err(|errno| at(Error::os("stat", errno)))?;
     match stat.st_mode & libc::S_IFMT {

@@ -162,11 +162,17 @@ fn access(path: &str) -> String {
     if is_dir {
         let file = format!("{path}/.probe-write");
         let result = fs::write(&file, b"x");
-        o.number("write", result.as_ref().err().and_then(|e| e.raw_os_error()).unwrap_or(0));
+        o.number(
+            "write",
+            result.as_ref().err().and_then(|e| e.raw_os_error()).unwrap_or(0),
+        );
         if result.is_ok() {
             let _already_reported_as_writable = fs::remove_file(&file);
         }
-        o.number("entries", fs::read_dir(path).map(Iterator::count).unwrap_or(0) as u64);
+        o.number(
+            "entries",
+            fs::read_dir(path).map(Iterator::count).unwrap_or(0) as u64,
+        );
     } else {
         o.number("write", open_errno(path, O_WRONLY | O_NONBLOCK));
     }
@@ -184,7 +190,15 @@ fn identity(o: &mut Object) {
     let mut groups = [0_u32; 256];
     // SAFETY: room for 256 ids, as the first argument says.
     let count = unsafe { getgroups(256, groups.as_mut_ptr()) };
-    o.raw("groups", &list(groups.iter().take(usize::try_from(count).unwrap_or(0)).map(u32::to_string)));
+    o.raw(
+        "groups",
+        &list(
+            groups
+                .iter()
+                .take(usize::try_from(count).unwrap_or(0))
+                .map(u32::to_string),
+        ),
+    );
     // SAFETY: umask cannot fail and touches no memory.
     o.number("umask", unsafe { umask(0o22) });
     o.number("pid", std::process::id());
@@ -312,7 +326,10 @@ fn descriptors(o: &mut Object) {
 
 fn proc_files(o: &mut Object) {
     let mut status = Object::new();
-    for line in fs::read_to_string("/proc/self/status").unwrap_or_default().lines() {
+    for line in fs::read_to_string("/proc/self/status")
+        .unwrap_or_default()
+        .lines()
+    {
         if let Some((key, value)) = line.split_once(':') {
             status.text(key, value.trim().as_bytes());
         }
@@ -369,7 +386,11 @@ fn syscall_verdict(text: &str) -> String {
     }
     // SAFETY: the test chooses calls whose arguments (numbers, null pointers) cannot harm this process.
     let result = unsafe { syscall(number, args[0], args[1], args[2], args[3], args[4], args[5]) };
-    if result < 0 { (-i64::from(errno())).to_string() } else { result.to_string() }
+    if result < 0 {
+        (-i64::from(errno())).to_string()
+    } else {
+        result.to_string()
+    }
 }
 
 fn main() {
@@ -398,8 +419,7 @@ fn main() {
                 let parts: Vec<&str> = value.split(':').collect();
                 if let [kind, major, minor] = parts[..] {
                     let kind = kind.chars().next().unwrap_or('c');
-                    let verdict =
-                        mknod_verdict(kind, major.parse().unwrap_or(0), minor.parse().unwrap_or(0));
+                    let verdict = mknod_verdict(kind, major.parse().unwrap_or(0), minor.parse().unwrap_or(0));
                     nodes.raw(&value, &verdict);
                 }
             }

@@ -29,8 +29,14 @@ pub(crate) const TESTS: &[Test] = &[
     ("bad_input/namespace_unknown", namespace_unknown),
     ("bad_input/namespace_twice", namespace_twice),
     ("bad_input/namespace_path_missing", namespace_path_missing),
-    ("bad_input/namespace_path_of_other_kind", namespace_path_of_other_kind),
-    ("bad_input/namespace_path_is_a_regular_file", namespace_path_is_a_regular_file),
+    (
+        "bad_input/namespace_path_of_other_kind",
+        namespace_path_of_other_kind,
+    ),
+    (
+        "bad_input/namespace_path_is_a_regular_file",
+        namespace_path_is_a_regular_file,
+    ),
     ("bad_input/mount_source_missing", mount_source_missing),
     ("bad_input/mount_folder_on_a_file", mount_folder_on_a_file),
     ("bad_input/mount_type_unknown", mount_type_unknown),
@@ -62,9 +68,18 @@ pub(crate) const TESTS: &[Test] = &[
     ("bad_input/binary_missing_in_path", binary_missing_in_path),
     ("bad_input/binary_is_a_folder", binary_is_a_folder),
     ("bad_input/binary_not_executable", binary_not_executable),
-    ("bad_input/script_with_missing_interpreter", script_with_missing_interpreter),
-    ("bad_input/dynamic_binary_without_loader", dynamic_binary_without_loader),
-    ("bad_input/binary_of_wrong_architecture", binary_of_wrong_architecture),
+    (
+        "bad_input/script_with_missing_interpreter",
+        script_with_missing_interpreter,
+    ),
+    (
+        "bad_input/dynamic_binary_without_loader",
+        dynamic_binary_without_loader,
+    ),
+    (
+        "bad_input/binary_of_wrong_architecture",
+        binary_of_wrong_architecture,
+    ),
     ("bad_input/binary_is_an_empty_file", binary_is_rubbish),
     ("bad_input/unknown_command", unknown_command),
     ("bad_input/unknown_flag", unknown_flag),
@@ -72,7 +87,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("bad_input/missing_id", missing_id),
     ("bad_input/log_format_unknown", log_format_unknown),
     ("bad_input/pid_file_in_missing_folder", pid_file_in_missing_folder),
-    ("bad_input/terminal_and_detach_without_console_socket", terminal_without_socket),
+    (
+        "bad_input/terminal_and_detach_without_console_socket",
+        terminal_without_socket,
+    ),
     ("bad_input/console_socket_missing", console_socket_missing),
 ];
 
@@ -94,7 +112,9 @@ fn raw_config_refused(c: &Case, text: &[u8]) -> Check {
 }
 
 fn config_missing(c: &mut Case) -> Check {
-    c.rt(&["create", "--bundle", "bundle", &c.id])?.wants(1)?.refused_with("config.json")?;
+    c.rt(&["create", "--bundle", "bundle", &c.id])?
+        .wants(1)?
+        .refused_with("config.json")?;
     c.nothing_left()
 }
 
@@ -130,7 +150,11 @@ fn config_wrong_types(c: &mut Case) -> Check {
         }
         fs::write(c.bundle.join("config.json"), config.to_string())?;
         let run = c.rt(&["create", "--bundle", "bundle", &c.id])?;
-        ensure!(run.code() == 1, "{pointer}: wish exit code 1, reality {}", run.report());
+        ensure!(
+            run.code() == 1,
+            "{pointer}: wish exit code 1, reality {}",
+            run.report()
+        );
         run.refused()?;
         c.nothing_left()?;
     }
@@ -139,7 +163,11 @@ fn config_wrong_types(c: &mut Case) -> Check {
 
 fn config_of_10_megabytes(c: &mut Case) -> Check {
     c.config["annotations"] = json!({"big": "x".repeat(10 << 20)});
-    same("a valid config of 10 MB works", "fine", c.sh("echo fine")?.as_str())?;
+    same(
+        "a valid config of 10 MB works",
+        "fine",
+        c.sh("echo fine")?.as_str(),
+    )?;
     let rubbish = format!("{{\"a\": {}", "[1],".repeat(2 << 20));
     raw_config_refused(c, rubbish.as_bytes())
 }
@@ -156,7 +184,9 @@ fn unknown_fields_are_ignored(c: &mut Case) -> Check {
 }
 
 fn bundle_missing(c: &mut Case) -> Check {
-    c.rt(&["create", "--bundle", "/does/not/exist", &c.id])?.wants(1)?.refused_with("/does/not/exist")?;
+    c.rt(&["create", "--bundle", "/does/not/exist", &c.id])?
+        .wants(1)?
+        .refused_with("/does/not/exist")?;
     c.nothing_left()
 }
 
@@ -237,7 +267,10 @@ fn mount_folder_on_a_file(c: &mut Case) -> Check {
     // moby turns this text into its hint about folders and files.
     let run = c.create()?.wants(1)?.refused()?;
     let text = run.stderr.to_lowercase();
-    ensure!(text.contains("not a directory"), "wish: `not a directory`, reality: {text}");
+    ensure!(
+        text.contains("not a directory"),
+        "wish: `not a directory`, reality: {text}"
+    );
     c.nothing_left()
 }
 
@@ -315,14 +348,21 @@ fn bad_id(c: &Case, id: &str) -> Check {
     run.refused()?;
     c.nothing_left()?;
     let run = c.rt(&["state", id])?;
-    ensure!(run.code() == 1, "state {id:?}: wish exit code 1, reality {}", run.report());
+    ensure!(
+        run.code() == 1,
+        "state {id:?}: wish exit code 1, reality {}",
+        run.report()
+    );
     Ok(())
 }
 
 fn id_with_slash(c: &mut Case) -> Check {
     bad_id(c, "a/b")?;
     bad_id(c, "../escape")?;
-    ensure!(!c.dir.join("escape").exists(), "state was written outside of --root");
+    ensure!(
+        !c.dir.join("escape").exists(),
+        "state was written outside of --root"
+    );
     Ok(())
 }
 
@@ -364,17 +404,23 @@ fn start_of_stopped(c: &mut Case) -> Check {
 }
 
 fn start_of_nothing(c: &mut Case) -> Check {
-    c.rt(&["start", "nobody"])?.wants(1)?.refused_with("does not exist")?;
+    c.rt(&["start", "nobody"])?
+        .wants(1)?
+        .refused_with("does not exist")?;
     Ok(())
 }
 
 fn state_of_nothing(c: &mut Case) -> Check {
-    c.rt(&["state", "nobody"])?.wants(1)?.refused_with("does not exist")?;
+    c.rt(&["state", "nobody"])?
+        .wants(1)?
+        .refused_with("does not exist")?;
     Ok(())
 }
 
 fn kill_of_nothing(c: &mut Case) -> Check {
-    c.rt(&["kill", "nobody", "KILL"])?.wants(1)?.refused_with("does not exist")?;
+    c.rt(&["kill", "nobody", "KILL"])?
+        .wants(1)?
+        .refused_with("does not exist")?;
     Ok(())
 }
 
@@ -382,7 +428,9 @@ fn kill_of_stopped(c: &mut Case) -> Check {
     c.start_sleeper()?;
     c.rt(&["kill", &c.id, "KILL"])?.ok()?;
     c.wait_status("stopped")?;
-    c.rt(&["kill", &c.id, "KILL"])?.wants(1)?.refused_with("not running")?;
+    c.rt(&["kill", &c.id, "KILL"])?
+        .wants(1)?
+        .refused_with("not running")?;
     Ok(())
 }
 
@@ -390,13 +438,19 @@ fn kill_with_unknown_signal(c: &mut Case) -> Check {
     c.start_sleeper()?;
     for signal in ["BOGUS", "0x9", "999"] {
         let run = c.rt(&["kill", &c.id, signal])?;
-        ensure!(run.code() == 1, "signal {signal:?}: wish exit code 1, reality {}", run.report());
+        ensure!(
+            run.code() == 1,
+            "signal {signal:?}: wish exit code 1, reality {}",
+            run.report()
+        );
     }
     same("status", "running", c.status()?.as_str())
 }
 
 fn delete_of_nothing(c: &mut Case) -> Check {
-    c.rt(&["delete", "nobody"])?.wants(1)?.refused_with("does not exist")?;
+    c.rt(&["delete", "nobody"])?
+        .wants(1)?
+        .refused_with("does not exist")?;
     Ok(())
 }
 
@@ -411,12 +465,20 @@ fn delete_of_running(c: &mut Case) -> Check {
 fn program_refused(c: &mut Case, args: &[&str], texts: &[&str]) -> Check {
     c.args(args);
     let create = c.create()?;
-    let run = if create.code() == 0 { c.rt(&["start", &c.id])? } else { create };
+    let run = if create.code() == 0 {
+        c.rt(&["start", &c.id])?
+    } else {
+        create
+    };
     same("exit code", 1, run.code())?;
     let run = run.refused()?;
     for text in texts {
         let found = text.split('|').any(|t| run.stderr.to_lowercase().contains(t));
-        ensure!(found, "wish:    stderr contains {text:?} (any case)\n    reality: {}", run.stderr);
+        ensure!(
+            found,
+            "wish:    stderr contains {text:?} (any case)\n    reality: {}",
+            run.stderr
+        );
     }
     c.delete()?;
     c.nothing_left()?;
@@ -427,12 +489,23 @@ fn program_refused(c: &mut Case, args: &[&str], texts: &[&str]) -> Check {
 
 fn binary_missing_absolute(c: &mut Case) -> Check {
     // moby: command name and `no such file or directory` make exit code 127.
-    program_refused(c, &["/bin/no-such-program"], &["no-such-program", "no such file or directory"])
+    program_refused(
+        c,
+        &["/bin/no-such-program"],
+        &["no-such-program", "no such file or directory"],
+    )
 }
 
 fn binary_missing_in_path(c: &mut Case) -> Check {
     // moby and Podman look for this text, or for `no such file or directory`.
-    program_refused(c, &["no-such-program"], &["no-such-program", "executable file not found in|no such file or directory"])
+    program_refused(
+        c,
+        &["no-such-program"],
+        &[
+            "no-such-program",
+            "executable file not found in|no such file or directory",
+        ],
+    )
 }
 
 fn binary_is_a_folder(c: &mut Case) -> Check {
@@ -451,7 +524,11 @@ fn script_with_missing_interpreter(c: &mut Case) -> Check {
 
 fn dynamic_binary_without_loader(c: &mut Case) -> Check {
     write_program(c, "/bin/dynamic", &fs::read("/usr/bin/env")?)?;
-    program_refused(c, &["/bin/dynamic"], &["/bin/dynamic", "no such file or directory"])
+    program_refused(
+        c,
+        &["/bin/dynamic"],
+        &["/bin/dynamic", "no such file or directory"],
+    )
 }
 
 fn binary_of_wrong_architecture(c: &mut Case) -> Check {
@@ -498,9 +575,15 @@ fn flag_without_value(c: &mut Case) -> Check {
 }
 
 fn missing_id(c: &mut Case) -> Check {
-    for command in ["create", "start", "state", "kill", "delete", "exec", "pause", "resume"] {
+    for command in [
+        "create", "start", "state", "kill", "delete", "exec", "pause", "resume",
+    ] {
         let run = c.rt(&[command])?;
-        ensure!(run.code() != 0, "{command} without an id: wish an error, reality {}", run.report());
+        ensure!(
+            run.code() != 0,
+            "{command} without an id: wish an error, reality {}",
+            run.report()
+        );
     }
     c.nothing_left()
 }
@@ -515,7 +598,9 @@ fn log_format_unknown(c: &mut Case) -> Check {
 
 fn pid_file_in_missing_folder(c: &mut Case) -> Check {
     c.args(&["/bin/sleep", "1000"]);
-    c.create_with(&["--pid-file", "/no/such/folder/pid"])?.wants(1)?.refused_with("/no/such/folder")?;
+    c.create_with(&["--pid-file", "/no/such/folder/pid"])?
+        .wants(1)?
+        .refused_with("/no/such/folder")?;
     c.nothing_left()
 }
 
@@ -526,6 +611,8 @@ fn terminal_without_socket(c: &mut Case) -> Check {
 
 fn console_socket_missing(c: &mut Case) -> Check {
     c.config["process"]["terminal"] = json!(true);
-    c.create_with(&["--console-socket", "/no/such/socket"])?.wants(1)?.refused_with("/no/such/socket")?;
+    c.create_with(&["--console-socket", "/no/such/socket"])?
+        .wants(1)?
+        .refused_with("/no/such/socket")?;
     c.nothing_left()
 }

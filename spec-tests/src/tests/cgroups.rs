@@ -20,7 +20,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("cgroup/resume_of_running_is_refused", resume_of_running),
     ("cgroup/delete_force_of_paused", delete_force_of_paused),
     ("cgroup/kill_of_paused", kill_of_paused),
-    ("cgroup/delete_force_kills_all_without_pid_namespace", delete_force_kills_all),
+    (
+        "cgroup/delete_force_kills_all_without_pid_namespace",
+        delete_force_kills_all,
+    ),
     ("cgroup/kill_all", kill_all),
     ("cgroup/processes_below_are_removed_too", nested_cgroup),
     ("cgroup/nonempty_cgroup_is_refused", nonempty_refused),
@@ -73,15 +76,25 @@ fn path_absent(c: &mut Case) -> Check {
     c.drop_namespace("cgroup");
     let report = c.probe(&[])?;
     let text = report["cgroup"].as_str().unwrap_or_default();
-    let line = text.lines().find_map(|l| l.strip_prefix("0::")).unwrap_or_default();
-    ensure!(line.contains(&c.id), "wish a cgroup named after the id {}, reality {line:?}", c.id);
+    let line = text
+        .lines()
+        .find_map(|l| l.strip_prefix("0::"))
+        .unwrap_or_default();
+    ensure!(
+        line.contains(&c.id),
+        "wish a cgroup named after the id {}, reality {line:?}",
+        c.id
+    );
     let dir = c.host.cgroup2.join(line.trim_start_matches('/'));
     ensure!(!dir.exists(), "{} is left", dir.display());
     Ok(())
 }
 
 fn path_with_dots(c: &mut Case) -> Check {
-    let inside = format!("/../../../..{}", c.config["linux"]["cgroupsPath"].as_str().unwrap_or_default());
+    let inside = format!(
+        "/../../../..{}",
+        c.config["linux"]["cgroupsPath"].as_str().unwrap_or_default()
+    );
     c.config["linux"]["cgroupsPath"] = json!(inside);
     c.args(&["/bin/true"]);
     let run = c.run()?;
@@ -95,7 +108,11 @@ fn path_with_dots(c: &mut Case) -> Check {
         fs::remove_dir(&outside)?;
         fs::remove_dir(outside.parent().unwrap_or(&outside))?;
     }
-    ensure!(!escaped, "{} came into being outside of the cgroup tree", outside.display());
+    ensure!(
+        !escaped,
+        "{} came into being outside of the cgroup tree",
+        outside.display()
+    );
     c.nothing_left()
 }
 
@@ -189,7 +206,11 @@ fn nested_cgroup(c: &mut Case) -> Check {
     let inner = c.cgroup().join("inner");
     fs::create_dir(&inner)?;
     fs::write(inner.join("cgroup.procs"), c.pid()?.to_string())?;
-    same("ps", json!([c.pid()?]), c.rt(&["ps", "-f", "json", &c.id])?.ok()?.json()?)?;
+    same(
+        "ps",
+        json!([c.pid()?]),
+        c.rt(&["ps", "-f", "json", &c.id])?.ok()?.json()?,
+    )?;
     c.rt(&["delete", "--force", &c.id])?.ok()?;
     c.nothing_left()
 }
@@ -198,7 +219,11 @@ fn nonempty_refused(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let other = format!("{}-other", c.id);
     let run = c.rt(&c.bundle_args("create", &[], &other)?)?;
-    ensure!(run.code() == 1, "wish: the cgroup of another container is refused, reality {}", run.report());
+    ensure!(
+        run.code() == 1,
+        "wish: the cgroup of another container is refused, reality {}",
+        run.report()
+    );
     run.refused_with("cgroup")?;
     same("the first container", "running", c.status()?.as_str())
 }
@@ -211,12 +236,22 @@ fn existing_empty(c: &mut Case) -> Check {
 
 fn hugetlb(c: &mut Case) -> Check {
     if !c.host.has_controller("hugetlb") {
-        return Err(Stop::Unsupported("no hugetlb controller in the cgroup2 tree".into()));
+        return Err(Stop::Unsupported(
+            "no hugetlb controller in the cgroup2 tree".into(),
+        ));
     }
     c.config["linux"]["resources"]["hugepageLimits"] = json!([{"pageSize": "2MB", "limit": 4_194_304}]);
     c.start_sleeper()?;
-    same("hugetlb.2MB.max", "4194304", fs::read_to_string(c.cgroup().join("hugetlb.2MB.max"))?.trim())?;
-    same("hugetlb.2MB.rsvd.max", "4194304", fs::read_to_string(c.cgroup().join("hugetlb.2MB.rsvd.max"))?.trim())
+    same(
+        "hugetlb.2MB.max",
+        "4194304",
+        fs::read_to_string(c.cgroup().join("hugetlb.2MB.max"))?.trim(),
+    )?;
+    same(
+        "hugetlb.2MB.rsvd.max",
+        "4194304",
+        fs::read_to_string(c.cgroup().join("hugetlb.2MB.rsvd.max"))?.trim(),
+    )
 }
 
 fn missing_controller(c: &mut Case) -> Check {

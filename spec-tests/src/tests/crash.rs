@@ -33,7 +33,9 @@ fn cleans_up(c: &mut Case, at: Duration) -> Check {
         Stop::Fail(text) => Stop::Fail(format!("killed after {at:?}: {text}")),
         other => other,
     };
-    c.rt(&["delete", "--force", &c.id]).and_then(|run| run.ok()).map_err(at)?;
+    c.rt(&["delete", "--force", &c.id])
+        .and_then(|run| run.ok())
+        .map_err(at)?;
     // INIT may need a moment to die after its runtime.
     let mut left = c.leftovers();
     for _ in 0..100 {
@@ -44,20 +46,31 @@ fn cleans_up(c: &mut Case, at: Duration) -> Check {
         left = c.leftovers();
     }
     if !left.is_empty() {
-        return Err(at(Stop::Fail(format!("delete --force has left {}", left.join("; ")))));
+        return Err(at(Stop::Fail(format!(
+            "delete --force has left {}",
+            left.join("; ")
+        ))));
     }
     let marker = c.dir.to_string_lossy().into_owned();
     for entry in fs::read_dir("/proc")?.flatten() {
         let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let command = String::from_utf8_lossy(&command).replace('\0', " ");
-        ensure!(!command.contains(&marker), "process left: {} {command}", entry.path().display());
+        ensure!(
+            !command.contains(&marker),
+            "process left: {} {command}",
+            entry.path().display()
+        );
     }
     c.start_sleeper().map_err(at)?;
     c.delete().map_err(at)
 }
 
 /// Kills `command` at many points over the time it takes.
-fn killed_at_any_point(c: &mut Case, prepare: impl Fn(&mut Case) -> Check, words: impl Fn(&Case) -> Check<Vec<std::ffi::OsString>>) -> Check {
+fn killed_at_any_point(
+    c: &mut Case,
+    prepare: impl Fn(&mut Case) -> Check,
+    words: impl Fn(&Case) -> Check<Vec<std::ffi::OsString>>,
+) -> Check {
     c.args(&["/bin/sleep", "1000"]);
     prepare(c)?;
     let started = Instant::now();
@@ -117,20 +130,33 @@ fn broken_state(c: &mut Case) -> Check {
     }
     // The rest of the test is about staying sane: an error, not a crash, and no second container's harm.
     let run = c.rt(&["state", &c.id])?;
-    ensure!(matches!(run.exit, Exit::Code(code) if code != 0), "state of a torn record: {}", run.report());
+    ensure!(
+        matches!(run.exit, Exit::Code(code) if code != 0),
+        "state of a torn record: {}",
+        run.report()
+    );
     // What the record named is unknown now; remove the rest by hand as an administrator would.
     let run = c.rt(&["delete", "--force", &c.id])?;
-    ensure!(matches!(run.exit, Exit::Code(_)), "delete of a torn record: {}", run.report());
+    ensure!(
+        matches!(run.exit, Exit::Code(_)),
+        "delete of a torn record: {}",
+        run.report()
+    );
     if dir.exists() {
         fs::remove_dir_all(dir)?;
     }
-    for pid in fs::read_to_string(c.cgroup().join("cgroup.procs")).unwrap_or_default().lines() {
+    for pid in fs::read_to_string(c.cgroup().join("cgroup.procs"))
+        .unwrap_or_default()
+        .lines()
+    {
         let pid = pid.parse()?;
         children::signal(pid, Signal::SIGKILL);
         children::wait_for(pid, Duration::from_secs(5));
     }
     let cgroup = c.cgroup();
-    c.wait_until("the cgroup can be removed", || Ok(!cgroup.exists() || fs::remove_dir(&cgroup).is_ok()))
+    c.wait_until("the cgroup can be removed", || {
+        Ok(!cgroup.exists() || fs::remove_dir(&cgroup).is_ok())
+    })
 }
 
 fn two_creates(c: &mut Case) -> Check {
@@ -140,7 +166,12 @@ fn two_creates(c: &mut Case) -> Check {
         let (first, second) = (c.spawn(&words)?, c.spawn(&words)?);
         let codes = [first.finish()?, second.finish()?];
         let good = codes.iter().filter(|r| r.code() == 0).count();
-        ensure!(good == 1, "round {round}: wish exactly one success, reality {good}:\n{}\n{}", codes[0].report(), codes[1].report());
+        ensure!(
+            good == 1,
+            "round {round}: wish exactly one success, reality {good}:\n{}\n{}",
+            codes[0].report(),
+            codes[1].report()
+        );
         same("status", "created", c.status()?.as_str())?;
         c.rt(&["start", &c.id])?.ok()?;
         same("status", "running", c.status()?.as_str())?;
@@ -155,7 +186,10 @@ fn two_starts(c: &mut Case) -> Check {
     for _ in 0..5 {
         c.create()?.ok()?;
         let (first, second) = (c.spawn(&["start", &c.id])?, c.spawn(&["start", &c.id])?);
-        let good = [first.finish()?, second.finish()?].iter().filter(|r| r.code() == 0).count();
+        let good = [first.finish()?, second.finish()?]
+            .iter()
+            .filter(|r| r.code() == 0)
+            .count();
         same("number of successful starts", 1, good)?;
         same("status", "running", c.status()?.as_str())?;
         c.delete()?;
@@ -166,9 +200,17 @@ fn two_starts(c: &mut Case) -> Check {
 fn two_deletes(c: &mut Case) -> Check {
     for _ in 0..5 {
         c.start_sleeper()?;
-        let (first, second) = (c.spawn(&["delete", "--force", &c.id])?, c.spawn(&["delete", "--force", &c.id])?);
+        let (first, second) = (
+            c.spawn(&["delete", "--force", &c.id])?,
+            c.spawn(&["delete", "--force", &c.id])?,
+        );
         let codes = [first.finish()?, second.finish()?];
-        ensure!(codes.iter().all(|r| r.code() == 0), "wish two successes:\n{}\n{}", codes[0].report(), codes[1].report());
+        ensure!(
+            codes.iter().all(|r| r.code() == 0),
+            "wish two successes:\n{}\n{}",
+            codes[0].report(),
+            codes[1].report()
+        );
         c.nothing_left()?;
     }
     Ok(())
@@ -177,7 +219,10 @@ fn two_deletes(c: &mut Case) -> Check {
 fn kill_and_delete(c: &mut Case) -> Check {
     for _ in 0..5 {
         c.start_sleeper()?;
-        let (kill, delete) = (c.spawn(&["kill", &c.id, "KILL"])?, c.spawn(&["delete", "--force", &c.id])?);
+        let (kill, delete) = (
+            c.spawn(&["kill", &c.id, "KILL"])?,
+            c.spawn(&["delete", "--force", &c.id])?,
+        );
         kill.finish()?;
         delete.finish()?.ok()?;
         c.nothing_left()?;
@@ -187,7 +232,8 @@ fn kill_and_delete(c: &mut Case) -> Check {
 
 fn state_while_create_runs(c: &mut Case) -> Check {
     c.args(&["/bin/sleep", "1000"]);
-    c.config["hooks"]["createRuntime"] = serde_json::json!([{"path": "/bin/sleep", "args": ["sleep", "0.3"]}]);
+    c.config["hooks"]["createRuntime"] =
+        serde_json::json!([{"path": "/bin/sleep", "args": ["sleep", "0.3"]}]);
     let live = c.spawn(&c.bundle_args("create", &[], &c.id)?)?;
     let mut seen = Vec::new();
     for _ in 0..20 {
@@ -195,7 +241,10 @@ fn state_while_create_runs(c: &mut Case) -> Check {
         match run.code() {
             0 => {
                 let status = run.json()?["status"].as_str().unwrap_or_default().to_owned();
-                ensure!(["creating", "created"].contains(&status.as_str()), "status while create runs: {status:?}");
+                ensure!(
+                    ["creating", "created"].contains(&status.as_str()),
+                    "status while create runs: {status:?}"
+                );
                 seen.push(status);
             }
             _ => drop(run.refused_with("does not exist")?),

@@ -11,30 +11,66 @@ use serde_json::{Value, json};
 use std::{fs, process::Stdio, time::Duration};
 
 pub(crate) const TESTS: &[Test] = &[
-    ("lifecycle/created_running_stopped_gone", created_running_stopped_gone),
-    ("lifecycle/create_does_not_run_the_program", create_does_not_run_the_program),
+    (
+        "lifecycle/created_running_stopped_gone",
+        created_running_stopped_gone,
+    ),
+    (
+        "lifecycle/create_does_not_run_the_program",
+        create_does_not_run_the_program,
+    ),
     ("lifecycle/pid_file_is_decimal_without_newline", pid_file),
-    ("lifecycle/pid_file_is_there_when_run_detach_returns", pid_file_of_run_detach),
+    (
+        "lifecycle/pid_file_is_there_when_run_detach_returns",
+        pid_file_of_run_detach,
+    ),
     ("lifecycle/state_fields", state_fields),
     ("lifecycle/state_has_annotations", state_annotations),
-    ("lifecycle/state_of_stopped_has_pid_zero_and_remains", state_of_stopped),
-    ("lifecycle/state_does_not_change_when_config_does", state_is_independent_of_config),
-    ("lifecycle/config_is_read_at_create_only", config_is_read_at_create_only),
+    (
+        "lifecycle/state_of_stopped_has_pid_zero_and_remains",
+        state_of_stopped,
+    ),
+    (
+        "lifecycle/state_does_not_change_when_config_does",
+        state_is_independent_of_config,
+    ),
+    (
+        "lifecycle/config_is_read_at_create_only",
+        config_is_read_at_create_only,
+    ),
     ("lifecycle/run_exit_code", run_exit_code),
-    ("lifecycle/run_exit_code_of_signal_is_128_plus_n", run_exit_code_of_signal),
+    (
+        "lifecycle/run_exit_code_of_signal_is_128_plus_n",
+        run_exit_code_of_signal,
+    ),
     ("lifecycle/run_forwards_signals", run_forwards_signals),
     ("lifecycle/run_deletes_afterwards", run_deletes_afterwards),
     ("lifecycle/run_keep_leaves_a_stopped_container", run_keep),
     ("lifecycle/run_detach_returns_at_once", run_detach),
     ("lifecycle/run_very_short_processes", run_very_short_processes),
-    ("lifecycle/run_detach_very_short_processes", run_detach_very_short_processes),
+    (
+        "lifecycle/run_detach_very_short_processes",
+        run_detach_very_short_processes,
+    ),
     ("lifecycle/run_reads_stdin", run_reads_stdin),
-    ("lifecycle/run_keeps_stdout_and_stderr_apart", run_stdout_and_stderr),
-    ("lifecycle/container_writes_to_the_stdout_of_create", stdout_of_create),
+    (
+        "lifecycle/run_keeps_stdout_and_stderr_apart",
+        run_stdout_and_stderr,
+    ),
+    (
+        "lifecycle/container_writes_to_the_stdout_of_create",
+        stdout_of_create,
+    ),
     ("lifecycle/init_is_a_child_of_the_subreaper", init_is_our_child),
-    ("lifecycle/init_exit_status_reaches_the_subreaper", init_status_reaches_us),
+    (
+        "lifecycle/init_exit_status_reaches_the_subreaper",
+        init_status_reaches_us,
+    ),
     ("lifecycle/relative_bundle", relative_bundle),
-    ("lifecycle/bundle_defaults_to_the_working_directory", default_bundle),
+    (
+        "lifecycle/bundle_defaults_to_the_working_directory",
+        default_bundle,
+    ),
     ("lifecycle/root_option_with_equals_sign", root_with_equals_sign),
     ("lifecycle/single_dash_long_option", single_dash_long_option),
     ("lifecycle/flags_after_the_id", flags_after_the_id),
@@ -42,8 +78,14 @@ pub(crate) const TESTS: &[Test] = &[
     ("lifecycle/kill_default_is_term", kill_default),
     ("lifecycle/kill_of_created_container", kill_of_created),
     ("lifecycle/delete_of_created_container", delete_of_created),
-    ("lifecycle/delete_force_of_running_container", delete_force_of_running),
-    ("lifecycle/delete_force_of_nothing_succeeds", delete_force_of_nothing),
+    (
+        "lifecycle/delete_force_of_running_container",
+        delete_force_of_running,
+    ),
+    (
+        "lifecycle/delete_force_of_nothing_succeeds",
+        delete_force_of_nothing,
+    ),
     ("lifecycle/id_can_be_used_again", id_again),
     ("lifecycle/id_alphabet", id_alphabet),
     ("lifecycle/list_json", list_json),
@@ -87,14 +129,21 @@ fn pid_file(c: &mut Case) -> Check {
     let file = c.dir.join("pid");
     c.create_with(&["--pid-file", &file.to_string_lossy()])?.ok()?;
     same("pid file", c.pid()?.to_string(), fs::read_to_string(&file)?)?;
-    let others = fs::read_dir(&c.dir)?.flatten().filter(|e| e.file_name().to_string_lossy().contains("pid"));
-    same("files with `pid` in the name (a temporary one left?)", 1, others.count())
+    let others = fs::read_dir(&c.dir)?
+        .flatten()
+        .filter(|e| e.file_name().to_string_lossy().contains("pid"));
+    same(
+        "files with `pid` in the name (a temporary one left?)",
+        1,
+        others.count(),
+    )
 }
 
 fn pid_file_of_run_detach(c: &mut Case) -> Check {
     c.args(&["/bin/sleep", "1000"]);
     let file = c.dir.join("pid");
-    c.run_with(&["--detach", "--pid-file", &file.to_string_lossy()])?.ok()?;
+    c.run_with(&["--detach", "--pid-file", &file.to_string_lossy()])?
+        .ok()?;
     same("pid file", c.pid()?.to_string(), fs::read_to_string(&file)?)
 }
 
@@ -105,14 +154,31 @@ fn state_fields(c: &mut Case) -> Check {
     same("id", c.id.as_str(), state["id"].as_str().unwrap_or_default())?;
     same("status", "created", state["status"].as_str().unwrap_or_default())?;
     same("bundle", c.bundle.to_str(), state["bundle"].as_str())?;
-    same("rootfs", c.rootfs("/").to_str().map(|p| p.trim_end_matches('/')), state["rootfs"].as_str())?;
+    same(
+        "rootfs",
+        c.rootfs("/").to_str().map(|p| p.trim_end_matches('/')),
+        state["rootfs"].as_str(),
+    )?;
     let pid = state["pid"].as_i64().unwrap_or(0);
-    ensure!(fs::exists(format!("/proc/{pid}"))?, "pid: no process {pid} on the host");
+    ensure!(
+        fs::exists(format!("/proc/{pid}"))?,
+        "pid: no process {pid} on the host"
+    );
     let version = state["ociVersion"].as_str().unwrap_or_default();
-    ensure!(version.starts_with("1."), "ociVersion: wish 1.x, reality {version:?}");
+    ensure!(
+        version.starts_with("1."),
+        "ociVersion: wish 1.x, reality {version:?}"
+    );
     let created = state["created"].as_str().unwrap_or_default();
-    ensure!(is_rfc3339_utc(created), "created: wish RFC 3339 in UTC, reality {created:?}");
-    ensure!(state["owner"].is_null() || state["owner"].is_string(), "owner: wish a string, reality {}", state["owner"]);
+    ensure!(
+        is_rfc3339_utc(created),
+        "created: wish RFC 3339 in UTC, reality {created:?}"
+    );
+    ensure!(
+        state["owner"].is_null() || state["owner"].is_string(),
+        "owner: wish a string, reality {}",
+        state["owner"]
+    );
     Ok(())
 }
 
@@ -126,7 +192,11 @@ fn state_annotations(c: &mut Case) -> Check {
     c.args(&["/bin/sleep", "1000"]);
     c.config["annotations"] = json!({"com.example.key": "a value", "empty": ""});
     c.create()?.ok()?;
-    same("annotations", c.config["annotations"].clone(), c.state()?["annotations"].clone())
+    same(
+        "annotations",
+        c.config["annotations"].clone(),
+        c.state()?["annotations"].clone(),
+    )
 }
 
 fn state_of_stopped(c: &mut Case) -> Check {
@@ -136,7 +206,10 @@ fn state_of_stopped(c: &mut Case) -> Check {
     c.wait_status("stopped")?;
     let state = c.state()?;
     let pid = &state["pid"];
-    ensure!(pid.is_null() || *pid == json!(0), "pid of a stopped container: wish 0 or absent, reality {pid}");
+    ensure!(
+        pid.is_null() || *pid == json!(0),
+        "pid of a stopped container: wish 0 or absent, reality {pid}"
+    );
     same("bundle", c.bundle.to_str(), state["bundle"].as_str())?;
     c.rt(&["delete", &c.id])?.ok()?;
     c.nothing_left()
@@ -156,8 +229,14 @@ fn config_is_read_at_create_only(c: &mut Case) -> Check {
     c.write_config()?;
     c.rt(&["start", &c.id])?.ok()?;
     let seen = c.rootfs("/seen");
-    c.wait_until("the program has run", || Ok(fs::read_to_string(&seen).is_ok_and(|t| !t.is_empty())))?;
-    same("the program of the config at create", "old\n", fs::read_to_string(seen)?.as_str())
+    c.wait_until("the program has run", || {
+        Ok(fs::read_to_string(&seen).is_ok_and(|t| !t.is_empty()))
+    })?;
+    same(
+        "the program of the config at create",
+        "old\n",
+        fs::read_to_string(seen)?.as_str(),
+    )
 }
 
 fn run_exit_code(c: &mut Case) -> Check {
@@ -250,14 +329,26 @@ fn stdout_of_create(c: &mut Case) -> Check {
     let create = c.create()?.ok()?;
     c.rt(&["start", &c.id])?.ok()?;
     c.wait_status("stopped")?;
-    same("stdout of create", "from the container\n", fs::read_to_string(create.stdout_file)?.as_str())
+    same(
+        "stdout of create",
+        "from the container\n",
+        fs::read_to_string(create.stdout_file)?.as_str(),
+    )
 }
 
 fn init_is_our_child(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let stat = fs::read_to_string(format!("/proc/{}/stat", c.pid()?))?;
-    let parent = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1)).unwrap_or_default();
-    same("parent of init after create has exited", std::process::id().to_string().as_str(), parent)
+    let parent = stat
+        .rsplit(") ")
+        .next()
+        .and_then(|rest| rest.split(' ').nth(1))
+        .unwrap_or_default();
+    same(
+        "parent of init after create has exited",
+        std::process::id().to_string().as_str(),
+        parent,
+    )
 }
 
 fn init_status_reaches_us(c: &mut Case) -> Check {
@@ -265,14 +356,22 @@ fn init_status_reaches_us(c: &mut Case) -> Check {
     c.create()?.ok()?;
     let pid = c.pid()?;
     c.rt(&["start", &c.id])?.ok()?;
-    same("exit status of init", Some(Exit::Code(42)), children::wait_for(pid, Duration::from_secs(10)))
+    same(
+        "exit status of init",
+        Some(Exit::Code(42)),
+        children::wait_for(pid, Duration::from_secs(10)),
+    )
 }
 
 fn relative_bundle(c: &mut Case) -> Check {
     c.args(&["/bin/sleep", "1000"]);
     c.write_config()?;
     c.rt(&["create", "--bundle", "bundle", &c.id])?.ok()?;
-    same("bundle in state is absolute", c.bundle.to_str(), c.state()?["bundle"].as_str())
+    same(
+        "bundle in state is absolute",
+        c.bundle.to_str(),
+        c.state()?["bundle"].as_str(),
+    )
 }
 
 fn default_bundle(c: &mut Case) -> Check {
@@ -285,7 +384,10 @@ fn default_bundle(c: &mut Case) -> Check {
 fn root_with_equals_sign(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let mut command = c.host.runtime_command();
-    command.arg(format!("--root={}", c.state_root.display())).args(["state", &c.id]).stdin(Stdio::null());
+    command
+        .arg(format!("--root={}", c.state_root.display()))
+        .args(["state", &c.id])
+        .stdin(Stdio::null());
     crate::runner::start(&mut command, &c.dir)?.finish()?.ok()?;
     Ok(())
 }
@@ -294,7 +396,8 @@ fn single_dash_long_option(c: &mut Case) -> Check {
     c.args(&["/bin/true"]);
     c.write_config()?;
     // go-runc really writes `-no-subreaper`.
-    c.rt(&["run", "-no-subreaper", "-bundle", "bundle", &c.id])?.ok()?;
+    c.rt(&["run", "-no-subreaper", "-bundle", "bundle", &c.id])?
+        .ok()?;
     Ok(())
 }
 
@@ -312,7 +415,10 @@ fn kill_spellings(c: &mut Case) -> Check {
     c.wait_until("ready", || Ok(lines() == 1))?;
     for (sent, spelling) in ["USR1", "SIGUSR1", "usr1", "sigusr1", "10"].iter().enumerate() {
         c.rt(&["kill", &c.id, spelling])?.ok()?;
-        c.wait_until(&format!("signal {spelling:?} arrives"), || Ok(lines() == sent + 2))?;
+        c.wait_until(
+            &format!("signal {spelling:?} arrives"),
+            || Ok(lines() == sent + 2),
+        )?;
     }
     Ok(())
 }
@@ -324,7 +430,11 @@ fn kill_default(c: &mut Case) -> Check {
     c.wait_until("ready", || Ok(log.exists()))?;
     std::thread::sleep(Duration::from_millis(30));
     c.rt(&["kill", &c.id])?.ok()?;
-    same("exit status", Some(Exit::Code(3)), children::wait_for(pid, Duration::from_secs(10)))
+    same(
+        "exit status",
+        Some(Exit::Code(3)),
+        children::wait_for(pid, Duration::from_secs(10)),
+    )
 }
 
 fn kill_of_created(c: &mut Case) -> Check {
@@ -342,7 +452,10 @@ fn delete_of_created(c: &mut Case) -> Check {
     let pid = c.pid()?;
     // The spec says error, every runtime kills and deletes, and engines rely on it.
     c.rt(&["delete", &c.id])?.ok()?;
-    ensure!(children::wait_for(pid, Duration::from_secs(5)).is_some(), "init {pid} still lives");
+    ensure!(
+        children::wait_for(pid, Duration::from_secs(5)).is_some(),
+        "init {pid} still lives"
+    );
     c.nothing_left()
 }
 
@@ -350,7 +463,11 @@ fn delete_force_of_running(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let pid = c.pid()?;
     c.rt(&["delete", "--force", &c.id])?.ok()?;
-    same("end of init", Some(Exit::Signal(9)), children::wait_for(pid, Duration::from_secs(5)))?;
+    same(
+        "end of init",
+        Some(Exit::Signal(9)),
+        children::wait_for(pid, Duration::from_secs(5)),
+    )?;
     c.nothing_left()
 }
 
@@ -371,7 +488,11 @@ fn id_alphabet(c: &mut Case) -> Check {
     c.args(&["/bin/sleep", "1000"]);
     let id = format!("A-z_0.9+{}", c.id);
     c.rt(&c.bundle_args("create", &[], &id)?)?.ok()?;
-    same("id", id.as_str(), c.state_of(&id)?["id"].as_str().unwrap_or_default())?;
+    same(
+        "id",
+        id.as_str(),
+        c.state_of(&id)?["id"].as_str().unwrap_or_default(),
+    )?;
     c.rt(&["delete", "--force", &id])?.ok()?;
     c.nothing_left()
 }
@@ -389,19 +510,36 @@ fn list_json(c: &mut Case) -> Check {
 
 fn list_of_nothing(c: &mut Case) -> Check {
     let list = c.rt(&["list", "-f", "json"])?.ok()?.json()?;
-    ensure!(list.is_null() || list == json!([]), "wish: null or [], reality: {list}");
+    ensure!(
+        list.is_null() || list == json!([]),
+        "wish: null or [], reality: {list}"
+    );
     Ok(())
 }
 
 fn list_quiet(c: &mut Case) -> Check {
     c.start_sleeper()?;
-    same("output", format!("{}\n", c.id), c.rt(&["list", "-q"])?.ok()?.stdout)
+    same(
+        "output",
+        format!("{}\n", c.id),
+        c.rt(&["list", "-q"])?.ok()?.stdout,
+    )
 }
 
 fn list_table(c: &mut Case) -> Check {
     let run = c.rt(&["list"])?.ok()?;
-    let header: Vec<&str> = run.stdout.lines().next().unwrap_or_default().split_whitespace().collect();
-    same("header", vec!["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"], header)
+    let header: Vec<&str> = run
+        .stdout
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
+    same(
+        "header",
+        vec!["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"],
+        header,
+    )
 }
 
 fn ps_json(c: &mut Case) -> Check {
@@ -413,15 +551,25 @@ fn ps_json(c: &mut Case) -> Check {
         Ok(pids.as_array().is_some_and(|p| p.len() == 2))
     })?;
     let pid = c.pid()?;
-    ensure!(pids.as_array().is_some_and(|p| p.contains(&json!(pid))), "init {pid} is not in {pids}");
+    ensure!(
+        pids.as_array().is_some_and(|p| p.contains(&json!(pid))),
+        "init {pid} is not in {pids}"
+    );
     Ok(())
 }
 
 fn version(c: &mut Case) -> Check {
     let run = c.rt(&["--version"])?.ok()?;
     let first = run.stdout.lines().next().unwrap_or_default();
-    ensure!(first.split(' ').nth(1) == Some("version"), "line 1: wish `NAME version X`, reality {first:?}");
-    ensure!(run.stdout.lines().any(|l| l.starts_with("spec: 1.")), "no line `spec: 1.x` in {:?}", run.stdout);
+    ensure!(
+        first.split(' ').nth(1) == Some("version"),
+        "line 1: wish `NAME version X`, reality {first:?}"
+    );
+    ensure!(
+        run.stdout.lines().any(|l| l.starts_with("spec: 1.")),
+        "no line `spec: 1.x` in {:?}",
+        run.stdout
+    );
     Ok(())
 }
 
@@ -430,20 +578,45 @@ fn features(c: &mut Case) -> Check {
     same("stderr (CRI-O reads both)", "", run.stderr.as_str())?;
     let f = run.json()?;
     for key in ["ociVersionMin", "ociVersionMax"] {
-        ensure!(f[key].as_str().is_some_and(|v| v.starts_with("1.")), "{key}: wish 1.x, reality {}", f[key]);
+        ensure!(
+            f[key].as_str().is_some_and(|v| v.starts_with("1.")),
+            "{key}: wish 1.x, reality {}",
+            f[key]
+        );
     }
     let lists = |value: &Value, item: &str| value.as_array().is_some_and(|l| l.contains(&json!(item)));
-    for hook in ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"] {
+    for hook in [
+        "prestart",
+        "createRuntime",
+        "createContainer",
+        "startContainer",
+        "poststart",
+        "poststop",
+    ] {
         ensure!(lists(&f["hooks"], hook), "hooks: {hook} is not in {}", f["hooks"]);
     }
     for option in ["ro", "rro", "tmpcopyup", "nosymfollow", "rbind", "rslave"] {
-        ensure!(lists(&f["mountOptions"], option), "mountOptions: {option} is missing");
+        ensure!(
+            lists(&f["mountOptions"], option),
+            "mountOptions: {option} is missing"
+        );
     }
     for namespace in ["pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time"] {
-        ensure!(lists(&f["linux"]["namespaces"], namespace), "linux.namespaces: {namespace} is missing");
+        ensure!(
+            lists(&f["linux"]["namespaces"], namespace),
+            "linux.namespaces: {namespace} is missing"
+        );
     }
-    same("linux.mountExtensions.idmap.enabled", json!(true), f["linux"]["mountExtensions"]["idmap"]["enabled"].clone())?;
-    same("linux.seccomp.enabled", json!(true), f["linux"]["seccomp"]["enabled"].clone())
+    same(
+        "linux.mountExtensions.idmap.enabled",
+        json!(true),
+        f["linux"]["mountExtensions"]["idmap"]["enabled"].clone(),
+    )?;
+    same(
+        "linux.seccomp.enabled",
+        json!(true),
+        f["linux"]["seccomp"]["enabled"].clone(),
+    )
 }
 
 fn spec_command(c: &mut Case) -> Check {
@@ -451,7 +624,10 @@ fn spec_command(c: &mut Case) -> Check {
     c.rt(&["spec", "--bundle", "bundle"])?.ok()?;
     let cgroups_path = c.config["linux"]["cgroupsPath"].clone();
     c.config = serde_json::from_slice(&fs::read(file)?)?;
-    ensure!(c.config["process"]["terminal"] == json!(true), "process.terminal of `spec`: wish true");
+    ensure!(
+        c.config["process"]["terminal"] == json!(true),
+        "process.terminal of `spec`: wish true"
+    );
     c.config["process"]["terminal"] = json!(false);
     c.config["linux"]["cgroupsPath"] = cgroups_path;
     same("output of the container", "hello", c.sh("echo hello")?.as_str())
@@ -460,7 +636,11 @@ fn spec_command(c: &mut Case) -> Check {
 fn spec_does_not_overwrite(c: &mut Case) -> Check {
     fs::write(c.bundle.join("config.json"), "precious")?;
     c.rt(&["spec", "--bundle", "bundle"])?.refused()?;
-    same("config.json", "precious", fs::read_to_string(c.bundle.join("config.json"))?.as_str())
+    same(
+        "config.json",
+        "precious",
+        fs::read_to_string(c.bundle.join("config.json"))?.as_str(),
+    )
 }
 
 fn success_prints_nothing(c: &mut Case) -> Check {

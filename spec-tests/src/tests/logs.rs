@@ -23,7 +23,11 @@ pub(crate) const TESTS: &[Test] = &[
 fn logged(c: &Case, words: &[OsString], format: &str) -> Check<Run> {
     let log = c.dir.join("log.json");
     let mut command = c.command();
-    command.arg("--log").arg(&log).args(["--log-format", format]).args(words);
+    command
+        .arg("--log")
+        .arg(&log)
+        .args(["--log-format", format])
+        .args(words);
     crate::runner::start(&mut command, &c.dir)?.finish()
 }
 
@@ -33,7 +37,10 @@ fn words(words: &[&str]) -> Vec<OsString> {
 
 fn lines(c: &Case) -> Vec<String> {
     let text = fs::read_to_string(c.dir.join("log.json")).unwrap_or_default();
-    text.lines().filter(|l| !l.contains(NO_MEMORY_CONTROLLER)).map(str::to_owned).collect()
+    text.lines()
+        .filter(|l| !l.contains(NO_MEMORY_CONTROLLER))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The one line, checked for what containerd and Podman need.
@@ -43,9 +50,15 @@ fn the_line(c: &Case) -> Check<Value> {
     let line: Value = serde_json::from_str(&lines[0])?;
     same("level", "error", line["level"].as_str().unwrap_or_default())?;
     let time = line["time"].as_str().unwrap_or_default();
-    let good = time.len() >= 20 && time.as_bytes().get(10) == Some(&b'T') && (time.ends_with('Z') || time.contains('+'));
+    let good = time.len() >= 20
+        && time.as_bytes().get(10) == Some(&b'T')
+        && (time.ends_with('Z') || time.contains('+'));
     ensure!(good, "time: wish RFC 3339, reality {time:?}");
-    ensure!(line["msg"].as_str().is_some_and(|m| !m.is_empty()), "msg: wish a text, reality {}", line["msg"]);
+    ensure!(
+        line["msg"].as_str().is_some_and(|m| !m.is_empty()),
+        "msg: wish a text, reality {}",
+        line["msg"]
+    );
     Ok(line)
 }
 
@@ -53,7 +66,14 @@ fn one_line_on_failure(c: &mut Case) -> Check {
     c.config["root"]["path"] = "no-such-rootfs".into();
     logged(c, &c.bundle_args("create", &[], &c.id)?, "json")?.wants(1)?;
     let line = the_line(c)?;
-    ensure!(line["msg"].as_str().unwrap_or_default().contains("no-such-rootfs"), "msg: {}", line["msg"]);
+    ensure!(
+        line["msg"]
+            .as_str()
+            .unwrap_or_default()
+            .contains("no-such-rootfs"),
+        "msg: {}",
+        line["msg"]
+    );
     Ok(())
 }
 
@@ -61,13 +81,30 @@ fn failure_in_container(c: &mut Case) -> Check {
     c.args(&["/no/such/program"]);
     logged(c, &c.bundle_args("run", &[], &c.id)?, "json")?.wants(1)?;
     let line = the_line(c)?;
-    ensure!(line["msg"].as_str().unwrap_or_default().contains("/no/such/program"), "msg: {}", line["msg"]);
+    ensure!(
+        line["msg"]
+            .as_str()
+            .unwrap_or_default()
+            .contains("/no/such/program"),
+        "msg: {}",
+        line["msg"]
+    );
     Ok(())
 }
 
 fn every_command(c: &mut Case) -> Check {
-    for command in [&["start", "nobody"][..], &["state", "nobody"], &["kill", "nobody"], &["delete", "nobody"], &["exec", "nobody", "true"], &["pause", "nobody"]] {
-        ensure!(logged(c, &words(command), "json")?.code() != 0, "{command:?} must fail");
+    for command in [
+        &["start", "nobody"][..],
+        &["state", "nobody"],
+        &["kill", "nobody"],
+        &["delete", "nobody"],
+        &["exec", "nobody", "true"],
+        &["pause", "nobody"],
+    ] {
+        ensure!(
+            logged(c, &words(command), "json")?.code() != 0,
+            "{command:?} must fail"
+        );
         the_line(c)?;
         fs::remove_file(c.dir.join("log.json"))?;
     }
@@ -93,7 +130,11 @@ fn appended(c: &mut Case) -> Check {
 
 fn text(c: &mut Case) -> Check {
     logged(c, &words(&["state", "nobody"]), "text")?.wants(1)?;
-    ensure!(lines(c).join("\n").contains("does not exist"), "log: {:?}", lines(c));
+    ensure!(
+        lines(c).join("\n").contains("does not exist"),
+        "log: {:?}",
+        lines(c)
+    );
     Ok(())
 }
 
@@ -104,6 +145,8 @@ fn stderr_too(c: &mut Case) -> Check {
 }
 
 fn cannot_open(c: &mut Case) -> Check {
-    c.rt(&["--log", "/no/such/folder/log", "state", "nobody"])?.wants(1)?.refused_with("/no/such/folder")?;
+    c.rt(&["--log", "/no/such/folder/log", "state", "nobody"])?
+        .wants(1)?
+        .refused_with("/no/such/folder")?;
     Ok(())
 }

@@ -40,11 +40,23 @@ pub(crate) const TESTS: &[Test] = &[
     ("mounts/order_is_kept", order_is_kept),
     ("mounts/destination_relative", destination_relative),
     ("mounts/destination_created", destination_created),
-    ("mounts/destination_through_absolute_symlink_stays_inside", through_absolute_symlink),
-    ("mounts/destination_through_dot_dot_symlink_stays_inside", through_dot_dot_symlink),
-    ("mounts/destination_through_dangling_symlink_stays_inside", through_dangling_symlink),
+    (
+        "mounts/destination_through_absolute_symlink_stays_inside",
+        through_absolute_symlink,
+    ),
+    (
+        "mounts/destination_through_dot_dot_symlink_stays_inside",
+        through_dot_dot_symlink,
+    ),
+    (
+        "mounts/destination_through_dangling_symlink_stays_inside",
+        through_dangling_symlink,
+    ),
     ("mounts/destination_with_dot_dot_stays_inside", with_dot_dot),
-    ("mounts/destination_is_a_symlink_to_a_file_of_the_host", symlink_to_host_file),
+    (
+        "mounts/destination_is_a_symlink_to_a_file_of_the_host",
+        symlink_to_host_file,
+    ),
     ("mounts/overlay", overlay),
     ("mounts/cgroup", cgroup),
     ("mounts/idmapped_bind", idmapped_bind),
@@ -70,8 +82,10 @@ struct Mount {
 /// The topmost mount at `path` in the probe's report.
 fn mount_at(report: &Value, path: &str) -> Check<Mount> {
     let text = report["mountinfo"].as_str().unwrap_or_default();
-    let found = text.lines().filter(|l| l.split(' ').nth(4) == Some(path)).next_back();
-    let Some(line) = found else { return fail(format!("no mount at {path} in:\n{text}")) };
+    let found = text.lines().rfind(|l| l.split(' ').nth(4) == Some(path));
+    let Some(line) = found else {
+        return fail(format!("no mount at {path} in:\n{text}"));
+    };
     let (left, right) = line.split_once(" - ").unwrap_or((line, ""));
     let left: Vec<&str> = left.split(' ').collect();
     let right: Vec<&str> = right.split(' ').collect();
@@ -87,7 +101,10 @@ fn mount_at(report: &Value, path: &str) -> Check<Mount> {
 
 impl Mount {
     fn has(&self, option: &str) -> bool {
-        self.options.iter().chain(&self.super_options).any(|o| o == option)
+        self.options
+            .iter()
+            .chain(&self.super_options)
+            .any(|o| o == option)
     }
 }
 
@@ -99,7 +116,10 @@ fn has_options(report: &Value, path: &str, wish: &[&str]) -> Check {
             Some(word) => !mount.has(word),
             None => mount.has(word),
         };
-        ensure!(holds, "{path}:\n    wish:    option {word}\n    reality: {mount:?}");
+        ensure!(
+            holds,
+            "{path}:\n    wish:    option {word}\n    reality: {mount:?}"
+        );
     }
     Ok(())
 }
@@ -113,28 +133,52 @@ fn verdict(report: &Value, path: &str, key: &str) -> Value {
 fn defaults(c: &mut Case) -> Check {
     let report = c.probe(&["--stat", "/dev/shm", "--stat", "/dev/pts/ptmx"])?;
     let wish = [
-        ("/proc", "proc"), ("/dev", "tmpfs"), ("/dev/pts", "devpts"), ("/dev/shm", "tmpfs"),
-        ("/dev/mqueue", "mqueue"), ("/sys", "sysfs"),
+        ("/proc", "proc"),
+        ("/dev", "tmpfs"),
+        ("/dev/pts", "devpts"),
+        ("/dev/shm", "tmpfs"),
+        ("/dev/mqueue", "mqueue"),
+        ("/sys", "sysfs"),
     ];
     for (path, kind) in wish {
         same(path, kind, mount_at(&report, path)?.kind.as_str())?;
     }
-    has_options(&report, "/dev", &["nosuid", "!noexec", "!nodev", "mode=755", "size=65536k"])?;
-    has_options(&report, "/dev/pts", &["nosuid", "noexec", "gid=5", "mode=620", "ptmxmode=666"])?;
+    has_options(
+        &report,
+        "/dev",
+        &["nosuid", "!noexec", "!nodev", "mode=755", "size=65536k"],
+    )?;
+    has_options(
+        &report,
+        "/dev/pts",
+        &["nosuid", "noexec", "gid=5", "mode=620", "ptmxmode=666"],
+    )?;
     has_options(&report, "/dev/shm", &["nosuid", "noexec", "nodev"])?;
     has_options(&report, "/sys", &["ro", "nosuid", "noexec", "nodev"])?;
-    same("mode of /dev/shm", json!(0o1777), report["stat"]["/dev/shm"]["mode"].clone())
+    same(
+        "mode of /dev/shm",
+        json!(0o1777),
+        report["stat"]["/dev/shm"]["mode"].clone(),
+    )
 }
 
 fn root_writable(c: &mut Case) -> Check {
-    same("write to /", json!(0), verdict(&c.probe(&["--access", "/"])?, "/", "write"))
+    same(
+        "write to /",
+        json!(0),
+        verdict(&c.probe(&["--access", "/"])?, "/", "write"),
+    )
 }
 
 fn root_readonly(c: &mut Case) -> Check {
     c.config["root"]["readonly"] = json!(true);
     let report = c.probe(&["--access", "/", "--access", "/dev", "--access", "/dev/shm"])?;
     same("write to /", json!(EROFS), verdict(&report, "/", "write"))?;
-    same("write to /dev (a mount of its own)", json!(0), verdict(&report, "/dev", "write"))?;
+    same(
+        "write to /dev (a mount of its own)",
+        json!(0),
+        verdict(&report, "/dev", "write"),
+    )?;
     has_options(&report, "/", &["ro"])
 }
 
@@ -145,8 +189,16 @@ fn root_absolute_path(c: &mut Case) -> Check {
 
 fn no_pivot(c: &mut Case) -> Check {
     let report = c.probe_with(&["--no-pivot"], &["--stat", "/bin/probe", "--stat", "/usr"])?;
-    same("/bin/probe", "file", report["stat"]["/bin/probe"]["type"].as_str().unwrap_or_default())?;
-    same("/usr of the host", json!(2), report["stat"]["/usr"]["errno"].clone())
+    same(
+        "/bin/probe",
+        "file",
+        report["stat"]["/bin/probe"]["type"].as_str().unwrap_or_default(),
+    )?;
+    same(
+        "/usr of the host",
+        json!(2),
+        report["stat"]["/usr"]["errno"].clone(),
+    )
 }
 
 fn nothing_of_the_host(c: &mut Case) -> Check {
@@ -155,9 +207,16 @@ fn nothing_of_the_host(c: &mut Case) -> Check {
     for line in text.lines() {
         let point = line.split(' ').nth(4).unwrap_or_default();
         let known = ["/proc", "/dev", "/sys"].iter().any(|p| point.starts_with(p));
-        ensure!(point == "/" || known, "wish:    only mounts of the config\n    reality: {line}");
+        ensure!(
+            point == "/" || known,
+            "wish:    only mounts of the config\n    reality: {line}"
+        );
     }
-    same("entries of /", "bin dev etc home mnt proc root sys tmp var", c.sh("echo $(ls /)")?.as_str())
+    same(
+        "entries of /",
+        "bin dev etc home mnt proc root sys tmp var",
+        c.sh("echo $(ls /)")?.as_str(),
+    )
 }
 
 fn rootfs_propagation(c: &mut Case, value: &str) -> Check<Mount> {
@@ -166,15 +225,29 @@ fn rootfs_propagation(c: &mut Case, value: &str) -> Check<Mount> {
 }
 
 fn rootfs_private(c: &mut Case) -> Check {
-    same("propagation of /", "", rootfs_propagation(c, "private")?.propagation.as_str())?;
-    same("propagation of /", "", rootfs_propagation(c, "rprivate")?.propagation.as_str())
+    same(
+        "propagation of /",
+        "",
+        rootfs_propagation(c, "private")?.propagation.as_str(),
+    )?;
+    same(
+        "propagation of /",
+        "",
+        rootfs_propagation(c, "rprivate")?.propagation.as_str(),
+    )
 }
 
 /// A bundle on a shared mount, so that "slave" has a master.
 fn share_bundle(c: &Case) -> Check {
     let bundle = c.bundle.as_path();
     mount(Some(bundle), bundle, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
-    mount(None::<&str>, bundle, None::<&str>, MsFlags::MS_SHARED, None::<&str>)?;
+    mount(
+        None::<&str>,
+        bundle,
+        None::<&str>,
+        MsFlags::MS_SHARED,
+        None::<&str>,
+    )?;
     Ok(())
 }
 
@@ -186,21 +259,33 @@ fn unshare_bundle(c: &Case) -> Check {
 fn rootfs_slave(c: &mut Case) -> Check {
     share_bundle(c)?;
     let propagation = rootfs_propagation(c, "rslave")?.propagation;
-    ensure!(propagation.contains("master:"), "wish master:N, reality {propagation:?}");
-    ensure!(!propagation.contains("shared:"), "wish no shared:N, reality {propagation:?}");
+    ensure!(
+        propagation.contains("master:"),
+        "wish master:N, reality {propagation:?}"
+    );
+    ensure!(
+        !propagation.contains("shared:"),
+        "wish no shared:N, reality {propagation:?}"
+    );
     unshare_bundle(c)
 }
 
 fn rootfs_shared(c: &mut Case) -> Check {
     share_bundle(c)?;
     let propagation = rootfs_propagation(c, "shared")?.propagation;
-    ensure!(propagation.contains("shared:"), "wish shared:N, reality {propagation:?}");
+    ensure!(
+        propagation.contains("shared:"),
+        "wish shared:N, reality {propagation:?}"
+    );
     unshare_bundle(c)
 }
 
 fn rootfs_unbindable(c: &mut Case) -> Check {
     let propagation = rootfs_propagation(c, "unbindable")?.propagation;
-    ensure!(propagation.contains("unbindable"), "wish unbindable, reality {propagation:?}");
+    ensure!(
+        propagation.contains("unbindable"),
+        "wish unbindable, reality {propagation:?}"
+    );
     Ok(())
 }
 
@@ -240,15 +325,21 @@ fn options_of_bind(c: &mut Case) -> Check {
     fs::create_dir(&source)?;
     let options = ["ro", "nosuid", "nodev", "noexec", "noatime"];
     for option in options {
-        c.mount(json!({"destination": format!("/mnt/{option}"), "source": source.to_string_lossy(),
-            "options": ["bind", option]}));
+        c.mount(
+            json!({"destination": format!("/mnt/{option}"), "source": source.to_string_lossy(),
+            "options": ["bind", option]}),
+        );
     }
     let report = c.probe(&["--access", "/mnt/ro", "--access", "/mnt/noexec"])?;
     for option in options {
         has_options(&report, &format!("/mnt/{option}"), &[option])?;
     }
     same("write to ro", json!(EROFS), verdict(&report, "/mnt/ro", "write"))?;
-    same("write to noexec", json!(0), verdict(&report, "/mnt/noexec", "write"))
+    same(
+        "write to noexec",
+        json!(0),
+        verdict(&report, "/mnt/noexec", "write"),
+    )
 }
 
 fn later_options_win(c: &mut Case) -> Check {
@@ -264,7 +355,11 @@ fn tmpfs_size_and_mode(c: &mut Case) -> Check {
     has_options(&report, "/mnt/a", &["size=128k", "nr_inodes=50"])?;
     let stat = &report["stat"]["/mnt/a"];
     same("mode", json!(0o1730), stat["mode"].clone())?;
-    same("owner", (json!(7), json!(8)), (stat["uid"].clone(), stat["gid"].clone()))
+    same(
+        "owner",
+        (json!(7), json!(8)),
+        (stat["uid"].clone(), stat["gid"].clone()),
+    )
 }
 
 fn tmpcopyup(c: &mut Case) -> Check {
@@ -272,11 +367,30 @@ fn tmpcopyup(c: &mut Case) -> Check {
     fs::write(c.rootfs("/etc/deep/file"), "copied")?;
     symlink("deep/file", c.rootfs("/etc/link"))?;
     c.mount(json!({"destination": "/etc", "type": "tmpfs", "source": "t", "options": ["tmpcopyup"]}));
-    let report = c.probe(&["--cat", "/etc/deep/file", "--cat", "/etc/link", "--cat", "/etc/hostname"])?;
+    let report = c.probe(&[
+        "--cat",
+        "/etc/deep/file",
+        "--cat",
+        "/etc/link",
+        "--cat",
+        "/etc/hostname",
+    ])?;
     same("type", "tmpfs", mount_at(&report, "/etc")?.kind.as_str())?;
-    same("file", "copied", report["cat"]["/etc/deep/file"].as_str().unwrap_or_default())?;
-    same("link", "copied", report["cat"]["/etc/link"].as_str().unwrap_or_default())?;
-    same("/etc/hostname", "rootfs", report["cat"]["/etc/hostname"].as_str().unwrap_or_default())
+    same(
+        "file",
+        "copied",
+        report["cat"]["/etc/deep/file"].as_str().unwrap_or_default(),
+    )?;
+    same(
+        "link",
+        "copied",
+        report["cat"]["/etc/link"].as_str().unwrap_or_default(),
+    )?;
+    same(
+        "/etc/hostname",
+        "rootfs",
+        report["cat"]["/etc/hostname"].as_str().unwrap_or_default(),
+    )
 }
 
 fn bind_of_folder_and_file(c: &mut Case) -> Check {
@@ -287,10 +401,29 @@ fn bind_of_folder_and_file(c: &mut Case) -> Check {
     c.mount(json!({"destination": "/mnt/folder", "type": "bind", "source": folder.to_string_lossy(), "options": ["bind"]}));
     c.mount(json!({"destination": "/etc/hostname", "type": "bind", "source": file.to_string_lossy(), "options": ["bind"]}));
     c.mount(json!({"destination": "/new/file", "type": "bind", "source": file.to_string_lossy(), "options": ["rbind"]}));
-    let report = c.probe(&["--cat", "/mnt/folder/inside", "--cat", "/etc/hostname", "--cat", "/new/file"])?;
-    same("folder", "in the folder", report["cat"]["/mnt/folder/inside"].as_str().unwrap_or_default())?;
-    same("file", "in the file", report["cat"]["/etc/hostname"].as_str().unwrap_or_default())?;
-    same("created file", "in the file", report["cat"]["/new/file"].as_str().unwrap_or_default())
+    let report = c.probe(&[
+        "--cat",
+        "/mnt/folder/inside",
+        "--cat",
+        "/etc/hostname",
+        "--cat",
+        "/new/file",
+    ])?;
+    same(
+        "folder",
+        "in the folder",
+        report["cat"]["/mnt/folder/inside"].as_str().unwrap_or_default(),
+    )?;
+    same(
+        "file",
+        "in the file",
+        report["cat"]["/etc/hostname"].as_str().unwrap_or_default(),
+    )?;
+    same(
+        "created file",
+        "in the file",
+        report["cat"]["/new/file"].as_str().unwrap_or_default(),
+    )
 }
 
 fn bind_without_type(c: &mut Case) -> Check {
@@ -299,7 +432,10 @@ fn bind_without_type(c: &mut Case) -> Check {
     c.mount(json!({"destination": "/mnt", "source": folder.to_string_lossy(), "options": ["rbind"]}));
     let report = c.probe(&[])?;
     let root = mount_at(&report, "/mnt")?.root;
-    ensure!(root.ends_with("/folder"), "wish: the folder is mounted, reality: root {root}");
+    ensure!(
+        root.ends_with("/folder"),
+        "wish: the folder is mounted, reality: root {root}"
+    );
     Ok(())
 }
 
@@ -314,7 +450,13 @@ fn bind_source_relative(c: &mut Case) -> Check {
 fn source_with_submount(c: &Case) -> Check<PathBuf> {
     let source = c.dir.join("source");
     fs::create_dir_all(source.join("sub"))?;
-    mount(Some("t"), &source.join("sub"), Some("tmpfs"), MsFlags::empty(), None::<&str>)?;
+    mount(
+        Some("t"),
+        &source.join("sub"),
+        Some("tmpfs"),
+        MsFlags::empty(),
+        None::<&str>,
+    )?;
     fs::write(source.join("sub/file"), "in the submount")?;
     Ok(source)
 }
@@ -331,8 +473,18 @@ fn bind_and_rbind(c: &mut Case) -> Check {
     }
     let report = c.probe(&["--stat", "/mnt/bind/sub/file", "--stat", "/mnt/rbind/sub/file"])?;
     forget_submount(&source)?;
-    same("bind: the submount's file", json!(2), report["stat"]["/mnt/bind/sub/file"]["errno"].clone())?;
-    same("rbind: the submount's file", "file", report["stat"]["/mnt/rbind/sub/file"]["type"].as_str().unwrap_or_default())
+    same(
+        "bind: the submount's file",
+        json!(2),
+        report["stat"]["/mnt/bind/sub/file"]["errno"].clone(),
+    )?;
+    same(
+        "rbind: the submount's file",
+        "file",
+        report["stat"]["/mnt/rbind/sub/file"]["type"]
+            .as_str()
+            .unwrap_or_default(),
+    )
 }
 
 fn bind_ro(c: &mut Case) -> Check {
@@ -340,8 +492,16 @@ fn bind_ro(c: &mut Case) -> Check {
     c.mount(json!({"destination": "/mnt", "source": source.to_string_lossy(), "options": ["rbind", "ro"]}));
     let report = c.probe(&["--access", "/mnt", "--access", "/mnt/sub"])?;
     forget_submount(&source)?;
-    same("write to the bind", json!(EROFS), verdict(&report, "/mnt", "write"))?;
-    same("write to its submount", json!(0), verdict(&report, "/mnt/sub", "write"))
+    same(
+        "write to the bind",
+        json!(EROFS),
+        verdict(&report, "/mnt", "write"),
+    )?;
+    same(
+        "write to its submount",
+        json!(0),
+        verdict(&report, "/mnt/sub", "write"),
+    )
 }
 
 fn option_rro(c: &mut Case) -> Check {
@@ -350,16 +510,34 @@ fn option_rro(c: &mut Case) -> Check {
     let report = c.probe(&["--access", "/mnt", "--access", "/mnt/sub"])?;
     let host = fs::write(source.join("sub/host-writes"), "x");
     forget_submount(&source)?;
-    same("write to the bind", json!(EROFS), verdict(&report, "/mnt", "write"))?;
-    same("write to its submount", json!(EROFS), verdict(&report, "/mnt/sub", "write"))?;
-    ensure!(host.is_ok(), "the host's own mount has become read-only: {host:?}");
+    same(
+        "write to the bind",
+        json!(EROFS),
+        verdict(&report, "/mnt", "write"),
+    )?;
+    same(
+        "write to its submount",
+        json!(EROFS),
+        verdict(&report, "/mnt/sub", "write"),
+    )?;
+    ensure!(
+        host.is_ok(),
+        "the host's own mount has become read-only: {host:?}"
+    );
     Ok(())
 }
 
 fn options_recursive(c: &mut Case) -> Check {
     let source = source_with_submount(c)?;
-    let table = [("rnosuid", "nosuid"), ("rnodev", "nodev"), ("rnoexec", "noexec"), ("rnoatime", "noatime"),
-        ("rnodiratime", "nodiratime"), ("rnosymfollow", "nosymfollow"), ("rstrictatime", "!relatime")];
+    let table = [
+        ("rnosuid", "nosuid"),
+        ("rnodev", "nodev"),
+        ("rnoexec", "noexec"),
+        ("rnoatime", "noatime"),
+        ("rnodiratime", "nodiratime"),
+        ("rnosymfollow", "nosymfollow"),
+        ("rstrictatime", "!relatime"),
+    ];
     for (option, _) in table {
         c.mount(json!({"destination": format!("/mnt/{option}"), "source": source.to_string_lossy(), "options": ["rbind", option]}));
     }
@@ -376,19 +554,46 @@ fn propagation_of_a_mount(c: &mut Case) -> Check {
     let source = c.dir.join("source");
     fs::create_dir(&source)?;
     mount(Some("t"), &source, Some("tmpfs"), MsFlags::empty(), None::<&str>)?;
-    mount(None::<&str>, &source, None::<&str>, MsFlags::MS_SHARED, None::<&str>)?;
-    for option in ["rshared", "rslave", "rprivate", "shared", "slave", "private", "unbindable"] {
+    mount(
+        None::<&str>,
+        &source,
+        None::<&str>,
+        MsFlags::MS_SHARED,
+        None::<&str>,
+    )?;
+    for option in [
+        "rshared",
+        "rslave",
+        "rprivate",
+        "shared",
+        "slave",
+        "private",
+        "unbindable",
+    ] {
         c.mount(json!({"destination": format!("/mnt/{option}"), "source": source.to_string_lossy(), "options": ["rbind", option]}));
     }
     let report = c.probe(&[])?;
     nix::mount::umount(&source)?;
-    let wish = [("rshared", "shared:"), ("shared", "shared:"), ("rslave", "master:"), ("slave", "master:"), ("unbindable", "unbindable")];
+    let wish = [
+        ("rshared", "shared:"),
+        ("shared", "shared:"),
+        ("rslave", "master:"),
+        ("slave", "master:"),
+        ("unbindable", "unbindable"),
+    ];
     for (option, mark) in wish {
         let mount = mount_at(&report, &format!("/mnt/{option}"))?;
-        ensure!(mount.propagation.starts_with(mark), "{option}: wish {mark}, reality {mount:?}");
+        ensure!(
+            mount.propagation.starts_with(mark),
+            "{option}: wish {mark}, reality {mount:?}"
+        );
     }
     for option in ["rprivate", "private"] {
-        same(option, "", mount_at(&report, &format!("/mnt/{option}"))?.propagation.as_str())?;
+        same(
+            option,
+            "",
+            mount_at(&report, &format!("/mnt/{option}"))?.propagation.as_str(),
+        )?;
     }
     Ok(())
 }
@@ -399,7 +604,10 @@ fn order_is_kept(c: &mut Case) -> Check {
     let report = c.probe(&[])?;
     mount_at(&report, "/mnt/inner")?;
     let text = report["mountinfo"].as_str().unwrap_or_default();
-    ensure!(text.find(" /mnt ") < text.find(" /mnt/inner "), "wrong order in {text}");
+    ensure!(
+        text.find(" /mnt ") < text.find(" /mnt/inner "),
+        "wrong order in {text}"
+    );
     Ok(())
 }
 
@@ -412,7 +620,11 @@ fn destination_relative(c: &mut Case) -> Check {
 fn destination_created(c: &mut Case) -> Check {
     c.mount(json!({"destination": "/a/b/c", "type": "tmpfs", "source": "t"}));
     mount_at(&c.probe(&["--stat", "/a"])?, "/a/b/c")?;
-    same("mode of the created parent", 0o755, fs::metadata(c.rootfs("/a"))?.mode() & 0o777)
+    same(
+        "mode of the created parent",
+        0o755,
+        fs::metadata(c.rootfs("/a"))?.mode() & 0o777,
+    )
 }
 
 /// A mount at `destination` must show up at `real` inside; `host` must not come into being.
@@ -425,19 +637,32 @@ fn mounted_inside(c: &mut Case, destination: &str, real: &str, host: &Path) -> C
 
 fn through_absolute_symlink(c: &mut Case) -> Check {
     symlink("/var", c.rootfs("/link"))?;
-    mounted_inside(c, "/link/spec-test-x", "/var/spec-test-x", Path::new("/var/spec-test-x"))
+    mounted_inside(
+        c,
+        "/link/spec-test-x",
+        "/var/spec-test-x",
+        Path::new("/var/spec-test-x"),
+    )
 }
 
 fn through_dot_dot_symlink(c: &mut Case) -> Check {
     symlink("../../../../../../../tmp", c.rootfs("/link"))?;
-    mounted_inside(c, "/link/spec-test-y", "/tmp/spec-test-y", Path::new("/tmp/spec-test-y"))
+    mounted_inside(
+        c,
+        "/link/spec-test-y",
+        "/tmp/spec-test-y",
+        Path::new("/tmp/spec-test-y"),
+    )
 }
 
 fn through_dangling_symlink(c: &mut Case) -> Check {
     symlink("/spec-test-nowhere/deep", c.rootfs("/link"))?;
     c.mount(json!({"destination": "/link", "type": "tmpfs", "source": "t"}));
     let run = c.run()?;
-    ensure!(!Path::new("/spec-test-nowhere").exists(), "/spec-test-nowhere came into being on the host");
+    ensure!(
+        !Path::new("/spec-test-nowhere").exists(),
+        "/spec-test-nowhere came into being on the host"
+    );
     // Refusing and creating inside are both safe.
     if run.code() != 0 {
         run.refused()?;
@@ -446,7 +671,12 @@ fn through_dangling_symlink(c: &mut Case) -> Check {
 }
 
 fn with_dot_dot(c: &mut Case) -> Check {
-    mounted_inside(c, "/../../../../tmp/spec-test-z", "/tmp/spec-test-z", Path::new("/tmp/spec-test-z"))
+    mounted_inside(
+        c,
+        "/../../../../tmp/spec-test-z",
+        "/tmp/spec-test-z",
+        Path::new("/tmp/spec-test-z"),
+    )
 }
 
 fn symlink_to_host_file(c: &mut Case) -> Check {
@@ -458,7 +688,11 @@ fn symlink_to_host_file(c: &mut Case) -> Check {
     c.mount(json!({"destination": "/etc/target", "source": source.to_string_lossy(), "options": ["bind"]}));
     c.args(&["/bin/sh", "-c", "echo overwritten > /etc/target"]);
     c.run()?;
-    same("the host's file", "precious", fs::read_to_string(&victim)?.as_str())
+    same(
+        "the host's file",
+        "precious",
+        fs::read_to_string(&victim)?.as_str(),
+    )
 }
 
 fn overlay(c: &mut Case) -> Check {
@@ -467,22 +701,55 @@ fn overlay(c: &mut Case) -> Check {
     }
     fs::write(c.dir.join("lower/file"), "lower")?;
     let path = |name: &str| c.dir.join(name).to_string_lossy().into_owned();
-    let options = [format!("lowerdir={}", path("lower")), format!("upperdir={}", path("upper")), format!("workdir={}", path("work"))];
+    let options = [
+        format!("lowerdir={}", path("lower")),
+        format!("upperdir={}", path("upper")),
+        format!("workdir={}", path("work")),
+    ];
     c.mount(json!({"destination": "/mnt", "type": "overlay", "source": "overlay", "options": options}));
-    same("content", "lower", c.sh("cat /mnt/file; echo upper > /mnt/file")?.as_str())?;
-    same("upper", "upper\n", fs::read_to_string(c.dir.join("upper/file"))?.as_str())?;
-    same("lower", "lower", fs::read_to_string(c.dir.join("lower/file"))?.as_str())
+    same(
+        "content",
+        "lower",
+        c.sh("cat /mnt/file; echo upper > /mnt/file")?.as_str(),
+    )?;
+    same(
+        "upper",
+        "upper\n",
+        fs::read_to_string(c.dir.join("upper/file"))?.as_str(),
+    )?;
+    same(
+        "lower",
+        "lower",
+        fs::read_to_string(c.dir.join("lower/file"))?.as_str(),
+    )
 }
 
 fn cgroup(c: &mut Case) -> Check {
-    c.mount(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
-        "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]}));
-    let report = c.probe(&["--cat", "/sys/fs/cgroup/cgroup.procs", "--access", "/sys/fs/cgroup/cgroup.procs"])?;
+    c.mount(
+        json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+        "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]}),
+    );
+    let report = c.probe(&[
+        "--cat",
+        "/sys/fs/cgroup/cgroup.procs",
+        "--access",
+        "/sys/fs/cgroup/cgroup.procs",
+    ])?;
     let mount = mount_at(&report, "/sys/fs/cgroup")?;
     same("type", "cgroup2", mount.kind.as_str())?;
     has_options(&report, "/sys/fs/cgroup", &["ro", "nosuid", "noexec", "nodev"])?;
-    same("cgroup.procs", "1", report["cat"]["/sys/fs/cgroup/cgroup.procs"].as_str().unwrap_or_default())?;
-    same("write", json!(EROFS), verdict(&report, "/sys/fs/cgroup/cgroup.procs", "write"))
+    same(
+        "cgroup.procs",
+        "1",
+        report["cat"]["/sys/fs/cgroup/cgroup.procs"]
+            .as_str()
+            .unwrap_or_default(),
+    )?;
+    same(
+        "write",
+        json!(EROFS),
+        verdict(&report, "/sys/fs/cgroup/cgroup.procs", "write"),
+    )
 }
 
 fn idmapped_bind(c: &mut Case) -> Check {
@@ -490,22 +757,47 @@ fn idmapped_bind(c: &mut Case) -> Check {
     fs::create_dir(&source)?;
     fs::write(source.join("file"), "x")?;
     let map = json!([{"containerID": 0, "hostID": 1000, "size": 100}]);
-    c.mount(json!({"destination": "/mnt", "type": "bind", "source": source.to_string_lossy(),
-        "options": ["bind", "idmap"], "uidMappings": map, "gidMappings": map}));
+    c.mount(
+        json!({"destination": "/mnt", "type": "bind", "source": source.to_string_lossy(),
+        "options": ["bind", "idmap"], "uidMappings": map, "gidMappings": map}),
+    );
     let stat = c.probe(&["--stat", "/mnt/file"])?["stat"]["/mnt/file"].clone();
-    same("owner of a file of host uid 0", (json!(1000), json!(1000)), (stat["uid"].clone(), stat["gid"].clone()))
+    same(
+        "owner of a file of host uid 0",
+        (json!(1000), json!(1000)),
+        (stat["uid"].clone(), stat["gid"].clone()),
+    )
 }
 
 fn masked_file(c: &mut Case) -> Check {
     fs::write(c.rootfs("/etc/secret"), "secret")?;
     c.config["linux"]["maskedPaths"] = json!(["/etc/secret", "/proc/version"]);
-    let report = c.probe(&["--cat", "/etc/secret", "--stat", "/etc/secret", "--stat", "/proc/version"])?;
-    same("content", "", report["cat"]["/etc/secret"].as_str().unwrap_or("not readable"))?;
+    let report = c.probe(&[
+        "--cat",
+        "/etc/secret",
+        "--stat",
+        "/etc/secret",
+        "--stat",
+        "/proc/version",
+    ])?;
+    same(
+        "content",
+        "",
+        report["cat"]["/etc/secret"].as_str().unwrap_or("not readable"),
+    )?;
     for path in ["/etc/secret", "/proc/version"] {
         let stat = &report["stat"][path];
-        same(path, (json!("char"), json!(1), json!(3)), (stat["type"].clone(), stat["major"].clone(), stat["minor"].clone()))?;
+        same(
+            path,
+            (json!("char"), json!(1), json!(3)),
+            (stat["type"].clone(), stat["major"].clone(), stat["minor"].clone()),
+        )?;
     }
-    same("on the host", "secret", fs::read_to_string(c.rootfs("/etc/secret"))?.as_str())
+    same(
+        "on the host",
+        "secret",
+        fs::read_to_string(c.rootfs("/etc/secret"))?.as_str(),
+    )
 }
 
 fn masked_folder(c: &mut Case) -> Check {
@@ -531,18 +823,43 @@ fn masked_many(c: &mut Case) -> Check {
         fs::write(c.rootfs(&format!("{path}/file")), "x")?;
     }
     c.config["linux"]["maskedPaths"] = json!(paths);
-    same("files that are left", "0", c.sh("find /many -type f | wc -l")?.as_str())
+    same(
+        "files that are left",
+        "0",
+        c.sh("find /many -type f | wc -l")?.as_str(),
+    )
 }
 
 fn readonly_paths(c: &mut Case) -> Check {
     fs::write(c.rootfs("/etc/file"), "x")?;
     c.config["linux"]["readonlyPaths"] = json!(["/var", "/etc/file", "/proc/sys"]);
-    let report = c.probe(&["--access", "/var", "--access", "/etc/file", "--access", "/etc", "--access", "/proc/sys/kernel/msgmax"])?;
+    let report = c.probe(&[
+        "--access",
+        "/var",
+        "--access",
+        "/etc/file",
+        "--access",
+        "/etc",
+        "--access",
+        "/proc/sys/kernel/msgmax",
+    ])?;
     same("write to /var", json!(EROFS), verdict(&report, "/var", "write"))?;
-    same("write to /etc/file", json!(EROFS), verdict(&report, "/etc/file", "write"))?;
-    same("read of /etc/file", json!(0), verdict(&report, "/etc/file", "read"))?;
+    same(
+        "write to /etc/file",
+        json!(EROFS),
+        verdict(&report, "/etc/file", "write"),
+    )?;
+    same(
+        "read of /etc/file",
+        json!(0),
+        verdict(&report, "/etc/file", "read"),
+    )?;
     same("write to /etc", json!(0), verdict(&report, "/etc", "write"))?;
-    same("write to /proc/sys/kernel/msgmax", json!(EROFS), verdict(&report, "/proc/sys/kernel/msgmax", "write"))
+    same(
+        "write to /proc/sys/kernel/msgmax",
+        json!(EROFS),
+        verdict(&report, "/proc/sys/kernel/msgmax", "write"),
+    )
 }
 
 fn readonly_missing(c: &mut Case) -> Check {
@@ -558,17 +875,46 @@ fn in_user_namespace(c: &mut Case) -> Check {
     c.config["root"]["readonly"] = json!(true);
     let source = c.dir.join("source");
     fs::create_dir(&source)?;
-    mount(Some("t"), &source, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, None::<&str>)?;
+    mount(
+        Some("t"),
+        &source,
+        Some("tmpfs"),
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+        None::<&str>,
+    )?;
     // The flags of the host's mount are locked in a user namespace: `ro` must not try to clear them.
     c.mount(json!({"destination": "/mnt", "source": source.to_string_lossy(), "options": ["bind", "ro"]}));
-    let report = c.probe(&["--access", "/", "--access", "/dev/null", "--access", "/mnt", "--access", "/dev/shm"]);
+    let report = c.probe(&[
+        "--access",
+        "/",
+        "--access",
+        "/dev/null",
+        "--access",
+        "/mnt",
+        "--access",
+        "/dev/shm",
+    ]);
     nix::mount::umount(&source)?;
     let report = report?;
-    for (path, kind) in [("/proc", "proc"), ("/dev", "tmpfs"), ("/dev/pts", "devpts"), ("/dev/mqueue", "mqueue"), ("/sys", "sysfs")] {
+    for (path, kind) in [
+        ("/proc", "proc"),
+        ("/dev", "tmpfs"),
+        ("/dev/pts", "devpts"),
+        ("/dev/mqueue", "mqueue"),
+        ("/sys", "sysfs"),
+    ] {
         same(path, kind, mount_at(&report, path)?.kind.as_str())?;
     }
     same("write to /", json!(EROFS), verdict(&report, "/", "write"))?;
-    same("write to /dev/null", json!(0), verdict(&report, "/dev/null", "write"))?;
-    same("write to /dev/shm", json!(0), verdict(&report, "/dev/shm", "write"))?;
+    same(
+        "write to /dev/null",
+        json!(0),
+        verdict(&report, "/dev/null", "write"),
+    )?;
+    same(
+        "write to /dev/shm",
+        json!(0),
+        verdict(&report, "/dev/shm", "write"),
+    )?;
     has_options(&report, "/mnt", &["ro", "nosuid", "nodev"])
 }

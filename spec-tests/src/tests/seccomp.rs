@@ -7,7 +7,10 @@ use crate::{
     suite::Test,
 };
 use serde_json::{Value, json};
-use std::{fs, os::fd::{AsRawFd, OwnedFd}};
+use std::{
+    fs,
+    os::fd::{AsRawFd, OwnedFd},
+};
 
 pub(crate) const TESTS: &[Test] = &[
     ("seccomp/mode_is_filter", mode_is_filter),
@@ -23,20 +26,29 @@ pub(crate) const TESTS: &[Test] = &[
     ("seccomp/action_log", action_log),
     ("seccomp/operators", operators),
     ("seccomp/operators_compare_64_bits", operators_64),
-    ("seccomp/conditions_on_several_arguments_are_anded", conditions_anded),
+    (
+        "seccomp/conditions_on_several_arguments_are_anded",
+        conditions_anded,
+    ),
     ("seccomp/conditions_on_one_argument_are_ored", conditions_ored),
     ("seccomp/several_rules_of_one_call", several_rules),
     ("seccomp/unknown_names_are_ignored", unknown_names),
     ("seccomp/flags", flags),
     ("seccomp/flag_unknown_is_refused", flag_unknown),
-    ("seccomp/errno_ret_where_it_has_no_place_is_refused", errno_ret_misplaced),
+    (
+        "seccomp/errno_ret_where_it_has_no_place_is_refused",
+        errno_ret_misplaced,
+    ),
     ("seccomp/operator_unknown_is_refused", operator_unknown),
     ("seccomp/architecture_unknown_is_refused", architecture_unknown),
     ("seccomp/exec_is_filtered_too", exec_is_filtered),
     ("seccomp/profile_of_the_engines", engines_profile),
     ("seccomp/notify_agent_gets_state_and_answers", notify),
     ("seccomp/notify_exec", notify_exec),
-    ("seccomp/notify_without_listener_path_is_refused", notify_without_path),
+    (
+        "seccomp/notify_without_listener_path_is_refused",
+        notify_without_path,
+    ),
     ("seccomp/notify_without_agent_is_refused", notify_without_agent),
 ];
 
@@ -57,9 +69,15 @@ fn filter(c: &mut Case, rules: Value) {
 
 /// Results of these calls in the container.
 fn calls(c: &mut Case, calls: &[String]) -> Check<Vec<i64>> {
-    let options: Vec<&str> = calls.iter().flat_map(|call| ["--syscall", call.as_str()]).collect();
+    let options: Vec<&str> = calls
+        .iter()
+        .flat_map(|call| ["--syscall", call.as_str()])
+        .collect();
     let report = c.probe(&options)?;
-    Ok(calls.iter().map(|call| report["syscall"][call].as_i64().unwrap_or(i64::MIN)).collect())
+    Ok(calls
+        .iter()
+        .map(|call| report["syscall"][call].as_i64().unwrap_or(i64::MIN))
+        .collect())
 }
 
 fn getpgid(pid: i64) -> String {
@@ -68,11 +86,19 @@ fn getpgid(pid: i64) -> String {
 
 fn mode_is_filter(c: &mut Case) -> Check {
     filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO"}]));
-    same("Seccomp in status", "2", c.probe(&[])?["status"]["Seccomp"].as_str().unwrap_or_default())?;
+    same(
+        "Seccomp in status",
+        "2",
+        c.probe(&[])?["status"]["Seccomp"].as_str().unwrap_or_default(),
+    )?;
     if let Some(linux) = c.config["linux"].as_object_mut() {
         linux.remove("seccomp");
     }
-    same("without a profile", "0", c.probe(&[])?["status"]["Seccomp"].as_str().unwrap_or_default())
+    same(
+        "without a profile",
+        "0",
+        c.probe(&[])?["status"]["Seccomp"].as_str().unwrap_or_default(),
+    )
 }
 
 fn errno_default(c: &mut Case) -> Check {
@@ -81,16 +107,26 @@ fn errno_default(c: &mut Case) -> Check {
 }
 
 fn errno_ret(c: &mut Case) -> Check {
-    filter(c, json!([
-        {"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77},
-        {"names": ["getpriority"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}
-    ]));
-    same("getpgid, getpriority", vec![-77, -38], calls(c, &[getpgid(0), format!("{GETPRIORITY}:0:0")])?)
+    filter(
+        c,
+        json!([
+            {"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77},
+            {"names": ["getpriority"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}
+        ]),
+    );
+    same(
+        "getpgid, getpriority",
+        vec![-77, -38],
+        calls(c, &[getpgid(0), format!("{GETPRIORITY}:0:0")])?,
+    )
 }
 
 fn without_nnp(c: &mut Case) -> Check {
     c.config["process"]["noNewPrivileges"] = json!(false);
-    filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77}]));
+    filter(
+        c,
+        json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77}]),
+    );
     let call = getpgid(0);
     let report = c.probe(&["--syscall", &call])?;
     same("no_new_privs", json!(0), report["no_new_privs"].clone())?;
@@ -101,8 +137,15 @@ fn as_a_user(c: &mut Case) -> Check {
     c.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
     for nnp in [true, false] {
         c.config["process"]["noNewPrivileges"] = json!(nnp);
-        filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77}]));
-        same(&format!("getpgid(0), noNewPrivileges {nnp}"), vec![-77], calls(c, &[getpgid(0)])?)?;
+        filter(
+            c,
+            json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77}]),
+        );
+        same(
+            &format!("getpgid(0), noNewPrivileges {nnp}"),
+            vec![-77],
+            calls(c, &[getpgid(0)])?,
+        )?;
     }
     Ok(())
 }
@@ -134,7 +177,11 @@ fn action_trap(c: &mut Case) -> Check {
 
 fn action_trace(c: &mut Case) -> Check {
     filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_TRACE"}]));
-    same("getpgid(0): ENOSYS without a tracer", vec![-38], calls(c, &[getpgid(0)])?)
+    same(
+        "getpgid(0): ENOSYS without a tracer",
+        vec![-38],
+        calls(c, &[getpgid(0)])?,
+    )
 }
 
 fn action_log(c: &mut Case) -> Check {
@@ -143,66 +190,131 @@ fn action_log(c: &mut Case) -> Check {
 }
 
 fn operators(c: &mut Case) -> Check {
-    let table: [(&str, u64, u64, &[i64], &[i64]); 7] = [
+    /// Operator, value, valueTwo, arguments that match, arguments that do not.
+    type Row = (&'static str, u64, u64, &'static [i64], &'static [i64]);
+    let table: [Row; 7] = [
         ("SCMP_CMP_EQ", 50_000, 0, &[50_000], &[49_999, 50_001]),
         ("SCMP_CMP_NE", 50_000, 0, &[49_999, 50_001], &[50_000]),
         ("SCMP_CMP_LT", 50_000, 0, &[49_999], &[50_000, 50_001]),
         ("SCMP_CMP_LE", 50_000, 0, &[49_999, 50_000], &[50_001]),
         ("SCMP_CMP_GT", 50_000, 0, &[50_001], &[50_000, 49_999]),
         ("SCMP_CMP_GE", 50_000, 0, &[50_001, 50_000], &[49_999]),
-        ("SCMP_CMP_MASKED_EQ", 0xf0, 0x50, &[0xff50, 0xff5f], &[0xff40, 0xff00]),
+        (
+            "SCMP_CMP_MASKED_EQ",
+            0xf0,
+            0x50,
+            &[0xff50, 0xff5f],
+            &[0xff40, 0xff00],
+        ),
     ];
     for (op, value, value_two, hits, misses) in table {
         let condition = json!({"index": 0, "value": value, "valueTwo": value_two, "op": op});
-        filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77, "args": [condition]}]));
+        filter(
+            c,
+            json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77, "args": [condition]}]),
+        );
         let all: Vec<String> = hits.iter().chain(misses).map(|n| getpgid(*n)).collect();
-        let wish: Vec<i64> = hits.iter().map(|_| -77).chain(misses.iter().map(|_| ESRCH)).collect();
-        same(&format!("{op} {value}: getpgid of {all:?}"), wish, calls(c, &all)?)?;
+        let wish: Vec<i64> = hits
+            .iter()
+            .map(|_| -77)
+            .chain(misses.iter().map(|_| ESRCH))
+            .collect();
+        same(
+            &format!("{op} {value}: getpgid of {all:?}"),
+            wish,
+            calls(c, &all)?,
+        )?;
     }
     Ok(())
 }
 
 fn operators_64(c: &mut Case) -> Check {
     let big: u64 = (1 << 33) + 5;
-    filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77,
-        "args": [{"index": 0, "value": big, "op": "SCMP_CMP_GE"}]}]));
+    filter(
+        c,
+        json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77,
+        "args": [{"index": 0, "value": big, "op": "SCMP_CMP_GE"}]}]),
+    );
     let wish_hit = [big as i64, big as i64 + 1, (1 << 34) + 50_000, -1];
     let miss = [50_000, (1_i64 << 32) + 50_000];
     let all: Vec<String> = wish_hit.iter().chain(&miss).map(|n| getpgid(*n)).collect();
-    same("GE 2^33+5", vec![-77, -77, -77, -77, ESRCH, ESRCH], calls(c, &all)?)
+    same(
+        "GE 2^33+5",
+        vec![-77, -77, -77, -77, ESRCH, ESRCH],
+        calls(c, &all)?,
+    )
 }
 
 fn conditions_anded(c: &mut Case) -> Check {
-    filter(c, json!([{"names": ["getpriority"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77, "args": [
-        {"index": 0, "value": 0, "op": "SCMP_CMP_EQ"}, {"index": 1, "value": 50_000, "op": "SCMP_CMP_EQ"}]}]));
+    filter(
+        c,
+        json!([{"names": ["getpriority"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77, "args": [
+        {"index": 0, "value": 0, "op": "SCMP_CMP_EQ"}, {"index": 1, "value": 50_000, "op": "SCMP_CMP_EQ"}]}]),
+    );
     let call = |which: i64, who: i64| format!("{GETPRIORITY}:{which}:{who}");
-    same("both, first only, second only", vec![-77, ESRCH, ESRCH], calls(c, &[call(0, 50_000), call(0, 50_001), call(1, 50_000)])?)
+    same(
+        "both, first only, second only",
+        vec![-77, ESRCH, ESRCH],
+        calls(c, &[call(0, 50_000), call(0, 50_001), call(1, 50_000)])?,
+    )
 }
 
 fn conditions_ored(c: &mut Case) -> Check {
-    filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77, "args": [
-        {"index": 0, "value": 50_000, "op": "SCMP_CMP_EQ"}, {"index": 0, "value": 50_001, "op": "SCMP_CMP_EQ"}]}]));
-    same("50000, 50001, 50002", vec![-77, -77, ESRCH], calls(c, &[getpgid(50_000), getpgid(50_001), getpgid(50_002)])?)
+    filter(
+        c,
+        json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77, "args": [
+        {"index": 0, "value": 50_000, "op": "SCMP_CMP_EQ"}, {"index": 0, "value": 50_001, "op": "SCMP_CMP_EQ"}]}]),
+    );
+    same(
+        "50000, 50001, 50002",
+        vec![-77, -77, ESRCH],
+        calls(c, &[getpgid(50_000), getpgid(50_001), getpgid(50_002)])?,
+    )
 }
 
 fn several_rules(c: &mut Case) -> Check {
-    let rule = |value: i64, errno: i64| json!({"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno,
-        "args": [{"index": 0, "value": value, "op": "SCMP_CMP_EQ"}]});
-    filter(c, json!([rule(50_000, 71), rule(50_001, 72), {"names": ["getpriority"], "action": "SCMP_ACT_ERRNO"}]));
-    let all = [getpgid(50_000), getpgid(50_001), getpgid(50_002), format!("{GETPRIORITY}:0:0")];
-    same("getpgid of 50000, 50001, 50002; getpriority", vec![-71, -72, ESRCH, -1], calls(c, &all)?)
+    let rule = |value: i64, errno: i64| {
+        json!({"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno,
+        "args": [{"index": 0, "value": value, "op": "SCMP_CMP_EQ"}]})
+    };
+    filter(
+        c,
+        json!([rule(50_000, 71), rule(50_001, 72), {"names": ["getpriority"], "action": "SCMP_ACT_ERRNO"}]),
+    );
+    let all = [
+        getpgid(50_000),
+        getpgid(50_001),
+        getpgid(50_002),
+        format!("{GETPRIORITY}:0:0"),
+    ];
+    same(
+        "getpgid of 50000, 50001, 50002; getpriority",
+        vec![-71, -72, ESRCH, -1],
+        calls(c, &all)?,
+    )
 }
 
 fn unknown_names(c: &mut Case) -> Check {
-    filter(c, json!([{"names": ["call_from_the_future", "getpgid"], "action": "SCMP_ACT_ERRNO"}]));
+    filter(
+        c,
+        json!([{"names": ["call_from_the_future", "getpgid"], "action": "SCMP_ACT_ERRNO"}]),
+    );
     same("getpgid(0)", vec![-1], calls(c, &[getpgid(0)])?)
 }
 
 fn flags(c: &mut Case) -> Check {
     filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO"}]));
-    for flags in [json!([]), json!(["SECCOMP_FILTER_FLAG_LOG"]), json!(["SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"])] {
+    for flags in [
+        json!([]),
+        json!(["SECCOMP_FILTER_FLAG_LOG"]),
+        json!(["SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"]),
+    ] {
         c.config["linux"]["seccomp"]["flags"] = flags.clone();
-        same(&format!("getpgid(0) with {flags}"), vec![-1], calls(c, &[getpgid(0)])?)?;
+        same(
+            &format!("getpgid(0) with {flags}"),
+            vec![-1],
+            calls(c, &[getpgid(0)])?,
+        )?;
     }
     Ok(())
 }
@@ -219,12 +331,18 @@ fn flag_unknown(c: &mut Case) -> Check {
 }
 
 fn errno_ret_misplaced(c: &mut Case) -> Check {
-    filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_KILL", "errnoRet": 5}]));
+    filter(
+        c,
+        json!([{"names": ["getpgid"], "action": "SCMP_ACT_KILL", "errnoRet": 5}]),
+    );
     refused(c, "errno")
 }
 
 fn operator_unknown(c: &mut Case) -> Check {
-    filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_BOGUS"}]}]));
+    filter(
+        c,
+        json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_BOGUS"}]}]),
+    );
     refused(c, "SCMP_CMP_BOGUS")
 }
 
@@ -235,7 +353,10 @@ fn architecture_unknown(c: &mut Case) -> Check {
 }
 
 fn exec_is_filtered(c: &mut Case) -> Check {
-    filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77}]));
+    filter(
+        c,
+        json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77}]),
+    );
     c.start_sleeper()?;
     let call = getpgid(0);
     let report = c.exec_probe(&[], &["--syscall", &call])?;
@@ -250,16 +371,30 @@ fn engines_profile(c: &mut Case) -> Check {
     };
     let profile: Value = serde_json::from_str(&text)?;
     // The fixture is either the profile or a config.json that has one.
-    c.config["linux"]["seccomp"] = if profile["linux"]["seccomp"].is_object() { profile["linux"]["seccomp"].clone() } else { profile };
+    c.config["linux"]["seccomp"] = if profile["linux"]["seccomp"].is_object() {
+        profile["linux"]["seccomp"].clone()
+    } else {
+        profile
+    };
     for nnp in [true, false] {
         c.config["process"]["noNewPrivileges"] = json!(nnp);
         same("a shell works", "fine", c.sh("echo fine | cat")?.as_str())?;
-        let all = [format!("{}:0:0:0:0:0", libc::SYS_mount), "435:0:0".to_owned(), getpgid(1), "9999".to_owned(), format!("{}:0", libc::SYS_unshare)];
+        let all = [
+            format!("{}:0:0:0:0:0", libc::SYS_mount),
+            "435:0:0".to_owned(),
+            getpgid(1),
+            "9999".to_owned(),
+            format!("{}:0", libc::SYS_unshare),
+        ];
         let results = calls(c, &all)?;
         same("mount: EPERM", -1, results[0])?;
         same("clone3: ENOSYS", -38, results[1])?;
         same("getpgid(1) is allowed", 1, results[2])?;
-        ensure!(results[3] == -38 || results[3] == -1, "call 9999: wish ENOSYS or EPERM, reality {}", results[3]);
+        ensure!(
+            results[3] == -38 || results[3] == -1,
+            "call 9999: wish ENOSYS or EPERM, reality {}",
+            results[3]
+        );
         same("unshare: EPERM", -1, results[4])?;
     }
     Ok(())
@@ -293,7 +428,10 @@ fn wait_for_notification(fd: &OwnedFd) -> Check {
 
 fn notify_filter(c: &mut Case) -> Check<FdSocket> {
     let socket = FdSocket::new(c.dir.join("agent.sock"))?;
-    filter(c, json!([{"names": ["getpriority"], "action": "SCMP_ACT_NOTIFY"}]));
+    filter(
+        c,
+        json!([{"names": ["getpriority"], "action": "SCMP_ACT_NOTIFY"}]),
+    );
     c.config["linux"]["seccomp"]["listenerPath"] = json!(socket.path_text());
     c.config["linux"]["seccomp"]["listenerMetadata"] = json!("some metadata");
     Ok(socket)
@@ -305,10 +443,26 @@ fn check_message(c: &Case, payload: &[u8], status: &str) -> Check<i64> {
         .map_err(|e| Stop::Fail(format!("ContainerProcessState: not JSON ({e}): {text:?}")))?;
     same("fds", json!(["seccompFd"]), message["fds"].clone())?;
     same("metadata", json!("some metadata"), message["metadata"].clone())?;
-    same("state.id", c.id.as_str(), message["state"]["id"].as_str().unwrap_or_default())?;
-    same("state.status", status, message["state"]["status"].as_str().unwrap_or_default())?;
-    same("state.bundle", c.bundle.to_str(), message["state"]["bundle"].as_str())?;
-    contains("ociVersion", message["ociVersion"].as_str().unwrap_or_default(), "1.")?;
+    same(
+        "state.id",
+        c.id.as_str(),
+        message["state"]["id"].as_str().unwrap_or_default(),
+    )?;
+    same(
+        "state.status",
+        status,
+        message["state"]["status"].as_str().unwrap_or_default(),
+    )?;
+    same(
+        "state.bundle",
+        c.bundle.to_str(),
+        message["state"]["bundle"].as_str(),
+    )?;
+    contains(
+        "ociVersion",
+        message["ociVersion"].as_str().unwrap_or_default(),
+        "1.",
+    )?;
     Ok(message["pid"].as_i64().unwrap_or(0))
 }
 
@@ -327,7 +481,11 @@ fn notify(c: &mut Case) -> Check {
     wait_for_notification(fd)?;
     same("number of the call", GETPRIORITY, i64::from(answer(fd, 4242)?))?;
     let report = live.finish()?.ok()?.json()?;
-    same("result of the call", json!(4242), report["syscall"][&call].clone())
+    same(
+        "result of the call",
+        json!(4242),
+        report["syscall"][&call].clone(),
+    )
 }
 
 fn notify_exec(c: &mut Case) -> Check {
@@ -340,19 +498,31 @@ fn notify_exec(c: &mut Case) -> Check {
     let live = c.spawn(&["exec", &c.id, "/bin/probe", "--syscall", &call])?;
     let received = socket.receive()?;
     check_message(c, &received.payload, "running")?;
-    let Some(fd) = received.fds.first() else { return fail("no descriptor came") };
+    let Some(fd) = received.fds.first() else {
+        return fail("no descriptor came");
+    };
     wait_for_notification(fd)?;
     answer(fd, 77)?;
-    same("result of the call", json!(77), live.finish()?.ok()?.json()?["syscall"][&call].clone())
+    same(
+        "result of the call",
+        json!(77),
+        live.finish()?.ok()?.json()?["syscall"][&call].clone(),
+    )
 }
 
 fn notify_without_path(c: &mut Case) -> Check {
-    filter(c, json!([{"names": ["getpriority"], "action": "SCMP_ACT_NOTIFY"}]));
+    filter(
+        c,
+        json!([{"names": ["getpriority"], "action": "SCMP_ACT_NOTIFY"}]),
+    );
     refused(c, "listenerPath")
 }
 
 fn notify_without_agent(c: &mut Case) -> Check {
-    filter(c, json!([{"names": ["getpriority"], "action": "SCMP_ACT_NOTIFY"}]));
+    filter(
+        c,
+        json!([{"names": ["getpriority"], "action": "SCMP_ACT_NOTIFY"}]),
+    );
     c.config["linux"]["seccomp"]["listenerPath"] = json!("/no/such/agent.sock");
     refused(c, "/no/such/agent.sock")
 }

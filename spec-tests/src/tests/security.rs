@@ -19,7 +19,10 @@ use std::{
 };
 
 pub(crate) const TESTS: &[Test] = &[
-    ("security/own_binary_cannot_be_written_from_a_created_container", own_binary_init),
+    (
+        "security/own_binary_cannot_be_written_from_a_created_container",
+        own_binary_init,
+    ),
     ("security/own_binary_cannot_be_written_from_exec", own_binary_exec),
     ("security/cwd_proc_self_fd_run", cwd_fd_run),
     ("security/cwd_proc_self_fd_exec", cwd_fd_exec),
@@ -29,11 +32,20 @@ pub(crate) const TESTS: &[Test] = &[
     ("security/bind_over_proc_meminfo_is_allowed", bind_over_meminfo),
     ("security/tmpfs_over_proc_self_attr_is_refused", tmpfs_over_attr),
     ("security/dev_symlink_makes_no_nodes_on_the_host", dev_symlink),
-    ("security/dev_node_parent_symlink_stays_inside", dev_node_parent_symlink),
+    (
+        "security/dev_node_parent_symlink_stays_inside",
+        dev_node_parent_symlink,
+    ),
     ("security/masked_paths_do_not_trust_dev_null", masked_dev_null),
     ("security/console_does_not_follow_links", console_links),
-    ("security/masked_path_through_a_symlink_stays_inside", masked_symlink),
-    ("security/readonly_path_through_a_symlink_stays_inside", readonly_symlink),
+    (
+        "security/masked_path_through_a_symlink_stays_inside",
+        masked_symlink,
+    ),
+    (
+        "security/readonly_path_through_a_symlink_stays_inside",
+        readonly_symlink,
+    ),
     ("security/cwd_is_not_made_on_the_host", cwd_not_on_host),
     ("security/bind_target_is_not_made_on_the_host", target_not_on_host),
     ("security/rename_race_of_a_mount_target", rename_race),
@@ -58,9 +70,14 @@ fn exe_is_protected(c: &Case, host_pid: i32, verdict: &Value) -> Check {
     let path = format!("/proc/{host_pid}/exe");
     let (exe, binary) = (fs::metadata(&path)?, fs::metadata(&c.host.runtime)?);
     let other = (exe.dev(), exe.ino()) != (binary.dev(), binary.ino());
-    let readonly = nix::sys::statvfs::statvfs(path.as_str())?.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY);
+    let readonly = nix::sys::statvfs::statvfs(path.as_str())?
+        .flags()
+        .contains(nix::sys::statvfs::FsFlags::ST_RDONLY);
     let runtime = c.host.runtime.display();
-    ensure!(other || readonly, "the container can reach the host's {runtime} for writing (errno {errno})");
+    ensure!(
+        other || readonly,
+        "the container can reach the host's {runtime} for writing (errno {errno})"
+    );
     Ok(())
 }
 
@@ -85,13 +102,17 @@ fn own_binary_exec(c: &mut Case) -> Check {
     c.start_sleeper()?;
     // The program is the runtime itself, by a link that a shared library or script interpreter could be.
     symlink("/proc/self/exe", c.rootfs("/bin/innocent"))?;
-    let attack = "for i in $(seq 300); do for p in /proc/[0-9]*; do { echo attack > $p/exe; } 2>/dev/null; done; done";
+    let attack =
+        "for i in $(seq 300); do for p in /proc/[0-9]*; do { echo attack > $p/exe; } 2>/dev/null; done; done";
     let live = c.spawn(&["exec", &c.id, "/bin/sh", "-c", attack])?;
     for _ in 0..10 {
         c.rt(&["exec", &c.id, "/bin/innocent", "--version"])?;
     }
     live.finish()?;
-    ensure!(before == fs::read(&c.host.runtime)?, "the host's runtime binary has been changed");
+    ensure!(
+        before == fs::read(&c.host.runtime)?,
+        "the host's runtime binary has been changed"
+    );
     Ok(())
 }
 
@@ -101,7 +122,10 @@ fn harmless_cwd(what: &str, run: &crate::runner::Run) -> Check {
         return Ok(());
     }
     let cwd = run.json()?["cwd"].as_str().unwrap_or_default().to_owned();
-    ensure!(cwd.starts_with('/'), "{what}: the working directory is outside of the container: {cwd:?}");
+    ensure!(
+        cwd.starts_with('/'),
+        "{what}: the working directory is outside of the container: {cwd:?}"
+    );
     Ok(())
 }
 
@@ -171,7 +195,10 @@ fn bind_over_meminfo(c: &mut Case) -> Check {
 
 fn tmpfs_over_attr(c: &mut Case) -> Check {
     // CVE-2025-52881.
-    refused(c, json!({"destination": "/proc/self/attr", "type": "tmpfs", "source": "t"}))
+    refused(
+        c,
+        json!({"destination": "/proc/self/attr", "type": "tmpfs", "source": "t"}),
+    )
 }
 
 fn without_dev(c: &mut Case) {
@@ -181,7 +208,10 @@ fn without_dev(c: &mut Case) {
 }
 
 fn entries(dir: &Path) -> Check<Vec<String>> {
-    Ok(fs::read_dir(dir)?.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect())
+    Ok(fs::read_dir(dir)?
+        .flatten()
+        .map(|e| e.file_name().to_string_lossy().into_owned())
+        .collect())
 }
 
 fn dev_symlink(c: &mut Case) -> Check {
@@ -191,15 +221,24 @@ fn dev_symlink(c: &mut Case) -> Check {
     fs::remove_dir(c.rootfs("/dev"))?;
     symlink(from_any_depth(&victim), c.rootfs("/dev"))?;
     c.run()?;
-    same("entries of the host's folder", Vec::<String>::new(), entries(&victim)?)
+    same(
+        "entries of the host's folder",
+        Vec::<String>::new(),
+        entries(&victim)?,
+    )
 }
 
 fn dev_node_parent_symlink(c: &mut Case) -> Check {
     let victim = folder(c, "victim")?;
     symlink(&victim, c.rootfs("/tmp/link"))?;
-    c.config["linux"]["devices"] = json!([{"path": "/tmp/link/node", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}]);
+    c.config["linux"]["devices"] =
+        json!([{"path": "/tmp/link/node", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}]);
     c.run()?;
-    same("entries of the host's folder", Vec::<String>::new(), entries(&victim)?)
+    same(
+        "entries of the host's folder",
+        Vec::<String>::new(),
+        entries(&victim)?,
+    )
 }
 
 fn masked_dev_null(c: &mut Case) -> Check {
@@ -211,11 +250,19 @@ fn masked_dev_null(c: &mut Case) -> Check {
     without_dev(c);
     c.mount(bind("/dev", &dev));
     c.config["linux"]["maskedPaths"] = json!(["/etc/secret"]);
-    c.args(&["/bin/sh", "-c", "cat /etc/secret; echo -; echo written > /etc/secret; cat /evil"]);
+    c.args(&[
+        "/bin/sh",
+        "-c",
+        "cat /etc/secret; echo -; echo written > /etc/secret; cat /evil",
+    ]);
     let run = c.run()?;
     let exposed = run.code() == 0 && (!run.stdout.starts_with('-') || run.stdout.contains("written"));
     ensure!(!exposed, "the mask of /etc/secret is /evil: {}", run.report());
-    ensure!(!run.stdout.contains("secret"), "the mask is missing: {}", run.report());
+    ensure!(
+        !run.stdout.contains("secret"),
+        "the mask is missing: {}",
+        run.report()
+    );
     same("/evil", "evil", fs::read_to_string(c.rootfs("/evil"))?.as_str())
 }
 
@@ -235,9 +282,16 @@ fn console_links(c: &mut Case) -> Check {
     let received = socket.receive();
     live.finish()?;
     drop(received);
-    same("the host's file", "precious", fs::read_to_string(&victim)?.as_str())?;
+    same(
+        "the host's file",
+        "precious",
+        fs::read_to_string(&victim)?.as_str(),
+    )?;
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-    ensure!(!mounts.contains("victim"), "something is mounted on the host's file");
+    ensure!(
+        !mounts.contains("victim"),
+        "something is mounted on the host's file"
+    );
     Ok(())
 }
 
@@ -265,7 +319,11 @@ fn cwd_not_on_host(c: &mut Case) -> Check {
     symlink(&victim, c.rootfs("/link"))?;
     c.config["process"]["cwd"] = json!("/link/made");
     c.run()?;
-    same("entries of the host's folder", Vec::<String>::new(), entries(&victim)?)
+    same(
+        "entries of the host's folder",
+        Vec::<String>::new(),
+        entries(&victim)?,
+    )
 }
 
 fn target_not_on_host(c: &mut Case) -> Check {
@@ -279,7 +337,11 @@ fn target_not_on_host(c: &mut Case) -> Check {
     c.mount(bind("/vol/link/file", &file));
     c.mount(json!({"destination": "/vol/link/folder/deep", "type": "tmpfs", "source": "t"}));
     c.run()?;
-    same("entries of the host's folder", Vec::<String>::new(), entries(&victim)?)
+    same(
+        "entries of the host's folder",
+        Vec::<String>::new(),
+        entries(&victim)?,
+    )
 }
 
 /// Exchanges VOLUME/dir (a folder) and VOLUME/link (a link to `to`) without pause while `work` runs.
@@ -305,7 +367,10 @@ fn while_exchanging(volume: &Path, to: &str, work: impl FnOnce() -> Check) -> Ch
     stop.store(true, Ordering::Relaxed);
     let turns = thread.join().unwrap_or(0);
     result?;
-    ensure!(turns > 100, "the attacker made only {turns} exchanges: the test shows nothing");
+    ensure!(
+        turns > 100,
+        "the attacker made only {turns} exchanges: the test shows nothing"
+    );
     Ok(())
 }
 
@@ -322,17 +387,28 @@ fn rename_race(c: &mut Case) -> Check {
             // Success and refusal are both fine.
             c.run()?;
             let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-            ensure!(!mounts.contains("victim"), "a mount escaped to the host's folder: {mounts}");
+            ensure!(
+                !mounts.contains("victim"),
+                "a mount escaped to the host's folder: {mounts}"
+            );
         }
         Ok(())
     })?;
-    same("entries of the host's folder", vec!["target".to_owned()], entries(&victim)?)?;
+    same(
+        "entries of the host's folder",
+        vec!["target".to_owned()],
+        entries(&victim)?,
+    )?;
     c.nothing_left()
 }
 
 /// A link target that reaches the host's `path` from anywhere below its root.
 fn from_any_depth(path: &Path) -> String {
-    format!("{}{}", "../".repeat(20), path.to_string_lossy().trim_start_matches('/'))
+    format!(
+        "{}{}",
+        "../".repeat(20),
+        path.to_string_lossy().trim_start_matches('/')
+    )
 }
 
 fn mkdir_race(c: &mut Case) -> Check {
@@ -345,8 +421,18 @@ fn mkdir_race(c: &mut Case) -> Check {
     while_exchanging(&volume, &from_any_depth(&victim), || {
         for _ in 0..25 {
             c.run()?;
-            same("entries of the host's folder", Vec::<String>::new(), entries(&victim)?)?;
-            fs::remove_dir_all(volume.join("dir/a")).or_else(|e| if e.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(e) })?;
+            same(
+                "entries of the host's folder",
+                Vec::<String>::new(),
+                entries(&victim)?,
+            )?;
+            fs::remove_dir_all(volume.join("dir/a")).or_else(|e| {
+                if e.kind() == std::io::ErrorKind::NotFound {
+                    Ok(())
+                } else {
+                    Err(e)
+                }
+            })?;
         }
         Ok(())
     })?;
@@ -362,7 +448,9 @@ fn long_options(c: &mut Case) -> Check {
 }
 
 fn many_mappings(c: &mut Case) -> Check {
-    let ranges: Vec<Value> = (0..3000).map(|n| json!({"containerID": n, "hostID": 100_000 + n * 2, "size": 1})).collect();
+    let ranges: Vec<Value> = (0..3000)
+        .map(|n| json!({"containerID": n, "hostID": 100_000 + n * 2, "size": 1}))
+        .collect();
     c.join_namespace("user", None);
     c.config["linux"]["uidMappings"] = json!(ranges);
     c.config["linux"]["gidMappings"] = json!(ranges);
@@ -376,7 +464,11 @@ fn long_environment(c: &mut Case) -> Check {
     let mut env: Vec<String> = (0..10).map(|n| format!("V{n}={value}")).collect();
     env.push("PATH=/bin".into());
     c.config["process"]["env"] = json!(env);
-    same("length of V9", "100000", c.sh("printf %s \"$V9\" | wc -c")?.as_str())?;
+    same(
+        "length of V9",
+        "100000",
+        c.sh("printf %s \"$V9\" | wc -c")?.as_str(),
+    )?;
     // One string of more than 128 KiB is more than execve takes.
     c.config["process"]["env"] = json!(["PATH=/bin", format!("V={}", "v".repeat(200_000))]);
     let run = c.run()?;
@@ -408,14 +500,22 @@ fn state_root_private(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let mode = fs::metadata(c.state_root.join(&c.id))?.mode() & 0o077;
     let root = fs::metadata(&c.state_root)?.mode() & 0o077;
-    ensure!(mode == 0 || root & 0o011 == 0, "others can enter the state folder: modes {root:o} and {mode:o} (group and other)");
+    ensure!(
+        mode == 0 || root & 0o011 == 0,
+        "others can enter the state folder: modes {root:o} and {mode:o} (group and other)"
+    );
     c.delete()?;
     c.nothing_left()
 }
 
 fn root_slash(c: &mut Case) -> Check {
     let mut command = c.host.runtime_command();
-    command.args(["--root", "/", "list"]).stdin(std::process::Stdio::null());
-    crate::runner::start(&mut command, &c.dir)?.finish()?.wants(1)?.refused()?;
+    command
+        .args(["--root", "/", "list"])
+        .stdin(std::process::Stdio::null());
+    crate::runner::start(&mut command, &c.dir)?
+        .finish()?
+        .wants(1)?
+        .refused()?;
     Ok(())
 }

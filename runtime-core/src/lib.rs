@@ -3,6 +3,13 @@
 //! Everything in this crate runs in the process that calls it (RUNTIME in the documents); what runs after `clone3`,
 //! in the container's first process, is the crate `runtime-init`. See `docs/design.md`.
 #![deny(missing_docs)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "clippy.toml is about the product; tests look at what is there"
+    )
+)]
 #![forbid(unsafe_code)]
 
 mod error;

@@ -101,7 +101,7 @@ impl Failure {
     fn encode(self) -> [u8; RECORD] {
         let errno = self.errno.raw_os_error() as u16;
         let [index_a, index_b] = self.index.to_ne_bytes();
-        // The errno of Linux is below 4096 and the sub-index below 4096 * 16: twelve and twelve bits.
+        // Twelve bits each: the errno of Linux is below 4096, and a larger sub-index is cut down to 4095.
         let sub = self.sub.min(0xfff);
         let packed = (u32::from(errno & 0xfff) << 12) | u32::from(sub);
         let [a, b, c, _] = packed.to_le_bytes();
@@ -122,12 +122,17 @@ impl Failure {
             return None;
         };
         let packed = u32::from_le_bytes([a, b, c, 0]);
+        let errno = (packed >> 12) as i32;
+        // 0 is no errno: the type cannot hold it, and would panic.
+        if errno == 0 {
+            return None;
+        }
         Some(Self {
             step: Step::from_number(step)?,
             call: Call::ALL.get(usize::from(call)).copied()?,
             index: u16::from_ne_bytes([index_a, index_b]),
             sub: (packed & 0xfff) as u16,
-            errno: Errno::from_raw_os_error((packed >> 12) as i32),
+            errno: Errno::from_raw_os_error(errno),
         })
     }
 }
@@ -229,5 +234,7 @@ mod tests {
         assert_eq!(Message::decode(&[1; 9]), None);
         assert_eq!(Message::decode(&[0; 8]), None);
         assert_eq!(Message::decode(&[0xff; 8]), None);
+        // A failure without an errno.
+        assert_eq!(Message::decode(&[0xff, 0, 0, 0, 0, 1, 0, 0]), None);
     }
 }

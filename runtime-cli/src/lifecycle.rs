@@ -11,7 +11,7 @@ use runtime_core::{
 };
 
 use crate::foreground::{self, Signals};
-use crate::terminal::{ConsoleReceiver, Terminal};
+use crate::terminal::{self, ConsoleReceiver, Terminal};
 
 /// Creates a container and leaves its start to `start`.
 pub(crate) fn create(runtime: &Runtime, id: &ContainerId, flags: &ArgMatches) -> Result<()> {
@@ -31,7 +31,9 @@ pub(crate) fn run(runtime: &Runtime, id: &ContainerId, flags: &ArgMatches) -> Re
         foreground::become_subreaper()?;
     }
     let (receiver, sender) = ConsoleReceiver::pair()?;
-    let process = runtime.run(id, create_options(flags, Some(Console::Socket(sender)))?)?;
+    let mut options = create_options(flags, Some(Console::Socket(sender)))?;
+    options.terminal_size = terminal::own_size();
+    let process = runtime.run(id, options)?;
     let code = stay(&process, &signals, receiver);
     if flags.get_flag("keep") && code.is_ok() {
         return code;
@@ -62,7 +64,9 @@ pub(crate) fn exec(runtime: &Runtime, id: &ContainerId, args: &[OsString], flags
     refuse_console_socket(flags)?;
     let signals = Signals::block()?;
     let (receiver, sender) = ConsoleReceiver::pair()?;
-    let process = runtime.exec(id, exec_options(args, flags, Some(Console::Socket(sender))))?;
+    let mut options = exec_options(args, flags, Some(Console::Socket(sender)));
+    options.terminal_size = terminal::own_size();
+    let process = runtime.exec(id, options)?;
     stay(&process, &signals, receiver)
 }
 
@@ -101,6 +105,7 @@ fn create_options(flags: &ArgMatches, console: Option<Console>) -> Result<Create
         bundle,
         config: path(flags, "config"),
         console,
+        terminal_size: None,
         pid_file: path(flags, "pid-file"),
         pidfd_socket: path(flags, "pidfd-socket"),
         no_pivot: flags.get_flag("no-pivot"),
@@ -120,6 +125,7 @@ fn exec_options(args: &[OsString], flags: &ArgMatches, console: Option<Console>)
         additional_gids: many(flags, "additional-gids"),
         tty: flags.get_flag("tty"),
         console,
+        terminal_size: None,
         pid_file: path(flags, "pid-file"),
         pidfd_socket: path(flags, "pidfd-socket"),
         process_label: text(flags, "process-label"),

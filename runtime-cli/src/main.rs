@@ -2,6 +2,8 @@
 //! command is which call.
 
 mod args;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod early;
 mod foreground;
 mod go_flags;
 mod lifecycle;
@@ -9,7 +11,6 @@ mod report;
 mod sealed_exe;
 mod settings;
 mod show;
-mod sys;
 mod terminal;
 
 use std::ffi::OsString;

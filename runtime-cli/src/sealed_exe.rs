@@ -11,14 +11,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
 use runtime_core::{Errno, Error, ErrorKind, Result};
+use runtime_init::sys::mount::{ATTR_RDONLY, MountAttr, mount_setattr};
+use runtime_init::sys::process::{ExecVector, execveat};
 use rustix::fs::{self, CWD, MemfdFlags, OFlags, SealFlags, StatVfsMountFlags};
 use rustix::mount::OpenTreeFlags;
 
-use crate::sys;
-
 const OWN_EXECUTABLE: &str = "/proc/self/exe";
 const MEMFD_NAME: &str = "onggi";
-const MOUNT_ATTR_RDONLY: u64 = 1;
 
 /// Returns if this process already runs from a sealed executable; otherwise executes itself again from one.
 ///
@@ -36,9 +35,14 @@ pub(crate) fn ensure() -> Result<()> {
         Ok(mount) => mount,
         Err(refused) => sealed_memfd().map_err(|e| e.and(refused))?,
     };
+    let envp = own_environment()?;
+    let mut argv_room = vec![std::ptr::null(); argv.len() + 1];
+    let mut envp_room = vec![std::ptr::null(); envp.len() + 1];
+    let argv = ExecVector::new(&mut argv_room, &argv);
+    let envp = ExecVector::new(&mut envp_room, &envp);
     Err(failed(
         "execveat",
-        sys::execveat_with_own_environment(executable.as_fd(), &argv),
+        execveat(executable.as_fd(), &argv, &envp).errno,
     ))
 }
 
@@ -70,7 +74,11 @@ fn detached_mount() -> Result<OwnedFd> {
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
     )
     .map_err(|e| failed("open_tree", e))?;
-    sys::mount_setattr(mount.as_fd(), MOUNT_ATTR_RDONLY).map_err(|e| failed("mount_setattr", e))?;
+    let readonly = MountAttr {
+        set: ATTR_RDONLY,
+        ..MountAttr::default()
+    };
+    mount_setattr(mount.as_fd(), &readonly, false).map_err(|e| failed("mount_setattr", e.errno))?;
     Ok(mount)
 }
 
@@ -105,6 +113,15 @@ fn own_arguments() -> Result<Vec<CString>> {
         .map(|argument| {
             CString::new(argument.into_vec())
                 .map_err(|_| Error::new(ErrorKind::Internal, "an own argument holds a zero byte"))
+        })
+        .collect()
+}
+
+fn own_environment() -> Result<Vec<CString>> {
+    std::env::vars_os()
+        .map(|(name, value)| {
+            CString::new([name.into_vec(), value.into_vec()].join(&b'='))
+                .map_err(|_| Error::new(ErrorKind::Internal, "the environment holds a zero byte"))
         })
         .collect()
 }

@@ -137,6 +137,19 @@ pub(crate) struct Terminal {
     _raw: Option<RawMode>,
 }
 
+/// The caller's terminal, if there is one.
+fn own_terminal() -> Option<BorrowedFd<'static>> {
+    [stdin(), stdout(), stderr()]
+        .into_iter()
+        .find(IsTerminal::is_terminal)
+}
+
+/// Rows and columns of the caller's terminal: the program must find them there when it starts.
+pub(crate) fn own_size() -> Option<(u16, u16)> {
+    let size = tcgetwinsize(own_terminal()?).ok()?;
+    (size.ws_row != 0 && size.ws_col != 0).then_some((size.ws_row, size.ws_col))
+}
+
 impl Terminal {
     /// Joins the master with standard input and output.
     pub(crate) fn join(master: OwnedFd) -> Result<Self> {
@@ -166,9 +179,7 @@ impl Terminal {
 
     /// Gives the container's terminal the size of the caller's.
     pub(crate) fn copy_window_size(&self) {
-        let ours = [stdin(), stdout(), stderr()]
-            .into_iter()
-            .find(IsTerminal::is_terminal);
+        let ours = own_terminal();
         if let (Some(master), Some(ours)) = (&self.master, ours) {
             // A wrong size is a blemish, and a terminal that went away is seen when it is read.
             let _blemish = tcgetwinsize(ours).and_then(|size| tcsetwinsize(master, size));

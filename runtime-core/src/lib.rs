@@ -3,6 +3,7 @@
 //! Everything in this crate runs in the process that calls it (RUNTIME in the documents); what runs after `clone3`,
 //! in the container's first process, is the crate `runtime-init`. See `docs/design.md`.
 #![deny(missing_docs)]
+#![forbid(unsafe_code)]
 
 mod error;
 pub mod host;

@@ -278,6 +278,9 @@ pub struct ProcessArgs<'a> {
     pub selinux: Option<&'a [u8]>,
     /// Working directory, without leading slash.
     pub cwd: &'a CStr,
+    /// Resource limits: index in `process.rlimits`, `RLIMIT_*`, soft, hard. Empty where RUNTIME sets them from
+    /// outside.
+    pub rlimits: &'a [(u16, u32, u64, u64)],
     /// Ids and capabilities.
     pub credentials: CredentialArgs<'a>,
     /// `no_new_privs`.

@@ -83,7 +83,7 @@ fn run(
             errno: Errno::CANCELED,
         },
     )
-    .sub(status);
+    .at_sub(status);
     Err(with_output(failed, &output))
 }
 

@@ -1,12 +1,13 @@
 //! Runs in: INIT. Mounts what RUNTIME has prepared, in order. Parses nothing.
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
 
 use crate::args::{MountArgs, MountWhat};
 use crate::report::{At, Result, Stop};
 use crate::step::Step;
-use crate::sys::fs;
 use crate::sys::mount::{self, ATTR_RDONLY, MountAttr};
+use crate::sys::{SysError, fs};
 use crate::{copy_up, paths};
 
 type Options<'a> = &'a [(&'a core::ffi::CStr, Option<&'a core::ffi::CStr>)];
@@ -72,7 +73,7 @@ fn make_filesystem(
     for (number, (key, value)) in options.iter().enumerate() {
         mount::fsconfig(context.as_fd(), key, *value)
             .at_index(Step::MountFilesystem, index)
-            .map_err(|stop| stop.sub(number as u16 + 1))?;
+            .map_err(|stop| stop.at_sub(number as u16 + 1))?;
     }
     mount::fsconfig_create(context.as_fd()).at_index(Step::MountFilesystem, index)?;
     mount::fsmount(context.as_fd(), attributes).at_index(Step::MountFilesystem, index)
@@ -90,7 +91,24 @@ fn attach_fallback(
 
 fn attach(tree: BorrowedFd<'_>, target: BorrowedFd<'_>, args: &MountArgs<'_>) -> Result<()> {
     apply(tree, args)?;
-    mount::attach(tree, target).at_index(Step::MountAttach, args.index)
+    mount::attach(tree, target)
+        .map_err(|error| name_mismatch(error, target, args))
+        .at_index(Step::MountAttach, args.index)
+}
+
+/// A directory on a file, or the reverse: move_mount(2) says EINVAL, where mount(2) says, and people know, ENOTDIR.
+fn name_mismatch(error: SysError, target: BorrowedFd<'_>, args: &MountArgs<'_>) -> SysError {
+    let is_directory = match fs::fstat(target) {
+        Ok(stat) => stat.st_mode & libc::S_IFMT == libc::S_IFDIR,
+        Err(_) => return error,
+    };
+    match error.errno {
+        Errno::INVAL if is_directory != args.target.is_directory => SysError {
+            errno: Errno::NOTDIR,
+            ..error
+        },
+        _ => error,
+    }
 }
 
 fn apply(tree: BorrowedFd<'_>, args: &MountArgs<'_>) -> Result<()> {
@@ -117,7 +135,7 @@ fn reconfigure(target: BorrowedFd<'_>, options: Options<'_>, index: u16) -> Resu
     for (number, (key, value)) in options.iter().enumerate() {
         mount::fsconfig(context.as_fd(), key, *value)
             .at_index(Step::MountFilesystem, index)
-            .map_err(|stop| stop.sub(number as u16 + 1))?;
+            .map_err(|stop| stop.at_sub(number as u16 + 1))?;
     }
     mount::fsconfig_reconfigure(context.as_fd()).at_index(Step::MountFilesystem, index)
 }

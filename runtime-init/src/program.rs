@@ -144,6 +144,9 @@ pub(crate) fn settle(
     }
     environment::complete(root, args);
     let entered = enter_cwd(root, args.cwd);
+    for (index, resource, soft, hard) in args.rlimits {
+        process::set_limit(0, *resource, *soft, *hard).at_index(Step::Rlimit, *index)?;
+    }
     take_credentials(args)?;
     if entered.is_err() {
         // root may be denied what the user is allowed: on NFS, or with a mode of 0700 in a user namespace.

@@ -34,7 +34,7 @@ impl Stop {
     }
 
     /// With a second index.
-    pub fn sub(mut self, sub: u16) -> Self {
+    pub fn at_sub(mut self, sub: u16) -> Self {
         self.failure.sub = sub;
         self
     }

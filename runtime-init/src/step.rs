@@ -97,6 +97,8 @@ steps! {
     Selinux,
     /// Enters the working directory.
     Cwd,
+    /// Sets a resource limit; index: `process.rlimits`.
+    Rlimit,
     /// Sets the supplementary groups.
     Groups,
     /// Sets the user and group.

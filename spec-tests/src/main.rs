@@ -1,1 +1,32 @@
-fn main() {}
+//! Runs in: SUITE. Black-box conformance suite for any OCI runtime: `spec-tests --runtime PATH [FILTER]`. Knows only
+//! runc's command line and the runtime-spec; shares no code with onggi.
+
+mod bundle;
+mod case;
+mod children;
+mod expected;
+mod host;
+mod leaks;
+mod options;
+mod outcome;
+mod pty;
+mod report;
+mod runner;
+mod suite;
+mod tests;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let options = match options::parse(std::env::args_os()) {
+        Ok(options) => options,
+        Err(text) => {
+            eprintln!("spec-tests: {text}");
+            return ExitCode::from(2);
+        }
+    };
+    suite::run(options).unwrap_or_else(|error| {
+        eprintln!("spec-tests: {error}");
+        ExitCode::from(2)
+    })
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use runtime_init::wire::Failure;
 
@@ -15,7 +15,7 @@ use crate::host::{console, pid_file, process as host_process, seccomp_agent, sta
 use crate::parent::explain::{self, Background};
 use crate::parent::handshake::{self, Counterpart};
 use crate::parent::launch::{self, Launched};
-use crate::plan::process::Rlimit;
+use crate::plan::process::ProcessPlan;
 use crate::plan::{ConsoleWish, HostFacts, Plan, Wishes};
 use crate::prepare::{Inputs, Prepared, sys_error};
 use crate::spec::{self, Config};
@@ -41,6 +41,8 @@ impl Runtime {
     }
 
     fn make(&self, id: &ContainerId, options: CreateOptions, purpose: Purpose) -> Result<Process> {
+        // Before anything is opened: a descriptor of our own must not be taken for one of the caller's.
+        check_descriptors(options.listen_fds + options.preserve_fds)?;
         let config = load(&options)?;
         spec::validate(&config)?;
         let facts = HostFacts::probe(bundle(&options))?;
@@ -131,6 +133,7 @@ fn wishes(options: &CreateOptions, config: &Config) -> Wishes {
         no_pivot: options.no_pivot,
         no_new_keyring: options.no_new_keyring,
         console: console_wish(options.console.as_ref()),
+        terminal_size: options.terminal_size,
         preserve_fds: options.listen_fds + options.preserve_fds,
         listen_fds: options.listen_fds,
         keep_groups: keeps_groups.is_some_and(|value| value == "1"),
@@ -155,7 +158,6 @@ struct Job<'a> {
 impl Job<'_> {
     /// From here on there are side effects in the kernel; an error anywhere drops, and so undoes, what is held here.
     fn launch(mut self, slot: &mut Slot, cgroup: &CgroupManager) -> Result<Process> {
-        check_descriptors(self.plan.process.preserve_fds)?;
         slot.save_file(CONFIG, &self.config.json)?;
         let prepared = self.prepare(slot, cgroup)?;
         let mut launched = launch::launch(self.plan, &prepared, cgroup)?;
@@ -165,7 +167,7 @@ impl Job<'_> {
             record: slot.record().clone(),
         };
         handshake::until_ready(link.as_fd(), &mut launched, &mut host)?;
-        set_limits(&self.plan.process.rlimits, launched.pid)?;
+        set_limits(&self.plan.process, launched.pid)?;
         self.publish(slot, &launched)?;
         if self.purpose == Purpose::Run {
             handshake::start(link.as_fd(), launched.pid, launched.pidfd(), &mut host)?;
@@ -327,16 +329,17 @@ pub(super) fn connect_console(console: Option<Console>) -> Result<Option<OwnedFd
     }
 }
 
-/// Sets the resource limits of a process that waits: from outside, since only RUNTIME may raise them.
-pub(super) fn set_limits(limits: &[Rlimit], pid: i32) -> Result<()> {
-    for limit in limits {
+/// Sets the resource limits of a process that waits in a user namespace, where it could not raise them itself.
+pub(super) fn set_limits(process: &ProcessPlan, pid: i32) -> Result<()> {
+    if !process.limits_from_outside {
+        return Ok(());
+    }
+    for limit in &process.rlimits {
         let set = runtime_init::sys::process::set_limit(pid, limit.resource, limit.soft, limit.hard);
         set.map_err(|error| {
             let explained = sys_error(error).field(format!("process.rlimits[{}]", limit.index));
             match error.errno {
-                rustix::io::Errno::PERM => explained
-                    .with_kind(ErrorKind::Denied)
-                    .hint("raising a hard limit needs CAP_SYS_RESOURCE; a limit of open files has fs.nr_open as its bound"),
+                rustix::io::Errno::PERM => explained.with_kind(ErrorKind::Denied).hint(explain::RAISED_LIMIT),
                 _ => explained,
             }
         })?;
@@ -354,12 +357,17 @@ pub(super) fn start_time(pid: i32) -> Result<u64> {
     }
 }
 
-/// Checks that the descriptors which the program is to inherit are there.
+/// Checks that the descriptors which the program is to inherit are there, and not somebody's private ones: what a
+/// program opens for itself is close-on-exec.
 pub(super) fn check_descriptors(preserve_fds: u32) -> Result<()> {
     for number in 3..3 + preserve_fds {
-        let path = PathBuf::from(format!("/proc/self/fd/{number}"));
-        if let Err(error) = std::fs::symlink_metadata(&path) {
-            let message = format!("unable to preserve file descriptor {number}: {error}");
+        let path = format!("/proc/self/fdinfo/{number}");
+        let info = std::fs::read_to_string(&path).unwrap_or_default();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
+        if flags.is_none_or(|flags| flags & libc::O_CLOEXEC as u32 != 0) {
+            let message =
+                format!("unable to preserve file descriptor {number}: it is not open, or close-on-exec");
             return Err(Error::new(ErrorKind::Invalid, message));
         }
     }

@@ -37,6 +37,7 @@ impl Runtime {
     /// `WrongStatus` for a stopped or paused container; `Invalid` for the process; why the program could not be
     /// executed.
     pub fn exec(&self, id: &ContainerId, mut options: ExecOptions) -> Result<Process> {
+        check_descriptors(options.preserve_fds)?;
         let view = self.store.view(id)?;
         let record = view.record().clone();
         check_status(container::status(&record, view.dir())?, &options)?;
@@ -45,13 +46,19 @@ impl Runtime {
         spec::validate_process(&process, &extra)?;
         let wishes = Wishes {
             console: console_wish(options.console.as_ref()),
+            terminal_size: options.terminal_size,
             preserve_fds: options.preserve_fds,
             ..Wishes::default()
         };
-        check_descriptors(options.preserve_fds)?;
         let init = Target::open(&record)?;
         let facts = HostFacts::of_host(record.bundle.clone())?;
-        let plan = ProcessPlan::new(&process, &facts, init.other_user, wishes)?;
+        let plan = ProcessPlan::new(
+            &process,
+            config.spec.linux().as_ref(),
+            &facts,
+            init.other_user,
+            wishes,
+        )?;
         let console = connect_console(options.console.take().filter(|_| plan.terminal))?;
         let seccomp = plan_seccomp(&config.spec)?;
         let cgroup = cgroup_of(&record, &options, init.pid)?;
@@ -327,7 +334,7 @@ impl Job<'_> {
             seccomp: self.seccomp,
         };
         handshake::until_ready(link.as_fd(), &mut launched, &mut host)?;
-        set_limits(&self.plan.rlimits, launched.pid)?;
+        set_limits(self.plan, launched.pid)?;
         if let Some(path) = &options.pidfd_socket {
             send_pidfd(path, launched.pidfd())?;
         }

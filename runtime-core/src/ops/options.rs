@@ -23,6 +23,8 @@ pub struct CreateOptions {
     pub config: Option<PathBuf>,
     /// For `process.terminal`.
     pub console: Option<Console>,
+    /// Rows and columns of the terminal, if config.json gives none.
+    pub terminal_size: Option<(u16, u16)>,
     /// File for the pid of init, in decimal, without newline; written before the call returns.
     pub pid_file: Option<PathBuf>,
     /// A listening socket (AF_UNIX, stream) that gets the pidfd of init.
@@ -56,6 +58,8 @@ pub struct ExecOptions {
     pub tty: bool,
     /// Where the terminal goes.
     pub console: Option<Console>,
+    /// Rows and columns of the terminal, if the process gives none.
+    pub terminal_size: Option<(u16, u16)>,
     /// File for the pid.
     pub pid_file: Option<PathBuf>,
     /// Socket for the pidfd.

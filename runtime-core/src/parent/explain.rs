@@ -18,6 +18,10 @@ use crate::plan::mounts::{FsOption, MountSource};
 use crate::plan::process::ProcessPlan;
 use crate::{Error, ErrorKind, Result, errno_text};
 
+/// Why a resource limit is refused.
+pub(crate) const RAISED_LIMIT: &str =
+    "raising a hard limit needs CAP_SYS_RESOURCE, and no limit of open files may exceed fs.nr_open";
+
 /// How much of a hook's output is quoted, in bytes.
 const QUOTED: u64 = 4096;
 
@@ -115,6 +119,7 @@ pub(crate) fn doing(step: Step) -> &'static str {
         Step::Apparmor => "set the AppArmor profile",
         Step::Selinux => "set the SELinux label",
         Step::Cwd => "chdir to cwd",
+        Step::Rlimit => "set a resource limit",
         Step::Groups => "set the groups",
         Step::User => "set the user",
         Step::Capabilities => "set the capabilities",
@@ -188,6 +193,7 @@ fn locate_process(error: Error, failure: Failure) -> Error {
         Step::Selinux => error
             .field("process.selinuxLabel")
             .path("/proc/thread-self/attr/exec"),
+        Step::Rlimit => error.field(format!("process.rlimits[{}]", failure.index)),
         Step::Groups => error.field("process.user.additionalGids"),
         Step::User => error.field("process.user"),
         Step::Capabilities => error.field("process.capabilities"),
@@ -266,6 +272,7 @@ fn hint(error: Error, failure: Failure) -> Error {
         (Step::Selinux, Errno::INVAL | Errno::NOENT) => {
             error.hint("selinux label is specified in config, but selinux is disabled or not supported")
         }
+        (Step::Rlimit, Errno::PERM) => error.hint(RAISED_LIMIT),
         (Step::Seccomp, Errno::ACCESS) => error.hint("needs noNewPrivileges, or CAP_SYS_ADMIN"),
         (Step::Seccomp, Errno::BUSY) => error.hint("a notify listener is in force already"),
         (Step::Unshare, Errno::NOSPC) => {

@@ -247,6 +247,7 @@ pub(crate) struct ProcessRoom<'a> {
     home: Vec<u8>,
     listen_pid: Vec<u8>,
     candidates: Vec<&'a CStr>,
+    rlimits: Vec<(u16, u32, u64, u64)>,
 }
 
 impl<'a> ProcessRoom<'a> {
@@ -264,6 +265,11 @@ impl<'a> ProcessRoom<'a> {
                 }
             ],
             candidates: c_strs(&process.candidates),
+            rlimits: if process.limits_from_outside {
+                Vec::new()
+            } else {
+                rlimit_views(process)
+            },
         }
     }
 
@@ -288,6 +294,7 @@ impl<'a> ProcessRoom<'a> {
             apparmor: process.apparmor.as_deref(),
             selinux: process.selinux.as_deref(),
             cwd: &process.cwd,
+            rlimits: &self.rlimits,
             credentials: init::CredentialArgs {
                 uid: process.uid,
                 gid: process.gid,
@@ -309,6 +316,14 @@ impl<'a> ProcessRoom<'a> {
             preserve_fds: process.preserve_fds,
         }
     }
+}
+
+fn rlimit_views(process: &ProcessPlan) -> Vec<(u16, u32, u64, u64)> {
+    process
+        .rlimits
+        .iter()
+        .map(|limit| (limit.index as u16, limit.resource, limit.soft, limit.hard))
+        .collect()
 }
 
 /// Arrays for the vectors of a list of hooks.

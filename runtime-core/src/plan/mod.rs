@@ -45,6 +45,8 @@ pub struct Wishes {
     pub no_new_keyring: bool,
     /// Whether a socket to send the terminal to was given.
     pub console: ConsoleWish,
+    /// Rows and columns of the caller's own terminal, for a process whose config gives none.
+    pub terminal_size: Option<(u16, u16)>,
     /// `--preserve-fds`, sockets of the service manager included.
     pub preserve_fds: u32,
     /// How many of these are sockets of the service manager.
@@ -126,7 +128,7 @@ impl Plan {
             domainname: spec.domainname().as_ref().map(|name| name.clone().into_bytes()),
             keyring: keyring_name(id, wishes)?,
             hooks: HooksPlan::new(spec)?,
-            process: ProcessPlan::new(process, facts, inside, wishes)?,
+            process: ProcessPlan::new(process, spec.linux().as_ref(), facts, inside, wishes)?,
             seccomp: plan_seccomp(spec)?,
             namespaces,
             rootfs,

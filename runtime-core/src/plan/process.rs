@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::ffi::CString;
 
 use oci_spec::runtime::{
-    Capabilities, IOPriorityClass, LinuxCapabilities, LinuxSchedulerFlag, LinuxSchedulerPolicy,
-    PosixRlimitType, Process, Scheduler,
+    Capabilities, IOPriorityClass, Linux, LinuxCapabilities, LinuxMemoryPolicy, LinuxPersonality,
+    LinuxPersonalityDomain, LinuxSchedulerFlag, LinuxSchedulerPolicy, MemoryPolicyFlagType,
+    MemoryPolicyModeType, PosixRlimitType, Process, Scheduler,
 };
 use runtime_init::args::CapabilityArgs;
 use runtime_init::sys::process::SchedAttr;
@@ -53,6 +54,9 @@ pub struct ProcessPlan {
     pub no_new_privileges: bool,
     /// rlimits, in order.
     pub rlimits: Vec<Rlimit>,
+    /// Whether RUNTIME sets them: the child could not raise them in its user namespace. Otherwise the child does, while
+    /// it is root: without CAP_SYS_RESOURCE, limits of another user's process may not even be lowered.
+    pub limits_from_outside: bool,
     /// `oomScoreAdj`.
     pub oom_score_adj: Option<i32>,
     /// What is written to attr/apparmor/exec.
@@ -91,6 +95,7 @@ impl ProcessPlan {
     /// `Invalid` with the field.
     pub fn new(
         process: &Process,
+        linux: Option<&Linux>,
         facts: &HostFacts,
         in_user_namespace: bool,
         wishes: Wishes,
@@ -103,7 +108,11 @@ impl ProcessPlan {
             .next()
             .cloned()
             .unwrap_or_default();
-        let env = last_of_each_name(process.env().as_deref().unwrap_or_default());
+        let mut env = last_of_each_name(process.env().as_deref().unwrap_or_default());
+        if wishes.listen_fds > 0 {
+            env.retain(|entry| !entry.starts_with("LISTEN_FDS=") && !entry.starts_with("LISTEN_PID="));
+            env.push(format!("LISTEN_FDS={}", wishes.listen_fds));
+        }
         let user = process.user();
         let terminal = process.terminal().unwrap_or(false);
         check_console(terminal, wishes)?;
@@ -112,8 +121,8 @@ impl ProcessPlan {
             console_size: process
                 .console_size()
                 .as_ref()
-                .filter(|_| terminal)
-                .and_then(console_size),
+                .and_then(console_size)
+                .or(wishes.terminal_size),
             candidates: candidates(&program, &env)?,
             program,
             argv,
@@ -131,6 +140,7 @@ impl ProcessPlan {
                 .map(|sets| capabilities(sets, facts, in_user_namespace)),
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             rlimits: rlimits(process),
+            limits_from_outside: in_user_namespace,
             oom_score_adj: process.oom_score_adj(),
             apparmor: process
                 .apparmor_profile()
@@ -149,11 +159,61 @@ impl ProcessPlan {
                 };
                 (class << 13) | io.priority() as i32
             }),
-            personality: None,
-            memory_policy: None,
+            personality: linux
+                .and_then(|linux| linux.personality().as_ref())
+                .map(personality),
+            memory_policy: linux
+                .and_then(|linux| linux.memory_policy().as_ref())
+                .map(memory_policy)
+                .transpose()?,
             preserve_fds: wishes.preserve_fds,
         })
     }
+}
+
+fn personality(personality: &LinuxPersonality) -> u64 {
+    match personality.domain() {
+        LinuxPersonalityDomain::PerLinux => 0,
+        LinuxPersonalityDomain::PerLinux32 => 8,
+    }
+}
+
+/// Mode with flags, and the mask of nodes (set_mempolicy(2)).
+fn memory_policy(policy: &LinuxMemoryPolicy) -> Result<(i32, Vec<u64>)> {
+    use MemoryPolicyModeType as M;
+    let mode = match policy.mode() {
+        M::MpolDefault => 0,
+        M::MpolPreferred => 1,
+        M::MpolBind => 2,
+        M::MpolInterleave => 3,
+        M::MpolLocal => 4,
+        M::MpolPreferredMany => 5,
+        M::MpolWeightedInterleave => 6,
+    };
+    let flags = policy.flags().iter().flatten().fold(0, |flags, flag| {
+        flags
+            | match flag {
+                MemoryPolicyFlagType::MpolFNumaBalancing => 1 << 13,
+                MemoryPolicyFlagType::MpolFRelativeNodes => 1 << 14,
+                MemoryPolicyFlagType::MpolFStaticNodes => 1 << 15,
+            }
+    });
+    let wrong = || Error::invalid("linux.memoryPolicy.nodes", "not a list of nodes, as in 0-3,7");
+    let ranges =
+        crate::spec::parse_ranges(policy.nodes().as_deref().unwrap_or_default()).ok_or_else(wrong)?;
+    let mut nodes = Vec::new();
+    for node in ranges.into_iter().flatten() {
+        // MAX_NUMNODES of every architecture is at most 1024.
+        let node = usize::try_from(node)
+            .ok()
+            .filter(|node| *node < 1024)
+            .ok_or_else(wrong)?;
+        if nodes.len() <= node / 64 {
+            nodes.resize(node / 64 + 1, 0);
+        }
+        nodes[node / 64] |= 1 << (node % 64);
+    }
+    Ok((mode | flags, nodes))
 }
 
 fn check_console(terminal: bool, wishes: Wishes) -> Result<()> {
@@ -243,7 +303,8 @@ fn capabilities(sets: &LinuxCapabilities, facts: &HostFacts, in_user_namespace: 
         effective: bits(sets.effective()),
         permitted: bits(sets.permitted()),
         inheritable: bits(sets.inheritable()),
-        ambient: bits(sets.ambient()),
+        // The kernel gives an ambient capability only to who has it in both (capabilities(7)); runc spec asks for more.
+        ambient: bits(sets.ambient()) & bits(sets.inheritable()) & bits(sets.permitted()),
         last: facts.last_capability,
     }
 }

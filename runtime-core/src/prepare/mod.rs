@@ -7,12 +7,13 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
+use oci_spec::runtime::LinuxNamespaceType;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::host::cgroup::CgroupManager;
 use crate::host::proc_handle::ProcHandle;
 use crate::plan::namespaces::Join;
-use crate::plan::{Plan, namespaces};
+use crate::plan::{Plan, Sysctl, namespaces};
 use crate::{Error, Result};
 
 pub(crate) use trees::{PreparedMount, sys_error};
@@ -73,12 +74,14 @@ pub(crate) struct Inputs<'a> {
 impl Prepared {
     /// Acquires everything. On error, what was acquired is closed again, and with it every mount is gone.
     pub(crate) fn acquire(plan: &Plan, inputs: Inputs<'_>) -> Result<Self> {
-        let joins = plan
+        let joins: Vec<OwnedFd> = plan
             .namespaces
             .join
             .iter()
             .map(open_namespace)
             .collect::<Result<_>>()?;
+        refuse_sysctls_of_the_host(plan, &joins)?;
+        check_seccomp_agent(plan)?;
         let join_pid = plan
             .namespaces
             .join_pid
@@ -134,6 +137,54 @@ fn open_namespace(join: &Join) -> Result<OwnedFd> {
     match namespace_kind(fd.as_fd()) {
         Some(kind) if kind == join.kind => Ok(fd),
         _ => Err(namespaces::not_that_kind(join)),
+    }
+}
+
+/// A namespace given by path may be the host's own: then its kernel parameters are the host's.
+fn refuse_sysctls_of_the_host(plan: &Plan, joins: &[OwnedFd]) -> Result<()> {
+    if plan.sysctl.is_empty() {
+        return Ok(());
+    }
+    for (join, namespace) in plan.namespaces.join.iter().zip(joins) {
+        let (name, kind) = match join.kind as i32 {
+            libc::CLONE_NEWNET => ("net", LinuxNamespaceType::Network),
+            libc::CLONE_NEWIPC => ("ipc", LinuxNamespaceType::Ipc),
+            libc::CLONE_NEWUTS => ("uts", LinuxNamespaceType::Uts),
+            libc::CLONE_NEWUSER => ("user", LinuxNamespaceType::User),
+            _ => continue,
+        };
+        let of_kind = |sysctl: &&Sysctl| {
+            crate::spec::sysctl::namespace(&crate::spec::sysctl::dotted(&sysctl.name)) == Some(kind)
+        };
+        let Some(sysctl) = plan.sysctl.iter().find(of_kind) else {
+            continue;
+        };
+        let path = format!("/proc/thread-self/ns/{name}");
+        let ours = rustix::fs::stat(&path).map_err(|errno| Error::os("stat", errno).path(path))?;
+        let theirs =
+            rustix::fs::fstat(namespace).map_err(|errno| Error::os("fstat", errno).path(&join.path))?;
+        if (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino) {
+            let message = format!("sysctl {:?} is not in a separate kernel namespace", sysctl.name);
+            return Err(Error::invalid("linux.sysctl", message));
+        }
+    }
+    Ok(())
+}
+
+/// The agent is only needed when the program starts; that it is not there should be known before.
+fn check_seccomp_agent(plan: &Plan) -> Result<()> {
+    let Some(agent) = plan
+        .seccomp
+        .as_ref()
+        .and_then(|seccomp| seccomp.listener.as_ref())
+    else {
+        return Ok(());
+    };
+    let at = |error: Error| error.field("linux.seccomp.listenerPath").path(&agent.path);
+    let stat = rustix::fs::stat(&agent.path).map_err(|errno| at(Error::os("stat", errno)))?;
+    match stat.st_mode & libc::S_IFMT {
+        libc::S_IFSOCK => Ok(()),
+        _ => Err(at(Error::new(crate::ErrorKind::Invalid, "is not a socket"))),
     }
 }
 

@@ -54,6 +54,13 @@ pub(super) fn rootfs(plan: &Plan) -> Result<(OwnedFd, CString)> {
         .map_err(sys_error)
         .map_err(at)?;
     set_propagation(&tree, plan.rootfs.copy_propagation).map_err(at)?;
+    if plan.rootfs.copy_propagation == 0 {
+        // pivot_root(2) wants no shared mount for the new root; those below it stay peers of the host's.
+        let private = MountAttr::propagation(libc::MS_PRIVATE);
+        mount::mount_setattr(tree.as_fd(), &private, false)
+            .map_err(sys_error)
+            .map_err(at)?;
+    }
     Ok((tree, resolved))
 }
 

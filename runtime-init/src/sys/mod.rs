@@ -130,8 +130,10 @@ pub(crate) fn checked(call: Call, value: libc::c_long) -> Result<libc::c_long> {
     if value >= 0 {
         return Ok(value);
     }
-    // SAFETY: __errno_location always returns a valid pointer to this thread's errno, also after clone3.
-    let errno = unsafe { *libc::__errno_location() };
+    // SAFETY: takes nothing; the pointer is to this thread's errno, also after clone3.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: the pointer is valid as long as the thread lives.
+    let errno = unsafe { *errno };
     Err(SysError {
         call,
         errno: Errno::from_raw_os_error(errno),

@@ -11,15 +11,7 @@ use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
 use crate::{Error, Result};
 
-/// One eBPF instruction, in the kernel's own layout (`struct bpf_insn`).
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BpfInsn {
-    code: u8,
-    registers: u8,
-    offset: i16,
-    immediate: i32,
-}
+pub use runtime_init::sys::bpf::BpfInsn;
 
 /// The answer that `exit` returns: 1 from the first instruction on, 0 once denied.
 const ANSWER: u8 = 0;
@@ -61,15 +53,18 @@ const ALWAYS_ALLOWED: [(u32, &[u32]); 4] = [
     (136, &[]),            // pts/*
 ];
 
-impl BpfInsn {
-    const fn new(code: u8, destination: u8, source: u8, offset: i16, immediate: i32) -> Self {
+/// The instructions that the program is made of.
+mod instruction {
+    use super::{BpfInsn, CONTEXT, EXIT, LOAD_WORD};
+
+    fn new(code: u8, destination: u8, source: u8, offset: i16, immediate: i32) -> BpfInsn {
         // The two 4-bit fields are C bit-fields: which comes first follows the byte order.
         let registers = if cfg!(target_endian = "little") {
             destination | (source << 4)
         } else {
             source | (destination << 4)
         };
-        Self {
+        BpfInsn {
             code,
             registers,
             offset,
@@ -77,21 +72,21 @@ impl BpfInsn {
         }
     }
 
-    const fn load(destination: u8, offset: i16) -> Self {
-        Self::new(LOAD_WORD, destination, CONTEXT, offset, 0)
+    pub(super) fn load(destination: u8, offset: i16) -> BpfInsn {
+        new(LOAD_WORD, destination, CONTEXT, offset, 0)
     }
 
-    const fn arithmetic(code: u8, destination: u8, value: u32) -> Self {
-        Self::new(code, destination, 0, 0, value.cast_signed())
+    pub(super) fn arithmetic(code: u8, destination: u8, value: u32) -> BpfInsn {
+        new(code, destination, 0, 0, value.cast_signed())
     }
 
     /// A jump forward over `skip` instructions.
-    const fn jump(code: u8, register: u8, value: u32, skip: i16) -> Self {
-        Self::new(code, register, 0, skip, value.cast_signed())
+    pub(super) fn jump(code: u8, register: u8, value: u32, skip: i16) -> BpfInsn {
+        new(code, register, 0, skip, value.cast_signed())
     }
 
-    const fn exit() -> Self {
-        Self::new(EXIT, 0, 0, 0, 0)
+    pub(super) fn exit() -> BpfInsn {
+        new(EXIT, 0, 0, 0, 0)
     }
 }
 
@@ -117,13 +112,13 @@ pub fn compile(rules: &[LinuxDeviceCgroup]) -> Result<Vec<BpfInsn>> {
         open_rules.extend(Rule::parse(index, rule)?.without_what_is_settled());
     }
     let mut program = vec![
-        BpfInsn::arithmetic(MOVE, ANSWER, 1),
-        BpfInsn::load(UNDECIDED, 0),
-        BpfInsn::arithmetic(SHIFT_RIGHT, UNDECIDED, 16),
-        BpfInsn::load(TYPE, 0),
-        BpfInsn::arithmetic(AND, TYPE, 0xffff),
-        BpfInsn::load(MAJOR, 4),
-        BpfInsn::load(MINOR, 8),
+        instruction::arithmetic(MOVE, ANSWER, 1),
+        instruction::load(UNDECIDED, 0),
+        instruction::arithmetic(SHIFT_RIGHT, UNDECIDED, 16),
+        instruction::load(TYPE, 0),
+        instruction::arithmetic(AND, TYPE, 0xffff),
+        instruction::load(MAJOR, 4),
+        instruction::load(MINOR, 8),
     ];
     allow_the_usual_devices(&mut program);
     // Denials before the first grant only repeat the default; engines begin every list with one.
@@ -139,7 +134,7 @@ pub fn compile(rules: &[LinuxDeviceCgroup]) -> Result<Vec<BpfInsn>> {
 }
 
 fn deny(program: &mut Vec<BpfInsn>) {
-    program.extend([BpfInsn::arithmetic(MOVE, ANSWER, 0), BpfInsn::exit()]);
+    program.extend([instruction::arithmetic(MOVE, ANSWER, 0), instruction::exit()]);
 }
 
 fn allow_the_usual_devices(program: &mut Vec<BpfInsn>) {
@@ -155,11 +150,11 @@ fn allow_the_usual_devices(program: &mut Vec<BpfInsn>) {
     for (major, minors) in ALWAYS_ALLOWED {
         let mut same_major = Vec::new();
         for minor in minors {
-            same_major.push(BpfInsn::jump(JUMP_IF_NOT_EQUAL, MINOR, *minor, 1));
-            same_major.push(BpfInsn::exit());
+            same_major.push(instruction::jump(JUMP_IF_NOT_EQUAL, MINOR, *minor, 1));
+            same_major.push(instruction::exit());
         }
         if minors.is_empty() {
-            same_major.push(BpfInsn::exit());
+            same_major.push(instruction::exit());
         }
         guard(&mut characters, MAJOR, major, &same_major);
     }
@@ -172,8 +167,8 @@ fn allow_the_usual_devices(program: &mut Vec<BpfInsn>) {
 /// to the general case, in which the register holds another value, keeps its work linear in the number of rules; the
 /// shorter form with one inverted jump makes it quadratic, and 1000 rules too many for Linux 6.1.
 fn guard(program: &mut Vec<BpfInsn>, register: u8, value: u32, body: &[BpfInsn]) {
-    program.push(BpfInsn::jump(JUMP_IF_EQUAL, register, value, 1));
-    program.push(BpfInsn::jump(JUMP, 0, 0, body.len() as i16));
+    program.push(instruction::jump(JUMP_IF_EQUAL, register, value, 1));
+    program.push(instruction::jump(JUMP, 0, 0, body.len() as i16));
     program.extend_from_slice(body);
 }
 
@@ -240,16 +235,16 @@ impl Rule {
         let every_permission = self.permissions == READ | WRITE; // mknod is settled before any rule
         let mut body = Vec::with_capacity(10);
         match (self.allow, every_permission) {
-            (true, true) => body.push(BpfInsn::exit()),
+            (true, true) => body.push(instruction::exit()),
             (true, false) => body.extend([
-                BpfInsn::arithmetic(AND, UNDECIDED, EVERY_PERMISSION & !self.permissions),
-                BpfInsn::jump(JUMP_IF_NOT_EQUAL, UNDECIDED, 0, 1),
-                BpfInsn::exit(),
+                instruction::arithmetic(AND, UNDECIDED, EVERY_PERMISSION & !self.permissions),
+                instruction::jump(JUMP_IF_NOT_EQUAL, UNDECIDED, 0, 1),
+                instruction::exit(),
             ]),
             (false, true) => deny(&mut body),
             (false, false) => {
-                body.push(BpfInsn::jump(JUMP_IF_ANY_BIT, UNDECIDED, self.permissions, 1));
-                body.push(BpfInsn::jump(JUMP, 0, 0, 2));
+                body.push(instruction::jump(JUMP_IF_ANY_BIT, UNDECIDED, self.permissions, 1));
+                body.push(instruction::jump(JUMP, 0, 0, 2));
                 deny(&mut body);
             }
         }

@@ -1,0 +1,45 @@
+# onggi: `make run` shows the main job, `make test` runs every test. Both install what is missing first.
+SHELL := /bin/bash
+TARGET := x86_64-unknown-linux-gnu
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+ONGGI := $(abspath $(TARGET_DIR)/$(TARGET)/release/onggi)
+PREFIX ?= /usr/local
+DESTDIR ?=
+export ONGGI_COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+
+.PHONY: help run test lint bench peers fuzz install setup build clean
+
+help: ## This list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+run: setup build ## Take a real bundle through create, start, state, exec, kill, delete; show each step
+	ONGGI=$(ONGGI) spec-tests/demo.sh
+
+test: setup ## Every test: format, lints, unit, integration, conformance
+	.ci/test
+
+lint: setup ## Format and lints only
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+bench: setup build ## Compare with the floor, runc and crun, interleaved in one run
+	cargo run --release --quiet -p benches --bin bench
+
+peers: setup ## Run the conformance suite on runc and crun, and compare with what is known of them
+	cargo run --quiet -p spec-tests -- --runtime "$$(command -v runc)"
+	cargo run --quiet -p spec-tests -- --runtime "$$(command -v crun)"
+
+fuzz: ## Fuzz every target for a minute (needs a nightly toolchain and cargo-fuzz)
+	for target in $$(cargo +nightly fuzz list); do cargo +nightly fuzz run $$target -- -max_total_time=60 || exit 1; done
+
+install: build ## Install the binary below $(DESTDIR)$(PREFIX)
+	install -D -m 0755 $(ONGGI) $(DESTDIR)$(PREFIX)/bin/onggi
+
+setup:
+	@.ci/install
+
+build:
+	cargo build --release -p runtime-cli
+
+clean: ## Remove what was built
+	cargo clean

@@ -1,0 +1,435 @@
+//! Runs in: the CONTAINER. Prints, as one line of JSON, what a process inside really sees. It asserts nothing: the
+//! test compares this report with the wish in config.json. Uses std only, because build.rs compiles it alone.
+//!
+//! Options add to the report: `--access PATH`, `--stat PATH`, `--cat PATH`, `--syscall NR[:ARG]...`, `--mknod`.
+
+use std::{
+    ffi::CString,
+    fmt::Write as _,
+    fs,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{FileTypeExt, MetadataExt},
+    },
+    path::Path,
+};
+
+unsafe extern "C" {
+    fn syscall(number: i64, ...) -> i64;
+    fn open(path: *const i8, flags: i32, ...) -> i32;
+    fn close(fd: i32) -> i32;
+    fn ioctl(fd: i32, request: u64, ...) -> i32;
+    fn fcntl(fd: i32, command: i32, ...) -> i32;
+    fn umask(mode: u32) -> u32;
+    fn getresuid(real: *mut u32, effective: *mut u32, saved: *mut u32) -> i32;
+    fn getresgid(real: *mut u32, effective: *mut u32, saved: *mut u32) -> i32;
+    fn getgroups(size: i32, list: *mut u32) -> i32;
+    fn getsid(pid: i32) -> i32;
+    fn getpgid(pid: i32) -> i32;
+    fn getppid() -> i32;
+    fn prctl(option: i32, ...) -> i32;
+    fn getrlimit64(resource: u32, limit: *mut [u64; 2]) -> i32;
+    fn clock_gettime(clock: i32, time: *mut [i64; 2]) -> i32;
+    fn personality(persona: u64) -> i32;
+    fn socket(domain: i32, kind: i32, protocol: i32) -> i32;
+}
+
+#[cfg(target_arch = "x86_64")]
+mod nr {
+    pub(crate) const KEYCTL: i64 = 250;
+    pub(crate) const IOPRIO_GET: i64 = 252;
+    pub(crate) const SCHED_GETATTR: i64 = 315;
+    pub(crate) const GETCWD: i64 = 79;
+    pub(crate) const UNAME: i64 = 63;
+    pub(crate) const MKNODAT: i64 = 259;
+}
+#[cfg(not(target_arch = "x86_64"))]
+mod nr {
+    pub(crate) const KEYCTL: i64 = 219;
+    pub(crate) const IOPRIO_GET: i64 = 31;
+    pub(crate) const SCHED_GETATTR: i64 = 275;
+    pub(crate) const GETCWD: i64 = 17;
+    pub(crate) const UNAME: i64 = 160;
+    pub(crate) const MKNODAT: i64 = 33;
+}
+
+/// A JSON object under construction.
+struct Object(String);
+
+impl Object {
+    fn new() -> Self {
+        Self(String::from("{"))
+    }
+    fn raw(&mut self, key: &str, value: &str) {
+        if self.0.len() > 1 {
+            self.0.push(',');
+        }
+        let _infallible = write!(self.0, "{}:{value}", quote(key.as_bytes()));
+    }
+    fn number(&mut self, key: &str, value: impl Into<i128>) {
+        self.raw(key, &value.into().to_string());
+    }
+    fn text(&mut self, key: &str, value: &[u8]) {
+        self.raw(key, &quote(value));
+    }
+    fn done(mut self) -> String {
+        self.0.push('}');
+        self.0
+    }
+}
+
+fn quote(bytes: &[u8]) -> String {
+    let mut text = String::from("\"");
+    for c in String::from_utf8_lossy(bytes).chars() {
+        match c {
+            '"' => text.push_str("\\\""),
+            '\\' => text.push_str("\\\\"),
+            c if (c as u32) < 32 => {
+                let _infallible = write!(text, "\\u{:04x}", c as u32);
+            }
+            c => text.push(c),
+        }
+    }
+    text.push('"');
+    text
+}
+
+fn list(items: impl IntoIterator<Item = String>) -> String {
+    format!("[{}]", items.into_iter().collect::<Vec<_>>().join(","))
+}
+
+fn errno() -> i32 {
+    std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+fn c_string(path: &str) -> CString {
+    CString::new(path).unwrap_or_default()
+}
+
+/// 0 when `path` can be opened with `flags`, else the errno.
+fn open_errno(path: &str, flags: i32) -> i32 {
+    let path = c_string(path);
+    // SAFETY: path is a live C string; O_CREAT is never in flags without the mode argument given here.
+    let fd = unsafe { open(path.as_ptr().cast(), flags, 0o600) };
+    if fd < 0 {
+        return errno();
+    }
+    // SAFETY: fd was opened above and is used nowhere else.
+    unsafe { close(fd) };
+    0
+}
+
+fn kind_of(metadata: &fs::Metadata) -> &'static str {
+    let kind = metadata.file_type();
+    match () {
+        () if kind.is_symlink() => "link",
+        () if kind.is_dir() => "dir",
+        () if kind.is_char_device() => "char",
+        () if kind.is_block_device() => "block",
+        () if kind.is_fifo() => "fifo",
+        () if kind.is_socket() => "socket",
+        () => "file",
+    }
+}
+
+fn stat(path: &Path) -> String {
+    let mut o = Object::new();
+    match fs::symlink_metadata(path) {
+        Err(e) => o.number("errno", e.raw_os_error().unwrap_or(0)),
+        Ok(m) => {
+            let device = m.rdev();
+            o.text("type", kind_of(&m).as_bytes());
+            o.number("mode", m.mode() & 0o7777);
+            o.number("uid", m.uid());
+            o.number("gid", m.gid());
+            o.number("size", m.size());
+            o.number("major", ((device >> 8) & 0xfff) | ((device >> 32) & !0xfff));
+            o.number("minor", (device & 0xff) | ((device >> 12) & !0xff));
+            if let Ok(target) = fs::read_link(path) {
+                o.text("target", target.as_os_str().as_bytes());
+            }
+        }
+    }
+    o.done()
+}
+
+fn access(path: &str) -> String {
+    const O_WRONLY: i32 = 1;
+    const O_NONBLOCK: i32 = 0o4000;
+    let mut o = Object::new();
+    o.number("read", open_errno(path, O_NONBLOCK));
+    let is_dir = fs::metadata(path).map(|m| m.is_dir()).unwrap_or(false);
+    if is_dir {
+        let file = format!("{path}/.probe-write");
+        let result = fs::write(&file, b"x");
+        o.number(
+            "write",
+            result.as_ref().err().and_then(|e| e.raw_os_error()).unwrap_or(0),
+        );
+        if result.is_ok() {
+            let _already_reported_as_writable = fs::remove_file(&file);
+        }
+        o.number(
+            "entries",
+            fs::read_dir(path).map(Iterator::count).unwrap_or(0) as u64,
+        );
+    } else {
+        o.number("write", open_errno(path, O_WRONLY | O_NONBLOCK));
+    }
+    o.done()
+}
+
+fn identity(o: &mut Object) {
+    let (mut real, mut effective, mut saved) = (0, 0, 0);
+    // SAFETY: three live u32 to write to.
+    unsafe { getresuid(&mut real, &mut effective, &mut saved) };
+    o.raw("uids", &format!("[{real},{effective},{saved}]"));
+    // SAFETY: three live u32 to write to.
+    unsafe { getresgid(&mut real, &mut effective, &mut saved) };
+    o.raw("gids", &format!("[{real},{effective},{saved}]"));
+    let mut groups = [0_u32; 256];
+    // SAFETY: room for 256 ids, as the first argument says.
+    let count = unsafe { getgroups(256, groups.as_mut_ptr()) };
+    o.raw(
+        "groups",
+        &list(
+            groups
+                .iter()
+                .take(usize::try_from(count).unwrap_or(0))
+                .map(u32::to_string),
+        ),
+    );
+    // SAFETY: umask cannot fail and touches no memory.
+    o.number("umask", unsafe { umask(0o22) });
+    o.number("pid", std::process::id());
+    // SAFETY: no memory is involved.
+    o.number("ppid", unsafe { getppid() });
+    // SAFETY: no memory is involved.
+    o.number("sid", unsafe { getsid(0) });
+    // SAFETY: no memory is involved.
+    o.number("pgid", unsafe { getpgid(0) });
+    let mut cwd = [0_u8; 4096];
+    // SAFETY: a live buffer of the given size. The raw call shows "(unreachable)", which libc hides.
+    let length = unsafe { syscall(nr::GETCWD, cwd.as_mut_ptr(), cwd.len()) };
+    let length = usize::try_from(length - 1).unwrap_or(0);
+    o.text("cwd", cwd.get(..length).unwrap_or_default());
+    o.raw("args", &list(std::env::args_os().map(|a| quote(a.as_bytes()))));
+    o.raw(
+        "env",
+        &list(std::env::vars_os().map(|(k, v)| quote(&[k.as_bytes(), b"=", v.as_bytes()].concat()))),
+    );
+}
+
+fn limits_and_scheduling(o: &mut Object) {
+    let mut limits = Vec::new();
+    for resource in 0..16 {
+        let mut limit = [0_u64; 2];
+        // SAFETY: limit is a live struct rlimit64.
+        unsafe { getrlimit64(resource, &mut limit) };
+        limits.push(format!("[{},{}]", limit[0], limit[1]));
+    }
+    o.raw("rlimits", &list(limits));
+    // SAFETY: PR_GET_NO_NEW_PRIVS takes no pointer.
+    o.number("no_new_privs", unsafe { prctl(39, 0, 0, 0, 0) });
+    let mut attributes = [0_u8; 56];
+    // SAFETY: the buffer is as large as the third argument says.
+    unsafe { syscall(nr::SCHED_GETATTR, 0, attributes.as_mut_ptr(), 56, 0) };
+    let word = |at: usize, size: usize| {
+        let mut raw = [0_u8; 8];
+        raw[..size].copy_from_slice(&attributes[at..at + size]);
+        u64::from_le_bytes(raw)
+    };
+    let mut s = Object::new();
+    s.number("policy", word(4, 4));
+    s.number("flags", word(8, 8));
+    s.number("nice", word(16, 4) as u32 as i32);
+    s.number("priority", word(20, 4));
+    s.number("runtime", word(24, 8));
+    s.number("deadline", word(32, 8));
+    s.number("period", word(40, 8));
+    o.raw("scheduler", &s.done());
+    // SAFETY: no memory is involved (who = process, id = self).
+    o.number("ioprio", unsafe { syscall(nr::IOPRIO_GET, 1, 0) });
+    // SAFETY: 0xffffffff only asks for the present value.
+    o.number("personality", unsafe { personality(0xffff_ffff) });
+    for (name, clock) in [("monotonic", 1), ("boottime", 7)] {
+        let mut time = [0_i64; 2];
+        // SAFETY: time is a live struct timespec.
+        unsafe { clock_gettime(clock, &mut time) };
+        o.number(name, time[0]);
+    }
+}
+
+fn terminal(o: &mut Object) {
+    const TIOCGWINSZ: u64 = 0x5413;
+    const TIOCGPGRP: u64 = 0x540f;
+    const TCGETS: u64 = 0x5401;
+    let mut ttys = Vec::new();
+    for fd in 0..3 {
+        let mut termios = [0_u8; 256];
+        // SAFETY: the buffer is larger than the kernel's struct termios.
+        ttys.push((unsafe { ioctl(fd, TCGETS, termios.as_mut_ptr()) } == 0).to_string());
+    }
+    o.raw("tty", &list(ttys));
+    let mut size = [0_u16; 4];
+    // SAFETY: size is a live struct winsize.
+    unsafe { ioctl(0, TIOCGWINSZ, size.as_mut_ptr()) };
+    o.raw("winsize", &format!("[{},{}]", size[0], size[1]));
+    let mut group = 0_i32;
+    // SAFETY: group is a live pid_t.
+    let result = unsafe { ioctl(0, TIOCGPGRP, &mut group) };
+    o.number("foreground", if result == 0 { group } else { -1 });
+    o.number("dev_tty", open_errno("/dev/tty", 2));
+}
+
+fn kernel_objects(o: &mut Object) {
+    let mut names = [0_u8; 65 * 6];
+    // SAFETY: the size of struct new_utsname.
+    unsafe { syscall(nr::UNAME, names.as_mut_ptr()) };
+    let field = |index: usize| {
+        let field = &names[index * 65..(index + 1) * 65];
+        field.split(|b| *b == 0).next().unwrap_or_default()
+    };
+    o.text("hostname", field(1));
+    o.text("machine", field(4));
+    o.text("domainname", field(5));
+    let mut key = [0_u8; 256];
+    // SAFETY: KEYCTL_DESCRIBE of the session keyring writes at most the given size.
+    let length = unsafe { syscall(nr::KEYCTL, 6, -3_i64, key.as_mut_ptr(), key.len()) };
+    let length = usize::try_from(length - 1).unwrap_or(0);
+    o.text("keyring", key.get(..length).unwrap_or_default());
+    // SAFETY: no memory is involved. KEYCTL_GET_KEYRING_ID of the session keyring, no creation.
+    o.number("keyring_id", unsafe { syscall(nr::KEYCTL, 0, -3_i64, 0) });
+    let mut request = [0_u8; 40];
+    request[..2].copy_from_slice(b"lo");
+    // SAFETY: AF_INET datagram socket, no memory.
+    let fd = unsafe { socket(2, 2, 0) };
+    // SAFETY: request is a live struct ifreq; SIOCGIFFLAGS writes into it.
+    unsafe { ioctl(fd, 0x8913, request.as_mut_ptr()) };
+    // SAFETY: fd is ours.
+    unsafe { close(fd) };
+    o.raw("lo_up", if request[16] & 1 == 1 { "true" } else { "false" });
+}
+
+fn descriptors(o: &mut Object) {
+    let mut fds = Vec::new();
+    for fd in 0..1024 {
+        // SAFETY: F_GETFD takes no pointer.
+        if unsafe { fcntl(fd, 1) } < 0 {
+            continue;
+        }
+        let target = fs::read_link(format!("/proc/self/fd/{fd}")).unwrap_or_default();
+        fds.push(format!("[{fd},{}]", quote(target.as_os_str().as_bytes())));
+    }
+    o.raw("fds", &list(fds));
+}
+
+fn proc_files(o: &mut Object) {
+    let mut status = Object::new();
+    for line in fs::read_to_string("/proc/self/status")
+        .unwrap_or_default()
+        .lines()
+    {
+        if let Some((key, value)) = line.split_once(':') {
+            status.text(key, value.trim().as_bytes());
+        }
+    }
+    o.raw("status", &status.done());
+    let mut namespaces = Object::new();
+    for name in ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"] {
+        let link = fs::read_link(format!("/proc/self/ns/{name}")).unwrap_or_default();
+        namespaces.text(name, link.as_os_str().as_bytes());
+    }
+    o.raw("ns", &namespaces.done());
+    for (key, path) in [
+        ("mountinfo", "/proc/self/mountinfo"),
+        ("cgroup", "/proc/self/cgroup"),
+        ("oom_score_adj", "/proc/self/oom_score_adj"),
+        ("label", "/proc/self/attr/current"),
+        ("uid_map", "/proc/self/uid_map"),
+        ("gid_map", "/proc/self/gid_map"),
+    ] {
+        o.text(key, fs::read(path).unwrap_or_default().trim_ascii_end());
+    }
+    let mut devices = Object::new();
+    if let Ok(entries) = fs::read_dir("/dev") {
+        for entry in entries.flatten() {
+            devices.raw(&entry.file_name().to_string_lossy(), &stat(&entry.path()));
+        }
+    }
+    o.raw("dev", &devices.done());
+}
+
+/// Makes a device node in /dev and opens it: 0 and 0, or the errno of either.
+fn mknod_verdict(kind: char, major: u64, minor: u64) -> String {
+    let path = c_string("/dev/probe-node");
+    let mode = if kind == 'b' { 0o060_600 } else { 0o020_600 };
+    let device = (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12);
+    // SAFETY: path is a live C string.
+    let made = unsafe { syscall(nr::MKNODAT, -100, path.as_ptr(), mode, device) };
+    let mut o = Object::new();
+    o.number("mknod", if made < 0 { errno() } else { 0 });
+    if made == 0 {
+        o.number("read", open_errno("/dev/probe-node", 0o4000));
+        o.number("write", open_errno("/dev/probe-node", 0o4001));
+        let _reported_by_the_next_mknod = fs::remove_file("/dev/probe-node");
+    }
+    o.done()
+}
+
+fn syscall_verdict(text: &str) -> String {
+    let mut words = text.split(':').map(|w| w.parse::<i64>().unwrap_or(0));
+    let number = words.next().unwrap_or(-1);
+    let mut args = [0_i64; 6];
+    for (slot, word) in args.iter_mut().zip(words) {
+        *slot = word;
+    }
+    // SAFETY: the test chooses calls whose arguments (numbers, null pointers) cannot harm this process.
+    let result = unsafe { syscall(number, args[0], args[1], args[2], args[3], args[4], args[5]) };
+    if result < 0 {
+        (-i64::from(errno())).to_string()
+    } else {
+        result.to_string()
+    }
+}
+
+fn main() {
+    let mut o = Object::new();
+    descriptors(&mut o);
+    terminal(&mut o);
+    identity(&mut o);
+    limits_and_scheduling(&mut o);
+    kernel_objects(&mut o);
+    proc_files(&mut o);
+
+    let (mut accesses, mut stats, mut files) = (Object::new(), Object::new(), Object::new());
+    let (mut calls, mut nodes) = (Object::new(), Object::new());
+    let mut words = std::env::args().skip(1);
+    while let Some(option) = words.next() {
+        let value = words.next().unwrap_or_default();
+        match option.as_str() {
+            "--access" => accesses.raw(&value, &access(&value)),
+            "--stat" => stats.raw(&value, &stat(Path::new(&value))),
+            "--cat" => match fs::read(&value) {
+                Ok(bytes) => files.text(&value, bytes.trim_ascii_end()),
+                Err(e) => files.number(&value, e.raw_os_error().unwrap_or(0)),
+            },
+            "--syscall" => calls.raw(&value, &syscall_verdict(&value)),
+            "--mknod" => {
+                let parts: Vec<&str> = value.split(':').collect();
+                if let [kind, major, minor] = parts[..] {
+                    let kind = kind.chars().next().unwrap_or('c');
+                    let verdict = mknod_verdict(kind, major.parse().unwrap_or(0), minor.parse().unwrap_or(0));
+                    nodes.raw(&value, &verdict);
+                }
+            }
+            _ => {}
+        }
+    }
+    o.raw("access", &accesses.done());
+    o.raw("stat", &stats.done());
+    o.raw("cat", &files.done());
+    o.raw("syscall", &calls.done());
+    o.raw("mknod", &nodes.done());
+    println!("{}", o.done());
+}

@@ -1,0 +1,357 @@
+//! Runs in: SUITE. One test's own world: folder, bundle, state root, cgroup, ids; with helpers for every command and
+//! clean-up that does not depend on how the test ended.
+
+use crate::{
+    bundle::{default_config, make_rootfs},
+    children,
+    host::Host,
+    outcome::{Check, Stop, ensure, fail},
+    runner::{self, Live, Run},
+};
+use nix::{
+    mount::{MntFlags, umount2},
+    sys::signal::Signal,
+};
+use serde_json::{Value, json};
+use std::{
+    ffi::{OsStr, OsString},
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// One test's world. Dropped, it removes all of it.
+#[derive(Debug)]
+pub(crate) struct Case {
+    pub(crate) host: &'static Host,
+    /// Everything of this test lies below here.
+    pub(crate) dir: PathBuf,
+    /// Given to the runtime as `--root`.
+    pub(crate) state_root: PathBuf,
+    pub(crate) bundle: PathBuf,
+    /// The usual container id.
+    pub(crate) id: String,
+    /// Written to config.json by every command that takes a bundle.
+    pub(crate) config: Value,
+    cgroup_parent: String,
+}
+
+impl Case {
+    pub(crate) fn new(host: &'static Host) -> Check<Self> {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("st{}-{number}", std::process::id());
+        let dir = host.work.join(format!("c{number}"));
+        let bundle = dir.join("bundle");
+        fs::create_dir_all(dir.join("state"))?;
+        fs::create_dir_all(&bundle)?;
+        make_rootfs(&host.base, &bundle.join("rootfs"))?;
+        let config = default_config(&format!("/{name}/ctr"));
+        Ok(Self {
+            host,
+            state_root: dir.join("state"),
+            bundle,
+            id: name.clone(),
+            config,
+            cgroup_parent: name,
+            dir,
+        })
+    }
+
+    /// A path in the rootfs, as the host sees it.
+    pub(crate) fn rootfs(&self, path: &str) -> PathBuf {
+        self.bundle.join("rootfs").join(path.trim_start_matches('/'))
+    }
+
+    /// The cgroup2 folder of the container `cgroupsPath` names.
+    pub(crate) fn cgroup(&self) -> PathBuf {
+        let path = self.config["linux"]["cgroupsPath"].as_str().unwrap_or_default();
+        self.host.cgroup2.join(path.trim_start_matches('/'))
+    }
+
+    /// Gives a second container of this test a cgroup of its own.
+    pub(crate) fn set_cgroup_leaf(&mut self, leaf: &str) {
+        self.config["linux"]["cgroupsPath"] = json!(format!("/{}/{leaf}", self.cgroup_parent));
+    }
+
+    pub(crate) fn args<S: AsRef<str>>(&mut self, args: &[S]) -> &mut Self {
+        self.config["process"]["args"] = args.iter().map(|a| json!(a.as_ref())).collect();
+        self
+    }
+
+    /// The container runs this line in `/bin/sh -c`.
+    pub(crate) fn shell(&mut self, line: &str) -> &mut Self {
+        self.args(&["/bin/sh", "-c", line])
+    }
+
+    pub(crate) fn mount(&mut self, mount: Value) -> &mut Self {
+        if let Some(mounts) = self.config["mounts"].as_array_mut() {
+            mounts.push(mount);
+        }
+        self
+    }
+
+    /// Sets the path of namespace `kind`, adding it if absent.
+    pub(crate) fn join_namespace(&mut self, kind: &str, path: Option<&str>) -> &mut Self {
+        self.drop_namespace(kind);
+        if let Some(list) = self.config["linux"]["namespaces"].as_array_mut() {
+            list.push(match path {
+                Some(path) => json!({"type": kind, "path": path}),
+                None => json!({"type": kind}),
+            });
+        }
+        self
+    }
+
+    /// Shares namespace `kind` with the host.
+    pub(crate) fn drop_namespace(&mut self, kind: &str) -> &mut Self {
+        if let Some(list) = self.config["linux"]["namespaces"].as_array_mut() {
+            list.retain(|n| n["type"] != kind);
+        }
+        self
+    }
+
+    pub(crate) fn write_config(&self) -> Check {
+        fs::write(self.bundle.join("config.json"), self.config.to_string())?;
+        Ok(())
+    }
+
+    /// The runtime's command line up to and including `--root`.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = self.host.runtime_command();
+        command
+            .arg("--root")
+            .arg(&self.state_root)
+            .current_dir(&self.dir)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Starts the runtime with these arguments; its output goes to files.
+    pub(crate) fn spawn<S: AsRef<OsStr>>(&self, args: &[S]) -> Check<Live> {
+        runner::start(self.command().args(args), &self.dir)
+    }
+
+    /// Runs the runtime with these arguments to its end.
+    pub(crate) fn rt<S: AsRef<OsStr>>(&self, args: &[S]) -> Check<Run> {
+        self.spawn(args)?.finish()
+    }
+
+    /// `create` (or `run`) words for container `id`, config written.
+    pub(crate) fn bundle_args(&self, command: &str, options: &[&str], id: &str) -> Check<Vec<OsString>> {
+        self.write_config()?;
+        let mut words: Vec<OsString> = vec![command.into(), "--bundle".into(), self.bundle.clone().into()];
+        words.extend(options.iter().map(OsString::from));
+        words.push(id.into());
+        Ok(words)
+    }
+
+    pub(crate) fn create_with(&self, options: &[&str]) -> Check<Run> {
+        self.rt(&self.bundle_args("create", options, &self.id)?)
+    }
+
+    pub(crate) fn create(&self) -> Check<Run> {
+        self.create_with(&[])
+    }
+
+    /// Foreground `run`.
+    pub(crate) fn run_with(&self, options: &[&str]) -> Check<Run> {
+        self.rt(&self.bundle_args("run", options, &self.id)?)
+    }
+
+    pub(crate) fn run(&self) -> Check<Run> {
+        self.run_with(&[])
+    }
+
+    /// create + start of a container that sleeps until it is killed.
+    pub(crate) fn start_sleeper(&mut self) -> Check {
+        self.args(&["/bin/sleep", "1000"]);
+        self.create()?.ok()?;
+        self.rt(&["start", &self.id])?.ok()?;
+        Ok(())
+    }
+
+    /// Runs the probe as the container's process and returns its report.
+    pub(crate) fn probe(&mut self, options: &[&str]) -> Check<Value> {
+        self.probe_with(&[], options)
+    }
+
+    pub(crate) fn probe_with(&mut self, run_options: &[&str], options: &[&str]) -> Check<Value> {
+        let mut args = vec!["/bin/probe"];
+        args.extend(options);
+        self.args(&args);
+        self.run_with(run_options)?.ok()?.json()
+    }
+
+    /// Runs the shell line in the container and returns what it printed, trimmed.
+    pub(crate) fn sh(&mut self, line: &str) -> Check<String> {
+        self.shell(line);
+        Ok(self.run()?.ok()?.stdout.trim().to_owned())
+    }
+
+    /// Runs the probe by `exec` with these exec options.
+    pub(crate) fn exec_probe(&self, exec_options: &[&str], options: &[&str]) -> Check<Value> {
+        let mut words = vec!["exec"];
+        words.extend(exec_options);
+        words.extend([self.id.as_str(), "/bin/probe"]);
+        words.extend(options);
+        self.rt(&words)?.ok()?.json()
+    }
+
+    pub(crate) fn state_of(&self, id: &str) -> Check<Value> {
+        self.rt(&["state", id])?.ok()?.json()
+    }
+
+    pub(crate) fn state(&self) -> Check<Value> {
+        self.state_of(&self.id)
+    }
+
+    pub(crate) fn status(&self) -> Check<String> {
+        Ok(self.state()?["status"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// The host pid of the init process.
+    pub(crate) fn pid(&self) -> Check<i32> {
+        match self.state()?["pid"].as_i64() {
+            Some(pid) if pid > 0 => Ok(pid as i32),
+            other => fail(format!("state has no pid of a living process: {other:?}")),
+        }
+    }
+
+    /// Waits until `state` says `status`.
+    pub(crate) fn wait_status(&self, status: &str) -> Check {
+        let what = format!("status {status:?}");
+        self.wait_until(&what, || Ok(self.status()? == status))
+    }
+
+    pub(crate) fn wait_until(&self, what: &str, condition: impl FnMut() -> Check<bool>) -> Check {
+        wait_until(what, condition)
+    }
+
+    pub(crate) fn delete(&self) -> Check {
+        self.rt(&["delete", "--force", &self.id])?.ok()?;
+        Ok(())
+    }
+
+    /// Nothing of the failed or deleted container may be left: state, cgroup, mounts, processes.
+    pub(crate) fn nothing_left(&self) -> Check {
+        let left = self.leftovers();
+        ensure!(
+            left.is_empty(),
+            "wish:    nothing left behind\n    reality: {}",
+            left.join("; ")
+        );
+        Ok(())
+    }
+
+    /// What this test's containers have left, in words.
+    pub(crate) fn leftovers(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        for entry in self.state_ids() {
+            left.push(format!("state root entry {entry:?}"));
+        }
+        let parent = self.host.cgroup2.join(&self.cgroup_parent);
+        for entry in subdirectories(&parent) {
+            left.push(format!("cgroup {}", entry.display()));
+        }
+        let dir = self.dir.to_string_lossy().into_owned();
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        for line in mounts.lines().filter(|l| l.contains(&dir)) {
+            left.push(format!("mount {line}"));
+        }
+        left
+    }
+
+    fn state_ids(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.state_root).into_iter().flatten().flatten();
+        // A dot file (lock, cache) belongs to the root, not to a container.
+        entries
+            .map(|e| e.file_name().to_string_lossy().into_owned())
+            .filter(|n| !n.starts_with('.'))
+            .collect()
+    }
+
+    /// Clean-up by the runtime's own means; returns what it could not or did not remove.
+    pub(crate) fn close(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        for id in self.state_ids() {
+            match self.rt(&["delete", "--force", &id]) {
+                Ok(run) if run.code() == 0 => {}
+                Ok(run) => notes.push(run.report()),
+                Err(Stop::Fail(text) | Stop::Unsupported(text)) => notes.push(text),
+            }
+        }
+        notes.extend(self.leftovers());
+        notes
+    }
+}
+
+/// Polls `condition` until it holds, at most ten seconds.
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> Check<bool>) -> Check {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !condition()? {
+        ensure!(Instant::now() < end, "waited 10 s in vain for: {what}");
+        thread::sleep(Duration::from_millis(3));
+    }
+    Ok(())
+}
+
+pub(crate) fn subdirectories(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|e| e.path()).filter(|p| p.is_dir()).collect()
+}
+
+impl Drop for Case {
+    /// By force and without the runtime, so that one bad test does not disturb the next. Errors have nobody to go to;
+    /// what survives this shows up in the suite's leak check.
+    fn drop(&mut self) {
+        let parent = self.host.cgroup2.join(&self.cgroup_parent);
+        for _ in 0..50 {
+            kill_cgroup(&parent);
+            if remove_cgroup(&parent) {
+                break;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        let dir = self.dir.to_string_lossy().into_owned();
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let mut targets: Vec<&str> = mounts.lines().filter_map(|l| l.split(' ').nth(4)).collect();
+        targets.retain(|t| t.starts_with(&dir));
+        for target in targets.iter().rev() {
+            let _shows_in_the_leak_check = umount2(*target, MntFlags::MNT_DETACH);
+        }
+        let _shows_in_the_leak_check = fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn kill_cgroup(dir: &Path) {
+    for child in subdirectories(dir) {
+        kill_cgroup(&child);
+    }
+    let frozen = dir.join("cgroup.freeze");
+    if frozen.exists() {
+        let _best_effort = fs::write(frozen, "0");
+    }
+    for pid in fs::read_to_string(dir.join("cgroup.procs"))
+        .unwrap_or_default()
+        .lines()
+    {
+        if let Ok(pid) = pid.parse() {
+            children::signal(pid, Signal::SIGKILL);
+        }
+    }
+}
+
+/// True when nothing is left of `dir`.
+fn remove_cgroup(dir: &Path) -> bool {
+    for child in subdirectories(dir) {
+        if !remove_cgroup(&child) {
+            return false;
+        }
+    }
+    !dir.exists() || fs::remove_dir(dir).is_ok()
+}

@@ -1,0 +1,147 @@
+//! Runs in: SUITE. What the suite knows of the host and of the runtime under test, and the private mount namespace
+//! with a pure cgroup2 tree that the whole run lives in.
+
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
+use std::{
+    ffi::OsString,
+    fs, io,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+const MEMLOCK_SHIM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/memlock.so"));
+
+/// The facts of this run; one per process, never changed.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) runtime: PathBuf,
+    /// First word of the runtime's `--version`: runc, crun, onggi, ...
+    pub(crate) runtime_name: String,
+    /// Everything of this run lies below here.
+    pub(crate) work: PathBuf,
+    /// busybox and probe, to hard-link from.
+    pub(crate) base: PathBuf,
+    /// Root of the cgroup2 tree as the suite sees it.
+    pub(crate) cgroup2: PathBuf,
+    preload: Option<PathBuf>,
+}
+
+impl Host {
+    /// Looks at the runtime and makes the work folder. `pure`: /sys/fs/cgroup is a pure cgroup2 tree.
+    pub(crate) fn new(runtime: &Path, pure: bool) -> io::Result<Self> {
+        let runtime = fs::canonicalize(runtime)
+            .map_err(|e| io::Error::new(e.kind(), format!("--runtime {}: {e}", runtime.display())))?;
+        let version = Command::new(&runtime).arg("--version").output()?;
+        let version = String::from_utf8_lossy(&version.stdout).into_owned();
+        let runtime_name = version.split_whitespace().next().unwrap_or("unknown").to_owned();
+        let work = PathBuf::from(format!("/tmp/spec-tests-{}", std::process::id()));
+        let base = work.join("base");
+        fs::create_dir(&work)?;
+        crate::bundle::prepare_base(&base)?;
+        let cgroup2 = if pure {
+            "/sys/fs/cgroup"
+        } else {
+            "/sys/fs/cgroup/unified"
+        };
+        let cgroup2 = if Path::new(cgroup2).exists() {
+            cgroup2
+        } else {
+            "/sys/fs/cgroup"
+        };
+        Ok(Self {
+            runtime,
+            runtime_name,
+            work,
+            base,
+            cgroup2: cgroup2.into(),
+            preload: None,
+        })
+    }
+
+    /// Runs the runtime with the shim of shim/memlock.rs from now on.
+    pub(crate) fn use_memlock_shim(&mut self) -> io::Result<()> {
+        let path = self.base.join("memlock.so");
+        fs::write(&path, MEMLOCK_SHIM)?;
+        self.preload = Some(path);
+        Ok(())
+    }
+
+    /// The runtime in a small, known environment.
+    pub(crate) fn runtime_command(&self) -> Command {
+        let mut command = Command::new(&self.runtime);
+        command.env_clear().env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        );
+        if let Some(path) = &self.preload {
+            command.env("LD_PRELOAD", path);
+        }
+        command
+    }
+
+    /// The same as words, for tests that start the runtime through a shell.
+    pub(crate) fn runtime_words(&self) -> Vec<OsString> {
+        let mut words = vec![
+            OsString::from("/usr/bin/env"),
+            "-i".into(),
+            "PATH=/usr/sbin:/usr/bin:/sbin:/bin".into(),
+        ];
+        if let Some(path) = &self.preload {
+            words.push(format!("LD_PRELOAD={}", path.display()).into());
+        }
+        words.push(self.runtime.clone().into());
+        words
+    }
+
+    pub(crate) fn has_controller(&self, name: &str) -> bool {
+        let controllers = fs::read_to_string(self.cgroup2.join("cgroup.controllers")).unwrap_or_default();
+        controllers.split_whitespace().any(|c| c == name)
+    }
+}
+
+/// Whether this process has capability number `bit` in its effective set.
+pub(crate) fn has_capability(bit: u32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status
+        .lines()
+        .find_map(|l| l.strip_prefix("CapEff:"))
+        .unwrap_or("0");
+    u64::from_str_radix(line.trim(), 16).unwrap_or(0) & (1 << bit) != 0
+}
+
+/// CAP_SYS_RESOURCE: needed to raise a hard limit or lower oom_score_adj.
+pub(crate) const CAP_SYS_RESOURCE: u32 = 24;
+
+/// Moves this (still single-threaded) process into a mount namespace of its own where /sys/fs/cgroup is cgroup2.
+/// The host's own mounts stay as they are.
+pub(crate) fn enter_pure_view() -> io::Result<()> {
+    // The host name too, so that a runtime which sets it in the wrong place does no harm.
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS)?;
+    mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        None::<&str>,
+    )?;
+    let filesystem = nix::sys::statfs::statfs("/sys/fs/cgroup")?.filesystem_type();
+    if filesystem == nix::sys::statfs::CGROUP2_SUPER_MAGIC {
+        return Ok(());
+    }
+    mount(
+        Some("cgroup2"),
+        "/sys/fs/cgroup",
+        Some("cgroup2"),
+        MsFlags::empty(),
+        None::<&str>,
+    )?;
+    Ok(())
+}
+
+/// Whether the trimmed text of `path` is `text`.
+pub(crate) fn file_says(path: &str, text: &str) -> bool {
+    fs::read_to_string(path).is_ok_and(|t| t.trim() == text)
+}

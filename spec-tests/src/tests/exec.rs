@@ -1,0 +1,457 @@
+//! `exec`: another process in a running container.
+
+use crate::{
+    case::Case,
+    children::{self, Exit},
+    outcome::{Check, contains, ensure, same},
+    suite::Test,
+};
+use serde_json::{Value, json};
+use std::{fs, path::PathBuf, process::Stdio, time::Duration};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("exec/same_namespaces_as_init", same_namespaces),
+    ("exec/same_cgroup_as_init", same_cgroup),
+    ("exec/args_and_config_env", args_and_env),
+    ("exec/env_is_added_after_the_config", env_added),
+    ("exec/cwd", cwd),
+    ("exec/user", user),
+    ("exec/user_parsed_strictly", user_strict),
+    ("exec/additional_gids", additional_gids),
+    ("exec/exit_code", exit_code),
+    ("exec/exit_code_of_signal_is_128_plus_n", exit_code_of_signal),
+    ("exec/stdin_and_stdout", stdin_and_stdout),
+    ("exec/detach_and_pid_file", detach),
+    ("exec/process_file", process_file),
+    ("exec/process_file_detached", process_file_detached),
+    ("exec/process_file_broken", process_file_broken),
+    ("exec/capabilities_of_the_config", capabilities_of_config),
+    ("exec/cap_adds_without_inheritable", cap_option),
+    ("exec/no_new_privs", no_new_privs),
+    ("exec/stdio_only", stdio_only),
+    ("exec/flags_of_the_command_are_left_alone", command_flags),
+    ("exec/into_created_container", into_created),
+    ("exec/into_stopped_container", into_stopped),
+    ("exec/into_paused_container", into_paused),
+    ("exec/into_nothing", into_nothing),
+    ("exec/missing_binary", missing_binary),
+    ("exec/not_executable", not_executable),
+    ("exec/no_args", no_args),
+    ("exec/does_not_end_the_container", does_not_end_container),
+    ("exec/very_short_processes", very_short),
+    ("exec/five_at_once", five_at_once),
+];
+
+fn same_namespaces(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    let (pid, report) = (c.pid()?, c.exec_probe(&[], &[])?);
+    for name in ["pid", "net", "ipc", "uts", "mnt", "cgroup", "user"] {
+        let init = fs::read_link(format!("/proc/{pid}/ns/{name}"))?;
+        same(name, init.to_str(), report["ns"][name].as_str())?;
+    }
+    same(
+        "root",
+        "bin dev etc home mnt proc root sys tmp var",
+        c.rt(&["exec", &c.id, "/bin/sh", "-c", "echo $(ls /)"])?
+            .ok()?
+            .stdout
+            .trim(),
+    )
+}
+
+fn same_cgroup(c: &mut Case) -> Check {
+    c.drop_namespace("cgroup");
+    c.start_sleeper()?;
+    let report = c.exec_probe(&[], &[])?;
+    let text = report["cgroup"].as_str().unwrap_or_default();
+    let line = text
+        .lines()
+        .find_map(|l| l.strip_prefix("0::"))
+        .unwrap_or_default();
+    same("cgroup", c.config["linux"]["cgroupsPath"].as_str(), Some(line))
+}
+
+fn args_and_env(c: &mut Case) -> Check {
+    c.config["process"]["env"] = json!(["PATH=/bin", "HOME=/x", "B=1", "A=2"]);
+    c.start_sleeper()?;
+    let report = c
+        .rt(&["exec", &c.id, "/bin/probe", "", "a b", "$X"])?
+        .ok()?
+        .json()?;
+    same(
+        "args",
+        json!(["/bin/probe", "", "a b", "$X"]),
+        report["args"].clone(),
+    )?;
+    same(
+        "env",
+        json!(["PATH=/bin", "HOME=/x", "B=1", "A=2"]),
+        report["env"].clone(),
+    )
+}
+
+fn env_added(c: &mut Case) -> Check {
+    c.config["process"]["env"] = json!(["PATH=/bin", "HOME=/x"]);
+    c.start_sleeper()?;
+    let report = c.exec_probe(&["--env", "NEW=1", "--env", "OTHER=a,b=c"], &[])?;
+    same(
+        "env",
+        json!(["PATH=/bin", "HOME=/x", "NEW=1", "OTHER=a,b=c"]),
+        report["env"].clone(),
+    )
+}
+
+fn cwd(c: &mut Case) -> Check {
+    c.config["process"]["cwd"] = json!("/var");
+    c.start_sleeper()?;
+    same(
+        "cwd of the config",
+        json!("/var"),
+        c.exec_probe(&[], &[])?["cwd"].clone(),
+    )?;
+    same(
+        "--cwd",
+        json!("/tmp"),
+        c.exec_probe(&["--cwd", "/tmp"], &[])?["cwd"].clone(),
+    )
+}
+
+fn user(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    let ids = |options: &[&str]| -> Check<(Value, Value)> {
+        let report = c.exec_probe(options, &[])?;
+        Ok((report["uids"].clone(), report["gids"].clone()))
+    };
+    same(
+        "--user 1000:1001",
+        (json!([1000, 1000, 1000]), json!([1001, 1001, 1001])),
+        ids(&["--user", "1000:1001"])?,
+    )?;
+    same("-u 1000", json!([1000, 1000, 1000]), ids(&["-u", "1000"])?.0)
+}
+
+fn user_strict(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    // CVE-2026-30892: a value that cannot be parsed must never become root.
+    for bad in ["1x", "alice", "1:2x", "-1", "1:2:3", "4294967296"] {
+        let run = c.rt(&["exec", "-u", bad, &c.id, "/bin/id"])?;
+        ensure!(
+            run.code() != 0,
+            "-u {bad:?}: wish an error, reality {}",
+            run.report()
+        );
+    }
+    Ok(())
+}
+
+fn additional_gids(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    let report = c.exec_probe(&["-u", "1000:1000", "-g", "7", "-g", "8"], &[])?;
+    let groups = report["groups"].as_array().cloned().unwrap_or_default();
+    ensure!(
+        groups.contains(&json!(7)) && groups.contains(&json!(8)),
+        "wish 7 and 8 in {groups:?}"
+    );
+    Ok(())
+}
+
+fn exit_code(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    for code in [0, 1, 42, 255] {
+        c.rt(&["exec", &c.id, "/bin/sh", "-c", &format!("exit {code}")])?
+            .wants(code)?;
+    }
+    Ok(())
+}
+
+fn exit_code_of_signal(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    for (name, number) in [("KILL", 9), ("TERM", 15)] {
+        c.rt(&["exec", &c.id, "/bin/sh", "-c", &format!("kill -{name} $$")])?
+            .wants(128 + number)?;
+    }
+    Ok(())
+}
+
+fn stdin_and_stdout(c: &mut Case) -> Check {
+    use std::io::Write;
+    c.start_sleeper()?;
+    let mut live = crate::runner::start(
+        c.command()
+            .args(["exec", &c.id, "/bin/cat"])
+            .stdin(Stdio::piped()),
+        &c.dir,
+    )?;
+    if let Some(mut stdin) = live.stdin.take() {
+        stdin.write_all(b"to exec")?;
+    }
+    same("stdout", "to exec", live.finish()?.ok()?.stdout.as_str())
+}
+
+fn detach(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    let file = c.dir.join("exec.pid");
+    c.rt(&[
+        "exec",
+        "--detach",
+        "--pid-file",
+        &file.to_string_lossy(),
+        &c.id,
+        "/bin/sh",
+        "-c",
+        "sleep 0.1; exit 9",
+    ])?
+    .ok()?;
+    let text = fs::read_to_string(&file)?;
+    let pid: i32 = text.parse()?;
+    same(
+        "exit status of the process, seen by the subreaper",
+        Some(Exit::Code(9)),
+        children::wait_for(pid, Duration::from_secs(10)),
+    )
+}
+
+fn write_process(c: &Case, process: &Value) -> Check<PathBuf> {
+    let file = c.dir.join("process.json");
+    fs::write(&file, process.to_string())?;
+    Ok(file)
+}
+
+fn process_file(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    let caps = json!(["CAP_KILL"]);
+    let file = write_process(
+        c,
+        &json!({
+            "args": ["/bin/probe"], "env": ["PATH=/bin", "ONLY=this", "HOME=/h"], "cwd": "/var",
+            "user": {"uid": 1000, "gid": 1001, "additionalGids": [2000], "umask": 0o77},
+            "capabilities": {"bounding": caps, "effective": caps, "permitted": caps, "inheritable": caps, "ambient": caps},
+            "noNewPrivileges": true,
+            "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}],
+            "oomScoreAdj": 500
+        }),
+    )?;
+    let report = c
+        .rt(&["exec", "--process", &file.to_string_lossy(), &c.id])?
+        .ok()?
+        .json()?;
+    same(
+        "env",
+        json!(["PATH=/bin", "ONLY=this", "HOME=/h"]),
+        report["env"].clone(),
+    )?;
+    same("cwd", json!("/var"), report["cwd"].clone())?;
+    same("uids", json!([1000, 1000, 1000]), report["uids"].clone())?;
+    same("gids", json!([1001, 1001, 1001]), report["gids"].clone())?;
+    same("umask", json!(0o77), report["umask"].clone())?;
+    same(
+        "CapEff",
+        "0000000000000020",
+        report["status"]["CapEff"].as_str().unwrap_or_default(),
+    )?;
+    same("no_new_privs", json!(1), report["no_new_privs"].clone())?;
+    same("RLIMIT_NOFILE", json!([100, 200]), report["rlimits"][7].clone())?;
+    same(
+        "oom_score_adj",
+        "500",
+        report["oom_score_adj"].as_str().unwrap_or_default(),
+    )
+}
+
+fn process_file_detached(c: &mut Case) -> Check {
+    // containerd's way: --process, --detach and --pid-file together.
+    c.start_sleeper()?;
+    let file = write_process(
+        c,
+        &json!({"args": ["/bin/sh", "-c", "exit 6"], "cwd": "/", "env": ["PATH=/bin"]}),
+    )?;
+    let pid_file = c.dir.join("exec.pid");
+    c.rt(&[
+        "exec",
+        "--process",
+        &file.to_string_lossy(),
+        "--detach",
+        "--pid-file",
+        &pid_file.to_string_lossy(),
+        &c.id,
+    ])?
+    .ok()?;
+    let pid: i32 = fs::read_to_string(&pid_file)?.parse()?;
+    same(
+        "exit status",
+        Some(Exit::Code(6)),
+        children::wait_for(pid, Duration::from_secs(10)),
+    )
+}
+
+fn process_file_broken(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    let file = c.dir.join("broken.json");
+    fs::write(&file, "{")?;
+    let run = c.rt(&["exec", "--process", &file.to_string_lossy(), &c.id])?;
+    same("exit code", 255, run.code())?;
+    run.refused()?;
+    c.rt(&["exec", "--process", "/no/such/file", &c.id])?
+        .refused_with("/no/such/file")?;
+    Ok(())
+}
+
+fn capabilities_of_config(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    let report = c.exec_probe(&[], &[])?;
+    let wish = format!("{:016x}", (1_u64 << 29) | (1 << 5) | (1 << 10));
+    for field in ["CapBnd", "CapEff", "CapPrm"] {
+        same(
+            field,
+            wish.as_str(),
+            report["status"][field].as_str().unwrap_or_default(),
+        )?;
+    }
+    same(
+        "CapInh",
+        "0000000000000000",
+        report["status"]["CapInh"].as_str().unwrap_or_default(),
+    )
+}
+
+fn cap_option(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    let report = c.exec_probe(&["--cap", "CAP_NET_RAW", "--cap", "CAP_CHOWN"], &[])?;
+    let bits =
+        |field: &str| u64::from_str_radix(report["status"][field].as_str().unwrap_or("0"), 16).unwrap_or(0);
+    let wish = (1_u64 << 13) | 1;
+    for field in ["CapBnd", "CapEff", "CapPrm"] {
+        same(&format!("{field} has both"), wish, bits(field) & wish)?;
+    }
+    // CVE-2022-29162.
+    same("CapInh", 0, bits("CapInh"))
+}
+
+fn no_new_privs(c: &mut Case) -> Check {
+    c.config["process"]["noNewPrivileges"] = json!(false);
+    c.start_sleeper()?;
+    same(
+        "without",
+        json!(0),
+        c.exec_probe(&[], &[])?["no_new_privs"].clone(),
+    )?;
+    same(
+        "--no-new-privs",
+        json!(1),
+        c.exec_probe(&["--no-new-privs"], &[])?["no_new_privs"].clone(),
+    )
+}
+
+fn stdio_only(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    let report = c.exec_probe(&[], &[])?;
+    let fds: Vec<u64> = report["fds"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|f| f[0].as_u64())
+        .collect();
+    same("fds", vec![0, 1, 2], fds)
+}
+
+fn command_flags(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    let run = c
+        .rt(&["exec", &c.id, "/bin/echo", "-d", "--env", "--help"])?
+        .ok()?;
+    same("stdout", "-d --env --help\n", run.stdout.as_str())
+}
+
+fn into_created(c: &mut Case) -> Check {
+    c.args(&["/bin/sleep", "1000"]);
+    c.create()?.ok()?;
+    same(
+        "stdout",
+        "fine\n",
+        c.rt(&["exec", &c.id, "/bin/echo", "fine"])?.ok()?.stdout.as_str(),
+    )
+}
+
+fn into_stopped(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    c.rt(&["kill", &c.id, "KILL"])?.ok()?;
+    c.wait_status("stopped")?;
+    c.rt(&["exec", &c.id, "/bin/true"])?
+        .wants(255)?
+        .refused_with("cannot exec in a stopped container")?;
+    Ok(())
+}
+
+fn into_paused(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    c.rt(&["pause", &c.id])?.ok()?;
+    let run = c.rt(&["exec", &c.id, "/bin/true"])?;
+    c.rt(&["resume", &c.id])?.ok()?;
+    run.wants(255)?.refused_with("paused")?;
+    Ok(())
+}
+
+fn into_nothing(c: &mut Case) -> Check {
+    c.rt(&["exec", "nobody", "/bin/true"])?
+        .wants(255)?
+        .refused_with("does not exist")?;
+    Ok(())
+}
+
+fn missing_binary(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    let run = c
+        .rt(&["exec", &c.id, "no-such-program"])?
+        .wants(255)?
+        .refused_with("no-such-program")?;
+    contains("stderr", &run.stderr, "executable file not found in")?;
+    let run = c
+        .rt(&["exec", &c.id, "/no/such/program"])?
+        .wants(255)?
+        .refused_with("/no/such/program")?;
+    contains("stderr", &run.stderr, "no such file or directory")
+}
+
+fn not_executable(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    c.rt(&["exec", &c.id, "/etc/passwd"])?
+        .wants(255)?
+        .refused_with("permission denied")?;
+    Ok(())
+}
+
+fn no_args(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    let run = c.rt(&["exec", &c.id])?;
+    ensure!(run.code() != 0, "wish an error, reality {}", run.report());
+    Ok(())
+}
+
+fn does_not_end_container(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    c.rt(&["exec", &c.id, "/bin/false"])?.wants(1)?;
+    same("status", "running", c.status()?.as_str())
+}
+
+fn very_short(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    for _ in 0..10 {
+        c.rt(&["exec", &c.id, "/bin/true"])?.ok()?;
+    }
+    Ok(())
+}
+
+fn five_at_once(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    let mut live = Vec::new();
+    for code in 10..15 {
+        live.push((
+            code,
+            c.spawn(&["exec", &c.id, "/bin/sh", "-c", &format!("exit {code}")])?,
+        ));
+    }
+    for (code, run) in live {
+        run.finish()?.wants(code)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! `--log FILE --log-format json`, as containerd and Podman read it.
+
+use crate::{
+    case::Case,
+    outcome::{Check, ensure, same},
+    runner::{NO_MEMORY_CONTROLLER, Run},
+    suite::Test,
+};
+use serde_json::Value;
+use std::{ffi::OsString, fs};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("log/json_has_one_line_on_failure", one_line_on_failure),
+    ("log/json_of_a_failure_in_the_container", failure_in_container),
+    ("log/json_of_every_command", every_command),
+    ("log/json_is_empty_on_success", empty_on_success),
+    ("log/json_is_appended", appended),
+    ("log/text_names_the_error", text),
+    ("log/stderr_has_the_message_too", stderr_too),
+    ("log/file_that_cannot_be_opened", cannot_open),
+];
+
+fn logged(c: &Case, words: &[OsString], format: &str) -> Check<Run> {
+    let log = c.dir.join("log.json");
+    let mut command = c.command();
+    command
+        .arg("--log")
+        .arg(&log)
+        .args(["--log-format", format])
+        .args(words);
+    crate::runner::start(&mut command, &c.dir)?.finish()
+}
+
+fn words(words: &[&str]) -> Vec<OsString> {
+    words.iter().map(OsString::from).collect()
+}
+
+fn lines(c: &Case) -> Vec<String> {
+    let text = fs::read_to_string(c.dir.join("log.json")).unwrap_or_default();
+    text.lines()
+        .filter(|l| !l.contains(NO_MEMORY_CONTROLLER))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The one line, checked for what containerd and Podman need.
+fn the_line(c: &Case) -> Check<Value> {
+    let lines = lines(c);
+    same("number of lines in the log", 1, lines.len())?;
+    let line: Value = serde_json::from_str(&lines[0])?;
+    same("level", "error", line["level"].as_str().unwrap_or_default())?;
+    let time = line["time"].as_str().unwrap_or_default();
+    let good = time.len() >= 20
+        && time.as_bytes().get(10) == Some(&b'T')
+        && (time.ends_with('Z') || time.contains('+'));
+    ensure!(good, "time: wish RFC 3339, reality {time:?}");
+    ensure!(
+        line["msg"].as_str().is_some_and(|m| !m.is_empty()),
+        "msg: wish a text, reality {}",
+        line["msg"]
+    );
+    Ok(line)
+}
+
+fn one_line_on_failure(c: &mut Case) -> Check {
+    c.config["root"]["path"] = "no-such-rootfs".into();
+    logged(c, &c.bundle_args("create", &[], &c.id)?, "json")?.wants(1)?;
+    let line = the_line(c)?;
+    ensure!(
+        line["msg"]
+            .as_str()
+            .unwrap_or_default()
+            .contains("no-such-rootfs"),
+        "msg: {}",
+        line["msg"]
+    );
+    Ok(())
+}
+
+fn failure_in_container(c: &mut Case) -> Check {
+    c.args(&["/no/such/program"]);
+    logged(c, &c.bundle_args("run", &[], &c.id)?, "json")?.wants(1)?;
+    let line = the_line(c)?;
+    ensure!(
+        line["msg"]
+            .as_str()
+            .unwrap_or_default()
+            .contains("/no/such/program"),
+        "msg: {}",
+        line["msg"]
+    );
+    Ok(())
+}
+
+fn every_command(c: &mut Case) -> Check {
+    for command in [
+        &["start", "nobody"][..],
+        &["state", "nobody"],
+        &["kill", "nobody"],
+        &["delete", "nobody"],
+        &["exec", "nobody", "true"],
+        &["pause", "nobody"],
+    ] {
+        ensure!(
+            logged(c, &words(command), "json")?.code() != 0,
+            "{command:?} must fail"
+        );
+        the_line(c)?;
+        fs::remove_file(c.dir.join("log.json"))?;
+    }
+    Ok(())
+}
+
+fn empty_on_success(c: &mut Case) -> Check {
+    c.args(&["/bin/sleep", "1000"]);
+    logged(c, &c.bundle_args("create", &[], &c.id)?, "json")?.ok()?;
+    logged(c, &words(&["start", &c.id]), "json")?.ok()?;
+    logged(c, &words(&["exec", &c.id, "/bin/true"]), "json")?.ok()?;
+    logged(c, &words(&["state", &c.id]), "json")?.ok()?;
+    logged(c, &words(&["delete", "--force", &c.id]), "json")?.ok()?;
+    same("lines in the log", Vec::<String>::new(), lines(c))
+}
+
+fn appended(c: &mut Case) -> Check {
+    for _ in 0..2 {
+        logged(c, &words(&["state", "nobody"]), "json")?.wants(1)?;
+    }
+    same("lines after two failures", 2, lines(c).len())
+}
+
+fn text(c: &mut Case) -> Check {
+    logged(c, &words(&["state", "nobody"]), "text")?.wants(1)?;
+    ensure!(
+        lines(c).join("\n").contains("does not exist"),
+        "log: {:?}",
+        lines(c)
+    );
+    Ok(())
+}
+
+fn stderr_too(c: &mut Case) -> Check {
+    let run = logged(c, &words(&["state", "nobody"]), "json")?.wants(1)?;
+    run.refused_with("does not exist")?;
+    Ok(())
+}
+
+fn cannot_open(c: &mut Case) -> Check {
+    c.rt(&["--log", "/no/such/folder/log", "state", "nobody"])?
+        .wants(1)?
+        .refused_with("/no/such/folder")?;
+    Ok(())
+}

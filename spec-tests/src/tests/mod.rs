@@ -1,0 +1,39 @@
+//! Runs in: SUITE. The tests, one file per topic; each file lists its own in `TESTS`.
+
+mod bad_input;
+mod cgroups;
+mod crash;
+mod devices;
+mod exec;
+mod hooks;
+mod lifecycle;
+mod logs;
+mod mounts;
+mod namespaces;
+mod process;
+mod seccomp;
+mod security;
+mod terminal;
+
+use crate::suite::Test;
+
+/// Every test, in the order of the topics.
+pub(crate) fn all() -> Vec<Test> {
+    [
+        lifecycle::TESTS,
+        bad_input::TESTS,
+        namespaces::TESTS,
+        mounts::TESTS,
+        devices::TESTS,
+        process::TESTS,
+        exec::TESTS,
+        hooks::TESTS,
+        cgroups::TESTS,
+        terminal::TESTS,
+        seccomp::TESTS,
+        security::TESTS,
+        crash::TESTS,
+        logs::TESTS,
+    ]
+    .concat()
+}

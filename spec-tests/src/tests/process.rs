@@ -1,0 +1,685 @@
+//! config.md process: what the program finds.
+
+use crate::{
+    case::Case,
+    host,
+    outcome::{Check, Stop, ensure, same},
+    suite::Test,
+};
+use serde_json::{Value, json};
+use std::{fs, process::Stdio};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("process/args_are_exact", args),
+    ("process/program_is_found_in_path_of_env", found_in_path),
+    ("process/env_order_is_kept", env_order),
+    ("process/env_home_default_of_passwd", env_home),
+    ("process/env_nothing_of_the_runtime", env_nothing_of_the_runtime),
+    ("process/cwd", cwd),
+    ("process/cwd_is_created", cwd_created),
+    ("process/user_and_groups", user_and_groups),
+    ("process/user_umask", umask),
+    ("process/stdio_only", stdio_only),
+    ("process/preserve_fds", preserve_fds),
+    ("process/preserve_fds_that_are_not_open", preserve_fds_missing),
+    ("process/listen_fds", listen_fds),
+    ("process/rlimits", rlimits),
+    ("process/rlimits_absent_are_inherited", rlimits_inherited),
+    ("process/capabilities_five_sets", capabilities),
+    ("process/capabilities_none", capabilities_none),
+    ("process/capabilities_all", capabilities_all),
+    ("process/capabilities_ambient_for_a_user", capabilities_ambient),
+    (
+        "process/capabilities_without_ambient_for_a_user",
+        capabilities_user,
+    ),
+    (
+        "process/capabilities_unknown_name_is_ignored",
+        capabilities_unknown,
+    ),
+    ("process/no_new_privileges", no_new_privileges),
+    ("process/no_new_privileges_absent", no_new_privileges_absent),
+    ("process/oom_score_adj", oom_score_adj),
+    ("process/oom_score_adj_absent_is_inherited", oom_score_adj_absent),
+    ("process/sysctl", sysctl),
+    ("process/sysctl_with_slashes", sysctl_slashes),
+    ("process/sysctl_outside_of_namespaces_is_refused", sysctl_refused),
+    (
+        "process/sysctl_net_with_host_network_is_refused",
+        sysctl_host_network,
+    ),
+    ("process/sysctl_hostname_is_refused", sysctl_hostname),
+    ("process/keyring_is_new", keyring_new),
+    ("process/keyring_is_kept_with_no_new_keyring", keyring_kept),
+    ("process/scheduler_other_nice", scheduler_nice),
+    ("process/scheduler_batch", scheduler_batch),
+    ("process/scheduler_fifo", scheduler_fifo),
+    ("process/scheduler_unknown_policy_is_refused", scheduler_unknown),
+    ("process/io_priority", io_priority),
+    ("process/personality_linux32", personality),
+    ("process/label_apparmor", apparmor),
+    ("process/label_selinux", selinux),
+];
+
+fn args(c: &mut Case) -> Check {
+    let wish = [
+        "/bin/probe",
+        "",
+        "a b",
+        "\"quote\"",
+        "$HOME",
+        "tab\tnew\nline",
+        "ünï",
+        "--",
+        "-x",
+        "back\\slash",
+    ];
+    c.args(&wish);
+    let report = c.run()?.ok()?.json()?;
+    same("args", json!(wish), report["args"].clone())
+}
+
+fn found_in_path(c: &mut Case) -> Check {
+    fs::create_dir(c.rootfs("/opt"))?;
+    fs::rename(c.rootfs("/bin/probe"), c.rootfs("/opt/only-here"))?;
+    c.config["process"]["env"] = json!(["PATH=/no/such:/bin:/opt"]);
+    c.args(&["only-here"]);
+    let report = c.run()?.ok()?.json()?;
+    same("argv[0]", json!(["only-here"]), report["args"].clone())
+}
+
+fn env_order(c: &mut Case) -> Check {
+    let wish = [
+        "Z=1",
+        "PATH=/bin",
+        "A=2",
+        "HOME=/custom",
+        "M=3=4",
+        "EMPTY=",
+        "LAST=x",
+    ];
+    c.config["process"]["env"] = json!(wish);
+    same("env", json!(wish), c.probe(&[])?["env"].clone())
+}
+
+fn env_home(c: &mut Case) -> Check {
+    for (uid, home) in [(0, "HOME=/root"), (1000, "HOME=/home/alice"), (4321, "HOME=/")] {
+        c.config["process"]["user"] = json!({"uid": uid, "gid": 0});
+        let env = c.probe(&[])?["env"].clone();
+        ensure!(
+            env.as_array().is_some_and(|e| e.contains(&json!(home))),
+            "uid {uid}: wish {home}, reality {env}"
+        );
+    }
+    Ok(())
+}
+
+fn env_nothing_of_the_runtime(c: &mut Case) -> Check {
+    c.config["process"]["env"] = json!(["PATH=/bin", "HOME=/"]);
+    c.args(&["/bin/probe"]);
+    let words = c.bundle_args("run", &[], &c.id)?;
+    let mut command = c.command();
+    command.env("LEAK_OF_THE_RUNTIME", "1").args(words);
+    let report = crate::runner::start(&mut command, &c.dir)?
+        .finish()?
+        .ok()?
+        .json()?;
+    same("env", json!(["PATH=/bin", "HOME=/"]), report["env"].clone())
+}
+
+fn cwd(c: &mut Case) -> Check {
+    c.config["process"]["cwd"] = json!("/var");
+    same("cwd", "/var", c.probe(&[])?["cwd"].as_str().unwrap_or_default())
+}
+
+fn cwd_created(c: &mut Case) -> Check {
+    c.config["process"]["cwd"] = json!("/made/by/runtime");
+    same(
+        "cwd",
+        "/made/by/runtime",
+        c.probe(&[])?["cwd"].as_str().unwrap_or_default(),
+    )
+}
+
+fn user_and_groups(c: &mut Case) -> Check {
+    c.config["process"]["user"] = json!({"uid": 1000, "gid": 1001, "additionalGids": [5, 2000, 7]});
+    let report = c.probe(&[])?;
+    same("uids", json!([1000, 1000, 1000]), report["uids"].clone())?;
+    same("gids", json!([1001, 1001, 1001]), report["gids"].clone())?;
+    let mut groups: Vec<u64> = report["groups"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_u64)
+        .collect();
+    groups.sort_unstable();
+    groups.retain(|g| *g != 1001); // the main group may be among them
+    same("groups", vec![5, 7, 2000], groups)?;
+    c.config["process"]["user"] = json!({"uid": 1000, "gid": 1001});
+    let groups = c.probe(&[])?["groups"].clone();
+    ensure!(
+        groups == json!([]) || groups == json!([1001]),
+        "no additionalGids: wish none, reality {groups}"
+    );
+    Ok(())
+}
+
+fn umask(c: &mut Case) -> Check {
+    same("default umask", json!(0o22), c.probe(&[])?["umask"].clone())?;
+    c.config["process"]["user"]["umask"] = json!(0o27);
+    same("umask", json!(0o27), c.probe(&[])?["umask"].clone())
+}
+
+fn fd_numbers(report: &Value) -> Vec<u64> {
+    report["fds"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|f| f[0].as_u64())
+        .collect()
+}
+
+/// Runs the runtime by a shell that has opened these fds on the bundle folder.
+fn run_with_fds(c: &Case, fds: &[u32], environment: &[&str], options: &[&str]) -> Check<crate::runner::Run> {
+    let words = c.bundle_args("run", options, &c.id)?;
+    let opens: String = fds
+        .iter()
+        .map(|fd| format!("exec {fd}<{}; ", c.bundle.display()))
+        .collect();
+    let mut runtime = c.host.runtime_words();
+    // `env -i NAME=value ... runtime`: the caller's variables go before the program.
+    let at = runtime.len() - 1;
+    for variable in environment {
+        runtime.insert(at, variable.into());
+    }
+    let mut command = std::process::Command::new("/bin/sh");
+    // The runtime's words are `env -i NAME=value ... PATH`; only the shell knows the pid that LISTEN_PID must name.
+    let script = format!("{opens}shift 2; exec /usr/bin/env -i LISTEN_PID=$$ \"$@\"");
+    command.arg("-c").arg(script).arg("sh").args(runtime);
+    command
+        .arg("--root")
+        .arg(&c.state_root)
+        .args(words)
+        .stdin(Stdio::null());
+    crate::runner::start(&mut command, &c.dir)?.finish()
+}
+
+fn stdio_only(c: &mut Case) -> Check {
+    c.args(&["/bin/probe"]);
+    let report = run_with_fds(c, &[3, 5, 9], &[], &[])?.ok()?.json()?;
+    same("fds", vec![0, 1, 2], fd_numbers(&report))
+}
+
+fn preserve_fds(c: &mut Case) -> Check {
+    c.args(&["/bin/probe"]);
+    let report = run_with_fds(c, &[3, 4, 5, 9], &[], &["--preserve-fds", "2"])?
+        .ok()?
+        .json()?;
+    same("fds", vec![0, 1, 2, 3, 4], fd_numbers(&report))
+}
+
+fn preserve_fds_missing(c: &mut Case) -> Check {
+    c.args(&["/bin/probe"]);
+    run_with_fds(c, &[3], &[], &["--preserve-fds", "3"])?
+        .wants(1)?
+        .refused()?;
+    c.nothing_left()
+}
+
+fn listen_fds(c: &mut Case) -> Check {
+    c.args(&["/bin/probe"]);
+    let report = run_with_fds(c, &[3, 4], &["LISTEN_FDS=1"], &["--preserve-fds", "1"])?
+        .ok()?
+        .json()?;
+    same(
+        "fds (LISTEN_FDS count first, then preserved ones)",
+        vec![0, 1, 2, 3, 4],
+        fd_numbers(&report),
+    )?;
+    for wish in ["LISTEN_FDS=1", "LISTEN_PID=1"] {
+        let env = &report["env"];
+        ensure!(
+            env.as_array().is_some_and(|e| e.contains(&json!(wish))),
+            "wish {wish}, reality {env}"
+        );
+    }
+    Ok(())
+}
+
+const RLIMITS: [(&str, usize); 16] = [
+    ("RLIMIT_CPU", 0),
+    ("RLIMIT_FSIZE", 1),
+    ("RLIMIT_DATA", 2),
+    ("RLIMIT_STACK", 3),
+    ("RLIMIT_CORE", 4),
+    ("RLIMIT_RSS", 5),
+    ("RLIMIT_NPROC", 6),
+    ("RLIMIT_NOFILE", 7),
+    ("RLIMIT_MEMLOCK", 8),
+    ("RLIMIT_AS", 9),
+    ("RLIMIT_LOCKS", 10),
+    ("RLIMIT_SIGPENDING", 11),
+    ("RLIMIT_MSGQUEUE", 12),
+    ("RLIMIT_NICE", 13),
+    ("RLIMIT_RTPRIO", 14),
+    ("RLIMIT_RTTIME", 15),
+];
+
+/// The suite's own hard limits, in the kernel's order, from /proc/self/limits.
+fn own_hard_limits() -> Check<Vec<u64>> {
+    let text = fs::read_to_string("/proc/self/limits")?;
+    let order = [
+        "cpu time",
+        "file size",
+        "data size",
+        "stack size",
+        "core file size",
+        "resident set",
+        "processes",
+        "open files",
+        "locked memory",
+        "address space",
+        "file locks",
+        "pending signals",
+        "msgqueue size",
+        "nice priority",
+        "realtime priority",
+        "realtime timeout",
+    ];
+    let hard = |name: &str| {
+        let line = text.lines().find(|l| l.contains(name)).unwrap_or_default();
+        let numbers: Vec<&str> = line.get(26..).unwrap_or_default().split_whitespace().collect();
+        numbers.get(1).and_then(|w| w.parse().ok()).unwrap_or(u64::MAX)
+    };
+    Ok(order.into_iter().map(hard).collect())
+}
+
+fn rlimits(c: &mut Case) -> Check {
+    let own = own_hard_limits()?;
+    let mut wish = Vec::new();
+    for (name, index) in RLIMITS {
+        // Lowering is always allowed; generous enough for the program to live.
+        let hard = own[index].min(1 << 40);
+        wish.push(json!({"type": name, "soft": hard / 2, "hard": hard}));
+    }
+    c.config["process"]["rlimits"] = json!(wish);
+    let report = c.probe(&[])?;
+    for (limit, (name, index)) in wish.iter().zip(RLIMITS) {
+        same(
+            name,
+            json!([limit["soft"], limit["hard"]]),
+            report["rlimits"][index].clone(),
+        )?;
+    }
+    Ok(())
+}
+
+fn rlimits_inherited(c: &mut Case) -> Check {
+    c.config["process"]["rlimits"] = json!([{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]);
+    let report = c.probe(&[])?;
+    same("RLIMIT_CORE", json!([0, 0]), report["rlimits"][4].clone())?;
+    same(
+        "RLIMIT_NOFILE, hard",
+        json!(own_hard_limits()?[7]),
+        report["rlimits"][7][1].clone(),
+    )
+}
+
+fn cap_bits(names: &[&str]) -> String {
+    let number = |name: &str| match name {
+        "CAP_CHOWN" => 0,
+        "CAP_KILL" => 5,
+        "CAP_SETUID" => 7,
+        "CAP_NET_BIND_SERVICE" => 10,
+        "CAP_NET_RAW" => 13,
+        _ => 63,
+    };
+    format!(
+        "{:016x}",
+        names.iter().fold(0_u64, |bits, name| bits | (1 << number(name)))
+    )
+}
+
+fn same_caps(report: &Value, field: &str, names: &[&str]) -> Check {
+    same(
+        field,
+        cap_bits(names).as_str(),
+        report["status"][field].as_str().unwrap_or_default(),
+    )
+}
+
+fn capabilities(c: &mut Case) -> Check {
+    c.config["process"]["capabilities"] = json!({
+        "bounding": ["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW", "CAP_SETUID"],
+        "permitted": ["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW"],
+        "effective": ["CAP_CHOWN", "CAP_KILL"],
+        "inheritable": ["CAP_CHOWN", "CAP_KILL"],
+        "ambient": ["CAP_CHOWN"]
+    });
+    let report = c.probe(&[])?;
+    same_caps(
+        &report,
+        "CapBnd",
+        &["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW", "CAP_SETUID"],
+    )?;
+    same_caps(&report, "CapInh", &["CAP_CHOWN", "CAP_KILL"])?;
+    same_caps(&report, "CapAmb", &["CAP_CHOWN"])?;
+    // execve by root would make these two the bounding set; noNewPrivileges keeps them within the permitted set.
+    for field in ["CapPrm", "CapEff"] {
+        same_caps(&report, field, &["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW"])?;
+    }
+    Ok(())
+}
+
+fn capabilities_none(c: &mut Case) -> Check {
+    c.config["process"]["capabilities"] =
+        json!({"bounding": [], "effective": [], "permitted": [], "inheritable": [], "ambient": []});
+    let report = c.probe(&[])?;
+    for field in ["CapBnd", "CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        same_caps(&report, field, &[])?;
+    }
+    Ok(())
+}
+
+fn capabilities_all(c: &mut Case) -> Check {
+    let names = [
+        "CAP_CHOWN",
+        "CAP_DAC_OVERRIDE",
+        "CAP_DAC_READ_SEARCH",
+        "CAP_FOWNER",
+        "CAP_FSETID",
+        "CAP_KILL",
+        "CAP_SETGID",
+        "CAP_SETUID",
+        "CAP_SETPCAP",
+        "CAP_LINUX_IMMUTABLE",
+        "CAP_NET_BIND_SERVICE",
+        "CAP_NET_BROADCAST",
+        "CAP_NET_ADMIN",
+        "CAP_NET_RAW",
+        "CAP_IPC_LOCK",
+        "CAP_IPC_OWNER",
+        "CAP_SYS_MODULE",
+        "CAP_SYS_RAWIO",
+        "CAP_SYS_CHROOT",
+        "CAP_SYS_PTRACE",
+        "CAP_SYS_PACCT",
+        "CAP_SYS_ADMIN",
+        "CAP_SYS_BOOT",
+        "CAP_SYS_NICE",
+        "CAP_SYS_RESOURCE",
+        "CAP_SYS_TIME",
+        "CAP_SYS_TTY_CONFIG",
+        "CAP_MKNOD",
+        "CAP_LEASE",
+        "CAP_AUDIT_WRITE",
+        "CAP_AUDIT_CONTROL",
+        "CAP_SETFCAP",
+        "CAP_MAC_OVERRIDE",
+        "CAP_MAC_ADMIN",
+        "CAP_SYSLOG",
+        "CAP_WAKE_ALARM",
+        "CAP_BLOCK_SUSPEND",
+        "CAP_AUDIT_READ",
+        "CAP_PERFMON",
+        "CAP_BPF",
+        "CAP_CHECKPOINT_RESTORE",
+    ];
+    for set in ["bounding", "effective", "permitted"] {
+        c.config["process"]["capabilities"][set] = json!(names.as_slice());
+    }
+    // What the caller lacks cannot be given: the spec wants a warning, not an error.
+    let own = fs::read_to_string("/proc/self/status")?;
+    let own = own
+        .lines()
+        .find_map(|l| l.strip_prefix("CapBnd:"))
+        .unwrap_or_default()
+        .trim();
+    same(
+        "CapBnd",
+        own,
+        c.probe(&[])?["status"]["CapBnd"].as_str().unwrap_or_default(),
+    )
+}
+
+fn capabilities_ambient(c: &mut Case) -> Check {
+    c.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    let caps = json!(["CAP_NET_BIND_SERVICE", "CAP_KILL"]);
+    c.config["process"]["capabilities"] = json!({"bounding": caps, "effective": caps, "permitted": caps, "inheritable": caps, "ambient": ["CAP_NET_BIND_SERVICE"]});
+    let report = c.probe(&[])?;
+    for field in ["CapAmb", "CapPrm", "CapEff"] {
+        same_caps(&report, field, &["CAP_NET_BIND_SERVICE"])?;
+    }
+    same_caps(&report, "CapBnd", &["CAP_NET_BIND_SERVICE", "CAP_KILL"])
+}
+
+fn capabilities_user(c: &mut Case) -> Check {
+    c.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    let caps = json!(["CAP_KILL"]);
+    c.config["process"]["capabilities"] = json!({"bounding": caps, "effective": caps, "permitted": caps});
+    let report = c.probe(&[])?;
+    for field in ["CapAmb", "CapPrm", "CapEff", "CapInh"] {
+        same_caps(&report, field, &[])?;
+    }
+    same_caps(&report, "CapBnd", &["CAP_KILL"])
+}
+
+fn capabilities_unknown(c: &mut Case) -> Check {
+    // config.md: a value the runtime cannot map should not be an error.
+    let caps = json!(["CAP_KILL", "CAP_FROM_THE_FUTURE"]);
+    c.config["process"]["capabilities"] = json!({"bounding": caps, "effective": caps, "permitted": caps});
+    same_caps(&c.probe(&[])?, "CapBnd", &["CAP_KILL"])
+}
+
+fn no_new_privileges(c: &mut Case) -> Check {
+    for wish in [true, false] {
+        c.config["process"]["noNewPrivileges"] = json!(wish);
+        same(
+            "no_new_privs",
+            json!(i32::from(wish)),
+            c.probe(&[])?["no_new_privs"].clone(),
+        )?;
+    }
+    Ok(())
+}
+
+fn no_new_privileges_absent(c: &mut Case) -> Check {
+    if let Some(process) = c.config["process"].as_object_mut() {
+        process.remove("noNewPrivileges");
+    }
+    same("no_new_privs", json!(0), c.probe(&[])?["no_new_privs"].clone())
+}
+
+fn oom_score_adj(c: &mut Case) -> Check {
+    let own: i32 = fs::read_to_string("/proc/self/oom_score_adj")?.trim().parse()?;
+    let wish = (own + 123).min(1000);
+    c.config["process"]["oomScoreAdj"] = json!(wish);
+    same(
+        "oom_score_adj",
+        wish.to_string().as_str(),
+        c.probe(&[])?["oom_score_adj"].as_str().unwrap_or_default(),
+    )
+}
+
+fn oom_score_adj_absent(c: &mut Case) -> Check {
+    let own = fs::read_to_string("/proc/self/oom_score_adj")?;
+    same(
+        "oom_score_adj",
+        own.trim(),
+        c.probe(&[])?["oom_score_adj"].as_str().unwrap_or_default(),
+    )
+}
+
+fn sysctl(c: &mut Case) -> Check {
+    let wish = [
+        ("net.ipv4.ip_forward", "1"),
+        ("net.ipv4.ip_local_port_range", "1100\t1200"),
+        ("kernel.msgmax", "7777"),
+        ("kernel.shm_rmid_forced", "1"),
+        ("fs.mqueue.msg_max", "22"),
+        ("kernel.sem", "250\t32000\t33\t128"),
+    ];
+    c.config["linux"]["sysctl"] = wish
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), json!(v.replace('\t', " "))))
+        .collect();
+    let paths: Vec<String> = wish
+        .iter()
+        .map(|(k, _)| format!("/proc/sys/{}", k.replace('.', "/")))
+        .collect();
+    let options: Vec<&str> = paths.iter().flat_map(|p| ["--cat", p.as_str()]).collect();
+    let host = fs::read_to_string("/proc/sys/kernel/msgmax")?;
+    let report = c.probe(&options)?;
+    for ((key, value), path) in wish.iter().zip(&paths) {
+        same(key, *value, report["cat"][path].as_str().unwrap_or_default())?;
+    }
+    same(
+        "the host's kernel.msgmax",
+        host,
+        fs::read_to_string("/proc/sys/kernel/msgmax")?,
+    )
+}
+
+fn sysctl_slashes(c: &mut Case) -> Check {
+    c.config["linux"]["sysctl"] = json!({"net/ipv4/conf/lo/forwarding": "1"});
+    let path = "/proc/sys/net/ipv4/conf/lo/forwarding";
+    same(
+        "value",
+        "1",
+        c.probe(&["--cat", path])?["cat"][path]
+            .as_str()
+            .unwrap_or_default(),
+    )
+}
+
+fn sysctl_is_refused(c: &mut Case, key: &str) -> Check {
+    c.config["linux"]["sysctl"] = json!({key: "1"});
+    c.create()?.wants(1)?.refused_with(key)?;
+    c.nothing_left()
+}
+
+fn sysctl_refused(c: &mut Case) -> Check {
+    for key in ["kernel.panic_on_warn", "vm.swappiness", "fs.file-max"] {
+        sysctl_is_refused(c, key)?;
+    }
+    c.config["linux"]["sysctl"] = json!({"net.../../kernel/panic_on_warn": "1"});
+    c.create()?.wants(1)?.refused_with("panic_on_warn")?;
+    c.drop_namespace("ipc");
+    sysctl_is_refused(c, "kernel.msgmax")
+}
+
+fn sysctl_host_network(c: &mut Case) -> Check {
+    let before = fs::read_to_string("/proc/sys/net/ipv4/tcp_syncookies")?;
+    c.drop_namespace("network");
+    let result = sysctl_is_refused(c, "net.ipv4.tcp_syncookies");
+    fs::write("/proc/sys/net/ipv4/tcp_syncookies", &before)?;
+    result?;
+    // By path the host's namespace is the host's too.
+    c.join_namespace("network", Some("/proc/self/ns/net"));
+    let result = sysctl_is_refused(c, "net.ipv4.tcp_syncookies");
+    fs::write("/proc/sys/net/ipv4/tcp_syncookies", &before)?;
+    result
+}
+
+fn sysctl_hostname(c: &mut Case) -> Check {
+    sysctl_is_refused(c, "kernel.hostname")
+}
+
+fn session_keyring() -> i64 {
+    // SAFETY: KEYCTL_GET_KEYRING_ID takes no pointer.
+    unsafe { libc::syscall(libc::SYS_keyctl, 0, -3_i64, 0) }
+}
+
+fn keyring_new(c: &mut Case) -> Check {
+    let report = c.probe(&[])?;
+    let name = report["keyring"].as_str().unwrap_or_default();
+    ensure!(
+        report["keyring_id"] != json!(session_keyring()),
+        "wish a new session keyring, reality the caller's"
+    );
+    ensure!(
+        name.contains(&c.id),
+        "wish a keyring named after the container {}, reality {name:?}",
+        c.id
+    );
+    Ok(())
+}
+
+fn keyring_kept(c: &mut Case) -> Check {
+    let report = c.probe_with(&["--no-new-keyring"], &[])?;
+    same("keyring", json!(session_keyring()), report["keyring_id"].clone())
+}
+
+fn scheduler_nice(c: &mut Case) -> Check {
+    c.config["process"]["scheduler"] = json!({"policy": "SCHED_OTHER", "nice": 7});
+    let s = c.probe(&[])?["scheduler"].clone();
+    same(
+        "policy and nice",
+        (json!(0), json!(7)),
+        (s["policy"].clone(), s["nice"].clone()),
+    )
+}
+
+fn scheduler_batch(c: &mut Case) -> Check {
+    c.config["process"]["scheduler"] =
+        json!({"policy": "SCHED_BATCH", "nice": 3, "flags": ["SCHED_FLAG_RESET_ON_FORK"]});
+    let s = c.probe(&[])?["scheduler"].clone();
+    same(
+        "policy, nice, flags",
+        (json!(3), json!(3), json!(1)),
+        (s["policy"].clone(), s["nice"].clone(), s["flags"].clone()),
+    )
+}
+
+fn scheduler_fifo(c: &mut Case) -> Check {
+    c.config["process"]["scheduler"] = json!({"policy": "SCHED_FIFO", "priority": 10});
+    let s = c.probe(&[])?["scheduler"].clone();
+    same(
+        "policy and priority",
+        (json!(1), json!(10)),
+        (s["policy"].clone(), s["priority"].clone()),
+    )
+}
+
+fn scheduler_unknown(c: &mut Case) -> Check {
+    c.config["process"]["scheduler"] = json!({"policy": "SCHED_BOGUS"});
+    c.create()?.wants(1)?.refused_with("SCHED_BOGUS")?;
+    c.nothing_left()
+}
+
+fn io_priority(c: &mut Case) -> Check {
+    c.config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_BE", "priority": 6});
+    same(
+        "ioprio (class 2 << 13 | 6)",
+        json!((2 << 13) | 6),
+        c.probe(&[])?["ioprio"].clone(),
+    )
+}
+
+fn personality(c: &mut Case) -> Check {
+    c.config["linux"]["personality"] = json!({"domain": "LINUX32"});
+    same("personality", json!(8), c.probe(&[])?["personality"].clone())
+}
+
+fn apparmor(c: &mut Case) -> Check {
+    if !fs::exists("/sys/module/apparmor/parameters/enabled")?
+        || !host::file_says("/sys/module/apparmor/parameters/enabled", "Y")
+    {
+        return Err(Stop::Unsupported("AppArmor is not enabled in this kernel".into()));
+    }
+    c.config["process"]["apparmorProfile"] = json!("unconfined");
+    let label = c.probe(&[])?["label"].clone();
+    same("label", "unconfined", label.as_str().unwrap_or_default())
+}
+
+fn selinux(c: &mut Case) -> Check {
+    if fs::exists("/sys/fs/selinux/enforce")? {
+        return Err(Stop::Unsupported(
+            "this host has SELinux, whose policy names no type for a test".into(),
+        ));
+    }
+    // Without SELinux a label cannot be applied; ignoring it would weaken the container.
+    c.config["process"]["selinuxLabel"] = json!("system_u:system_r:container_t:s0");
+    c.create()?.wants(1)?.refused_with("selinux")?;
+    c.nothing_left()
+}

@@ -1,0 +1,528 @@
+//! config-linux.md seccomp, by its effect on real calls. The calls used are ones that no runtime and no libc needs.
+
+use crate::{
+    case::Case,
+    outcome::{Check, Stop, contains, ensure, fail, same},
+    pty::FdSocket,
+    suite::Test,
+};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    os::fd::{AsRawFd, OwnedFd},
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("seccomp/mode_is_filter", mode_is_filter),
+    ("seccomp/errno_default_is_eperm", errno_default),
+    ("seccomp/errno_ret", errno_ret),
+    ("seccomp/without_no_new_privileges", without_nnp),
+    ("seccomp/as_a_user", as_a_user),
+    ("seccomp/action_kill", action_kill),
+    ("seccomp/action_kill_process", action_kill_process),
+    ("seccomp/action_kill_thread", action_kill_thread),
+    ("seccomp/action_trap", action_trap),
+    ("seccomp/action_trace_without_tracer", action_trace),
+    ("seccomp/action_log", action_log),
+    ("seccomp/operators", operators),
+    ("seccomp/operators_compare_64_bits", operators_64),
+    (
+        "seccomp/conditions_on_several_arguments_are_anded",
+        conditions_anded,
+    ),
+    ("seccomp/conditions_on_one_argument_are_ored", conditions_ored),
+    ("seccomp/several_rules_of_one_call", several_rules),
+    ("seccomp/unknown_names_are_ignored", unknown_names),
+    ("seccomp/flags", flags),
+    ("seccomp/flag_unknown_is_refused", flag_unknown),
+    (
+        "seccomp/errno_ret_where_it_has_no_place_is_refused",
+        errno_ret_misplaced,
+    ),
+    ("seccomp/operator_unknown_is_refused", operator_unknown),
+    ("seccomp/architecture_unknown_is_refused", architecture_unknown),
+    ("seccomp/exec_is_filtered_too", exec_is_filtered),
+    ("seccomp/profile_of_the_engines", engines_profile),
+    ("seccomp/notify_agent_gets_state_and_answers", notify),
+    ("seccomp/notify_exec", notify_exec),
+    (
+        "seccomp/notify_without_listener_path_is_refused",
+        notify_without_path,
+    ),
+    ("seccomp/notify_without_agent_is_refused", notify_without_agent),
+];
+
+const GETPGID: i64 = libc::SYS_getpgid;
+const GETPRIORITY: i64 = libc::SYS_getpriority;
+const ESRCH: i64 = -3;
+
+fn filter(c: &mut Case, rules: Value) {
+    c.config["linux"]["seccomp"] = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+        "syscalls": rules
+    });
+    if cfg!(not(target_arch = "x86_64")) {
+        c.config["linux"]["seccomp"]["architectures"] = json!([]);
+    }
+}
+
+/// Results of these calls in the container.
+fn calls(c: &mut Case, calls: &[String]) -> Check<Vec<i64>> {
+    let options: Vec<&str> = calls
+        .iter()
+        .flat_map(|call| ["--syscall", call.as_str()])
+        .collect();
+    let report = c.probe(&options)?;
+    Ok(calls
+        .iter()
+        .map(|call| report["syscall"][call].as_i64().unwrap_or(i64::MIN))
+        .collect())
+}
+
+fn getpgid(pid: i64) -> String {
+    format!("{GETPGID}:{pid}")
+}
+
+fn mode_is_filter(c: &mut Case) -> Check {
+    filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO"}]));
+    same(
+        "Seccomp in status",
+        "2",
+        c.probe(&[])?["status"]["Seccomp"].as_str().unwrap_or_default(),
+    )?;
+    if let Some(linux) = c.config["linux"].as_object_mut() {
+        linux.remove("seccomp");
+    }
+    same(
+        "without a profile",
+        "0",
+        c.probe(&[])?["status"]["Seccomp"].as_str().unwrap_or_default(),
+    )
+}
+
+fn errno_default(c: &mut Case) -> Check {
+    filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO"}]));
+    same("getpgid(0)", vec![-1], calls(c, &[getpgid(0)])?)
+}
+
+fn errno_ret(c: &mut Case) -> Check {
+    filter(
+        c,
+        json!([
+            {"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77},
+            {"names": ["getpriority"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}
+        ]),
+    );
+    same(
+        "getpgid, getpriority",
+        vec![-77, -38],
+        calls(c, &[getpgid(0), format!("{GETPRIORITY}:0:0")])?,
+    )
+}
+
+fn without_nnp(c: &mut Case) -> Check {
+    c.config["process"]["noNewPrivileges"] = json!(false);
+    filter(
+        c,
+        json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77}]),
+    );
+    let call = getpgid(0);
+    let report = c.probe(&["--syscall", &call])?;
+    same("no_new_privs", json!(0), report["no_new_privs"].clone())?;
+    same("getpgid(0)", json!(-77), report["syscall"][&call].clone())
+}
+
+fn as_a_user(c: &mut Case) -> Check {
+    c.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    for nnp in [true, false] {
+        c.config["process"]["noNewPrivileges"] = json!(nnp);
+        filter(
+            c,
+            json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77}]),
+        );
+        same(
+            &format!("getpgid(0), noNewPrivileges {nnp}"),
+            vec![-77],
+            calls(c, &[getpgid(0)])?,
+        )?;
+    }
+    Ok(())
+}
+
+const SIGSYS: i32 = 31;
+
+fn dies_of(c: &mut Case, action: &str) -> Check {
+    filter(c, json!([{"names": ["getpgid"], "action": action}]));
+    c.args(&["/bin/probe", "--syscall", &getpgid(0)]);
+    c.run()?.wants(128 + SIGSYS)?;
+    Ok(())
+}
+
+fn action_kill(c: &mut Case) -> Check {
+    dies_of(c, "SCMP_ACT_KILL")
+}
+
+fn action_kill_process(c: &mut Case) -> Check {
+    dies_of(c, "SCMP_ACT_KILL_PROCESS")
+}
+
+fn action_kill_thread(c: &mut Case) -> Check {
+    dies_of(c, "SCMP_ACT_KILL_THREAD")
+}
+
+fn action_trap(c: &mut Case) -> Check {
+    dies_of(c, "SCMP_ACT_TRAP")
+}
+
+fn action_trace(c: &mut Case) -> Check {
+    filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_TRACE"}]));
+    same(
+        "getpgid(0): ENOSYS without a tracer",
+        vec![-38],
+        calls(c, &[getpgid(0)])?,
+    )
+}
+
+fn action_log(c: &mut Case) -> Check {
+    filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_LOG"}]));
+    same("getpgid(0) is executed", vec![1], calls(c, &[getpgid(1)])?)
+}
+
+fn operators(c: &mut Case) -> Check {
+    /// Operator, value, valueTwo, arguments that match, arguments that do not.
+    type Row = (&'static str, u64, u64, &'static [i64], &'static [i64]);
+    let table: [Row; 7] = [
+        ("SCMP_CMP_EQ", 50_000, 0, &[50_000], &[49_999, 50_001]),
+        ("SCMP_CMP_NE", 50_000, 0, &[49_999, 50_001], &[50_000]),
+        ("SCMP_CMP_LT", 50_000, 0, &[49_999], &[50_000, 50_001]),
+        ("SCMP_CMP_LE", 50_000, 0, &[49_999, 50_000], &[50_001]),
+        ("SCMP_CMP_GT", 50_000, 0, &[50_001], &[50_000, 49_999]),
+        ("SCMP_CMP_GE", 50_000, 0, &[50_001, 50_000], &[49_999]),
+        (
+            "SCMP_CMP_MASKED_EQ",
+            0xf0,
+            0x50,
+            &[0xff50, 0xff5f],
+            &[0xff40, 0xff00],
+        ),
+    ];
+    for (op, value, value_two, hits, misses) in table {
+        let condition = json!({"index": 0, "value": value, "valueTwo": value_two, "op": op});
+        filter(
+            c,
+            json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77, "args": [condition]}]),
+        );
+        let all: Vec<String> = hits.iter().chain(misses).map(|n| getpgid(*n)).collect();
+        let wish: Vec<i64> = hits
+            .iter()
+            .map(|_| -77)
+            .chain(misses.iter().map(|_| ESRCH))
+            .collect();
+        same(
+            &format!("{op} {value}: getpgid of {all:?}"),
+            wish,
+            calls(c, &all)?,
+        )?;
+    }
+    Ok(())
+}
+
+fn operators_64(c: &mut Case) -> Check {
+    let big: u64 = (1 << 33) + 5;
+    filter(
+        c,
+        json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77,
+        "args": [{"index": 0, "value": big, "op": "SCMP_CMP_GE"}]}]),
+    );
+    let wish_hit = [big as i64, big as i64 + 1, (1 << 34) + 50_000, -1];
+    let miss = [50_000, (1_i64 << 32) + 50_000];
+    let all: Vec<String> = wish_hit.iter().chain(&miss).map(|n| getpgid(*n)).collect();
+    same(
+        "GE 2^33+5",
+        vec![-77, -77, -77, -77, ESRCH, ESRCH],
+        calls(c, &all)?,
+    )
+}
+
+fn conditions_anded(c: &mut Case) -> Check {
+    filter(
+        c,
+        json!([{"names": ["getpriority"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77, "args": [
+        {"index": 0, "value": 0, "op": "SCMP_CMP_EQ"}, {"index": 1, "value": 50_000, "op": "SCMP_CMP_EQ"}]}]),
+    );
+    let call = |which: i64, who: i64| format!("{GETPRIORITY}:{which}:{who}");
+    same(
+        "both, first only, second only",
+        vec![-77, ESRCH, ESRCH],
+        calls(c, &[call(0, 50_000), call(0, 50_001), call(1, 50_000)])?,
+    )
+}
+
+fn conditions_ored(c: &mut Case) -> Check {
+    filter(
+        c,
+        json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77, "args": [
+        {"index": 0, "value": 50_000, "op": "SCMP_CMP_EQ"}, {"index": 0, "value": 50_001, "op": "SCMP_CMP_EQ"}]}]),
+    );
+    same(
+        "50000, 50001, 50002",
+        vec![-77, -77, ESRCH],
+        calls(c, &[getpgid(50_000), getpgid(50_001), getpgid(50_002)])?,
+    )
+}
+
+fn several_rules(c: &mut Case) -> Check {
+    let rule = |value: i64, errno: i64| {
+        json!({"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno,
+        "args": [{"index": 0, "value": value, "op": "SCMP_CMP_EQ"}]})
+    };
+    filter(
+        c,
+        json!([rule(50_000, 71), rule(50_001, 72), {"names": ["getpriority"], "action": "SCMP_ACT_ERRNO"}]),
+    );
+    let all = [
+        getpgid(50_000),
+        getpgid(50_001),
+        getpgid(50_002),
+        format!("{GETPRIORITY}:0:0"),
+    ];
+    same(
+        "getpgid of 50000, 50001, 50002; getpriority",
+        vec![-71, -72, ESRCH, -1],
+        calls(c, &all)?,
+    )
+}
+
+fn unknown_names(c: &mut Case) -> Check {
+    filter(
+        c,
+        json!([{"names": ["call_from_the_future", "getpgid"], "action": "SCMP_ACT_ERRNO"}]),
+    );
+    same("getpgid(0)", vec![-1], calls(c, &[getpgid(0)])?)
+}
+
+fn flags(c: &mut Case) -> Check {
+    filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO"}]));
+    for flags in [
+        json!([]),
+        json!(["SECCOMP_FILTER_FLAG_LOG"]),
+        json!(["SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"]),
+    ] {
+        c.config["linux"]["seccomp"]["flags"] = flags.clone();
+        same(
+            &format!("getpgid(0) with {flags}"),
+            vec![-1],
+            calls(c, &[getpgid(0)])?,
+        )?;
+    }
+    Ok(())
+}
+
+fn refused(c: &mut Case, text: &str) -> Check {
+    c.create()?.wants(1)?.refused_with(text)?;
+    c.nothing_left()
+}
+
+fn flag_unknown(c: &mut Case) -> Check {
+    filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO"}]));
+    c.config["linux"]["seccomp"]["flags"] = json!(["SECCOMP_FILTER_FLAG_BOGUS"]);
+    refused(c, "SECCOMP_FILTER_FLAG_BOGUS")
+}
+
+fn errno_ret_misplaced(c: &mut Case) -> Check {
+    filter(
+        c,
+        json!([{"names": ["getpgid"], "action": "SCMP_ACT_KILL", "errnoRet": 5}]),
+    );
+    refused(c, "errno")
+}
+
+fn operator_unknown(c: &mut Case) -> Check {
+    filter(
+        c,
+        json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_BOGUS"}]}]),
+    );
+    refused(c, "SCMP_CMP_BOGUS")
+}
+
+fn architecture_unknown(c: &mut Case) -> Check {
+    filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO"}]));
+    c.config["linux"]["seccomp"]["architectures"] = json!(["SCMP_ARCH_BOGUS"]);
+    refused(c, "SCMP_ARCH_BOGUS")
+}
+
+fn exec_is_filtered(c: &mut Case) -> Check {
+    filter(
+        c,
+        json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77}]),
+    );
+    c.start_sleeper()?;
+    let call = getpgid(0);
+    let report = c.exec_probe(&[], &["--syscall", &call])?;
+    same("getpgid(0) of exec", json!(-77), report["syscall"][&call].clone())
+}
+
+fn engines_profile(c: &mut Case) -> Check {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/seccomp-default.json");
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) => return fail(format!("the engines' default profile {path} cannot be read: {e}")),
+    };
+    let profile: Value = serde_json::from_str(&text)?;
+    // The fixture is either the profile or a config.json that has one.
+    c.config["linux"]["seccomp"] = if profile["linux"]["seccomp"].is_object() {
+        profile["linux"]["seccomp"].clone()
+    } else {
+        profile
+    };
+    for nnp in [true, false] {
+        c.config["process"]["noNewPrivileges"] = json!(nnp);
+        same("a shell works", "fine", c.sh("echo fine | cat")?.as_str())?;
+        let all = [
+            format!("{}:0:0:0:0:0", libc::SYS_mount),
+            "435:0:0".to_owned(),
+            getpgid(1),
+            "9999".to_owned(),
+            format!("{}:0", libc::SYS_unshare),
+        ];
+        let results = calls(c, &all)?;
+        same("mount: EPERM", -1, results[0])?;
+        same("clone3: ENOSYS", -38, results[1])?;
+        same("getpgid(1) is allowed", 1, results[2])?;
+        ensure!(
+            results[3] == -38 || results[3] == -1,
+            "call 9999: wish ENOSYS or EPERM, reality {}",
+            results[3]
+        );
+        same("unshare: EPERM", -1, results[4])?;
+    }
+    Ok(())
+}
+
+/// Answers one notification on `fd` with this value; returns the number of the call.
+fn answer(fd: &OwnedFd, value: i64) -> Check<i32> {
+    const RECV: libc::Ioctl = 0xc050_2100_u32 as libc::Ioctl;
+    const SEND: libc::Ioctl = 0xc018_2101_u32 as libc::Ioctl;
+    let mut notification = [0_u64; 10];
+    // SAFETY: struct seccomp_notif is 80 bytes, zeroed as the kernel demands.
+    if unsafe { libc::ioctl(fd.as_raw_fd(), RECV, notification.as_mut_ptr()) } != 0 {
+        return Err(std::io::Error::last_os_error().into());
+    }
+    let mut response = [notification[0], value as u64, 0];
+    // SAFETY: struct seccomp_notif_resp is 24 bytes: id, value, error and flags.
+    if unsafe { libc::ioctl(fd.as_raw_fd(), SEND, response.as_mut_ptr()) } != 0 {
+        return Err(std::io::Error::last_os_error().into());
+    }
+    Ok((notification[2] & 0xffff_ffff) as i32)
+}
+
+fn wait_for_notification(fd: &OwnedFd) -> Check {
+    use nix::poll::{PollFd, PollFlags, poll};
+    let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(fd), PollFlags::POLLIN)];
+    if poll(&mut fds, 10_000_u16)? == 0 {
+        return fail("no notification for 10 s");
+    }
+    Ok(())
+}
+
+fn notify_filter(c: &mut Case) -> Check<FdSocket> {
+    let socket = FdSocket::new(c.dir.join("agent.sock"))?;
+    filter(
+        c,
+        json!([{"names": ["getpriority"], "action": "SCMP_ACT_NOTIFY"}]),
+    );
+    c.config["linux"]["seccomp"]["listenerPath"] = json!(socket.path_text());
+    c.config["linux"]["seccomp"]["listenerMetadata"] = json!("some metadata");
+    Ok(socket)
+}
+
+fn check_message(c: &Case, payload: &[u8], status: &str) -> Check<i64> {
+    let text = String::from_utf8_lossy(payload).into_owned();
+    let message: Value = serde_json::from_str(text.trim_end_matches('\0'))
+        .map_err(|e| Stop::Fail(format!("ContainerProcessState: not JSON ({e}): {text:?}")))?;
+    same("fds", json!(["seccompFd"]), message["fds"].clone())?;
+    same("metadata", json!("some metadata"), message["metadata"].clone())?;
+    same(
+        "state.id",
+        c.id.as_str(),
+        message["state"]["id"].as_str().unwrap_or_default(),
+    )?;
+    same(
+        "state.status",
+        status,
+        message["state"]["status"].as_str().unwrap_or_default(),
+    )?;
+    same(
+        "state.bundle",
+        c.bundle.to_str(),
+        message["state"]["bundle"].as_str(),
+    )?;
+    contains(
+        "ociVersion",
+        message["ociVersion"].as_str().unwrap_or_default(),
+        "1.",
+    )?;
+    Ok(message["pid"].as_i64().unwrap_or(0))
+}
+
+fn notify(c: &mut Case) -> Check {
+    let socket = notify_filter(c)?;
+    let call = format!("{GETPRIORITY}:0:0");
+    c.args(&["/bin/probe", "--syscall", &call]);
+    let live = c.spawn(&c.bundle_args("run", &[], &c.id)?)?;
+    let received = socket.receive()?;
+    let pid = check_message(c, &received.payload, "creating")?;
+    ensure!(pid > 0, "pid: wish the container's, reality {pid}");
+    let fd = match received.fds.as_slice() {
+        [fd] => fd,
+        other => return fail(format!("wish one descriptor, reality {other:?}")),
+    };
+    wait_for_notification(fd)?;
+    same("number of the call", GETPRIORITY, i64::from(answer(fd, 4242)?))?;
+    let report = live.finish()?.ok()?.json()?;
+    same(
+        "result of the call",
+        json!(4242),
+        report["syscall"][&call].clone(),
+    )
+}
+
+fn notify_exec(c: &mut Case) -> Check {
+    let socket = notify_filter(c)?;
+    c.args(&["/bin/sleep", "1000"]);
+    let live = c.spawn(&c.bundle_args("run", &["-d"], &c.id)?)?;
+    let _of_init = socket.receive()?;
+    live.finish()?.ok()?;
+    let call = format!("{GETPRIORITY}:0:0");
+    let live = c.spawn(&["exec", &c.id, "/bin/probe", "--syscall", &call])?;
+    let received = socket.receive()?;
+    check_message(c, &received.payload, "running")?;
+    let Some(fd) = received.fds.first() else {
+        return fail("no descriptor came");
+    };
+    wait_for_notification(fd)?;
+    answer(fd, 77)?;
+    same(
+        "result of the call",
+        json!(77),
+        live.finish()?.ok()?.json()?["syscall"][&call].clone(),
+    )
+}
+
+fn notify_without_path(c: &mut Case) -> Check {
+    filter(
+        c,
+        json!([{"names": ["getpriority"], "action": "SCMP_ACT_NOTIFY"}]),
+    );
+    refused(c, "listenerPath")
+}
+
+fn notify_without_agent(c: &mut Case) -> Check {
+    filter(
+        c,
+        json!([{"names": ["getpriority"], "action": "SCMP_ACT_NOTIFY"}]),
+    );
+    c.config["linux"]["seccomp"]["listenerPath"] = json!("/no/such/agent.sock");
+    refused(c, "/no/such/agent.sock")
+}

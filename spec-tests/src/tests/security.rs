@@ -1,0 +1,521 @@
+//! The advisories of 2019-2026, as far as they can be tried from outside. Each test is an attack that must fail, or be
+//! refused, and must not touch the host.
+
+use crate::{
+    case::Case,
+    outcome::{Check, ensure, same},
+    suite::Test,
+};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, symlink},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    (
+        "security/own_binary_cannot_be_written_from_a_created_container",
+        own_binary_init,
+    ),
+    ("security/own_binary_cannot_be_written_from_exec", own_binary_exec),
+    ("security/cwd_proc_self_fd_run", cwd_fd_run),
+    ("security/cwd_proc_self_fd_exec", cwd_fd_exec),
+    ("security/cwd_symlink_to_proc_self_fd", cwd_symlink),
+    ("security/bind_over_proc_is_refused", bind_over_proc),
+    ("security/bind_below_proc_is_refused", bind_below_proc),
+    ("security/bind_over_proc_meminfo_is_allowed", bind_over_meminfo),
+    ("security/tmpfs_over_proc_self_attr_is_refused", tmpfs_over_attr),
+    ("security/dev_symlink_makes_no_nodes_on_the_host", dev_symlink),
+    (
+        "security/dev_node_parent_symlink_stays_inside",
+        dev_node_parent_symlink,
+    ),
+    ("security/masked_paths_do_not_trust_dev_null", masked_dev_null),
+    ("security/console_does_not_follow_links", console_links),
+    (
+        "security/masked_path_through_a_symlink_stays_inside",
+        masked_symlink,
+    ),
+    (
+        "security/readonly_path_through_a_symlink_stays_inside",
+        readonly_symlink,
+    ),
+    ("security/cwd_is_not_made_on_the_host", cwd_not_on_host),
+    ("security/bind_target_is_not_made_on_the_host", target_not_on_host),
+    ("security/rename_race_of_a_mount_target", rename_race),
+    ("security/mkdir_race_of_a_mount_target", mkdir_race),
+    ("security/mount_with_100_kb_of_options", long_options),
+    ("security/user_mappings_of_100_kb", many_mappings),
+    ("security/environment_and_args_of_1_mb", long_environment),
+    ("security/sys_fs_cgroup_of_the_host_is_not_writable", host_cgroup),
+    ("security/state_root_is_private", state_root_private),
+    ("security/root_slash_is_refused", root_slash),
+];
+
+/// Whether /proc/PID/exe of the runtime's own process is protected, from the verdict of an attacker in the container.
+fn exe_is_protected(c: &Case, host_pid: i32, verdict: &Value) -> Check {
+    const PROTECTED: [i64; 4] = [1, 13, 30, 2]; // EPERM, EACCES, EROFS, ENOENT (it has ended)
+    let errno = verdict["write"].as_i64().unwrap_or(-1);
+    if PROTECTED.contains(&errno) {
+        return Ok(());
+    }
+    // ETXTBSY lasts only as long as the process: the attacker waits. What lasts is another file (a sealed copy) or a
+    // read-only mount of this one, which statvfs of the magic link shows.
+    let path = format!("/proc/{host_pid}/exe");
+    let (exe, binary) = (fs::metadata(&path)?, fs::metadata(&c.host.runtime)?);
+    let other = (exe.dev(), exe.ino()) != (binary.dev(), binary.ino());
+    let readonly = nix::sys::statvfs::statvfs(path.as_str())?
+        .flags()
+        .contains(nix::sys::statvfs::FsFlags::ST_RDONLY);
+    let runtime = c.host.runtime.display();
+    ensure!(
+        other || readonly,
+        "the container can reach the host's {runtime} for writing (errno {errno})"
+    );
+    Ok(())
+}
+
+fn attacker_caps(c: &mut Case) {
+    for set in ["bounding", "effective", "permitted"] {
+        c.config["process"]["capabilities"][set] = json!(["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE"]);
+    }
+}
+
+fn own_binary_init(c: &mut Case) -> Check {
+    attacker_caps(c);
+    c.args(&["/bin/sleep", "1000"]);
+    c.create()?.ok()?;
+    // INIT still runs the runtime's code: process 1 waits for start.
+    let report = c.exec_probe(&[], &["--access", "/proc/1/exe"])?;
+    exe_is_protected(c, c.pid()?, &report["access"]["/proc/1/exe"])
+}
+
+fn own_binary_exec(c: &mut Case) -> Check {
+    attacker_caps(c);
+    let before = fs::read(&c.host.runtime)?;
+    c.start_sleeper()?;
+    // The program is the runtime itself, by a link that a shared library or script interpreter could be.
+    symlink("/proc/self/exe", c.rootfs("/bin/innocent"))?;
+    let attack =
+        "for i in $(seq 300); do for p in /proc/[0-9]*; do { echo attack > $p/exe; } 2>/dev/null; done; done";
+    let live = c.spawn(&["exec", &c.id, "/bin/sh", "-c", attack])?;
+    for _ in 0..10 {
+        c.rt(&["exec", &c.id, "/bin/innocent", "--version"])?;
+    }
+    live.finish()?;
+    ensure!(
+        before == fs::read(&c.host.runtime)?,
+        "the host's runtime binary has been changed"
+    );
+    Ok(())
+}
+
+/// The container must not run, or run in a folder of its own.
+fn harmless_cwd(what: &str, run: &crate::runner::Run) -> Check {
+    if run.code() != 0 {
+        return Ok(());
+    }
+    let cwd = run.json()?["cwd"].as_str().unwrap_or_default().to_owned();
+    ensure!(
+        cwd.starts_with('/'),
+        "{what}: the working directory is outside of the container: {cwd:?}"
+    );
+    Ok(())
+}
+
+fn cwd_fd_run(c: &mut Case) -> Check {
+    c.args(&["/bin/probe"]);
+    for fd in 3..=20 {
+        let path = format!("/proc/self/fd/{fd}");
+        c.config["process"]["cwd"] = json!(path);
+        harmless_cwd(&path, &c.run()?)?;
+    }
+    c.nothing_left()
+}
+
+fn cwd_fd_exec(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    for fd in 3..=20 {
+        let path = format!("/proc/self/fd/{fd}");
+        harmless_cwd(&path, &c.rt(&["exec", "--cwd", &path, &c.id, "/bin/probe"])?)?;
+    }
+    Ok(())
+}
+
+fn cwd_symlink(c: &mut Case) -> Check {
+    for fd in 3..=12 {
+        symlink(format!("/proc/self/fd/{fd}"), c.rootfs(&format!("/link{fd}")))?;
+        c.config["process"]["cwd"] = json!(format!("/link{fd}"));
+        c.args(&["/bin/probe"]);
+        harmless_cwd(&format!("link to fd {fd}"), &c.run()?)?;
+    }
+    c.nothing_left()
+}
+
+fn folder(c: &Case, name: &str) -> Check<PathBuf> {
+    let path = c.dir.join(name);
+    fs::create_dir(&path)?;
+    Ok(path)
+}
+
+fn bind(destination: &str, source: &Path) -> Value {
+    json!({"destination": destination, "type": "bind", "source": source.to_string_lossy(), "options": ["bind"]})
+}
+
+fn refused(c: &mut Case, mount: Value) -> Check {
+    c.mount(mount);
+    c.create()?.wants(1)?.refused_with("/proc")?;
+    c.nothing_left()
+}
+
+fn bind_over_proc(c: &mut Case) -> Check {
+    // CVE-2019-16884: a volume on /proc takes the writes of labels.
+    let fake = folder(c, "fake")?;
+    refused(c, bind("/proc", &fake))
+}
+
+fn bind_below_proc(c: &mut Case) -> Check {
+    let fake = folder(c, "fake")?;
+    refused(c, bind("/proc/sys", &fake))
+}
+
+fn bind_over_meminfo(c: &mut Case) -> Check {
+    // lxcfs needs exactly this.
+    let file = c.dir.join("meminfo");
+    fs::write(&file, "MemTotal: 1 kB\n")?;
+    c.mount(bind("/proc/meminfo", &file));
+    same("content", "MemTotal: 1 kB", c.sh("cat /proc/meminfo")?.as_str())
+}
+
+fn tmpfs_over_attr(c: &mut Case) -> Check {
+    // CVE-2025-52881.
+    refused(
+        c,
+        json!({"destination": "/proc/self/attr", "type": "tmpfs", "source": "t"}),
+    )
+}
+
+fn without_dev(c: &mut Case) {
+    if let Some(mounts) = c.config["mounts"].as_array_mut() {
+        mounts.retain(|m| !m["destination"].as_str().unwrap_or_default().starts_with("/dev"));
+    }
+}
+
+fn entries(dir: &Path) -> Check<Vec<String>> {
+    Ok(fs::read_dir(dir)?
+        .flatten()
+        .map(|e| e.file_name().to_string_lossy().into_owned())
+        .collect())
+}
+
+fn dev_symlink(c: &mut Case) -> Check {
+    // CVE-2026-41579, CVE-2026-47766: the image's /dev is a link to a folder of the host.
+    let victim = folder(c, "victim")?;
+    without_dev(c);
+    fs::remove_dir(c.rootfs("/dev"))?;
+    symlink(from_any_depth(&victim), c.rootfs("/dev"))?;
+    c.run()?;
+    same(
+        "entries of the host's folder",
+        Vec::<String>::new(),
+        entries(&victim)?,
+    )
+}
+
+fn dev_node_parent_symlink(c: &mut Case) -> Check {
+    let victim = folder(c, "victim")?;
+    symlink(&victim, c.rootfs("/tmp/link"))?;
+    c.config["linux"]["devices"] =
+        json!([{"path": "/tmp/link/node", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}]);
+    c.run()?;
+    same(
+        "entries of the host's folder",
+        Vec::<String>::new(),
+        entries(&victim)?,
+    )
+}
+
+fn masked_dev_null(c: &mut Case) -> Check {
+    // CVE-2025-31133: /dev/null of a volume is a link to a file that the mask would then expose.
+    let dev = folder(c, "dev")?;
+    fs::write(c.rootfs("/evil"), "evil")?;
+    fs::write(c.rootfs("/etc/secret"), "secret")?;
+    symlink("/evil", dev.join("null"))?;
+    without_dev(c);
+    c.mount(bind("/dev", &dev));
+    c.config["linux"]["maskedPaths"] = json!(["/etc/secret"]);
+    c.args(&[
+        "/bin/sh",
+        "-c",
+        "cat /etc/secret; echo -; echo written > /etc/secret; cat /evil",
+    ]);
+    let run = c.run()?;
+    let exposed = run.code() == 0 && (!run.stdout.starts_with('-') || run.stdout.contains("written"));
+    ensure!(!exposed, "the mask of /etc/secret is /evil: {}", run.report());
+    ensure!(
+        !run.stdout.contains("secret"),
+        "the mask is missing: {}",
+        run.report()
+    );
+    same("/evil", "evil", fs::read_to_string(c.rootfs("/evil"))?.as_str())
+}
+
+fn console_links(c: &mut Case) -> Check {
+    // CVE-2025-52565 and its kin: /dev/console of a volume is a link.
+    let dev = folder(c, "dev")?;
+    let victim = c.dir.join("victim");
+    fs::write(&victim, "precious")?;
+    symlink(&victim, dev.join("console"))?;
+    without_dev(c);
+    c.mount(bind("/dev", &dev));
+    c.mount(json!({"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["newinstance", "ptmxmode=0666"]}));
+    c.config["process"]["terminal"] = json!(true);
+    c.shell("echo attack > /dev/console");
+    let socket = crate::pty::FdSocket::new(c.dir.join("console.sock"))?;
+    let live = c.spawn(&c.bundle_args("run", &["-d", "--console-socket", &socket.path_text()], &c.id)?)?;
+    let received = socket.receive();
+    live.finish()?;
+    drop(received);
+    same(
+        "the host's file",
+        "precious",
+        fs::read_to_string(&victim)?.as_str(),
+    )?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    ensure!(
+        !mounts.contains("victim"),
+        "something is mounted on the host's file"
+    );
+    Ok(())
+}
+
+fn masked_symlink(c: &mut Case) -> Check {
+    let victim = folder(c, "victim")?;
+    fs::write(victim.join("file"), "x")?;
+    symlink(&victim, c.rootfs("/link"))?;
+    c.config["linux"]["maskedPaths"] = json!(["/link", "/link/file"]);
+    c.run()?;
+    same("the host's folder", vec!["file".to_owned()], entries(&victim)?)?;
+    c.nothing_left()
+}
+
+fn readonly_symlink(c: &mut Case) -> Check {
+    let victim = folder(c, "victim")?;
+    symlink(&victim, c.rootfs("/link"))?;
+    c.config["linux"]["readonlyPaths"] = json!(["/link"]);
+    c.run()?;
+    fs::write(victim.join("file"), "still writable")?;
+    c.nothing_left()
+}
+
+fn cwd_not_on_host(c: &mut Case) -> Check {
+    let victim = folder(c, "victim")?;
+    symlink(&victim, c.rootfs("/link"))?;
+    c.config["process"]["cwd"] = json!("/link/made");
+    c.run()?;
+    same(
+        "entries of the host's folder",
+        Vec::<String>::new(),
+        entries(&victim)?,
+    )
+}
+
+fn target_not_on_host(c: &mut Case) -> Check {
+    // CVE-2024-45310, without the race.
+    let victim = folder(c, "victim")?;
+    let volume = folder(c, "volume")?;
+    let file = c.dir.join("file");
+    fs::write(&file, "x")?;
+    symlink(&victim, volume.join("link"))?;
+    c.mount(bind("/vol", &volume));
+    c.mount(bind("/vol/link/file", &file));
+    c.mount(json!({"destination": "/vol/link/folder/deep", "type": "tmpfs", "source": "t"}));
+    c.run()?;
+    same(
+        "entries of the host's folder",
+        Vec::<String>::new(),
+        entries(&victim)?,
+    )
+}
+
+/// Exchanges VOLUME/dir (a folder) and VOLUME/link (a link to `to`) without pause while `work` runs.
+fn while_exchanging(volume: &Path, to: &str, work: impl FnOnce() -> Check) -> Check {
+    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+    let (folder, link) = (volume.join("dir"), volume.join("link"));
+    fs::create_dir(&folder)?;
+    symlink(to, &link)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let thread = thread::spawn({
+        let stop = Arc::clone(&stop);
+        move || {
+            let mut turns = 0_u64;
+            while !stop.load(Ordering::Relaxed) {
+                if renameat2(AT_FDCWD, &folder, AT_FDCWD, &link, RenameFlags::RENAME_EXCHANGE).is_ok() {
+                    turns += 1;
+                }
+            }
+            turns
+        }
+    });
+    let result = work();
+    stop.store(true, Ordering::Relaxed);
+    let turns = thread.join().unwrap_or(0);
+    result?;
+    ensure!(
+        turns > 100,
+        "the attacker made only {turns} exchanges: the test shows nothing"
+    );
+    Ok(())
+}
+
+fn rename_race(c: &mut Case) -> Check {
+    // CVE-2021-30465: the target of the second mount is exchanged for a link to a folder of the host.
+    let volume = folder(c, "volume")?;
+    let victim = folder(c, "victim")?;
+    fs::create_dir(victim.join("target"))?;
+    c.mount(bind("/vol", &volume));
+    c.mount(json!({"destination": "/vol/dir/target", "type": "tmpfs", "source": "race"}));
+    c.args(&["/bin/true"]);
+    while_exchanging(&volume, &from_any_depth(&victim), || {
+        for _ in 0..25 {
+            // Success and refusal are both fine.
+            c.run()?;
+            let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+            ensure!(
+                !mounts.contains("victim"),
+                "a mount escaped to the host's folder: {mounts}"
+            );
+        }
+        Ok(())
+    })?;
+    same(
+        "entries of the host's folder",
+        vec!["target".to_owned()],
+        entries(&victim)?,
+    )?;
+    c.nothing_left()
+}
+
+/// A link target that reaches the host's `path` from anywhere below its root.
+fn from_any_depth(path: &Path) -> String {
+    format!(
+        "{}{}",
+        "../".repeat(20),
+        path.to_string_lossy().trim_start_matches('/')
+    )
+}
+
+fn mkdir_race(c: &mut Case) -> Check {
+    // CVE-2024-45310: folders are made on the host while the path changes.
+    let volume = folder(c, "volume")?;
+    let victim = folder(c, "victim")?;
+    c.mount(bind("/vol", &volume));
+    c.mount(json!({"destination": "/vol/dir/a/b/c", "type": "tmpfs", "source": "race"}));
+    c.args(&["/bin/true"]);
+    while_exchanging(&volume, &from_any_depth(&victim), || {
+        for _ in 0..25 {
+            c.run()?;
+            same(
+                "entries of the host's folder",
+                Vec::<String>::new(),
+                entries(&victim)?,
+            )?;
+            fs::remove_dir_all(volume.join("dir/a")).or_else(|e| {
+                if e.kind() == std::io::ErrorKind::NotFound {
+                    Ok(())
+                } else {
+                    Err(e)
+                }
+            })?;
+        }
+        Ok(())
+    })?;
+    c.nothing_left()
+}
+
+fn long_options(c: &mut Case) -> Check {
+    // CVE-2021-43784: lengths that overflow 16 bits.
+    let option = format!("lowerdir={}", "x".repeat(100_000));
+    c.mount(json!({"destination": "/mnt", "type": "overlay", "source": "overlay", "options": [option]}));
+    c.create()?.wants(1)?.refused()?;
+    c.nothing_left()
+}
+
+fn many_mappings(c: &mut Case) -> Check {
+    let ranges: Vec<Value> = (0..3000)
+        .map(|n| json!({"containerID": n, "hostID": 100_000 + n * 2, "size": 1}))
+        .collect();
+    c.join_namespace("user", None);
+    c.config["linux"]["uidMappings"] = json!(ranges);
+    c.config["linux"]["gidMappings"] = json!(ranges);
+    // The kernel takes 340.
+    c.create()?.wants(1)?.refused()?;
+    c.nothing_left()
+}
+
+fn long_environment(c: &mut Case) -> Check {
+    let value = "v".repeat(100_000);
+    let mut env: Vec<String> = (0..10).map(|n| format!("V{n}={value}")).collect();
+    env.push("PATH=/bin".into());
+    c.config["process"]["env"] = json!(env);
+    same(
+        "length of V9",
+        "100000",
+        c.sh("printf %s \"$V9\" | wc -c")?.as_str(),
+    )?;
+    // One string of more than 128 KiB is more than execve takes.
+    c.config["process"]["env"] = json!(["PATH=/bin", format!("V={}", "v".repeat(200_000))]);
+    let run = c.run()?;
+    ensure!(run.code() == 1, "wish exit code 1, reality {}", run.report());
+    run.refused()?;
+    c.nothing_left()
+}
+
+fn host_cgroup(c: &mut Case) -> Check {
+    // CVE-2023-25809: /sys bound from the host, no cgroup namespace.
+    c.drop_namespace("cgroup");
+    if let Some(mounts) = c.config["mounts"].as_array_mut() {
+        mounts.retain(|m| m["destination"] != "/sys");
+    }
+    c.mount(json!({"destination": "/sys", "type": "bind", "source": "/sys", "options": ["rbind", "rro"]}));
+    let mark = format!("/sys/fs/cgroup/attack-{}", c.id);
+    c.args(&["/bin/sh", "-c", &format!("mkdir {mark} && echo made")]);
+    let run = c.run()?;
+    let made = Path::new(&mark).exists();
+    if made {
+        fs::remove_dir(&mark)?;
+    }
+    ensure!(!made, "the container made a cgroup of the host: {}", run.report());
+    Ok(())
+}
+
+fn state_root_private(c: &mut Case) -> Check {
+    c.state_root = c.dir.join("made-by-the-runtime");
+    c.start_sleeper()?;
+    let mode = fs::metadata(c.state_root.join(&c.id))?.mode() & 0o077;
+    let root = fs::metadata(&c.state_root)?.mode() & 0o077;
+    ensure!(
+        mode == 0 || root & 0o011 == 0,
+        "others can enter the state folder: modes {root:o} and {mode:o} (group and other)"
+    );
+    c.delete()?;
+    c.nothing_left()
+}
+
+fn root_slash(c: &mut Case) -> Check {
+    let mut command = c.host.runtime_command();
+    command
+        .args(["--root", "/", "list"])
+        .stdin(std::process::Stdio::null());
+    crate::runner::start(&mut command, &c.dir)?
+        .finish()?
+        .wants(1)?
+        .refused()?;
+    Ok(())
+}

@@ -8,6 +8,7 @@ use runtime_init::start::{Birth, Child, start_join};
 use runtime_init::sys::SysError;
 use runtime_init::wire::{Failure, Link, Message};
 use rustix::fs::{Mode, OFlags};
+use rustix::thread::CpuSet;
 
 use super::container::{self, CONFIG};
 use super::create::{
@@ -62,7 +63,9 @@ impl Runtime {
         let console = connect_console(options.console.take().filter(|_| plan.terminal))?;
         let seccomp = plan_seccomp(&config.spec)?;
         let cgroup = cgroup_of(&record, &options, init.pid)?;
+        let affinity = Affinity::of(&extra)?;
         let job = Job {
+            affinity,
             record: &record,
             plan: &plan,
             seccomp: seccomp.as_ref(),
@@ -311,8 +314,52 @@ fn cgroup_of(record: &Record, options: &ExecOptions, init: i32) -> Result<Cgroup
     }
 }
 
+/// `process.execCPUAffinity`: the CPUs while the process is set up, and those that its program gets.
+struct Affinity {
+    initial: Option<CpuSet>,
+    last: Option<CpuSet>,
+}
+
+impl Affinity {
+    fn of(extra: &spec::ProcessExtra) -> Result<Self> {
+        let Some(affinity) = &extra.exec_cpu_affinity else {
+            return Ok(Self {
+                initial: None,
+                last: None,
+            });
+        };
+        Ok(Self {
+            initial: cpus(affinity.initial.as_deref(), "process.execCPUAffinity.initial")?,
+            last: cpus(affinity.last.as_deref(), "process.execCPUAffinity.final")?,
+        })
+    }
+
+    fn set(cpus: Option<&CpuSet>, pid: i32) -> Result<()> {
+        let Some(cpus) = cpus else { return Ok(()) };
+        rustix::thread::sched_setaffinity(Some(rustix_pid(pid)?), cpus)
+            .map_err(|errno| Error::os("sched_setaffinity", errno).field("process.execCPUAffinity"))
+    }
+}
+
+fn cpus(list: Option<&str>, field: &'static str) -> Result<Option<CpuSet>> {
+    let Some(list) = list.filter(|list| !list.is_empty()) else {
+        return Ok(None);
+    };
+    let wrong = || Error::invalid(field, format!("{list:?}: not a list of CPUs, as in 0-3,7"));
+    let mut cpus = CpuSet::new();
+    for cpu in spec::parse_ranges(list).ok_or_else(wrong)?.into_iter().flatten() {
+        let cpu = usize::try_from(cpu)
+            .ok()
+            .filter(|cpu| *cpu < CpuSet::MAX_CPU)
+            .ok_or_else(wrong)?;
+        cpus.set(cpu);
+    }
+    Ok(Some(cpus))
+}
+
 /// One `exec`, with everything decided.
 struct Job<'a> {
+    affinity: Affinity,
     record: &'a Record,
     plan: &'a ProcessPlan,
     seccomp: Option<&'a SeccompPlan>,
@@ -327,6 +374,7 @@ impl Job<'_> {
         drop(links.child);
         set_oom_score(self.plan.oom_score_adj, launched.pid)?;
         let link = links.runtime;
+        Affinity::set(self.affinity.initial.as_ref(), launched.pid)?;
         Link(link.as_fd()).send(Message::Go).map_err(sys_error)?;
         let mut host = Host {
             record: self.record,
@@ -335,6 +383,7 @@ impl Job<'_> {
         };
         handshake::until_ready(link.as_fd(), &mut launched, &mut host)?;
         set_limits(self.plan, launched.pid)?;
+        Affinity::set(self.affinity.last.as_ref(), launched.pid)?;
         if let Some(path) = &options.pidfd_socket {
             send_pidfd(path, launched.pidfd())?;
         }

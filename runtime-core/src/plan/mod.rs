@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Spec;
 
 use crate::spec::Config;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 use devices::DevicesPlan;
 use hooks::HooksPlan;
 use mounts::MountPlan;
@@ -90,6 +90,8 @@ pub struct Plan {
     pub hooks: HooksPlan,
     /// The program.
     pub process: ProcessPlan,
+    /// Whether `linux.mountLabel` is set.
+    pub has_mount_label: bool,
     /// Its filter.
     pub seccomp: Option<SeccompPlan>,
 }
@@ -112,6 +114,7 @@ impl Plan {
     /// `Invalid`, with the field, for what only the whole picture shows; `Unsupported` for what onggi cannot do.
     pub fn new(config: &Config, id: &str, facts: &HostFacts, wishes: Wishes) -> Result<Self> {
         let spec = &config.spec;
+        refuse_what_is_missing(spec)?;
         let namespaces = NamespacesPlan::new(spec)?;
         let rootfs = RootfsPlan::new(spec, facts, &namespaces, wishes)?;
         let mounts = mounts::plan(spec, facts, &namespaces, &rootfs)?;
@@ -130,11 +133,34 @@ impl Plan {
             hooks: HooksPlan::new(spec)?,
             process: ProcessPlan::new(process, spec.linux().as_ref(), facts, inside, wishes)?,
             seccomp: plan_seccomp(spec)?,
+            has_mount_label: spec
+                .linux()
+                .as_ref()
+                .is_some_and(|linux| linux.mount_label().is_some()),
             namespaces,
             rootfs,
             mounts,
         })
     }
+}
+
+/// What the specification has and onggi has not yet must not look as if it had been done.
+fn refuse_what_is_missing(spec: &Spec) -> Result<()> {
+    let Some(linux) = spec.linux() else { return Ok(()) };
+    let missing = |field: &'static str| {
+        Err(Error::invalid(field, "is not supported yet").with_kind(ErrorKind::Unsupported))
+    };
+    if linux
+        .net_devices()
+        .as_ref()
+        .is_some_and(|devices| !devices.is_empty())
+    {
+        return missing("linux.netDevices");
+    }
+    if linux.intel_rdt().is_some() {
+        return missing("linux.intelRdt");
+    }
+    Ok(())
 }
 
 /// Without a mount namespace of its own, what a container mounts would stay on the host.

@@ -82,6 +82,7 @@ impl Prepared {
             .collect::<Result<_>>()?;
         refuse_sysctls_of_the_host(plan, &joins)?;
         check_seccomp_agent(plan)?;
+        refuse_mount_label(plan)?;
         let join_pid = plan
             .namespaces
             .join_pid
@@ -167,6 +168,15 @@ fn refuse_sysctls_of_the_host(plan: &Plan, joins: &[OwnedFd]) -> Result<()> {
             let message = format!("sysctl {:?} is not in a separate kernel namespace", sysctl.name);
             return Err(Error::invalid("linux.sysctl", message));
         }
+    }
+    Ok(())
+}
+
+/// Without SELinux a label for mounts means nothing, and engines set it all the same; with it, it must not be lost.
+fn refuse_mount_label(plan: &Plan) -> Result<()> {
+    if plan.has_mount_label && rustix::fs::stat("/sys/fs/selinux/enforce").is_ok() {
+        let error = Error::invalid("linux.mountLabel", "is not supported yet");
+        return Err(error.with_kind(crate::ErrorKind::Unsupported));
     }
     Ok(())
 }

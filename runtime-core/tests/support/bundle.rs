@@ -46,6 +46,7 @@ impl Bundle {
         self.directory.path()
     }
 
+    #[allow(dead_code, reason = "not every test that includes this file uses it")]
     pub(crate) fn rootfs(&self) -> PathBuf {
         self.path().join("rootfs")
     }
@@ -55,6 +56,7 @@ impl Bundle {
     }
 
     /// A directory for the states, beside the bundle's own files.
+    #[allow(dead_code, reason = "not every test that includes this file uses it")]
     pub(crate) fn states(&self) -> PathBuf {
         self.path().join("states")
     }

@@ -46,6 +46,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("bad_input/sys_is_a_symlink", sys_is_a_symlink),
     ("bad_input/hostname_without_uts_namespace", hostname_without_uts),
     ("bad_input/rlimit_unknown", rlimit_unknown),
+    ("bad_input/net_device_that_is_missing", net_device_missing),
+    ("bad_input/intel_rdt_without_hardware", intel_rdt_missing),
     ("bad_input/rlimit_twice", rlimit_twice),
     ("bad_input/rlimit_soft_above_hard", rlimit_soft_above_hard),
     ("bad_input/seccomp_action_unknown", seccomp_action_unknown),
@@ -319,6 +321,19 @@ fn hostname_without_uts(c: &mut Case) -> Check {
 fn rlimit_unknown(c: &mut Case) -> Check {
     c.config["process"]["rlimits"] = json!([{"type": "RLIMIT_BOGUS", "soft": 1, "hard": 1}]);
     create_refused(c, "RLIMIT_BOGUS")
+}
+
+fn net_device_missing(c: &mut Case) -> Check {
+    c.config["linux"]["netDevices"] = json!({"missing0": {"name": "inside0"}});
+    create_refused(c, "")
+}
+
+fn intel_rdt_missing(c: &mut Case) -> Check {
+    if std::path::Path::new("/sys/fs/resctrl/schemata").exists() {
+        return Err(crate::outcome::Stop::Unsupported("this host has resctrl".into()));
+    }
+    c.config["linux"]["intelRdt"] = json!({"closID": "guaranteed", "schemata": ["L3:0=f"]});
+    create_refused(c, "")
 }
 
 fn rlimit_twice(c: &mut Case) -> Check {

@@ -23,6 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("exec/stdin_and_stdout", stdin_and_stdout),
     ("exec/detach_and_pid_file", detach),
     ("exec/process_file", process_file),
+    ("exec/process_file_cpu_affinity", process_file_cpu_affinity),
     ("exec/process_file_detached", process_file_detached),
     ("exec/process_file_broken", process_file_broken),
     ("exec/capabilities_of_the_config", capabilities_of_config),
@@ -215,6 +216,19 @@ fn write_process(c: &Case, process: &Value) -> Check<PathBuf> {
     let file = c.dir.join("process.json");
     fs::write(&file, process.to_string())?;
     Ok(file)
+}
+
+fn process_file_cpu_affinity(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    let file = write_process(
+        c,
+        &json!({
+            "args": ["/bin/sh", "-c", "grep Cpus_allowed_list /proc/self/status"], "env": ["PATH=/bin"], "cwd": "/",
+            "user": {"uid": 0, "gid": 0}, "execCPUAffinity": {"initial": "0", "final": "0"}
+        }),
+    )?;
+    let run = c.rt(&["exec", "--process", &file.to_string_lossy(), &c.id])?.ok()?;
+    same("Cpus_allowed_list", Some("0"), run.stdout.split_whitespace().last())
 }
 
 fn process_file(c: &mut Case) -> Check {

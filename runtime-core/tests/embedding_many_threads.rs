@@ -4,7 +4,9 @@
 #[path = "support/bundle.rs"]
 mod bundle;
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::{BTreeSet, HashMap};
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,6 +17,37 @@ use std::time::{Duration, Instant};
 use bundle::Bundle;
 use runtime_core::{CgroupDriver, ContainerId, Runtime, Status};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+/// One lock for all of the heap, unlike glibc's, whose arenas let threads hardly ever meet. A child that uses the heap
+/// while another thread has the lock, in its copy of memory for ever, hangs.
+struct OneLock(AtomicBool);
+
+#[global_allocator]
+static HEAP: OneLock = OneLock(AtomicBool::new(false));
+
+impl OneLock {
+    fn locked<T>(&self, work: impl FnOnce() -> T) -> T {
+        while self.0.swap(true, Ordering::Acquire) {
+            thread::yield_now();
+        }
+        let result = work();
+        self.0.store(false, Ordering::Release);
+        result
+    }
+}
+
+// SAFETY: both methods pass their arguments on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for OneLock {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller keeps the contract of `alloc`.
+        self.locked(|| unsafe { System.alloc(layout) })
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        self.locked(|| unsafe { System.dealloc(pointer, layout) });
+    }
+}
 
 const ALLOCATORS: usize = 8;
 const WORKERS: usize = 6;
@@ -104,7 +137,12 @@ fn watchdog(done: Arc<AtomicUsize>) -> Sender<()> {
     thread::spawn(move || {
         if wait.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
             let done = done.load(Ordering::Relaxed);
-            eprintln!("HANG: {done} of {CONTAINERS} containers after {PATIENCE:?}");
+            // The macro's output would be kept by the harness, and end with it.
+            let said = writeln!(
+                std::io::stderr(),
+                "HANG: {done} of {CONTAINERS} containers after {PATIENCE:?}"
+            );
+            drop(said);
             std::process::abort();
         }
     });

@@ -1,5 +1,6 @@
 //! Runs in: RUNTIME. Turns the eight bytes of a failed child into an error: which operation, which field of config.json,
-//! which path, which call. All texts about the child are in this file, and each [`Step`] has its golden message below.
+//! which path, which call. All texts about the child are in this file, and each [`Step`] has its golden message
+//! in `explain/tests.rs`.
 
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -14,6 +15,7 @@ use rustix::io::Errno;
 
 use super::diagnose;
 use crate::plan::Plan;
+use crate::plan::hooks::HookPlan;
 use crate::plan::mounts::{FsOption, MountSource};
 use crate::plan::process::ProcessPlan;
 use crate::{Error, ErrorKind, Result, errno_text};
@@ -45,13 +47,19 @@ pub(crate) fn explain(
     match failure.step {
         Step::FindProgram => find_program(process, failure),
         Step::Exec => execute(process, pid, failure),
-        Step::CreateContainerHook => hook("createContainer", failure, output),
-        Step::StartContainerHook => hook("startContainer", failure, output),
+        Step::CreateContainerHook => {
+            let hooks = container.map(|(plan, _)| &plan.hooks.create_container);
+            hook("createContainer", hooks, failure, output)
+        }
+        Step::StartContainerHook => {
+            let hooks = container.map(|(plan, _)| &plan.hooks.start_container);
+            hook("startContainer", hooks, failure, output)
+        }
         step => {
             let error = plain(failure).doing(doing(step));
             let error = match container {
                 Some((plan, spec)) => locate(error, plan, spec, failure),
-                None => locate_process(error, failure),
+                None => locate_process(error, process, failure),
             };
             hint(error, failure)
         }
@@ -149,13 +157,14 @@ fn locate(error: Error, plan: &Plan, spec: &Spec, failure: Failure) -> Error {
             }
         }
         Step::CloneInit => error.field(format!("linux.namespaces[{index}]")),
-        Step::Unshare | Step::BecomeRoot => error.field("linux.namespaces"),
-        Step::TimeOffsets => error.field("linux.timeOffsets"),
+        Step::Unshare | Step::BecomeRoot | Step::Loopback => error.field("linux.namespaces"),
+        Step::TimeOffsets => error.field("linux.timeOffsets").path("/proc/self/timens_offsets"),
         Step::Hostname => error.field("hostname"),
         Step::Domainname => error.field("domainname"),
         Step::AttachRootfs | Step::Pivot => error.field("root.path").path(&plan.rootfs.path),
-        Step::ReadonlyRootfs => error.field("root.readonly"),
-        Step::RootPropagation | Step::HostPropagation => error.field("linux.rootfsPropagation"),
+        Step::ReadonlyRootfs => error.field("root.readonly").path(&plan.rootfs.path),
+        Step::HostPropagation => error.field("linux.rootfsPropagation").path("/"),
+        Step::RootPropagation => error.field("linux.rootfsPropagation").path(&plan.rootfs.path),
         Step::MountTarget | Step::MountFilesystem | Step::MountCopyUp | Step::MountAttach => {
             locate_mount(error, plan, spec, failure)
         }
@@ -170,20 +179,22 @@ fn locate(error: Error, plan: &Plan, spec: &Spec, failure: Failure) -> Error {
             None => error,
         },
         Step::Sysctl => match plan.sysctl.get(index) {
-            Some(sysctl) => error.field(format!("linux.sysctl[{}]", sysctl.name)),
+            Some(sysctl) => error
+                .field(format!("linux.sysctl[{}]", sysctl.name))
+                .path(format!("/proc/{}", sysctl.path.to_string_lossy())),
             None => error.field("linux.sysctl"),
         },
         Step::ReadonlyPath => locate_listed(error, "linux.readonlyPaths", &plan.rootfs.readonly_paths, index),
         Step::MaskedPath => locate_listed(error, "linux.maskedPaths", &plan.rootfs.masked_paths, index),
         Step::Personality => error.field("linux.personality"),
         Step::MemoryPolicy => error.field("linux.memoryPolicy"),
-        _ => locate_process(error, failure),
+        _ => locate_process(error, &plan.process, failure),
     }
 }
 
-fn locate_process(error: Error, failure: Failure) -> Error {
+fn locate_process(error: Error, process: &ProcessPlan, failure: Failure) -> Error {
     match failure.step {
-        Step::CreateCwd | Step::Cwd => error.field("process.cwd"),
+        Step::CreateCwd | Step::Cwd => error.field("process.cwd").path(in_container(&[&process.cwd])),
         Step::Console => error.field("process.terminal"),
         Step::Scheduler => error.field("process.scheduler"),
         Step::IoPriority => error.field("process.ioPriority"),
@@ -195,7 +206,7 @@ fn locate_process(error: Error, failure: Failure) -> Error {
             .path("/proc/thread-self/attr/exec"),
         Step::Rlimit => error.field(format!("process.rlimits[{}]", failure.index)),
         Step::Groups => error.field("process.user.additionalGids"),
-        Step::User => error.field("process.user"),
+        Step::User | Step::Stdio => error.field("process.user"),
         Step::Capabilities => error.field("process.capabilities"),
         Step::NoNewPrivileges => error.field("process.noNewPrivileges"),
         Step::Seccomp => error.field("linux.seccomp"),
@@ -205,22 +216,19 @@ fn locate_process(error: Error, failure: Failure) -> Error {
 
 fn locate_mount(error: Error, plan: &Plan, spec: &Spec, failure: Failure) -> Error {
     let field = format!("mounts[{}]", failure.index);
-    let destination = spec
-        .mounts()
-        .iter()
-        .flatten()
-        .nth(usize::from(failure.index))
-        .map(|mount| mount.destination());
-    let option = plan
-        .mounts
-        .get(usize::from(failure.index))
-        .and_then(|mount| option_text(&mount.source, usize::from(failure.sub)));
-    let error = match option {
-        Some(option) => error.field(format!("{field}.options \"{option}\"")),
-        None => error.field(field),
+    let mount = spec.mounts().iter().flatten().nth(usize::from(failure.index));
+    let planned = plan.mounts.iter().find(|mount| mount.index == failure.index);
+    let option = planned.and_then(|mount| option_text(&mount.source, usize::from(failure.sub)));
+    let fstype = mount
+        .and_then(|mount| mount.typ().as_ref())
+        .filter(|_| failure.call == Call::Fsopen);
+    let error = match (option, fstype) {
+        (Some(option), _) => error.field(format!("{field}.options \"{option}\"")),
+        (None, Some(fstype)) => error.field(format!("{field}.type \"{fstype}\"")),
+        (None, None) => error.field(field),
     };
-    match destination {
-        Some(destination) => error.path(destination),
+    match mount {
+        Some(mount) => error.path(mount.destination()),
         None => error,
     }
 }
@@ -256,10 +264,33 @@ fn in_container(parts: &[&std::ffi::CStr]) -> String {
 
 fn hint(error: Error, failure: Failure) -> Error {
     match (failure.step, failure.errno) {
+        (Step::AwaitGo | Step::RuntimeHooks | Step::AwaitStart, Errno::SRCH) => {
+            error.hint("the runtime has ended")
+        }
+        (Step::CloneInit, Errno::AGAIN) => error.hint("pids.max of a cgroup above, or RLIMIT_NPROC"),
+        (Step::JoinNamespace, Errno::PERM) => {
+            error.hint("needs CAP_SYS_ADMIN in the user namespace that it belongs to")
+        }
+        (Step::BecomeRoot, Errno::INVAL) => error.hint("the mappings have no container id 0"),
+        (Step::TimeOffsets, Errno::RANGE) => error.hint("the clock would be out of its range"),
         (Step::Keyring, Errno::DQUOT) => {
             error.hint("too many keyrings: raise kernel.keys.maxkeys, or use --no-new-keyring")
         }
         (Step::MountFilesystem, Errno::NODEV) => error.hint("the kernel does not know this file system type"),
+        (Step::MountAttach, Errno::NOTDIR) => {
+            error.hint("source and destination must both be directories, or both not")
+        }
+        (Step::Device, Errno::PERM) => {
+            error.hint("needs CAP_MKNOD, on a file system not of a user namespace")
+        }
+        (Step::Scheduler | Step::IoPriority, Errno::PERM) => {
+            error.hint("a higher priority than the runtime's own needs CAP_SYS_NICE")
+        }
+        (Step::MemoryPolicy, Errno::INVAL) => error.hint("are the nodes online, and allowed by cpuset.mems?"),
+        (Step::Groups, Errno::PERM) => {
+            error.hint("a user namespace without privileges denies setgroups: user_namespaces(7)")
+        }
+        (Step::Cwd, Errno::ACCESS) => error.hint("the user may not enter it"),
         (Step::MountTarget, Errno::LOOP) => error.hint("symbolic links are not followed here"),
         (Step::Cwd | Step::CreateCwd, Errno::LOOP) => error.hint("magic links are not followed"),
         (Step::Pivot, Errno::INVAL) => error.hint("the root is on a ramdisk? try --no-pivot"),
@@ -309,11 +340,9 @@ fn execute(process: &ProcessPlan, pid: i32, failure: Failure) -> Error {
     }
 }
 
-fn hook(list: &str, failure: Failure, output: Option<OwnedFd>) -> Error {
+fn hook(list: &str, hooks: Option<&Vec<HookPlan>>, failure: Failure, output: Option<OwnedFd>) -> Error {
     let doing = format!("error running {list} hook #{}", failure.index);
-    let quoted = output
-        .and_then(|output| read_output(output).ok())
-        .unwrap_or_default();
+    let hook = hooks.and_then(|hooks| hooks.get(usize::from(failure.index)));
     let text = match (failure.call, failure.errno, failure.sub) {
         (Call::Wait, Errno::CANCELED, status) if status >= 256 => {
             format!("killed by signal {}", status - 256)
@@ -322,18 +351,28 @@ fn hook(list: &str, failure: Failure, output: Option<OwnedFd>) -> Error {
             "exit status 126 (or its program could not be executed)".to_owned()
         }
         (Call::Wait, Errno::CANCELED, status) => format!("exit status {status}"),
-        (Call::None, Errno::TIMEDOUT, _) => "ran out of time and was killed".to_owned(),
+        (Call::None, Errno::TIMEDOUT, _) => match hook.and_then(|hook| hook.timeout) {
+            Some(timeout) => format!("hook ran past specified timeout of {}s", timeout / 1000),
+            None => "hook ran past specified timeout".to_owned(),
+        },
         _ => {
-            return Error::os(failure.call.name(), failure.errno)
+            let error = Error::os(failure.call.name(), failure.errno)
                 .doing(doing)
                 .with_kind(ErrorKind::Hook);
+            return match hook {
+                Some(hook) => error.path(hook.path.to_string_lossy().as_ref()),
+                None => error,
+            };
         }
     };
-    Error::new(
-        ErrorKind::Hook,
-        format!("{text}, output: {}", quoted.trim_end().escape_default()),
-    )
-    .doing(doing)
+    let quoted = output
+        .and_then(|output| read_output(output).ok())
+        .unwrap_or_default();
+    let text = match quoted.trim_end() {
+        "" => text,
+        quoted => format!("{text}, output: {}", quoted.escape_default()),
+    };
+    Error::new(ErrorKind::Hook, text).doing(doing)
 }
 
 fn read_output(output: OwnedFd) -> Result<String> {
@@ -345,3 +384,6 @@ fn read_output(output: OwnedFd) -> Result<String> {
         .map_err(|error| Error::io("read", &error))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,5 @@
 //! A bundle around busybox for tests that run containers. These tests need root, and fail without it.
+#![allow(dead_code, reason = "each test that has bundles uses what it needs")]
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -70,7 +71,6 @@ impl Bundle {
 }
 
 /// Options of an `exec` that runs a line of shell.
-#[allow(dead_code, reason = "not every test that has bundles joins containers")]
 pub(crate) fn shell(line: &str) -> ExecOptions {
     ExecOptions {
         args: ["/bin/sh", "-ec", line].map(Into::into).to_vec(),

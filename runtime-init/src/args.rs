@@ -22,6 +22,8 @@ pub struct InitArgs<'a> {
     pub namespaces: NamespaceArgs<'a>,
     /// Present where an intermediate process makes init.
     pub intermediate: Option<IntermediateArgs<'a>>,
+    /// Descriptors of trees that are exchanged for locked ones, in the order in which RUNTIME sends those.
+    pub locked_trees: &'a [BorrowedFd<'a>],
     /// Name of the session keyring; `None` with `--no-new-keyring`.
     pub keyring: Option<&'a CStr>,
     /// Host name.
@@ -362,6 +364,30 @@ pub enum Gate<'a> {
     Link,
     /// `create`: a connection to the socket in the state directory.
     Socket(BorrowedFd<'a>),
+}
+
+/// Everything that the process needs which copies the host's trees in INIT's mount namespace.
+#[derive(Debug)]
+pub struct TreesArgs<'a> {
+    /// Its end of a socket pair of its own.
+    pub link: BorrowedFd<'a>,
+    /// The descriptors to keep, sorted.
+    pub keep: &'a [RawFd],
+    /// INIT's pidfd.
+    pub init: BorrowedFd<'a>,
+    /// What to copy.
+    pub sources: &'a [TreeSource<'a>],
+}
+
+/// A tree of the host, as RUNTIME has found it.
+#[derive(Debug, Clone, Copy)]
+pub struct TreeSource<'a> {
+    /// Absolute, without links.
+    pub path: &'a CStr,
+    /// Device and inode of what must be found there.
+    pub identity: (u64, u64),
+    /// With what is mounted below it.
+    pub recursive: bool,
 }
 
 /// Everything that EXEC needs.

@@ -10,7 +10,7 @@ use crate::report::{At, Result, Stop};
 use crate::step::Step;
 use crate::sys::{fs, net, process};
 use crate::wire::{Link, Message};
-use crate::{console, devices, hooks, masks, mounts, namespaces, pivot, program};
+use crate::{console, devices, hooks, masks, mounts, namespaces, pivot, program, trees};
 
 /// The whole life of init. Never returns: it becomes the program, or reports why not and ends.
 pub(crate) fn run(mut args: InitArgs<'_>) -> ! {
@@ -44,6 +44,7 @@ fn detach(args: &InitArgs<'_>) -> Result<()> {
 fn set_up(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<()> {
     let root = args.rootfs.tree;
     namespaces::unshare_rest(&args.namespaces).at(Step::Unshare)?;
+    trees::receive(args.locked_trees, link)?;
     process::setsid().at(Step::Session)?;
     program::new_keyring(args.keyring).at(Step::Keyring)?;
     namespaces::loopback(&args.namespaces).at(Step::Loopback)?;

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `init.rs` | INIT, process 1 of the container: read this first |
 //! | `intermediate.rs` | INTERMEDIATE, where a namespace order forces one |
+//! | `trees.rs` | TREES, a helper for containers with a user namespace, and INIT |
 //! | `join.rs` | EXEC, a process that enters a running container |
 //! | `start.rs` | RUNTIME up to `clone3`, then one of the above |
 //! | `sys/` | wherever a system call is made |
@@ -40,6 +41,7 @@ mod program;
 pub mod report;
 pub mod start;
 pub mod step;
+mod trees;
 pub mod wire;
 
 #[allow(unsafe_code, reason = "the one folder with unsafe code: one call a block")]

@@ -2,10 +2,10 @@
 
 use rustix::fd::{BorrowedFd, OwnedFd};
 
-use crate::args::{InitArgs, JoinProcessArgs};
+use crate::args::{InitArgs, JoinProcessArgs, TreesArgs};
 use crate::sys::process::{CloneFlags, Cloned, clone3};
 use crate::sys::{Result, process};
-use crate::{init, intermediate, join};
+use crate::{init, intermediate, join, trees};
 
 /// A process that RUNTIME has made.
 #[derive(Debug)]
@@ -65,6 +65,20 @@ fn make_child(birth: Birth<'_>) -> Result<Option<Child>> {
     match cloned? {
         Cloned::Parent(pid, pidfd) => Ok(Some(Child { pid, pidfd })),
         Cloned::Child => Ok(None),
+    }
+}
+
+/// Makes TREES, which sends [`crate::wire::Message::Tree`] records over its link, and ends.
+///
+/// # Errors
+/// The errno of `clone3`.
+pub fn start_trees(args: TreesArgs<'_>) -> Result<Child> {
+    match make_child(Birth {
+        flags: 0,
+        cgroup: None,
+    })? {
+        Some(child) => Ok(child),
+        None => trees::run(args),
     }
 }
 

@@ -25,16 +25,18 @@ steps! {
     Detach,
     /// Waits until RUNTIME has written the id mappings and what else must be there first.
     AwaitGo,
-    /// INTERMEDIATE only: makes the process that becomes init.
-    CloneInit,
     /// Joins the namespaces given by path; index: `linux.namespaces`.
     JoinNamespace,
     /// Becomes root in the container's user namespace.
     BecomeRoot,
-    /// Makes the rest of the new namespaces.
-    Unshare,
     /// INTERMEDIATE only: writes the offsets of the new time namespace.
     TimeOffsets,
+    /// INTERMEDIATE only: makes the process that becomes init.
+    CloneInit,
+    /// Makes the rest of the new namespaces.
+    Unshare,
+    /// In a user namespace: takes the host's trees as they are locked there; index: the plan's list of trees.
+    LockedTree,
     /// Leads a new session.
     Session,
     /// Joins a new session keyring.

@@ -4,6 +4,9 @@
 //!   RUNTIME                                          INIT (or EXEC; INTERMEDIATE sends only InitPid and Failure)
 //!           ---- Go ------------------------------>   id mappings written, cgroup joined, mounts idmapped
 //!           <--- InitPid (pid; pidfd attached) ----   from INTERMEDIATE only, before its end
+//!           <--- NeedTrees ------------------------   only with a user namespace and trees of the host; RUNTIME
+//!                                                     makes TREES, which answers it with the same Tree records
+//!           ---- Tree (fd attached), n times ------>   in the order of the plan
 //!           <--- RunHooks -------------------------   only if there are prestart or createRuntime hooks
 //!           ---- HooksDone ----------------------->
 //!           <--- Ready (pid in its namespace) -----   rlimits are set and the state is published now
@@ -29,6 +32,10 @@ pub enum Message {
     Go,
     /// INTERMEDIATE: the pid of INIT, as RUNTIME sees it; its pidfd is attached.
     InitPid(i32),
+    /// INIT: the mount namespace is there; send the trees.
+    NeedTrees,
+    /// A tree is attached.
+    Tree,
     /// INIT: run the prestart and createRuntime hooks now.
     RunHooks,
     /// RUNTIME: the hooks have succeeded.
@@ -71,6 +78,8 @@ impl Message {
             Message::Ready => (5, 0),
             Message::Start => (6, 0),
             Message::SeccompFd => (7, 0),
+            Message::NeedTrees => (8, 0),
+            Message::Tree => (9, 0),
             Message::Failure(failure) => return failure.encode(),
         };
         let [a, b, c, d] = value.to_ne_bytes();
@@ -91,6 +100,8 @@ impl Message {
             5 => Message::Ready,
             6 => Message::Start,
             7 => Message::SeccompFd,
+            8 => Message::NeedTrees,
+            9 => Message::Tree,
             FAILURE => Message::Failure(Failure::decode(bytes)?),
             _ => return None,
         })
@@ -206,6 +217,8 @@ mod tests {
             Message::Ready,
             Message::Start,
             Message::SeccompFd,
+            Message::NeedTrees,
+            Message::Tree,
         ];
         for message in messages {
             assert_eq!(Message::decode(&message.encode()), Some(message));

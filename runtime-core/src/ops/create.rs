@@ -15,9 +15,10 @@ use crate::host::{console, pid_file, process as host_process, seccomp_agent, sta
 use crate::parent::explain::{self, Background};
 use crate::parent::handshake::{self, Counterpart};
 use crate::parent::launch::{self, Launched};
+use crate::parent::locked_trees;
 use crate::plan::process::ProcessPlan;
 use crate::plan::{ConsoleWish, HostFacts, Plan, Wishes};
-use crate::prepare::{Inputs, Prepared, sys_error};
+use crate::prepare::{Inputs, Links, Prepared, sys_error};
 use crate::spec::{self, Config};
 use crate::{Error, ErrorKind, Result};
 
@@ -160,10 +161,14 @@ impl Job<'_> {
     fn launch(mut self, slot: &mut Slot, cgroup: &CgroupManager) -> Result<Process> {
         slot.save_file(CONFIG, &self.config.json)?;
         let prepared = self.prepare(slot, cgroup)?;
-        let mut launched = launch::launch(self.plan, &prepared, cgroup)?;
-        let link = hand_over(prepared);
+        let links = Links::new()?;
+        let mut launched = launch::launch(self.plan, &prepared, &links, cgroup)?;
+        // The child has its own: with ours open, its end would not be seen.
+        drop(links.child);
+        let link = links.runtime;
         let mut host = Host {
             job: &self,
+            prepared,
             record: slot.record().clone(),
         };
         handshake::until_ready(link.as_fd(), &mut launched, &mut host)?;
@@ -233,6 +238,8 @@ impl Job<'_> {
 /// RUNTIME's answers to what init asks.
 struct Host<'a> {
     job: &'a Job<'a>,
+    /// Held until the child no longer asks for anything in it.
+    prepared: Prepared,
     record: Record,
 }
 
@@ -251,6 +258,10 @@ impl Counterpart for Host<'_> {
             "creating",
             pid,
         )
+    }
+
+    fn send_trees(&mut self, init: &Launched, link: BorrowedFd<'_>) -> Result<()> {
+        locked_trees::send(self.job.plan, &self.prepared, init, link)
     }
 
     fn pass_listener(&mut self, pid: i32, listener: BorrowedFd<'_>) -> Result<()> {
@@ -304,11 +315,6 @@ pub(super) fn send_listener(
         annotations: &record.annotations,
     };
     seccomp_agent::pass_on(&agent.path, listener, pid, &agent.metadata, &state)
-}
-
-/// The child has its copies now; ours would keep mounts and namespaces busy. What is left is our end of the link.
-pub(super) fn hand_over(prepared: Prepared) -> OwnedFd {
-    prepared.link.runtime
 }
 
 /// What the caller has said about the terminal, by what it gave.

@@ -495,6 +495,13 @@ impl Counterpart for Host<'_> {
         ))
     }
 
+    fn send_trees(&mut self, _init: &Launched, _link: BorrowedFd<'_>) -> Result<()> {
+        Err(Error::new(
+            ErrorKind::Internal,
+            "a joining process asked for trees after `create`",
+        ))
+    }
+
     fn pass_listener(&mut self, pid: i32, listener: BorrowedFd<'_>) -> Result<()> {
         match self.seccomp.and_then(|seccomp| seccomp.listener.as_ref()) {
             Some(agent) => send_listener(agent, self.record, "running", pid, listener),

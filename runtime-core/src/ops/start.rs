@@ -12,6 +12,7 @@ use crate::host::start_socket;
 use crate::host::state::{ContainerId, Record, Slot};
 use crate::parent::explain::{self, Background};
 use crate::parent::handshake::{self, Counterpart};
+use crate::parent::launch::Launched;
 use crate::plan::{ConsoleWish, Plan, Wishes};
 use crate::spec::Config;
 use crate::{Error, ErrorKind, Result};
@@ -111,6 +112,13 @@ impl Counterpart for Host<'_> {
         Err(Error::new(
             ErrorKind::Internal,
             "init asked for hooks of `create` during `start`",
+        ))
+    }
+
+    fn send_trees(&mut self, _init: &Launched, _link: BorrowedFd<'_>) -> Result<()> {
+        Err(Error::new(
+            ErrorKind::Internal,
+            "init asked for trees after `create`",
         ))
     }
 

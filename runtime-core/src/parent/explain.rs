@@ -96,6 +96,7 @@ pub(crate) fn doing(step: Step) -> &'static str {
         Step::BecomeRoot => "become root in the user namespace",
         Step::Unshare => "make namespaces",
         Step::TimeOffsets => "set the clock offsets",
+        Step::LockedTree => "take over a tree of the host",
         Step::Session => "start a session",
         Step::Keyring => "unable to join session keyring",
         Step::Loopback => "bring the loopback device up",

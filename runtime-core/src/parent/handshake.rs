@@ -14,6 +14,8 @@ use crate::{Error, ErrorKind, Result};
 pub(crate) trait Counterpart {
     /// Runs prestart and createRuntime hooks.
     fn run_hooks(&mut self, pid: i32) -> Result<()>;
+    /// Sends the host's trees as they are locked in init's mount namespace.
+    fn send_trees(&mut self, init: &Launched, link: BorrowedFd<'_>) -> Result<()>;
     /// Passes a seccomp listener on to its agent.
     fn pass_listener(&mut self, pid: i32, listener: BorrowedFd<'_>) -> Result<()>;
     /// Says what a failure means; called while the child still waits, so that its file system can be looked at.
@@ -29,6 +31,7 @@ pub(crate) fn until_ready(
     loop {
         match receive(link)? {
             Some((Message::InitPid(pid), Some(pidfd))) => replace(launched, pid, pidfd)?,
+            Some((Message::NeedTrees, _)) => counterpart.send_trees(launched, link)?,
             Some((Message::RunHooks, _)) => {
                 counterpart.run_hooks(launched.pid)?;
                 Link(link).send(Message::HooksDone).map_err(sys_error)?;

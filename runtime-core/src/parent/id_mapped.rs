@@ -9,26 +9,39 @@ use rustix::fd::AsRawFd;
 
 use super::launch::{Launched, write_maps};
 use crate::plan::Plan;
-use crate::plan::mounts::MountIdMap;
+use crate::plan::mounts::{MountIdMap, MountPlan};
 use crate::prepare::{Links, Prepared, sys_error};
 use crate::{Error, ErrorKind, Result};
 
-/// Maps every mount that asks for it.
+/// Maps every mount that asks for it, but those whose trees are still to be exchanged.
 pub(super) fn apply(plan: &Plan, prepared: &Prepared, init: i32) -> Result<()> {
-    for (mount, prepared_mount) in plan.mounts.iter().zip(&prepared.mounts) {
-        let (Some(map), Some(tree)) = (&mount.id_map, &prepared_mount.tree) else {
-            continue;
-        };
-        let at = |error: Error| error.field(format!("mounts[{}].uidMappings", mount.index));
-        let namespace = user_namespace(plan, prepared, map, init).map_err(at)?;
-        let attr = MountAttr {
-            set: ATTR_IDMAP,
-            userns_fd: namespace.as_raw_fd() as u64,
-            ..MountAttr::default()
-        };
-        mount::mount_setattr(tree.as_fd(), &attr, map.recursive).map_err(|error| at(explain(error)))?;
+    for (place, mount) in plan.mounts.iter().enumerate() {
+        let is_exchanged = prepared.to_lock.iter().any(|tree| tree.mount == Some(place));
+        match prepared.mounts.get(place).and_then(|mount| mount.tree.as_ref()) {
+            Some(tree) if !is_exchanged => apply_one(plan, prepared, mount, tree, init)?,
+            _ => {}
+        }
     }
     Ok(())
+}
+
+/// Maps one mount, if it asks for it.
+pub(super) fn apply_one(
+    plan: &Plan,
+    prepared: &Prepared,
+    mount: &MountPlan,
+    tree: &OwnedFd,
+    init: i32,
+) -> Result<()> {
+    let Some(map) = &mount.id_map else { return Ok(()) };
+    let at = |error: Error| error.field(format!("mounts[{}].uidMappings", mount.index));
+    let namespace = user_namespace(plan, prepared, map, init).map_err(at)?;
+    let attr = MountAttr {
+        set: ATTR_IDMAP,
+        userns_fd: namespace.as_raw_fd() as u64,
+        ..MountAttr::default()
+    };
+    mount::mount_setattr(tree.as_fd(), &attr, map.recursive).map_err(|error| at(explain(error)))
 }
 
 fn explain(error: runtime_init::sys::SysError) -> Error {

@@ -12,7 +12,7 @@ use crate::host::cgroup::CgroupManager;
 use crate::host::id_map::IdMap;
 use crate::plan::namespaces::UserNamespace;
 use crate::plan::{Plan, namespaces};
-use crate::prepare::{Prepared, sys_error};
+use crate::prepare::{Links, Prepared, sys_error};
 use crate::{Error, ErrorKind, Result};
 
 /// A child on the way to becoming the container's process. Killed and reaped if it is dropped: no error on the way may
@@ -58,18 +58,21 @@ impl Drop for Launched {
 }
 
 /// Makes INIT (or INTERMEDIATE), prepares its surroundings, and lets it go on.
-pub(crate) fn launch(plan: &Plan, prepared: &Prepared, cgroup: &CgroupManager) -> Result<Launched> {
-    let launched = Launched::new(make(plan, prepared, cgroup)?);
+pub(crate) fn launch(
+    plan: &Plan,
+    prepared: &Prepared,
+    links: &Links,
+    cgroup: &CgroupManager,
+) -> Result<Launched> {
+    let launched = Launched::new(make(plan, prepared, links, cgroup)?);
     map_ids(&plan.namespaces.user, launched.pid)?;
     id_mapped::apply(plan, prepared, launched.pid)?;
     set_oom_score(plan.process.oom_score_adj, launched.pid)?;
-    Link(prepared.link.runtime.as_fd())
-        .send(Message::Go)
-        .map_err(sys_error)?;
+    Link(links.runtime.as_fd()).send(Message::Go).map_err(sys_error)?;
     Ok(launched)
 }
 
-fn make(plan: &Plan, prepared: &Prepared, cgroup: &CgroupManager) -> Result<Child> {
+fn make(plan: &Plan, prepared: &Prepared, links: &Links, cgroup: &CgroupManager) -> Result<Child> {
     let home = enter_pid_namespace(prepared.join_pid.as_ref().map(AsFd::as_fd)).map_err(|error| {
         let index = plan.namespaces.join_pid.as_ref().map_or(0, |join| join.index);
         error.field(namespaces::field(index))
@@ -79,7 +82,7 @@ fn make(plan: &Plan, prepared: &Prepared, cgroup: &CgroupManager) -> Result<Chil
         flags: plan.namespaces.birth,
         cgroup: directory,
     };
-    let child = views::with_init_args(plan, prepared, |args| start_init(birth, args));
+    let child = views::with_init_args(plan, prepared, &links.child, |args| start_init(birth, args));
     drop(home);
     child.map_err(|error| explain_clone(error, plan, cgroup))
 }

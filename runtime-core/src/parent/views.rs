@@ -2,7 +2,7 @@
 //! and so, in the child's copy of it, for ever.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::raw::c_char;
 use std::ptr::null;
 
@@ -14,7 +14,7 @@ use crate::plan::hooks::HookPlan;
 use crate::plan::mounts::{FsOption, MountPlan, MountSource};
 use crate::plan::process::ProcessPlan;
 use crate::plan::seccomp::SeccompPlan;
-use crate::prepare::{Prepared, PreparedMount};
+use crate::prepare::{HostTree, Prepared, PreparedMount};
 
 /// Room for "HOME=" and a path of passwd(5); for "LISTEN_PID=" and a number.
 const HOME_ROOM: usize = 1100;
@@ -28,9 +28,10 @@ type OptionView<'a> = (&'a CStr, Option<&'a CStr>);
 pub(crate) fn with_init_args<T>(
     plan: &Plan,
     prepared: &Prepared,
+    link: &OwnedFd,
     with: impl FnOnce(init::InitArgs<'_>) -> T,
 ) -> T {
-    let keep = prepared.kept_by_child(plan.process.preserve_fds);
+    let keep = prepared.kept_by_child(link, plan.process.preserve_fds);
     let join: Vec<_> = plan
         .namespaces
         .join
@@ -96,8 +97,13 @@ pub(crate) fn with_init_args<T>(
         .console
         .as_ref()
         .map(|socket| console_view(&plan.process, socket.as_fd(), true));
+    let locked_trees: Vec<_> = prepared
+        .to_lock
+        .iter()
+        .filter_map(|tree| fd_of(prepared, tree))
+        .collect();
     with(init::InitArgs {
-        link: prepared.link.child.as_fd(),
+        link: link.as_fd(),
         keep: &keep,
         namespaces: init::NamespaceArgs {
             join: &join,
@@ -115,6 +121,7 @@ pub(crate) fn with_init_args<T>(
                 clone: intermediate.clone,
                 index: intermediate.index,
             }),
+        locked_trees: &locked_trees,
         keyring: plan.keyring.as_deref(),
         hostname: plan.hostname.as_deref(),
         domainname: plan.domainname.as_deref(),
@@ -149,6 +156,14 @@ pub(crate) fn with_init_args<T>(
             None => init::Gate::Link,
         },
     })
+}
+
+/// The descriptor that INIT exchanges for a locked tree.
+pub(super) fn fd_of<'a>(prepared: &'a Prepared, tree: &HostTree) -> Option<BorrowedFd<'a>> {
+    match tree.mount {
+        None => Some(prepared.rootfs.as_fd()),
+        Some(place) => prepared.mounts.get(place)?.tree.as_ref().map(AsFd::as_fd),
+    }
 }
 
 fn c_strs(strings: &[CString]) -> Vec<&CStr> {

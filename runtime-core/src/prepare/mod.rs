@@ -16,17 +16,18 @@ use crate::plan::namespaces::Join;
 use crate::plan::{Plan, Sysctl, namespaces};
 use crate::{Error, Result};
 
-pub(crate) use trees::{PreparedMount, sys_error};
+pub(crate) use trees::{HostTree, PreparedMount, change_rootfs, sys_error};
 
-/// Everything the child borrows, and the parent's end of the link to it.
+/// Everything the child borrows.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    pub link: Links,
     /// Parallel to `plan.namespaces.join`.
     pub joins: Vec<OwnedFd>,
     pub join_pid: Option<OwnedFd>,
     pub rootfs: OwnedFd,
     pub rootfs_path: CString,
+    /// Trees that are copied once more when INIT's mount namespace is there.
+    pub to_lock: Vec<HostTree>,
     /// Parallel to `plan.mounts`.
     pub mounts: Vec<PreparedMount>,
     /// Parallel to `plan.devices.nodes`.
@@ -90,12 +91,13 @@ impl Prepared {
             .map(open_namespace)
             .transpose()?;
         let (rootfs, rootfs_path) = trees::rootfs(plan)?;
+        let to_lock = trees::to_lock(plan, &rootfs_path)?;
         Ok(Self {
-            link: Links::new()?,
             joins,
             join_pid,
             rootfs,
             rootfs_path,
+            to_lock,
             mounts: trees::mounts(plan, inputs.cgroup)?,
             device_nodes: trees::device_nodes(plan)?,
             null: trees::null(plan)?,
@@ -108,8 +110,8 @@ impl Prepared {
     }
 
     /// The descriptors that the child keeps, sorted, with those that the program inherits.
-    pub(crate) fn kept_by_child(&self, preserve_fds: u32) -> Vec<RawFd> {
-        let ours = [Some(&self.link.child), Some(&self.rootfs), self.null.as_ref()];
+    pub(crate) fn kept_by_child(&self, link: &OwnedFd, preserve_fds: u32) -> Vec<RawFd> {
+        let ours = [Some(link), Some(&self.rootfs), self.null.as_ref()];
         let ours = ours.into_iter().flatten();
         let ours = ours.chain(&self.console).chain(&self.gate).chain(&self.joins);
         let ours = ours.chain(self.mounts.iter().filter_map(|mount| mount.tree.as_ref()));

@@ -1,8 +1,8 @@
 //! Runs in: RUNTIME, before `clone3`. Copies of the host's mounts as detached trees (open_tree(2)): nothing is attached
 //! anywhere, so nobody sees them, and they are gone when their descriptors are closed.
 
-use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::ffi::{CStr, CString, OsStr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -18,6 +18,56 @@ use crate::plan::{Plan, c_string};
 use crate::{Error, ErrorKind, Result};
 
 const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+
+/// A tree of the host that has to be copied once more, in INIT's mount namespace (`runtime_init`, `trees.rs`).
+#[derive(Debug)]
+pub(crate) struct HostTree {
+    /// `None`: the rootfs; else the place in `plan.mounts`.
+    pub mount: Option<usize>,
+    /// Absolute, without links.
+    pub path: CString,
+    /// Device and inode.
+    pub identity: (u64, u64),
+    pub recursive: bool,
+}
+
+/// The trees of the host that must be locked in the container: all, if it has a user namespace and a mount namespace
+/// of its own. Something without a path (a namespace file, say) is a single file, and has nothing to lock.
+pub(super) fn to_lock(plan: &Plan, rootfs: &CStr) -> Result<Vec<HostTree>> {
+    let mut trees = Vec::new();
+    if !plan.namespaces.is_user_namespaced() || plan.namespaces.unshare & libc::CLONE_NEWNS as u32 == 0 {
+        return Ok(trees);
+    }
+    let rootfs_path = Path::new(OsStr::from_bytes(rootfs.to_bytes()));
+    trees.extend(host_tree(
+        None,
+        &open_path(rootfs_path, OFlags::DIRECTORY)?,
+        true,
+    )?);
+    for (place, mount) in plan.mounts.iter().enumerate() {
+        let MountSource::Bind { path, recursive, .. } = &mount.source else {
+            continue;
+        };
+        let at = |error: Error| error.field(format!("mounts[{}]", mount.index)).path(path);
+        let source = open_path(path, OFlags::empty()).map_err(at)?;
+        trees.extend(host_tree(Some(place), &source, *recursive).map_err(at)?);
+    }
+    Ok(trees)
+}
+
+fn host_tree(mount: Option<usize>, source: &OwnedFd, recursive: bool) -> Result<Option<HostTree>> {
+    let stat = rustix::fs::fstat(source).map_err(|errno| Error::os("fstat", errno))?;
+    let link = format!("/proc/self/fd/{}", source.as_raw_fd());
+    let path = std::fs::read_link(&link).map_err(|error| Error::io("readlink", &error).path(link))?;
+    let path = c_string(path.into_os_string().into_encoded_bytes(), "mounts")?;
+    let has_path = path.as_bytes().starts_with(b"/") && !path.as_bytes().ends_with(b" (deleted)");
+    Ok(has_path.then_some(HostTree {
+        mount,
+        path,
+        identity: (stat.st_dev, stat.st_ino),
+        recursive,
+    }))
+}
 
 /// What RUNTIME holds for one mount.
 #[derive(Debug)]
@@ -53,15 +103,18 @@ pub(super) fn rootfs(plan: &Plan) -> Result<(OwnedFd, CString)> {
     let tree = mount::clone_tree(directory.as_fd(), true)
         .map_err(sys_error)
         .map_err(at)?;
-    set_propagation(&tree, plan.rootfs.copy_propagation).map_err(at)?;
-    if plan.rootfs.copy_propagation == 0 {
-        // pivot_root(2) wants no shared mount for the new root; those below it stay peers of the host's.
-        let private = MountAttr::propagation(libc::MS_PRIVATE);
-        mount::mount_setattr(tree.as_fd(), &private, false)
-            .map_err(sys_error)
-            .map_err(at)?;
-    }
+    change_rootfs(plan, &tree).map_err(at)?;
     Ok((tree, resolved))
+}
+
+/// Gives a copy of the rootfs its propagation.
+pub(crate) fn change_rootfs(plan: &Plan, tree: &OwnedFd) -> Result<()> {
+    set_propagation(tree, plan.rootfs.copy_propagation)?;
+    if plan.rootfs.copy_propagation != 0 {
+        return Ok(());
+    }
+    // pivot_root(2) wants no shared mount for the new root; those below it stay peers of the host's.
+    mount::mount_setattr(tree.as_fd(), &MountAttr::propagation(libc::MS_PRIVATE), false).map_err(sys_error)
 }
 
 fn set_propagation(tree: &OwnedFd, propagation: u64) -> Result<()> {
@@ -94,7 +147,7 @@ fn prepare_mount(mount: &MountPlan, plan: &Plan, cgroup: &CgroupManager) -> Resu
             if *must_be_procfs {
                 check_is_procfs(&source).map_err(|error| error.path(path))?;
             }
-            let mut prepared = copy_of(source, *recursive).map_err(|error| error.path(path))?;
+            let prepared = copy_of(source, *recursive).map_err(|error| error.path(path))?;
             prepared.change(mount).map_err(|error| error.path(path))?;
             Ok(prepared)
         }
@@ -104,7 +157,7 @@ fn prepare_mount(mount: &MountPlan, plan: &Plan, cgroup: &CgroupManager) -> Resu
                 _ => crate::host::cgroup::mount_point()?,
             };
             let source = open_path(&path, OFlags::DIRECTORY)?;
-            let mut prepared = copy_of(source, false).map_err(|error| error.path(&path))?;
+            let prepared = copy_of(source, false).map_err(|error| error.path(&path))?;
             let MountSource::Cgroup(new) = &mount.source else {
                 return Ok(prepared);
             };
@@ -145,7 +198,7 @@ fn copy_of(source: OwnedFd, recursive: bool) -> Result<PreparedMount> {
 }
 
 impl PreparedMount {
-    fn change(&mut self, mount: &MountPlan) -> Result<()> {
+    pub(crate) fn change(&self, mount: &MountPlan) -> Result<()> {
         // Read-only must come after an id mapping, which RUNTIME adds once the user namespace is there.
         mount
             .attributes

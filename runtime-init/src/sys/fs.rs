@@ -68,6 +68,11 @@ pub fn open_host(path: &CStr, flags: OFlags) -> Result<OwnedFd> {
     raw::openat(raw::CWD, path, flags | OFlags::CLOEXEC, Mode::empty()).named(Call::Open)
 }
 
+/// The same, and no component may be a symbolic link: for paths that are resolved already.
+pub fn open_host_no_links(path: &CStr, flags: OFlags) -> Result<OwnedFd> {
+    openat2(raw::CWD, path, flags, 0, ResolveFlags::NO_SYMLINKS)
+}
+
 /// Makes an empty file `name` directly in `dir`, which must not exist.
 pub fn create_file(dir: BorrowedFd<'_>, name: &CStr, mode: u32) -> Result<OwnedFd> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

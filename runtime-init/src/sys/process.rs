@@ -222,6 +222,13 @@ pub fn dup_onto(fd: BorrowedFd<'_>, target: RawFd) -> Result<()> {
     checked(Call::Dup, raw).map(drop)
 }
 
+/// Puts `new` under the number of `old`, which is closed; close-on-exec.
+pub fn exchange(new: BorrowedFd<'_>, old: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: takes integers only. The number stays open, and means a tree before and after.
+    let raw = unsafe { libc::syscall(libc::SYS_dup3, new.as_raw_fd(), old.as_raw_fd(), libc::O_CLOEXEC) };
+    checked(Call::Dup, raw).map(drop)
+}
+
 /// Sends this process `signal` when its parent ends, or with `None` no more.
 pub fn parent_death_signal(signal: Option<Signal>) -> Result<()> {
     rustix::process::set_parent_process_death_signal(signal).named(Call::Prctl)

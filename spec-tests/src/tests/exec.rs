@@ -227,8 +227,14 @@ fn process_file_cpu_affinity(c: &mut Case) -> Check {
             "user": {"uid": 0, "gid": 0}, "execCPUAffinity": {"initial": "0", "final": "0"}
         }),
     )?;
-    let run = c.rt(&["exec", "--process", &file.to_string_lossy(), &c.id])?.ok()?;
-    same("Cpus_allowed_list", Some("0"), run.stdout.split_whitespace().last())
+    let run = c
+        .rt(&["exec", "--process", &file.to_string_lossy(), &c.id])?
+        .ok()?;
+    same(
+        "Cpus_allowed_list",
+        Some("0"),
+        run.stdout.split_whitespace().last(),
+    )
 }
 
 fn process_file(c: &mut Case) -> Check {

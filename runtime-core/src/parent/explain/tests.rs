@@ -150,6 +150,8 @@ fn goldens() -> Vec<(Failure, &'static str)> {
             "make namespaces: linux.namespaces: unshare: no space left on device (too many namespaces: see /proc/sys/user/max_*_namespaces, or nested too deep)"),
         (at(Step::TimeOffsets, Write, E::RANGE),
             "set the clock offsets: linux.timeOffsets (/proc/self/timens_offsets): write: numerical result out of range (the clock would be out of its range)"),
+        (at(Step::LockedTree, Recv, E::SRCH),
+            "take over a tree of the host: recvmsg: no such process"),
         (at(Step::Session, Setsid, E::PERM),
             "start a session: setsid: operation not permitted"),
         (at(Step::Keyring, Keyctl, E::DQUOT),

@@ -6,6 +6,7 @@ use crate::{
     outcome::{Check, ensure, same},
     suite::Test,
 };
+use nix::mount::{MsFlags, mount};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -36,6 +37,7 @@ pub(crate) const TESTS: &[Test] = &[
         "security/dev_node_parent_symlink_stays_inside",
         dev_node_parent_symlink,
     ),
+    ("security/host_mounts_stay_locked_in_a_user_namespace", locked_mounts),
     ("security/masked_paths_do_not_trust_dev_null", masked_dev_null),
     ("security/console_does_not_follow_links", console_links),
     (
@@ -239,6 +241,34 @@ fn dev_node_parent_symlink(c: &mut Case) -> Check {
         Vec::<String>::new(),
         entries(&victim)?,
     )
+}
+
+fn locked_mounts(c: &mut Case) -> Check {
+    // What is read-only on the host stays so, and what a mount of the host covers stays covered, also for root of a
+    // user namespace with CAP_SYS_ADMIN (mount_namespaces(7)).
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    c.join_namespace("user", None);
+    c.config["linux"]["uidMappings"] = map.clone();
+    c.config["linux"]["gidMappings"] = map;
+    for set in ["bounding", "effective", "permitted"] {
+        c.config["process"]["capabilities"][set] = json!(["CAP_SYS_ADMIN"]);
+    }
+    let source = folder(c, "locked")?;
+    let none = None::<&str>;
+    mount(Some("t"), &source, Some("tmpfs"), MsFlags::empty(), Some("mode=0777"))?;
+    fs::create_dir(source.join("covered"))?;
+    fs::write(source.join("covered/secret"), "uncovered")?;
+    mount(Some("t"), &source.join("covered"), Some("tmpfs"), MsFlags::empty(), none)?;
+    mount(none, &source, none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY, none)?;
+    c.mount(json!({"destination": "/mnt", "type": "bind", "source": source.to_string_lossy(), "options": ["rbind"]}));
+    c.shell(
+        "mount -o remount,bind,rw /mnt 2>/dev/null; touch /mnt/written 2>/dev/null && echo WRITTEN; \
+         umount /mnt/covered 2>/dev/null; cat /mnt/covered/secret 2>/dev/null; echo end",
+    );
+    let run = c.run();
+    nix::mount::umount(&source.join("covered"))?;
+    nix::mount::umount(&source)?;
+    same("what root in the container could do", "end\n", run?.ok()?.stdout.as_str())
 }
 
 fn masked_dev_null(c: &mut Case) -> Check {

@@ -30,7 +30,8 @@ peers: setup ## Run the conformance suite on runc and crun, and compare with wha
 	cargo run --quiet -p spec-tests -- --runtime "$$(command -v crun)"
 
 fuzz: ## Fuzz every target for a minute (needs a nightly toolchain and cargo-fuzz)
-	for target in $$(cargo +nightly fuzz list); do cargo +nightly fuzz run $$target -- -max_total_time=60 || exit 1; done
+	for target in $$(cargo +nightly fuzz list); do mkdir -p fuzz/corpus/$$target && \
+	    cargo +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- -max_total_time=60 || exit 1; done
 
 install: build ## Install the binary below $(DESTDIR)$(PREFIX)
 	install -D -m 0755 $(ONGGI) $(DESTDIR)$(PREFIX)/bin/onggi

@@ -27,7 +27,7 @@ pub enum Phase {
 /// The cgroup of a container: where it is, and who manages it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CgroupRecord {
-    /// The driver that made it, such as `fs` or `systemd`. Later commands use this one, whatever their own options say.
+    /// The driver that made it, such as `cgroupfs` or `systemd`. Later commands use this one, whatever their own options say.
     pub driver: String,
     /// The absolute path of the cgroup's directory on the host.
     #[serde(with = "bytes")]
@@ -184,7 +184,7 @@ mod tests {
         let bundle = Path::new(OsStr::from_bytes(b"/b\xff"));
         let mut record = Record::creating(id, "1.3.0", bundle, Path::new("/b/rootfs"));
         record.cgroup = Some(CgroupRecord {
-            driver: "fs".into(),
+            driver: "cgroupfs".into(),
             path: "/sys/fs/cgroup/c".into(),
         });
         record.annotations.insert("k".into(), "v\n\"".into());

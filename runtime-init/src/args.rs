@@ -397,8 +397,10 @@ pub struct JoinProcessArgs<'a> {
     pub link: BorrowedFd<'a>,
     /// The descriptors to keep, sorted.
     pub keep: &'a [RawFd],
-    /// Namespaces to join; the pid namespace is the one it was born in.
+    /// Namespaces to join.
     pub namespaces: &'a [JoinArgs<'a>],
+    /// Whether a pid namespace is among them, into which only a child can be born.
+    pub joins_pids: bool,
     /// Whether the user namespace differs from the caller's.
     pub become_root: bool,
     /// The container's root, opened by RUNTIME, for a container without a mount namespace of its own.

@@ -10,8 +10,9 @@ use crate::paths;
 use crate::report::refused;
 use crate::sys::{self, fs, mount, net, process};
 
-/// Sets the terminal up, if there is one.
-pub(crate) fn set_up(root: BorrowedFd<'_>, console: Option<&ConsoleArgs<'_>>) -> sys::Result<()> {
+/// Makes the terminal, if there is to be one, sends its master away, and puts the slave on standard input, output and
+/// error.
+pub(crate) fn open(root: BorrowedFd<'_>, console: Option<&ConsoleArgs<'_>>) -> sys::Result<()> {
     let Some(console) = console else { return Ok(()) };
     let master = open_multiplexer(root)?;
     net::unlock_pty(master.as_fd())?;
@@ -23,11 +24,19 @@ pub(crate) fn set_up(root: BorrowedFd<'_>, console: Option<&ConsoleArgs<'_>>) ->
         become_dev_console(root, slave.as_fd())?;
     }
     net::send(console.socket, b"/dev/ptmx", Some(master.as_fd()))?;
-    net::set_controlling_terminal(slave.as_fd())?;
     for target in 0..=2 {
         process::dup_onto(slave.as_fd(), target)?;
     }
     Ok(())
+}
+
+/// Makes the terminal on standard input that of the session, which this process leads.
+pub(crate) fn take_control(console: Option<&ConsoleArgs<'_>>) -> sys::Result<()> {
+    let [input, ..] = process::standard_descriptors();
+    match console {
+        Some(_) => net::set_controlling_terminal(input),
+        None => Ok(()),
+    }
 }
 
 /// Opens /dev/ptmx of the container. An image may have anything there, so it is looked at before it is opened: a

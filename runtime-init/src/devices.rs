@@ -16,7 +16,7 @@ pub(crate) fn make_all(root: BorrowedFd<'_>, devices: &[DeviceArgs<'_>]) -> Resu
         let index = index as u16;
         let open = match directory {
             Some((path, open)) if path == device.directory => open,
-            _ => paths::open_directory(root, device.directory).at_index(Step::Device, index)?,
+            _ => paths::open_device_directory(root, device.directory).at_index(Step::Device, index)?,
         };
         make(open.as_fd(), device).at_index(Step::Device, index)?;
         directory = Some((device.directory, open));
@@ -71,7 +71,7 @@ pub(crate) fn link_all(root: BorrowedFd<'_>, links: &[LinkArgs<'_>]) -> Result<(
     if links.is_empty() {
         return Ok(());
     }
-    let dev = paths::open_directory(root, c"dev").at(Step::DeviceLink)?;
+    let dev = paths::open_device_directory(root, c"dev").at(Step::DeviceLink)?;
     for (index, link) in links.iter().enumerate() {
         make_link(dev.as_fd(), link).at_index(Step::DeviceLink, index as u16)?;
     }

@@ -48,6 +48,9 @@ fn entry<'a>(name: &[u8], value: &[u8], room: &'a mut [u8]) -> Option<&'a CStr> 
     CStr::from_bytes_until_nul(room).ok()
 }
 
+/// More than any real /etc/passwd has, in bytes; an image may bring a sparse one of terabytes.
+const MOST: usize = 1 << 20;
+
 /// Reads /etc/passwd line by line. Longer lines than the buffer are passed over.
 fn find_home<'a>(root: BorrowedFd<'_>, uid: u32, line: &'a mut [u8; 1024]) -> sys::Result<Option<&'a [u8]>> {
     // Without O_NONBLOCK a fifo of that name would hold us for ever; a regular file is what we read.
@@ -60,10 +63,12 @@ fn find_home<'a>(root: BorrowedFd<'_>, uid: u32, line: &'a mut [u8; 1024]) -> sy
         return Ok(None);
     }
     let mut chunk = [0u8; 1024];
+    let mut seen = 0;
     let (mut length, mut skip) = (0, false);
     loop {
         let got = fs::read(file.as_fd(), &mut chunk)?;
-        let ended = got == 0;
+        seen += got;
+        let ended = got == 0 || seen > MOST;
         let bytes = if ended {
             b"\n"
         } else {

@@ -59,13 +59,14 @@ fn set_up(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<()> {
     pivot::enter(&args.rootfs).at(Step::Pivot)?;
     pivot::set_propagation(&args.rootfs).at(Step::RootPropagation)?;
     program::make_cwd(root, args.process.cwd).at(Step::CreateCwd)?;
-    console::set_up(root, args.process.console.as_ref()).at(Step::Console)?;
+    console::open(root, args.process.console.as_ref()).at(Step::Console)?;
+    console::take_control(args.process.console.as_ref()).at(Step::Console)?;
     program::give_stdio(&args.process.credentials).at(Step::Stdio)?;
     pivot::make_readonly(&args.rootfs).at(Step::ReadonlyRootfs)?;
     program::write_sysctls(args.procfs, args.sysctl)?;
     masks::make_readonly(root, args.readonly_paths)?;
     masks::hide(root, &args.masked)?;
-    program::settle(root, args.procfs, &mut args.process)
+    program::settle(root, args.procfs, &mut args.process, link)
 }
 
 fn ask_for_runtime_hooks(any: bool, link: Link<'_>) -> crate::sys::Result<()> {
@@ -106,8 +107,8 @@ fn become_program(args: &mut InitArgs<'_>, link: Link<'_>) -> Stop {
 }
 
 fn execute(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<Infallible> {
+    program::load_seccomp_late(&args.process, link).at(Step::Seccomp)?;
     hooks::run_start_container(&args.process.envp, &mut args.hooks)?;
-    program::load_seccomp(&args.process, link).at(Step::Seccomp)?;
     Err(program::execute(&args.process))
 }
 

@@ -1,12 +1,18 @@
-//! Runs in: EXEC, a process that enters a running container. It was born in the container's pid namespace and cgroup.
+//! Runs in: JOINER and EXEC: `exec`, a process that enters a running container.
+//!
+//! JOINER is born in the container's cgroup, but outside of its pid namespace, where nobody in the container can see
+//! it: a process with CAP_SYS_PTRACE could otherwise take over one that still has the host's root and all capabilities.
+//! It enters all namespaces, becomes the user with the capabilities of the program, and only then makes EXEC, its
+//! sibling (CLONE_PARENT), in the pid namespace. Where the pid namespace is RUNTIME's own, JOINER goes on as EXEC.
 
 use core::convert::Infallible;
 
 use rustix::fd::AsFd;
 
 use crate::args::JoinProcessArgs;
-use crate::report::{At, Result};
+use crate::report::{At, Result, Stop};
 use crate::step::Step;
+use crate::sys::process::{CloneFlags, Cloned};
 use crate::sys::{self, fs, mount, process};
 use crate::wire::{Link, Message};
 use crate::{console, init, namespaces, program};
@@ -14,29 +20,29 @@ use crate::{console, init, namespaces, program};
 /// The whole life of a joining process. Never returns: it becomes the program, or reports why not and ends.
 pub(crate) fn run(mut args: JoinProcessArgs<'_>) -> ! {
     let link = Link(args.link);
-    let stop = match become_program(&mut args, link) {
-        Err(stop) => stop,
-        Ok(never) => match never {},
-    };
-    stop.report(link)
+    if let Err(stop) = enter(&mut args, link) {
+        stop.report(link)
+    }
+    match be_born(&args, link) {
+        Err(stop) => stop.report(link),
+        Ok(Cloned::Parent(..)) => process::exit_now(0),
+        Ok(Cloned::Child) => become_program(&args, link).report(link),
+    }
 }
 
-fn become_program(args: &mut JoinProcessArgs<'_>, link: Link<'_>) -> Result<Infallible> {
+/// Runs in: JOINER.
+fn enter(args: &mut JoinProcessArgs<'_>, link: Link<'_>) -> Result<()> {
     program::detach(args.keep).at(Step::Detach)?;
     link.expect(Message::Go).at(Step::AwaitGo)?;
     namespaces::join(args.namespaces)?;
     namespaces::become_root(args.become_root).at(Step::BecomeRoot)?;
-    process::setsid().at(Step::Session)?;
     program::join_keyring(args.keyring).at(Step::Keyring)?;
     enter_root(args).at(Step::Pivot)?;
     let root = init::open_root().at(Step::Pivot)?;
     program::make_cwd(root.as_fd(), args.process.cwd).at(Step::CreateCwd)?;
-    console::set_up(root.as_fd(), args.process.console.as_ref()).at(Step::Console)?;
+    console::open(root.as_fd(), args.process.console.as_ref()).at(Step::Console)?;
     program::give_stdio(&args.process.credentials).at(Step::Stdio)?;
-    program::settle(root.as_fd(), args.procfs, &mut args.process)?;
-    await_start(args, link).at(Step::AwaitStart)?;
-    program::load_seccomp(&args.process, link).at(Step::Seccomp)?;
-    Err(program::execute(&args.process))
+    program::settle(root.as_fd(), args.procfs, &mut args.process, link)
 }
 
 /// setns(2) into the mount namespace has made its root ours; without one of its own the container is a chroot.
@@ -44,6 +50,47 @@ fn enter_root(args: &JoinProcessArgs<'_>) -> sys::Result<()> {
     let Some(root) = args.chroot else { return Ok(()) };
     fs::chdir(root)?;
     mount::chroot_here()
+}
+
+/// Runs in: JOINER, and from the clone on also in EXEC.
+fn be_born(args: &JoinProcessArgs<'_>, link: Link<'_>) -> Result<Cloned> {
+    if !args.joins_pids {
+        return Ok(Cloned::Child);
+    }
+    // Everything that was opened on the way is closed before the container can see it.
+    program::close_all_but(&[link.0], args.process.preserve_fds).at(Step::CloneInit)?;
+    let flags = CloneFlags {
+        flags: libc::CLONE_PARENT as u64,
+        cgroup: None,
+        exit_signal: 0,
+    };
+    let cloned = process::clone3(flags).at(Step::CloneInit)?;
+    match &cloned {
+        Cloned::Child => {
+            process::parent_death_signal(Some(rustix::process::Signal::KILL)).at(Step::CloneInit)?;
+        }
+        Cloned::Parent(pid, pidfd) => {
+            link.send_fd(Message::InitPid(*pid), pidfd.as_fd())
+                .at(Step::CloneInit)?;
+        }
+    }
+    Ok(cloned)
+}
+
+/// Runs in: EXEC. Returns only with the reason why there is no program.
+fn become_program(args: &JoinProcessArgs<'_>, link: Link<'_>) -> Stop {
+    match execute(args, link) {
+        Err(stop) => stop,
+        Ok(never) => match never {},
+    }
+}
+
+fn execute(args: &JoinProcessArgs<'_>, link: Link<'_>) -> Result<Infallible> {
+    process::setsid().at(Step::Session)?;
+    console::take_control(args.process.console.as_ref()).at(Step::Console)?;
+    await_start(args, link).at(Step::AwaitStart)?;
+    program::load_seccomp_late(&args.process, link).at(Step::Seccomp)?;
+    Err(program::execute(&args.process))
 }
 
 fn await_start(args: &JoinProcessArgs<'_>, link: Link<'_>) -> sys::Result<()> {

@@ -50,6 +50,20 @@ pub(crate) fn open_directory(root: BorrowedFd<'_>, path: &CStr) -> sys::Result<O
     }
 }
 
+/// The same for a directory of devices: where a link of the image led elsewhere, nodes would be made in a volume.
+pub(crate) fn open_device_directory(root: BorrowedFd<'_>, path: &CStr) -> sys::Result<OwnedFd> {
+    let path = if path.is_empty() { c"." } else { path };
+    match fs::open_in_root_no_links(root, path, OFlags::PATH | OFlags::DIRECTORY) {
+        Err(SysError {
+            errno: Errno::NOENT, ..
+        }) => {
+            make(root, path, true)?;
+            fs::open_in_root_no_links(root, path, OFlags::PATH | OFlags::DIRECTORY)
+        }
+        other => other,
+    }
+}
+
 /// A path in a buffer of its own, ended by a null.
 struct Buffer {
     bytes: [u8; PATH_MAX],

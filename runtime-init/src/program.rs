@@ -123,6 +123,7 @@ pub(crate) fn settle(
     root: BorrowedFd<'_>,
     procfs: Option<BorrowedFd<'_>>,
     args: &mut ProcessArgs<'_>,
+    link: Link<'_>,
 ) -> Result<()> {
     if let Some(scheduler) = &args.scheduler {
         process::sched_setattr(scheduler).at(Step::Scheduler)?;
@@ -147,7 +148,7 @@ pub(crate) fn settle(
     for (index, resource, soft, hard) in args.rlimits {
         process::set_limit(0, *resource, *soft, *hard).at_index(Step::Rlimit, *index)?;
     }
-    take_credentials(args)?;
+    take_credentials(args, link)?;
     if entered.is_err() {
         // root may be denied what the user is allowed: on NFS, or with a mode of 0700 in a user namespace.
         enter_cwd(root, args.cwd).at(Step::Cwd)?;
@@ -181,13 +182,20 @@ fn check_cwd() -> sys::Result<()> {
     }
 }
 
-/// Ids and capabilities. CAP_SYS_ADMIN stays permitted, though not effective, where the filter needs it later.
-fn take_credentials(args: &ProcessArgs<'_>) -> Result<()> {
+/// Ids and capabilities. Without no_new_privs only CAP_SYS_ADMIN may load a filter (seccomp(2)), so it is loaded here,
+/// before that is given up: nothing that could be taken over while the container waits for `start` may still have it.
+fn take_credentials(args: &ProcessArgs<'_>, link: Link<'_>) -> Result<()> {
     let ids = &args.credentials;
+    let loads_now = args.seccomp.is_some() && !args.no_new_privileges;
     credentials::umask(ids.umask);
-    if let Some(capabilities) = &ids.capabilities {
-        drop_bounding(capabilities).at(Step::Capabilities)?;
-        credentials::set_keep_capabilities(true).at(Step::Capabilities)?;
+    match &ids.capabilities {
+        Some(capabilities) => {
+            drop_bounding(capabilities).at(Step::Capabilities)?;
+            credentials::set_keep_capabilities(true).at(Step::Capabilities)?;
+        }
+        // The change of user may take them all.
+        None if loads_now => load_seccomp(args, link).at(Step::Seccomp)?,
+        None => {}
     }
     if let Some(groups) = ids.groups {
         credentials::setgroups(groups).at(Step::Groups)?;
@@ -197,17 +205,21 @@ fn take_credentials(args: &ProcessArgs<'_>) -> Result<()> {
     // A change of ids makes the kernel forget it.
     process::parent_death_signal(Some(Signal::KILL)).at(Step::User)?;
     if let Some(capabilities) = &ids.capabilities {
-        set_capabilities(capabilities, needs_admin(args)).at(Step::Capabilities)?;
+        set_capabilities(capabilities, loads_now).at(Step::Capabilities)?;
+        if loads_now {
+            load_seccomp(args, link).at(Step::Seccomp)?;
+            credentials::capset(
+                capabilities.effective,
+                capabilities.permitted,
+                capabilities.inheritable,
+            )
+            .at(Step::Capabilities)?;
+        }
     }
     if args.no_new_privileges {
         credentials::set_no_new_privileges().at(Step::NoNewPrivileges)?;
     }
     Ok(())
-}
-
-/// Without no_new_privs, only CAP_SYS_ADMIN may load a filter (seccomp(2)).
-fn needs_admin(args: &ProcessArgs<'_>) -> bool {
-    args.seccomp.is_some() && !args.no_new_privileges
 }
 
 fn drop_bounding(capabilities: &CapabilityArgs) -> sys::Result<()> {
@@ -219,9 +231,10 @@ fn drop_bounding(capabilities: &CapabilityArgs) -> sys::Result<()> {
     Ok(())
 }
 
-fn set_capabilities(sets: &CapabilityArgs, keep_admin: bool) -> sys::Result<()> {
-    let kept = if keep_admin { CAP_SYS_ADMIN } else { 0 };
-    credentials::capset(sets.effective, sets.permitted | kept, sets.inheritable)?;
+/// With `as_admin`, CAP_SYS_ADMIN comes on top, for one more call.
+fn set_capabilities(sets: &CapabilityArgs, as_admin: bool) -> sys::Result<()> {
+    let more = if as_admin { CAP_SYS_ADMIN } else { 0 };
+    credentials::capset(sets.effective | more, sets.permitted | more, sets.inheritable)?;
     credentials::clear_ambient()?;
     for capability in 0..=sets.last {
         if sets.ambient & (1 << capability) != 0 {
@@ -262,33 +275,31 @@ fn check_program(path: &CStr) -> sys::Result<()> {
     }
 }
 
-/// Loads the filter, as the last thing before execve: it need not allow anything of ours but capset, if
-/// no_new_privs is not set, and execve.
-pub(crate) fn load_seccomp(args: &ProcessArgs<'_>, link: Link<'_>) -> sys::Result<()> {
+/// Loads the filter where no_new_privs allows that without a privilege: after `start`, so that it need not allow what
+/// waiting takes; before the startContainer hooks, whose programs are the image's.
+pub(crate) fn load_seccomp_late(args: &ProcessArgs<'_>, link: Link<'_>) -> sys::Result<()> {
+    if args.no_new_privileges {
+        load_seccomp(args, link)
+    } else {
+        Ok(())
+    }
+}
+
+fn load_seccomp(args: &ProcessArgs<'_>, link: Link<'_>) -> sys::Result<()> {
     let Some(seccomp) = &args.seccomp else {
         return Ok(());
     };
-    let capabilities = args.credentials.capabilities.filter(|_| needs_admin(args));
-    if let Some(sets) = &capabilities {
-        let (effective, permitted) = (sets.effective | CAP_SYS_ADMIN, sets.permitted | CAP_SYS_ADMIN);
-        credentials::capset(effective, permitted, sets.inheritable)?;
-    }
     if seccomp.notifies {
-        load_with_listener(seccomp, link)?;
-    } else {
-        process::seccomp(seccomp.program, seccomp.flags)?;
+        return load_with_listener(seccomp, link);
     }
-    if let Some(sets) = &capabilities {
-        credentials::capset(sets.effective, sets.permitted, sets.inheritable)?;
-    }
-    Ok(())
+    process::seccomp(seccomp.program, seccomp.flags).map(drop)
 }
 
 /// Loads a filter that notifies. Once it is loaded, any system call of ours may wait for the agent, who does not have
 /// the listener yet. So its number goes by shared memory, and RUNTIME takes it with pidfd_getfd(2).
 fn load_with_listener(seccomp: &SeccompArgs<'_>, link: Link<'_>) -> sys::Result<()> {
-    /// A bound of minutes: RUNTIME has died if it takes that long.
-    const PATIENCE: u64 = 1 << 34;
+    /// Some seconds: RUNTIME only has to pass the listener on, and has died if it takes that long.
+    const PATIENCE: u64 = 1 << 28;
     let file = fs::memfd(c"onggi-seccomp")?;
     fs::set_length(file.as_fd(), process::SHARED_PAGE as u64)?;
     let shared = SharedWord::map(file.as_fd())?;

@@ -113,10 +113,10 @@ steps! {
     FindProgram,
     /// Says Ready, then waits for `start`.
     AwaitStart,
+    /// Loads the seccomp filter; without no_new_privs already at `Capabilities`.
+    Seccomp,
     /// Runs a startContainer hook; index: the hook.
     StartContainerHook,
-    /// Loads the seccomp filter.
-    Seccomp,
     /// Executes the program.
     Exec,
 }

@@ -1,9 +1,9 @@
 //! The records on the link, one socket pair (`SOCK_SEQPACKET`) between RUNTIME and its child. Eight bytes each.
 //!
 //! ```text
-//!   RUNTIME                                          INIT (or EXEC; INTERMEDIATE sends only InitPid and Failure)
+//!   RUNTIME                                          INIT (or EXEC; INTERMEDIATE and JOINER send InitPid and Failure)
 //!           ---- Go ------------------------------>   id mappings written, cgroup joined, mounts idmapped
-//!           <--- InitPid (pid; pidfd attached) ----   from INTERMEDIATE only, before its end
+//!           <--- InitPid (pid; pidfd attached) ----   from INTERMEDIATE or JOINER, before its end
 //!           <--- NeedTrees ------------------------   only with a user namespace and trees of the host; RUNTIME
 //!                                                     makes TREES, which answers it with the same Tree records
 //!           ---- Tree (fd attached), n times ------>   in the order of the plan

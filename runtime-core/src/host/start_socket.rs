@@ -15,7 +15,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::AtFlags;
+use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, SocketType};
 
@@ -44,6 +44,8 @@ pub enum Answer {
 pub fn listen(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
     let listen = || {
         let socket = unix_socket::socket(SocketType::SEQPACKET)?;
+        // bind(2) gives the file the mode of the socket: nobody else may start it, whatever the caller's umask is.
+        rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR).map_err(|errno| ("fchmod", errno))?;
         let address = unix_socket::address_below(dir, NAME)?;
         rustix::net::bind(&socket, &address).map_err(|errno| ("bind", errno))?;
         rustix::net::listen(&socket, 1).map_err(|errno| ("listen", errno))?;

@@ -43,7 +43,7 @@ impl Runtime {
 
     fn make(&self, id: &ContainerId, options: CreateOptions, purpose: Purpose) -> Result<Process> {
         // Before anything is opened: a descriptor of our own must not be taken for one of the caller's.
-        check_descriptors(options.listen_fds + options.preserve_fds)?;
+        check_descriptors(options.listen_fds.saturating_add(options.preserve_fds))?;
         let config = load(&options)?;
         spec::validate(&config)?;
         let facts = HostFacts::probe(bundle(&options))?;
@@ -366,7 +366,7 @@ pub(super) fn start_time(pid: i32) -> Result<u64> {
 /// Checks that the descriptors which the program is to inherit are there, and not somebody's private ones: what a
 /// program opens for itself is close-on-exec.
 pub(super) fn check_descriptors(preserve_fds: u32) -> Result<()> {
-    for number in 3..3 + preserve_fds {
+    for number in 3..preserve_fds.saturating_add(3) {
         let path = format!("/proc/self/fdinfo/{number}");
         let info = std::fs::read_to_string(&path).unwrap_or_default();
         let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));

@@ -23,7 +23,7 @@ use crate::host::process::Process as HostProcess;
 use crate::host::state::{ContainerId, Record};
 use crate::parent::explain::{self, Background};
 use crate::parent::handshake::{self, Counterpart};
-use crate::parent::launch::{Launched, enter_pid_namespace, set_oom_score};
+use crate::parent::launch::{Launched, set_oom_score};
 use crate::parent::views::{ProcessRoom, console_view};
 use crate::plan::process::ProcessPlan;
 use crate::plan::seccomp::SeccompPlan;
@@ -221,9 +221,8 @@ fn capability(name: &str) -> Result<Capability> {
 struct Target {
     pid: i32,
     process: HostProcess,
-    /// `CLONE_NEW*` to join by pidfd in one setns(2), which gets their order right. Without pid: that is for birth.
+    /// `CLONE_NEW*` to join by pidfd in one setns(2), which gets their order right.
     kinds: u32,
-    other_pid: Option<OwnedFd>,
     other_user: bool,
     chroot: Option<OwnedFd>,
 }
@@ -247,16 +246,11 @@ impl Target {
         for (name, kind) in Self::KINDS {
             kinds |= if is_other(record.pid, name)? { kind } else { 0 };
         }
-        let pid_kind = libc::CLONE_NEWPID as u32;
-        let other_pid = (kinds & pid_kind != 0)
-            .then(|| open(record.pid, "ns/pid", OFlags::RDONLY))
-            .transpose()?;
         let has_mounts = kinds & libc::CLONE_NEWNS as u32 != 0;
         Ok(Self {
             pid: record.pid,
             process,
-            kinds: kinds & !pid_kind,
-            other_pid,
+            kinds,
             other_user: kinds & libc::CLONE_NEWUSER as u32 != 0,
             chroot: (!has_mounts)
                 .then(|| open(record.pid, "root", OFlags::PATH | OFlags::DIRECTORY))
@@ -395,7 +389,6 @@ impl Job<'_> {
     }
 
     fn make(&self, links: &Links, cgroups: Cgroups) -> Result<Child> {
-        let home = enter_pid_namespace(self.init.other_pid.as_ref().map(AsFd::as_fd))?;
         let keyring = match self.record.keyring {
             true => keyring_name(&self.record.id, Wishes::default())?,
             false => None,
@@ -417,7 +410,6 @@ impl Job<'_> {
             }),
             (Ok(child), _) => Ok(child),
         };
-        drop(home);
         made
     }
 
@@ -458,6 +450,7 @@ impl Job<'_> {
                 link: links.child.as_fd(),
                 keep: &keep,
                 namespaces: join,
+                joins_pids: init.kinds & libc::CLONE_NEWPID as u32 != 0,
                 become_root: init.other_user,
                 chroot: init.chroot.as_ref().map(AsFd::as_fd),
                 keyring,

@@ -36,6 +36,12 @@ pub(crate) fn until_ready(
                 counterpart.run_hooks(launched.pid)?;
                 Link(link).send(Message::HooksDone).map_err(sys_error)?;
             }
+            Some((Message::SeccompFd, Some(shared))) => {
+                let pid = launched.pid;
+                seccomp_listener::take_over(shared.as_fd(), launched.pidfd(), |listener| {
+                    counterpart.pass_listener(pid, listener)
+                })?;
+            }
             Some((Message::Ready, _)) => return Ok(()),
             Some((Message::Failure(failure), output)) => {
                 return Err(counterpart.explain(launched.pid, failure, output));

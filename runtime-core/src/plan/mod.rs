@@ -115,6 +115,7 @@ impl Plan {
     pub fn new(config: &Config, id: &str, facts: &HostFacts, wishes: Wishes) -> Result<Self> {
         let spec = &config.spec;
         refuse_what_is_missing(spec)?;
+        refuse_long_lists(spec)?;
         let namespaces = NamespacesPlan::new(spec)?;
         let rootfs = RootfsPlan::new(spec, facts, &namespaces, wishes)?;
         let mounts = mounts::plan(spec, facts, &namespaces, &rootfs)?;
@@ -162,6 +163,53 @@ fn refuse_what_is_missing(spec: &Spec) -> Result<()> {
     }
     Ok(())
 }
+
+/// A place in a list has 16 bits on its way from the child.
+fn refuse_long_lists(spec: &Spec) -> Result<()> {
+    let linux = spec.linux().as_ref();
+    let length = |list: Option<usize>| list.unwrap_or(0);
+    let lists = [
+        ("mounts", length(spec.mounts().as_ref().map(Vec::len))),
+        (
+            "linux.devices",
+            length(linux.and_then(|linux| linux.devices().as_ref()).map(Vec::len)),
+        ),
+        (
+            "linux.maskedPaths",
+            length(
+                linux
+                    .and_then(|linux| linux.masked_paths().as_ref())
+                    .map(Vec::len),
+            ),
+        ),
+        (
+            "linux.readonlyPaths",
+            length(
+                linux
+                    .and_then(|linux| linux.readonly_paths().as_ref())
+                    .map(Vec::len),
+            ),
+        ),
+        (
+            "linux.sysctl",
+            length(
+                linux
+                    .and_then(|linux| linux.sysctl().as_ref())
+                    .map(|sysctl| sysctl.len()),
+            ),
+        ),
+    ];
+    match lists.iter().find(|(_, length)| *length > MOST_ENTRIES) {
+        Some((field, _)) => Err(Error::invalid(
+            *field,
+            format!("has more than {MOST_ENTRIES} entries"),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// More than any container has; and the default devices come on top.
+const MOST_ENTRIES: usize = 60_000;
 
 /// Without a mount namespace of its own, what a container mounts would stay on the host.
 fn refuse_mounts_on_the_host(spec: &Spec, namespaces: &NamespacesPlan) -> Result<()> {

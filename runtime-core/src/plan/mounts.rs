@@ -152,7 +152,7 @@ fn plan_one(
         is_proc_itself || ON_PROCFS.iter().any(|path| path.as_bytes() == target.as_bytes());
     let id_map = plan_id_map(mount, &options, index, namespaces)?;
     let mut attributes = Vec::new();
-    if options.bind && rootfs.copy_propagation != 0 {
+    if options.bind && !options.remount && rootfs.copy_propagation != 0 {
         attributes.push((MountAttr::propagation(rootfs.copy_propagation), true));
     }
     options.push_attributes(&mut attributes);
@@ -176,6 +176,10 @@ fn plan_source(
     is_proc_itself: bool,
 ) -> Result<MountSource> {
     let field = |name: &str| format!("mounts[{index}].{name}");
+    if options.remount && options.bind {
+        // As with mount(2): only the mount changes. The superblock is the host's.
+        return Ok(MountSource::Remount { options: Vec::new() });
+    }
     if options.remount {
         return Ok(MountSource::Remount {
             options: options.superblock(None),
@@ -659,6 +663,20 @@ mod tests {
             };
             assert_eq!(mount.attributes.last(), Some(&(expected, true)), "{option}");
         }
+    }
+
+    #[test]
+    fn a_remount_of_a_bind_mount_leaves_the_superblock_alone() {
+        let mount = plan_mount(r#"{"destination":"/v","options":["bind","remount","ro"]}"#).unwrap();
+        let MountSource::Remount { options } = &mount.source else {
+            panic!("{mount:?}")
+        };
+        assert!(options.is_empty());
+        let attr = MountAttr {
+            set: ATTR_RDONLY,
+            ..MountAttr::default()
+        };
+        assert_eq!(mount.attributes.last(), Some(&(attr, false)));
     }
 
     #[test]

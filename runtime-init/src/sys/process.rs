@@ -48,7 +48,15 @@ pub fn clone3(options: CloneFlags<'_>) -> Result<Cloned> {
     // SAFETY: args is a live clone_args of exactly the size given, its pidfd points to a live i32; without CLONE_VM
     // and without a stack the child goes on in its own copy of this very frame.
     let raw = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
-    match checked(Call::Clone, raw)? {
+    let raw = match checked(Call::Clone, raw) {
+        // The engines' filters answer so, since they cannot look into the struct.
+        Err(SysError {
+            errno: rustix::io::Errno::NOSYS,
+            ..
+        }) if options.cgroup.is_none() => clone(options, &mut pidfd),
+        other => other,
+    };
+    match raw? {
         0 => Ok(Cloned::Child),
         pid => {
             // SAFETY: the kernel has just stored a new descriptor there which nobody else owns.
@@ -56,6 +64,24 @@ pub fn clone3(options: CloneFlags<'_>) -> Result<Cloned> {
             Ok(Cloned::Parent(pid as i32, pidfd))
         }
     }
+}
+
+/// The same by `clone(2)`, for a process that runs under a filter and has no handlers any more.
+fn clone(options: CloneFlags<'_>, pidfd: &mut RawFd) -> Result<libc::c_long> {
+    let flags = options.flags | libc::CLONE_PIDFD as u64 | options.exit_signal;
+    // SAFETY: without CLONE_VM and without a stack the child goes on in its own copy of this frame; the third argument
+    // is, on every architecture, where the kernel stores the pidfd.
+    let raw = unsafe {
+        libc::syscall(
+            libc::SYS_clone,
+            flags,
+            0usize,
+            core::ptr::from_mut(pidfd),
+            0usize,
+            0usize,
+        )
+    };
+    checked(Call::Clone, raw)
 }
 
 /// `CLONE_CLEAR_SIGHAND`: handlers of the host program must not run in the child. libc has it as a signed type.

@@ -37,7 +37,10 @@ pub(crate) const TESTS: &[Test] = &[
         "security/dev_node_parent_symlink_stays_inside",
         dev_node_parent_symlink,
     ),
-    ("security/host_mounts_stay_locked_in_a_user_namespace", locked_mounts),
+    (
+        "security/host_mounts_stay_locked_in_a_user_namespace",
+        locked_mounts,
+    ),
     ("security/masked_paths_do_not_trust_dev_null", masked_dev_null),
     ("security/console_does_not_follow_links", console_links),
     (
@@ -255,11 +258,29 @@ fn locked_mounts(c: &mut Case) -> Check {
     }
     let source = folder(c, "locked")?;
     let none = None::<&str>;
-    mount(Some("t"), &source, Some("tmpfs"), MsFlags::empty(), Some("mode=0777"))?;
+    mount(
+        Some("t"),
+        &source,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        Some("mode=0777"),
+    )?;
     fs::create_dir(source.join("covered"))?;
     fs::write(source.join("covered/secret"), "uncovered")?;
-    mount(Some("t"), &source.join("covered"), Some("tmpfs"), MsFlags::empty(), none)?;
-    mount(none, &source, none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY, none)?;
+    mount(
+        Some("t"),
+        &source.join("covered"),
+        Some("tmpfs"),
+        MsFlags::empty(),
+        none,
+    )?;
+    mount(
+        none,
+        &source,
+        none,
+        MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY,
+        none,
+    )?;
     c.mount(json!({"destination": "/mnt", "type": "bind", "source": source.to_string_lossy(), "options": ["rbind"]}));
     c.shell(
         "mount -o remount,bind,rw /mnt 2>/dev/null; touch /mnt/written 2>/dev/null && echo WRITTEN; \
@@ -268,7 +289,11 @@ fn locked_mounts(c: &mut Case) -> Check {
     let run = c.run();
     nix::mount::umount(&source.join("covered"))?;
     nix::mount::umount(&source)?;
-    same("what root in the container could do", "end\n", run?.ok()?.stdout.as_str())
+    same(
+        "what root in the container could do",
+        "end\n",
+        run?.ok()?.stdout.as_str(),
+    )
 }
 
 fn masked_dev_null(c: &mut Case) -> Check {

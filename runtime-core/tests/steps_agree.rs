@@ -9,8 +9,12 @@ use runtime_init::step::Step;
 const INTERMEDIATE: [Step; 2] = [Step::CloneInit, Step::TimeOffsets];
 
 /// Taken in two halves around other steps, so that they have no single place: the directory is entered before the ids
-/// change, and once more, where that failed, after; the bounding set is dropped before the ids change, the others after.
-const IN_HALVES: [Step; 2] = [Step::Cwd, Step::Capabilities];
+/// change, and once more, where that failed, after; the bounding set is dropped before the ids change, the others after;
+/// the filter is loaded with the capabilities, or with no_new_privs at the end.
+const IN_HALVES: [Step; 3] = [Step::Cwd, Step::Capabilities, Step::Seccomp];
+
+/// JOINER has done most steps when EXEC, which alone can lead a session in the pid namespace, is born.
+const LATE_IN_EXEC: [Step; 2] = [Step::Session, Step::CloneInit];
 
 /// Here the order of lines is not the order of execution: they are arms of a match.
 const IN_ARMS: &str = "mounts";
@@ -36,7 +40,11 @@ fn init_takes_the_steps_in_the_order_of_the_list() {
 
 #[test]
 fn exec_takes_a_subset_in_the_same_order() {
-    let taken = expand("join", "become_program", &mut Vec::new());
+    let mut taken = expand("join", "run", &mut Vec::new());
+    for step in LATE_IN_EXEC {
+        assert!(taken.contains(&step), "{step:?} is not in join.rs");
+    }
+    taken.retain(|step| !LATE_IN_EXEC.contains(step));
     assert!(taken.len() > 15, "only {taken:?} were found in join.rs");
     assert_eq!(
         ordered(&taken),

@@ -41,6 +41,7 @@ pub(crate) const TESTS: &[Test] = &[
         "security/host_mounts_stay_locked_in_a_user_namespace",
         locked_mounts,
     ),
+    ("security/exec_shows_nobody_with_the_hosts_root", exec_root),
     ("security/masked_paths_do_not_trust_dev_null", masked_dev_null),
     ("security/console_does_not_follow_links", console_links),
     (
@@ -244,6 +245,28 @@ fn dev_node_parent_symlink(c: &mut Case) -> Check {
         Vec::<String>::new(),
         entries(&victim)?,
     )
+}
+
+fn exec_root(c: &mut Case) -> Check {
+    // A process that exec brings in must have left the host's root before a process inside, here one with CAP_SYS_PTRACE,
+    // can see it: /proc/PID/root of it is the host.
+    for set in ["bounding", "effective", "permitted"] {
+        c.config["process"]["capabilities"][set] = json!(["CAP_SYS_PTRACE"]);
+    }
+    c.args(&["/bin/probe", "--watch-roots"]);
+    let live = c.spawn(&c.bundle_args("run", &[], &c.id)?)?;
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while c.rt(&["exec", &c.id, "/bin/true"])?.ok().is_err() {
+        ensure!(
+            std::time::Instant::now() < deadline,
+            "the container does not come up"
+        );
+    }
+    for _ in 0..30 {
+        c.rt(&["exec", &c.id, "/bin/true"])?.ok()?;
+    }
+    c.rt(&["exec", &c.id, "/bin/touch", "/stop"])?.ok()?;
+    same("what was seen", "none\n", live.finish()?.stdout.as_str())
 }
 
 fn locked_mounts(c: &mut Case) -> Check {

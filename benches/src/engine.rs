@@ -25,13 +25,16 @@ pub(crate) struct Engine {
     pub(crate) version: String,
     /// Whether spec-tests/shim/memlock.rs is loaded into it.
     pub(crate) preload: Option<PathBuf>,
+    /// The container that ends by itself.
+    passing: String,
+    /// The container that `exec` and `state` are asked about.
+    staying: String,
     program: PathBuf,
     work: PathBuf,
 }
 
-/// The container that `exec` and `state` are asked about.
-const STAYING: &str = "bench-staying";
-const PASSING: &str = "bench-passing";
+/// Where each engine has a directory, in the work directory.
+pub(crate) const STATES: &str = "states";
 
 impl Engine {
     pub(crate) fn floor(program: PathBuf, work: &Path) -> Outcome<Self> {
@@ -47,13 +50,15 @@ impl Engine {
     }
 
     fn new(name: &str, kind: Kind, program: PathBuf, version: String, work: &Path) -> Outcome<Self> {
-        let work = work.join(format!("engine-{name}"));
+        let work = work.join(STATES).join(name);
         fs::create_dir_all(work.join("root"))?;
         Ok(Self {
             name: name.to_owned(),
             kind,
             version,
             preload: None,
+            passing: format!("bench-{name}-passing"),
+            staying: format!("bench-{name}-staying"),
             program,
             work,
         })
@@ -75,7 +80,7 @@ impl Engine {
             }
             Kind::Runtime => {
                 let bundle = if seccomp { &bundles.seccomp } else { &bundles.plain };
-                command.arg("run").arg("--bundle").arg(bundle).arg(PASSING);
+                command.arg("run").arg("--bundle").arg(bundle).arg(&self.passing);
             }
         }
         command
@@ -91,7 +96,7 @@ impl Engine {
             .arg(&bundles.plain)
             .arg("--pid-file")
             .arg(&pid_file);
-        create.arg(PASSING);
+        create.arg(&self.passing);
         let created = self.timed(create)?;
         let pid = fs::read_to_string(&pid_file)?
             .trim()
@@ -100,17 +105,21 @@ impl Engine {
             .and_then(Pid::from_raw);
         let pidfd = pidfd_open(pid.ok_or("the pid file holds no pid")?, PidfdFlags::empty())?;
         let mut start = self.command();
-        start.args(["start", PASSING]);
+        start.args(["start", &self.passing]);
         let started = self.timed(start)?;
         poll(
             &mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)],
             PollTimeout::NONE,
         )?;
         crate::reap_orphans()?;
-        Ok(created + started + self.delete(PASSING)?)
+        Ok(created + started + self.delete_passing()?)
     }
 
-    pub(crate) fn delete(&self, id: &str) -> Outcome<Duration> {
+    pub(crate) fn delete_passing(&self) -> Outcome<Duration> {
+        self.delete(&self.passing)
+    }
+
+    fn delete(&self, id: &str) -> Outcome<Duration> {
         let mut delete = self.command();
         delete.args(["delete", "--force", id]);
         self.timed(delete)
@@ -123,23 +132,23 @@ impl Engine {
             .arg("--detach")
             .arg("--bundle")
             .arg(&bundles.staying)
-            .arg(STAYING);
+            .arg(&self.staying);
         self.timed(command).map(drop)
     }
 
     pub(crate) fn stop_staying(&self) -> Outcome<()> {
-        self.delete(STAYING).map(drop)
+        self.delete(&self.staying).map(drop)
     }
 
     pub(crate) fn exec(&self) -> Outcome<Duration> {
         let mut command = self.command();
-        command.args(["exec", STAYING, "/bin/true"]);
+        command.args(["exec", &self.staying, "/bin/true"]);
         self.timed(command)
     }
 
     pub(crate) fn state(&self) -> Outcome<Duration> {
         let mut command = self.command();
-        command.args(["state", STAYING]);
+        command.args(["state", &self.staying]);
         self.timed(command)
     }
 

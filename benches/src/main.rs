@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MsFlags, mount, umount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
@@ -44,11 +44,13 @@ fn bench(options: &Options) -> Outcome<()> {
     enter_pure_cgroup2_view()?;
     nix::sys::prctl::set_child_subreaper(true)?;
     let work = tempfile::Builder::new().prefix("onggi-bench-").tempdir()?;
+    mount_states(work.path())?;
     let bundles = Bundles::make(work.path(), &programs.join("onggi"))?;
     let engines = find_engines(&programs, options, work.path(), &bundles)?;
     let names: Vec<&str> = engines.iter().map(|engine| engine.name.as_str()).collect();
     let measured = measure(options, &engines, &bundles, &programs);
     reap_orphans()?;
+    umount(&work.path().join(engine::STATES))?;
     let lines = measured?;
     println!("{}", host());
     for engine in &engines {
@@ -110,6 +112,19 @@ fn enter_pure_cgroup2_view() -> Outcome<()> {
     )?)
 }
 
+/// A tmpfs for the state directories, as /run is on real hosts: on a disk its journal would be measured.
+fn mount_states(work: &Path) -> Outcome<()> {
+    let states = work.join(engine::STATES);
+    fs::create_dir(&states)?;
+    Ok(mount(
+        Some("tmpfs"),
+        &states,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        Some("mode=700"),
+    )?)
+}
+
 fn find_engines(programs: &Path, options: &Options, work: &Path, bundles: &Bundles) -> Outcome<Vec<Engine>> {
     let mut engines = vec![
         Engine::floor(programs.join("floor"), work)?,
@@ -128,7 +143,7 @@ fn find_engines(programs: &Path, options: &Options, work: &Path, bundles: &Bundl
             eprintln!("{error}trying again with the RLIMIT_MEMLOCK shim");
             engine.preload = Some(memlock_shim(work)?);
             // What is left of the failed run.
-            engine.delete("bench-passing")?;
+            engine.delete_passing()?;
             engine.run(bundles, false)?;
         }
         engines.push(engine);

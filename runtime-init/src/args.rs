@@ -289,6 +289,8 @@ pub struct ProcessArgs<'a> {
     pub no_new_privileges: bool,
     /// Candidates for the program, in the order of PATH.
     pub candidates: &'a [&'a CStr],
+    /// The place of the candidate that was found: 0 at first, set by the child.
+    pub found: usize,
     /// Arguments.
     pub argv: ExecVector<'a>,
     /// Environment, with a spare slot for HOME and one for LISTEN_PID.

@@ -154,7 +154,8 @@ pub(crate) fn settle(
         enter_cwd(root, args.cwd).at(Step::Cwd)?;
     }
     check_cwd().at(Step::Cwd)?;
-    find_program(args).map(drop)
+    args.found = find_program(args)?;
+    Ok(())
 }
 
 fn write_apparmor(procfs: Option<BorrowedFd<'_>>, label: &[u8]) -> sys::Result<()> {
@@ -245,7 +246,7 @@ fn set_capabilities(sets: &CapabilityArgs, as_admin: bool) -> sys::Result<()> {
 }
 
 /// The first candidate that is a file the user may execute. The errno of the most telling failure otherwise.
-fn find_program<'a>(args: &ProcessArgs<'a>) -> Result<&'a CStr> {
+fn find_program(args: &ProcessArgs<'_>) -> Result<usize> {
     let mut reason = SysError {
         call: Call::Fstat,
         errno: Errno::NOENT,
@@ -253,7 +254,7 @@ fn find_program<'a>(args: &ProcessArgs<'a>) -> Result<&'a CStr> {
     let mut place = 0;
     for (index, candidate) in args.candidates.iter().enumerate() {
         match check_program(candidate) {
-            Ok(()) => return Ok(candidate),
+            Ok(()) => return Ok(index),
             Err(error) if reason.errno == Errno::NOENT => (reason, place) = (error, index as u16),
             Err(_) => {}
         }
@@ -324,13 +325,13 @@ fn load_with_listener(seccomp: &SeccompArgs<'_>, link: Link<'_>) -> sys::Result<
 
 /// Becomes the program. Returns only with the reason why not.
 pub(crate) fn execute(args: &ProcessArgs<'_>) -> Stop {
-    // After Ready the image may have changed; and without the check a filter would see its system calls.
+    // The one that was found, and those behind it should it be gone by now.
     let mut reason = SysError {
         call: Call::Exec,
         errno: Errno::NOENT,
     };
     let mut place = 0;
-    for (index, candidate) in args.candidates.iter().enumerate() {
+    for (index, candidate) in args.candidates.iter().enumerate().skip(args.found) {
         let error = process::execve(candidate, &args.argv, &args.envp);
         if reason.errno == Errno::NOENT {
             (reason, place) = (error, index as u16);

@@ -96,6 +96,7 @@ impl Runtime {
                 .collect::<BTreeMap<_, _>>(),
             owner_uid: rustix::process::geteuid().as_raw(),
             cgroup: cgroup.map(|path| container::cgroup_record(self.driver, path)),
+            poststop: has_poststop(config),
             own_pids: plan.namespaces.has_own_pids,
             keyring: plan.keyring.is_some(),
             ..Record::creating(id, config.spec.version(), &facts.bundle, &plan.rootfs.path)
@@ -146,6 +147,15 @@ fn undo_cgroup(cgroup: &CgroupManager, error: Error) -> Error {
         Ok(()) => error,
         Err(other) => error.and(other),
     }
+}
+
+fn has_poststop(config: &Config) -> bool {
+    let hooks = config
+        .spec
+        .hooks()
+        .as_ref()
+        .and_then(|hooks| hooks.poststop().as_ref());
+    hooks.is_some_and(|hooks| !hooks.is_empty())
 }
 
 /// One creation, with everything decided.

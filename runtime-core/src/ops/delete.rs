@@ -69,7 +69,10 @@ fn delete(slot: Slot, force: bool) -> Result<()> {
     }
     let record = slot.record().clone();
     // Damaged, it has no hooks that we can run; nor has a container whose creation was cut off before it was saved.
-    let config = slot.read_file(CONFIG).and_then(container::saved_config).ok();
+    let config = match record.poststop {
+        true => slot.read_file(CONFIG).and_then(container::saved_config).ok(),
+        false => None,
+    };
     let mut errors = Vec::new();
     errors.extend(end_processes(&record).err());
     errors.extend(slot.remove().err());

@@ -319,6 +319,7 @@ impl<'a> ProcessRoom<'a> {
             },
             no_new_privileges: process.no_new_privileges,
             candidates: &self.candidates,
+            found: 0,
             argv: ExecVector::new(&mut self.argv, &process.argv),
             envp: ExecVector::new(&mut self.envp, &process.envp),
             home: &mut self.home,

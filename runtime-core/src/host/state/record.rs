@@ -67,6 +67,9 @@ pub struct Record {
     /// The user id of the caller who created the container.
     #[serde(default)]
     pub owner_uid: u32,
+    /// Whether config.json has poststop hooks, so that `delete` need not read it for those that have none.
+    #[serde(default)]
+    pub poststop: bool,
     /// Whether the container has a pid namespace that is not the runtime's.
     #[serde(default)]
     pub own_pids: bool,
@@ -93,6 +96,7 @@ impl Record {
             created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
             annotations: BTreeMap::new(),
             owner_uid: 0,
+            poststop: false,
             own_pids: false,
             keyring: false,
             cgroup: None,

@@ -399,7 +399,7 @@ impl Job<'_> {
             self.clone_into(links, cgroup, keyring.as_deref(), procfs.as_ref())
         };
         let first = attempt(cgroups.first.as_ref().map(Cgroup::dir));
-        let made = match (first, cgroups.second) {
+        match (first, cgroups.second) {
             (Err(error), Some(init)) if will_not_have_it(error) => {
                 let second = Cgroup::of_process(rustix_pid(init)?)?;
                 attempt(Some(second.dir())).map_err(|error| second.explain_entry("clone3", error.errno))
@@ -409,8 +409,7 @@ impl Job<'_> {
                 None => sys_error(error),
             }),
             (Ok(child), _) => Ok(child),
-        };
-        made
+        }
     }
 
     fn clone_into(

@@ -232,8 +232,10 @@ fn attempt(number: c_long, arguments: &[usize]) -> Result<usize, c_int> {
     if result != -1 {
         return Ok(result as usize);
     }
-    // SAFETY: the address of this thread's errno is valid as long as the thread lives.
-    Err(unsafe { *libc::__errno_location() })
+    // SAFETY: takes nothing and gives the address of this thread's errno.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: it is valid as long as the thread lives.
+    Err(unsafe { *errno })
 }
 
 fn fail(name: &str, errno: c_int) -> ! {
@@ -260,13 +262,16 @@ fn close(fd: usize) {
 
 /// Program and arguments, taken as the C library hands them over: Rust's own start makes 20 system calls more.
 #[unsafe(no_mangle)]
+#[allow(clippy::not_unsafe_ptr_arg_deref, reason = "only the C library calls it")]
 pub extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     let argument = |index: c_int| -> Option<&'static CStr> {
         if index >= argc {
             return None;
         }
         // SAFETY: argv holds argc pointers, and index is below argc.
-        let pointer = unsafe { *argv.offset(index as isize) };
+        let place = unsafe { argv.offset(index as isize) };
+        // SAFETY: the pointer there was put there by the C library.
+        let pointer = unsafe { *place };
         // SAFETY: each of argv's strings ends in a zero byte and lives as long as the process.
         Some(unsafe { CStr::from_ptr(pointer) })
     };

@@ -1,5 +1,9 @@
 //! An embedding program with many threads: some allocate without pause, others run containers. What a child did with a
 //! lock that another thread held at `clone3` would hang here, sooner or later. Needs root.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "looks at what is there, does not act on it"
+)]
 
 #[path = "support/bundle.rs"]
 mod bundle;

@@ -274,7 +274,7 @@ pub struct ProcessArgs<'a> {
     pub personality: Option<u64>,
     /// NUMA memory policy: mode and nodes.
     pub memory_policy: Option<(i32, &'a [u64])>,
-    /// What is written to attr/apparmor/exec: "exec <profile>".
+    /// What is written to attr/apparmor/exec: `exec PROFILE`.
     pub apparmor: Option<&'a [u8]>,
     /// What is written to attr/exec.
     pub selinux: Option<&'a [u8]>,

@@ -38,7 +38,9 @@ fn make_init(args: &InitArgs<'_>, link: Link<'_>) -> Result<Cloned> {
     .at_index(Step::CloneInit, intermediate.index)?;
     match &cloned {
         Cloned::Child => {
-            process::parent_death_signal(Some(rustix::process::Signal::KILL)).at(Step::CloneInit)?
+            process::parent_death_signal(Some(rustix::process::Signal::KILL)).at(Step::CloneInit)?;
+            // RUNTIME must know us before it hears us.
+            link.expect(Message::Go).at(Step::CloneInit)?;
         }
         Cloned::Parent(pid, pidfd) => {
             link.send_fd(Message::InitPid(*pid), pidfd.as_fd())

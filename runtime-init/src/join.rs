@@ -68,6 +68,8 @@ fn be_born(args: &JoinProcessArgs<'_>, link: Link<'_>) -> Result<Cloned> {
     match &cloned {
         Cloned::Child => {
             process::parent_death_signal(Some(rustix::process::Signal::KILL)).at(Step::CloneInit)?;
+            // RUNTIME must know us before it hears us.
+            link.expect(Message::Go).at(Step::CloneInit)?;
         }
         Cloned::Parent(pid, pidfd) => {
             link.send_fd(Message::InitPid(*pid), pidfd.as_fd())

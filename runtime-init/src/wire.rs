@@ -4,6 +4,7 @@
 //!   RUNTIME                                          INIT (or EXEC; INTERMEDIATE and JOINER send InitPid and Failure)
 //!           ---- Go ------------------------------>   id mappings written, cgroup joined, mounts idmapped
 //!           <--- InitPid (pid; pidfd attached) ----   from INTERMEDIATE or JOINER, before its end
+//!           ---- Go ------------------------------>   to the process that it has made: it is known now
 //!           <--- NeedTrees ------------------------   only with a user namespace and trees of the host; RUNTIME
 //!                                                     makes TREES, which answers it with the same Tree records
 //!           ---- Tree (fd attached), n times ------>   in the order of the plan

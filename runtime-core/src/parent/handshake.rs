@@ -30,7 +30,10 @@ pub(crate) fn until_ready(
 ) -> Result<()> {
     loop {
         match receive(link)? {
-            Some((Message::InitPid(pid), Some(pidfd))) => replace(launched, pid, pidfd)?,
+            Some((Message::InitPid(pid), Some(pidfd))) => {
+                replace(launched, pid, pidfd)?;
+                Link(link).send(Message::Go).map_err(sys_error)?;
+            }
             Some((Message::NeedTrees, _)) => counterpart.send_trees(launched, link)?,
             Some((Message::RunHooks, _)) => {
                 counterpart.run_hooks(launched.pid)?;
@@ -83,7 +86,7 @@ fn receive(link: BorrowedFd<'_>) -> Result<Option<(Message, Option<OwnedFd>)>> {
         .map_err(|error: SysError| sys_error(error).doing("talk to the container's process"))
 }
 
-/// INTERMEDIATE has made INIT and ends.
+/// INTERMEDIATE has made INIT, or JOINER EXEC, and ends.
 fn replace(launched: &mut Launched, pid: i32, pidfd: OwnedFd) -> Result<()> {
     let intermediate = std::mem::replace(launched, Launched::new(runtime_init::start::Child { pid, pidfd }));
     let (_, intermediate) = intermediate.keep();

@@ -9,8 +9,8 @@
 //!   number, which no kernel reports.
 //! - Architectures that a kernel of the native byte order cannot run are left out: such calls never arise.
 //!
-//! The parts, from the arguments up: [`conditions`], [`linker`], with [`arch`] and [`table`] for the numbers and
-//! [`assembler`] for the layout.
+//! The parts, from the arguments up: `conditions`, `linker`, with `arch` and `table` for the numbers and
+//! `assembler` for the layout.
 
 mod arch;
 mod assembler;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use oci_spec::runtime::{Hook, Hooks};
 use runtime_init::wire::Failure;
 
 use super::container::{self, CONFIG};
@@ -96,7 +97,8 @@ impl Runtime {
                 .collect::<BTreeMap<_, _>>(),
             owner_uid: rustix::process::geteuid().as_raw(),
             cgroup: cgroup.map(|path| container::cgroup_record(self.driver, path)),
-            poststop: has_poststop(config),
+            poststart: has_any(config, |hooks| hooks.poststart()),
+            poststop: has_any(config, |hooks| hooks.poststop()),
             own_pids: plan.namespaces.has_own_pids,
             keyring: plan.keyring.is_some(),
             ..Record::creating(id, config.spec.version(), &facts.bundle, &plan.rootfs.path)
@@ -149,13 +151,11 @@ fn undo_cgroup(cgroup: &CgroupManager, error: Error) -> Error {
     }
 }
 
-fn has_poststop(config: &Config) -> bool {
-    let hooks = config
-        .spec
-        .hooks()
-        .as_ref()
-        .and_then(|hooks| hooks.poststop().as_ref());
-    hooks.is_some_and(|hooks| !hooks.is_empty())
+fn has_any(config: &Config, list: fn(&Hooks) -> &Option<Vec<Hook>>) -> bool {
+    let hooks = config.spec.hooks().as_ref();
+    hooks
+        .and_then(|hooks| list(hooks).as_ref())
+        .is_some_and(|list| !list.is_empty())
 }
 
 /// One creation, with everything decided.

@@ -64,11 +64,10 @@ fn check_status(status: Status) -> Result<()> {
 }
 
 fn poststart(slot: &Slot, record: &Record) -> Result<()> {
-    // Most containers have none, and the whole document need not be parsed to see it.
-    let json = slot.read_file(CONFIG)?;
-    if !json.windows(POSTSTART.len()).any(|window| window == POSTSTART) {
+    if !record.poststart {
         return Ok(());
     }
+    let json = slot.read_file(CONFIG)?;
     let config = container::saved_config(json)?;
     let hooks = config
         .spec
@@ -77,8 +76,6 @@ fn poststart(slot: &Slot, record: &Record) -> Result<()> {
         .and_then(|hooks| hooks.poststart().as_ref());
     container::run_hooks("poststart", hooks, record, "running", record.pid)
 }
-
-const POSTSTART: &[u8] = b"poststart";
 
 /// RUNTIME's answers, from a command that has not made the plan: it is made again where it is needed.
 struct Host<'a> {

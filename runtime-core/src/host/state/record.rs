@@ -67,7 +67,10 @@ pub struct Record {
     /// The user id of the caller who created the container.
     #[serde(default)]
     pub owner_uid: u32,
-    /// Whether config.json has poststop hooks, so that `delete` need not read it for those that have none.
+    /// Whether config.json has poststart hooks, so that `start` need not read it for those that have none.
+    #[serde(default)]
+    pub poststart: bool,
+    /// The same of poststop hooks, for `delete`.
     #[serde(default)]
     pub poststop: bool,
     /// Whether the container has a pid namespace that is not the runtime's.
@@ -96,6 +99,7 @@ impl Record {
             created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
             annotations: BTreeMap::new(),
             owner_uid: 0,
+            poststart: false,
             poststop: false,
             own_pids: false,
             keyring: false,

@@ -29,13 +29,18 @@ fn make_init(args: &InitArgs<'_>, link: Link<'_>) -> Result<Cloned> {
         return Err(refused(rustix::io::Errno::INVAL)).at(Step::CloneInit);
     };
     new_time_namespace(args, intermediate).at(Step::TimeOffsets)?;
-    let flags = intermediate.clone | libc::CLONE_PARENT as u64;
-    let cloned = process::clone3(CloneFlags {
+    make_sibling(intermediate.clone, intermediate.index, link)
+}
+
+/// Makes a process that is a child of RUNTIME as we are, with `flags` on top, and tells RUNTIME of it. Returns in both.
+pub(crate) fn make_sibling(flags: u64, index: u16, link: Link<'_>) -> Result<Cloned> {
+    let flags = flags | libc::CLONE_PARENT as u64;
+    let flags = CloneFlags {
         flags,
         cgroup: None,
         exit_signal: 0,
-    })
-    .at_index(Step::CloneInit, intermediate.index)?;
+    };
+    let cloned = process::clone3(flags).at_index(Step::CloneInit, index)?;
     match &cloned {
         Cloned::Child => {
             process::parent_death_signal(Some(rustix::process::Signal::KILL)).at(Step::CloneInit)?;

@@ -12,10 +12,10 @@ use rustix::fd::AsFd;
 use crate::args::JoinProcessArgs;
 use crate::report::{At, Result, Stop};
 use crate::step::Step;
-use crate::sys::process::{CloneFlags, Cloned};
+use crate::sys::process::Cloned;
 use crate::sys::{self, fs, mount, process};
 use crate::wire::{Link, Message};
-use crate::{console, init, namespaces, program};
+use crate::{console, init, intermediate, namespaces, program};
 
 /// The whole life of a joining process. Never returns: it becomes the program, or reports why not and ends.
 pub(crate) fn run(mut args: JoinProcessArgs<'_>) -> ! {
@@ -59,24 +59,7 @@ fn be_born(args: &JoinProcessArgs<'_>, link: Link<'_>) -> Result<Cloned> {
     }
     // Everything that was opened on the way is closed before the container can see it.
     program::close_all_but(&[link.0], args.process.preserve_fds).at(Step::CloneInit)?;
-    let flags = CloneFlags {
-        flags: libc::CLONE_PARENT as u64,
-        cgroup: None,
-        exit_signal: 0,
-    };
-    let cloned = process::clone3(flags).at(Step::CloneInit)?;
-    match &cloned {
-        Cloned::Child => {
-            process::parent_death_signal(Some(rustix::process::Signal::KILL)).at(Step::CloneInit)?;
-            // RUNTIME must know us before it hears us.
-            link.expect(Message::Go).at(Step::CloneInit)?;
-        }
-        Cloned::Parent(pid, pidfd) => {
-            link.send_fd(Message::InitPid(*pid), pidfd.as_fd())
-                .at(Step::CloneInit)?;
-        }
-    }
-    Ok(cloned)
+    intermediate::make_sibling(0, 0, link)
 }
 
 /// Runs in: EXEC. Returns only with the reason why there is no program.

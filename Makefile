@@ -33,13 +33,13 @@ fuzz: ## Fuzz every target for a minute (needs a nightly toolchain and cargo-fuz
 	for target in $$(cargo +nightly fuzz list); do mkdir -p fuzz/corpus/$$target && \
 	    cargo +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- -max_total_time=60 || exit 1; done
 
-install: build ## Install the binary below $(DESTDIR)$(PREFIX)
+install: setup build ## Install the binary below $(DESTDIR)$(PREFIX)
 	install -D -m 0755 $(ONGGI) $(DESTDIR)$(PREFIX)/bin/onggi
 
 setup:
 	@.ci/install
 
-build:
+build: ## Build the release binary
 	cargo build --release -p runtime-cli
 
 clean: ## Remove what was built

@@ -47,6 +47,9 @@ impl Runtime {
         check_descriptors(options.listen_fds.saturating_add(options.preserve_fds))?;
         let config = load(&options)?;
         spec::validate(&config)?;
+        for name in &config.extra.process.unknown_capabilities {
+            log::warn!("process.capabilities: unknown capability {name:?}, left out");
+        }
         let facts = HostFacts::probe(bundle(&options))?;
         let plan = Plan::new(&config, id.as_str(), &facts, wishes(&options, &config))?;
         let cgroup = self.plan_cgroup(&config, id)?;

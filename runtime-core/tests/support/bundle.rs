@@ -47,7 +47,6 @@ impl Bundle {
         self.directory.path()
     }
 
-    #[allow(dead_code, reason = "not every test that includes this file uses it")]
     pub(crate) fn rootfs(&self) -> PathBuf {
         self.path().join("rootfs")
     }
@@ -57,7 +56,6 @@ impl Bundle {
     }
 
     /// A directory for the states, beside the bundle's own files.
-    #[allow(dead_code, reason = "not every test that includes this file uses it")]
     pub(crate) fn states(&self) -> PathBuf {
         self.path().join("states")
     }

@@ -29,7 +29,20 @@ pub(crate) struct Host {
     preload: Option<PathBuf>,
 }
 
+/// Where the runtime and the suite look for programs.
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 impl Host {
+    /// The unprivileged account that the machines have, see `need::Need::User`.
+    pub(crate) const USER: &str = "spec-tests";
+
+    /// The disk that tests may write to: the virtio disk with the serial number `scratch`, of 64 MiB.
+    pub(crate) fn scratch_disk() -> Option<PathBuf> {
+        let disks = fs::read_dir("/sys/block").into_iter().flatten().flatten();
+        let mut scratch = disks.filter(|d| file_says(&d.path().join("serial").to_string_lossy(), "scratch"));
+        Some(Path::new("/dev").join(scratch.next()?.file_name()))
+    }
+
     /// Looks at the runtime and makes the work folder. `pure`: /sys/fs/cgroup is a pure cgroup2 tree.
     pub(crate) fn new(runtime: &Path, pure: bool) -> io::Result<Self> {
         let runtime = fs::canonicalize(runtime)
@@ -72,10 +85,7 @@ impl Host {
     /// The runtime in a small, known environment.
     pub(crate) fn runtime_command(&self) -> Command {
         let mut command = Command::new(&self.runtime);
-        command.env_clear().env(
-            "PATH",
-            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        );
+        command.env_clear().env("PATH", PATH);
         if let Some(path) = &self.preload {
             command.env("LD_PRELOAD", path);
         }

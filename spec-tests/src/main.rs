@@ -7,6 +7,7 @@ mod children;
 mod expected;
 mod host;
 mod leaks;
+mod need;
 mod options;
 mod outcome;
 mod pty;

@@ -7,6 +7,7 @@ use crate::{
     expected::{self, Expected, Known},
     host::{self, Host},
     leaks,
+    need::{self, Need},
     options::{Format, Options},
     outcome::{Check, Stop},
     report::{self, Record, Verdict},
@@ -22,8 +23,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A test: its name and its body.
+/// A test that runs everywhere: its name and its body.
 pub(crate) type Test = (&'static str, fn(&mut Case) -> Check);
+
+/// A test that needs more than every place has: its name, its needs and its body.
+pub(crate) type NeedyTest = (&'static str, &'static [Need], fn(&mut Case) -> Check);
 
 type Records = Arc<Mutex<Vec<Record>>>;
 
@@ -32,7 +36,7 @@ pub(crate) fn run(mut options: Options) -> io::Result<ExitCode> {
     if options.libtest.list {
         let trials = tests::all()
             .into_iter()
-            .map(|(name, _)| Trial::test(name, || Ok(())))
+            .map(|(name, _, _)| Trial::test(name, || Ok(())))
             .collect();
         libtest_mimic::run(&options.libtest, trials).exit_if_failed();
         return Ok(ExitCode::SUCCESS);
@@ -90,7 +94,7 @@ fn known_failures(options: &Options, name: &str) -> io::Result<Expected> {
         Some(path) if path == Path::new("none") => Expected::default(),
         Some(path) => expected::from_file(path)?,
     };
-    let names: Vec<&str> = tests::all().into_iter().map(|(name, _)| name).collect();
+    let names: Vec<&str> = tests::all().into_iter().map(|(name, _, _)| name).collect();
     match expected.failures.keys().find(|k| !names.contains(&k.as_str())) {
         Some(unknown) => Err(io::Error::other(format!(
             "the expected list names an unknown test: {unknown}"
@@ -101,12 +105,12 @@ fn known_failures(options: &Options, name: &str) -> io::Result<Expected> {
 
 fn trials(host: &'static Host, mut expected: Expected, records: &Records) -> Vec<Trial> {
     let mut trials = Vec::new();
-    for (name, body) in tests::all() {
+    for (name, needs, body) in tests::all() {
         let known = expected.failures.remove(name);
         let records = Arc::clone(records);
         trials.push(Trial::ignorable_test(name, move || {
             let started = Instant::now();
-            let verdict = judge(one_test(host, body), known);
+            let verdict = judge(one_test(host, needs, body), known);
             let record = Record {
                 name: name.to_owned(),
                 verdict: verdict.clone(),
@@ -124,7 +128,11 @@ fn trials(host: &'static Host, mut expected: Expected, records: &Records) -> Vec
 }
 
 /// The body, then the runtime's own clean-up, then the light leak check.
-fn one_test(host: &'static Host, body: fn(&mut Case) -> Check) -> Check {
+fn one_test(host: &'static Host, needs: &[Need], body: fn(&mut Case) -> Check) -> Check {
+    let unmet: Vec<Need> = needs.iter().copied().filter(|n| !n.is_met(host)).collect();
+    if !unmet.is_empty() {
+        return Err(Stop::Unsupported(format!("it lacks {}", need::words(&unmet))));
+    }
     let mut case = Case::new(host)?;
     body(&mut case)?;
     let left = case.close();

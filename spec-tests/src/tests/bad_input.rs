@@ -2,8 +2,9 @@
 
 use crate::{
     case::Case,
+    need::Need,
     outcome::{Check, contains, ensure, same},
-    suite::Test,
+    suite::{NeedyTest, Test},
 };
 use serde_json::{Value, json};
 use std::{
@@ -47,7 +48,6 @@ pub(crate) const TESTS: &[Test] = &[
     ("bad_input/hostname_without_uts_namespace", hostname_without_uts),
     ("bad_input/rlimit_unknown", rlimit_unknown),
     ("bad_input/net_device_that_is_missing", net_device_missing),
-    ("bad_input/intel_rdt_without_hardware", intel_rdt_missing),
     ("bad_input/rlimit_twice", rlimit_twice),
     ("bad_input/rlimit_soft_above_hard", rlimit_soft_above_hard),
     ("bad_input/seccomp_action_unknown", seccomp_action_unknown),
@@ -95,6 +95,12 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     ("bad_input/console_socket_missing", console_socket_missing),
 ];
+
+pub(crate) const NEEDY: &[NeedyTest] = &[(
+    "bad_input/intel_rdt_without_hardware",
+    &[Need::NoPath("/sys/fs/resctrl/schemata")],
+    intel_rdt_missing,
+)];
 
 /// create must be refused with this text and leave nothing.
 fn create_refused(c: &Case, part: &str) -> Check {
@@ -329,9 +335,6 @@ fn net_device_missing(c: &mut Case) -> Check {
 }
 
 fn intel_rdt_missing(c: &mut Case) -> Check {
-    if std::path::Path::new("/sys/fs/resctrl/schemata").exists() {
-        return Err(crate::outcome::Stop::Unsupported("this host has resctrl".into()));
-    }
     c.config["linux"]["intelRdt"] = json!({"closID": "guaranteed", "schemata": ["L3:0=f"]});
     create_refused(c, "")
 }

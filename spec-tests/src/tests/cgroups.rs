@@ -2,8 +2,9 @@
 
 use crate::{
     case::Case,
-    outcome::{Check, Stop, ensure, same},
-    suite::Test,
+    need::Need,
+    outcome::{Check, ensure, same},
+    suite::{NeedyTest, Test},
 };
 use serde_json::json;
 use std::{fs, time::Duration};
@@ -28,10 +29,17 @@ pub(crate) const TESTS: &[Test] = &[
     ("cgroup/processes_below_are_removed_too", nested_cgroup),
     ("cgroup/nonempty_cgroup_is_refused", nonempty_refused),
     ("cgroup/existing_empty_cgroup_is_used", existing_empty),
-    ("cgroup/hugetlb_limit", hugetlb),
-    ("cgroup/limit_without_controller_is_an_error", missing_controller),
     ("cgroup/unified_key_with_slash_is_refused", unified_slash),
     ("cgroup/create_fails_leaves_parent_alone", failed_create),
+];
+
+pub(crate) const NEEDY: &[NeedyTest] = &[
+    ("cgroup/hugetlb_limit", &[Need::Controller("hugetlb")], hugetlb),
+    (
+        "cgroup/limit_without_controller_is_an_error",
+        &[Need::NoController("memory")],
+        missing_controller,
+    ),
 ];
 
 fn procs(c: &Case) -> Vec<i32> {
@@ -235,11 +243,6 @@ fn existing_empty(c: &mut Case) -> Check {
 }
 
 fn hugetlb(c: &mut Case) -> Check {
-    if !c.host.has_controller("hugetlb") {
-        return Err(Stop::Unsupported(
-            "no hugetlb controller in the cgroup2 tree".into(),
-        ));
-    }
     c.config["linux"]["resources"]["hugepageLimits"] = json!([{"pageSize": "2MB", "limit": 4_194_304}]);
     c.start_sleeper()?;
     same(
@@ -255,9 +258,6 @@ fn hugetlb(c: &mut Case) -> Check {
 }
 
 fn missing_controller(c: &mut Case) -> Check {
-    if c.host.has_controller("memory") {
-        return Err(Stop::Unsupported("the memory controller is there".into()));
-    }
     c.config["linux"]["resources"]["memory"] = json!({"limit": 64 << 20});
     c.create()?.wants(1)?.refused_with("memory")?;
     c.nothing_left()

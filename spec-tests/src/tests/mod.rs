@@ -15,10 +15,21 @@ mod seccomp;
 mod security;
 mod terminal;
 
-use crate::suite::Test;
+use crate::suite::{NeedyTest, Test};
 
-/// Every test, in the order of the topics.
-pub(crate) fn all() -> Vec<Test> {
+/// Every test, in the order of the topics; those with needs last.
+pub(crate) fn all() -> Vec<NeedyTest> {
+    let everywhere = everywhere()
+        .into_iter()
+        .map(|(name, body)| (name, [].as_slice(), body));
+    everywhere.chain(needy()).collect()
+}
+
+fn needy() -> Vec<NeedyTest> {
+    [bad_input::NEEDY, process::NEEDY, cgroups::NEEDY].concat()
+}
+
+fn everywhere() -> Vec<Test> {
     [
         lifecycle::TESTS,
         bad_input::TESTS,

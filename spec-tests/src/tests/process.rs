@@ -2,9 +2,9 @@
 
 use crate::{
     case::Case,
-    host,
-    outcome::{Check, Stop, ensure, same},
-    suite::Test,
+    need::Need,
+    outcome::{Check, ensure, same},
+    suite::{NeedyTest, Test},
 };
 use serde_json::{Value, json};
 use std::{fs, process::Stdio};
@@ -57,8 +57,16 @@ pub(crate) const TESTS: &[Test] = &[
     ("process/scheduler_unknown_policy_is_refused", scheduler_unknown),
     ("process/io_priority", io_priority),
     ("process/personality_linux32", personality),
-    ("process/label_apparmor", apparmor),
-    ("process/label_selinux", selinux),
+];
+
+pub(crate) const NEEDY: &[NeedyTest] = &[
+    ("process/label_apparmor", &[Need::AppArmor], apparmor),
+    // The policy of a host with SELinux names no type for a test.
+    (
+        "process/label_selinux",
+        &[Need::NoPath("/sys/fs/selinux/enforce")],
+        selinux,
+    ),
 ];
 
 fn args(c: &mut Case) -> Check {
@@ -662,22 +670,12 @@ fn personality(c: &mut Case) -> Check {
 }
 
 fn apparmor(c: &mut Case) -> Check {
-    if !fs::exists("/sys/module/apparmor/parameters/enabled")?
-        || !host::file_says("/sys/module/apparmor/parameters/enabled", "Y")
-    {
-        return Err(Stop::Unsupported("AppArmor is not enabled in this kernel".into()));
-    }
     c.config["process"]["apparmorProfile"] = json!("unconfined");
     let label = c.probe(&[])?["label"].clone();
     same("label", "unconfined", label.as_str().unwrap_or_default())
 }
 
 fn selinux(c: &mut Case) -> Check {
-    if fs::exists("/sys/fs/selinux/enforce")? {
-        return Err(Stop::Unsupported(
-            "this host has SELinux, whose policy names no type for a test".into(),
-        ));
-    }
     // Without SELinux a label cannot be applied; ignoring it would weaken the container.
     c.config["process"]["selinuxLabel"] = json!("system_u:system_r:container_t:s0");
     c.create()?.wants(1)?.refused_with("selinux")?;

@@ -1,0 +1,126 @@
+//! Runs in: SUITE. What a test needs of the place it runs in, and whether this place has it. Which machine has what is
+//! in `machine`; a test without needs runs everywhere.
+
+use crate::host::{self, Host};
+use std::{fmt, fs, path::Path};
+
+/// One thing that a test needs and that not every place has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(
+    dead_code,
+    reason = "the vocabulary of tests; a word may have no test for a while"
+)]
+pub(crate) enum Need {
+    /// This cgroup controller in the cgroup2 tree of the run.
+    Controller(&'static str),
+    /// A cgroup2 tree without this controller: what a runtime says to a limit that cannot be set.
+    NoController(&'static str),
+    /// CAP_SYS_RESOURCE: raising a hard limit, lowering oom_score_adj, quotas.
+    CapSysResource,
+    /// systemd is process 1 and its D-Bus socket answers.
+    Systemd,
+    /// The account [`Host::USER`] with subordinate ids, `newuidmap`, and (in the systemd machine) a user manager.
+    User,
+    /// AppArmor is enabled in the kernel.
+    AppArmor,
+    /// A disk that tests may write to, see [`Host::scratch_disk`].
+    ScratchDisk,
+    /// Swap is on.
+    Swap,
+    /// At least two processors are online.
+    SecondCpu,
+    /// This program is in PATH (`criu`, an engine).
+    Program(&'static str),
+    /// This path is absent: hardware or a security module that would change the outcome.
+    NoPath(&'static str),
+    /// The kernel is at least this version.
+    Kernel(u32, u32),
+}
+
+impl Need {
+    /// Whether the place where this process runs has it.
+    pub(crate) fn is_met(self, host: &Host) -> bool {
+        match self {
+            Self::Controller(name) => host.has_controller(name),
+            Self::NoController(name) => !host.has_controller(name),
+            Self::CapSysResource => host::has_capability(host::CAP_SYS_RESOURCE),
+            Self::Systemd => {
+                Path::new("/run/systemd/system").is_dir() && Path::new("/run/dbus/system_bus_socket").exists()
+            }
+            Self::User => {
+                let starts = |file| {
+                    let text = fs::read_to_string(file).unwrap_or_default();
+                    text.lines().any(|l| l.split(':').next() == Some(Host::USER))
+                };
+                starts("/etc/passwd") && starts("/etc/subuid") && in_path("newuidmap")
+            }
+            Self::AppArmor => host::file_says("/sys/module/apparmor/parameters/enabled", "Y"),
+            Self::ScratchDisk => Host::scratch_disk().is_some(),
+            Self::Swap => fs::read_to_string("/proc/swaps").is_ok_and(|t| t.lines().count() > 1),
+            Self::SecondCpu => std::thread::available_parallelism().is_ok_and(|n| n.get() > 1),
+            Self::Program(name) => in_path(name),
+            Self::NoPath(path) => !Path::new(path).exists(),
+            Self::Kernel(major, minor) => kernel_version() >= (major, minor),
+        }
+    }
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Controller(name) => write!(f, "cgroup controller {name}"),
+            Self::NoController(name) => write!(f, "no cgroup controller {name}"),
+            Self::CapSysResource => f.write_str("CAP_SYS_RESOURCE"),
+            Self::Systemd => f.write_str("systemd"),
+            Self::User => write!(f, "user {}", Host::USER),
+            Self::AppArmor => f.write_str("AppArmor"),
+            Self::ScratchDisk => f.write_str("scratch disk"),
+            Self::Swap => f.write_str("swap"),
+            Self::SecondCpu => f.write_str("second CPU"),
+            Self::Program(name) => write!(f, "program {name}"),
+            Self::NoPath(path) => write!(f, "absence of {path}"),
+            Self::Kernel(major, minor) => write!(f, "Linux {major}.{minor}"),
+        }
+    }
+}
+
+/// `needs` in words, for a list or a reason.
+pub(crate) fn words(needs: &[Need]) -> String {
+    needs.iter().map(Need::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn in_path(program: &str) -> bool {
+    host::PATH
+        .split(':')
+        .any(|dir| Path::new(dir).join(program).exists())
+}
+
+fn kernel_version() -> (u32, u32) {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    version_of(&release)
+}
+
+fn version_of(release: &str) -> (u32, u32) {
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Need, version_of, words};
+
+    #[test]
+    fn kernel_versions_are_numbers() {
+        assert_eq!(version_of("6.12.48+deb13-cloud-amd64\n"), (6, 12));
+        assert!(version_of("6.1.0-40") < version_of("6.12.1"));
+        assert_eq!(version_of(""), (0, 0));
+    }
+
+    #[test]
+    fn needs_read_as_words() {
+        let needs = [Need::Controller("memory"), Need::Kernel(6, 12)];
+        assert_eq!(words(&needs), "cgroup controller memory, Linux 6.12");
+    }
+}

@@ -1,44 +1,24 @@
-//! Runs in: RUNTIME. The command line: which commands and flags there are, and how they may be combined. Only the
-//! command that was asked for is built, so that start-up stays cheap. How a flag may be spelled is `go_flags`'
-//! business; what a flag means is the business of the command's own file.
+//! Runs in: RUNTIME. Reads the command line: the global flags, the command, and its flags. Which commands there are is
+//! `commands`' business. Only the command that was asked for is built, so that start-up stays cheap.
 
 use std::ffi::OsString;
-use std::ops::RangeInclusive;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
+use crate::commands::{self, Definition};
+use crate::flags::{choice, path, switch, value};
 use crate::go_flags::{self, FlagsEnd, Scan};
 
-const PROGRAM: &str = "onggi";
-
-/// Every command, with what help says of it.
-const COMMANDS: [(&str, &str); 13] = [
-    ("create", "create a container"),
-    ("delete", "delete any resources held by a container"),
-    ("exec", "run another process in a container"),
-    ("features", "show what this runtime supports, as JSON"),
-    (
-        "kill",
-        "send a signal (default: SIGTERM) to the container's init process",
-    ),
-    ("list", "list the containers"),
-    ("pause", "suspend all processes of a container"),
-    ("ps", "list the processes of a container"),
-    ("resume", "resume all processes of a paused container"),
-    ("run", "create and start a container"),
-    ("spec", "write an example config.json"),
-    ("start", "start the program of a created container"),
-    ("state", "print the state of a container, as JSON"),
-];
+/// What the program is called in help texts and manual pages.
+pub(crate) const PROGRAM: &str = "onggi";
 
 /// A mistake on the command line.
 #[derive(Debug)]
 pub(crate) struct UsageError {
     /// What is wrong, in one sentence.
     pub(crate) message: String,
-    /// The help that a person who made the mistake wants to see.
+    /// What a person who made the mistake wants to see: what kind of mistake it is, and the help.
     pub(crate) help: Option<String>,
     /// runc's exit code for it.
     pub(crate) exit_code: u8,
@@ -60,25 +40,24 @@ pub(crate) enum Request {
     Help(String),
     /// Print the version.
     Version,
-    /// Run the command of this name.
-    Command(&'static str, ArgMatches),
+    /// Run this command.
+    Command(&'static Definition, ArgMatches),
 }
 
 /// Reads the flags in front of the command.
 pub(crate) fn parse_globals(arguments: &[OsString]) -> Result<Globals, UsageError> {
-    let usage = |message| UsageError {
+    let usage = |message: String| UsageError {
+        help: Some(format!("Incorrect Usage. {message}\n\n{}", overview())),
         message,
-        help: Some(overview()),
         exit_code: 1,
     };
-    let mut scan =
-        go_flags::scan(&global_command(), arguments, FlagsEnd::AtFirstPositional).map_err(usage)?;
+    let mut scan = go_flags::scan(&globals(), arguments, FlagsEnd::AtFirstPositional).map_err(usage)?;
     let mut rest = std::mem::take(&mut scan.positionals);
     if scan.help {
         rest.clear();
     }
     Ok(Globals {
-        flags: to_matches(global_command(), &scan).map_err(usage)?,
+        flags: to_matches(globals(), &scan).map_err(usage)?,
         rest,
     })
 }
@@ -94,55 +73,80 @@ pub(crate) fn parse_command(globals: &Globals, program: &str) -> Result<Request,
     if name == "help" || name == "h" {
         return help_on(arguments.first());
     }
-    let (name, command) = find(name)?;
-    let end = match name {
-        "exec" | "kill" | "ps" => FlagsEnd::AtFirstPositional,
-        _ => FlagsEnd::AtLastArgument,
-    };
-    let usage = |message| UsageError {
+    let definition = find(name)?;
+    let usage = |message: String| UsageError {
+        help: Some(format!(
+            "Incorrect Usage: {message}\n\n{}",
+            help_text(command(definition))
+        )),
         message,
-        help: self::command(name).map(help_text),
         exit_code: 1,
     };
-    let scan = go_flags::scan(&command, arguments, end).map_err(usage)?;
+    let command = command(definition);
+    let scan = go_flags::scan(&command, arguments, definition.flags_end).map_err(usage)?;
     if scan.help {
         return Ok(Request::Help(help_text(command)));
     }
-    check_count(name, scan.positionals.len(), program).map_err(usage)?;
-    Ok(Request::Command(name, to_matches(command, &scan).map_err(usage)?))
+    check_count(definition, scan.positionals.len(), program)?;
+    let flags = to_matches(command, &scan).map_err(usage)?;
+    Ok(Request::Command(definition, flags))
 }
 
-/// The words of a command that are not flags: the container's id first, where there is one.
-pub(crate) fn words(flags: &ArgMatches) -> Vec<OsString> {
-    flags
-        .get_many::<OsString>("words")
-        .map(|words| words.cloned().collect())
-        .unwrap_or_default()
+/// The description of one command.
+pub(crate) fn command(definition: &Definition) -> Command {
+    let words = Arg::new("words")
+        .num_args(0..)
+        .hide(true)
+        .value_parser(value_parser!(OsString));
+    let usage: Vec<String> = definition
+        .usage
+        .iter()
+        .map(|words| {
+            format!("{PROGRAM} {} [options] {words}", definition.name)
+                .trim_end()
+                .to_owned()
+        })
+        .collect();
+    base(definition.name, definition.about)
+        .override_usage(usage.join("\n       "))
+        .args((definition.flags)())
+        .arg(words)
+}
+
+/// Every command and flag as clap shows them to people: in help texts, manual pages and completions.
+pub(crate) fn presentable() -> Command {
+    let commands = commands::ALL.iter().map(|definition| {
+        // A command's words are hidden, but completions would offer them all the same.
+        people(command(definition)).mut_arg("words", |words| words.value_name("argument"))
+    });
+    people(globals()).subcommands(commands)
 }
 
 fn help_on(name: Option<&OsString>) -> Result<Request, UsageError> {
     match name {
         None => Ok(Request::Help(overview())),
-        Some(name) => find(name).map(|(_, command)| Request::Help(help_text(command))),
+        Some(name) => find(name).map(|definition| Request::Help(help_text(command(definition)))),
     }
 }
 
-fn find(name: &OsString) -> Result<(&'static str, Command), UsageError> {
-    let known = COMMANDS.iter().find(|(known, _)| name == known);
-    known
-        .and_then(|(known, _)| command(known).map(|command| (*known, command)))
-        .ok_or_else(|| UsageError {
-            message: unknown_command(name),
-            help: None,
-            exit_code: 3,
-        })
+fn find(name: &OsString) -> Result<&'static Definition, UsageError> {
+    let known = commands::ALL.iter().find(|known| name == known.name);
+    known.copied().ok_or_else(|| UsageError {
+        message: unknown_command(name),
+        help: None,
+        exit_code: 3,
+    })
 }
 
 /// clap knows which of the names is near; it needs all of them only here.
 fn unknown_command(name: &OsString) -> String {
-    match all_commands().try_get_matches_from([&OsString::from(PROGRAM), name]) {
+    let found = match all_commands().try_get_matches_from([&OsString::from(PROGRAM), name]) {
         Err(error) if error.kind() == ErrorKind::InvalidSubcommand => sentence(&error),
         _ => format!("unknown command '{}'", name.display()),
+    };
+    match found.ends_with(')') {
+        true => found,
+        false => format!("{found} ({PROGRAM} --help lists the commands)"),
     }
 }
 
@@ -164,22 +168,21 @@ fn sentence(error: &clap::Error) -> String {
     sentence
 }
 
-fn check_count(name: &str, count: usize, program: &str) -> Result<(), String> {
-    let allowed: RangeInclusive<usize> = match name {
-        "list" | "spec" | "features" => 0..=0,
-        "exec" | "ps" => 1..=usize::MAX,
-        "kill" => 1..=2,
-        _ => 1..=1,
-    };
-    if allowed.contains(&count) {
+fn check_count(definition: &Definition, count: usize, program: &str) -> Result<(), UsageError> {
+    let (least, most) = definition.words;
+    if (least..=most).contains(&count) {
         return Ok(());
     }
-    let wanted = match (allowed.start(), allowed.end()) {
-        (least, most) if least == most => format!("exactly {least}"),
-        (least, _) if count < *least => format!("a minimum of {least}"),
-        (_, most) => format!("a maximum of {most}"),
+    let wanted = match count {
+        _ if least == most => format!("exactly {least}"),
+        few if few < least => format!("a minimum of {least}"),
+        _ => format!("a maximum of {most}"),
     };
-    Err(format!("{program}: \"{name}\" requires {wanted} argument(s)"))
+    Err(UsageError {
+        message: format!("{program}: \"{}\" requires {wanted} argument(s)", definition.name),
+        help: Some(format!("Incorrect Usage.\n\n{}", help_text(command(definition)))),
+        exit_code: 1,
+    })
 }
 
 fn overview() -> String {
@@ -187,12 +190,16 @@ fn overview() -> String {
 }
 
 fn all_commands() -> Command {
-    global_command().subcommands(COMMANDS.map(|(name, about)| Command::new(name).about(about)))
+    globals().subcommands(commands::ALL.map(|known| Command::new(known.name).about(known.about)))
 }
 
 fn help_text(command: Command) -> String {
-    // That a switch takes `=false` is for engines; people would only stumble over it.
-    let mut command = command.mut_args(|arg| match arg.is_require_equals_set() {
+    people(command).render_help().to_string()
+}
+
+/// That a switch takes `=false` is for engines; people would only stumble over it.
+fn people(command: Command) -> Command {
+    command.mut_args(|arg| match arg.is_require_equals_set() {
         true => arg
             .require_equals(false)
             .hide_possible_values(false)
@@ -200,19 +207,28 @@ fn help_text(command: Command) -> String {
             .num_args(0)
             .action(ArgAction::SetTrue),
         false => arg,
-    });
-    command.render_help().to_string()
+    })
 }
 
-fn global_command() -> Command {
+/// The flags in front of the command.
+pub(crate) fn globals() -> Command {
     base(PROGRAM, "an OCI container runtime")
         .override_usage("onggi [global options] command [command options] [arguments...]")
         .arg(switch("debug", "also log what is done, not only what failed"))
-        .arg(path("log").help("write errors to this file, too"))
+        .arg(
+            value("log")
+                .value_name("path")
+                .value_parser(value_parser!(OsString))
+                .help("write errors to this file, too; or file:PATH, syslog:NAME, journald:NAME"),
+        )
         .arg(
             value("log-format")
                 .default_value("text")
                 .help("format of the log: text or json"),
+        )
+        .arg(
+            choice("log-level", ["error", "warning", "debug"])
+                .help("what is logged [default: error]; debug is the same as --debug"),
         )
         .arg(
             path("root")
@@ -234,95 +250,6 @@ fn global_command() -> Command {
         .arg(switch("version", "print the version").short('v'))
 }
 
-/// The description of one command.
-pub(crate) fn command(name: &str) -> Option<Command> {
-    let (name, about) = *COMMANDS.iter().find(|(known, _)| *known == name)?;
-    let words = Arg::new("words")
-        .num_args(0..)
-        .hide(true)
-        .value_parser(value_parser!(OsString));
-    let command = base(name, about).arg(words);
-    let id = |command: Command| command.override_usage(format!("onggi {name} [options] <container-id>"));
-    Some(match name {
-        "create" => id(command).args(create_flags()),
-        "run" => id(command).args(create_flags()).args([
-            switch("detach", "do not wait for the container to end").short('d'),
-            switch("keep", "do not delete the container after it has ended"),
-            switch("no-subreaper", "do not adopt the orphans of the container"),
-        ]),
-        "exec" => command
-            .override_usage(
-                "onggi exec [options] <container-id> <command> [args...]\n       \
-                 onggi exec [options] -p process.json <container-id>",
-            )
-            .args(exec_flags()),
-        "delete" => id(command).arg(switch("force", "kill it first if it still runs").short('f')),
-        "kill" => command
-            .override_usage("onggi kill [options] <container-id> [signal]")
-            .arg(switch("all", "send it to all processes of the container").short('a')),
-        "list" => command
-            .arg(table_or_json())
-            .arg(switch("quiet", "print only the ids").short('q')),
-        "ps" => command
-            .override_usage("onggi ps [options] <container-id> [ps options]")
-            .arg(table_or_json()),
-        "spec" => command
-            .arg(
-                path("bundle")
-                    .short('b')
-                    .help("directory to write it into [default: .]"),
-            )
-            .arg(switch("rootless", "for a user who is not root")),
-        "features" => command,
-        _ => id(command),
-    })
-}
-
-fn create_flags() -> Vec<Arg> {
-    vec![
-        path("bundle").short('b').help("path of the bundle [default: .]"),
-        path("config")
-            .short('f')
-            .help("config.json to use instead of the bundle's"),
-        path("console-socket").help("socket that gets the master of the terminal"),
-        path("pidfd-socket").help("socket that gets a pidfd of the init process"),
-        path("pid-file").help("file to write the init process's id to"),
-        switch("no-pivot", "do not use pivot_root (for a root on a ramdisk)"),
-        switch("no-new-keyring", "keep the caller's session keyring"),
-        number("preserve-fds").help("pass this many more file descriptors on, from 3"),
-    ]
-}
-
-fn exec_flags() -> Vec<Arg> {
-    vec![
-        path("console-socket").help("socket that gets the master of the terminal"),
-        path("pidfd-socket").help("socket that gets a pidfd of the process"),
-        path("cwd").help("working directory in the container"),
-        list("env")
-            .short('e')
-            .help("set an environment variable, NAME=VALUE"),
-        switch("tty", "allocate a terminal").short('t'),
-        value("user").short('u').help("UID[:GID]"),
-        Arg::new("additional-gids")
-            .long("additional-gids")
-            .short('g')
-            .action(ArgAction::Append)
-            .allow_hyphen_values(true)
-            .value_parser(value_parser!(u32))
-            .help("additional group id"),
-        path("process").short('p').help("process.json"),
-        switch("detach", "do not wait for the process to end").short('d'),
-        path("pid-file").help("file to write the process id to"),
-        value("process-label").help("SELinux label"),
-        value("apparmor").help("AppArmor profile"),
-        switch("no-new-privs", "set no_new_privs"),
-        list("cap").short('c').help("add a capability"),
-        number("preserve-fds").help("pass this many more file descriptors on, from 3"),
-        value("cgroup").help("run the process in this sub-cgroup of the container's"),
-        switch("ignore-paused", "also run in a paused container"),
-    ]
-}
-
 fn base(name: &'static str, about: &'static str) -> Command {
     Command::new(name)
         .about(about)
@@ -330,58 +257,10 @@ fn base(name: &'static str, about: &'static str) -> Command {
         .disable_help_subcommand(true)
 }
 
-/// On or off; `--name=false` is Go's way to say off. The last one counts.
-fn switch(name: &'static str, help: &'static str) -> Arg {
-    Arg::new(name)
-        .long(name)
-        .num_args(0..=1)
-        .require_equals(true)
-        .default_missing_value("true")
-        .default_value("false")
-        .hide_default_value(true)
-        .hide_possible_values(true)
-        .overrides_with(name)
-        .value_parser(
-            PossibleValuesParser::new([
-                "1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False",
-            ])
-            .map(|word| word.starts_with(['1', 't', 'T'])),
-        )
-        .help(help)
-}
-
-fn value(name: &'static str) -> Arg {
-    Arg::new(name)
-        .long(name)
-        .allow_hyphen_values(true)
-        .overrides_with(name)
-}
-
-fn path(name: &'static str) -> Arg {
-    value(name).value_parser(value_parser!(std::path::PathBuf))
-}
-
-fn number(name: &'static str) -> Arg {
-    value(name).value_parser(value_parser!(u32))
-}
-
-fn choice<const N: usize>(name: &'static str, values: [&'static str; N]) -> Arg {
-    value(name).value_parser(PossibleValuesParser::new(values))
-}
-
-fn list(name: &'static str) -> Arg {
-    Arg::new(name)
-        .long(name)
-        .action(ArgAction::Append)
-        .allow_hyphen_values(true)
-        .value_parser(value_parser!(OsString))
-}
-
-fn table_or_json() -> Arg {
-    value("format")
-        .short('f')
-        .default_value("table")
-        .help("table or json")
+/// The words of a command that are not flags.
+#[cfg(test)]
+fn words(flags: &ArgMatches) -> Vec<&OsString> {
+    flags.get_many("words").into_iter().flatten().collect()
 }
 
 #[cfg(test)]
@@ -406,9 +285,10 @@ mod tests {
 
     #[test]
     fn every_command_is_described_and_well_formed() {
-        for (name, _) in COMMANDS {
-            command(name).expect(name).debug_assert();
+        for definition in commands::ALL {
+            command(definition).debug_assert();
         }
+        presentable().debug_assert();
         all_commands().debug_assert();
     }
 

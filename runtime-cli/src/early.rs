@@ -126,7 +126,7 @@ fn is_on_detached_mount() -> bool {
     length == 1 && name[0] == b'/'
 }
 
-/// The same question as `main::starts_something`.
+/// The same question as `starts_something` of lib.rs.
 ///
 /// # Safety
 /// `argv` holds `count` C strings.
@@ -143,7 +143,11 @@ unsafe fn starts_something(argv: *const *const c_char, count: usize) -> bool {
         let run = unsafe { same(argument, c"run".as_ptr()) };
         // SAFETY: both are C strings.
         let exec = unsafe { same(argument, c"exec".as_ptr()) };
-        if create || run || exec {
+        // SAFETY: both are C strings.
+        let restore = unsafe { same(argument, c"restore".as_ptr()) };
+        // SAFETY: both are C strings.
+        let mounts = unsafe { same(argument, c"mounts".as_ptr()) };
+        if create || run || exec || restore || mounts {
             return true;
         }
         index += 1;

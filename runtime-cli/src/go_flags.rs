@@ -122,7 +122,8 @@ mod tests {
 
     fn scan_words(command: &str, words: &[&str], end: FlagsEnd) -> Result<Scan, String> {
         let words: Vec<OsString> = words.iter().map(OsString::from).collect();
-        scan(&args::command(command).expect("a known command"), &words, end)
+        let known = crate::commands::ALL.iter().find(|known| known.name == command);
+        scan(&args::command(known.expect("a known command")), &words, end)
     }
 
     fn strings(words: &[OsString]) -> Vec<&str> {

@@ -1,14 +1,20 @@
 //! Runs in: RUNTIME. The one place that tells anybody about a failure: on standard error and in the `--log` file.
 //! Engines read that file as JSON: at the default level it gets one object if the command fails, and nothing else.
 
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
 use runtime_core::{Error, ErrorKind};
+
+const SYSLOG: &str = "/dev/log";
+const JOURNAL: &str = "/run/systemd/journal/socket";
 
 static LOG: OnceLock<Log> = OnceLock::new();
 
@@ -21,14 +27,25 @@ pub(crate) enum Format {
     Json,
 }
 
+/// Where lines go, besides standard error.
+#[derive(Debug)]
+enum Target {
+    File(File),
+    /// The system's log, with the name that it shall show.
+    Syslog(UnixDatagram, String),
+    /// systemd's journal, likewise.
+    Journal(UnixDatagram, String),
+}
+
 #[derive(Debug)]
 struct Log {
-    file: Option<File>,
+    target: Option<Target>,
     format: Format,
 }
 
-/// Opens the log. Without a file its lines go to standard error.
-pub(crate) fn open(file: Option<&Path>, format: &str, debug: bool) -> Result<(), Error> {
+/// Opens the log: a file, or one of crun's `file:PATH`, `syslog:NAME`, `journald:NAME`. Without one its lines go to
+/// standard error.
+pub(crate) fn open(target: Option<&OsStr>, format: &str, level: log::LevelFilter) -> Result<(), Error> {
     let format = match format {
         "text" | "" => Format::Text,
         "json" => Format::Json,
@@ -39,29 +56,47 @@ pub(crate) fn open(file: Option<&Path>, format: &str, debug: bool) -> Result<(),
             ));
         }
     };
-    let file = match file {
-        None => None,
-        Some(path) => Some(
-            OpenOptions::new()
-                .append(true)
-                .create(true)
-                .mode(0o644)
-                .open(path)
-                .map_err(|e| Error::io("open", &e).path(path).doing("open the log"))?,
-        ),
-    };
-    let log = LOG.get_or_init(|| Log { file, format });
-    if debug && log::set_logger(log).is_ok() {
-        log::set_max_level(log::LevelFilter::Debug);
+    let target = target.map(open_target).transpose()?;
+    let log = LOG.get_or_init(|| Log { target, format });
+    if level > log::LevelFilter::Error && log::set_logger(log).is_ok() {
+        log::set_max_level(level);
     }
     Ok(())
+}
+
+fn open_target(target: &OsStr) -> Result<Target, Error> {
+    let bytes = target.as_bytes();
+    let name = |bytes: &[u8]| match bytes {
+        [] => "onggi".to_owned(),
+        name => String::from_utf8_lossy(name).into_owned(),
+    };
+    if let Some(id) = bytes.strip_prefix(b"syslog:") {
+        return Ok(Target::Syslog(daemon(SYSLOG)?, name(id)));
+    }
+    if let Some(id) = bytes.strip_prefix(b"journald:") {
+        return Ok(Target::Journal(daemon(JOURNAL)?, name(id)));
+    }
+    let path = Path::new(OsStr::from_bytes(bytes.strip_prefix(b"file:").unwrap_or(bytes)));
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o644)
+        .open(path)
+        .map(Target::File)
+        .map_err(|e| Error::io("open", &e).path(path).doing("open the log"))
+}
+
+fn daemon(path: &str) -> Result<UnixDatagram, Error> {
+    UnixDatagram::unbound()
+        .and_then(|socket| socket.connect(path).map(|()| socket))
+        .map_err(|e| Error::io("connect", &e).path(path).doing("open the log"))
 }
 
 /// Tells of the failure that ends this command.
 pub(crate) fn failure(message: &str) {
     let message = one_line(message);
     match LOG.get() {
-        Some(Log { file: Some(_), .. }) | None => {
+        Some(Log { target: Some(_), .. }) | None => {
             // With standard error closed there is nobody left to tell.
             let _nobody = writeln!(io::stderr(), "{message}");
         }
@@ -105,13 +140,34 @@ pub(crate) fn text_of(error: &Error) -> String {
 
 impl Log {
     fn write(&self, level: &str, message: &str) {
-        let line = line(self.format, level, message, SystemTime::now());
-        // One write, so that lines of processes that share the file do not mix. A full disk must not hide the error
-        // itself, which is on standard error as well.
-        let _full = match &self.file {
-            Some(file) => (&*file).write_all(line.as_bytes()),
-            None => io::stderr().write_all(line.as_bytes()),
+        let line = |now| line(self.format, level, message, now);
+        // One write, so that lines of processes that share the file do not mix. A full disk or a dead daemon must not
+        // hide the error itself, which is on standard error as well.
+        let _full = match &self.target {
+            Some(Target::File(file)) => (&*file).write_all(line(SystemTime::now()).as_bytes()),
+            Some(Target::Syslog(socket, name)) => {
+                // RFC 3164: facility "user", and the severity. The daemon adds the time.
+                let text = format!("<{}>{name}: {message}", 8 + severity(level));
+                socket.send(text.as_bytes()).map(drop)
+            }
+            Some(Target::Journal(socket, name)) => {
+                // A message has no newline here, so the journal's simple form does.
+                let priority = severity(level);
+                let text = format!("MESSAGE={message}\nPRIORITY={priority}\nSYSLOG_IDENTIFIER={name}\n");
+                socket.send(text.as_bytes()).map(drop)
+            }
+            None => io::stderr().write_all(line(SystemTime::now()).as_bytes()),
         };
+    }
+}
+
+/// The numbers of syslog(3).
+fn severity(level: &str) -> u8 {
+    match level {
+        "error" => 3,
+        "warning" => 4,
+        "info" => 6,
+        _ => 7,
     }
 }
 

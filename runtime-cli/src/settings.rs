@@ -26,13 +26,22 @@ pub(crate) fn program_name(argument_zero: Option<OsString>) -> &'static str {
 
 /// Opens the log that the global flags ask for.
 pub(crate) fn open_log(globals: &ArgMatches) -> Result<()> {
-    let format = globals
-        .get_one::<String>("log-format")
-        .map_or("text", String::as_str);
-    let file = globals
-        .get_one::<PathBuf>("log")
-        .filter(|file| !file.as_os_str().is_empty());
-    report::open(file.map(PathBuf::as_path), format, globals.get_flag("debug"))
+    let text = |name| globals.get_one::<String>(name).map(String::as_str);
+    let target = globals
+        .get_one::<OsString>("log")
+        .filter(|target| !target.is_empty());
+    let level = match text("log-level") {
+        _ if globals.get_flag("debug") => log::LevelFilter::Debug,
+        Some("debug") => log::LevelFilter::Debug,
+        Some("warning") => log::LevelFilter::Warn,
+        // Engines want to read one line, and only of a failure.
+        _ => log::LevelFilter::Error,
+    };
+    report::open(
+        target.map(OsString::as_os_str),
+        text("log-format").unwrap_or("text"),
+        level,
+    )
 }
 
 /// The driver for new containers; an existing container keeps its own.
@@ -147,13 +156,11 @@ fn is_mapped_user() -> Result<bool> {
     Ok(map.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"])
 }
 
-/// The container's id, and the words behind it.
-pub(crate) fn container_id(words: &[OsString]) -> Result<(ContainerId, &[OsString])> {
-    let (id, rest) = words
-        .split_first()
-        .ok_or_else(|| Error::new(ErrorKind::Invalid, "container id cannot be empty"))?;
+/// A container's id.
+pub(crate) fn container_id(word: Option<&OsString>) -> Result<ContainerId> {
+    let word = word.ok_or_else(|| Error::new(ErrorKind::Invalid, "container id cannot be empty"))?;
     // What is not UTF-8 gets a replacement character, which no id may hold.
-    Ok((ContainerId::new(id.to_string_lossy())?, rest))
+    ContainerId::new(word.to_string_lossy())
 }
 
 /// A signal by number, or by name in any case, with or without SIG. Default: SIGTERM.

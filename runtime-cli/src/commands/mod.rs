@@ -1,0 +1,164 @@
+//! Runs in: RUNTIME. The commands, one file each: its flags, and what it does with them. How the command line is read
+//! is `args`' business.
+
+mod checkpoint;
+mod create;
+mod delete;
+mod events;
+mod exec;
+mod features;
+mod kill;
+mod list;
+mod mounts;
+mod pause;
+mod ps;
+mod restore;
+mod resume;
+mod run;
+mod spec;
+mod start;
+mod start_options;
+mod state;
+mod update;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches};
+use runtime_core::{ContainerId, Error, ErrorKind, Result, Runtime};
+
+use crate::go_flags::FlagsEnd;
+use crate::settings::{self, Root};
+
+/// Every command, in the order of the help text.
+pub(crate) const ALL: [&Definition; 18] = [
+    &checkpoint::COMMAND,
+    &create::COMMAND,
+    &delete::COMMAND,
+    &events::COMMAND,
+    &exec::COMMAND,
+    &features::COMMAND,
+    &kill::COMMAND,
+    &list::COMMAND,
+    &mounts::COMMAND,
+    &pause::COMMAND,
+    &ps::COMMAND,
+    &restore::COMMAND,
+    &resume::COMMAND,
+    &run::COMMAND,
+    &spec::COMMAND,
+    &start::COMMAND,
+    &state::COMMAND,
+    &update::COMMAND,
+];
+
+/// One command.
+#[derive(Debug)]
+pub(crate) struct Definition {
+    pub(crate) name: &'static str,
+    /// One line of help.
+    pub(crate) about: &'static str,
+    /// What comes behind the options, one line for each form of the command.
+    pub(crate) usage: &'static [&'static str],
+    /// The fewest and the most words that are not flags.
+    pub(crate) words: (usize, usize),
+    pub(crate) flags_end: FlagsEnd,
+    pub(crate) flags: fn() -> Vec<Arg>,
+    /// What is done; returns the exit code.
+    pub(crate) run: fn(&Invocation) -> Result<u8>,
+    /// What stands in front of an error's text, given the program's name.
+    pub(crate) failure: fn(&str) -> String,
+    /// The exit code after an error.
+    pub(crate) failure_code: u8,
+}
+
+/// A command as most are: one container, nothing in front of errors, 1 after them. Others say what differs.
+const fn command(
+    name: &'static str,
+    about: &'static str,
+    flags: fn() -> Vec<Arg>,
+    run: fn(&Invocation) -> Result<u8>,
+) -> Definition {
+    Definition {
+        name,
+        about,
+        usage: &["<container-id>"],
+        words: (1, 1),
+        flags_end: FlagsEnd::AtLastArgument,
+        flags,
+        run,
+        failure: |_| String::new(),
+        failure_code: 1,
+    }
+}
+
+/// The command line of one run, as its command sees it.
+#[derive(Debug)]
+pub(crate) struct Invocation<'a> {
+    /// What this program is called: `runc` by those who know no other.
+    pub(crate) program: &'a str,
+    pub(crate) globals: &'a ArgMatches,
+    pub(crate) flags: ArgMatches,
+}
+
+impl Invocation<'_> {
+    pub(crate) fn root(&self) -> Result<Root> {
+        Root::new(self.globals)
+    }
+
+    pub(crate) fn runtime(&self) -> Result<Runtime> {
+        let driver = settings::cgroup_driver(self.globals);
+        Ok(Runtime::new(self.root()?.path, driver))
+    }
+
+    /// The container's id, which is the first word.
+    pub(crate) fn id(&self) -> Result<ContainerId> {
+        let words = self.words();
+        settings::container_id(words.first())
+    }
+
+    /// The words of the command that are not flags: the container's id first, where there is one.
+    pub(crate) fn words(&self) -> Vec<OsString> {
+        self.many("words")
+    }
+
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        self.flags.get_flag(name)
+    }
+
+    /// What was said about a switch; none if it was not named at all.
+    pub(crate) fn flag_if_named(&self, name: &str) -> Option<bool> {
+        let named = self.flags.value_source(name) == Some(ValueSource::CommandLine);
+        named.then(|| self.flag(name))
+    }
+
+    /// A path; an empty one is none.
+    pub(crate) fn path(&self, name: &str) -> Option<PathBuf> {
+        self.flags
+            .get_one::<PathBuf>(name)
+            .filter(|path| !path.as_os_str().is_empty())
+            .cloned()
+    }
+
+    pub(crate) fn text(&self, name: &str) -> Option<String> {
+        self.flags.get_one::<String>(name).cloned()
+    }
+
+    pub(crate) fn number(&self, name: &str) -> Option<u32> {
+        self.flags.get_one(name).copied()
+    }
+
+    pub(crate) fn many<T: Clone + Send + Sync + 'static>(&self, name: &str) -> Vec<T> {
+        self.flags
+            .get_many(name)
+            .map(|all| all.cloned().collect())
+            .unwrap_or_default()
+    }
+
+    /// The answer of a command that this version only knows by name.
+    pub(crate) fn not_in_this_version(&self, command: &str) -> Error {
+        let message = format!("{command} is not in this version of {}", self.program);
+        Error::new(ErrorKind::Unsupported, message)
+    }
+}

@@ -1,0 +1,52 @@
+//! Runs in: RUNTIME. `run`.
+
+use clap::Arg;
+use runtime_core::{Console, Result};
+
+use super::start_options::{self, console_socket, create_flags, create_options, refuse_console_socket};
+use super::{Definition, Invocation, command};
+use crate::flags::switch;
+use crate::foreground::{self, Signals};
+use crate::terminal::{self, ConsoleReceiver};
+
+pub(crate) const COMMAND: Definition = Definition {
+    failure: |program| format!("{program} run failed: "),
+    ..command("run", "create and start a container", flags, run)
+};
+
+fn flags() -> Vec<Arg> {
+    let mut flags = create_flags();
+    flags.extend([
+        switch("detach", "do not wait for the container to end").short('d'),
+        switch("keep", "do not delete the container after it has ended"),
+        switch("no-subreaper", "do not adopt the orphans of the container"),
+    ]);
+    flags
+}
+
+/// Unless detached, waits for the container and deletes it. Returns its exit code.
+fn run(call: &Invocation) -> Result<u8> {
+    let (runtime, id) = (call.runtime()?, call.id()?);
+    if call.flag("detach") {
+        runtime.run(&id, create_options(call, console_socket(call))?)?;
+        return Ok(0);
+    }
+    refuse_console_socket(call)?;
+    let signals = Signals::block()?;
+    if !call.flag("no-subreaper") {
+        foreground::become_subreaper()?;
+    }
+    let (receiver, sender) = ConsoleReceiver::pair()?;
+    let mut options = create_options(call, Some(Console::Socket(sender)))?;
+    options.terminal_size = terminal::own_size();
+    let process = runtime.run(&id, options)?;
+    let code = start_options::stay(&process, &signals, receiver);
+    if call.flag("keep") && code.is_ok() {
+        return code;
+    }
+    match (code, runtime.delete(&id, true)) {
+        (code, Ok(())) => code,
+        (Ok(_), Err(error)) => Err(error),
+        (Err(first), Err(second)) => Err(first.and(second)),
+    }
+}

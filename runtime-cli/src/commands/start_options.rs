@@ -1,0 +1,102 @@
+//! Runs in: RUNTIME. What `create`, `run` and `exec` have in common: the flags that make the library's options, and the
+//! wait for a process that nobody detached.
+
+use std::ffi::OsString;
+
+use clap::Arg;
+use runtime_core::{Console, CreateOptions, Error, ErrorKind, Process, Result};
+
+use super::Invocation;
+use crate::flags::{self, number, path, switch};
+use crate::foreground::{self, Signals};
+use crate::terminal::{ConsoleReceiver, Terminal};
+
+/// The flags of `create`, which `run` has, too.
+pub(crate) fn create_flags() -> Vec<Arg> {
+    vec![
+        flags::bundle(),
+        path("config")
+            .short('f')
+            .help("config.json to use instead of the bundle's"),
+        path("console-socket").help("socket that gets the master of the terminal"),
+        path("pidfd-socket").help("socket that gets a pidfd of the init process"),
+        path("pid-file").help("file to write the init process's id to"),
+        switch("no-pivot", "do not use pivot_root (for a root on a ramdisk)"),
+        switch("no-new-keyring", "keep the caller's session keyring"),
+        number("preserve-fds").help("pass this many more file descriptors on, from 3"),
+    ]
+}
+
+/// What the flags of `create` say.
+pub(crate) fn create_options(call: &Invocation, console: Option<Console>) -> Result<CreateOptions> {
+    let bundle = match call.path("bundle") {
+        Some(bundle) => bundle,
+        None => std::env::current_dir().map_err(|e| Error::io("getcwd", &e).doing("find the bundle"))?,
+    };
+    Ok(CreateOptions {
+        bundle,
+        config: call.path("config"),
+        console,
+        terminal_size: None,
+        pid_file: call.path("pid-file"),
+        pidfd_socket: call.path("pidfd-socket"),
+        no_pivot: call.flag("no-pivot"),
+        no_new_keyring: call.flag("no-new-keyring"),
+        preserve_fds: call.number("preserve-fds").unwrap_or(0),
+        listen_fds: listen_fds(std::env::var_os("LISTEN_PID"), std::env::var_os("LISTEN_FDS")),
+    })
+}
+
+/// Waits for the process. If that fails half way, the process must not be left running without a terminal.
+pub(crate) fn stay(process: &Process, signals: &Signals, receiver: ConsoleReceiver) -> Result<u8> {
+    let terminal = receiver
+        .receive()
+        .and_then(|master| master.map(Terminal::join).transpose());
+    let code = terminal.and_then(|terminal| foreground::wait(process, signals, terminal));
+    code.map_err(|error| match process.kill(libc::SIGKILL) {
+        Err(second) if second.errno() != Some(runtime_core::Errno::SRCH) => error.and(second),
+        _ => error,
+    })
+}
+
+/// Where the master of the terminal goes.
+pub(crate) fn console_socket(call: &Invocation) -> Option<Console> {
+    call.path("console-socket").map(Console::Path)
+}
+
+/// Whoever stays in the foreground keeps the terminal himself.
+pub(crate) fn refuse_console_socket(call: &Invocation) -> Result<()> {
+    match call.path("console-socket") {
+        None => Ok(()),
+        Some(_) => Err(Error::new(
+            ErrorKind::Invalid,
+            format!(
+                "cannot use console socket if {} will not detach or allocate tty",
+                call.program
+            ),
+        )),
+    }
+}
+
+/// The sockets of systemd's socket activation, if they are meant for this process.
+fn listen_fds(pid: Option<OsString>, count: Option<OsString>) -> u32 {
+    let own = std::process::id().to_string();
+    if pid.is_none_or(|pid| pid != own.as_str()) {
+        return 0;
+    }
+    count.and_then(|count| count.to_str()?.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_of_another_process_are_not_passed_on() {
+        let own = OsString::from(std::process::id().to_string());
+        assert_eq!(listen_fds(Some(own.clone()), Some("2".into())), 2);
+        assert_eq!(listen_fds(Some("1".into()), Some("2".into())), 0);
+        assert_eq!(listen_fds(None, Some("2".into())), 0);
+        assert_eq!(listen_fds(Some(own), Some("x".into())), 0);
+    }
+}

@@ -1,0 +1,115 @@
+//! Runs in: RUNTIME. runc's command line over the library `runtime_core`: from the arguments to the exit code. The
+//! commands themselves are in `commands`. It is a library so that manual pages and completions can be made from the
+//! same definitions; programs that want to run containers use `runtime_core`.
+
+mod args;
+mod commands;
+mod flags;
+mod foreground;
+mod go_flags;
+mod output;
+mod report;
+mod sealed_exe;
+mod settings;
+mod terminal;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use args::{Request, UsageError};
+use commands::{Definition, Invocation};
+use runtime_core::Result;
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    let program = settings::program_name(arguments.next());
+    let arguments: Vec<OsString> = arguments.collect();
+    if starts_something(&arguments)
+        && let Err(error) = sealed_exe::ensure()
+    {
+        report::failure(&report::text_of(&error));
+        return ExitCode::FAILURE;
+    }
+    ExitCode::from(onggi(program, &arguments))
+}
+
+/// Every command and flag, described for people: what manual pages and completions are made from.
+pub fn definitions() -> clap::Command {
+    args::presentable()
+}
+
+/// Whether the command may be one whose process the container gets to see. A value of a flag may have such a name as
+/// well: then sealing was not needed, and does no harm.
+fn starts_something(arguments: &[OsString]) -> bool {
+    arguments.iter().any(|word| {
+        word == "create" || word == "run" || word == "exec" || word == "restore" || word == "mounts"
+    })
+}
+
+fn onggi(program: &str, arguments: &[OsString]) -> u8 {
+    let globals = match args::parse_globals(arguments) {
+        Ok(globals) => globals,
+        Err(mistake) => return usage(&mistake),
+    };
+    if let Err(error) = settings::open_log(&globals.flags) {
+        report::failure(&report::text_of(&error));
+        return 1;
+    }
+    match args::parse_command(&globals, program) {
+        Ok(Request::Command(definition, flags)) => {
+            let invocation = Invocation {
+                program,
+                globals: &globals.flags,
+                flags,
+            };
+            command(definition, &invocation)
+        }
+        Ok(Request::Help(text)) => printed(output::print(&text)),
+        Ok(Request::Version) => printed(output::version(program)),
+        Err(mistake) => usage(&mistake),
+    }
+}
+
+fn command(definition: &Definition, invocation: &Invocation) -> u8 {
+    match (definition.run)(invocation) {
+        Ok(code) => code,
+        Err(error) => {
+            let prefix = (definition.failure)(invocation.program);
+            report::failure(&format!("{prefix}{}", report::text_of(&error)));
+            definition.failure_code
+        }
+    }
+}
+
+fn printed(result: Result<()>) -> u8 {
+    match result {
+        Ok(()) => 0,
+        Err(error) => {
+            report::failure(&report::text_of(&error));
+            1
+        }
+    }
+}
+
+fn usage(mistake: &UsageError) -> u8 {
+    if let Some(help) = &mistake.help {
+        // The message itself goes to standard error: without standard output only the help is lost.
+        let _only_help = output::print(&format!("{help}\n"));
+    }
+    report::failure(&mistake.message);
+    mistake.exit_code
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_commands_that_start_something_are_sealed() {
+        let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
+        assert!(starts_something(&words("--root /r --log l create -b . c1")));
+        assert!(starts_something(&words("exec c1 ls")));
+        assert!(!starts_something(&words("state c1")));
+    }
+}

@@ -24,6 +24,8 @@ pub struct InitArgs<'a> {
     pub intermediate: Option<IntermediateArgs<'a>>,
     /// Descriptors of trees that are exchanged for locked ones, in the order in which RUNTIME sends those.
     pub locked_trees: &'a [BorrowedFd<'a>],
+    /// Whether RUNTIME has network devices to move in.
+    pub net_devices: bool,
     /// Name of the session keyring; `None` with `--no-new-keyring`.
     pub keyring: Option<&'a CStr>,
     /// Host name.

@@ -48,6 +48,7 @@ fn set_up(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<()> {
     process::setsid().at(Step::Session)?;
     program::new_keyring(args.keyring).at(Step::Keyring)?;
     namespaces::loopback(&args.namespaces).at(Step::Loopback)?;
+    namespaces::ask_for_net_devices(args.net_devices, link).at(Step::NetDevices)?;
     namespaces::set_names(args.hostname, args.domainname)?;
     pivot::cut_host_propagation(&args.rootfs).at(Step::HostPropagation)?;
     pivot::attach_rootfs(&args.rootfs).at(Step::AttachRootfs)?;

@@ -1,5 +1,7 @@
 //! Runs in: INIT, INTERMEDIATE, EXEC. Enters namespaces in the order that the kernel allows.
 
+use rustix::fd::AsFd;
+
 use crate::args::{JoinArgs, NamespaceArgs};
 use crate::report::{At, Result};
 use crate::step::Step;
@@ -46,6 +48,16 @@ pub(crate) fn loopback(args: &NamespaceArgs<'_>) -> sys::Result<()> {
         return Ok(());
     }
     net::loopback_up()
+}
+
+/// RUNTIME has the rights to move devices here, and the socket is its way in.
+pub(crate) fn ask_for_net_devices(any: bool, link: Link<'_>) -> sys::Result<()> {
+    if !any {
+        return Ok(());
+    }
+    let socket = net::route_socket()?;
+    link.send_fd(Message::NeedNetDevices, socket.as_fd())?;
+    link.expect(Message::NetDevicesDone)
 }
 
 /// Sets the names of the UTS namespace.

@@ -43,6 +43,8 @@ steps! {
     Keyring,
     /// Brings the loopback device up.
     Loopback,
+    /// RUNTIME moves network devices in.
+    NetDevices,
     /// Sets the host name.
     Hostname,
     /// Sets the domain name.

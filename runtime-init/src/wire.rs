@@ -8,6 +8,8 @@
 //!           <--- NeedTrees ------------------------   only with a user namespace and trees of the host; RUNTIME
 //!                                                     makes TREES, which answers it with the same Tree records
 //!           ---- Tree (fd attached), n times ------>   in the order of the plan
+//!           <--- NeedNetDevices (fd attached) -----   only with linux.netDevices; a route socket in the namespace
+//!           ---- NetDevicesDone ------------------>   they have been moved there
 //!           <--- RunHooks -------------------------   only if there are prestart or createRuntime hooks
 //!           ---- HooksDone ----------------------->
 //!           <--- Ready (pid in its namespace) -----   rlimits are set and the state is published now
@@ -37,6 +39,10 @@ pub enum Message {
     NeedTrees,
     /// A tree is attached.
     Tree,
+    /// INIT: move the network devices to the namespace of the socket that is attached.
+    NeedNetDevices,
+    /// RUNTIME: they are there.
+    NetDevicesDone,
     /// INIT: run the prestart and createRuntime hooks now.
     RunHooks,
     /// RUNTIME: the hooks have succeeded.
@@ -81,6 +87,8 @@ impl Message {
             Message::SeccompFd => (7, 0),
             Message::NeedTrees => (8, 0),
             Message::Tree => (9, 0),
+            Message::NeedNetDevices => (10, 0),
+            Message::NetDevicesDone => (11, 0),
             Message::Failure(failure) => return failure.encode(),
         };
         let [a, b, c, d] = value.to_ne_bytes();
@@ -103,6 +111,8 @@ impl Message {
             7 => Message::SeccompFd,
             8 => Message::NeedTrees,
             9 => Message::Tree,
+            10 => Message::NeedNetDevices,
+            11 => Message::NetDevicesDone,
             FAILURE => Message::Failure(Failure::decode(bytes)?),
             _ => return None,
         })
@@ -220,6 +230,8 @@ mod tests {
             Message::SeccompFd,
             Message::NeedTrees,
             Message::Tree,
+            Message::NeedNetDevices,
+            Message::NetDevicesDone,
         ];
         for message in messages {
             assert_eq!(Message::decode(&message.encode()), Some(message));

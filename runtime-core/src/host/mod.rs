@@ -6,6 +6,7 @@ pub mod console;
 pub mod facts;
 pub mod hooks;
 pub mod id_map;
+pub mod net_devices;
 pub mod pid_file;
 pub mod proc_handle;
 pub mod process;

@@ -277,6 +277,16 @@ impl Counterpart for Host<'_> {
         locked_trees::send(self.job.plan, &self.prepared, init, link)
     }
 
+    fn move_net_devices(&mut self, there: BorrowedFd<'_>) -> Result<()> {
+        match &self.prepared.net_devices {
+            Some(found) => found.move_to(&self.job.plan.net_devices, there),
+            None => Err(Error::new(
+                ErrorKind::Internal,
+                "init asked for network devices without having been told to",
+            )),
+        }
+    }
+
     fn pass_listener(&mut self, pid: i32, listener: BorrowedFd<'_>) -> Result<()> {
         pass_listener(self.job.plan, &self.record, "creating", pid, listener)
     }

@@ -494,6 +494,13 @@ impl Counterpart for Host<'_> {
         ))
     }
 
+    fn move_net_devices(&mut self, _there: BorrowedFd<'_>) -> Result<()> {
+        Err(Error::new(
+            ErrorKind::Internal,
+            "a joining process asked for network devices",
+        ))
+    }
+
     fn pass_listener(&mut self, pid: i32, listener: BorrowedFd<'_>) -> Result<()> {
         match self.seccomp.and_then(|seccomp| seccomp.listener.as_ref()) {
             Some(agent) => send_listener(agent, self.record, "running", pid, listener),

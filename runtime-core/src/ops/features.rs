@@ -171,7 +171,7 @@ pub fn features() -> Features {
             mount_extensions: MountExtensions {
                 idmap: Enabled { enabled: true },
             },
-            net_devices: Enabled { enabled: false },
+            net_devices: Enabled { enabled: true },
         },
         annotations: BTreeMap::from([
             ("dev.onggi.version", env!("CARGO_PKG_VERSION").to_owned()),

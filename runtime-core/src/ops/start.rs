@@ -119,6 +119,13 @@ impl Counterpart for Host<'_> {
         ))
     }
 
+    fn move_net_devices(&mut self, _there: BorrowedFd<'_>) -> Result<()> {
+        Err(Error::new(
+            ErrorKind::Internal,
+            "init asked for network devices after `create`",
+        ))
+    }
+
     fn pass_listener(&mut self, pid: i32, listener: BorrowedFd<'_>) -> Result<()> {
         let record = self.slot.record().clone();
         let (_, plan) = self.plan()?;

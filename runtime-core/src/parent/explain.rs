@@ -100,6 +100,7 @@ pub(crate) fn doing(step: Step) -> &'static str {
         Step::Session => "start a session",
         Step::Keyring => "unable to join session keyring",
         Step::Loopback => "bring the loopback device up",
+        Step::NetDevices => "move network devices into the namespace",
         Step::Hostname => "set the host name",
         Step::Domainname => "set the domain name",
         Step::HostPropagation => "separate the mounts from the host's",
@@ -160,6 +161,7 @@ fn locate(error: Error, plan: &Plan, spec: &Spec, failure: Failure) -> Error {
         Step::CloneInit => error.field(format!("linux.namespaces[{index}]")),
         Step::Unshare | Step::BecomeRoot | Step::Loopback => error.field("linux.namespaces"),
         Step::TimeOffsets => error.field("linux.timeOffsets").path("/proc/self/timens_offsets"),
+        Step::NetDevices => error.field("linux.netDevices"),
         Step::Hostname => error.field("hostname"),
         Step::Domainname => error.field("domainname"),
         Step::AttachRootfs | Step::Pivot => error.field("root.path").path(&plan.rootfs.path),
@@ -265,7 +267,7 @@ fn in_container(parts: &[&std::ffi::CStr]) -> String {
 
 fn hint(error: Error, failure: Failure) -> Error {
     match (failure.step, failure.errno) {
-        (Step::AwaitGo | Step::RuntimeHooks | Step::AwaitStart, Errno::SRCH) => {
+        (Step::AwaitGo | Step::NetDevices | Step::RuntimeHooks | Step::AwaitStart, Errno::SRCH) => {
             error.hint("the runtime has ended")
         }
         (Step::CloneInit, Errno::AGAIN) => error.hint("pids.max of a cgroup above, or RLIMIT_NPROC"),

@@ -16,6 +16,8 @@ pub(crate) trait Counterpart {
     fn run_hooks(&mut self, pid: i32) -> Result<()>;
     /// Sends the host's trees as they are locked in init's mount namespace.
     fn send_trees(&mut self, init: &Launched, link: BorrowedFd<'_>) -> Result<()>;
+    /// Moves network devices to the namespace of the socket.
+    fn move_net_devices(&mut self, there: BorrowedFd<'_>) -> Result<()>;
     /// Passes a seccomp listener on to its agent.
     fn pass_listener(&mut self, pid: i32, listener: BorrowedFd<'_>) -> Result<()>;
     /// Says what a failure means; called while the child still waits, so that its file system can be looked at.
@@ -35,6 +37,10 @@ pub(crate) fn until_ready(
                 Link(link).send(Message::Go).map_err(sys_error)?;
             }
             Some((Message::NeedTrees, _)) => counterpart.send_trees(launched, link)?,
+            Some((Message::NeedNetDevices, Some(there))) => {
+                counterpart.move_net_devices(there.as_fd())?;
+                Link(link).send(Message::NetDevicesDone).map_err(sys_error)?;
+            }
             Some((Message::RunHooks, _)) => {
                 counterpart.run_hooks(launched.pid)?;
                 Link(link).send(Message::HooksDone).map_err(sys_error)?;

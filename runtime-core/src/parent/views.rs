@@ -122,6 +122,7 @@ pub(crate) fn with_init_args<T>(
                 index: intermediate.index,
             }),
         locked_trees: &locked_trees,
+        net_devices: !plan.net_devices.is_empty(),
         keyring: plan.keyring.as_deref(),
         hostname: plan.hostname.as_deref(),
         domainname: plan.domainname.as_deref(),

@@ -5,6 +5,7 @@ pub mod devices;
 pub mod hooks;
 pub mod mounts;
 pub mod namespaces;
+pub mod net_devices;
 pub mod process;
 pub mod rootfs;
 pub mod seccomp;
@@ -21,6 +22,7 @@ use devices::DevicesPlan;
 use hooks::HooksPlan;
 use mounts::MountPlan;
 use namespaces::NamespacesPlan;
+use net_devices::NetDevicePlan;
 use process::ProcessPlan;
 use rootfs::RootfsPlan;
 use seccomp::SeccompPlan;
@@ -84,6 +86,8 @@ pub struct Plan {
     pub hostname: Option<Vec<u8>>,
     /// NIS domain name.
     pub domainname: Option<Vec<u8>>,
+    /// `linux.netDevices`, by name.
+    pub net_devices: Vec<NetDevicePlan>,
     /// Name of the session keyring.
     pub keyring: Option<CString>,
     /// Hooks that run inside.
@@ -130,6 +134,7 @@ impl Plan {
             sysctl: plan_sysctl(spec)?,
             hostname: spec.hostname().as_ref().map(|name| name.clone().into_bytes()),
             domainname: spec.domainname().as_ref().map(|name| name.clone().into_bytes()),
+            net_devices: net_devices::plan(spec, facts)?,
             keyring: keyring_name(id, wishes)?,
             hooks: HooksPlan::new(spec)?,
             process: ProcessPlan::new(process, spec.linux().as_ref(), facts, inside, wishes)?,
@@ -151,13 +156,6 @@ fn refuse_what_is_missing(spec: &Spec) -> Result<()> {
     let missing = |field: &'static str| {
         Err(Error::invalid(field, "is not supported yet").with_kind(ErrorKind::Unsupported))
     };
-    if linux
-        .net_devices()
-        .as_ref()
-        .is_some_and(|devices| !devices.is_empty())
-    {
-        return missing("linux.netDevices");
-    }
     if linux.intel_rdt().is_some() {
         return missing("linux.intelRdt");
     }

@@ -11,6 +11,7 @@ use oci_spec::runtime::LinuxNamespaceType;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::host::cgroup::CgroupManager;
+use crate::host::net_devices::NetDevices;
 use crate::host::proc_handle::ProcHandle;
 use crate::plan::namespaces::Join;
 use crate::plan::{Plan, Sysctl, namespaces};
@@ -34,6 +35,8 @@ pub(crate) struct Prepared {
     pub device_nodes: Vec<Option<OwnedFd>>,
     pub null: Option<OwnedFd>,
     pub procfs: Option<ProcHandle>,
+    /// What `plan.net_devices` names, if it names any.
+    pub net_devices: Option<NetDevices>,
     pub console: Option<OwnedFd>,
     /// The listener of `start.sock`; `None`: the gate is the link.
     pub gate: Option<OwnedFd>,
@@ -82,6 +85,7 @@ impl Prepared {
             .map(open_namespace)
             .collect::<Result<_>>()?;
         refuse_sysctls_of_the_host(plan, &joins)?;
+        let net_devices = find_net_devices(plan, &joins)?;
         check_seccomp_agent(plan)?;
         refuse_mount_label(plan)?;
         let join_pid = plan
@@ -102,6 +106,7 @@ impl Prepared {
             device_nodes: trees::device_nodes(plan)?,
             null: trees::null(plan)?,
             procfs: needs_procfs(plan).then(ProcHandle::open).transpose()?,
+            net_devices,
             console: inputs.console,
             gate: inputs.gate,
             hook_states: inputs.hook_states,
@@ -162,16 +167,34 @@ fn refuse_sysctls_of_the_host(plan: &Plan, joins: &[OwnedFd]) -> Result<()> {
         let Some(sysctl) = plan.sysctl.iter().find(of_kind) else {
             continue;
         };
-        let path = format!("/proc/thread-self/ns/{name}");
-        let ours = rustix::fs::stat(&path).map_err(|errno| Error::os("stat", errno).path(path))?;
-        let theirs =
-            rustix::fs::fstat(namespace).map_err(|errno| Error::os("fstat", errno).path(&join.path))?;
-        if (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino) {
+        if is_our_own(name, join, namespace)? {
             let message = format!("sysctl {:?} is not in a separate kernel namespace", sysctl.name);
             return Err(Error::invalid("linux.sysctl", message));
         }
     }
     Ok(())
+}
+
+/// Whether a joined namespace is the one that this thread is in; `name` is its name below `/proc/<pid>/ns`.
+fn is_our_own(name: &str, join: &Join, namespace: &OwnedFd) -> Result<bool> {
+    let path = format!("/proc/thread-self/ns/{name}");
+    let ours = rustix::fs::stat(&path).map_err(|errno| Error::os("stat", errno).path(path))?;
+    let theirs = rustix::fs::fstat(namespace).map_err(|errno| Error::os("fstat", errno).path(&join.path))?;
+    Ok((ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino))
+}
+
+/// A device that is not there, or has nowhere to go, is known before anything is made.
+fn find_net_devices(plan: &Plan, joins: &[OwnedFd]) -> Result<Option<NetDevices>> {
+    if plan.net_devices.is_empty() {
+        return Ok(None);
+    }
+    for (join, namespace) in plan.namespaces.join.iter().zip(joins) {
+        if join.kind == libc::CLONE_NEWNET as u32 && is_our_own("net", join, namespace)? {
+            let message = "unable to move network devices without a private NET namespace";
+            return Err(Error::invalid("linux.netDevices", message).path(&join.path));
+        }
+    }
+    NetDevices::find(&plan.net_devices).map(Some)
 }
 
 /// Without SELinux a label for mounts means nothing, and engines set it all the same; with it, it must not be lost.

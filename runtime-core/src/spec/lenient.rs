@@ -53,7 +53,7 @@ impl At<'_> {
 
 /// A string of the document as errors show it: escaped, because it goes to terminals and logs, and not longer than
 /// a line, because it may be megabytes.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     const SHOWN: usize = 80;
     match text.char_indices().nth(SHOWN) {
         None => format!("{text:?}"),

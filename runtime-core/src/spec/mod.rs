@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use example::example;
+pub(crate) use lenient::quoted;
 pub use ranges::parse_ranges;
 pub use validate::{is_mount_option, validate, validate_process, validate_resources};
 

@@ -2,7 +2,7 @@
 
 use core::mem::{MaybeUninit, size_of};
 
-use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::io::{Errno, IoSlice, IoSliceMut};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -58,6 +58,29 @@ pub fn accept(listener: BorrowedFd<'_>) -> Result<OwnedFd> {
             other => return other.named(Call::Accept),
         }
     }
+}
+
+/// A socket for rtnetlink(7) in the current network namespace.
+pub fn route_socket() -> Result<OwnedFd> {
+    // NETLINK_ROUTE is protocol 0.
+    let route = None;
+    rustix::net::socket_with(
+        AddressFamily::NETLINK,
+        SocketType::RAW,
+        SocketFlags::CLOEXEC,
+        route,
+    )
+    .named(Call::Socket)
+}
+
+/// The network namespace that a socket was made in (`SIOCGSKNS`), close-on-exec.
+pub fn namespace_of(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
+    const SIOCGSKNS: libc::c_ulong = 0x894c;
+    // SAFETY: the ioctl takes no argument, and makes a new descriptor.
+    let raw = unsafe { libc::syscall(libc::SYS_ioctl, socket.as_raw_fd(), SIOCGSKNS) };
+    let fd = checked(Call::Ioctl, raw)? as i32;
+    // SAFETY: the kernel has just made it for us, and nobody else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// The kernel's `struct ifreq`: a name and flags.

@@ -10,6 +10,7 @@ mod lifecycle;
 mod logs;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod process;
 mod seccomp;
 mod security;
@@ -34,6 +35,7 @@ fn everywhere() -> Vec<Test> {
         lifecycle::TESTS,
         bad_input::TESTS,
         namespaces::TESTS,
+        net_devices::TESTS,
         mounts::TESTS,
         devices::TESTS,
         process::TESTS,

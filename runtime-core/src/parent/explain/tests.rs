@@ -158,6 +158,8 @@ fn goldens() -> Vec<(Failure, &'static str)> {
             "unable to join session keyring: keyctl: disk quota exceeded (too many keyrings: raise kernel.keys.maxkeys, or use --no-new-keyring)"),
         (at(Step::Loopback, Ioctl, E::PERM),
             "bring the loopback device up: linux.namespaces: ioctl: operation not permitted"),
+        (at(Step::NetDevices, Recv, E::SRCH),
+            "move network devices into the namespace: linux.netDevices: recvmsg: no such process (the runtime has ended)"),
         (at(Step::Hostname, Sethostname, E::PERM),
             "set the host name: hostname: sethostname: operation not permitted"),
         (at(Step::Domainname, Setdomainname, E::PERM),

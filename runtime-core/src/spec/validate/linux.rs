@@ -1,6 +1,6 @@
 //! Runs in: RUNTIME. Judges the rest of `linux`: devices, sysctl, propagation, resctrl, memory policy, net devices.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use oci_spec::runtime::{
     Linux, LinuxDevice, LinuxDeviceType, LinuxIntelRdt, LinuxMemoryPolicy, LinuxNamespaceType as Type,
@@ -185,6 +185,7 @@ fn net_devices(devices: &HashMap<String, LinuxNetDevice>, namespaces: &Namespace
         .map(|(name, device)| (name, device.name().as_ref()))
         .collect();
     names.sort_unstable();
+    let mut taken = HashSet::new();
     for (name, new_name) in names {
         let field = format!("linux.netDevices[{}]", quoted(name));
         if !is_interface_name(name) {
@@ -193,12 +194,23 @@ fn net_devices(devices: &HashMap<String, LinuxNetDevice>, namespaces: &Namespace
                 format!("invalid network device name {}", quoted(name)),
             ));
         }
-        if let Some(new_name) = new_name.filter(|name| !is_interface_name(name)) {
+        let new_name = new_name.filter(|name| !name.is_empty());
+        if let Some(new_name) = new_name.filter(|name| !is_interface_name(name) || !is_template(name)) {
             let message = format!("invalid network device name {}", quoted(new_name));
+            return Err(Error::invalid(format!("{field}.name"), message));
+        }
+        let new_name = new_name.unwrap_or(name);
+        if !new_name.contains('%') && !taken.insert(new_name) {
+            let message = format!("two devices cannot both be called {}", quoted(new_name));
             return Err(Error::invalid(format!("{field}.name"), message));
         }
     }
     Ok(())
+}
+
+/// The kernel fills in one `%d`, and knows no other use of `%` (`__dev_alloc_name`).
+fn is_template(name: &str) -> bool {
+    !name.replacen("%d", "", 1).contains('%')
 }
 
 /// The kernel's `dev_valid_name`: at most 15 bytes, no slash, colon or white space. A `%d` it fills in itself.

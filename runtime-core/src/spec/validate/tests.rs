@@ -357,6 +357,21 @@ fn wrong_linux() {
             json!({"eth0": {"name": "a b"}}),
             "linux.netDevices[\"eth0\"].name: invalid network device name \"a b\"",
         ),
+        (
+            "/linux/netDevices",
+            json!({"eth0": {"name": "a%d%d"}}),
+            "linux.netDevices[\"eth0\"].name: invalid network device name \"a%d%d\"",
+        ),
+        (
+            "/linux/netDevices",
+            json!({"eth0": {"name": "eth1"}, "eth1": {}}),
+            "linux.netDevices[\"eth1\"].name: two devices cannot both be called \"eth1\"",
+        ),
+        (
+            "/linux/netDevices",
+            json!({"sixteen-letters-": {}}),
+            "linux.netDevices[\"sixteen-letters-\"]: invalid network device name \"sixteen-letters-\"",
+        ),
     ];
     for (pointer, value, text) in table {
         refused(&with(pointer, value.clone()), text);
@@ -469,7 +484,7 @@ fn documents_that_engines_write() {
         ("/linux/rootfsPropagation", json!("rshared")),
         (
             "/linux/netDevices",
-            json!({"eth0": {}, "eth1": {"name": "net%d"}}),
+            json!({"eth0": {}, "eth1": {"name": "net%d"}, "eth2": {"name": "net%d"}, "eth3": {"name": ""}}),
         ),
         (
             "/process/scheduler",

@@ -7,7 +7,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 export ONGGI_COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
-.PHONY: help run test lint bench peers fuzz install setup build clean
+.PHONY: help run test lint bench shell peers fuzz install setup build clean
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -24,6 +24,9 @@ lint: setup ## Format and lints only
 
 bench: setup build ## Compare with the floor, runc and crun, interleaved in one run
 	cargo run --release --quiet -p benches --bin bench
+
+shell: setup build ## A shell in a virtual machine of the tests, with the runtime in /payload (MACHINE=fast or systemd)
+	cargo run --quiet -p spec-tests -- --shell $(or $(MACHINE),systemd) --runtime $(ONGGI)
 
 peers: setup ## Run the conformance suite on runc and crun, and compare with what is known of them
 	cargo run --quiet -p spec-tests -- --runtime "$$(command -v runc)"

@@ -151,6 +151,11 @@ pub(crate) fn enter_pure_view() -> io::Result<()> {
     Ok(())
 }
 
+/// Whether there is a program of this name where the runtime and the suite look.
+pub(crate) fn in_path(program: &str) -> bool {
+    PATH.split(':').any(|dir| Path::new(dir).join(program).exists())
+}
+
 /// Whether the trimmed text of `path` is `text`.
 pub(crate) fn file_says(path: &str, text: &str) -> bool {
     fs::read_to_string(path).is_ok_and(|t| t.trim() == text)

@@ -7,14 +7,17 @@ mod children;
 mod expected;
 mod host;
 mod leaks;
+mod machine;
 mod need;
 mod options;
 mod outcome;
+mod placement;
 mod pty;
 mod report;
 mod runner;
 mod suite;
 mod tests;
+mod trials;
 
 use std::process::ExitCode;
 

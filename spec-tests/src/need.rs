@@ -29,6 +29,8 @@ pub(crate) enum Need {
     Swap,
     /// At least two processors are online.
     SecondCpu,
+    /// No other test of the same place runs at the same time: for measurements.
+    Alone,
     /// This program is in PATH (`criu`, an engine).
     Program(&'static str),
     /// This path is absent: hardware or a security module that would change the outcome.
@@ -52,13 +54,14 @@ impl Need {
                     let text = fs::read_to_string(file).unwrap_or_default();
                     text.lines().any(|l| l.split(':').next() == Some(Host::USER))
                 };
-                starts("/etc/passwd") && starts("/etc/subuid") && in_path("newuidmap")
+                starts("/etc/passwd") && starts("/etc/subuid") && host::in_path("newuidmap")
             }
             Self::AppArmor => host::file_says("/sys/module/apparmor/parameters/enabled", "Y"),
             Self::ScratchDisk => Host::scratch_disk().is_some(),
             Self::Swap => fs::read_to_string("/proc/swaps").is_ok_and(|t| t.lines().count() > 1),
             Self::SecondCpu => std::thread::available_parallelism().is_ok_and(|n| n.get() > 1),
-            Self::Program(name) => in_path(name),
+            Self::Alone => true,
+            Self::Program(name) => host::in_path(name),
             Self::NoPath(path) => !Path::new(path).exists(),
             Self::Kernel(major, minor) => kernel_version() >= (major, minor),
         }
@@ -69,7 +72,7 @@ impl fmt::Display for Need {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Controller(name) => write!(f, "cgroup controller {name}"),
-            Self::NoController(name) => write!(f, "no cgroup controller {name}"),
+            Self::NoController(name) => write!(f, "absence of the controller {name}"),
             Self::CapSysResource => f.write_str("CAP_SYS_RESOURCE"),
             Self::Systemd => f.write_str("systemd"),
             Self::User => write!(f, "user {}", Host::USER),
@@ -77,6 +80,7 @@ impl fmt::Display for Need {
             Self::ScratchDisk => f.write_str("scratch disk"),
             Self::Swap => f.write_str("swap"),
             Self::SecondCpu => f.write_str("second CPU"),
+            Self::Alone => f.write_str("nothing else running"),
             Self::Program(name) => write!(f, "program {name}"),
             Self::NoPath(path) => write!(f, "absence of {path}"),
             Self::Kernel(major, minor) => write!(f, "Linux {major}.{minor}"),
@@ -87,12 +91,6 @@ impl fmt::Display for Need {
 /// `needs` in words, for a list or a reason.
 pub(crate) fn words(needs: &[Need]) -> String {
     needs.iter().map(Need::to_string).collect::<Vec<_>>().join(", ")
-}
-
-fn in_path(program: &str) -> bool {
-    host::PATH
-        .split(':')
-        .any(|dir| Path::new(dir).join(program).exists())
 }
 
 fn kernel_version() -> (u32, u32) {

@@ -1,5 +1,6 @@
 //! Runs in: SUITE. The suite's own options; everything else goes to libtest-mimic.
 
+use crate::machine::{Kernel, Kind};
 use libtest_mimic::Arguments;
 use std::{ffi::OsString, path::PathBuf};
 
@@ -12,6 +13,19 @@ pub(crate) enum Format {
     Junit,
 }
 
+/// Which machines take part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Where {
+    /// The host, and the machines for what it cannot do.
+    Auto,
+    /// The host alone.
+    HostOnly,
+    /// This machine alone, for everything it can do.
+    Only(Kind),
+    /// This process is in the machine: `--inside`.
+    Inside(Kind),
+}
+
 /// The command line.
 #[derive(Debug)]
 pub(crate) struct Options {
@@ -20,32 +34,65 @@ pub(crate) struct Options {
     pub(crate) expected: Option<PathBuf>,
     pub(crate) no_leak_check: bool,
     pub(crate) format: Format,
+    pub(crate) machine: Where,
+    pub(crate) kernel: Kernel,
+    /// A machine for a person.
+    pub(crate) shell: Option<Kind>,
+    pub(crate) command: Option<String>,
+    pub(crate) files: Vec<PathBuf>,
+    /// In the machine: the names of the tests to run, and where results go.
+    pub(crate) tests: Option<PathBuf>,
+    pub(crate) results: Option<PathBuf>,
+    /// Parts of names; a test with any of them runs. None: every test.
+    pub(crate) filters: Vec<String>,
     pub(crate) libtest: Arguments,
 }
 
 /// Shown by `--help` before libtest's own options.
 pub(crate) const USAGE: &str = "\
-spec-tests --runtime PATH [FILTER] [options]
+spec-tests --runtime PATH [FILTER]... [options]
   --runtime PATH      the OCI runtime to test
-  --list              print the names of the tests
+  --list              print the names of the tests, and what they need
   --format FORMAT     pretty (default), terse, json, tap or junit
+  --machine WHERE     auto (default): on the host, and in virtual machines what it cannot do; none: the host only;
+                      fast, systemd: everything in this machine only
+  --kernel VERSION    of the machines: 6.1, 6.12 (default) or newest
+  --shell MACHINE     a shell in the machine (fast, systemd); --runtime and every --file PATH are in its /payload
+  --command LINE      with --shell: run this line instead, and end with its status
   --hybrid            stay in the host's cgroup view instead of a private pure cgroup2 view
   --expected FILE     known failures (`test/name: reason` a line); `none` for no list
   --no-leak-check     skip the comparison of the host before and after (other users on the machine)
   libtest's options (--exact, --skip, --test-threads, ...):
 ";
 
+/// Options of libtest that take their value as a word of its own.
+const LIBTEST_VALUES: &[&str] = &["--test-threads", "--logfile", "--skip", "--color", "-Z"];
+
 /// Splits the suite's options from libtest's.
 pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Options, String> {
     let mut words = words.peekable();
     let mut rest: Vec<OsString> = words.next().into_iter().collect();
-    let (mut runtime, mut expected, mut hybrid, mut no_leak_check) = (None, None, false, false);
-    let mut format = Format::Libtest;
+    let mut options = Options {
+        runtime: None,
+        hybrid: false,
+        expected: None,
+        no_leak_check: false,
+        format: Format::Libtest,
+        machine: Where::Auto,
+        kernel: Kernel::V6_12,
+        shell: None,
+        command: None,
+        files: Vec::new(),
+        tests: None,
+        results: None,
+        filters: Vec::new(),
+        libtest: Arguments::default(),
+    };
     while let Some(word) = words.next() {
         let text = word.to_string_lossy().into_owned();
         let (name, inline) = match text.split_once('=') {
-            Some((name, value)) => (name.to_owned(), Some(OsString::from(value))),
-            None => (text.clone(), None),
+            Some((name, value)) if text.starts_with('-') => (name.to_owned(), Some(OsString::from(value))),
+            _ => (text.clone(), None),
         };
         let mut value = || {
             inline
@@ -53,30 +100,77 @@ pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Options, St
                 .or_else(|| words.next())
                 .ok_or(format!("{name} needs a value"))
         };
+        let mut text_value = || Ok::<_, String>(value()?.to_string_lossy().into_owned());
         match name.as_str() {
-            "--runtime" => runtime = Some(value()?.into()),
-            "--expected" => expected = Some(value()?.into()),
-            "--hybrid" => hybrid = true,
-            "--no-leak-check" => no_leak_check = true,
+            "--runtime" => options.runtime = Some(value()?.into()),
+            "--expected" => options.expected = Some(value()?.into()),
+            "--hybrid" => options.hybrid = true,
+            "--no-leak-check" => options.no_leak_check = true,
+            "--machine" => options.machine = machine(&text_value()?)?,
+            "--kernel" => options.kernel = Kernel::from_name(&text_value()?)?,
+            "--shell" => options.shell = Some(Kind::from_name(&text_value()?)?),
+            "--command" => options.command = Some(text_value()?),
+            "--file" => options.files.push(value()?.into()),
+            "--inside" => options.machine = Where::Inside(Kind::from_name(&text_value()?)?),
+            "--tests" => options.tests = Some(value()?.into()),
+            "--results" => options.results = Some(value()?.into()),
             "--help" | "-h" => {
                 print!("{USAGE}");
                 rest.push(word);
             }
             "--format" => match value()?.to_str() {
-                Some("tap") => format = Format::Tap,
-                Some("junit") => format = Format::Junit,
+                Some("tap") => options.format = Format::Tap,
+                Some("junit") => options.format = Format::Junit,
                 other => rest.push(format!("--format={}", other.unwrap_or_default()).into()),
             },
-            _ => rest.push(word),
+            _ if !text.starts_with('-') => options.filters.push(text),
+            _ => {
+                rest.push(word);
+                if LIBTEST_VALUES.contains(&text.as_str()) {
+                    rest.extend(words.next());
+                }
+            }
         }
     }
-    let libtest = Arguments::from_iter(rest);
-    Ok(Options {
-        runtime,
-        hybrid,
-        expected,
-        no_leak_check,
-        format,
-        libtest,
-    })
+    options.libtest = Arguments::from_iter(rest);
+    Ok(options)
+}
+
+fn machine(text: &str) -> Result<Where, String> {
+    match text {
+        "auto" => Ok(Where::Auto),
+        "none" => Ok(Where::HostOnly),
+        name => Kind::from_name(name).map(Where::Only),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Options, Where, parse};
+    use crate::machine::Kind;
+
+    fn parsed(line: &str) -> Result<Options, String> {
+        parse(line.split_whitespace().map(Into::into))
+    }
+
+    #[test]
+    fn several_filters_and_values_of_libtest() -> Result<(), String> {
+        let options =
+            parsed("spec-tests mounts/ --test-threads 2 --runtime=/bin/x cgroup/ --skip a=b --exact")?;
+        assert_eq!(options.filters, ["mounts/", "cgroup/"]);
+        assert_eq!(options.libtest.test_threads, Some(2));
+        assert_eq!(options.libtest.skip, ["a=b"]);
+        assert!(options.libtest.exact && options.libtest.filter.is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn machines_by_name() -> Result<(), String> {
+        assert_eq!(parsed("s")?.machine, Where::Auto);
+        assert_eq!(parsed("s --machine none")?.machine, Where::HostOnly);
+        assert_eq!(parsed("s --machine fast")?.machine, Where::Only(Kind::Fast));
+        assert!(parsed("s --machine slow").is_err());
+        assert!(parsed("s --kernel 2.6").is_err());
+        Ok(())
+    }
 }

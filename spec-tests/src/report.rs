@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// [`Record::place`] of what did not run in a machine.
+pub(crate) const HOST: &str = "host";
+
 /// How one test ended.
 #[derive(Debug, Clone)]
 pub(crate) enum Verdict {
@@ -17,6 +20,8 @@ pub(crate) struct Record {
     pub(crate) name: String,
     pub(crate) verdict: Verdict,
     pub(crate) time: Duration,
+    /// Where it ran: host, or a machine.
+    pub(crate) place: &'static str,
 }
 
 /// Test Anything Protocol, version 13.
@@ -24,6 +29,9 @@ pub(crate) fn tap(records: &[Record]) -> String {
     let mut text = format!("TAP version 13\n1..{}\n", records.len());
     for (index, record) in records.iter().enumerate() {
         let (number, name) = (index + 1, &record.name);
+        if record.place != HOST {
+            text += &format!("# in the {}\n", record.place);
+        }
         match &record.verdict {
             Verdict::Passed => text += &format!("ok {number} - {name}\n"),
             Verdict::Skipped(reason) => {
@@ -52,17 +60,19 @@ pub(crate) fn junit(records: &[Record]) -> String {
     );
     for record in records {
         let (topic, _) = record.name.split_once('/').unwrap_or(("", ""));
-        let open = format!(
-            "  <testcase classname=\"{}\" name=\"{}\" time=\"{:.3}\"",
+        let inside = match &record.verdict {
+            Verdict::Passed => String::new(),
+            Verdict::Skipped(why) => format!("<skipped message=\"{}\"/>", escape(why)),
+            Verdict::Failed(why) => format!("<failure>{}</failure>", escape(why)),
+        };
+        text += &format!(
+            "  <testcase classname=\"{}\" name=\"{}\" time=\"{:.3}\"><properties><property name=\"place\" \
+             value=\"{}\"/></properties>{inside}</testcase>\n",
             escape(topic),
             escape(&record.name),
-            record.time.as_secs_f64()
+            record.time.as_secs_f64(),
+            record.place
         );
-        text += &match &record.verdict {
-            Verdict::Passed => format!("{open}/>\n"),
-            Verdict::Skipped(why) => format!("{open}><skipped message=\"{}\"/></testcase>\n", escape(why)),
-            Verdict::Failed(why) => format!("{open}><failure>{}</failure></testcase>\n", escape(why)),
-        };
     }
     text + "</testsuite>\n"
 }
@@ -96,6 +106,7 @@ mod tests {
             name: name.into(),
             verdict,
             time: Duration::ZERO,
+            place: HOST,
         };
         vec![
             record("a/b", Verdict::Passed),

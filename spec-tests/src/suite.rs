@@ -1,24 +1,25 @@
-//! Runs in: SUITE. From the list of tests to the last line: wraps each test (clean-up, light leak check, known
-//! differences), runs them by libtest-mimic, compares the host before and after, and counts.
+//! Runs in: SUITE. From the list of tests to the last line: places the tests, runs them by libtest-mimic here and in
+//! machines, compares the host before and after, and counts.
 
 use crate::{
     case::Case,
     children,
-    expected::{self, Expected, Known},
+    expected::{self, Expected},
     host::{self, Host},
-    leaks,
+    leaks, machine,
+    machine::{Images, Kind, Order, Ready, Sender},
     need::{self, Need},
-    options::{Format, Options},
-    outcome::{Check, Stop},
-    report::{self, Record, Verdict},
+    options::{Format, Options, Where},
+    outcome::Check,
+    placement::{self, Place},
+    report::{self, HOST, Record, Verdict},
     tests,
+    trials::{NOWHERE, Shared, trial},
 };
-use libtest_mimic::{Completion, Failed, Trial};
 use std::{
     fs, io,
     path::Path,
     process::ExitCode,
-    sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -29,17 +30,16 @@ pub(crate) type Test = (&'static str, fn(&mut Case) -> Check);
 /// A test that needs more than every place has: its name, its needs and its body.
 pub(crate) type NeedyTest = (&'static str, &'static [Need], fn(&mut Case) -> Check);
 
-type Records = Arc<Mutex<Vec<Record>>>;
+const LEAK_TEST: &str = "suite/leaves_nothing_behind";
 
 /// Runs everything that `options` asks for.
-pub(crate) fn run(mut options: Options) -> io::Result<ExitCode> {
+pub(crate) fn run(options: Options) -> io::Result<ExitCode> {
     if options.libtest.list {
-        let trials = tests::all()
-            .into_iter()
-            .map(|(name, _, _)| Trial::test(name, || Ok(())))
-            .collect();
-        libtest_mimic::run(&options.libtest, trials).exit_if_failed();
-        return Ok(ExitCode::SUCCESS);
+        return list(&options);
+    }
+    if let Some(kind) = options.shell {
+        let files: Vec<_> = options.runtime.iter().chain(&options.files).cloned().collect();
+        return machine::shell(kind, options.kernel, &files, options.command.as_deref());
     }
     let Some(runtime) = options.runtime.clone() else {
         return Err(io::Error::other(
@@ -53,17 +53,58 @@ pub(crate) fn run(mut options: Options) -> io::Result<ExitCode> {
         host::enter_pure_view()?;
     }
     let before = leaks::snapshot();
-    let mut host = Host::new(&runtime, !options.hybrid)?;
-    let expected = known_failures(&options, &host.runtime_name)?;
+    let host = Host::new(&runtime, !options.hybrid)?;
+    let work = host.work.clone();
+    let result = run_tests(options, host, &before);
+    if result.is_err() && work.exists() {
+        fs::remove_dir_all(&work)?;
+    }
+    result
+}
+
+/// As libtest does; in its pretty form with what each test needs.
+fn list(options: &Options) -> io::Result<ExitCode> {
+    let selected = placement::selected(options)?;
+    let terse = options.libtest.format == Some(libtest_mimic::FormatSetting::Terse);
+    for (name, needs, _) in &selected {
+        match needs {
+            needs if needs.is_empty() || terse => println!("{name}: test"),
+            needs => println!("{name}: test    (needs {})", need::words(needs)),
+        }
+    }
+    if !terse {
+        println!("\n{} tests", selected.len());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_tests(mut options: Options, mut host: Host, before: &leaks::Snapshot) -> io::Result<ExitCode> {
+    let mut expected = known_failures(&options, &host.runtime_name)?;
     let needs_shim = expected::for_runtime(&host.runtime_name).is_ok_and(|list| list.memlock_shim);
     if needs_shim && !host::has_capability(host::CAP_SYS_RESOURCE) {
         host.use_memlock_shim()?;
     }
+    let placed: Vec<(NeedyTest, Place)> = placement::selected(&options)?
+        .into_iter()
+        .map(|test| (test, placement::place(&options, &host, test.1)))
+        .collect();
+    let left_out = announce_left_out(&placed);
+    // Starts programs and waits for them, so it comes before the thread that reaps.
+    let machines = prepare_machines(&options, &host, &placed)?;
+    let sender = options.results.as_deref().map(Sender::open).transpose()?;
+    let here = match options.machine {
+        Where::Inside(kind) => kind.place(),
+        Where::Auto | Where::HostOnly | Where::Only(_) => HOST,
+    };
     children::start_reaper()?;
-    // One value for the whole process, which tests in several threads refer to until its end.
+    let machines = machines
+        .into_iter()
+        .map(Ready::start)
+        .collect::<io::Result<_>>()?;
+    // One value each for the whole process, which tests in several threads refer to until its end.
     let host: &'static Host = Box::leak(Box::new(host));
+    let shared: &'static Shared = Box::leak(Box::new(Shared::new(host, here, machines, sender)));
 
-    let records = Records::default();
     let started = Instant::now();
     if options.format != Format::Libtest {
         options.libtest.logfile = Some("/dev/null".into());
@@ -71,21 +112,96 @@ pub(crate) fn run(mut options: Options) -> io::Result<ExitCode> {
     if options.libtest.test_threads.is_none() {
         options.libtest.test_threads = Some(3);
     }
-    let trials = trials(host, expected, &records);
+    // The results of machines come last, when they are there.
+    let (away, present): (Vec<_>, Vec<_>) = placed
+        .into_iter()
+        .filter(|(_, place)| !matches!(place, Place::LeftOut(_)))
+        .partition(|(_, place)| matches!(place, Place::Machine(_)));
+    let trials = present
+        .into_iter()
+        .chain(away)
+        .map(|(test, place)| trial(shared, test, place, expected.failures.remove(test.0)))
+        .collect();
     let conclusion = libtest_mimic::run(&options.libtest, trials);
+    let machine_leaks = end_machines(shared, options.no_leak_check);
 
     if let Err(error) = fs::remove_dir_all(&host.work) {
         // The leak check says what is in the way.
         eprintln!("spec-tests: remove {}: {error}", host.work.display());
     }
-    if !options.no_leak_check {
-        let record = leak_record(&before, host, started);
+    let own_leaks = (!options.no_leak_check).then(|| leak_record(before, host, here, started));
+    for record in machine_leaks.into_iter().chain(own_leaks) {
         if let (Format::Libtest, Verdict::Failed(text)) = (options.format, &record.verdict) {
             println!("---- {} ----\n{text}\n", record.name);
         }
-        locked(&records).push(record);
+        shared.file(record);
     }
-    Ok(finish(&options, &locked(&records), conclusion.num_ignored))
+    Ok(finish(
+        &options,
+        &shared.records(),
+        left_out,
+        conclusion.num_ignored,
+    ))
+}
+
+/// What the user has left out with `--machine` counts no more than what a filter leaves out, but it is said.
+fn announce_left_out(placed: &[(NeedyTest, Place)]) -> usize {
+    let mut number = 0;
+    for ((name, _, _), place) in placed {
+        if let Place::LeftOut(why) = place {
+            eprintln!("spec-tests: left out: {name}: {why}");
+            number += 1;
+        }
+    }
+    number
+}
+
+/// For each machine that has tests: all that it boots from.
+fn prepare_machines(options: &Options, host: &Host, placed: &[(NeedyTest, Place)]) -> io::Result<Vec<Ready>> {
+    let tests_of = |kind: Kind| -> Vec<&'static str> {
+        let there = placed.iter().filter(|(_, place)| *place == Place::Machine(kind));
+        there.map(|((name, _, _), _)| *name).collect()
+    };
+    let kinds: Vec<Kind> = Kind::ALL
+        .into_iter()
+        .filter(|kind| !tests_of(*kind).is_empty())
+        .collect();
+    if kinds.is_empty() {
+        return Ok(Vec::new());
+    }
+    let images = Images::ready(options.kernel, &kinds)?;
+    let mut passed_on = Vec::new();
+    if options.no_leak_check {
+        passed_on.push("--no-leak-check".to_owned());
+    }
+    if let Some(threads) = options.libtest.test_threads {
+        passed_on.push(format!("--test-threads {threads}"));
+    }
+    let order = |kind| Order {
+        kind,
+        tests: tests_of(kind),
+        runtime: host.runtime.clone(),
+        expected: options.expected.clone(),
+        options: passed_on.clone(),
+    };
+    kinds
+        .into_iter()
+        .map(|kind| Ready::new(&order(kind), &images, &host.work.join(kind.name())))
+        .collect()
+}
+
+/// Waits for the machines' ends; what their own leak checks have found.
+fn end_machines(shared: &Shared, no_leak_check: bool) -> Vec<Record> {
+    let mut leaks = Vec::new();
+    for machine in &shared.machines {
+        machine.wait();
+        if !no_leak_check {
+            let mut record = machine.outcome(LEAK_TEST);
+            record.name = format!("{LEAK_TEST}_in_the_{}_machine", machine.kind().name());
+            leaks.push(record);
+        }
+    }
+    leaks
 }
 
 fn known_failures(options: &Options, name: &str) -> io::Result<Expected> {
@@ -103,67 +219,7 @@ fn known_failures(options: &Options, name: &str) -> io::Result<Expected> {
     }
 }
 
-fn trials(host: &'static Host, mut expected: Expected, records: &Records) -> Vec<Trial> {
-    let mut trials = Vec::new();
-    for (name, needs, body) in tests::all() {
-        let known = expected.failures.remove(name);
-        let records = Arc::clone(records);
-        trials.push(Trial::ignorable_test(name, move || {
-            let started = Instant::now();
-            let verdict = judge(one_test(host, needs, body), known);
-            let record = Record {
-                name: name.to_owned(),
-                verdict: verdict.clone(),
-                time: started.elapsed(),
-            };
-            locked(&records).push(record);
-            match verdict {
-                Verdict::Passed => Ok(Completion::Completed),
-                Verdict::Skipped(why) => Ok(Completion::ignored_with(why)),
-                Verdict::Failed(why) => Err(Failed::from(why)),
-            }
-        }));
-    }
-    trials
-}
-
-/// The body, then the runtime's own clean-up, then the light leak check.
-fn one_test(host: &'static Host, needs: &[Need], body: fn(&mut Case) -> Check) -> Check {
-    let unmet: Vec<Need> = needs.iter().copied().filter(|n| !n.is_met(host)).collect();
-    if !unmet.is_empty() {
-        return Err(Stop::Unsupported(format!("it lacks {}", need::words(&unmet))));
-    }
-    let mut case = Case::new(host)?;
-    body(&mut case)?;
-    let left = case.close();
-    if left.is_empty() {
-        Ok(())
-    } else {
-        Err(Stop::Fail(format!("left behind: {}", left.join("; "))))
-    }
-}
-
-fn judge(result: Check, known: Option<Known>) -> Verdict {
-    match (result, known) {
-        (
-            Ok(()),
-            Some(Known {
-                reason,
-                sometimes: false,
-            }),
-        ) => Verdict::Failed(format!(
-            "passes, but the expected list says it fails ({reason}): mend the list"
-        )),
-        (Ok(()), _) => Verdict::Passed,
-        (Err(Stop::Unsupported(reason)), _) => {
-            Verdict::Skipped(format!("unsupported on this host: {reason}"))
-        }
-        (Err(Stop::Fail(_)), Some(known)) => Verdict::Skipped(format!("known difference: {}", known.reason)),
-        (Err(Stop::Fail(why)), None) => Verdict::Failed(why),
-    }
-}
-
-fn leak_record(before: &leaks::Snapshot, host: &Host, started: Instant) -> Record {
+fn leak_record(before: &leaks::Snapshot, host: &Host, place: &'static str, started: Instant) -> Record {
     let marks = [
         format!("st{}-", std::process::id()),
         format!("spec-tests-{}", std::process::id()),
@@ -192,13 +248,14 @@ fn leak_record(before: &leaks::Snapshot, host: &Host, started: Instant) -> Recor
         )),
     };
     Record {
-        name: "suite/leaves_nothing_behind".into(),
+        name: LEAK_TEST.into(),
         verdict,
         time: started.elapsed(),
+        place,
     }
 }
 
-fn finish(options: &Options, records: &[Record], never_started: u64) -> ExitCode {
+fn finish(options: &Options, records: &[Record], left_out: usize, never_started: u64) -> ExitCode {
     match options.format {
         Format::Libtest => {}
         Format::Tap => print!("{}", report::tap(records)),
@@ -209,7 +266,8 @@ fn finish(options: &Options, records: &[Record], never_started: u64) -> ExitCode
     let skipped = count(|v| matches!(v, Verdict::Skipped(_)));
     let skipped = skipped.max(usize::try_from(never_started).unwrap_or(0));
     let summary = format!(
-        "{} passed, {failed} failed, {skipped} skipped",
+        "{}\n{} passed, {failed} failed, {skipped} skipped",
+        places(records, left_out),
         count(|v| matches!(v, Verdict::Passed))
     );
     if options.format == Format::Junit {
@@ -225,6 +283,20 @@ fn finish(options: &Options, records: &[Record], never_started: u64) -> ExitCode
     }
 }
 
-fn locked(records: &Records) -> std::sync::MutexGuard<'_, Vec<Record>> {
-    records.lock().unwrap_or_else(PoisonError::into_inner)
+/// How many ran where, in words.
+fn places(records: &[Record], left_out: usize) -> String {
+    let at = |place: &str| records.iter().filter(|r| r.place == place).count();
+    let mut parts = vec![format!("{} on the host", at(HOST))];
+    for kind in Kind::ALL {
+        match at(kind.place()) {
+            0 => {}
+            number => parts.push(format!("{number} in the {}", kind.place())),
+        }
+    }
+    for (number, what) in [(at(NOWHERE), "nowhere"), (left_out, "left out")] {
+        if number > 0 {
+            parts.push(format!("{number} {what}"));
+        }
+    }
+    parts.join(", ")
 }

@@ -7,10 +7,7 @@ use crate::{
     suite::Test,
 };
 use serde_json::{Value, json};
-use std::{
-    fs,
-    os::fd::{AsRawFd, OwnedFd},
-};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 pub(crate) const TESTS: &[Test] = &[
     ("seccomp/mode_is_filter", mode_is_filter),
@@ -364,12 +361,8 @@ fn exec_is_filtered(c: &mut Case) -> Check {
 }
 
 fn engines_profile(c: &mut Case) -> Check {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/seccomp-default.json");
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(e) => return fail(format!("the engines' default profile {path} cannot be read: {e}")),
-    };
-    let profile: Value = serde_json::from_str(&text)?;
+    let text = include_str!("../../fixtures/seccomp-default.json");
+    let profile: Value = serde_json::from_str(text)?;
     // The fixture is either the profile or a config.json that has one.
     c.config["linux"]["seccomp"] = if profile["linux"]["seccomp"].is_object() {
         profile["linux"]["seccomp"].clone()

@@ -1,0 +1,42 @@
+#!/bin/sh
+# kernel.sh OUT SUITE: the cloud kernel of Debian's SUITE, unpacked and not installed: OUT/vmlinuz, OUT/version, and in
+# OUT/modules the modules that tests use, plain, with OUT/modules/order saying how to load them.
+set -eu
+out=$1 suite=$2
+here=$(dirname "$0")
+. "$here/packages.sh"
+
+# Disks of the machine, storage and network of containers. What a kernel has built in has no file.
+wanted="virtio_blk virtio_console overlay loop fuse tun veth bridge dummy bfq binfmt_misc squashfs"
+
+work=$(mktemp -d "$out.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+use_suite "$suite" "$work/apt"
+package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
+if [ -z "$package" ]; then echo "Debian $suite has no linux-image-cloud-amd64" >&2; exit 1; fi
+(cd "$work" && retry apt-get download -qq "$package")
+dpkg-deb -x "$work"/linux-image-*.deb "$work/root"
+
+mkdir -p "$out/modules"
+cp "$work"/root/boot/vmlinuz-* "$out/vmlinuz"
+folder=$(find "$work/root" -path '*/lib/modules/*' -maxdepth 5 -name '[0-9]*' -type d | head -n 1)
+basename "$folder" >"$out/version"
+
+# add MODULE: its dependencies, then itself.
+: >"$out/modules/order"
+add() {
+    local name=$1 file dependency
+    grep -qx "$name" "$out/modules/order" && return
+    file=$(find "$folder/kernel" -name "$(echo "$name" | sed 's/[_-]/[_-]/g').ko*" | head -n 1)
+    [ -n "$file" ] || return 0
+    case $file in
+        *.xz) xz -dc "$file" >"$out/modules/$name.ko" ;;
+        *.zst) zstd -qdc "$file" >"$out/modules/$name.ko" ;;
+        *) cp "$file" "$out/modules/$name.ko" ;;
+    esac
+    for dependency in $(grep -ao 'depends=[A-Za-z0-9_,-]*' "$out/modules/$name.ko" | head -n 1 | cut -d= -f2 | tr , ' '); do
+        add "$dependency"
+    done
+    echo "$name" >>"$out/modules/order"
+}
+for module in $wanted; do add "$module"; done

@@ -1,0 +1,36 @@
+# Sourced. Debian's packages of any suite by a private apt configuration: the sources, lists and package state of the
+# host are neither read nor changed. Needs apt, dpkg-deb and debian-archive-keyring.
+
+KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
+MIRROR=${MACHINE_MIRROR:-http://deb.debian.org/debian}
+
+# A download may fail for a moment: three tries, five within apt.
+retry() {
+    "$@" && return
+    sleep 5; "$@" && return
+    sleep 20; "$@"
+}
+
+# use_suite SUITE FOLDER: makes apt read the lists of SUITE only, kept in FOLDER.
+use_suite() {
+    mkdir -p "$2/lists/partial" "$2/archives/partial"
+    : >"$2/status"
+    echo "deb [signed-by=$KEYRING] $MIRROR $1 main" >"$2/sources.list"
+    cat >"$2/apt.conf" <<CONF
+Dir::Etc::sourcelist "$2/sources.list";
+Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::parts "/dev/null";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+Dir::State::lists "$2/lists";
+Dir::State::status "$2/status";
+Dir::Cache "$2";
+APT::Architecture "amd64";
+APT::Sandbox::User "root";
+Acquire::Languages "none";
+Acquire::Retries "5";
+Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
+CONF
+    export APT_CONFIG=$2/apt.conf
+    retry apt-get update -qq
+}

@@ -245,7 +245,7 @@ pub(crate) fn globals() -> Command {
         .arg(
             choice("rootless", ["true", "false", "auto"])
                 .default_value("auto")
-                .help("accepted for runc's callers; whether it is rootless is seen from the user namespace"),
+                .help("go without a cgroup where there is no right to make one"),
         )
         .arg(switch("version", "print the version").short('v'))
 }

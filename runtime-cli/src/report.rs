@@ -128,14 +128,12 @@ pub(crate) fn text_of(error: &Error) -> String {
             error.errno(),
             Some(runtime_core::Errno::PERM | runtime_core::Errno::ACCESS)
         );
-    let uid = rustix::process::geteuid();
-    if denied && !uid.is_root() {
-        return format!(
-            "{error} (uid {} is not root: config.json needs a user namespace, see spec --rootless)",
-            uid.as_raw()
-        );
+    let (uid, text) = (rustix::process::geteuid(), error.to_string());
+    // One that ends so has a hint of its own already.
+    if denied && !uid.is_root() && !text.ends_with(')') {
+        return format!("{text} (uid {} is not root)", uid.as_raw());
     }
-    error.to_string()
+    text
 }
 
 impl Log {

@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use clap::ArgMatches;
 use nix::sys::signal::Signal;
-use runtime_core::{CgroupDriver, ContainerId, Error, ErrorKind, Result};
+use runtime_core::{CgroupDriver, ContainerId, Error, ErrorKind, Result, Rootless};
 
 use crate::report;
 
@@ -51,6 +51,15 @@ pub(crate) fn cgroup_driver(globals: &ArgMatches) -> CgroupDriver {
         Some("disabled") => CgroupDriver::Disabled,
         _ if globals.get_flag("systemd-cgroup") => CgroupDriver::Systemd,
         _ => CgroupDriver::Fs,
+    }
+}
+
+/// What `--rootless` says; runc's other spellings of yes and no are the parser's business.
+pub(crate) fn rootless(globals: &ArgMatches) -> Rootless {
+    match globals.get_one::<String>("rootless").map(String::as_str) {
+        Some("true") => Rootless::Yes,
+        Some("false") => Rootless::No,
+        _ => Rootless::Auto,
     }
 }
 

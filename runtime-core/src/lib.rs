@@ -23,7 +23,9 @@ pub mod spec;
 pub use host::cgroup::CgroupDriver;
 pub use host::console::receive_master as receive_terminal;
 pub use host::state::ContainerId;
-pub use ops::{Console, CreateOptions, ExecOptions, Features, Process, Runtime, State, Status, features};
+pub use ops::{
+    Console, CreateOptions, ExecOptions, Features, Process, Rootless, Runtime, State, Status, features,
+};
 
 /// The version of the runtime-spec that onggi follows.
 pub const OCI_VERSION: &str = "1.3.0";

@@ -18,6 +18,8 @@ pub struct InitArgs<'a> {
     pub link: BorrowedFd<'a>,
     /// The descriptors to keep, sorted; all others are closed first.
     pub keep: &'a [RawFd],
+    /// RUNTIME has no rights over other users' files below /proc.
+    pub unprivileged: bool,
     /// Namespaces to join and to make.
     pub namespaces: NamespaceArgs<'a>,
     /// Present where an intermediate process makes init.
@@ -377,8 +379,8 @@ pub struct TreesArgs<'a> {
     pub link: BorrowedFd<'a>,
     /// The descriptors to keep, sorted.
     pub keep: &'a [RawFd],
-    /// INIT's pidfd.
-    pub init: BorrowedFd<'a>,
+    /// How it gets into INIT's mount namespace: by INIT's pidfd, or by the user namespace that owns it and then itself.
+    pub namespaces: &'a [JoinArgs<'a>],
     /// What to copy.
     pub sources: &'a [TreeSource<'a>],
 }
@@ -392,6 +394,8 @@ pub struct TreeSource<'a> {
     pub identity: (u64, u64),
     /// With what is mounted below it.
     pub recursive: bool,
+    /// Changes of attributes and propagation, in order; the flag: recursively. Those that RUNTIME may not make itself.
+    pub attributes: &'a [(MountAttr, bool)],
 }
 
 /// Everything that EXEC needs.
@@ -401,6 +405,8 @@ pub struct JoinProcessArgs<'a> {
     pub link: BorrowedFd<'a>,
     /// The descriptors to keep, sorted.
     pub keep: &'a [RawFd],
+    /// RUNTIME has no rights over other users' files below /proc.
+    pub unprivileged: bool,
     /// Namespaces to join.
     pub namespaces: &'a [JoinArgs<'a>],
     /// Whether a pid namespace is among them, into which only a child can be born.

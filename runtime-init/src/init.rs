@@ -15,7 +15,7 @@ use crate::{console, devices, hooks, masks, mounts, namespaces, pivot, program, 
 /// The whole life of init. Never returns: it becomes the program, or reports why not and ends.
 pub(crate) fn run(mut args: InitArgs<'_>) -> ! {
     let link = Link(args.link);
-    if let Err(stop) = detach(&args).and_then(|()| namespaces::enter(&args.namespaces, link)) {
+    if let Err(stop) = enter(&args, link) {
         stop.report(link)
     }
     go_on(&mut args)
@@ -37,14 +37,16 @@ pub(crate) fn go_on(args: &mut InitArgs<'_>) -> ! {
     }
 }
 
-fn detach(args: &InitArgs<'_>) -> Result<()> {
-    program::detach(args.keep).at(Step::Detach)
+fn enter(args: &InitArgs<'_>, link: Link<'_>) -> Result<()> {
+    program::detach(args.keep, args.unprivileged).at(Step::Detach)?;
+    program::await_go(args.unprivileged, link).at(Step::AwaitGo)?;
+    namespaces::enter(&args.namespaces)
 }
 
 fn set_up(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<()> {
     let root = args.rootfs.tree;
     namespaces::unshare_rest(&args.namespaces).at(Step::Unshare)?;
-    trees::receive(args.locked_trees, link)?;
+    trees::receive(args.locked_trees, args.unprivileged, link)?;
     process::setsid().at(Step::Session)?;
     program::new_keyring(args.keyring).at(Step::Keyring)?;
     namespaces::loopback(&args.namespaces).at(Step::Loopback)?;

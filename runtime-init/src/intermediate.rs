@@ -23,8 +23,9 @@ pub(crate) fn run(mut args: InitArgs<'_>) -> ! {
 }
 
 fn make_init(args: &InitArgs<'_>, link: Link<'_>) -> Result<Cloned> {
-    program::detach(args.keep).at(Step::Detach)?;
-    namespaces::enter(&args.namespaces, link)?;
+    program::detach(args.keep, args.unprivileged).at(Step::Detach)?;
+    program::await_go(args.unprivileged, link).at(Step::AwaitGo)?;
+    namespaces::enter(&args.namespaces)?;
     let Some(intermediate) = &args.intermediate else {
         return Err(refused(rustix::io::Errno::INVAL)).at(Step::CloneInit);
     };

@@ -32,8 +32,8 @@ pub(crate) fn run(mut args: JoinProcessArgs<'_>) -> ! {
 
 /// Runs in: JOINER.
 fn enter(args: &mut JoinProcessArgs<'_>, link: Link<'_>) -> Result<()> {
-    program::detach(args.keep).at(Step::Detach)?;
-    link.expect(Message::Go).at(Step::AwaitGo)?;
+    program::detach(args.keep, args.unprivileged).at(Step::Detach)?;
+    program::await_go(args.unprivileged, link).at(Step::AwaitGo)?;
     namespaces::join(args.namespaces)?;
     namespaces::become_root(args.become_root).at(Step::BecomeRoot)?;
     program::join_keyring(args.keyring).at(Step::Keyring)?;

@@ -8,9 +8,8 @@ use crate::step::Step;
 use crate::sys::{self, credentials, namespace, net, process};
 use crate::wire::{Link, Message};
 
-/// Waits for RUNTIME, joins what is given by path, and becomes root in the user namespace.
-pub(crate) fn enter(args: &NamespaceArgs<'_>, link: Link<'_>) -> Result<()> {
-    link.expect(Message::Go).at(Step::AwaitGo)?;
+/// Joins what is given by path, and becomes root in the user namespace.
+pub(crate) fn enter(args: &NamespaceArgs<'_>) -> Result<()> {
     join(args.join)?;
     become_root(args.become_root).at(Step::BecomeRoot)
 }

@@ -17,17 +17,33 @@ use crate::sys::{self, Call, SysError, credentials, fs, process};
 use crate::wire::{Link, Message};
 use crate::{environment, paths};
 
+const CAP_SETGID: u64 = 1 << 6;
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 
 /// Leaves the host program behind: its descriptors, its signal actions and mask, its umask. Dies with RUNTIME.
-pub(crate) fn detach(keep: &[RawFd]) -> sys::Result<()> {
+///
+/// A RUNTIME without privileges may write the id maps and oom_score_adj only of a process that is dumpable, so then
+/// it is, up to [`await_go`]: until then it is alone in its user namespace, and of its own user nothing is hidden.
+pub(crate) fn detach(keep: &[RawFd], unprivileged: bool) -> sys::Result<()> {
     process::parent_death_signal(Some(Signal::KILL))?;
-    process::set_undumpable()?;
+    match unprivileged {
+        true => process::set_dumpable()?,
+        false => process::set_undumpable()?,
+    }
     close_gaps(keep.iter().copied())?;
     process::default_signal_actions()?;
     process::set_signal_mask(0)?;
     credentials::umask(0);
     Ok(())
+}
+
+/// Waits until RUNTIME has done its part from outside.
+pub(crate) fn await_go(unprivileged: bool, link: Link<'_>) -> sys::Result<()> {
+    link.expect(Message::Go)?;
+    match unprivileged {
+        true => process::set_undumpable(),
+        false => Ok(()),
+    }
 }
 
 /// Closes all descriptors above standard error that are not among the given ones, which must be sorted.
@@ -199,7 +215,7 @@ fn take_credentials(args: &ProcessArgs<'_>, link: Link<'_>) -> Result<()> {
         None => {}
     }
     if let Some(groups) = ids.groups {
-        credentials::setgroups(groups).at(Step::Groups)?;
+        set_groups(groups).at(Step::Groups)?;
     }
     credentials::setresgid(ids.gid).at(Step::User)?;
     credentials::setresuid(ids.uid).at(Step::User)?;
@@ -221,6 +237,17 @@ fn take_credentials(args: &ProcessArgs<'_>, link: Link<'_>) -> Result<()> {
         credentials::set_no_new_privileges().at(Step::NoNewPrivileges)?;
     }
     Ok(())
+}
+
+/// A user namespace whose group map was written without privileges denies setgroups for ever, so that nobody can give
+/// up a group that denies something (user_namespaces(7)). Then the groups of whoever made it stay.
+fn set_groups(groups: &[u32]) -> sys::Result<()> {
+    match credentials::setgroups(groups) {
+        Err(SysError {
+            errno: Errno::PERM, ..
+        }) if groups.is_empty() && credentials::has_effective(CAP_SETGID)? => Ok(()),
+        other => other,
+    }
 }
 
 fn drop_bounding(capabilities: &CapabilityArgs) -> sys::Result<()> {

@@ -4,6 +4,9 @@
 //! container: remounted writable, or unmounted from over what it hides. What INIT's mount namespace has inherited is
 //! locked against that (mount_namespaces(7), "Restrictions on mount namespaces"), and so are copies made there. INIT
 //! itself may not reach the paths, so TREES, with the rights of RUNTIME, joins INIT's mount namespace for it.
+//!
+//! A RUNTIME without privileges may not copy any mount. Then TREES also joins the user namespace, which gives it the
+//! right to; it stays the same user. What INIT holds before are only the places (O_PATH), not copies.
 
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::OFlags;
@@ -17,15 +20,24 @@ use crate::sys::{self, fs, mount, namespace, process};
 use crate::wire::{Link, Message};
 
 /// Runs in: INIT. Exchanges the descriptors for those of locked trees, under their old numbers.
-pub(crate) fn receive(trees: &[BorrowedFd<'_>], link: Link<'_>) -> Result<()> {
+pub(crate) fn receive(trees: &[BorrowedFd<'_>], unprivileged: bool, link: Link<'_>) -> Result<()> {
     if trees.is_empty() {
         return Ok(());
     }
-    link.send(Message::NeedTrees).at(Step::LockedTree)?;
+    ask(unprivileged, link).at(Step::LockedTree)?;
     for (index, old) in trees.iter().enumerate() {
         receive_one(*old, link).at_index(Step::LockedTree, index as u16)?;
     }
     Ok(())
+}
+
+/// A RUNTIME without privileges may not look into a process that is not dumpable, so it gets the namespace itself.
+fn ask(unprivileged: bool, link: Link<'_>) -> sys::Result<()> {
+    if !unprivileged {
+        return link.send(Message::NeedTrees);
+    }
+    let namespace = fs::open_host(c"/proc/self/ns/mnt", OFlags::RDONLY)?;
+    link.send_fd(Message::NeedTrees, namespace.as_fd())
 }
 
 fn receive_one(old: BorrowedFd<'_>, link: Link<'_>) -> sys::Result<()> {
@@ -46,8 +58,10 @@ pub(crate) fn run(args: TreesArgs<'_>) -> ! {
 }
 
 fn send_all(args: &TreesArgs<'_>, link: Link<'_>) -> Result<()> {
-    program::detach(args.keep).at(Step::LockedTree)?;
-    namespace::setns(args.init, libc::CLONE_NEWNS as u32).at(Step::LockedTree)?;
+    program::detach(args.keep, false).at(Step::LockedTree)?;
+    for joined in args.namespaces {
+        namespace::setns(joined.fd, joined.kind).at(Step::LockedTree)?;
+    }
     for (index, source) in args.sources.iter().enumerate() {
         send_one(source, link).at_index(Step::LockedTree, index as u16)?;
     }
@@ -62,5 +76,8 @@ fn send_one(source: &TreeSource<'_>, link: Link<'_>) -> sys::Result<()> {
         return Err(refused(Errno::STALE));
     }
     let tree = mount::clone_tree(found.as_fd(), source.recursive)?;
+    for (attributes, recursive) in source.attributes {
+        mount::mount_setattr(tree.as_fd(), attributes, *recursive)?;
+    }
     link.send_fd(Message::Tree, tree.as_fd())
 }

@@ -109,7 +109,8 @@ impl Invocation<'_> {
 
     pub(crate) fn runtime(&self) -> Result<Runtime> {
         let driver = settings::cgroup_driver(self.globals);
-        Ok(Runtime::new(self.root()?.path, driver))
+        let rootless = settings::rootless(self.globals);
+        Ok(Runtime::new(self.root()?.path, driver).with_rootless(rootless))
     }
 
     /// The container's id, which is the first word.

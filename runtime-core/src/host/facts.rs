@@ -1,12 +1,16 @@
 //! Runs in: RUNTIME. Reads what the plan has to know of the host, and nothing more.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::thread::CapabilitySet;
 
 use crate::plan::HostFacts;
 use crate::{Error, ErrorKind, Result};
+
+const USER_NAMESPACE: &str = "/proc/self/ns/user";
 
 impl HostFacts {
     /// Reads the facts for a bundle.
@@ -22,13 +26,45 @@ impl HostFacts {
     /// # Errors
     /// What the kernel says, in capget(2) and below /proc.
     pub fn of_host(bundle: PathBuf) -> Result<Self> {
+        let in_user_namespace = is_in_user_namespace()?;
         let permitted = rustix::thread::capabilities(None).map_err(|errno| Error::os("capget", errno))?;
         Ok(Self {
             bundle,
             last_capability: last_capability()?,
             permitted_capabilities: permitted.permitted.bits(),
+            in_user_namespace,
+            is_rootless: in_user_namespace || !rustix::process::geteuid().is_root(),
+            may_mount: permitted.effective.contains(CapabilitySet::SYS_ADMIN)
+                && (!in_user_namespace || owns_mount_namespace()?),
         })
     }
+}
+
+/// Whether this process is in another user namespace than the first, which has always the same inode number.
+fn is_in_user_namespace() -> Result<bool> {
+    /// `PROC_USER_INIT_INO` of linux/proc_ns.h.
+    const FIRST: u64 = 0xefff_fffd;
+    let own =
+        rustix::fs::stat(USER_NAMESPACE).map_err(|errno| Error::os("stat", errno).path(USER_NAMESPACE))?;
+    Ok(own.st_ino != FIRST)
+}
+
+/// Whether the mount namespace belongs to the own user namespace: a process may have entered only the latter.
+fn owns_mount_namespace() -> Result<bool> {
+    let mounts = "/proc/self/ns/mnt";
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let namespace = rustix::fs::open(mounts, flags, Mode::empty())
+        .map_err(|errno| Error::os("open", errno).path(mounts))?;
+    let owner = match runtime_init::sys::namespace::owner(namespace.as_fd()) {
+        // It belongs to a user namespace above the own.
+        Err(error) if error.errno == Errno::PERM => return Ok(false),
+        owner => owner.map_err(|error| Error::os(error.call.name(), error.errno).path(mounts))?,
+    };
+    let identity = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
+    let owner = rustix::fs::fstat(&owner).map_err(|errno| Error::os("fstat", errno).path(mounts))?;
+    let own =
+        rustix::fs::stat(USER_NAMESPACE).map_err(|errno| Error::os("stat", errno).path(USER_NAMESPACE))?;
+    Ok(identity(owner) == identity(own))
 }
 
 /// The absolute path of a directory of the host, without links, as the kernel knows it.

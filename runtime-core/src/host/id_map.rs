@@ -27,7 +27,16 @@ pub enum IdMap {
 }
 
 impl IdMap {
-    fn field(self) -> &'static str {
+    /// The program that maps for ordinary users.
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::Uid => "newuidmap",
+            Self::Gid => "newgidmap",
+        }
+    }
+
+    /// The field of config.json.
+    pub fn field(self) -> &'static str {
         match self {
             Self::Uid => "linux.uidMappings",
             Self::Gid => "linux.gidMappings",
@@ -85,16 +94,18 @@ impl IdMap {
         write_file(pid, self.file(), text.as_bytes()).map_err(|(error, errno)| {
             let error = error.field(self.field());
             match errno {
-                Errno::INVAL if text.len() >= SMALLEST_PAGE => error.with_kind(ErrorKind::Invalid).hint(format!(
-                    "the ranges are too long: {} bytes of text, and the kernel takes less than one page",
-                    text.len()
-                )),
-                Errno::INVAL => {
-                    error.with_kind(ErrorKind::Invalid).hint("do two of the ranges overlap, inside or outside?")
+                Errno::INVAL if text.len() >= SMALLEST_PAGE => {
+                    error.with_kind(ErrorKind::Invalid).hint(format!(
+                        "the ranges are too long: {} bytes of text, and the kernel takes less than one page",
+                        text.len()
+                    ))
                 }
-                Errno::PERM | Errno::ACCESS => error.with_kind(ErrorKind::Denied).hint(
-                    "mapping other ids than the caller's own needs privilege over them; newuidmap and newgidmap are not supported",
-                ),
+                Errno::INVAL => error
+                    .with_kind(ErrorKind::Invalid)
+                    .hint("do two of the ranges overlap, inside or outside?"),
+                Errno::PERM | Errno::ACCESS => error
+                    .with_kind(ErrorKind::Denied)
+                    .hint("mapping these ids needs CAP_SETUID and CAP_SETGID where the runtime is"),
                 _ => error,
             }
         })

@@ -52,7 +52,10 @@ impl Runtime {
         }
         let facts = HostFacts::probe(bundle(&options))?;
         let plan = Plan::new(&config, id.as_str(), &facts, wishes(&options, &config))?;
-        let cgroup = self.plan_cgroup(&config, id)?;
+        let cgroup = CgroupPlan {
+            rootless: self.rootless.holds(facts.is_rootless),
+            ..self.plan_cgroup(&config, id)?
+        };
         let location = cgroup.locate()?;
         let record = self.record(
             id,
@@ -69,7 +72,8 @@ impl Runtime {
             purpose,
         };
         let made = CgroupManager::create(&cgroup, location.as_ref()).and_then(|cgroup| {
-            job.launch(&mut slot, &cgroup)
+            record_absence(&mut slot, &cgroup)
+                .and_then(|()| job.launch(&mut slot, &cgroup))
                 .map_err(|error| undo_cgroup(&cgroup, error))
         });
         match made {
@@ -145,6 +149,18 @@ fn wishes(options: &CreateOptions, config: &Config) -> Wishes {
         listen_fds: options.listen_fds,
         keep_groups: keeps_groups.is_some_and(|value| value == "1"),
     }
+}
+
+/// Later commands must not take a cgroup of that name for the container's, if it has none.
+fn record_absence(slot: &mut Slot, cgroup: &CgroupManager) -> Result<()> {
+    if cgroup.cgroup().is_some() || slot.record().cgroup.is_none() {
+        return Ok(());
+    }
+    let record = Record {
+        cgroup: None,
+        ..slot.record().clone()
+    };
+    slot.write(record)
 }
 
 fn undo_cgroup(cgroup: &CgroupManager, error: Error) -> Error {
@@ -273,8 +289,8 @@ impl Counterpart for Host<'_> {
         )
     }
 
-    fn send_trees(&mut self, init: &Launched, link: BorrowedFd<'_>) -> Result<()> {
-        locked_trees::send(self.job.plan, &self.prepared, init, link)
+    fn send_trees(&mut self, init: &Launched, mounts: Option<OwnedFd>, link: BorrowedFd<'_>) -> Result<()> {
+        locked_trees::send(self.job.plan, &self.prepared, init, mounts, link)
     }
 
     fn move_net_devices(&mut self, there: BorrowedFd<'_>) -> Result<()> {

@@ -65,6 +65,7 @@ impl Runtime {
         let cgroup = cgroup_of(&record, &options, init.pid)?;
         let affinity = Affinity::of(&extra)?;
         let job = Job {
+            unprivileged: !facts.may_mount,
             affinity,
             record: &record,
             plan: &plan,
@@ -262,7 +263,13 @@ impl Target {
 fn is_other(pid: i32, name: &str) -> Result<bool> {
     let look = |path: String| rustix::fs::stat(&path).map_err(|errno| Error::os("stat", errno).path(path));
     // A kernel without this kind of namespace has only one of them.
-    let theirs = match look(format!("/proc/{pid}/ns/{name}")) {
+    let looked = look(format!("/proc/{pid}/ns/{name}"));
+    let theirs = match looked {
+        Err(error) if error.errno() == Some(rustix::io::Errno::ACCESS) => {
+            return Err(error.with_kind(ErrorKind::Denied).hint(
+                "the container is another user's; or it was not started yet, and only root may look into its init then",
+            ));
+        }
         Err(error) if error.errno() == Some(rustix::io::Errno::NOENT) && name == "time" => return Ok(false),
         other => other?,
     };
@@ -353,6 +360,7 @@ fn cpus(list: Option<&str>, field: &'static str) -> Result<Option<CpuSet>> {
 
 /// One `exec`, with everything decided.
 struct Job<'a> {
+    unprivileged: bool,
     affinity: Affinity,
     record: &'a Record,
     plan: &'a ProcessPlan,
@@ -366,7 +374,7 @@ impl Job<'_> {
         let links = Links::new()?;
         let mut launched = Launched::new(self.make(&links, cgroups)?);
         drop(links.child);
-        set_oom_score(self.plan.oom_score_adj, launched.pid)?;
+        set_oom_score(self.plan, launched.pid)?;
         let link = links.runtime;
         Affinity::set(self.affinity.initial.as_ref(), launched.pid)?;
         Link(link.as_fd()).send(Message::Go).map_err(sys_error)?;
@@ -448,6 +456,7 @@ impl Job<'_> {
             JoinProcessArgs {
                 link: links.child.as_fd(),
                 keep: &keep,
+                unprivileged: self.unprivileged,
                 namespaces: join,
                 joins_pids: init.kinds & libc::CLONE_NEWPID as u32 != 0,
                 become_root: init.other_user,
@@ -487,7 +496,12 @@ impl Counterpart for Host<'_> {
         ))
     }
 
-    fn send_trees(&mut self, _init: &Launched, _link: BorrowedFd<'_>) -> Result<()> {
+    fn send_trees(
+        &mut self,
+        _init: &Launched,
+        _mounts: Option<OwnedFd>,
+        _link: BorrowedFd<'_>,
+    ) -> Result<()> {
         Err(Error::new(
             ErrorKind::Internal,
             "a joining process asked for trees after `create`",

@@ -19,7 +19,7 @@ use crate::host::cgroup::CgroupDriver;
 use crate::host::state::Store;
 
 pub use features::{Features, features};
-pub use options::{Console, CreateOptions, ExecOptions};
+pub use options::{Console, CreateOptions, ExecOptions, Rootless};
 pub use process::Process;
 pub use state::{State, Status};
 
@@ -31,6 +31,7 @@ pub use state::{State, Status};
 pub struct Runtime {
     store: Store,
     driver: CgroupDriver,
+    rootless: Rootless,
 }
 
 impl Runtime {
@@ -40,6 +41,13 @@ impl Runtime {
         Self {
             store: Store::new(root),
             driver,
+            rootless: Rootless::default(),
         }
+    }
+
+    /// Says whether a missing right to make cgroups is put up with: runc's `--rootless`. By default that is found out.
+    #[must_use]
+    pub fn with_rootless(self, rootless: Rootless) -> Self {
+        Self { rootless, ..self }
     }
 }

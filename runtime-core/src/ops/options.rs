@@ -14,6 +14,30 @@ pub enum Console {
     Socket(OwnedFd),
 }
 
+/// Whether containers may do without a cgroup of their own where the runtime has no right to make one, and without
+/// a device filter where it may load none. Only if config.json asks for no limit and no cgroupsPath.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Rootless {
+    /// Yes if the runtime is not root, or is in another user namespace than the first.
+    #[default]
+    Auto,
+    /// Yes.
+    Yes,
+    /// No.
+    No,
+}
+
+impl Rootless {
+    /// Decides, given what the runtime is.
+    pub(super) fn holds(self, is_rootless: bool) -> bool {
+        match self {
+            Self::Auto => is_rootless,
+            Self::Yes => true,
+            Self::No => false,
+        }
+    }
+}
+
 /// Options of `create` and `run`. The defaults are runc's.
 #[derive(Debug, Default)]
 pub struct CreateOptions {

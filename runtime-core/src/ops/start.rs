@@ -112,7 +112,12 @@ impl Counterpart for Host<'_> {
         ))
     }
 
-    fn send_trees(&mut self, _init: &Launched, _link: BorrowedFd<'_>) -> Result<()> {
+    fn send_trees(
+        &mut self,
+        _init: &Launched,
+        _mounts: Option<OwnedFd>,
+        _link: BorrowedFd<'_>,
+    ) -> Result<()> {
         Err(Error::new(
             ErrorKind::Internal,
             "init asked for trees after `create`",

@@ -14,6 +14,7 @@ use runtime_init::wire::Failure;
 use rustix::io::Errno;
 
 use super::diagnose;
+use crate::host::user_namespaces;
 use crate::plan::Plan;
 use crate::plan::hooks::HookPlan;
 use crate::plan::mounts::{FsOption, MountSource};
@@ -279,6 +280,16 @@ fn hint(error: Error, failure: Failure) -> Error {
         (Step::Keyring, Errno::DQUOT) => {
             error.hint("too many keyrings: raise kernel.keys.maxkeys, or use --no-new-keyring")
         }
+        (Step::BecomeRoot | Step::Unshare | Step::LockedTree, Errno::PERM | Errno::ACCESS) => {
+            match user_namespaces::obstacle() {
+                Some(obstacle) => error.hint(obstacle),
+                None => error,
+            }
+        }
+        (Step::MountFilesystem, Errno::PERM) => error.hint(
+            "in a user namespace proc, sysfs, mqueue and cgroup need a pid, network, ipc or cgroup namespace of the \
+             container's own, and proc and sysfs a host (or outer container) whose own are not masked in part",
+        ),
         (Step::MountFilesystem, Errno::NODEV) => error.hint("the kernel does not know this file system type"),
         (Step::MountAttach, Errno::NOTDIR) => {
             error.hint("source and destination must both be directories, or both not")

@@ -14,10 +14,10 @@ use crate::{Error, ErrorKind, Result};
 pub(crate) trait Counterpart {
     /// Runs prestart and createRuntime hooks.
     fn run_hooks(&mut self, pid: i32) -> Result<()>;
-    /// Sends the host's trees as they are locked in init's mount namespace.
-    fn send_trees(&mut self, init: &Launched, link: BorrowedFd<'_>) -> Result<()>;
     /// Moves network devices to the namespace of the socket.
     fn move_net_devices(&mut self, there: BorrowedFd<'_>) -> Result<()>;
+    /// Sends the host's trees as they are locked in init's mount namespace, which init gives where RUNTIME may not take it.
+    fn send_trees(&mut self, init: &Launched, mounts: Option<OwnedFd>, link: BorrowedFd<'_>) -> Result<()>;
     /// Passes a seccomp listener on to its agent.
     fn pass_listener(&mut self, pid: i32, listener: BorrowedFd<'_>) -> Result<()>;
     /// Says what a failure means; called while the child still waits, so that its file system can be looked at.
@@ -36,11 +36,11 @@ pub(crate) fn until_ready(
                 replace(launched, pid, pidfd)?;
                 Link(link).send(Message::Go).map_err(sys_error)?;
             }
-            Some((Message::NeedTrees, _)) => counterpart.send_trees(launched, link)?,
             Some((Message::NeedNetDevices, Some(there))) => {
                 counterpart.move_net_devices(there.as_fd())?;
                 Link(link).send(Message::NetDevicesDone).map_err(sys_error)?;
             }
+            Some((Message::NeedTrees, mounts)) => counterpart.send_trees(launched, mounts, link)?,
             Some((Message::RunHooks, _)) => {
                 counterpart.run_hooks(launched.pid)?;
                 Link(link).send(Message::HooksDone).map_err(sys_error)?;

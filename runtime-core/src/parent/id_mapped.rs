@@ -10,13 +10,16 @@ use rustix::fd::AsRawFd;
 use super::launch::{Launched, write_maps};
 use crate::plan::Plan;
 use crate::plan::mounts::{MountIdMap, MountPlan};
-use crate::prepare::{Links, Prepared, sys_error};
+use crate::prepare::{Links, Prepared, Use, sys_error};
 use crate::{Error, ErrorKind, Result};
 
 /// Maps every mount that asks for it, but those whose trees are still to be exchanged.
 pub(super) fn apply(plan: &Plan, prepared: &Prepared, init: i32) -> Result<()> {
     for (place, mount) in plan.mounts.iter().enumerate() {
-        let is_exchanged = prepared.to_lock.iter().any(|tree| tree.mount == Some(place));
+        let is_exchanged = prepared
+            .to_lock
+            .iter()
+            .any(|tree| tree.used_for == Use::Mount(place));
         match prepared.mounts.get(place).and_then(|mount| mount.tree.as_ref()) {
             Some(tree) if !is_exchanged => apply_one(plan, prepared, mount, tree, init)?,
             _ => {}
@@ -49,6 +52,9 @@ fn explain(error: runtime_init::sys::SysError) -> Error {
         rustix::io::Errno::INVAL => sys_error(error)
             .with_kind(ErrorKind::Unsupported)
             .hint("the file system of the source, or of a mount below it, cannot be id-mapped"),
+        rustix::io::Errno::PERM => sys_error(error)
+            .with_kind(ErrorKind::Denied)
+            .hint("an id-mapped mount needs CAP_SYS_ADMIN over the source's file system"),
         _ => sys_error(error),
     }
 }

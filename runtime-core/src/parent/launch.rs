@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use oci_spec::runtime::LinuxIdMapping;
 use runtime_init::start::{Birth, Child, start_init};
 use runtime_init::sys::{namespace, process as sys_process};
 use runtime_init::wire::{Link, Message};
@@ -9,8 +10,10 @@ use rustix::process::Pid;
 
 use super::{id_mapped, views};
 use crate::host::cgroup::CgroupManager;
-use crate::host::id_map::IdMap;
+use crate::host::id_map::{IdMap, deny_setgroups};
+use crate::host::{id_map_program, user_namespaces};
 use crate::plan::namespaces::UserNamespace;
+use crate::plan::process::ProcessPlan;
 use crate::plan::{Plan, namespaces};
 use crate::prepare::{Links, Prepared, sys_error};
 use crate::{Error, ErrorKind, Result};
@@ -67,7 +70,7 @@ pub(crate) fn launch(
     let launched = Launched::new(make(plan, prepared, links, cgroup)?);
     map_ids(&plan.namespaces.user, launched.pid)?;
     id_mapped::apply(plan, prepared, launched.pid)?;
-    set_oom_score(plan.process.oom_score_adj, launched.pid)?;
+    set_oom_score(&plan.process, launched.pid)?;
     Link(links.runtime.as_fd()).send(Message::Go).map_err(sys_error)?;
     Ok(launched)
 }
@@ -91,17 +94,27 @@ fn explain_clone(error: runtime_init::sys::SysError, plan: &Plan, cgroup: &Cgrou
     use rustix::io::Errno;
     let explained = sys_error(error).doing("make the container's process");
     match (error.errno, cgroup.cgroup()) {
-        (Errno::NOSPC | Errno::USERS, _) => explained
-            .field("linux.namespaces")
-            .hint("too many namespaces: see /proc/sys/user/max_*_namespaces, or nested too deep"),
-        (Errno::BUSY | Errno::OPNOTSUPP, Some(cgroup)) => cgroup.explain_entry("clone3", error.errno),
+        (Errno::NOSPC | Errno::USERS, _) => explained.field("linux.namespaces").hint(
+            obstacle(plan)
+                .unwrap_or("too many namespaces: see /proc/sys/user/max_*_namespaces, or nested too deep"),
+        ),
+        (Errno::BUSY | Errno::OPNOTSUPP | Errno::ACCESS, Some(cgroup)) => {
+            cgroup.explain_entry("clone3", error.errno)
+        }
         (Errno::AGAIN, _) => explained.hint("pids.max of a cgroup above, or RLIMIT_NPROC"),
         (Errno::PERM, _) if plan.namespaces.birth != 0 => explained
             .field("linux.namespaces")
             .with_kind(ErrorKind::Denied)
-            .hint("new namespaces need CAP_SYS_ADMIN"),
+            .hint(obstacle(plan).unwrap_or("new namespaces need CAP_SYS_ADMIN")),
         _ => explained,
     }
+}
+
+fn obstacle(plan: &Plan) -> Option<&'static str> {
+    plan.namespaces
+        .makes(libc::CLONE_NEWUSER as u32)
+        .then(user_namespaces::obstacle)
+        .flatten()
 }
 
 /// This thread's children are born in another pid namespace, until this is dropped.
@@ -140,14 +153,36 @@ fn map_ids(user: &UserNamespace, pid: i32) -> Result<()> {
 }
 
 /// Writes both maps of a child in a new user namespace.
-pub(super) fn write_maps(
-    pid: i32,
-    uids: &[oci_spec::runtime::LinuxIdMapping],
-    gids: &[oci_spec::runtime::LinuxIdMapping],
-) -> Result<()> {
+pub(super) fn write_maps(pid: i32, uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Result<()> {
     let pid = pid_of(pid)?;
-    IdMap::Uid.write(pid, &IdMap::Uid.text(uids)?)?;
-    IdMap::Gid.write(pid, &IdMap::Gid.text(gids)?)
+    let (uid_text, gid_text) = (IdMap::Uid.text(uids)?, IdMap::Gid.text(gids)?);
+    match IdMap::Uid.write(pid, &uid_text) {
+        Err(error) if error.kind() == ErrorKind::Denied => map_by_program(IdMap::Uid, pid, uids, error)?,
+        written => written?,
+    }
+    match IdMap::Gid.write(pid, &gid_text) {
+        Err(error) if error.kind() == ErrorKind::Denied && is_own_group(gids) => {
+            // What the kernel demands for it (user_namespaces(7)).
+            deny_setgroups(pid)?;
+            IdMap::Gid.write(pid, &gid_text)
+        }
+        Err(error) if error.kind() == ErrorKind::Denied => map_by_program(IdMap::Gid, pid, gids, error),
+        written => written,
+    }
+}
+
+/// The single group that a process may map without privileges.
+fn is_own_group(gids: &[LinuxIdMapping]) -> bool {
+    matches!(gids, [range] if range.size() == 1 && range.host_id() == rustix::process::getegid().as_raw())
+}
+
+/// Root has other means than newuidmap, and what denies it something will not be asked a second time.
+fn map_by_program(map: IdMap, pid: Pid, ranges: &[LinuxIdMapping], denied: Error) -> Result<()> {
+    if rustix::process::geteuid().is_root() {
+        return Err(denied);
+    }
+    id_map_program::run(map.program(), pid, ranges)
+        .map_err(|error| error.field(map.field()).doing("map ids into the user namespace"))
 }
 
 fn pid_of(pid: i32) -> Result<Pid> {
@@ -155,16 +190,26 @@ fn pid_of(pid: i32) -> Result<Pid> {
 }
 
 /// From outside, since RUNTIME may have CAP_SYS_RESOURCE where the container has not.
-pub(crate) fn set_oom_score(score: Option<i32>, pid: i32) -> Result<()> {
-    let Some(score) = score else { return Ok(()) };
+pub(crate) fn set_oom_score(process: &ProcessPlan, pid: i32) -> Result<()> {
+    let Some(score) = process.oom_score_adj else {
+        return Ok(());
+    };
     let path = format!("/proc/{pid}/oom_score_adj");
-    std::fs::write(&path, score.to_string()).map_err(|error| {
-        let explained = Error::io("write", &error).field("process.oomScoreAdj").path(path);
-        match error.raw_os_error() {
-            Some(libc::EACCES | libc::EPERM) => explained
-                .with_kind(ErrorKind::Denied)
-                .hint("a value below the runtime's own needs CAP_SYS_RESOURCE"),
-            _ => explained,
+    let Err(error) = std::fs::write(&path, score.to_string()) else {
+        return Ok(());
+    };
+    let is_denied = matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM));
+    let explained = Error::io("write", &error).field("process.oomScoreAdj").path(path);
+    match (is_denied, process.is_rootless) {
+        // Engines ask for the same value whoever runs them. The container then keeps that of its user, which is no
+        // gain to it.
+        (true, true) => {
+            log::debug!("{explained}: not changed, since the runtime is rootless");
+            Ok(())
         }
-    })
+        (true, false) => Err(explained
+            .with_kind(ErrorKind::Denied)
+            .hint("a value below the runtime's own needs CAP_SYS_RESOURCE")),
+        (false, _) => Err(explained),
+    }
 }

@@ -3,23 +3,31 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use runtime_init::args::{TreeSource, TreesArgs};
+use runtime_init::args::{JoinArgs, TreeSource, TreesArgs};
 use runtime_init::start::start_trees;
 use runtime_init::step::Step;
+use runtime_init::sys::namespace;
 use runtime_init::wire::{Failure, Link, Message};
 use rustix::io::Errno;
 
 use super::id_mapped;
 use super::launch::Launched;
 use crate::plan::Plan;
-use crate::prepare::{HostTree, Links, Prepared, PreparedMount, change_rootfs, sys_error};
+use crate::prepare::{HostTree, Links, Prepared, Use, change_mount, change_rootfs, sys_error};
 use crate::{Error, ErrorKind, Result};
 
 /// Copies, changes and sends all of them, in order.
-pub(crate) fn send(plan: &Plan, prepared: &Prepared, init: &Launched, link: BorrowedFd<'_>) -> Result<()> {
-    let copies = copy(plan, prepared, init.pidfd())?;
+pub(crate) fn send(
+    plan: &Plan,
+    prepared: &Prepared,
+    init: &Launched,
+    mounts: Option<OwnedFd>,
+    link: BorrowedFd<'_>,
+) -> Result<()> {
+    let way = Way::new(init.pidfd(), mounts.as_ref())?;
+    let copies = copy(plan, prepared, &way.joins())?;
     for (tree, copy) in prepared.to_lock.iter().zip(copies) {
-        let copy = change(plan, prepared, tree, copy, init.pid).map_err(|error| locate(error, plan, tree))?;
+        change(plan, prepared, tree, &copy, init.pid).map_err(|error| locate(error, plan, tree))?;
         Link(link)
             .send_fd(Message::Tree, copy.as_fd())
             .map_err(sys_error)?;
@@ -27,9 +35,48 @@ pub(crate) fn send(plan: &Plan, prepared: &Prepared, init: &Launched, link: Borr
     Ok(())
 }
 
-fn copy(plan: &Plan, prepared: &Prepared, init: BorrowedFd<'_>) -> Result<Vec<OwnedFd>> {
+/// How TREES gets into INIT's mount namespace.
+enum Way<'a> {
+    Pidfd(BorrowedFd<'a>),
+    /// The mount namespace, and the user namespace that owns it if it is not RUNTIME's own.
+    Namespaces(BorrowedFd<'a>, Option<OwnedFd>),
+}
+
+impl<'a> Way<'a> {
+    fn new(init: BorrowedFd<'a>, mounts: Option<&'a OwnedFd>) -> Result<Self> {
+        let Some(mounts) = mounts.map(AsFd::as_fd) else {
+            return Ok(Self::Pidfd(init));
+        };
+        let owner = namespace::owner(mounts).map_err(sys_error)?;
+        let theirs = rustix::fs::fstat(&owner).map_err(|errno| Error::os("fstat", errno))?;
+        let path = "/proc/self/ns/user";
+        let ours = rustix::fs::stat(path).map_err(|errno| Error::os("stat", errno).path(path))?;
+        let is_other = (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino);
+        Ok(Self::Namespaces(mounts, is_other.then_some(owner)))
+    }
+
+    fn joins(&self) -> Vec<JoinArgs<'_>> {
+        let join = |fd, kind: i32| JoinArgs {
+            index: 0,
+            fd,
+            kind: kind as u32,
+        };
+        match self {
+            Self::Pidfd(init) => vec![join(*init, libc::CLONE_NEWNS)],
+            Self::Namespaces(mounts, owner) => owner
+                .as_ref()
+                .map(|owner| join(owner.as_fd(), libc::CLONE_NEWUSER))
+                .into_iter()
+                .chain([join(*mounts, libc::CLONE_NEWNS)])
+                .collect(),
+        }
+    }
+}
+
+fn copy(plan: &Plan, prepared: &Prepared, namespaces: &[JoinArgs<'_>]) -> Result<Vec<OwnedFd>> {
     let links = Links::new()?;
-    let mut keep = [links.child.as_raw_fd(), init.as_raw_fd()];
+    let mut keep: Vec<_> = namespaces.iter().map(|join| join.fd.as_raw_fd()).collect();
+    keep.push(links.child.as_raw_fd());
     keep.sort_unstable();
     let sources: Vec<_> = prepared
         .to_lock
@@ -38,12 +85,13 @@ fn copy(plan: &Plan, prepared: &Prepared, init: BorrowedFd<'_>) -> Result<Vec<Ow
             path: &tree.path,
             identity: tree.identity,
             recursive: tree.recursive,
+            attributes: &tree.attributes,
         })
         .collect();
     let args = TreesArgs {
         link: links.child.as_fd(),
         keep: &keep,
-        init,
+        namespaces,
         sources: &sources,
     };
     // Killed and reaped when it is dropped, if it has not ended by then.
@@ -83,26 +131,33 @@ fn explain(failure: Failure, plan: &Plan, prepared: &Prepared) -> Error {
 }
 
 fn locate(error: Error, plan: &Plan, tree: &HostTree) -> Error {
-    let path = tree.path.to_string_lossy().into_owned();
-    match tree.mount.and_then(|place| plan.mounts.get(place)) {
-        Some(mount) => error.field(format!("mounts[{}]", mount.index)).path(path),
-        None => error.field("root.path").path(path),
+    let error = error.path(tree.path.to_string_lossy().as_ref());
+    let number = |place: usize| plan.mounts.get(place).map_or(0, |mount| mount.index);
+    match tree.used_for {
+        Use::Rootfs => error.field("root.path"),
+        Use::Mount(place) => error.field(format!("mounts[{}]", number(place))),
+        Use::Device(place) => match plan.devices.nodes.get(place) {
+            Some(device) => error.field(device.field.clone()),
+            None => error.field("linux.devices"),
+        },
+        Use::Mask => error.field("linux.maskedPaths"),
     }
 }
 
-fn change(plan: &Plan, prepared: &Prepared, tree: &HostTree, copy: OwnedFd, init: i32) -> Result<OwnedFd> {
-    let Some(mount) = tree.mount.and_then(|place| plan.mounts.get(place)) else {
-        change_rootfs(plan, &copy)?;
-        return Ok(copy);
-    };
-    let prepared_copy = PreparedMount {
-        tree: Some(copy),
-        is_directory: false,
-    };
-    prepared_copy.change(mount)?;
-    let Some(copy) = prepared_copy.tree else {
-        unreachable!("it was put there above")
-    };
-    id_mapped::apply_one(plan, prepared, mount, &copy, init)?;
-    Ok(copy)
+/// What RUNTIME may change itself; else TREES has done it (`HostTree::attributes`).
+fn change(plan: &Plan, prepared: &Prepared, tree: &HostTree, copy: &OwnedFd, init: i32) -> Result<()> {
+    if plan.unprivileged {
+        return Ok(());
+    }
+    match tree.used_for {
+        Use::Rootfs => change_rootfs(plan, copy),
+        Use::Mount(place) => match plan.mounts.get(place) {
+            Some(mount) => {
+                change_mount(mount, copy)?;
+                id_mapped::apply_one(plan, prepared, mount, copy, init)
+            }
+            None => Ok(()),
+        },
+        Use::Device(_) | Use::Mask => Ok(()),
+    }
 }

@@ -14,7 +14,7 @@ use crate::plan::hooks::HookPlan;
 use crate::plan::mounts::{FsOption, MountPlan, MountSource};
 use crate::plan::process::ProcessPlan;
 use crate::plan::seccomp::SeccompPlan;
-use crate::prepare::{HostTree, Prepared, PreparedMount};
+use crate::prepare::{HostTree, Prepared, PreparedMount, Use};
 
 /// Room for "HOME=" and a path of passwd(5); for "LISTEN_PID=" and a number.
 const HOME_ROOM: usize = 1100;
@@ -105,6 +105,7 @@ pub(crate) fn with_init_args<T>(
     with(init::InitArgs {
         link: link.as_fd(),
         keep: &keep,
+        unprivileged: plan.unprivileged,
         namespaces: init::NamespaceArgs {
             join: &join,
             become_root: plan.namespaces.is_user_namespaced(),
@@ -161,10 +162,13 @@ pub(crate) fn with_init_args<T>(
 
 /// The descriptor that INIT exchanges for a locked tree.
 pub(super) fn fd_of<'a>(prepared: &'a Prepared, tree: &HostTree) -> Option<BorrowedFd<'a>> {
-    match tree.mount {
-        None => Some(prepared.rootfs.as_fd()),
-        Some(place) => prepared.mounts.get(place)?.tree.as_ref().map(AsFd::as_fd),
-    }
+    let held = match tree.used_for {
+        Use::Rootfs => Some(&prepared.rootfs),
+        Use::Mount(place) => prepared.mounts.get(place)?.tree.as_ref(),
+        Use::Device(place) => prepared.device_nodes.get(place)?.as_ref(),
+        Use::Mask => prepared.null.as_ref(),
+    };
+    held.map(AsFd::as_fd)
 }
 
 fn c_strs(strings: &[CString]) -> Vec<&CStr> {
@@ -197,8 +201,12 @@ fn mount_view<'a>(
             attributes = &mount.attributes;
             new_view(new, options, tree)
         }
+        (MountSource::New(new), tree) => {
+            attributes = &mount.attributes;
+            new_view(new, options, tree)
+        }
         (_, Some(tree)) => init::MountWhat::Tree(tree),
-        (MountSource::New(new) | MountSource::Cgroup(new), None) => new_view(new, options, None),
+        (MountSource::Cgroup(new), None) => new_view(new, options, None),
         (
             MountSource::Classic {
                 source,

@@ -36,6 +36,12 @@ pub struct HostFacts {
     pub last_capability: u32,
     /// Capabilities that RUNTIME itself is permitted, bit n for capability n.
     pub permitted_capabilities: u64,
+    /// RUNTIME is in another user namespace than the first: rootless Podman, Docker in rootlesskit.
+    pub in_user_namespace: bool,
+    /// RUNTIME may mount where it is, and so copy mounts. It has CAP_SYS_ADMIN then.
+    pub may_mount: bool,
+    /// RUNTIME lacks powers of the host's root: it is another user, or in another user namespace than the first.
+    pub is_rootless: bool,
 }
 
 /// What the caller decides that is not in config.json.
@@ -72,6 +78,8 @@ pub enum ConsoleWish {
 /// Everything that was decided about a container, before anything is done.
 #[derive(Debug)]
 pub struct Plan {
+    /// RUNTIME may not mount and not look into processes: what takes that is done by its children.
+    pub unprivileged: bool,
     /// Namespaces.
     pub namespaces: NamespacesPlan,
     /// The rootfs.
@@ -121,6 +129,7 @@ impl Plan {
         refuse_what_is_missing(spec)?;
         refuse_long_lists(spec)?;
         let namespaces = NamespacesPlan::new(spec)?;
+        refuse_without_user_namespace(facts, &namespaces)?;
         let rootfs = RootfsPlan::new(spec, facts, &namespaces, wishes)?;
         let mounts = mounts::plan(spec, facts, &namespaces, &rootfs)?;
         refuse_mounts_on_the_host(spec, &namespaces)?;
@@ -130,7 +139,8 @@ impl Plan {
             .ok_or_else(|| Error::invalid("process", "missing"))?;
         let inside = namespaces.is_user_namespaced();
         Ok(Self {
-            devices: DevicesPlan::new(spec, &mounts, inside)?,
+            unprivileged: !facts.may_mount,
+            devices: DevicesPlan::new(spec, &mounts, inside || facts.in_user_namespace)?,
             sysctl: plan_sysctl(spec)?,
             hostname: spec.hostname().as_ref().map(|name| name.clone().into_bytes()),
             domainname: spec.domainname().as_ref().map(|name| name.clone().into_bytes()),
@@ -160,6 +170,21 @@ fn refuse_what_is_missing(spec: &Spec) -> Result<()> {
         return missing("linux.intelRdt");
     }
     Ok(())
+}
+
+/// Without CAP_SYS_ADMIN only a new user namespace can give the right to make the other namespaces and to mount.
+fn refuse_without_user_namespace(facts: &HostFacts, namespaces: &NamespacesPlan) -> Result<()> {
+    const CAP_SYS_ADMIN: u64 = 1 << 21;
+    if namespaces.is_user_namespaced() || facts.permitted_capabilities & CAP_SYS_ADMIN != 0 {
+        return Ok(());
+    }
+    Err(
+        Error::invalid("linux.namespaces", "rootless container requires user namespaces")
+            .with_kind(ErrorKind::Denied)
+            .hint(
+                "this user is not root: add the namespace \"user\" with uidMappings and gidMappings, as \"spec --rootless\" has it",
+            ),
+    )
 }
 
 /// A place in a list has 16 bits on its way from the child.

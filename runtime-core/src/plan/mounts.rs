@@ -11,10 +11,10 @@ use std::path::PathBuf;
 use oci_spec::runtime::{LinuxIdMapping, Mount, Spec};
 use runtime_init::sys::mount::{ATTR_RDONLY, MountAttr};
 
-use super::namespaces::NamespacesPlan;
+use super::namespaces::{NamespacesPlan, UserNamespace};
 use super::rootfs::RootfsPlan;
 use super::{HostFacts, c_string, clean_in_container};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 const NOSUID: u64 = 0x2;
 const NODEV: u64 = 0x4;
@@ -109,6 +109,33 @@ pub struct NewFilesystem {
     pub attributes: u64,
     /// `tmpcopyup`.
     pub copy_up: bool,
+    /// What of the host is mounted instead if the kernel refuses the file system to a user namespace.
+    pub instead: Option<PathBuf>,
+}
+
+impl NewFilesystem {
+    /// The attributes of what is mounted instead: never more than the file system would have had, also below it.
+    pub fn attributes_instead(&self) -> Vec<(MountAttr, bool)> {
+        let attributes = MountAttr {
+            set: self.attributes,
+            propagation: libc::MS_SLAVE,
+            ..MountAttr::default()
+        };
+        vec![(attributes, true)]
+    }
+}
+
+/// A file system that shows a namespace is refused to a user namespace that does not own the namespace. The host's own
+/// mount of it shows the same, if the namespace is the host's.
+fn instead(fstype: &str, namespaces: &NamespacesPlan, facts: &HostFacts) -> Option<PathBuf> {
+    let (kind, path) = match fstype {
+        "sysfs" => (libc::CLONE_NEWNET, "/sys"),
+        "mqueue" => (libc::CLONE_NEWIPC, "/dev/mqueue"),
+        "proc" => (libc::CLONE_NEWPID, "/proc"),
+        _ => return None,
+    };
+    let inside = namespaces.is_user_namespaced() || facts.in_user_namespace;
+    (inside && !namespaces.makes(kind as u32)).then(|| path.into())
 }
 
 /// Id mapping of a mount.
@@ -143,7 +170,10 @@ fn plan_one(
     namespaces: &NamespacesPlan,
     rootfs: &RootfsPlan,
 ) -> Result<MountPlan> {
-    let options = Options::parse(mount, index)?;
+    let mut options = Options::parse(mount, index)?;
+    if mount.typ().as_deref() == Some("devpts") {
+        options.data.retain(|option| is_mapped_group(option, namespaces));
+    }
     let target = clean_in_container(mount.destination(), format!("mounts[{index}].destination"))?;
     let fstype = mount.typ().as_deref().unwrap_or("none");
     let is_proc_itself = target.as_bytes() == b"proc";
@@ -151,6 +181,10 @@ fn plan_one(
     let may_be_on_procfs =
         is_proc_itself || ON_PROCFS.iter().any(|path| path.as_bytes() == target.as_bytes());
     let id_map = plan_id_map(mount, &options, index, namespaces)?;
+    if id_map.is_some() && !facts.may_mount {
+        let message = "an id-mapped mount needs CAP_SYS_ADMIN over the source's file system";
+        return Err(Error::invalid(format!("mounts[{index}]"), message).with_kind(ErrorKind::Denied));
+    }
     let mut attributes = Vec::new();
     if options.bind && !options.remount && rootfs.copy_propagation != 0 {
         attributes.push((MountAttr::propagation(rootfs.copy_propagation), true));
@@ -160,10 +194,29 @@ fn plan_one(
         index,
         refuse_links: is_proc_itself || is_kernel_tree,
         may_be_on_procfs,
-        source: plan_source(index, mount, fstype, options, facts, is_proc_itself)?,
+        source: plan_source(index, mount, fstype, options, (facts, namespaces), is_proc_itself)?,
         target,
         attributes,
         id_map,
+    })
+}
+
+/// Every engine gives terminals to the group `tty` by `gid=5`. Where that is not mapped, the kernel would refuse the
+/// whole file system; without it they belong to the group of whoever opens them.
+fn is_mapped_group((key, value): &FsOption, namespaces: &NamespacesPlan) -> bool {
+    let UserNamespace::New { gids, .. } = &namespaces.user else {
+        return true;
+    };
+    let number = value
+        .as_ref()
+        .and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
+    let (true, Some(group)) = (key.as_bytes() == b"gid", number) else {
+        return true;
+    };
+    gids.iter().any(|range| {
+        group
+            .checked_sub(range.container_id())
+            .is_some_and(|offset| offset < range.size())
     })
 }
 
@@ -172,7 +225,7 @@ fn plan_source(
     mount: &Mount,
     fstype: &str,
     options: Options,
-    facts: &HostFacts,
+    (facts, namespaces): (&HostFacts, &NamespacesPlan),
     is_proc_itself: bool,
 ) -> Result<MountSource> {
     let field = |name: &str| format!("mounts[{index}].{name}");
@@ -215,6 +268,7 @@ fn plan_source(
             options,
             attributes,
             copy_up: false,
+            instead: None,
         }));
     }
     let name = c_string(fstype, field("type"))?;
@@ -227,6 +281,7 @@ fn plan_source(
         options: options.superblock(Some(source)),
         attributes,
         copy_up,
+        instead: instead(fstype, namespaces, facts),
     }))
 }
 
@@ -537,6 +592,9 @@ mod tests {
 
     fn facts() -> HostFacts {
         HostFacts {
+            in_user_namespace: false,
+            may_mount: true,
+            is_rootless: false,
             bundle: "/bundle".into(),
             last_capability: 40,
             permitted_capabilities: u64::MAX,

@@ -125,6 +125,14 @@ impl NamespacesPlan {
         self.user != UserNamespace::Host
     }
 
+    /// Whether the container makes a namespace of this kind (`CLONE_NEW*`), rather than join one or keep RUNTIME's.
+    pub fn makes(&self, kind: u32) -> bool {
+        let by_intermediate = self.intermediate.as_ref().map_or(0, |intermediate| {
+            intermediate.clone | u64::from(intermediate.unshare)
+        });
+        (self.birth | by_intermediate | u64::from(self.unshare)) & u64::from(kind) != 0
+    }
+
     fn note_kind(&mut self, kind: LinuxNamespaceType) {
         match kind {
             LinuxNamespaceType::Mount => self.has_own_mounts = true,

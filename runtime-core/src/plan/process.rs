@@ -57,6 +57,8 @@ pub struct ProcessPlan {
     /// Whether RUNTIME sets them: the child could not raise them in its user namespace. Otherwise the child does, while
     /// it is root: without CAP_SYS_RESOURCE, limits of another user's process may not even be lowered.
     pub limits_from_outside: bool,
+    /// Whether RUNTIME may lack the right to lower `oomScoreAdj`, and then leaves it as it is.
+    pub is_rootless: bool,
     /// `oomScoreAdj`.
     pub oom_score_adj: Option<i32>,
     /// What is written to attr/apparmor/exec.
@@ -141,6 +143,7 @@ impl ProcessPlan {
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             rlimits: rlimits(process),
             limits_from_outside: in_user_namespace,
+            is_rootless: facts.is_rootless,
             oom_score_adj: process.oom_score_adj(),
             apparmor: process
                 .apparmor_profile()

@@ -17,7 +17,7 @@ use crate::plan::namespaces::Join;
 use crate::plan::{Plan, Sysctl, namespaces};
 use crate::{Error, Result};
 
-pub(crate) use trees::{HostTree, PreparedMount, change_rootfs, sys_error};
+pub(crate) use trees::{HostTree, PreparedMount, Use, change_mount, change_rootfs, sys_error};
 
 /// Everything the child borrows.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(crate) struct Prepared {
     pub join_pid: Option<OwnedFd>,
     pub rootfs: OwnedFd,
     pub rootfs_path: CString,
-    /// Trees that are copied once more when INIT's mount namespace is there.
+    /// Trees that are copied, most of them once more, when INIT's mount namespace is there.
     pub to_lock: Vec<HostTree>,
     /// Parallel to `plan.mounts`.
     pub mounts: Vec<PreparedMount>,
@@ -95,14 +95,17 @@ impl Prepared {
             .map(open_namespace)
             .transpose()?;
         let (rootfs, rootfs_path) = trees::rootfs(plan)?;
-        let to_lock = trees::to_lock(plan, &rootfs_path)?;
-        Ok(Self {
+        let mounts = trees::mounts(plan, inputs.cgroup)?;
+        let mut prepared = Self {
             joins,
             join_pid,
+            to_lock: match plan.unprivileged {
+                false => trees::to_lock(plan, &rootfs_path, &mounts)?,
+                true => Vec::new(),
+            },
             rootfs,
             rootfs_path,
-            to_lock,
-            mounts: trees::mounts(plan, inputs.cgroup)?,
+            mounts,
             device_nodes: trees::device_nodes(plan)?,
             null: trees::null(plan)?,
             procfs: needs_procfs(plan).then(ProcHandle::open).transpose()?,
@@ -111,7 +114,11 @@ impl Prepared {
             gate: inputs.gate,
             hook_states: inputs.hook_states,
             inherited_environment: inherited_environment(plan),
-        })
+        };
+        if plan.unprivileged {
+            prepared.to_lock = trees::to_copy(plan, &prepared)?;
+        }
+        Ok(prepared)
     }
 
     /// The descriptors that the child keeps, sorted, with those that the program inherits.

@@ -19,60 +19,152 @@ use crate::{Error, ErrorKind, Result};
 
 const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 
-/// A tree of the host that has to be copied once more, in INIT's mount namespace (`runtime_init`, `trees.rs`).
+/// A tree of the host that has to be copied in INIT's mount namespace (`runtime_init`, `trees.rs`).
 #[derive(Debug)]
 pub(crate) struct HostTree {
-    /// `None`: the rootfs; else the place in `plan.mounts`.
-    pub mount: Option<usize>,
+    pub used_for: Use,
     /// Absolute, without links.
     pub path: CString,
     /// Device and inode.
     pub identity: (u64, u64),
     pub recursive: bool,
+    /// What RUNTIME may not change on the copy itself.
+    pub attributes: Vec<(MountAttr, bool)>,
+}
+
+/// What a copied tree is for; numbers are places in the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    Rootfs,
+    Mount(usize),
+    Device(usize),
+    Mask,
 }
 
 /// The trees of the host that must be locked in the container: all, if it has a user namespace and a mount namespace
 /// of its own. Something without a path (a namespace file, say) is a single file, and has nothing to lock.
-pub(super) fn to_lock(plan: &Plan, rootfs: &CStr) -> Result<Vec<HostTree>> {
+pub(super) fn to_lock(plan: &Plan, rootfs: &CStr, mounts: &[PreparedMount]) -> Result<Vec<HostTree>> {
     let mut trees = Vec::new();
     if !plan.namespaces.is_user_namespaced() || plan.namespaces.unshare & libc::CLONE_NEWNS as u32 == 0 {
         return Ok(trees);
     }
     let rootfs_path = Path::new(OsStr::from_bytes(rootfs.to_bytes()));
-    trees.extend(host_tree(
-        None,
-        &open_path(rootfs_path, OFlags::DIRECTORY)?,
-        true,
-    )?);
-    for (place, mount) in plan.mounts.iter().enumerate() {
-        let MountSource::Bind { path, recursive, .. } = &mount.source else {
+    let rootfs = open_path(rootfs_path, OFlags::DIRECTORY)?;
+    trees.extend(host_tree(Use::Rootfs, &rootfs, true)?);
+    for (place, (mount, prepared)) in plan.mounts.iter().zip(mounts).enumerate() {
+        let (Some((path, recursive)), true) = (host_source(mount), prepared.tree.is_some()) else {
             continue;
         };
         let at = |error: Error| error.field(format!("mounts[{}]", mount.index)).path(path);
         let source = open_path(path, OFlags::empty()).map_err(at)?;
-        trees.extend(host_tree(Some(place), &source, *recursive).map_err(at)?);
+        trees.extend(host_tree(Use::Mount(place), &source, recursive).map_err(at)?);
     }
     Ok(trees)
 }
 
-fn host_tree(mount: Option<usize>, source: &OwnedFd, recursive: bool) -> Result<Option<HostTree>> {
+/// All trees of the host, where RUNTIME may copy none: `Prepared` holds their places (O_PATH) so far.
+pub(super) fn to_copy(plan: &Plan, prepared: &super::Prepared) -> Result<Vec<HostTree>> {
+    let mut trees = Vec::new();
+    if !plan.namespaces.has_own_mounts {
+        return Ok(trees);
+    }
+    let mut add = |used_for,
+                   place: &OwnedFd,
+                   recursive,
+                   attributes: Vec<(MountAttr, bool)>,
+                   error: &dyn Fn(Error) -> Error| {
+        let tree = host_tree(used_for, place, recursive).map_err(error)?;
+        let tree = tree.ok_or_else(|| error(without_path()))?;
+        trees.push(HostTree { attributes, ..tree });
+        Ok(())
+    };
+    let private = || vec![(MountAttr::propagation(libc::MS_PRIVATE), false)];
+    add(
+        Use::Rootfs,
+        &prepared.rootfs,
+        true,
+        rootfs_attributes(plan),
+        &|error| error.field("root.path"),
+    )?;
+    for (place, (mount, held)) in plan.mounts.iter().zip(&prepared.mounts).enumerate() {
+        let Some(tree) = &held.tree else { continue };
+        let recursive = host_source(mount).is_some_and(|(_, recursive)| recursive);
+        add(
+            Use::Mount(place),
+            tree,
+            recursive,
+            mount_attributes(mount),
+            &|error| error.field(format!("mounts[{}]", mount.index)),
+        )?;
+    }
+    for (place, (device, node)) in plan.devices.nodes.iter().zip(&prepared.device_nodes).enumerate() {
+        let Some(node) = node else { continue };
+        add(Use::Device(place), node, false, private(), &|error| {
+            error.field(device.field.clone())
+        })?;
+    }
+    if let Some(null) = &prepared.null {
+        add(Use::Mask, null, false, private(), &|error| {
+            error.field("linux.maskedPaths")
+        })?;
+    }
+    Ok(trees)
+}
+
+fn without_path() -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        "what has no path cannot be mounted without CAP_SYS_ADMIN",
+    )
+}
+
+/// What of the host a mount shows, and whether with all below; `None` for a new file system with nothing instead.
+fn host_source(mount: &MountPlan) -> Option<(&Path, bool)> {
+    match &mount.source {
+        MountSource::Bind { path, recursive, .. } => Some((path, *recursive)),
+        MountSource::New(new) => new.instead.as_deref().map(|path| (path, true)),
+        _ => None,
+    }
+}
+
+/// All changes of the copy that is mounted, in order.
+fn mount_attributes(mount: &MountPlan) -> Vec<(MountAttr, bool)> {
+    let mut attributes = match &mount.source {
+        MountSource::New(new) | MountSource::Cgroup(new) => new.attributes_instead(),
+        _ => Vec::new(),
+    };
+    attributes.extend_from_slice(&mount.attributes);
+    attributes
+}
+
+fn rootfs_attributes(plan: &Plan) -> Vec<(MountAttr, bool)> {
+    match plan.rootfs.copy_propagation {
+        // pivot_root(2) wants no shared mount for the new root; those below it stay peers of the host's.
+        0 => vec![(MountAttr::propagation(libc::MS_PRIVATE), false)],
+        propagation => vec![(MountAttr::propagation(propagation), true)],
+    }
+}
+
+fn host_tree(used_for: Use, source: &OwnedFd, recursive: bool) -> Result<Option<HostTree>> {
     let stat = rustix::fs::fstat(source).map_err(|errno| Error::os("fstat", errno))?;
     let link = format!("/proc/self/fd/{}", source.as_raw_fd());
     let path = std::fs::read_link(&link).map_err(|error| Error::io("readlink", &error).path(link))?;
     let path = c_string(path.into_os_string().into_encoded_bytes(), "mounts")?;
     let has_path = path.as_bytes().starts_with(b"/") && !path.as_bytes().ends_with(b" (deleted)");
     Ok(has_path.then_some(HostTree {
-        mount,
+        used_for,
         path,
         identity: (stat.st_dev, stat.st_ino),
         recursive,
+        attributes: Vec::new(),
     }))
 }
 
 /// What RUNTIME holds for one mount.
 #[derive(Debug)]
 pub(crate) struct PreparedMount {
-    /// The tree to mount; for a cgroup mount the one to fall back to.
+    /// The tree to mount; for a new file system what is mounted instead if it is refused. Only the place of it (O_PATH)
+    /// where RUNTIME may not copy mounts.
     pub tree: Option<OwnedFd>,
     /// Whether a directory (not a file) is made where the destination is missing.
     pub is_directory: bool,
@@ -100,6 +192,9 @@ pub(super) fn rootfs(plan: &Plan) -> Result<(OwnedFd, CString)> {
     if plan.rootfs.enter == EnterRoot::Chroot {
         return Ok((directory, resolved));
     }
+    if plan.unprivileged {
+        return Ok((directory, resolved));
+    }
     let tree = mount::clone_tree(directory.as_fd(), true)
         .map_err(sys_error)
         .map_err(at)?;
@@ -109,19 +204,19 @@ pub(super) fn rootfs(plan: &Plan) -> Result<(OwnedFd, CString)> {
 
 /// Gives a copy of the rootfs its propagation.
 pub(crate) fn change_rootfs(plan: &Plan, tree: &OwnedFd) -> Result<()> {
-    set_propagation(tree, plan.rootfs.copy_propagation)?;
-    if plan.rootfs.copy_propagation != 0 {
-        return Ok(());
-    }
-    // pivot_root(2) wants no shared mount for the new root; those below it stay peers of the host's.
-    mount::mount_setattr(tree.as_fd(), &MountAttr::propagation(libc::MS_PRIVATE), false).map_err(sys_error)
+    change(tree, &rootfs_attributes(plan))
 }
 
-fn set_propagation(tree: &OwnedFd, propagation: u64) -> Result<()> {
-    if propagation == 0 {
-        return Ok(());
-    }
-    mount::mount_setattr(tree.as_fd(), &MountAttr::propagation(propagation), true).map_err(sys_error)
+/// Gives a copy of the source of a mount its attributes. Read-only must come after an id mapping, which RUNTIME adds
+/// once the user namespace is there.
+pub(crate) fn change_mount(mount: &MountPlan, tree: &OwnedFd) -> Result<()> {
+    change(tree, &mount_attributes(mount))
+}
+
+fn change(tree: &OwnedFd, attributes: &[(MountAttr, bool)]) -> Result<()> {
+    attributes.iter().try_for_each(|(attr, recursive)| {
+        mount::mount_setattr(tree.as_fd(), attr, *recursive).map_err(sys_error)
+    })
 }
 
 /// The trees of `mounts`.
@@ -137,6 +232,9 @@ pub(super) fn mounts(plan: &Plan, cgroup: &CgroupManager) -> Result<Vec<Prepared
 }
 
 fn prepare_mount(mount: &MountPlan, plan: &Plan, cgroup: &CgroupManager) -> Result<PreparedMount> {
+    let copy = |source: OwnedFd, path: &Path, recursive| {
+        prepare_copy(mount, plan, source, recursive).map_err(|error| error.path(path))
+    };
     match &mount.source {
         MountSource::Bind {
             path,
@@ -147,33 +245,29 @@ fn prepare_mount(mount: &MountPlan, plan: &Plan, cgroup: &CgroupManager) -> Resu
             if *must_be_procfs {
                 check_is_procfs(&source).map_err(|error| error.path(path))?;
             }
-            let prepared = copy_of(source, *recursive).map_err(|error| error.path(path))?;
-            prepared.change(mount).map_err(|error| error.path(path))?;
-            Ok(prepared)
+            copy(source, path, *recursive)
         }
         MountSource::Cgroup(_) => {
             let path = match (plan.namespaces.has_own_cgroups, cgroup.cgroup()) {
                 (true, Some(cgroup)) => cgroup.path().to_owned(),
+                // There is nothing that would show what it would have shown.
+                (true, None) => return Ok(PreparedMount::without_tree()),
                 _ => crate::host::cgroup::mount_point()?,
             };
-            let source = open_path(&path, OFlags::DIRECTORY)?;
-            let prepared = copy_of(source, false).map_err(|error| error.path(&path))?;
-            let MountSource::Cgroup(new) = &mount.source else {
-                return Ok(prepared);
-            };
-            let slave = MountAttr {
-                set: new.attributes,
-                propagation: libc::MS_SLAVE,
-                ..MountAttr::default()
-            };
-            prepared.apply(&slave, false).map_err(|error| error.path(&path))?;
-            prepared.change(mount).map_err(|error| error.path(&path))?;
-            Ok(prepared)
+            copy(open_path(&path, OFlags::DIRECTORY)?, &path, false)
         }
-        _ => Ok(PreparedMount {
-            tree: None,
-            is_directory: true,
-        }),
+        MountSource::New(new) => match &new.instead {
+            Some(path) => match open_path(path, OFlags::DIRECTORY) {
+                Ok(source) => copy(source, path, true),
+                // Then there is only what was asked for.
+                Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::NOTDIR)) => {
+                    Ok(PreparedMount::without_tree())
+                }
+                Err(error) => Err(error),
+            },
+            None => Ok(PreparedMount::without_tree()),
+        },
+        _ => Ok(PreparedMount::without_tree()),
     }
 }
 
@@ -188,28 +282,27 @@ fn check_is_procfs(source: &OwnedFd) -> Result<()> {
     ))
 }
 
-fn copy_of(source: OwnedFd, recursive: bool) -> Result<PreparedMount> {
+fn prepare_copy(mount: &MountPlan, plan: &Plan, source: OwnedFd, recursive: bool) -> Result<PreparedMount> {
     let stat = rustix::fs::fstat(&source).map_err(|errno| Error::os("fstat", errno))?;
-    let tree = mount::clone_tree(source.as_fd(), recursive).map_err(sys_error)?;
+    let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    let tree = if plan.unprivileged {
+        source
+    } else {
+        let tree = mount::clone_tree(source.as_fd(), recursive).map_err(sys_error)?;
+        change_mount(mount, &tree)?;
+        tree
+    };
     Ok(PreparedMount {
         tree: Some(tree),
-        is_directory: FileType::from_raw_mode(stat.st_mode) == FileType::Directory,
+        is_directory,
     })
 }
 
 impl PreparedMount {
-    pub(crate) fn change(&self, mount: &MountPlan) -> Result<()> {
-        // Read-only must come after an id mapping, which RUNTIME adds once the user namespace is there.
-        mount
-            .attributes
-            .iter()
-            .try_for_each(|(attr, recursive)| self.apply(attr, *recursive))
-    }
-
-    fn apply(&self, attr: &MountAttr, recursive: bool) -> Result<()> {
-        match &self.tree {
-            Some(tree) => mount::mount_setattr(tree.as_fd(), attr, recursive).map_err(sys_error),
-            None => Ok(()),
+    fn without_tree() -> Self {
+        Self {
+            tree: None,
+            is_directory: true,
         }
     }
 }
@@ -227,11 +320,7 @@ pub(super) fn device_nodes(plan: &Plan) -> Result<Vec<Option<OwnedFd>>> {
             let message = "the host's file is another device, and none can be made in a user namespace";
             return Err(at(Error::new(ErrorKind::Invalid, message)));
         }
-        let tree = mount::clone_tree(node.as_fd(), false)
-            .map_err(sys_error)
-            .map_err(at)?;
-        set_propagation(&tree, libc::MS_PRIVATE).map_err(at)?;
-        Ok(Some(tree))
+        private_copy(plan, node).map(Some).map_err(at)
     };
     plan.devices.nodes.iter().map(prepare).collect()
 }
@@ -248,11 +337,16 @@ pub(super) fn null(plan: &Plan) -> Result<Option<OwnedFd>> {
     if stat.st_rdev != rustix::fs::makedev(1, 3) || stat.st_mode & libc::S_IFMT != libc::S_IFCHR {
         return Err(at(Error::new(ErrorKind::Internal, "is not the null device")));
     }
-    let tree = mount::clone_tree(null.as_fd(), false)
-        .map_err(sys_error)
-        .map_err(at)?;
-    set_propagation(&tree, libc::MS_PRIVATE).map_err(at)?;
-    Ok(Some(tree))
+    private_copy(plan, null).map(Some).map_err(at)
+}
+
+fn private_copy(plan: &Plan, file: OwnedFd) -> Result<OwnedFd> {
+    if plan.unprivileged {
+        return Ok(file);
+    }
+    let tree = mount::clone_tree(file.as_fd(), false).map_err(sys_error)?;
+    change(&tree, &[(MountAttr::propagation(libc::MS_PRIVATE), false)])?;
+    Ok(tree)
 }
 
 fn open_path(path: &Path, flags: OFlags) -> Result<OwnedFd> {

@@ -39,6 +39,12 @@ pub fn capset(effective: u64, permitted: u64, inheritable: u64) -> Result<()> {
     rustix::thread::set_capabilities(None, sets).named(Call::Capset)
 }
 
+/// Whether all of these capabilities are in the effective set.
+pub fn has_effective(capabilities: u64) -> Result<bool> {
+    let sets = rustix::thread::capabilities(None).named(Call::Capget)?;
+    Ok(sets.effective.bits() & capabilities == capabilities)
+}
+
 /// Takes one capability, by number, out of the bounding set.
 pub fn drop_from_bounding_set(capability: u32) -> Result<()> {
     // SAFETY: takes integers only.

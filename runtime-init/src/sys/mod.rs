@@ -50,6 +50,7 @@ calls! {
     None = "check",
     Accept = "accept4",
     Bpf = "bpf",
+    Capget = "capget",
     Capset = "capset",
     Chdir = "fchdir",
     Chmod = "fchmodat",

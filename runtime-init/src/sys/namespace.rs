@@ -1,6 +1,6 @@
 //! Namespaces: unshare, setns, host and domain name.
 
-use rustix::fd::{AsRawFd, BorrowedFd};
+use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::{Call, Named, Result, checked};
 
@@ -26,6 +26,18 @@ pub fn sethostname(name: &[u8]) -> Result<()> {
 /// `setdomainname(2)`.
 pub fn setdomainname(name: &[u8]) -> Result<()> {
     rustix::system::setdomainname(name).named(Call::Setdomainname)
+}
+
+/// The user namespace that a namespace belongs to (ioctl_ns(2), NS_GET_USERNS). EPERM if that is outside of the
+/// caller's own.
+pub fn owner(namespace: BorrowedFd<'_>) -> Result<OwnedFd> {
+    /// `_IO(0xb7, 0x1)`.
+    const NS_GET_USERNS: libc::c_ulong = 0xb701;
+    // SAFETY: the ioctl takes no argument; on other files it is unknown, or means nothing that reads memory.
+    let raw = unsafe { libc::syscall(libc::SYS_ioctl, namespace.as_raw_fd(), NS_GET_USERNS) };
+    let fd = checked(Call::Ioctl, raw)?;
+    // SAFETY: a descriptor that the kernel has just made, and that nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 /// The `CLONE_NEW*` kind of a namespace file (ioctl_ns(2), NS_GET_NSTYPE). An error for any other file.

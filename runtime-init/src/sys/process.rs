@@ -265,6 +265,11 @@ pub fn set_undumpable() -> Result<()> {
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable).named(Call::Prctl)
 }
 
+/// The opposite: files below `/proc/<pid>` belong to the process's own user, who may also trace it.
+pub fn set_dumpable() -> Result<()> {
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable).named(Call::Prctl)
+}
+
 /// `setsid(2)`: the process leads a new session, without a controlling terminal.
 pub fn setsid() -> Result<()> {
     rustix::process::setsid().map(drop).named(Call::Setsid)

@@ -112,7 +112,10 @@ impl Cgroup {
             }
             Errno::NOENT | Errno::NODEV => error.hint("the cgroup was removed meanwhile"),
             Errno::AGAIN => error.hint("a limit on the number of processes, pids.max, is reached"),
-            Errno::PERM | Errno::ACCESS => error.with_kind(ErrorKind::Denied),
+            Errno::PERM | Errno::ACCESS => error.with_kind(ErrorKind::Denied).hint(
+                "a process may only be moved by who may write to cgroup.procs of the nearest cgroup above both places: \
+                 start the runtime inside of the delegated cgroup, as in: systemd-run --user --scope -p Delegate=yes",
+            ),
             _ => error,
         }
     }

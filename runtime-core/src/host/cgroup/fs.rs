@@ -163,7 +163,13 @@ fn enable(root: &CgroupRoot, below_root: &Path, controller: &str) -> Result<()> 
     let mut prefix = PathBuf::new();
     for component in below_root.components() {
         let file = prefix.join("cgroup.subtree_control");
-        write_file(root.dir(), &file, value.as_bytes()).map_err(|errno| {
+        let written = write_file(root.dir(), &file, value.as_bytes());
+        if matches!(written, Err(Errno::ACCESS | Errno::PERM)) && is_enabled(root, &file, controller) {
+            // Above what was delegated to this user, and done already by whoever delegated it.
+            prefix.push(component);
+            continue;
+        }
+        written.map_err(|errno| {
             let error = Error::os("write", errno)
                 .path(join(root.path(), &file))
                 .doing(format!("enable the controller {controller}"));
@@ -172,6 +178,11 @@ fn enable(root: &CgroupRoot, below_root: &Path, controller: &str) -> Result<()> 
         prefix.push(component);
     }
     Ok(())
+}
+
+fn is_enabled(root: &CgroupRoot, file: &Path, controller: &str) -> bool {
+    file.to_str()
+        .is_some_and(|file| read_file(root.dir(), file).is_ok_and(|list| has_word(&list, controller)))
 }
 
 /// Why a cgroup would not hand controllers down.

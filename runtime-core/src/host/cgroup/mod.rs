@@ -75,6 +75,8 @@ pub struct CgroupPlan {
     pub resources: ResourcePlan,
     /// The device filter: denies by default, also without any rule in config.json.
     pub device_program: Vec<BpfInsn>,
+    /// Whether the runtime may lack the rights for all this, and then goes without where nothing depends on it.
+    pub rootless: bool,
 }
 
 impl CgroupPlan {
@@ -108,7 +110,33 @@ impl CgroupPlan {
             controllers: Controllers::default(),
             resources,
             device_program: devices::compile(rules)?,
+            rootless: false,
         })
+    }
+
+    /// Whether the container can run without a cgroup of its own, in that of whoever starts it: nothing in config.json
+    /// depends on one, and it is only the right to make it that is missing.
+    fn can_do_without(&self, error: &Error) -> bool {
+        is_denied(error) && self.can_do_without_tree()
+    }
+
+    fn can_do_without_tree(&self) -> bool {
+        self.rootless && !matches!(self.path, CgroupPath::BelowRoot(_)) && self.resources.writes.is_empty()
+    }
+
+    /// What a caller without rights over the cgroup has to know.
+    fn explain_denied(&self, error: Error) -> Error {
+        if !self.rootless || !is_denied(&error) {
+            return error;
+        }
+        let error = match self.resources.writes.first() {
+            Some(write) => error.field(write.field.clone()),
+            None => error,
+        };
+        error.hint(
+            "rootless needs no limits + no cgrouppath when no permission is granted for cgroups: leave both out, or \
+             have systemd delegate a cgroup, as in: systemd-run --user --scope -p Delegate=yes",
+        )
     }
 
     /// Finds out where the cgroup will be on this host, without making anything. `None` for a container without one.
@@ -120,8 +148,17 @@ impl CgroupPlan {
             CgroupDriver::Disabled => Ok(None),
             CgroupDriver::Systemd => Err(systemd_is_missing()),
             CgroupDriver::Fs => {
-                let below_root = self.path.below_root()?;
-                let root = root::CgroupRoot::find()?;
+                let found = self
+                    .path
+                    .below_root()
+                    .and_then(|path| Ok((path, root::CgroupRoot::find()?)));
+                let (below_root, root) = match found {
+                    // Nested containers often see no cgroup tree at all.
+                    Err(error) if error.kind() == ErrorKind::Unsupported && self.can_do_without_tree() => {
+                        return Ok(None);
+                    }
+                    found => found?,
+                };
                 let path = root::join(root.path(), &below_root);
                 Ok(Some(CgroupLocation {
                     root,
@@ -190,14 +227,23 @@ impl CgroupManager {
         let Some(location) = location else {
             return Ok(Self::Disabled);
         };
-        let (cgroup, made) = fs::create(
+        let created = fs::create(
             &location.root,
             &location.below_root,
             &plan.needed_controllers(),
             plan.controllers,
-        )?;
+        );
+        let (cgroup, made) = match created {
+            Err(error) if plan.can_do_without(&error) => return Ok(Self::Disabled),
+            created => created.map_err(|error| plan.explain_denied(error))?,
+        };
         let set_up = apply::apply(&cgroup, &plan.resources.writes)
-            .and_then(|()| cgroup.set_first_device_filter(&plan.device_program));
+            .map_err(|error| plan.explain_denied(error))
+            .and_then(|()| match cgroup.set_first_device_filter(&plan.device_program) {
+                // Only the first user namespace has the privilege. Without it nobody can make a device either.
+                Err(error) if plan.rootless && error.kind() == ErrorKind::Denied => Ok(()),
+                set => set,
+            });
         match set_up {
             Ok(()) => Ok(Self::Fs(cgroup)),
             Err(error) => Err(fs::undo(&location.root, &made, error)),
@@ -270,6 +316,14 @@ impl CgroupManager {
             Self::Disabled => Ok(()),
         }
     }
+}
+
+fn is_denied(error: &Error) -> bool {
+    error.kind() == ErrorKind::Denied
+        || matches!(
+            error.errno(),
+            Some(crate::Errno::ROFS | crate::Errno::ACCESS | crate::Errno::PERM)
+        )
 }
 
 fn systemd_is_missing() -> Error {

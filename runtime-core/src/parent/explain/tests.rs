@@ -66,6 +66,9 @@ struct Made {
 
 fn made() -> Made {
     let facts = HostFacts {
+        in_user_namespace: false,
+        may_mount: true,
+        is_rootless: false,
         bundle: "/bundle".into(),
         last_capability: 40,
         permitted_capabilities: u64::MAX,

@@ -7,6 +7,7 @@ use crate::{
     host::Host,
     outcome::{Check, Stop, ensure, fail},
     runner::{self, Live, Run},
+    user::User,
 };
 use nix::{
     mount::{MntFlags, umount2},
@@ -38,6 +39,8 @@ pub(crate) struct Case {
     pub(crate) id: String,
     /// Written to config.json by every command that takes a bundle.
     pub(crate) config: Value,
+    /// Who runs the runtime, if it is not root.
+    pub(crate) user: Option<User>,
     cgroup_parent: String,
 }
 
@@ -57,6 +60,7 @@ impl Case {
             bundle,
             id: name.clone(),
             config,
+            user: None,
             cgroup_parent: name,
             dir,
         })
@@ -122,7 +126,10 @@ impl Case {
 
     /// The runtime's command line up to and including `--root`.
     pub(crate) fn command(&self) -> Command {
-        let mut command = self.host.runtime_command();
+        let mut command = match &self.user {
+            None => self.host.runtime_command(),
+            Some(user) => user.command(),
+        };
         command
             .arg("--root")
             .arg(&self.state_root)

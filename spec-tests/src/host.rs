@@ -24,6 +24,8 @@ pub(crate) struct Host {
     pub(crate) work: PathBuf,
     /// busybox and probe, to hard-link from.
     pub(crate) base: PathBuf,
+    /// A copy of the runtime that every user can reach.
+    pub(crate) for_users: PathBuf,
     /// Root of the cgroup2 tree as the suite sees it.
     pub(crate) cgroup2: PathBuf,
     preload: Option<PathBuf>,
@@ -54,6 +56,7 @@ impl Host {
         let base = work.join("base");
         fs::create_dir(&work)?;
         crate::bundle::prepare_base(&base)?;
+        let for_users = crate::user::prepare(&base, &runtime)?;
         let cgroup2 = if pure {
             "/sys/fs/cgroup"
         } else {
@@ -69,6 +72,7 @@ impl Host {
             runtime_name,
             work,
             base,
+            for_users,
             cgroup2: cgroup2.into(),
             preload: None,
         })

@@ -18,6 +18,7 @@ mod runner;
 mod suite;
 mod tests;
 mod trials;
+mod user;
 
 use std::process::ExitCode;
 

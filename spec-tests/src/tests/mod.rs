@@ -12,6 +12,7 @@ mod mounts;
 mod namespaces;
 mod net_devices;
 mod process;
+mod rootless;
 mod seccomp;
 mod security;
 mod terminal;
@@ -27,7 +28,7 @@ pub(crate) fn all() -> Vec<NeedyTest> {
 }
 
 fn needy() -> Vec<NeedyTest> {
-    [bad_input::NEEDY, process::NEEDY, cgroups::NEEDY].concat()
+    [bad_input::NEEDY, process::NEEDY, cgroups::NEEDY, rootless::NEEDY].concat()
 }
 
 fn everywhere() -> Vec<Test> {
@@ -45,6 +46,7 @@ fn everywhere() -> Vec<Test> {
         terminal::TESTS,
         seccomp::TESTS,
         security::TESTS,
+        rootless::TESTS,
         crash::TESTS,
         logs::TESTS,
     ]

@@ -7,18 +7,20 @@ here=$(dirname "$0")
 . "$here/packages.sh"
 
 # Disks of the machine, storage and network of containers. What a kernel has built in has no file.
-wanted="virtio_blk virtio_console overlay loop fuse tun veth bridge dummy bfq binfmt_misc squashfs"
+wanted="virtio_pci virtio_blk virtio_console overlay loop fuse tun veth bridge dummy bfq binfmt_misc squashfs"
 
 work=$(mktemp -d "$out.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 use_suite "$suite" "$work/apt"
 package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
 if [ -z "$package" ]; then echo "Debian $suite has no linux-image-cloud-amd64" >&2; exit 1; fi
-(cd "$work" && retry apt-get download -qq "$package")
-dpkg-deb -x "$work"/linux-image-*.deb "$work/root"
+# Since Debian 14 the image and its modules are packages of their own.
+parts=$(apt-cache depends "$package" | sed -n 's/.*Depends: \(linux-\(binary\|modules\)-[0-9].*\)/\1/p')
+(cd "$work" && retry apt-get download -qq "$package" $parts)
+for file in "$work"/*.deb; do dpkg-deb -x "$file" "$work/root"; done
 
 mkdir -p "$out/modules"
-cp "$work"/root/boot/vmlinuz-* "$out/vmlinuz"
+cp "$(find "$work/root" -name 'vmlinuz*' -type f | head -n 1)" "$out/vmlinuz"
 folder=$(find "$work/root" -path '*/lib/modules/*' -maxdepth 5 -name '[0-9]*' -type d | head -n 1)
 basename "$folder" >"$out/version"
 

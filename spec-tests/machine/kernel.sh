@@ -1,6 +1,7 @@
 #!/bin/sh
 # kernel.sh OUT SUITE: the cloud kernel of Debian's SUITE, unpacked and not installed: OUT/vmlinuz, OUT/version, and in
-# OUT/modules the modules that tests use, plain, with OUT/modules/order saying how to load them.
+# OUT/modules the modules that tests use, plain, with OUT/modules/order saying how to load them (and
+# order.systemd, what only that machine loads).
 set -eu
 out=$1 suite=$2
 here=$(dirname "$0")
@@ -8,6 +9,9 @@ here=$(dirname "$0")
 
 # Disks of the machine, storage and network of containers. What a kernel has built in has no file.
 wanted="virtio_pci virtio_blk virtio_console overlay loop fuse tun veth bridge dummy bfq binfmt_misc squashfs"
+# Where there is criu: how it looks at sockets and locks the network.
+wanted_systemd="inet_diag tcp_diag udp_diag raw_diag unix_diag netlink_diag af_packet_diag nfnetlink nf_tables nf_conntrack
+    nft_ct nft_reject_inet"
 
 work=$(mktemp -d "$out.XXXXXX")
 trap 'rm -rf "$work"' EXIT
@@ -24,11 +28,12 @@ cp "$(find "$work/root" -name 'vmlinuz*' -type f | head -n 1)" "$out/vmlinuz"
 folder=$(find "$work/root" -path '*/lib/modules/*' -maxdepth 5 -name '[0-9]*' -type d | head -n 1)
 basename "$folder" >"$out/version"
 
-# add MODULE: its dependencies, then itself.
+# add LIST MODULE: its dependencies, then itself.
 : >"$out/modules/order"
+: >"$out/modules/order.systemd"
 add() {
-    local name=$1 file dependency
-    grep -qx "$name" "$out/modules/order" && return
+    local list=$1 name=$2 file dependency
+    grep -qx "$name" "$out/modules/order" "$out/modules/$list" && return
     file=$(find "$folder/kernel" -name "$(echo "$name" | sed 's/[_-]/[_-]/g').ko*" | head -n 1)
     [ -n "$file" ] || return 0
     case $file in
@@ -37,8 +42,9 @@ add() {
         *) cp "$file" "$out/modules/$name.ko" ;;
     esac
     for dependency in $(grep -ao 'depends=[A-Za-z0-9_,-]*' "$out/modules/$name.ko" | head -n 1 | cut -d= -f2 | tr , ' '); do
-        add "$dependency"
+        add "$list" "$dependency"
     done
-    echo "$name" >>"$out/modules/order"
+    echo "$name" >>"$out/modules/$list"
 }
-for module in $wanted; do add "$module"; done
+for module in $wanted; do add order "$module"; done
+for module in $wanted_systemd; do add order.systemd "$module"; done

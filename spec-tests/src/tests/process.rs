@@ -3,11 +3,15 @@
 use crate::{
     case::Case,
     need::Need,
-    outcome::{Check, ensure, same},
+    outcome::{Check, contains, ensure, same},
+    runner,
     suite::{NeedyTest, Test},
 };
 use serde_json::{Value, json};
-use std::{fs, process::Stdio};
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
 
 pub(crate) const TESTS: &[Test] = &[
     ("process/args_are_exact", args),
@@ -60,7 +64,18 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 pub(crate) const NEEDY: &[NeedyTest] = &[
+    ("process/rlimits_raised", &[Need::CapSysResource], rlimits_raised),
+    (
+        "process/oom_score_adj_lowered",
+        &[Need::CapSysResource],
+        oom_score_adj_lowered,
+    ),
     ("process/label_apparmor", &[Need::AppArmor], apparmor),
+    (
+        "process/label_apparmor_profile",
+        &[Need::AppArmor, Need::Program("apparmor_parser")],
+        apparmor_profile,
+    ),
     // The policy of a host with SELinux names no type for a test.
     (
         "process/label_selinux",
@@ -128,10 +143,7 @@ fn env_nothing_of_the_runtime(c: &mut Case) -> Check {
     let words = c.bundle_args("run", &[], &c.id)?;
     let mut command = c.command();
     command.env("LEAK_OF_THE_RUNTIME", "1").args(words);
-    let report = crate::runner::start(&mut command, &c.dir)?
-        .finish()?
-        .ok()?
-        .json()?;
+    let report = runner::start(&mut command, &c.dir)?.finish()?.ok()?.json()?;
     same("env", json!(["PATH=/bin", "HOME=/"]), report["env"].clone())
 }
 
@@ -188,7 +200,7 @@ fn fd_numbers(report: &Value) -> Vec<u64> {
 }
 
 /// Runs the runtime by a shell that has opened these fds on the bundle folder.
-fn run_with_fds(c: &Case, fds: &[u32], environment: &[&str], options: &[&str]) -> Check<crate::runner::Run> {
+fn run_with_fds(c: &Case, fds: &[u32], environment: &[&str], options: &[&str]) -> Check<runner::Run> {
     let words = c.bundle_args("run", options, &c.id)?;
     let opens: String = fds
         .iter()
@@ -200,7 +212,7 @@ fn run_with_fds(c: &Case, fds: &[u32], environment: &[&str], options: &[&str]) -
     for variable in environment {
         runtime.insert(at, variable.into());
     }
-    let mut command = std::process::Command::new("/bin/sh");
+    let mut command = Command::new("/bin/sh");
     // The runtime's words are `env -i NAME=value ... PATH`; only the shell knows the pid that LISTEN_PID must name.
     let script = format!("{opens}shift 2; exec /usr/bin/env -i LISTEN_PID=$$ \"$@\"");
     command.arg("-c").arg(script).arg("sh").args(runtime);
@@ -209,7 +221,7 @@ fn run_with_fds(c: &Case, fds: &[u32], environment: &[&str], options: &[&str]) -
         .arg(&c.state_root)
         .args(words)
         .stdin(Stdio::null());
-    crate::runner::start(&mut command, &c.dir)?.finish()
+    runner::start(&mut command, &c.dir)?.finish()
 }
 
 fn stdio_only(c: &mut Case) -> Check {
@@ -320,6 +332,23 @@ fn rlimits(c: &mut Case) -> Check {
         )?;
     }
     Ok(())
+}
+
+/// Above the hard limit of the caller: the runtime has to do it before it gives up its capabilities.
+fn rlimits_raised(c: &mut Case) -> Check {
+    let pending = own_hard_limits()?[11];
+    ensure!(
+        pending < u64::MAX / 2,
+        "the suite's own limit of pending signals is {pending}: nothing to raise"
+    );
+    let limit = json!({"type": "RLIMIT_SIGPENDING", "soft": pending + 5, "hard": pending + 10});
+    c.config["process"]["rlimits"] = json!([limit]);
+    c.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    same(
+        "RLIMIT_SIGPENDING",
+        json!([pending + 5, pending + 10]),
+        c.probe(&[])?["rlimits"][11].clone(),
+    )
 }
 
 fn rlimits_inherited(c: &mut Case) -> Check {
@@ -509,6 +538,26 @@ fn oom_score_adj(c: &mut Case) -> Check {
     )
 }
 
+fn oom_score_adj_lowered(c: &mut Case) -> Check {
+    let own: i32 = fs::read_to_string("/proc/self/oom_score_adj")?.trim().parse()?;
+    let wish = (own - 500).to_string();
+    c.config["process"]["oomScoreAdj"] = json!(own - 500);
+    let report = c.probe(&[])?;
+    same(
+        "oom_score_adj",
+        wish.as_str(),
+        report["oom_score_adj"].as_str().unwrap_or_default(),
+    )?;
+    // A user without the capability gets it too: it is set before the privileges go.
+    c.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    let report = c.probe(&[])?;
+    same(
+        "oom_score_adj of another user",
+        wish.as_str(),
+        report["oom_score_adj"].as_str().unwrap_or_default(),
+    )
+}
+
 fn oom_score_adj_absent(c: &mut Case) -> Check {
     let own = fs::read_to_string("/proc/self/oom_score_adj")?;
     same(
@@ -673,6 +722,51 @@ fn apparmor(c: &mut Case) -> Check {
     c.config["process"]["apparmorProfile"] = json!("unconfined");
     let label = c.probe(&[])?["label"].clone();
     same("label", "unconfined", label.as_str().unwrap_or_default())
+}
+
+/// A loaded profile confines init and, by default, every process of exec.
+fn apparmor_profile(c: &mut Case) -> Check {
+    let name = format!("spec-tests-{}", c.id);
+    let file = c.dir.join("profile");
+    // Later rules do not matter: a `deny` wins.
+    let rules =
+        "file, network, capability, mount, umount, pivot_root, signal, ptrace, unix, deny /forbidden r,";
+    fs::write(
+        &file,
+        format!("profile {name} flags=(attach_disconnected,mediate_deleted) {{ {rules} }}\n"),
+    )?;
+    let dir = c.dir.clone();
+    let parser = |action: &str| {
+        let mut command = Command::new("apparmor_parser");
+        command.args([action, "--skip-cache"]).arg(&file);
+        runner::start(&mut command, &dir)?.finish()?.ok()
+    };
+    parser("--replace")?;
+    let result = confined(c, &name);
+    c.delete()?;
+    parser("--remove")?;
+    result
+}
+
+fn confined(c: &mut Case, name: &str) -> Check {
+    fs::write(c.rootfs("/forbidden"), "secret")?;
+    fs::write(c.rootfs("/allowed"), "open")?;
+    c.config["process"]["apparmorProfile"] = json!(name);
+    c.start_sleeper()?;
+    let label = format!("{name} (enforce)");
+    let init = fs::read_to_string(format!("/proc/{}/attr/current", c.pid()?))?;
+    same("label of init", label.as_str(), init.trim())?;
+    let report = c.exec_probe(&[], &[])?;
+    same(
+        "label of exec",
+        label.as_str(),
+        report["label"].as_str().unwrap_or_default(),
+    )?;
+    let run = c
+        .rt(&["exec", &c.id, "/bin/cat", "/allowed", "/forbidden"])?
+        .wants(1)?;
+    same("what it may read", "open", run.stdout.as_str())?;
+    contains("stderr", &run.stderr, "Permission denied")
 }
 
 fn selinux(c: &mut Case) -> Check {

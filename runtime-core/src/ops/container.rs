@@ -1,12 +1,11 @@
 //! Runs in: RUNTIME. What several operations ask of a container that is there: its cgroup, its process, its status.
 
-use std::path::Path;
 use std::time::Duration;
 
 use oci_spec::runtime::Hook;
 
 use super::state::Status;
-use crate::host::cgroup::{CgroupDriver, CgroupManager};
+use crate::host::cgroup::{CgroupDriver, CgroupLocation, CgroupManager, Manager, UnitReference};
 use crate::host::process as host_process;
 use crate::host::state::{CgroupRecord, Phase, Record};
 use crate::host::{hooks, start_socket};
@@ -66,15 +65,18 @@ pub(super) fn split_state(record: &Record, status: &str) -> Result<(Vec<u8>, Vec
 }
 
 /// The cgroup's entry in a record.
-pub(super) fn cgroup_record(driver: CgroupDriver, path: &Path) -> CgroupRecord {
+pub(super) fn cgroup_record(driver: CgroupDriver, location: &CgroupLocation) -> CgroupRecord {
     let driver = match driver {
         CgroupDriver::Fs => "cgroupfs",
         CgroupDriver::Systemd => "systemd",
         CgroupDriver::Disabled => "disabled",
     };
+    let unit = location.unit();
     CgroupRecord {
         driver: driver.to_owned(),
-        path: path.to_owned(),
+        path: location.path().to_owned(),
+        unit: unit.map(|unit| unit.name().to_owned()),
+        of_user: unit.is_some_and(|unit| unit.manager() == Manager::User),
     }
 }
 
@@ -83,11 +85,12 @@ pub(super) fn cgroup(record: &Record) -> Result<Option<CgroupManager>> {
     let Some(cgroup) = &record.cgroup else {
         return Ok(Some(CgroupManager::Disabled));
     };
-    let driver = match cgroup.driver.as_str() {
-        "cgroupfs" => CgroupDriver::Fs,
-        "systemd" => CgroupDriver::Systemd,
-        "disabled" => CgroupDriver::Disabled,
-        other => {
+    let driver = match (cgroup.driver.as_str(), &cgroup.unit) {
+        ("cgroupfs", _) => CgroupDriver::Fs,
+        ("systemd", Some(unit)) => return open_unit(record, unit, cgroup).map(Some),
+        ("systemd", None) => CgroupDriver::Systemd,
+        ("disabled", _) => CgroupDriver::Disabled,
+        (other, _) => {
             return Err(Error::new(
                 ErrorKind::Internal,
                 format!("unknown cgroup driver {other:?} in the state"),
@@ -95,6 +98,19 @@ pub(super) fn cgroup(record: &Record) -> Result<Option<CgroupManager>> {
         }
     };
     CgroupManager::open(driver, Some(&cgroup.path))
+}
+
+fn open_unit(record: &Record, unit: &str, cgroup: &CgroupRecord) -> Result<CgroupManager> {
+    let reference = UnitReference {
+        name: unit.to_owned(),
+        manager: if cgroup.of_user {
+            Manager::User
+        } else {
+            Manager::System
+        },
+        is_uncertain: record.phase == Phase::Creating,
+    };
+    CgroupManager::open_unit(&reference, &cgroup.path)
 }
 
 /// What a container is doing, asked of the kernel. `dir` is its state directory.

@@ -10,7 +10,7 @@ use runtime_init::wire::Failure;
 use super::container::{self, CONFIG};
 use super::options::{Console, CreateOptions};
 use super::{Process, Runtime, delete};
-use crate::host::cgroup::{CgroupManager, CgroupPlan};
+use crate::host::cgroup::{CgroupLocation, CgroupManager, CgroupPlan};
 use crate::host::state::{ContainerId, Phase, Record, Slot};
 use crate::host::{console, pid_file, process as host_process, seccomp_agent, start_socket};
 use crate::parent::explain::{self, Background};
@@ -57,13 +57,7 @@ impl Runtime {
             ..self.plan_cgroup(&config, id)?
         };
         let location = cgroup.locate()?;
-        let record = self.record(
-            id,
-            &config,
-            &facts,
-            &plan,
-            location.as_ref().map(|location| location.path()),
-        );
+        let record = self.record(id, &config, &facts, &plan, location.as_ref());
         let mut slot = self.store.claim(id, &record)?;
         let job = Job {
             config: &config,
@@ -71,9 +65,9 @@ impl Runtime {
             options,
             purpose,
         };
-        let made = CgroupManager::create(&cgroup, location.as_ref()).and_then(|cgroup| {
+        let made = CgroupManager::create(&cgroup, location).and_then(|mut cgroup| {
             record_absence(&mut slot, &cgroup)
-                .and_then(|()| job.launch(&mut slot, &cgroup))
+                .and_then(|()| job.launch(&mut slot, &mut cgroup))
                 .map_err(|error| undo_cgroup(&cgroup, error))
         });
         match made {
@@ -86,7 +80,11 @@ impl Runtime {
         let linux = config.spec.linux().as_ref();
         let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
         let resources = linux.and_then(|linux| linux.resources().as_ref());
-        CgroupPlan::new(self.driver, path, id.as_str(), resources, config.extra.pids_limit)
+        let plan = CgroupPlan::new(self.driver, path, id.as_str(), resources, config.extra.pids_limit)?;
+        match config.spec.annotations() {
+            Some(annotations) => plan.annotated(annotations),
+            None => Ok(plan),
+        }
     }
 
     fn record(
@@ -95,7 +93,7 @@ impl Runtime {
         config: &Config,
         facts: &HostFacts,
         plan: &Plan,
-        cgroup: Option<&Path>,
+        cgroup: Option<&CgroupLocation>,
     ) -> Record {
         let annotations = config.spec.annotations().iter().flatten();
         Record {
@@ -103,7 +101,7 @@ impl Runtime {
                 .map(|(key, value)| (key.clone(), value.clone()))
                 .collect::<BTreeMap<_, _>>(),
             owner_uid: rustix::process::geteuid().as_raw(),
-            cgroup: cgroup.map(|path| container::cgroup_record(self.driver, path)),
+            cgroup: cgroup.map(|location| container::cgroup_record(self.driver, location)),
             poststart: has_any(config, |hooks| hooks.poststart()),
             poststop: has_any(config, |hooks| hooks.poststop()),
             own_pids: plan.namespaces.has_own_pids,
@@ -153,7 +151,7 @@ fn wishes(options: &CreateOptions, config: &Config) -> Wishes {
 
 /// Later commands must not take a cgroup of that name for the container's, if it has none.
 fn record_absence(slot: &mut Slot, cgroup: &CgroupManager) -> Result<()> {
-    if cgroup.cgroup().is_some() || slot.record().cgroup.is_none() {
+    if cgroup.cgroup().is_some() || cgroup.is_awaited() || slot.record().cgroup.is_none() {
         return Ok(());
     }
     let record = Record {
@@ -187,7 +185,7 @@ struct Job<'a> {
 
 impl Job<'_> {
     /// From here on there are side effects in the kernel; an error anywhere drops, and so undoes, what is held here.
-    fn launch(mut self, slot: &mut Slot, cgroup: &CgroupManager) -> Result<Process> {
+    fn launch(mut self, slot: &mut Slot, cgroup: &mut CgroupManager) -> Result<Process> {
         slot.save_file(CONFIG, &self.config.json)?;
         let prepared = self.prepare(slot, cgroup)?;
         let links = Links::new()?;
@@ -201,6 +199,7 @@ impl Job<'_> {
             record: slot.record().clone(),
         };
         handshake::until_ready(link.as_fd(), &mut launched, &mut host)?;
+        cgroup.settle(launch::pid_of(launched.pid)?)?;
         set_limits(&self.plan.process, launched.pid)?;
         self.publish(slot, &launched)?;
         if self.purpose == Purpose::Run {

@@ -98,10 +98,9 @@ fn end_processes(record: &Record) -> Result<()> {
 
 /// Kills everything in a cgroup and removes it.
 pub(super) fn empty_cgroup(manager: &CgroupManager) -> Result<()> {
-    let Some(cgroup) = manager.cgroup() else {
-        return Ok(());
-    };
-    if cgroup.is_populated()? {
+    if let Some(cgroup) = manager.cgroup()
+        && cgroup.is_populated()?
+    {
         cgroup.kill()?;
     }
     manager.remove(PATIENCE)

@@ -16,7 +16,7 @@ use super::create::{
 };
 use super::options::ExecOptions;
 use super::{Process, Runtime, Status};
-use crate::host::cgroup::{Cgroup, CgroupManager};
+use crate::host::cgroup::{Cgroup, CgroupDriver, CgroupManager};
 use crate::host::pid_file;
 use crate::host::proc_handle::ProcHandle;
 use crate::host::process::Process as HostProcess;
@@ -283,36 +283,56 @@ fn open(pid: i32, name: &str, flags: OFlags) -> Result<OwnedFd> {
         .map_err(|errno| Error::os("open", errno).path(path))
 }
 
-/// The cgroup that the process is born in, and the one that is tried if the first will not have it.
+/// The cgroups that the process may be born in.
 struct Cgroups {
-    first: Option<Cgroup>,
+    manager: Option<CgroupManager>,
+    /// `--cgroup`: one below the container's, and no other.
+    below: Option<Cgroup>,
+    init: i32,
+}
+
+impl Cgroups {
+    /// The one that is tried first.
+    fn first(&self) -> Option<&Cgroup> {
+        let own = self.manager.as_ref().and_then(CgroupManager::cgroup);
+        self.below.as_ref().or(own)
+    }
+
     /// Where init is now: with subtree_control set, its own cgroup takes no processes (no internal processes).
-    second: Option<i32>,
+    fn second(&self) -> Result<Option<Cgroup>> {
+        match self.below.is_none() && self.first().is_some() {
+            true => Cgroup::of_process(rustix_pid(self.init)?).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// systemd, if it may move a process to where the caller may not: from his session to his own unit.
+    fn mover(&self) -> Option<&CgroupManager> {
+        let is_unit = |manager: &&CgroupManager| manager.driver() == CgroupDriver::Systemd;
+        self.manager
+            .as_ref()
+            .filter(is_unit)
+            .filter(|_| self.below.is_none())
+    }
 }
 
 fn cgroup_of(record: &Record, options: &ExecOptions, init: i32) -> Result<Cgroups> {
     let manager = container::cgroup(record)?;
-    let own = match manager {
-        Some(CgroupManager::Fs(cgroup)) => Some(cgroup),
-        _ => None,
-    };
-    match (own, &options.cgroup) {
+    let own = manager.as_ref().and_then(CgroupManager::cgroup);
+    let below = match (own, &options.cgroup) {
         (Some(own), Some(below)) => {
             let below = below.rsplit_once(':').map_or(below.as_str(), |(_, path)| path);
-            Ok(Cgroups {
-                first: Some(own.sub(std::path::Path::new(below))?),
-                second: None,
-            })
+            Some(own.sub(std::path::Path::new(below))?)
         }
-        (None, Some(_)) => Err(Error::new(
-            ErrorKind::Unsupported,
-            "the container has no cgroup of its own",
-        )),
-        (own, None) => Ok(Cgroups {
-            second: own.as_ref().map(|_| init),
-            first: own,
-        }),
-    }
+        (None, Some(_)) => {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "the container has no cgroup of its own",
+            ));
+        }
+        (_, None) => None,
+    };
+    Ok(Cgroups { manager, below, init })
 }
 
 /// `process.execCPUAffinity`: the CPUs while the process is set up, and those that its program gets.
@@ -406,17 +426,27 @@ impl Job<'_> {
         let attempt = |cgroup: Option<BorrowedFd<'_>>| {
             self.clone_into(links, cgroup, keyring.as_deref(), procfs.as_ref())
         };
-        let first = attempt(cgroups.first.as_ref().map(Cgroup::dir));
-        match (first, cgroups.second) {
-            (Err(error), Some(init)) if will_not_have_it(error) => {
-                let second = Cgroup::of_process(rustix_pid(init)?)?;
-                attempt(Some(second.dir())).map_err(|error| second.explain_entry("clone3", error.errno))
+        let first = cgroups.first();
+        let mut refused = match attempt(first.map(Cgroup::dir)) {
+            Ok(child) => return Ok(child),
+            Err(error) => error,
+        };
+        let mut place = None;
+        if will_not_have_it(refused) {
+            place = cgroups.second()?;
+            match place.as_ref().map(|second| attempt(Some(second.dir()))) {
+                Some(Ok(child)) => return Ok(child),
+                Some(Err(error)) => refused = error,
+                None => {}
             }
-            (Err(error), _) => Err(match &cgroups.first {
-                Some(cgroup) => cgroup.explain_entry("clone3", error.errno),
-                None => sys_error(error),
-            }),
-            (Ok(child), _) => Ok(child),
+        }
+        match (
+            cgroups.mover().filter(|_| is_denied(refused)),
+            place.as_ref().or(first),
+        ) {
+            (Some(manager), _) => moved(attempt(None).map_err(sys_error)?, manager),
+            (None, Some(place)) => Err(place.explain_entry("clone3", refused.errno)),
+            (None, None) => Err(sys_error(refused)),
         }
     }
 
@@ -475,6 +505,20 @@ fn will_not_have_it(error: SysError) -> bool {
         error.errno,
         Errno::BUSY | Errno::OPNOTSUPP | Errno::NODEV | Errno::NOENT
     )
+}
+
+fn is_denied(error: SysError) -> bool {
+    use rustix::io::Errno;
+    matches!(error.errno, Errno::ACCESS | Errno::PERM)
+}
+
+/// Has the process, which waits for `Go`, moved into the container's cgroup.
+fn moved(child: Child, manager: &CgroupManager) -> Result<Child> {
+    let pid = rustix_pid(child.pid)?;
+    let launched = Launched::new(child);
+    manager.add_process(pid)?;
+    let (pid, pidfd) = launched.keep();
+    Ok(Child { pid, pidfd })
 }
 
 fn rustix_pid(pid: i32) -> Result<rustix::process::Pid> {

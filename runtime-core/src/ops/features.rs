@@ -17,7 +17,7 @@ pub struct Features {
     mount_options: Vec<&'static str>,
     linux: LinuxFeatures,
     annotations: BTreeMap<&'static str, String>,
-    potentially_unsafe_config_annotations: [&'static str; 3],
+    potentially_unsafe_config_annotations: [&'static str; 4],
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -153,8 +153,8 @@ pub fn features() -> Features {
             cgroup: CgroupFeatures {
                 v1: false,
                 v2: true,
-                systemd: false,
-                systemd_user: false,
+                systemd: true,
+                systemd_user: true,
                 rdma: true,
             },
             seccomp: SeccompFeatures {
@@ -177,6 +177,11 @@ pub fn features() -> Features {
             ("dev.onggi.version", env!("CARGO_PKG_VERSION").to_owned()),
             ("org.opencontainers.runc.checkpoint.enabled", "false".to_owned()),
         ]),
-        potentially_unsafe_config_annotations: ["bundle", "org.criu.config", "run.oci."],
+        potentially_unsafe_config_annotations: [
+            "bundle",
+            "org.criu.config",
+            "org.systemd.property.",
+            "run.oci.",
+        ],
     }
 }

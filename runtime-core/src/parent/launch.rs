@@ -65,9 +65,10 @@ pub(crate) fn launch(
     plan: &Plan,
     prepared: &Prepared,
     links: &Links,
-    cgroup: &CgroupManager,
+    cgroup: &mut CgroupManager,
 ) -> Result<Launched> {
     let launched = Launched::new(make(plan, prepared, links, cgroup)?);
+    cgroup.adopt(pid_of(launched.pid)?)?;
     map_ids(&plan.namespaces.user, launched.pid)?;
     id_mapped::apply(plan, prepared, launched.pid)?;
     set_oom_score(&plan.process, launched.pid)?;
@@ -185,7 +186,7 @@ fn map_by_program(map: IdMap, pid: Pid, ranges: &[LinuxIdMapping], denied: Error
         .map_err(|error| error.field(map.field()).doing("map ids into the user namespace"))
 }
 
-fn pid_of(pid: i32) -> Result<Pid> {
+pub(crate) fn pid_of(pid: i32) -> Result<Pid> {
     Pid::from_raw(pid).ok_or_else(|| Error::new(ErrorKind::Internal, "a child has no pid in this namespace"))
 }
 

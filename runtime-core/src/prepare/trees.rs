@@ -247,6 +247,13 @@ fn prepare_mount(mount: &MountPlan, plan: &Plan, cgroup: &CgroupManager) -> Resu
             }
             copy(source, path, *recursive)
         }
+        // No tree of a cgroup that is not there yet. The host's would show what is not the container's.
+        MountSource::Cgroup(_) if plan.namespaces.has_own_cgroups && cgroup.is_awaited() => {
+            Ok(PreparedMount {
+                tree: None,
+                is_directory: true,
+            })
+        }
         MountSource::Cgroup(_) => {
             let path = match (plan.namespaces.has_own_cgroups, cgroup.cgroup()) {
                 (true, Some(cgroup)) => cgroup.path().to_owned(),

@@ -15,6 +15,7 @@ mod process;
 mod rootless;
 mod seccomp;
 mod security;
+mod systemd;
 mod terminal;
 
 use crate::suite::{NeedyTest, Test};
@@ -28,7 +29,14 @@ pub(crate) fn all() -> Vec<NeedyTest> {
 }
 
 fn needy() -> Vec<NeedyTest> {
-    [bad_input::NEEDY, process::NEEDY, cgroups::NEEDY, rootless::NEEDY].concat()
+    [
+        bad_input::NEEDY,
+        process::NEEDY,
+        cgroups::NEEDY,
+        rootless::NEEDY,
+        systemd::NEEDY,
+    ]
+    .concat()
 }
 
 fn everywhere() -> Vec<Test> {

@@ -74,6 +74,20 @@ impl Cgroup {
         }
     }
 
+    /// Makes a sub-cgroup, with those between, unless it is there. `below` is from config.json and cannot lead out of
+    /// it; nobody but the runtime has been in here yet.
+    pub(super) fn make_below(&self, below: &Path) -> Result<Self> {
+        let mut prefix = PathBuf::new();
+        for component in path::contained(below)?.components() {
+            prefix.push(component);
+            match rustix::fs::mkdirat(&self.dir, &prefix, Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(Error::os("mkdirat", errno).path(join(&self.path, &prefix))),
+            }
+        }
+        self.sub(below)
+    }
+
     /// The absolute path on the host, which every later command finds the cgroup by.
     pub fn path(&self) -> &Path {
         &self.path
@@ -225,7 +239,13 @@ impl Cgroup {
         }
     }
 
-    fn exists(&self) -> bool {
+    /// Says that nothing has been attached to it yet, since whoever made it has made it just now.
+    pub(super) fn with_nothing_attached(self) -> Self {
+        Self { is_new: true, ..self }
+    }
+
+    /// Whether it has not been removed since it was opened.
+    pub(super) fn exists(&self) -> bool {
         rustix::fs::statat(&self.dir, "cgroup.procs", AtFlags::empty()).is_ok()
     }
 

@@ -120,7 +120,7 @@ fn open(root: &CgroupRoot, below_root: &Path, made: &[PathBuf]) -> Result<Cgroup
 
 /// Makes controllers available in the cgroup, by enabling them in every cgroup above it from the root down.
 /// Controllers that the root does not have are left out: whether that matters shows when a limit is written.
-fn hand_down(
+pub(super) fn hand_down(
     root: &CgroupRoot,
     below_root: &Path,
     cgroup: &Cgroup,

@@ -7,6 +7,8 @@
 //!                         before any side effect)    limits and filter set)
 //! ```
 //!
+//! systemd makes a cgroup only around a process: then all of `create`'s work is done by [`CgroupManager::adopt`].
+//!
 //! Later commands start from the two things in the state, the driver and the absolute path: [`CgroupManager::open`].
 
 mod apply;
@@ -17,11 +19,13 @@ mod fs;
 mod path;
 mod resources;
 mod root;
+mod systemd;
 mod walk;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,6 +37,7 @@ pub use devices::{BpfInsn, compile as compile_devices};
 pub use directory::Cgroup;
 pub use path::CgroupPath;
 pub use resources::{CgroupWrite, IfMissing, ResourcePlan};
+pub use systemd::{Manager, Unit, UnitLocation, UnitPlan, UnitReference};
 
 use crate::{Error, ErrorKind, Result};
 
@@ -83,7 +88,7 @@ impl CgroupPlan {
     /// Decides from config.json. `pids_limit` is `linux.resources.pids.limit` as [`ResourcePlan::new`] wants it.
     ///
     /// # Errors
-    /// An illegal value in `linux.cgroupsPath` or `linux.resources`; a driver that this version does not have.
+    /// An illegal value in `linux.cgroupsPath` or `linux.resources`.
     pub fn new(
         driver: CgroupDriver,
         cgroups_path: Option<&Path>,
@@ -91,9 +96,6 @@ impl CgroupPlan {
         resources: Option<&LinuxResources>,
         pids_limit: Option<i64>,
     ) -> Result<Self> {
-        if driver == CgroupDriver::Systemd {
-            return Err(systemd_is_missing());
-        }
         let rules = resources
             .and_then(|resources| resources.devices().as_deref())
             .unwrap_or_default();
@@ -106,7 +108,12 @@ impl CgroupPlan {
         }
         Ok(Self {
             driver,
-            path: CgroupPath::new(cgroups_path, container_id)?,
+            path: match driver {
+                CgroupDriver::Systemd => {
+                    CgroupPath::Unit(Box::new(UnitPlan::new(cgroups_path, container_id)?))
+                }
+                _ => CgroupPath::new(cgroups_path, container_id)?,
+            },
             controllers: Controllers::default(),
             resources,
             device_program: devices::compile(rules)?,
@@ -139,15 +146,29 @@ impl CgroupPlan {
         )
     }
 
+    /// Takes in the annotations that are about systemd's unit. Without one they mean nothing.
+    ///
+    /// # Errors
+    /// An illegal name or value; the error names the annotation.
+    pub fn annotated(mut self, annotations: &HashMap<String, String>) -> Result<Self> {
+        if let CgroupPath::Unit(unit) = &mut self.path {
+            unit.annotate(annotations)?;
+        }
+        Ok(self)
+    }
+
     /// Finds out where the cgroup will be on this host, without making anything. `None` for a container without one.
     ///
     /// # Errors
     /// The host has no cgroup2 tree, or the runtime's own cgroup, beside which it would be, cannot be told.
     pub fn locate(&self) -> Result<Option<CgroupLocation>> {
-        match self.driver {
-            CgroupDriver::Disabled => Ok(None),
-            CgroupDriver::Systemd => Err(systemd_is_missing()),
-            CgroupDriver::Fs => {
+        match (self.driver, &self.path) {
+            (CgroupDriver::Disabled, _) => Ok(None),
+            (_, CgroupPath::Unit(unit)) => {
+                let location = unit.locate(self.rootless)?;
+                Ok(Some(CgroupLocation::Unit(Box::new(location))))
+            }
+            (_, CgroupPath::BelowRoot(_) | CgroupPath::BesideRuntime(_)) => {
                 let found = self
                     .path
                     .below_root()
@@ -160,7 +181,7 @@ impl CgroupPlan {
                     found => found?,
                 };
                 let path = root::join(root.path(), &below_root);
-                Ok(Some(CgroupLocation {
+                Ok(Some(CgroupLocation::Directory {
                     root,
                     below_root,
                     path,
@@ -196,16 +217,35 @@ pub fn mount_point() -> Result<PathBuf> {
 
 /// Where a container's cgroup is or will be.
 #[derive(Debug)]
-pub struct CgroupLocation {
-    root: root::CgroupRoot,
-    below_root: PathBuf,
-    path: PathBuf,
+pub enum CgroupLocation {
+    /// In a directory that the runtime makes itself.
+    Directory {
+        /// The root of the tree.
+        root: root::CgroupRoot,
+        /// The cgroup's path from there.
+        below_root: PathBuf,
+        /// Its absolute path.
+        path: PathBuf,
+    },
+    /// In that of a unit of systemd.
+    Unit(Box<UnitLocation>),
 }
 
 impl CgroupLocation {
     /// The absolute path on the host, for the state.
     pub fn path(&self) -> &Path {
-        &self.path
+        match self {
+            Self::Directory { path, .. } => path,
+            Self::Unit(unit) => unit.path(),
+        }
+    }
+
+    /// The unit, for the state.
+    pub fn unit(&self) -> Option<&UnitLocation> {
+        match self {
+            Self::Directory { .. } => None,
+            Self::Unit(unit) => Some(unit),
+        }
     }
 }
 
@@ -214,25 +254,27 @@ impl CgroupLocation {
 pub enum CgroupManager {
     /// Made by the runtime itself.
     Fs(Cgroup),
+    /// Made by systemd.
+    Systemd(Box<Unit>),
     /// There is none.
     Disabled,
 }
 
 impl CgroupManager {
-    /// Makes the cgroup, sets its limits and its device filter. On failure nothing of it is left.
+    /// Makes the cgroup, sets its limits and its device filter. On failure nothing of it is left. A unit of systemd
+    /// is not there before [`CgroupManager::adopt`].
     ///
     /// # Errors
     /// The cgroup is in use, cannot be made, or lacks what a limit needs; the error names the field of config.json.
-    pub fn create(plan: &CgroupPlan, location: Option<&CgroupLocation>) -> Result<Self> {
-        let Some(location) = location else {
-            return Ok(Self::Disabled);
+    pub fn create(plan: &CgroupPlan, location: Option<CgroupLocation>) -> Result<Self> {
+        let (root, below_root) = match location {
+            None => return Ok(Self::Disabled),
+            Some(CgroupLocation::Unit(unit)) => {
+                return Ok(Self::Systemd(Box::new(Unit::prepare(plan, *unit)?)));
+            }
+            Some(CgroupLocation::Directory { root, below_root, .. }) => (root, below_root),
         };
-        let created = fs::create(
-            &location.root,
-            &location.below_root,
-            &plan.needed_controllers(),
-            plan.controllers,
-        );
+        let created = fs::create(&root, &below_root, &plan.needed_controllers(), plan.controllers);
         let (cgroup, made) = match created {
             Err(error) if plan.can_do_without(&error) => return Ok(Self::Disabled),
             created => created.map_err(|error| plan.explain_denied(error))?,
@@ -246,19 +288,57 @@ impl CgroupManager {
             });
         match set_up {
             Ok(()) => Ok(Self::Fs(cgroup)),
-            Err(error) => Err(fs::undo(&location.root, &made, error)),
+            Err(error) => Err(fs::undo(&root, &made, error)),
         }
+    }
+
+    /// Takes the container's process in, which must not have gone on yet, where that is the moment to make the cgroup.
+    ///
+    /// # Errors
+    /// Those of [`CgroupManager::create`]. What is there by then is for [`CgroupManager::remove`].
+    pub fn adopt(&mut self, pid: Pid) -> Result<()> {
+        match self {
+            Self::Systemd(unit) => unit.adopt(pid),
+            Self::Fs(_) | Self::Disabled => Ok(()),
+        }
+    }
+
+    /// What is left to do once the container's namespaces are made: moving its process into a delegated sub-cgroup.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn settle(&self, pid: Pid) -> Result<()> {
+        match self {
+            Self::Systemd(unit) => unit.settle(pid),
+            Self::Fs(_) | Self::Disabled => Ok(()),
+        }
+    }
+
+    /// Whether there will be a cgroup, and [`CgroupManager::adopt`] will make it.
+    pub fn is_awaited(&self) -> bool {
+        match self {
+            Self::Systemd(unit) => unit.is_awaited(),
+            Self::Fs(_) | Self::Disabled => false,
+        }
+    }
+
+    /// The unit of a container, by what the state holds. Its cgroup may be gone.
+    ///
+    /// # Errors
+    /// The directory cannot be opened.
+    pub fn open_unit(unit: &UnitReference, path: &Path) -> Result<Self> {
+        Ok(Self::Systemd(Box::new(Unit::open(unit, path)?)))
     }
 
     /// Opens the cgroup of a container by what the state holds. `None` if it is gone.
     ///
     /// # Errors
-    /// The state names no path though the driver makes cgroups; the directory cannot be opened; a driver that this
-    /// version does not have.
+    /// The state names no path though the driver makes cgroups, or no unit though it is systemd's; the directory cannot
+    /// be opened.
     pub fn open(driver: CgroupDriver, path: Option<&Path>) -> Result<Option<Self>> {
         match (driver, path) {
             (CgroupDriver::Disabled, _) => Ok(Some(Self::Disabled)),
-            (CgroupDriver::Systemd, _) => Err(systemd_is_missing()),
+            (CgroupDriver::Systemd, _) => Err(Error::new(ErrorKind::Internal, "the state names no unit")),
             (CgroupDriver::Fs, Some(path)) => Ok(Cgroup::open(path)?.map(Self::Fs)),
             (CgroupDriver::Fs, None) => Err(Error::new(ErrorKind::Internal, "the state names no cgroup")),
         }
@@ -268,6 +348,7 @@ impl CgroupManager {
     pub fn driver(&self) -> CgroupDriver {
         match self {
             Self::Fs(_) => CgroupDriver::Fs,
+            Self::Systemd(_) => CgroupDriver::Systemd,
             Self::Disabled => CgroupDriver::Disabled,
         }
     }
@@ -276,6 +357,7 @@ impl CgroupManager {
     pub fn cgroup(&self) -> Option<&Cgroup> {
         match self {
             Self::Fs(cgroup) => Some(cgroup),
+            Self::Systemd(unit) => unit.cgroup(),
             Self::Disabled => None,
         }
     }
@@ -290,6 +372,12 @@ impl CgroupManager {
                 apply::check_usage(cgroup, &resources.above_usage)?;
                 apply::apply(cgroup, &resources.writes)
             }
+            (Self::Systemd(unit), _) => {
+                let cgroup = unit.limited()?;
+                apply::check_usage(cgroup, &resources.above_usage)?;
+                unit.set_limits(resources)?;
+                apply::apply(cgroup, &resources.writes)
+            }
             (Self::Disabled, None) => Ok(()),
             (Self::Disabled, Some(write)) => Err(no_cgroup_to_limit(write)),
         }
@@ -302,6 +390,7 @@ impl CgroupManager {
     pub fn add_process(&self, pid: Pid) -> Result<()> {
         match self {
             Self::Fs(cgroup) => cgroup.add_process(pid),
+            Self::Systemd(unit) => unit.attach(pid),
             Self::Disabled => Ok(()),
         }
     }
@@ -313,6 +402,7 @@ impl CgroupManager {
     pub fn remove(&self, patience: Duration) -> Result<()> {
         match self {
             Self::Fs(cgroup) => cgroup.remove(patience),
+            Self::Systemd(unit) => unit.remove(patience),
             Self::Disabled => Ok(()),
         }
     }
@@ -324,14 +414,6 @@ fn is_denied(error: &Error) -> bool {
             error.errno(),
             Some(crate::Errno::ROFS | crate::Errno::ACCESS | crate::Errno::PERM)
         )
-}
-
-fn systemd_is_missing() -> Error {
-    Error::new(
-        ErrorKind::Unsupported,
-        "the systemd cgroup driver is not in this version",
-    )
-    .hint("leave out --systemd-cgroup, and set the engine's cgroup driver to cgroupfs")
 }
 
 fn no_cgroup_to_limit(write: &CgroupWrite) -> Error {

@@ -9,18 +9,21 @@ use rustix::fs::CWD;
 use rustix::process::Pid;
 
 use super::directory::read_file;
+use super::systemd::UnitPlan;
 use crate::{Error, ErrorKind, Result};
 
 const FIELD: &str = "linux.cgroupsPath";
 
 /// The place of a container's cgroup, before the host is looked at. The paths are relative and free of `.` and `..`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum CgroupPath {
     /// Below the root of the cgroup2 tree: an absolute `linux.cgroupsPath`.
     BelowRoot(PathBuf),
     /// Beside the cgroup of the runtime itself, as runc places it: the runtime's own cgroup has processes in it, so
     /// it could not hand controllers down to a cgroup below it.
     BesideRuntime(PathBuf),
+    /// Where systemd puts this unit.
+    Unit(Box<UnitPlan>),
 }
 
 impl CgroupPath {
@@ -48,6 +51,10 @@ impl CgroupPath {
                 place.push(path);
                 Ok(place)
             }
+            Self::Unit(_) => Err(Error::new(
+                ErrorKind::Internal,
+                "only systemd knows where a unit's cgroup is",
+            )),
         }
     }
 }

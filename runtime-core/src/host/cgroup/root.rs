@@ -18,7 +18,7 @@ const USUAL_PLACES: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
 /// The root of the cgroup2 tree as this process sees it.
 #[derive(Debug)]
-pub(super) struct CgroupRoot {
+pub struct CgroupRoot {
     path: PathBuf,
     dir: OwnedFd,
 }

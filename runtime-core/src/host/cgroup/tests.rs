@@ -45,7 +45,7 @@ impl Place {
         let plan = self.plan(below, resources);
         let location = plan.locate().unwrap().unwrap();
         assert_eq!(location.path(), self.absolute.join(below));
-        CgroupManager::create(&plan, Some(&location))
+        CgroupManager::create(&plan, Some(location))
     }
 
     fn create(&self, below: &str) -> Cgroup {
@@ -475,7 +475,7 @@ fn a_parent_with_processes_cannot_hand_controllers_down() {
 
     let mut plan = place.plan("box", json!({}));
     plan.controllers = Controllers::Every; // wanted, not needed
-    let manager = CgroupManager::create(&plan, plan.locate().unwrap().as_ref()).unwrap();
+    let manager = CgroupManager::create(&plan, plan.locate().unwrap()).unwrap();
     manager.remove(PATIENCE).unwrap();
     parent.kill().unwrap();
     shell.wait();
@@ -486,7 +486,7 @@ fn every_controller_can_be_asked_for() {
     let place = Place::new();
     let mut plan = place.plan("box", json!({}));
     plan.controllers = Controllers::Every;
-    CgroupManager::create(&plan, plan.locate().unwrap().as_ref()).unwrap();
+    CgroupManager::create(&plan, plan.locate().unwrap()).unwrap();
     let root = root::CgroupRoot::find().unwrap();
     let all = directory::read_file(root.dir(), "cgroup.controllers").unwrap();
     assert_eq!(std::fs::read(place.path("box/cgroup.controllers")).unwrap(), all);
@@ -507,7 +507,7 @@ fn a_delegated_cgroup_belongs_to_the_user() {
 }
 
 #[test]
-fn drivers_are_kept_by_name_and_systemd_is_refused() {
+fn drivers_are_kept_by_name_and_systemd_wants_units() {
     for (driver, text) in [
         (CgroupDriver::Fs, "\"cgroupfs\""),
         (CgroupDriver::Systemd, "\"systemd\""),
@@ -516,9 +516,11 @@ fn drivers_are_kept_by_name_and_systemd_is_refused() {
         assert_eq!(serde_json::to_string(&driver).unwrap(), text);
         assert_eq!(serde_json::from_str::<CgroupDriver>(text).unwrap(), driver);
     }
-    let error = CgroupPlan::new(CgroupDriver::Systemd, None, "id", None, None).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert!(error.to_string().contains("systemd"), "{error}");
+    let plan = CgroupPlan::new(CgroupDriver::Systemd, None, "id", None, None).unwrap();
+    assert!(matches!(plan.path, CgroupPath::Unit(_)));
+    let path = Some(Path::new("/not/a/unit"));
+    let error = CgroupPlan::new(CgroupDriver::Systemd, path, "id", None, None).unwrap_err();
+    assert_eq!(error.spec_field(), Some("linux.cgroupsPath"));
     assert!(CgroupManager::open(CgroupDriver::Systemd, Some(Path::new("/x"))).is_err());
 }
 
@@ -527,7 +529,7 @@ fn without_a_driver_there_is_nothing_to_do_and_nothing_to_limit() {
     let plan = CgroupPlan::new(CgroupDriver::Disabled, None, "id", None, None).unwrap();
     let location = plan.locate().unwrap();
     assert!(location.is_none());
-    let manager = CgroupManager::create(&plan, location.as_ref()).unwrap();
+    let manager = CgroupManager::create(&plan, location).unwrap();
     assert!(manager.cgroup().is_none() && manager.driver() == CgroupDriver::Disabled);
     manager.remove(Duration::ZERO).unwrap();
     let resources: LinuxResources = serde_json::from_value(json!({"memory": {"limit": 5}})).unwrap();

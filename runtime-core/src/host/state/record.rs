@@ -32,6 +32,12 @@ pub struct CgroupRecord {
     /// The absolute path of the cgroup's directory on the host.
     #[serde(with = "bytes")]
     pub path: PathBuf,
+    /// The unit that systemd made for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// Whether that is a unit of the user's service manager, not of the system's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub of_user: bool,
 }
 
 /// The contents of `state.json`.
@@ -194,6 +200,8 @@ mod tests {
         record.cgroup = Some(CgroupRecord {
             driver: "cgroupfs".into(),
             path: "/sys/fs/cgroup/c".into(),
+            unit: Some("c.scope".into()),
+            of_user: true,
         });
         record.annotations.insert("k".into(), "v\n\"".into());
         (record.phase, record.pid, record.start_time) = (Phase::Created, 4_000_000, u64::MAX);

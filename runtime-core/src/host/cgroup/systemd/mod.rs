@@ -1,0 +1,22 @@
+//! Runs in: RUNTIME. The driver that has systemd make the cgroup: a transient scope, to which systemd moves the
+//! container's process, so after `clone3` and before `Go`. Limits go to systemd and into the cgroup's files; the device
+//! filter is ours alone ([ADR 14](../../../../../docs/adr/0014-systemd.md)).
+//!
+//! ```text
+//! UnitPlan ──locate──► UnitLocation ──prepare──► Unit ──adopt(pid)──► Unit with its cgroup
+//! (pure)               (connected, path known)   (nothing made yet)   (StartTransientUnit, limits, filter)
+//! ```
+//!
+//! A slice takes no processes from systemd, so it is started at once, and the process is born in it.
+
+mod annotation;
+mod bus;
+mod gvariant;
+mod message;
+mod name;
+mod properties;
+mod service_manager;
+mod unit;
+
+pub use bus::Manager;
+pub use unit::{Unit, UnitLocation, UnitPlan, UnitReference};

@@ -1,0 +1,445 @@
+//! Runs in: RUNTIME. One container's unit of systemd, from the plan to its removal.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::Pid;
+
+use super::annotation::{self, Subgroups};
+use super::bus::Manager;
+use super::name::UnitName;
+use super::properties::{self, Moment, Property};
+use super::service_manager::{ServiceManager, is_lost};
+use crate::host::cgroup::directory::Cgroup;
+use crate::host::cgroup::root::{CgroupRoot, join};
+use crate::host::cgroup::{CgroupPlan, Controllers, apply, fs, path};
+use crate::{Error, ErrorKind, Result};
+
+/// What config.json says about the unit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UnitPlan {
+    name: UnitName,
+    description: String,
+    subgroups: Subgroups,
+    asked: Vec<Property>,
+}
+
+impl UnitPlan {
+    /// Decides from `linux.cgroupsPath`. Pure.
+    ///
+    /// # Errors
+    /// A path that is not `slice:prefix:name`.
+    pub fn new(cgroups_path: Option<&Path>, container_id: &str) -> Result<Self> {
+        Ok(Self {
+            name: UnitName::new(cgroups_path, container_id)?,
+            description: format!("onggi container {container_id}"),
+            subgroups: Subgroups::default(),
+            asked: Vec::new(),
+        })
+    }
+
+    /// Takes in what annotations ask for: `org.systemd.property.NAME`, and crun's sub-cgroups.
+    ///
+    /// # Errors
+    /// An illegal name or value, or a sub-cgroup of a slice; the error names the annotation.
+    pub fn annotate(&mut self, annotations: &HashMap<String, String>) -> Result<()> {
+        self.subgroups = annotation::subgroups(annotations, self.name.is_slice())?;
+        self.asked = annotation::properties(annotations)?;
+        Ok(())
+    }
+
+    /// Connects to the service manager, of the system or of a `rootless` caller, and finds out where the cgroup will be.
+    /// Makes nothing.
+    ///
+    /// # Errors
+    /// There is no systemd that could be reached.
+    pub(in crate::host::cgroup) fn locate(&self, rootless: bool) -> Result<UnitLocation> {
+        let manager = if rootless { Manager::User } else { Manager::System };
+        let mut service = ServiceManager::connect(manager)?;
+        let (top, usual_slice) = match manager {
+            Manager::System => (cgroup_of_process_1(), "system.slice"),
+            Manager::User => (PathBuf::from(service.control_group()?), "user.slice"),
+        };
+        let top = top.strip_prefix("/").map(Path::to_owned).unwrap_or(top);
+        let below_root = top.join(self.name.below_manager(usual_slice)?);
+        let root = CgroupRoot::find()?;
+        let unit_path = join(root.path(), &below_root);
+        let path = match &self.subgroups.container {
+            Some(subgroup) => unit_path.join(subgroup),
+            None => unit_path,
+        };
+        Ok(UnitLocation {
+            root,
+            below_root,
+            path,
+            service,
+            manager,
+            unit: self.clone(),
+            usual_slice,
+        })
+    }
+
+    /// The properties of the unit as runc and crun set them, before limits and annotations.
+    fn basic_properties(&self, usual_slice: &str, pid: Option<Pid>) -> Vec<Property> {
+        let slice = self.name.slice.as_deref().unwrap_or(usual_slice).to_owned();
+        let mut list = vec![Property::needed("Description", self.description.clone())];
+        match pid {
+            Some(pid) => {
+                let pids = vec![pid.as_raw_nonzero().get().cast_unsigned()];
+                list.push(Property::needed("Slice", slice));
+                list.push(Property::needed("Delegate", true));
+                list.push(Property::needed("PIDs", pids));
+            }
+            // Where a slice is follows from its name; systemd refuses to delegate one.
+            None => list.push(Property::needed("Wants", vec![slice])),
+        }
+        // Engines read statistics, and a limit may be set later.
+        for accounting in [
+            "MemoryAccounting",
+            "CPUAccounting",
+            "IOAccounting",
+            "TasksAccounting",
+        ] {
+            list.push(Property::optional(accounting, true));
+        }
+        // Without it systemd would stop containers at shutdown before the engine that is to stop them.
+        list.push(Property::needed("DefaultDependencies", false));
+        // A unit that has failed (its process was OOM-killed, say) would stay, and its name be taken.
+        list.push(Property::optional("CollectMode", "inactive-or-failed"));
+        list
+    }
+
+    fn properties(&self, usual_slice: &str, pid: Option<Pid>, plan: &CgroupPlan) -> Vec<Property> {
+        let mut list = self.basic_properties(usual_slice, pid);
+        list.extend(properties::of_limits(&plan.resources.writes, Moment::Start));
+        // Last: what the user asks for by name wins over what was derived.
+        list.extend(self.asked.iter().cloned());
+        list
+    }
+}
+
+/// Where a container's unit will be, with the connection to its service manager.
+#[derive(Debug)]
+pub struct UnitLocation {
+    root: CgroupRoot,
+    /// The unit's cgroup.
+    below_root: PathBuf,
+    /// The container's cgroup, which may be below the unit's.
+    path: PathBuf,
+    service: ServiceManager,
+    manager: Manager,
+    unit: UnitPlan,
+    usual_slice: &'static str,
+}
+
+impl UnitLocation {
+    /// The absolute path of the container's cgroup.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The unit's name.
+    pub fn name(&self) -> &str {
+        &self.unit.name.unit
+    }
+
+    /// Whose unit it will be.
+    pub fn manager(&self) -> Manager {
+        self.manager
+    }
+}
+
+/// A container's unit.
+#[derive(Debug)]
+pub struct Unit {
+    name: String,
+    manager: Manager,
+    /// The container's cgroup.
+    path: PathBuf,
+    /// Open, once it is there and as long as it is.
+    cgroup: Option<Cgroup>,
+    /// The cgroup of the unit, where the container is in one below.
+    above: Option<Cgroup>,
+    /// What is to be done once there is a process; only in `create`.
+    pending: Option<Box<Pending>>,
+    /// Where the container's process is to be moved after its cgroup namespace has been made; only in `create`.
+    delegated: Option<PathBuf>,
+    /// Whether the unit may come to be although its cgroup is not there: `create` was cut off.
+    is_uncertain: bool,
+}
+
+#[derive(Debug)]
+struct Pending {
+    plan: CgroupPlan,
+    location: UnitLocation,
+}
+
+impl Unit {
+    /// Gets ready to start the unit with the container's process. A slice is started here.
+    ///
+    /// # Errors
+    /// Only for a slice: as [`Unit::adopt`].
+    pub(in crate::host::cgroup) fn prepare(plan: &CgroupPlan, location: UnitLocation) -> Result<Self> {
+        let is_slice = location.unit.name.is_slice();
+        let mut this = Self {
+            name: location.unit.name.unit.clone(),
+            manager: location.manager,
+            path: location.path.clone(),
+            cgroup: None,
+            above: None,
+            delegated: None,
+            is_uncertain: true,
+            pending: Some(Box::new(Pending {
+                plan: plan.clone(),
+                location,
+            })),
+        };
+        if is_slice {
+            this.start(None).map_err(|error| this.undo(error))?;
+        }
+        Ok(this)
+    }
+
+    /// The unit that a container's state names. Its cgroup may be gone: systemd removes it when its last process ends.
+    ///
+    /// # Errors
+    /// The cgroup's directory cannot be opened.
+    pub(in crate::host::cgroup) fn open(reference: &UnitReference, path: &Path) -> Result<Self> {
+        let cgroup = Cgroup::open(path)?;
+        let above = match path
+            .ancestors()
+            .skip(1)
+            .find(|above| above.ends_with(&reference.name))
+        {
+            Some(above) => Cgroup::open(above)?,
+            None => None,
+        };
+        Ok(Self {
+            name: reference.name.clone(),
+            manager: reference.manager,
+            path: path.to_owned(),
+            cgroup,
+            above,
+            delegated: None,
+            pending: None,
+            is_uncertain: reference.is_uncertain,
+        })
+    }
+
+    /// The container's cgroup, if it is there.
+    pub fn cgroup(&self) -> Option<&Cgroup> {
+        self.cgroup.as_ref()
+    }
+
+    /// Whether the unit waits for its first process.
+    pub fn is_awaited(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// Starts the unit with the container's process in it, then sets limits and the device filter. The process must not
+    /// have gone on yet. Nothing to do for a unit that has been started.
+    ///
+    /// # Errors
+    /// systemd refused or did not answer in time, or a limit could not be set.
+    pub(in crate::host::cgroup) fn adopt(&mut self, pid: Pid) -> Result<()> {
+        match self.pending {
+            Some(_) => self.start(Some(pid)),
+            None => Ok(()),
+        }
+    }
+
+    fn start(&mut self, pid: Option<Pid>) -> Result<()> {
+        let Some(pending) = self.pending.take() else {
+            return Ok(());
+        };
+        let Pending { plan, mut location } = *pending;
+        let properties = location.unit.properties(location.usual_slice, pid, &plan);
+        self.ask_for_it(&mut location, properties, pid)?;
+        let unit_path = join(location.root.path(), &location.below_root);
+        let cgroup = Cgroup::open(&unit_path)?
+            .ok_or_else(|| vanished(&unit_path))?
+            .with_nothing_attached();
+        let needed = plan.needed_controllers();
+        fs::hand_down(
+            &location.root,
+            &location.below_root,
+            &cgroup,
+            &needed,
+            Controllers::Needed,
+        )?;
+        apply::apply(&cgroup, &plan.resources.writes)?;
+        self.filter_devices(&cgroup, &plan)?;
+        let subgroups = &location.unit.subgroups;
+        match (&subgroups.container, pid) {
+            (Some(subgroup), Some(pid)) => {
+                self.cgroup = Some(enter_subgroup(&location, subgroup, pid)?);
+                self.above = Some(cgroup);
+                self.delegated = subgroups.delegated.clone();
+            }
+            _ => self.cgroup = Some(cgroup),
+        }
+        Ok(())
+    }
+
+    fn ask_for_it(
+        &self,
+        location: &mut UnitLocation,
+        properties: Vec<Property>,
+        pid: Option<Pid>,
+    ) -> Result<()> {
+        let is_there = |location: &UnitLocation| match pid {
+            Some(pid) => check_place(pid, &location.below_root),
+            None => Ok(()),
+        };
+        match location.service.start(&self.name, properties.clone()) {
+            Err(error) if is_lost(&error) => {
+                location.service.reconnect()?;
+                if pid.is_some() && is_there(location).is_ok() {
+                    return Ok(());
+                }
+                location.service.start(&self.name, properties)?;
+            }
+            result => result?,
+        }
+        is_there(location)
+    }
+
+    /// Only the first user namespace has the privilege. A user's container goes without: its user cannot make nodes, and
+    /// may open those of the host anyway.
+    fn filter_devices(&self, cgroup: &Cgroup, plan: &CgroupPlan) -> Result<()> {
+        match cgroup.set_first_device_filter(&plan.device_program) {
+            Err(error) if plan.rootless && error.kind() == ErrorKind::Denied => Ok(()),
+            result => result,
+        }
+    }
+
+    fn undo(&self, error: Error) -> Error {
+        match self.stop() {
+            Ok(()) => error,
+            Err(other) => error.and(other),
+        }
+    }
+
+    /// Tells systemd the limits that it knows, until the next boot. The files are written by the caller, afterwards.
+    ///
+    /// # Errors
+    /// systemd cannot be reached, or refuses one.
+    pub(in crate::host::cgroup) fn set_limits(&self, plan: &crate::host::cgroup::ResourcePlan) -> Result<()> {
+        let properties = properties::of_limits(&plan.writes, Moment::Update);
+        if properties.is_empty() {
+            return Ok(());
+        }
+        ServiceManager::connect(self.manager)?.set_properties(&self.name, &properties)
+    }
+
+    /// The cgroup that has the limits: the unit's.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub(in crate::host::cgroup) fn limited(&self) -> Result<&Cgroup> {
+        self.top().ok_or_else(|| vanished(&self.path))
+    }
+
+    fn top(&self) -> Option<&Cgroup> {
+        self.above.as_ref().or(self.cgroup.as_ref())
+    }
+
+    /// Moves the container's process into the delegated cgroup, now that the one above it is the root of its cgroup
+    /// namespace. Nothing to do without one.
+    ///
+    /// # Errors
+    /// The cgroup cannot be made or entered.
+    pub(in crate::host::cgroup) fn settle(&self, pid: Pid) -> Result<()> {
+        match (&self.delegated, &self.cgroup) {
+            (Some(delegated), Some(cgroup)) => cgroup.make_below(delegated)?.add_process(pid),
+            _ => Ok(()),
+        }
+    }
+
+    /// Has systemd move a process into the container's cgroup.
+    ///
+    /// # Errors
+    /// systemd cannot be reached, or refuses.
+    pub(in crate::host::cgroup) fn attach(&self, pid: Pid) -> Result<()> {
+        let subgroup = match &self.above {
+            Some(above) => self.path.strip_prefix(above.path()).unwrap_or(Path::new("")),
+            None => Path::new(""),
+        };
+        let subgroup = format!("/{}", subgroup.display());
+        let pid = pid.as_raw_nonzero().get().cast_unsigned();
+        ServiceManager::connect(self.manager)?.attach(&self.name, &subgroup, pid)
+    }
+
+    /// Removes the unit and its cgroup. The processes in it should be dead or dying: systemd asks the others to end.
+    /// No call to systemd is made if it has removed the unit by itself.
+    ///
+    /// # Errors
+    /// systemd cannot be reached or does not stop it in time; processes are left.
+    pub(in crate::host::cgroup) fn remove(&self, patience: Duration) -> Result<()> {
+        let is_there = self.top().is_some_and(Cgroup::exists);
+        if !is_there && !self.is_uncertain {
+            return Ok(());
+        }
+        self.stop()?;
+        match self.top() {
+            Some(cgroup) => cgroup.remove(patience),
+            None => Ok(()),
+        }
+    }
+
+    fn stop(&self) -> Result<()> {
+        ServiceManager::connect(self.manager)?.stop(&self.name)
+    }
+}
+
+/// What the state says about a container's unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitReference {
+    /// Its name.
+    pub name: String,
+    /// Whose it is.
+    pub manager: Manager,
+    /// Whether `create` may have been cut off between asking for the unit and writing down that it is there.
+    pub is_uncertain: bool,
+}
+
+/// systemd must have moved the process where we think that the unit is: it has looked for it by its number, which is
+/// another one if systemd is in another pid namespace.
+fn check_place(pid: Pid, below_root: &Path) -> Result<()> {
+    let place = path::of_process(Some(pid))?;
+    if place == below_root {
+        return Ok(());
+    }
+    let message = format!("systemd has put the container's process into {}", place.display());
+    Err(Error::new(ErrorKind::Unsupported, message)
+        .path(below_root)
+        .doing("find the unit's cgroup")
+        .hint("systemd must be in the same pid namespace, and see the same cgroup tree"))
+}
+
+fn vanished(path: &Path) -> Error {
+    Error::new(ErrorKind::NotFound, "the unit's cgroup is gone").path(path)
+}
+
+/// Makes the container's cgroup below the unit's and moves its process there, so that the unit's can hand controllers
+/// down.
+fn enter_subgroup(location: &UnitLocation, subgroup: &Path, pid: Pid) -> Result<Cgroup> {
+    let below_root = location.below_root.join(subgroup);
+    let (cgroup, _) = fs::create(&location.root, &below_root, &[], Controllers::Needed)?;
+    cgroup.add_process(pid)?;
+    // Only now: a cgroup with processes of its own hands nothing down.
+    fs::hand_down(&location.root, &below_root, &cgroup, &[], Controllers::Every)?;
+    Ok(cgroup)
+}
+
+/// The cgroup of a system's service manager: the root, unless systemd itself runs in a container.
+fn cgroup_of_process_1() -> PathBuf {
+    // Process 1 of another pid namespace than systemd's is somewhere else; then the root is the best guess, and
+    // `check_place` tells if it was wrong.
+    let place = path::of_process(Some(Pid::INIT)).unwrap_or_default();
+    match place.file_name() {
+        Some(name) if name == "init.scope" => place.parent().map(Path::to_owned).unwrap_or_default(),
+        _ => PathBuf::new(),
+    }
+}

@@ -1,0 +1,629 @@
+//! Runs in: SUITE. The systemd driver, `--systemd-cgroup`: units as `systemctl` shows them, limits in systemd and in the
+//! kernel's files, and what is left afterwards. The order of fields in `cgroupsPath` is runc's, `slice:prefix:name`.
+
+use crate::{
+    case::Case,
+    need::Need,
+    outcome::{Check, contains, ensure, fail, same},
+    runner::{self, Run},
+    suite::NeedyTest,
+};
+use serde_json::{Value, json};
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+const SYSTEMD: &[Need] = &[Need::Systemd];
+
+pub(crate) const NEEDY: &[NeedyTest] = &[
+    (
+        "systemd/refused_without_systemd",
+        &[Need::NoPath("/run/systemd/system")],
+        without_systemd,
+    ),
+    ("systemd/scope_and_its_properties", SYSTEMD, scope),
+    ("systemd/slice_with_dashes", SYSTEMD, dashes),
+    ("systemd/path_absent", SYSTEMD, path_absent),
+    ("systemd/slice_absent", SYSTEMD, slice_absent),
+    ("systemd/path_of_another_form_is_refused", SYSTEMD, other_form),
+    ("systemd/container_in_a_slice_of_its_own", SYSTEMD, own_slice),
+    (
+        "systemd/limits_in_systemd_and_in_the_files",
+        &[Need::Systemd, Need::Controller("cpuset"), Need::SecondCpu],
+        limits,
+    ),
+    ("systemd/unified_reaches_systemd", SYSTEMD, unified),
+    ("systemd/device_rules_survive_reloads", SYSTEMD, devices),
+    ("systemd/annotations_become_properties", SYSTEMD, annotations),
+    ("systemd/bad_annotations_are_refused", SYSTEMD, bad_annotations),
+    ("systemd/driver_is_remembered", SYSTEMD, remembered),
+    ("systemd/exec_is_in_the_scope", SYSTEMD, exec_in_scope),
+    ("systemd/exec_where_init_has_moved", SYSTEMD, exec_after_move),
+    ("systemd/update_reaches_systemd", SYSTEMD, update),
+    ("systemd/unit_in_use_is_refused", SYSTEMD, in_use),
+    ("systemd/failed_unit_is_cleared_away", SYSTEMD, failed_unit),
+    ("systemd/nothing_left_after_its_own_end", SYSTEMD, own_end),
+    ("systemd/nothing_left_after_an_oom_kill", SYSTEMD, oom),
+    ("systemd/nothing_left_after_a_failure", SYSTEMD, failure),
+    ("systemd/nothing_left_of_a_killed_create", SYSTEMD, killed_create),
+    ("systemd/stopped_by_systemd", SYSTEMD, stopped_outside),
+    ("systemd/subgroup", SYSTEMD, subgroup),
+];
+
+/// Runs the runtime with the driver's flag in front of the command.
+fn with_systemd<S: AsRef<std::ffi::OsStr>>(c: &Case, args: &[S]) -> Check<Run> {
+    runner::start(c.command().arg("--systemd-cgroup").args(args), &c.dir)?.finish()
+}
+
+fn create(c: &Case) -> Check<Run> {
+    with_systemd(c, &c.bundle_args("create", &[], &c.id)?)
+}
+
+/// A sleeping container in `system.slice/st-ID.scope`.
+fn start_sleeper(c: &mut Case) -> Check {
+    use_scope(c);
+    c.args(&["/bin/sleep", "1000"]);
+    create(c)?.ok()?;
+    c.rt(&["start", &c.id])?.ok()?;
+    Ok(())
+}
+
+fn use_scope(c: &mut Case) {
+    c.config["linux"]["cgroupsPath"] = json!(format!("system.slice:st:{}", c.id));
+}
+
+fn unit(c: &Case) -> String {
+    format!("st-{}.scope", c.id)
+}
+
+fn cgroup(c: &Case) -> PathBuf {
+    c.host.cgroup2.join("system.slice").join(unit(c))
+}
+
+fn file(c: &Case, name: &str) -> Check<String> {
+    Ok(fs::read_to_string(cgroup(c).join(name))?.trim().to_owned())
+}
+
+fn command(c: &Case, words: &[&str]) -> Check<Run> {
+    let (program, args) = words.split_first().unwrap_or((&"true", &[]));
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::null());
+    runner::start(&mut command, &c.dir)?.finish()
+}
+
+fn systemctl(c: &Case, args: &[&str]) -> Check<Run> {
+    command(c, &[&["systemctl"], args].concat())?.ok()
+}
+
+/// Properties of a unit, as text.
+fn show(c: &Case, unit: &str) -> Check<HashMap<String, String>> {
+    let run = systemctl(c, &["show", unit])?;
+    let pairs = run.stdout.lines().filter_map(|line| line.split_once('='));
+    Ok(pairs
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect())
+}
+
+fn has(properties: &HashMap<String, String>, wishes: &[(&str, &str)]) -> Check {
+    for (name, wish) in wishes {
+        same(name, Some(*wish), properties.get(*name).map(String::as_str))?;
+    }
+    Ok(())
+}
+
+/// No unit whose name has the container's id in it may be loaded, also none that has failed.
+fn no_unit_left(c: &Case) -> Check {
+    let pattern = format!("*{}.scope", c.id);
+    let list = systemctl(c, &["list-units", "--all", "--no-legend", "--plain", &pattern])?;
+    same("units left", "", list.stdout.trim())?;
+    ensure!(!cgroup(c).exists(), "{} is still there", cgroup(c).display());
+    c.nothing_left()
+}
+
+fn annotate(c: &mut Case, pairs: &[(&str, &str)]) {
+    for (key, value) in pairs {
+        c.config["annotations"][*key] = json!(value);
+    }
+}
+
+fn without_systemd(c: &mut Case) -> Check {
+    use_scope(c);
+    create(c)?.wants(1)?.refused_with("systemd")?;
+    c.nothing_left()
+}
+
+fn scope(c: &mut Case) -> Check {
+    start_sleeper(c)?;
+    let shown = show(c, &unit(c))?;
+    let place = format!("/system.slice/{}", unit(c));
+    has(
+        &shown,
+        &[
+            ("ActiveState", "active"),
+            ("Transient", "yes"),
+            ("Slice", "system.slice"),
+            ("ControlGroup", &place),
+            ("Delegate", "yes"),
+            ("DefaultDependencies", "no"),
+            ("MemoryAccounting", "yes"),
+            ("TasksAccounting", "yes"),
+        ],
+    )?;
+    contains(
+        "Description",
+        shown.get("Description").map_or("", String::as_str),
+        &c.id,
+    )?;
+    same("cgroup.procs", c.pid()?.to_string(), file(c, "cgroup.procs")?)?;
+    let controllers = file(c, "cgroup.controllers")?;
+    for controller in ["cpu", "memory", "pids", "io"] {
+        contains("controllers", &controllers, controller)?;
+    }
+    c.rt(&["delete", "--force", &c.id])?.ok()?;
+    no_unit_left(c)
+}
+
+fn dashes(c: &mut Case) -> Check {
+    // The id holds a dash itself, as those of Kubernetes' pods do.
+    let slice = format!("{}-pod.slice", c.id);
+    c.config["linux"]["cgroupsPath"] = json!(format!("{slice}:st:{}", c.id));
+    c.args(&["/bin/sleep", "1000"]);
+    create(c)?.ok()?;
+    let (first, _) = c.id.split_once('-').unwrap_or_default();
+    let place = format!("/{first}.slice/{}.slice/{slice}/{}", c.id, unit(c));
+    let shown = show(c, &unit(c))?;
+    c.delete()?;
+    systemctl(c, &["stop", &format!("{first}.slice")])?;
+    has(&shown, &[("Slice", &slice), ("ControlGroup", &place)])?;
+    no_unit_left(c)
+}
+
+fn path_absent(c: &mut Case) -> Check {
+    if let Some(linux) = c.config["linux"].as_object_mut() {
+        linux.remove("cgroupsPath");
+    }
+    c.args(&["/bin/sleep", "1000"]);
+    create(c)?.ok()?;
+    let pid = c.pid()?;
+    let place = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    contains("place", &place, "0::/system.slice/")?;
+    contains("place", &place, &format!("-{}.scope", c.id))?;
+    c.delete()?;
+    no_unit_left(c)
+}
+
+/// runc's documentation: an empty slice is the usual one.
+fn slice_absent(c: &mut Case) -> Check {
+    c.config["linux"]["cgroupsPath"] = json!(format!(":st:{}", c.id));
+    c.args(&["/bin/sleep", "1000"]);
+    create(c)?.ok()?;
+    has(&show(c, &unit(c))?, &[("Slice", "system.slice")])?;
+    c.delete()?;
+    no_unit_left(c)
+}
+
+fn other_form(c: &mut Case) -> Check {
+    for path in [
+        "/a/b",
+        "a:b",
+        "a.slice:b:c:d",
+        "no-slice:p:n",
+        "a--b.slice:p:n",
+        ":p:../n",
+        ":p:a b",
+    ] {
+        c.config["linux"]["cgroupsPath"] = json!(path);
+        let run = create(c)?;
+        ensure!(
+            run.code() != 0,
+            "wish: {path:?} is refused\n    reality: {}",
+            run.report()
+        );
+        run.refused()?;
+        c.nothing_left()?;
+    }
+    Ok(())
+}
+
+fn own_slice(c: &mut Case) -> Check {
+    let unit = format!("{}.slice", c.id.replace('-', "_"));
+    c.config["linux"]["cgroupsPath"] = json!(format!(":st:{unit}"));
+    c.config["linux"]["resources"]["pids"] = json!({"limit": 50});
+    c.args(&["/bin/sleep", "1000"]);
+    create(c)?.ok()?;
+    c.rt(&["start", &c.id])?.ok()?;
+    let shown = show(c, &unit)?;
+    let place = fs::read_to_string(format!("/proc/{}/cgroup", c.pid()?))?;
+    c.delete()?;
+    has(&shown, &[("ActiveState", "active"), ("TasksMax", "50")])?;
+    same("place", format!("0::/{unit}\n"), place)?;
+    let left = systemctl(c, &["list-units", "--all", "--no-legend", "--plain", &unit])?;
+    same("units left", "", left.stdout.trim())
+}
+
+fn limits(c: &mut Case) -> Check {
+    c.config["linux"]["resources"]["memory"] =
+        json!({"limit": 67_108_864, "reservation": 33_554_432, "swap": 100_663_296});
+    c.config["linux"]["resources"]["cpu"] =
+        json!({"shares": 2048, "quota": 12_345, "period": 50_000, "cpus": "0-1", "mems": "0"});
+    c.config["linux"]["resources"]["pids"] = json!({"limit": 77});
+    start_sleeper(c)?;
+    let shown = show(c, &unit(c))?;
+    has(
+        &shown,
+        &[
+            ("MemoryMax", "67108864"),
+            ("MemoryLow", "33554432"),
+            ("MemorySwapMax", "33554432"),
+            ("TasksMax", "77"),
+            // 24.69 %, rounded up to a whole percent: systemd would round down.
+            ("CPUQuotaPerSecUSec", "250ms"),
+            ("CPUQuotaPeriodUSec", "50ms"),
+            ("AllowedCPUs", "0-1"),
+            ("AllowedMemoryNodes", "0"),
+        ],
+    )?;
+    let exact = [
+        ("memory.max", "67108864"),
+        ("memory.low", "33554432"),
+        ("memory.swap.max", "33554432"),
+        ("pids.max", "77"),
+        ("cpu.max", "12345 50000"),
+        ("cpuset.cpus", "0-1"),
+        ("cpuset.mems", "0"),
+    ];
+    for (name, wish) in exact {
+        same(name, wish, file(c, name)?.as_str())?;
+    }
+    same("CPUWeight", Some(&file(c, "cpu.weight")?), shown.get("CPUWeight"))?;
+    systemctl(c, &["daemon-reload"])?;
+    for (name, wish) in exact.iter().filter(|(name, _)| *name != "cpu.max") {
+        same(
+            &format!("{name} after daemon-reload"),
+            *wish,
+            file(c, name)?.as_str(),
+        )?;
+    }
+    c.delete()?;
+    no_unit_left(c)
+}
+
+fn unified(c: &mut Case) -> Check {
+    c.config["linux"]["resources"]["unified"] =
+        json!({"memory.high": "64M", "memory.min": "1048576", "pids.max": "66", "cpu.weight": "321"});
+    start_sleeper(c)?;
+    has(
+        &show(c, &unit(c))?,
+        &[
+            ("MemoryHigh", "67108864"),
+            ("MemoryMin", "1048576"),
+            ("TasksMax", "66"),
+            ("CPUWeight", "321"),
+        ],
+    )?;
+    systemctl(c, &["daemon-reload"])?;
+    for (name, wish) in [
+        ("memory.high", "67108864"),
+        ("memory.min", "1048576"),
+        ("pids.max", "66"),
+        ("cpu.weight", "321"),
+    ] {
+        same(name, wish, file(c, name)?.as_str())?;
+    }
+    Ok(())
+}
+
+/// `errno` of opening each node for reading; 1 is EPERM, the filter's word, and 6 (ENXIO) that of a device which is not
+/// there, once the filter has let the call pass.
+fn opened(c: &Case) -> Check<Value> {
+    let report = c.exec_probe(
+        &[],
+        &[
+            "--access",
+            "/dev/kmsg",
+            "--access",
+            "/dev/memory",
+            "--access",
+            "/dev/absent",
+            "--access",
+            "/dev/null",
+        ],
+    )?;
+    let errno = |path: &str| report["access"][path]["read"].clone();
+    Ok(json!([
+        errno("/dev/kmsg"),
+        errno("/dev/memory"),
+        errno("/dev/absent"),
+        errno("/dev/null")
+    ]))
+}
+
+/// systemd knows devices only by the nodes that it finds, and has no word for a rule that takes away. So it must neither
+/// widen nor narrow the runtime's filter when it puts its own idea in force again (runc issues 3551 and 3708).
+fn devices(c: &mut Case) -> Check {
+    c.config["linux"]["resources"]["devices"] = json!([
+        {"allow": false, "access": "rwm"},
+        {"allow": true, "type": "c", "major": 1, "access": "rwm"},
+        {"allow": false, "type": "c", "major": 1, "minor": 1, "access": "rwm"},
+        {"allow": true, "type": "c", "major": 250, "minor": 77, "access": "rw"},
+    ]);
+    use_scope(c);
+    c.shell("mknod /dev/kmsg c 1 11; mknod /dev/memory c 1 1; mknod /dev/absent c 250 77; exec sleep 1000");
+    let caps = json!(["CAP_MKNOD", "CAP_SYS_ADMIN", "CAP_SYSLOG", "CAP_SYS_RAWIO"]);
+    for set in ["bounding", "effective", "permitted"] {
+        c.config["process"]["capabilities"][set] = caps.clone();
+    }
+    create(c)?.ok()?;
+    c.rt(&["start", &c.id])?.ok()?;
+    c.wait_until("the nodes", || Ok(opened(c)?[2] != 2))?;
+    let wish = json!([0, 1, 6, 0]);
+    same("at first", wish.clone(), opened(c)?)?;
+    for change in [
+        &["daemon-reload"][..],
+        &["set-property", "--runtime", &unit(c), "CPUWeight=50"],
+    ] {
+        systemctl(c, change)?;
+        same(&format!("after {change:?}"), wish.clone(), opened(c)?)?;
+    }
+    Ok(())
+}
+
+fn annotations(c: &mut Case) -> Check {
+    annotate(
+        c,
+        &[
+            ("org.systemd.property.TimeoutStopSec", "uint64 7"),
+            ("org.systemd.property.RuntimeMaxUSec", "uint64 600000000"),
+            ("org.systemd.property.CollectMode", "'inactive-or-failed'"),
+            (
+                "org.systemd.property.After",
+                "['multi-user.target', 'basic.target']",
+            ),
+            ("org.systemd.property.SendSIGHUP", "true"),
+            ("org.systemd.property.KillSignal", "10"),
+        ],
+    );
+    start_sleeper(c)?;
+    let shown = show(c, &unit(c))?;
+    has(
+        &shown,
+        &[
+            ("TimeoutStopUSec", "7s"),
+            ("RuntimeMaxUSec", "10min"),
+            ("CollectMode", "inactive-or-failed"),
+            ("SendSIGHUP", "yes"),
+            ("KillSignal", "10"),
+        ],
+    )?;
+    contains(
+        "After",
+        shown.get("After").map_or("", String::as_str),
+        "multi-user.target",
+    )
+}
+
+fn bad_annotations(c: &mut Case) -> Check {
+    use_scope(c);
+    for (key, value) in [
+        ("org.systemd.property.x", "true"),
+        ("org.systemd.property.Time out", "true"),
+        ("org.systemd.property.TimeoutStopUSec", "5 seconds"),
+        ("org.systemd.property.TimeoutStopUSec", "'never'"),
+        ("org.systemd.property.NoSuchProperty", "true"),
+        ("org.systemd.property.After", "["),
+    ] {
+        c.config["annotations"] = json!({key: value});
+        let run = create(c)?.wants(1)?;
+        let name = key.rsplit('.').next().unwrap_or_default();
+        run.refused_with(name)?;
+        no_unit_left(c)?;
+    }
+    Ok(())
+}
+
+fn remembered(c: &mut Case) -> Check {
+    start_sleeper(c)?;
+    c.rt(&["exec", &c.id, "/bin/true"])?.ok()?;
+    c.rt(&["pause", &c.id])?.ok()?;
+    same("status", "paused", c.status()?.as_str())?;
+    same("cgroup.freeze", "1", file(c, "cgroup.freeze")?.as_str())?;
+    c.rt(&["resume", &c.id])?.ok()?;
+    same("status", "running", c.status()?.as_str())?;
+    c.rt(&["kill", &c.id, "KILL"])?.ok()?;
+    c.wait_status("stopped")?;
+    c.rt(&["delete", &c.id])?.ok()?;
+    no_unit_left(c)
+}
+
+fn exec_in_scope(c: &mut Case) -> Check {
+    start_sleeper(c)?;
+    let pid_file = c.dir.join("exec.pid");
+    let path = pid_file.display().to_string();
+    c.rt(&[
+        "exec",
+        "--detach",
+        "--pid-file",
+        &path,
+        &c.id,
+        "/bin/sleep",
+        "1000",
+    ])?
+    .ok()?;
+    let pid = fs::read_to_string(&pid_file)?;
+    let place = fs::read_to_string(format!("/proc/{}/cgroup", pid.trim()))?;
+    contains("place", &place, &unit(c))
+}
+
+/// As systemd in a container does it; then the scope's own cgroup takes no processes.
+fn exec_after_move(c: &mut Case) -> Check {
+    start_sleeper(c)?;
+    let inner = cgroup(c).join("inner");
+    fs::create_dir(&inner)?;
+    fs::write(inner.join("cgroup.procs"), c.pid()?.to_string())?;
+    fs::write(cgroup(c).join("cgroup.subtree_control"), "+pids +memory")?;
+    c.rt(&["exec", &c.id, "/bin/true"])?.ok()?;
+    c.rt(&["delete", "--force", &c.id])?.ok()?;
+    no_unit_left(c)
+}
+
+fn update(c: &mut Case) -> Check {
+    c.config["linux"]["resources"]["memory"] = json!({"limit": 67_108_864});
+    start_sleeper(c)?;
+    c.rt(&[
+        "update",
+        "--memory",
+        "134217728",
+        "--pids-limit",
+        "55",
+        "--cpu-quota",
+        "20000",
+        &c.id,
+    ])?
+    .ok()?;
+    let wishes = [
+        ("memory.max", "134217728"),
+        ("pids.max", "55"),
+        ("cpu.max", "20000 100000"),
+    ];
+    for (name, wish) in wishes {
+        same(name, wish, file(c, name)?.as_str())?;
+    }
+    has(
+        &show(c, &unit(c))?,
+        &[
+            ("MemoryMax", "134217728"),
+            ("TasksMax", "55"),
+            ("CPUQuotaPerSecUSec", "200ms"),
+        ],
+    )?;
+    systemctl(c, &["daemon-reload"])?;
+    for (name, wish) in wishes {
+        same(
+            &format!("{name} after daemon-reload"),
+            wish,
+            file(c, name)?.as_str(),
+        )?;
+    }
+    Ok(())
+}
+
+/// Starts a scope of that name that is not a container's.
+fn foreign_scope(c: &Case, property: &str, seconds: &str) -> Check {
+    let line = format!(
+        "systemd-run --quiet --scope --unit={} --property={property} sleep {seconds} </dev/null >/dev/null 2>&1 &",
+        unit(c)
+    );
+    command(c, &["/bin/sh", "-c", &line])?.ok()?;
+    c.wait_until("the other scope", || Ok(cgroup(c).join("cgroup.procs").exists()))
+}
+
+fn in_use(c: &mut Case) -> Check {
+    use_scope(c);
+    foreign_scope(c, "TasksMax=9", "1000")?;
+    let run = create(c)?;
+    let shown = show(c, &unit(c))?;
+    systemctl(c, &["stop", &unit(c)])?;
+    run.wants(1)?.refused_with(&unit(c))?;
+    has(&shown, &[("ActiveState", "active"), ("TasksMax", "9")])?;
+    no_unit_left(c)
+}
+
+fn failed_unit(c: &mut Case) -> Check {
+    foreign_scope(c, "RuntimeMaxSec=1s", "1000")?;
+    c.wait_until("its failure", || {
+        Ok(show(c, &unit(c))?
+            .get("ActiveState")
+            .is_some_and(|state| state == "failed"))
+    })?;
+    start_sleeper(c)?;
+    has(&show(c, &unit(c))?, &[("ActiveState", "active")])?;
+    c.delete()?;
+    no_unit_left(c)
+}
+
+fn own_end(c: &mut Case) -> Check {
+    use_scope(c);
+    c.args(&["/bin/true"]);
+    with_systemd(c, &c.bundle_args("run", &[], &c.id)?)?.ok()?;
+    no_unit_left(c)?;
+    // And again, under the same name.
+    with_systemd(c, &c.bundle_args("run", &[], &c.id)?)?.ok()?;
+    no_unit_left(c)
+}
+
+fn oom(c: &mut Case) -> Check {
+    use_scope(c);
+    c.config["linux"]["resources"]["memory"] = json!({"limit": 16 << 20, "swap": 16 << 20});
+    c.args(&["/bin/dd", "if=/dev/zero", "of=/dev/null", "bs=200M", "count=1"]);
+    let run = with_systemd(c, &c.bundle_args("run", &[], &c.id)?)?;
+    same("exit code", 137, run.code())?;
+    no_unit_left(c)
+}
+
+fn failure(c: &mut Case) -> Check {
+    use_scope(c);
+    c.args(&["/no/such/program"]);
+    create(c)?.wants(1)?.refused()?;
+    no_unit_left(c)?;
+    c.args(&["/bin/true"]);
+    c.config["linux"]["resources"]["unified"] = json!({"memory.max": "nonsense"});
+    create(c)?.wants(1)?.refused_with("memory.max")?;
+    no_unit_left(c)
+}
+
+fn killed_create(c: &mut Case) -> Check {
+    use_scope(c);
+    // The hook runs while the runtime waits for it, with the unit there and the state not yet written.
+    c.config["hooks"] =
+        json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", "kill -9 $PPID"]}]});
+    let run = create(c)?;
+    ensure!(run.code() != 0, "the runtime was to be killed: {}", run.report());
+    c.rt(&["delete", "--force", &c.id])?.ok()?;
+    no_unit_left(c)
+}
+
+fn stopped_outside(c: &mut Case) -> Check {
+    start_sleeper(c)?;
+    systemctl(c, &["kill", "--signal=KILL", &unit(c)])?;
+    c.wait_status("stopped")?;
+    c.wait_until("systemd has noticed", || Ok(!cgroup(c).exists()))?;
+    c.rt(&["delete", &c.id])?.ok()?;
+    no_unit_left(c)
+}
+
+/// crun's annotations: a cgroup below the unit's for the container, and one more for its init, once its cgroup namespace
+/// has been made.
+fn subgroup(c: &mut Case) -> Check {
+    annotate(
+        c,
+        &[
+            ("run.oci.systemd.subgroup", "payload"),
+            ("run.oci.delegate-cgroup", "inner"),
+        ],
+    );
+    c.config["linux"]["resources"]["pids"] = json!({"limit": 50});
+    start_sleeper(c)?;
+    let place = fs::read_to_string(format!("/proc/{}/cgroup", c.pid()?))?;
+    contains("place", &place, &format!("{}/payload/inner", unit(c)))?;
+    let inside = c.rt(&["exec", &c.id, "/bin/cat", "/proc/1/cgroup"])?.ok()?;
+    same(
+        "place as the container sees it",
+        "0::/inner",
+        inside.stdout.trim(),
+    )?;
+    same(
+        "TasksMax",
+        Some("50"),
+        show(c, &unit(c))?.get("TasksMax").map(String::as_str),
+    )?;
+    c.rt(&["pause", &c.id])?.ok()?;
+    same("status", "paused", c.status()?.as_str())?;
+    c.rt(&["delete", "--force", &c.id])?.ok()?;
+    if Path::new(&cgroup(c)).exists() {
+        return fail("the unit's cgroup is left");
+    }
+    no_unit_left(c)
+}

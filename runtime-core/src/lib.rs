@@ -20,11 +20,12 @@ pub mod plan;
 mod prepare;
 pub mod spec;
 
-pub use host::cgroup::CgroupDriver;
+pub use host::cgroup::{CgroupDriver, CgroupStats};
 pub use host::console::receive_master as receive_terminal;
 pub use host::state::ContainerId;
 pub use ops::{
-    Console, CreateOptions, ExecOptions, Features, Process, Rootless, Runtime, State, Status, features,
+    Console, CreateOptions, Event, Events, ExecOptions, Features, Process, Rootless, Runtime, State, Status,
+    features,
 };
 
 /// The version of the runtime-spec that onggi follows.

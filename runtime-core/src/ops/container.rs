@@ -16,6 +16,9 @@ use crate::{Error, ErrorKind, Result};
 /// The saved copy of config.json, in the state directory: the bundle may have changed since.
 pub(super) const CONFIG: &str = "config.json";
 
+/// `linux.resources` as it is after an `update`, without devices. Until then it is that of the saved config.json.
+pub(super) const RESOURCES: &str = "resources.json";
+
 /// How long a cgroup may take to become empty once its processes have been killed.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -111,6 +114,18 @@ fn open_unit(record: &Record, unit: &str, cgroup: &CgroupRecord) -> Result<Cgrou
         is_uncertain: record.phase == Phase::Creating,
     };
     CgroupManager::open_unit(&reference, &cgroup.path)
+}
+
+/// The container's cgroup; an error for one that has none of its own, or no longer.
+pub(super) fn own_cgroup(record: &Record) -> Result<CgroupManager> {
+    match cgroup(record)? {
+        Some(manager) if manager.cgroup().is_some() => Ok(manager),
+        Some(_) => Err(Error::new(
+            ErrorKind::Unsupported,
+            "the container has no cgroup of its own",
+        )),
+        None => Err(Error::new(ErrorKind::NotFound, "cgroup not exist")),
+    }
 }
 
 /// What a container is doing, asked of the kernel. `dir` is its state directory.

@@ -66,9 +66,10 @@ impl Runtime {
             purpose,
         };
         let made = CgroupManager::create(&cgroup, location).and_then(|mut cgroup| {
+            self.refuse_shared(&cgroup, id)?;
             record_absence(&mut slot, &cgroup)
                 .and_then(|()| job.launch(&mut slot, &mut cgroup))
-                .map_err(|error| undo_cgroup(&cgroup, error))
+                .map_err(|error| undo_cgroup(&cgroup, explain_kill(&cgroup, error)))
         });
         match made {
             Ok(process) => Ok(process),
@@ -85,6 +86,29 @@ impl Runtime {
             Some(annotations) => plan.annotated(annotations),
             None => Ok(plan),
         }
+    }
+
+    /// A cgroup that was there may be that of another container, which has stopped or is being created. With two in one,
+    /// pausing, limiting or deleting one would hit the other.
+    fn refuse_shared(&self, cgroup: &CgroupManager, id: &ContainerId) -> Result<()> {
+        let Some(cgroup) = cgroup.cgroup().filter(|cgroup| cgroup.was_there()) else {
+            return Ok(());
+        };
+        for other in self.store.ids()?.iter().filter(|other| *other != id) {
+            let record = match self.store.read(other) {
+                // Deleted meanwhile, or damaged: then nobody can say what it has.
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Internal) => continue,
+                record => record?,
+            };
+            if record.cgroup.is_some_and(|theirs| theirs.path == cgroup.path()) {
+                let message = format!("the cgroup belongs to container {other}");
+                return Err(Error::new(ErrorKind::WrongStatus, message)
+                    .field("linux.cgroupsPath")
+                    .path(cgroup.path())
+                    .hint("delete that container first, or choose another path"));
+            }
+        }
+        Ok(())
     }
 
     fn record(
@@ -168,6 +192,37 @@ fn undo_cgroup(cgroup: &CgroupManager, error: Error) -> Error {
     }
 }
 
+/// Why init has ended, if it was for want of memory: what was seen of it then is only the consequence.
+fn explain_kill(cgroup: &CgroupManager, error: Error) -> Error {
+    // If it cannot be told, the error stays as it is.
+    let kills = cgroup
+        .cgroup()
+        .and_then(|cgroup| cgroup.oom_kills().ok().flatten());
+    match kills {
+        Some(1..) => Error::new(
+            ErrorKind::Os,
+            "container init was OOM-killed (memory limit too low?)",
+        )
+        .field("linux.resources.memory.limit"),
+        _ => error,
+    }
+}
+
+/// Gives the cgroup to the container's user, who may then divide it among sub-cgroups.
+fn delegate(plan: &Plan, cgroup: &CgroupManager) -> Result<()> {
+    match (plan.cgroup_owner(), cgroup.cgroup()) {
+        (Some(uid), Some(cgroup)) => match cgroup.delegate(rustix::fs::Uid::from_raw(uid)) {
+            // Without CAP_CHOWN the owner is who has made it, and few containers need the cgroup at all.
+            Err(error) if error.errno() == Some(rustix::io::Errno::PERM) => {
+                log::warn!("{error}");
+                Ok(())
+            }
+            other => other,
+        },
+        _ => Ok(()),
+    }
+}
+
 fn has_any(config: &Config, list: fn(&Hooks) -> &Option<Vec<Hook>>) -> bool {
     let hooks = config.spec.hooks().as_ref();
     hooks
@@ -200,6 +255,7 @@ impl Job<'_> {
         };
         handshake::until_ready(link.as_fd(), &mut launched, &mut host)?;
         cgroup.settle(launch::pid_of(launched.pid)?)?;
+        delegate(self.plan, cgroup)?;
         set_limits(&self.plan.process, launched.pid)?;
         self.publish(slot, &launched)?;
         if self.purpose == Purpose::Run {

@@ -320,10 +320,7 @@ fn cgroup_of(record: &Record, options: &ExecOptions, init: i32) -> Result<Cgroup
     let manager = container::cgroup(record)?;
     let own = manager.as_ref().and_then(CgroupManager::cgroup);
     let below = match (own, &options.cgroup) {
-        (Some(own), Some(below)) => {
-            let below = below.rsplit_once(':').map_or(below.as_str(), |(_, path)| path);
-            Some(own.sub(std::path::Path::new(below))?)
-        }
+        (Some(own), Some(below)) => Some(own.sub(sub_cgroup(below)?)?),
         (None, Some(_)) => {
             return Err(Error::new(
                 ErrorKind::Unsupported,
@@ -333,6 +330,19 @@ fn cgroup_of(record: &Record, options: &ExecOptions, init: i32) -> Result<Cgroup
         (_, None) => None,
     };
     Ok(Cgroups { manager, below, init })
+}
+
+/// The path in `--cgroup`. runc's other form, `CONTROLLER[,CONTROLLER]:PATH`, is for the many trees of version 1.
+fn sub_cgroup(text: &str) -> Result<&std::path::Path> {
+    match text.split_once(':') {
+        Some((controllers, _)) if !controllers.contains('/') => {
+            let message = format!("invalid --cgroup argument: {text}");
+            Err(Error::new(ErrorKind::Invalid, message).hint(format!(
+                "cgroup version 2 has one tree for all controllers: give the path without {controllers:?}"
+            )))
+        }
+        _ => Ok(std::path::Path::new(text)),
+    }
 }
 
 /// `process.execCPUAffinity`: the CPUs while the process is set up, and those that its program gets.

@@ -4,6 +4,7 @@
 mod container;
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod features;
 mod kill;
@@ -12,12 +13,14 @@ mod options;
 mod process;
 mod start;
 mod state;
+mod update;
 
 use std::path::PathBuf;
 
 use crate::host::cgroup::CgroupDriver;
 use crate::host::state::Store;
 
+pub use events::{Event, Events};
 pub use features::{Features, features};
 pub use options::{Console, CreateOptions, ExecOptions, Rootless};
 pub use process::Process;

@@ -114,18 +114,9 @@ fn ended(pidfd: BorrowedFd<'_>) -> Error {
         Ok(true) => sys_process::wait(pidfd).ok(),
         _ => None,
     };
-    let signal = status.and_then(|status| status.terminating_signal());
-    let error = Error::new(
-        ErrorKind::Internal,
-        match signal {
-            Some(signal) => {
-                format!("the container's process was killed by signal {signal} while it was set up")
-            }
-            None => "the container's process ended while it was set up".to_owned(),
-        },
-    );
-    match signal {
-        Some(libc::SIGKILL) => error.hint("container init was OOM-killed (memory limit too low?)"),
-        _ => error,
-    }
+    let message = match status.and_then(|status| status.terminating_signal()) {
+        Some(signal) => format!("the container's process was killed by signal {signal} while it was set up"),
+        None => "the container's process ended while it was set up".to_owned(),
+    };
+    Error::new(ErrorKind::Internal, message)
 }

@@ -1,6 +1,7 @@
 //! Runs in: RUNTIME. Decides, from config.json and host facts, what will be done. Pure: no I/O, no clock, no
 //! environment. What comes out is already in the child's own terms: C strings, kernel flags, bit sets, in order.
 
+mod cgroup_owner;
 pub mod devices;
 pub mod hooks;
 pub mod mounts;

@@ -9,6 +9,7 @@ mod lenient;
 mod ranges;
 mod schema;
 pub mod sysctl;
+mod update;
 mod validate;
 
 use std::fs::File;
@@ -22,6 +23,7 @@ use serde_json::Value;
 pub use example::example;
 pub(crate) use lenient::quoted;
 pub use ranges::parse_ranges;
+pub use update::{ResourceUpdate, update_resources};
 pub use validate::{is_mount_option, validate, validate_process, validate_resources};
 
 use crate::{Error, ErrorKind, Result};

@@ -51,10 +51,85 @@ pub(super) fn check_usage(cgroup: &Cgroup, above_usage: &[(&'static str, i64)]) 
     match above_usage.iter().find(|(_, limit)| *limit <= usage) {
         None => Ok(()),
         Some((field, limit)) => {
-            let message = format!("rejecting memory limit {limit} <= usage {usage}");
+            let what = if field.ends_with(".swap") {
+                "memory+swap"
+            } else {
+                "memory"
+            };
+            let message = format!("rejecting {what} limit {limit} <= usage {usage}");
             Err(Error::new(ErrorKind::Invalid, message).field(*field))
         }
     }
+}
+
+/// What the files of a cgroup held before an update, to put it back.
+#[derive(Debug, Default)]
+pub(super) struct Before(Vec<(String, String)>);
+
+impl Before {
+    /// Reads what `writes` would change. A file that is not there, or cannot be read, cannot be put back either: then the write
+    /// itself fails, or did so already.
+    pub(super) fn read(cgroup: &Cgroup, writes: &[CgroupWrite]) -> Self {
+        let mut lines = Vec::new();
+        for write in writes {
+            let mut files = vec![(&*write.file, &*write.value)];
+            if let IfMissing::Write(file, value) = &write.if_missing {
+                files.push((file, value));
+            }
+            for (file, value) in files {
+                if let Ok(text) = read_file(cgroup.dir(), file) {
+                    let text = String::from_utf8_lossy(&text);
+                    lines.extend(undoing(file, value, &text).map(|line| (file.to_owned(), line)));
+                }
+            }
+        }
+        Self(lines)
+    }
+
+    /// Puts it back, all that can be, the last first. Returns `failure`, with what went wrong here behind it.
+    pub(super) fn restore(&self, cgroup: &Cgroup, failure: Error) -> Error {
+        // Twice, since some values bound each other (`cpu.max.burst` and `cpu.max`): what is refused before the other is
+        // back is taken after.
+        let mut left: Vec<&(String, String)> = self.0.iter().rev().collect();
+        let mut errors = Vec::new();
+        for _ in 0..2 {
+            errors.clear();
+            left.retain(
+                |(file, line)| match write_file(cgroup.dir(), &**file, line.as_bytes()) {
+                    Ok(()) => false,
+                    Err(errno) => {
+                        errors.push(Error::os("write", errno).path(cgroup.path().join(file)));
+                        true
+                    }
+                },
+            );
+        }
+        errors.into_iter().fold(failure, Error::and)
+    }
+}
+
+/// The lines to write into `file` to take back that `value` was written, given the text that it held before.
+fn undoing<'a>(file: &str, value: &'a str, before: &'a str) -> impl Iterator<Item = String> + use<'a> {
+    let keyed = match file {
+        "io.max" => Some("rbps=max wbps=max riops=max wiops=max"),
+        "io.weight" | "io.bfq.weight" => Some("default"),
+        "rdma.max" => Some("hca_handle=max hca_object=max"),
+        _ => None,
+    };
+    value.lines().filter_map(move |line| {
+        let Some(unset) = keyed else {
+            // An empty list, as of cpuset.cpus, is taken back by an empty line.
+            return Some(format!("{}\n", before.trim_end()));
+        };
+        // A weight without a device is that of all others; the file has it under `default`.
+        let key = line.split_once(' ').map_or("default", |(key, _)| key);
+        let old = before.lines().find(|old| old.split(' ').next() == Some(key));
+        match old {
+            Some(old) => Some(old.to_owned()),
+            None if key == "default" => None,
+            None => Some(format!("{key} {unset}")),
+        }
+    })
 }
 
 fn write_one(cgroup: &Cgroup, write: &CgroupWrite) -> rustix::io::Result<()> {
@@ -127,4 +202,41 @@ fn bound_to_version_1(controller: &str) -> bool {
             .filter_map(|line| line.split(':').nth(1))
             .any(|list| list.split(',').any(|word| word == name))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn undone(file: &str, value: &str, before: &str) -> Vec<String> {
+        undoing(file, value, before).collect()
+    }
+
+    #[test]
+    fn what_is_written_can_be_taken_back() {
+        assert_eq!(undone("memory.max", "5", "max\n"), ["max\n"]);
+        assert_eq!(undone("cpu.max", "5 9", "max 100000\n"), ["max 100000\n"]);
+        assert_eq!(undone("cpuset.cpus", "0", "\n"), ["\n"]);
+        let io = "8:0 rbps=1 wbps=max riops=max wiops=max\n8:16 rbps=2 wbps=max riops=max wiops=max\n";
+        assert_eq!(
+            undone("io.max", "8:16 rbps=5\n8:32 riops=1", io),
+            [
+                "8:16 rbps=2 wbps=max riops=max wiops=max",
+                "8:32 rbps=max wbps=max riops=max wiops=max"
+            ]
+        );
+        assert_eq!(
+            undone("io.weight", "700", "default 100\n8:0 50\n"),
+            ["default 100"]
+        );
+        assert_eq!(
+            undone("io.weight", "8:0 700", "default 100\n8:0 50\n"),
+            ["8:0 50"]
+        );
+        assert_eq!(undone("io.weight", "8:0 700", "default 100\n"), ["8:0 default"]);
+        assert_eq!(
+            undone("rdma.max", "a hca_handle=5", ""),
+            ["a hca_handle=max hca_object=max"]
+        );
+    }
 }

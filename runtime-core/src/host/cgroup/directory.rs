@@ -59,8 +59,12 @@ impl Cgroup {
     /// Opens a sub-cgroup that must exist; `/` is this cgroup. `untrusted` cannot lead out of it.
     ///
     /// # Errors
-    /// It does not exist.
+    /// It does not exist, or the path has a `..` that leaves this cgroup.
     pub fn sub(&self, untrusted: &Path) -> Result<Self> {
+        if path::leaves(untrusted) {
+            let message = "bad sub cgroup path: it leads out of the container's cgroup";
+            return Err(Error::new(ErrorKind::Invalid, message).path(untrusted));
+        }
         let mut below = path::contained(untrusted)?;
         if below.as_os_str().is_empty() {
             below.push(".");
@@ -239,6 +243,24 @@ impl Cgroup {
         }
     }
 
+    /// Whether it was there before this process came to it: somebody else may know it, too.
+    pub fn was_there(&self) -> bool {
+        !self.is_new
+    }
+
+    /// How many processes of the cgroup, and below it, the kernel has killed because memory ran out. `None` if their
+    /// memory is not accounted, or the cgroup is gone.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn oom_kills(&self) -> Result<Option<u64>> {
+        match read_file(self.dir(), "memory.events") {
+            Ok(text) => Ok(number_of(&text, "oom_kill")),
+            Err(Errno::NOENT | Errno::NODEV) => Ok(None),
+            Err(errno) => Err(Error::os("read", errno).path(self.path.join("memory.events"))),
+        }
+    }
+
     /// Says that nothing has been attached to it yet, since whoever made it has made it just now.
     pub(super) fn with_nothing_attached(self) -> Self {
         Self { is_new: true, ..self }
@@ -318,8 +340,13 @@ impl Cgroup {
     pub fn delegate(&self, uid: rustix::fs::Uid) -> Result<()> {
         const LIST: &str = "/sys/kernel/cgroup/delegate";
         let failed = |error: Error| error.doing("delegate the cgroup");
-        let list =
-            std::fs::read_to_string(LIST).map_err(|error| failed(Error::io("read", &error).path(LIST)))?;
+        let list = match std::fs::read_to_string(LIST) {
+            // No sysfs here: what every kernel since 4.15 has in it.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                "cgroup.procs\ncgroup.threads\ncgroup.subtree_control".to_owned()
+            }
+            list => list.map_err(|error| failed(Error::io("read", &error).path(LIST)))?,
+        };
         let nofollow = AtFlags::SYMLINK_NOFOLLOW;
         for file in std::iter::once(".").chain(list.lines()) {
             match rustix::fs::chownat(&self.dir, file, Some(uid), None, nofollow) {
@@ -378,7 +405,7 @@ const READ: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXE
 const WRITE: OFlags = OFlags::WRONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Reads a file of a cgroup to its end.
-pub(super) fn read_file(dir: BorrowedFd<'_>, name: &str) -> rustix::io::Result<Vec<u8>> {
+pub(super) fn read_file<P: rustix::path::Arg>(dir: BorrowedFd<'_>, name: P) -> rustix::io::Result<Vec<u8>> {
     let file = rustix::fs::openat(dir, name, READ, Mode::empty())?;
     let mut text = Vec::new();
     let mut block = [0; 4096];
@@ -409,9 +436,14 @@ pub(super) fn has_word(list: &[u8], word: &str) -> bool {
 }
 
 /// The value of a key in a flat keyed file (`populated 1`).
-fn value_of<'a>(text: &'a [u8], key: &str) -> Option<&'a [u8]> {
+pub(super) fn value_of<'a>(text: &'a [u8], key: &str) -> Option<&'a [u8]> {
     text.split(|byte| *byte == b'\n')
         .find_map(|line| line.strip_prefix(key.as_bytes())?.strip_prefix(b" "))
+}
+
+/// The value of a key in a flat keyed file, as a number.
+pub(super) fn number_of(text: &[u8], key: &str) -> Option<u64> {
+    std::str::from_utf8(value_of(text, key)?).ok()?.parse().ok()
 }
 
 fn add_pids(pids: &mut Vec<Pid>, text: rustix::io::Result<Vec<u8>>) -> Result<()> {

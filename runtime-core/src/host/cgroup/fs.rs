@@ -1,12 +1,13 @@
 //! Runs in: RUNTIME. The driver that makes cgroups itself, in the file system (`cgroupfs` to the engines): creates
 //! the directories and hands the controllers down to them. What happens inside a cgroup is `directory.rs`.
 
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::Controllers;
-use super::directory::{Cgroup, has_word, read_file, write_file};
+use super::directory::{Cgroup, read_file, write_file};
 use super::root::{CgroupRoot, join};
 use crate::{Errno, Error, ErrorKind, Result};
 
@@ -118,8 +119,9 @@ fn open(root: &CgroupRoot, below_root: &Path, made: &[PathBuf]) -> Result<Cgroup
     Ok(cgroup)
 }
 
-/// Makes controllers available in the cgroup, by enabling them in every cgroup above it from the root down.
-/// Controllers that the root does not have are left out: whether that matters shows when a limit is written.
+/// Makes controllers available in the cgroup, by enabling them in the cgroups above it, from the nearest one that has
+/// them downwards. Controllers that the root does not have are left out: whether that matters shows when a limit is
+/// written.
 pub(super) fn hand_down(
     root: &CgroupRoot,
     below_root: &Path,
@@ -130,59 +132,172 @@ pub(super) fn hand_down(
     if needed.is_empty() && controllers == Controllers::Needed {
         return Ok(());
     }
-    let list = |dir, path: &Path| {
-        read_file(dir, "cgroup.controllers")
-            .map_err(|errno| Error::os("read", errno).path(path.join("cgroup.controllers")))
-    };
-    let present = list(cgroup.dir(), cgroup.path())?;
-    let all_present = needed.iter().all(|name| has_word(&present, name));
-    if all_present && controllers == Controllers::Needed {
+    let present = controllers_of(cgroup.dir(), cgroup.path(), Path::new("."))?;
+    if controllers == Controllers::Needed && needed.iter().all(|name| has(&present, name)) {
         return Ok(());
     }
-    let available = list(root.dir(), root.path())?;
-    for name in available
-        .split(u8::is_ascii_whitespace)
-        .filter_map(|name| std::str::from_utf8(name).ok())
-    {
-        let is_needed = needed.contains(&name);
-        if name.is_empty() || has_word(&present, name) || !(is_needed || controllers == Controllers::Every) {
-            continue;
+    let mut missing = controllers_of(root.dir(), root.path(), Path::new("."))?;
+    missing.retain(|name| {
+        !has(&present, name) && (controllers == Controllers::Every || needed.contains(&name.as_str()))
+    });
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let wanted = missing.clone();
+    let mut refused = None;
+    for level in levels_to_enable(root, below_root, &missing)? {
+        match enable(root, &level, &missing, needed) {
+            Ok(enabled) => missing = enabled,
+            // Above what was delegated to this user, and done already by whoever delegated it, or never to be done.
+            Err(error) if error.kind() == ErrorKind::Denied => refused = Some(error),
+            Err(error) if needed.iter().any(|name| has(&missing, name)) => {
+                return Err(error.doing(format!("enable the controllers {}", missing.join(", "))));
+            }
+            // Only statistics depend on them, and cgroups with processes of their own are common on desktops.
+            Err(error) => {
+                log::debug!("no statistics of {}: {error}", missing.join(", "));
+                break;
+            }
         }
-        match enable(root, below_root, name) {
-            Err(error) if is_needed => return Err(error),
-            // Only statistics depend on it, and cgroups with processes of their own are common on desktops.
-            Ok(()) | Err(_) => {}
+        if missing.is_empty() {
+            break;
         }
     }
-    Ok(())
-}
-
-/// Enables one controller. One write for each, since the kernel refuses several together without telling which.
-fn enable(root: &CgroupRoot, below_root: &Path, controller: &str) -> Result<()> {
-    let value = format!("+{controller}");
-    let mut prefix = PathBuf::new();
-    for component in below_root.components() {
-        let file = prefix.join("cgroup.subtree_control");
-        let written = write_file(root.dir(), &file, value.as_bytes());
-        if matches!(written, Err(Errno::ACCESS | Errno::PERM)) && is_enabled(root, &file, controller) {
-            // Above what was delegated to this user, and done already by whoever delegated it.
-            prefix.push(component);
-            continue;
-        }
-        written.map_err(|errno| {
-            let error = Error::os("write", errno)
-                .path(join(root.path(), &file))
-                .doing(format!("enable the controller {controller}"));
-            explain_refusal(error, errno)
-        })?;
-        prefix.push(component);
+    let present = controllers_of(cgroup.dir(), cgroup.path(), Path::new("."))?;
+    let mut absent = wanted.iter().filter(|name| !has(&present, name)).peekable();
+    if absent.peek().is_some() {
+        join_threaded_subtree(cgroup, needed)?;
     }
-    Ok(())
+    match (absent.find(|name| needed.contains(&name.as_str())), refused) {
+        (Some(name), Some(error)) => Err(error.doing(format!("enable the controller {name}"))),
+        // What the limit's own file says is as good: that it is not there, and why.
+        _ => Ok(()),
+    }
 }
 
-fn is_enabled(root: &CgroupRoot, file: &Path, controller: &str) -> bool {
-    file.to_str()
-        .is_some_and(|file| read_file(root.dir(), file).is_ok_and(|list| has_word(&list, controller)))
+const SUBTREE_CONTROL: &str = "cgroup.subtree_control";
+
+/// Controllers that also work in a threaded cgroup (kernel, cgroup-v2.rst, Threads).
+const THREADED: [&str; 4] = ["cpu", "cpuset", "perf_event", "pids"];
+
+/// The cgroups, outermost first, that have to hand `missing` down. Those above the nearest one that has all of it are
+/// left alone: for the owner of a delegated subtree they are not writable.
+fn levels_to_enable(root: &CgroupRoot, below_root: &Path, missing: &[String]) -> Result<Vec<PathBuf>> {
+    let mut levels = Vec::new();
+    for level in below_root.ancestors().skip(1) {
+        let level = if level.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            level
+        };
+        levels.push(level.to_owned());
+        let available = controllers_of(root.dir(), root.path(), level)?;
+        if missing.iter().all(|name| has(&available, name)) {
+            break;
+        }
+    }
+    levels.reverse();
+    Ok(levels)
+}
+
+/// Hands those of `missing` down that the cgroup at `level` has; returns them. What is in `needed` must not fail.
+fn enable(root: &CgroupRoot, level: &Path, missing: &[String], needed: &[&str]) -> Result<Vec<String>> {
+    let available = controllers_of(root.dir(), root.path(), level)?;
+    let mut wanted: Vec<String> = missing
+        .iter()
+        .filter(|name| has(&available, name))
+        .cloned()
+        .collect();
+    let file = level.join(SUBTREE_CONTROL);
+    let failed = |errno| explain_refusal(Error::os("write", errno).path(join(root.path(), &file)), errno);
+    let works_threaded = |name: &str| THREADED.contains(&name);
+    // The kernel would take controllers for threads alone in a cgroup with processes, and make it a threaded domain
+    // for good: then the cgroups below could hold no process that is not in it already.
+    let only_threaded = wanted.iter().all(|name| works_threaded(name));
+    if only_threaded && level != Path::new(".") && would_become_threaded(root, level)? {
+        return Err(failed(Errno::BUSY));
+    }
+    let errno = match write_enabled(root, &file, &wanted) {
+        Ok(()) => return Ok(wanted),
+        Err(errno @ (Errno::BUSY | Errno::PERM | Errno::ACCESS | Errno::ROFS)) => return Err(failed(errno)),
+        Err(errno) => errno,
+    };
+    // In a threaded subtree some are refused always, and a single one may be (cpu, while there are realtime processes
+    // outside of the root).
+    let is_needed = |name: &String| needed.contains(&name.as_str());
+    if errno == Errno::OPNOTSUPP {
+        if wanted.iter().any(|name| is_needed(name) && !works_threaded(name)) {
+            return Err(failed(errno));
+        }
+        wanted.retain(|name| works_threaded(name));
+    }
+    let mut enabled = Vec::new();
+    for name in wanted {
+        match write_enabled(root, &file, std::slice::from_ref(&name)) {
+            Ok(()) => enabled.push(name),
+            Err(errno) if is_needed(&name) => return Err(failed(errno)),
+            Err(errno) => log::debug!("no statistics of {name}: {}", failed(errno)),
+        }
+    }
+    Ok(enabled)
+}
+
+fn write_enabled(root: &CgroupRoot, file: &Path, names: &[String]) -> rustix::io::Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let value = format!("+{}", names.join(" +"));
+    write_file(root.dir(), file, value.as_bytes())
+}
+
+/// Whether the cgroup is no threaded one yet, and has processes of its own.
+fn would_become_threaded(root: &CgroupRoot, level: &Path) -> Result<bool> {
+    let read = |name| {
+        let file = level.join(name);
+        read_file(root.dir(), &file).map_err(|errno| Error::os("read", errno).path(join(root.path(), &file)))
+    };
+    Ok(read("cgroup.type")?.trim_ascii() == b"domain" && !read("cgroup.procs")?.is_empty())
+}
+
+/// The controllers that a cgroup has, and so may hand down.
+fn controllers_of(dir: BorrowedFd<'_>, path: &Path, below: &Path) -> Result<Vec<String>> {
+    let file = below.join("cgroup.controllers");
+    let text = read_file(dir, &file).map_err(|errno| Error::os("read", errno).path(join(path, &file)))?;
+    let names = String::from_utf8_lossy(&text);
+    Ok(names.split_ascii_whitespace().map(str::to_owned).collect())
+}
+
+fn has(list: &[String], name: &str) -> bool {
+    list.iter().any(|present| present == name)
+}
+
+/// In a threaded subtree a new cgroup can hold processes only once it is threaded itself.
+fn join_threaded_subtree(cgroup: &Cgroup, needed: &[&str]) -> Result<()> {
+    let os = |call, errno| {
+        Error::os(call, errno)
+            .field(FIELD)
+            .path(cgroup.path().join("cgroup.type"))
+    };
+    let kind = read_file(cgroup.dir(), "cgroup.type").map_err(|errno| os("read", errno))?;
+    let kind = String::from_utf8_lossy(kind.trim_ascii()).into_owned();
+    if !matches!(kind.as_str(), "domain invalid" | "threaded" | "domain threaded") {
+        return Ok(());
+    }
+    if let Some(name) = needed.iter().find(|name| !THREADED.contains(name)) {
+        let message = format!(
+            "cannot enter cgroupv2 {:?} with domain controllers -- it is in {kind} mode",
+            cgroup.path().display().to_string()
+        );
+        return Err(Error::new(ErrorKind::Unsupported, message)
+            .field(FIELD)
+            .hint(format!(
+                "{name} does not work in a threaded subtree; choose a linux.cgroupsPath outside of it"
+            )));
+    }
+    if kind != "domain invalid" {
+        return Ok(());
+    }
+    write_file(cgroup.dir(), "cgroup.type", b"threaded").map_err(|errno| os("write", errno))
 }
 
 /// Why a cgroup would not hand controllers down.
@@ -193,7 +308,10 @@ fn explain_refusal(error: Error, errno: Errno) -> Error {
              below a cgroup without processes",
         ),
         Errno::OPNOTSUPP => error.field(FIELD).hint("this cgroup is threaded and cannot have this controller"),
-        Errno::PERM | Errno::ACCESS => error.with_kind(ErrorKind::Denied),
+        Errno::PERM | Errno::ACCESS => error
+            .with_kind(ErrorKind::Denied)
+            .hint("the controller was not delegated to this user: see Delegate= in systemd.resource-control(5)"),
+        Errno::ROFS => error.hint("the cgroup tree is mounted read-only"),
         Errno::NOENT => error.hint("a cgroup above was not given the controller"),
         _ => error,
     }

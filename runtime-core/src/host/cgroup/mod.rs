@@ -19,8 +19,10 @@ mod fs;
 mod path;
 mod resources;
 mod root;
+mod stats;
 mod systemd;
 mod walk;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -37,7 +39,9 @@ pub use devices::{BpfInsn, compile as compile_devices};
 pub use directory::Cgroup;
 pub use path::CgroupPath;
 pub use resources::{CgroupWrite, IfMissing, ResourcePlan};
+pub use stats::CgroupStats;
 pub use systemd::{Manager, Unit, UnitLocation, UnitPlan, UnitReference};
+pub use watch::{OomWatch, Woken};
 
 use crate::{Error, ErrorKind, Result};
 
@@ -60,10 +64,10 @@ pub enum CgroupDriver {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Controllers {
     /// Those that a limit needs. Accounting of a controller costs time in every process of the cgroup.
-    #[default]
     Needed,
     /// All that the host has, as far as the cgroups above allow, as runc does it: engines read statistics
-    /// (`memory.current`) also of containers without limits.
+    /// (`memory.current`) also of containers without limits (`docs/adr/0017`).
+    #[default]
     Every,
 }
 
@@ -103,6 +107,7 @@ impl CgroupPlan {
             Some(resources) => ResourcePlan::new(resources, pids_limit)?,
             None => ResourcePlan::default(),
         };
+        resources.warn();
         if let (CgroupDriver::Disabled, Some(write)) = (driver, resources.writes.first()) {
             return Err(no_cgroup_to_limit(write));
         }
@@ -362,23 +367,31 @@ impl CgroupManager {
         }
     }
 
-    /// Sets limits on a running container, in the order given. Other limits stay as they are.
+    /// Sets limits on a running container, in the order given; then calls `commit`. Other limits stay as they are. If
+    /// a limit is refused, or `commit` fails, all of them are as before.
     ///
     /// # Errors
     /// The container has no cgroup, a controller is missing, or the kernel refused a value; the error names the field.
-    pub fn update(&self, resources: &ResourcePlan) -> Result<()> {
+    pub fn update(&self, resources: &ResourcePlan, commit: impl FnOnce() -> Result<()>) -> Result<()> {
         match (self, resources.writes.first()) {
             (Self::Fs(cgroup), _) => {
                 apply::check_usage(cgroup, &resources.above_usage)?;
-                apply::apply(cgroup, &resources.writes)
+                let before = apply::Before::read(cgroup, &resources.writes);
+                let changed = apply::apply(cgroup, &resources.writes).and_then(|()| commit());
+                changed.map_err(|error| before.restore(cgroup, error))
             }
             (Self::Systemd(unit), _) => {
                 let cgroup = unit.limited()?;
                 apply::check_usage(cgroup, &resources.above_usage)?;
-                unit.set_limits(resources)?;
-                apply::apply(cgroup, &resources.writes)
+                let before = apply::Before::read(cgroup, &resources.writes);
+                // The files before systemd, since the kernel may refuse one; and after, since systemd rounds.
+                let changed = apply::apply(cgroup, &resources.writes)
+                    .and_then(|()| unit.set_limits(resources))
+                    .and_then(|()| apply::apply(cgroup, &resources.writes))
+                    .and_then(|()| commit());
+                changed.map_err(|error| before.restore(cgroup, error))
             }
-            (Self::Disabled, None) => Ok(()),
+            (Self::Disabled, None) => commit(),
             (Self::Disabled, Some(write)) => Err(no_cgroup_to_limit(write)),
         }
     }

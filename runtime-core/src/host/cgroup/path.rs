@@ -89,6 +89,20 @@ pub(super) fn contained(path: &Path) -> Result<PathBuf> {
     Ok(clean)
 }
 
+/// Whether a `..` in the path leads out of where the path begins.
+pub(super) fn leaves(path: &Path) -> bool {
+    let mut depth = 0_usize;
+    path.components().any(|component| {
+        match component {
+            Component::Normal(_) => depth += 1,
+            Component::ParentDir if depth == 0 => return true,
+            Component::ParentDir => depth -= 1,
+            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+        }
+        false
+    })
+}
+
 /// The cgroup of a process, relative to the cgroup2 root; of the calling process without a pid.
 ///
 /// # Errors
@@ -181,6 +195,20 @@ mod tests {
                 (ErrorKind::Invalid, Some(FIELD)),
                 "{bad:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_path_leaves_by_one_parent_too_many() {
+        for (path, leaves) in [
+            ("/", false),
+            ("a/../b", false),
+            ("/a/b/../..", false),
+            ("..", true),
+            ("/..", true),
+            ("a/../../a", true),
+        ] {
+            assert_eq!(super::leaves(Path::new(path)), leaves, "{path}");
         }
     }
 

@@ -11,7 +11,7 @@ use oci_spec::runtime::{
     LinuxBlockIo, LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxRdma, LinuxResources, LinuxThrottleDevice,
 };
 
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// One value to write into one file of a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,8 +51,9 @@ impl CgroupWrite {
 pub struct ResourcePlan {
     /// In the order of writing; `unified` comes last, so it wins over the other fields.
     pub writes: Vec<CgroupWrite>,
-    /// Fields that are set but have no meaning in cgroup version 2. They are ignored, as runc does, because engines
-    /// pass them on from their own users; a caller may warn about them.
+    /// Fields that are set but have no meaning in cgroup version 2, and without which a container has no more than it
+    /// would have with them, or only worse tuning. They are ignored, as runc does, because engines pass them on from
+    /// their own users; [`ResourcePlan::warn`] says so.
     pub ignored: Vec<&'static str>,
     /// `linux.resources.memory.checkBeforeUpdate`: limits in bytes, with their fields, that an update must refuse if
     /// the container uses as much already. Without the check the kernel would kill processes to get there.
@@ -82,17 +83,32 @@ impl ResourcePlan {
             plan.rdma(rdma)?;
         }
         if let Some(network) = resources.network() {
-            plan.ignore(
-                "linux.resources.network.classID",
-                network.class_id().is_some_and(|id| id != 0),
-            );
-            let priorities = network.priorities().as_ref().is_some_and(|list| !list.is_empty());
-            plan.ignore("linux.resources.network.priorities", priorities);
+            let has_priorities = network.priorities().as_ref().is_some_and(|list| !list.is_empty());
+            for (field, is_set) in [
+                (
+                    "linux.resources.network.classID",
+                    network.class_id().is_some_and(|id| id != 0),
+                ),
+                ("linux.resources.network.priorities", has_priorities),
+            ] {
+                if is_set {
+                    let instead =
+                        "mark the packets by a filter on the cgroup instead (iptables -m cgroup, eBPF)";
+                    return Err(only_in_version_1(field, instead));
+                }
+            }
         }
         if let Some(unified) = resources.unified() {
             plan.unified(unified)?;
         }
         Ok(plan)
+    }
+
+    /// Logs a warning for each field that is ignored.
+    pub fn warn(&self) {
+        for field in &self.ignored {
+            log::warn!("{field}: cgroup version 2 has nothing like it; ignored");
+        }
     }
 
     fn write(&mut self, file: &'static str, value: impl Into<String>, field: &'static str) {
@@ -245,8 +261,12 @@ impl ResourcePlan {
         if let Some(mems) = cpu.mems().as_ref().filter(|list| !list.is_empty()) {
             self.write("cpuset.mems", mems.as_str(), "linux.resources.cpu.mems");
         }
-        let realtime_runtime = cpu.realtime_runtime().is_some_and(|runtime| runtime != 0);
-        self.ignore("linux.resources.cpu.realtimeRuntime", realtime_runtime);
+        if cpu.realtime_runtime().is_some_and(|runtime| runtime != 0) {
+            return Err(only_in_version_1(
+                "linux.resources.cpu.realtimeRuntime",
+                "realtime processes cannot be limited; leave the field out",
+            ));
+        }
         self.ignore(
             "linux.resources.cpu.realtimePeriod",
             cpu.realtime_period().is_some_and(|period| period != 0),
@@ -377,6 +397,11 @@ impl ResourcePlan {
                 let message = format!("unified resource {name:?} must be in the form CONTROLLER.PARAMETER");
                 return Err(Error::invalid(field, message));
             }
+            if FILES_OF_THE_RUNTIME.contains(&name.as_str()) {
+                // Frozen before it has begun, for one, `create` would wait for ever.
+                let message = format!("unable to set unified resource {name:?}: it is the runtime's own");
+                return Err(Error::invalid(field, message));
+            }
             self.push(name.clone(), files[name].clone(), field, IfMissing::Fail);
         }
         Ok(())
@@ -384,6 +409,16 @@ impl ResourcePlan {
 }
 
 const SWAP_FIELD: &str = "linux.resources.memory.swap";
+
+/// Files of the cgroup itself through which the runtime places, stops and ends the processes.
+const FILES_OF_THE_RUNTIME: [&str; 4] = ["cgroup.freeze", "cgroup.kill", "cgroup.procs", "cgroup.threads"];
+
+/// A limit that version 2 has no counterpart for, and that a container must not go without unnoticed.
+fn only_in_version_1(field: &'static str, instead: &'static str) -> Error {
+    Error::new(ErrorKind::Unsupported, "cgroup version 2 has no such limit")
+        .field(field)
+        .hint(instead)
+}
 
 /// `memory.swap` of config.json limits memory and swap together, `memory.swap.max` swap alone.
 fn swap_beside_memory(swap: i64, memory: i64) -> Result<Option<String>> {
@@ -467,7 +502,7 @@ mod tests {
 
     fn refusal(resources: Value) -> String {
         let error = plan(resources).unwrap_err();
-        assert_eq!(error.kind(), crate::ErrorKind::Invalid);
+        assert_eq!(error.kind(), ErrorKind::Invalid);
         error.to_string()
     }
 
@@ -632,9 +667,10 @@ mod tests {
         assert!(refusal(bad).starts_with("linux.resources.hugepageLimits[0].pageSize: "));
         assert!(refusal(json!({"rdma": {"a b": {"hcaHandles": 1}}})).contains("not the name of a device"));
         let ignored = plan(json!({
-            "network": {"classID": 1_048_577, "priorities": [{"name": "eth0", "priority": 5}]},
-            "memory": {"kernel": 5, "swappiness": 0, "disableOOMKiller": true},
-            "cpu": {"realtimeRuntime": 5, "realtimePeriod": 0},
+            "network": {"classID": 0, "priorities": []},
+            "memory": {"kernel": 5, "kernelTCP": 5, "swappiness": 0, "disableOOMKiller": true, "useHierarchy": false},
+            "cpu": {"realtimeRuntime": 0, "realtimePeriod": 5},
+            "blockIO": {"leafWeight": 10},
         }))
         .unwrap();
         assert!(ignored.writes.is_empty());
@@ -647,11 +683,57 @@ mod tests {
             names,
             [
                 "kernel",
+                "kernelTCP",
                 "swappiness",
                 "disableOOMKiller",
-                "realtimeRuntime",
-                "classID",
-                "priorities"
+                "useHierarchy",
+                "leafWeight",
+                "realtimePeriod",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_limit_of_version_1_alone_is_refused() {
+        for (resources, field) in [
+            (json!({"network": {"classID": 1_048_577}}), "network.classID"),
+            (
+                json!({"network": {"priorities": [{"name": "eth0", "priority": 5}]}}),
+                "network.priorities",
+            ),
+            (json!({"cpu": {"realtimeRuntime": 5}}), "cpu.realtimeRuntime"),
+        ] {
+            let error = plan(resources).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            assert_eq!(error.spec_field(), Some(&*format!("linux.resources.{field}")));
+        }
+    }
+
+    #[test]
+    fn the_greatest_numbers_do_not_overflow() {
+        let most = u64::MAX;
+        assert_eq!(
+            writes(json!({
+                "memory": {"limit": i64::MAX, "swap": i64::MAX, "reservation": i64::MAX},
+                "cpu": {"shares": most, "quota": i64::MAX, "period": most, "burst": most},
+                "pids": {"limit": i64::MAX},
+                "blockIO": {"weight": 1000, "throttleReadBpsDevice": [{"major": 4095, "minor": 1_048_575, "rate": most}]},
+                "hugepageLimits": [{"pageSize": "1GB", "limit": i64::MAX}],
+                "rdma": {"a": {"hcaHandles": u32::MAX, "hcaObjects": u32::MAX}},
+            })),
+            [
+                "pids.max=9223372036854775807",
+                "?memory.swap.max=0",
+                "memory.max=9223372036854775807",
+                "memory.low=9223372036854775807",
+                "io.bfq.weight=1000 or io.weight=10000",
+                "io.max=4095:1048575 rbps=18446744073709551615",
+                "cpu.weight=10000",
+                "cpu.max.burst=18446744073709551615",
+                "cpu.max=9223372036854775807 18446744073709551615",
+                "hugetlb.1GB.max=9223372036854775807",
+                "?hugetlb.1GB.rsvd.max=9223372036854775807",
+                "rdma.max=a hca_handle=4294967295 hca_object=4294967295",
             ]
         );
     }
@@ -675,6 +757,7 @@ mod tests {
             slash.ends_with("unified resource \"../memory.max\" must be a file name (no slashes)"),
             "{slash}"
         );
+        assert!(refusal(json!({"unified": {"cgroup.freeze": "1"}})).contains("the runtime's own"));
         for bad in ["memory", ".", "..", "", "memory.", ".max"] {
             assert!(
                 refusal(json!({"unified": {bad: "5"}})).contains("CONTROLLER.PARAMETER"),

@@ -224,10 +224,15 @@ fn what_the_container_made_is_listed_and_removed() {
         "empty ones go, the others stay"
     );
 
-    let sub = cgroup.sub(Path::new("../../-rf $(x) \u{fffd}")).unwrap();
+    let sub = cgroup.sub(Path::new("/d/../-rf $(x) \u{fffd}/./")).unwrap();
     assert_eq!(sub.path(), odd);
     assert!(cgroup.sub(Path::new("absent")).is_err());
-    assert!(cgroup.sub(Path::new("/..")).unwrap().processes().unwrap().len() == 2);
+    assert!(cgroup.sub(Path::new("/")).unwrap().processes().unwrap().len() == 2);
+    let error = cgroup.sub(Path::new("../box")).unwrap_err();
+    assert!(
+        error.to_string().contains("leads out of the container's cgroup"),
+        "{error}"
+    );
 
     cgroup.kill().unwrap();
     cgroup.remove(PATIENCE).unwrap();
@@ -398,9 +403,9 @@ fn limits_are_written_and_missing_controllers_are_named() {
         "7\n"
     );
     assert_eq!(
-        directory::read_file(cgroup.dir(), "cgroup.controllers").unwrap(),
-        b"",
-        "none was needed"
+        String::from_utf8(directory::read_file(cgroup.dir(), "cgroup.controllers").unwrap()).unwrap(),
+        controllers,
+        "engines read the statistics of all"
     );
 
     for (name, limit, field) in [
@@ -482,14 +487,42 @@ fn a_parent_with_processes_cannot_hand_controllers_down() {
 }
 
 #[test]
-fn every_controller_can_be_asked_for() {
+fn only_what_is_needed_can_be_asked_for() {
     let place = Place::new();
-    let mut plan = place.plan("box", json!({}));
-    plan.controllers = Controllers::Every;
+    let mut plan = place.plan("a/box", json!({}));
+    plan.controllers = Controllers::Needed;
     CgroupManager::create(&plan, plan.locate().unwrap()).unwrap();
-    let root = root::CgroupRoot::find().unwrap();
-    let all = directory::read_file(root.dir(), "cgroup.controllers").unwrap();
-    assert_eq!(std::fs::read(place.path("box/cgroup.controllers")).unwrap(), all);
+    assert_eq!(
+        std::fs::read(place.path("a/box/cgroup.controllers")).unwrap(),
+        b""
+    );
+}
+
+#[test]
+fn in_a_threaded_subtree_the_cgroup_is_threaded_too() {
+    let place = Place::new();
+    let parent = place.create("");
+    let threads = place.path("threads");
+    std::fs::create_dir(&threads).unwrap();
+    std::fs::write(threads.join("cgroup.type"), "threaded").unwrap();
+    assert_eq!(
+        std::fs::read(place.path("cgroup.type")).unwrap(),
+        b"domain threaded\n"
+    );
+
+    let shell = Shell::new("");
+    place.create("box").add_process(shell.pid()).unwrap();
+    assert_eq!(
+        std::fs::read(place.path("box/cgroup.type")).unwrap(),
+        b"threaded\n"
+    );
+    parent.kill().unwrap();
+    shell.wait();
+
+    let limit = json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 0}]});
+    let error = place.try_create("other", limit).unwrap_err();
+    assert_eq!(error.spec_field(), Some("linux.cgroupsPath"), "{error}");
+    assert!(!place.path("other").exists());
 }
 
 #[test]
@@ -540,7 +573,7 @@ fn without_a_driver_there_is_nothing_to_do_and_nothing_to_limit() {
     );
     assert!(
         manager
-            .update(&ResourcePlan::new(&resources, None).unwrap())
+            .update(&ResourcePlan::new(&resources, None).unwrap(), || Ok(()))
             .is_err()
     );
 }
@@ -632,6 +665,6 @@ fn an_update_below_the_usage_is_refused_if_asked() {
     let error = apply::check_usage(&cgroup.0, &plan.above_usage).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "linux.resources.memory.swap: rejecting memory limit 900 <= usage 1000"
+        "linux.resources.memory.swap: rejecting memory+swap limit 900 <= usage 1000"
     );
 }

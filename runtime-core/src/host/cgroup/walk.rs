@@ -69,6 +69,16 @@ pub(super) fn remove_below(top: BorrowedFd<'_>) -> Result<()> {
     )
 }
 
+/// The names of the files of a cgroup; none if it is gone.
+pub(super) fn files(dir: BorrowedFd<'_>) -> Result<Vec<String>> {
+    let names = entries(dir, FileType::RegularFile)?;
+    // The kernel's names are ASCII.
+    Ok(names
+        .iter()
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect())
+}
+
 fn open(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(parent, name, flags, Mode::empty())
@@ -82,6 +92,11 @@ fn children(dir: BorrowedFd<'_>) -> Result<Vec<CString>> {
     if stat.st_nlink <= 2 {
         return Ok(Vec::new());
     }
+    entries(dir, FileType::Directory)
+}
+
+/// The names of a cgroup's entries of one kind; none if the cgroup is gone.
+fn entries(dir: BorrowedFd<'_>, kind: FileType) -> Result<Vec<CString>> {
     let entries = match Dir::read_from(dir) {
         Ok(entries) => entries,
         Err(Errno::NOENT) => return Ok(Vec::new()),
@@ -95,7 +110,7 @@ fn children(dir: BorrowedFd<'_>) -> Result<Vec<CString>> {
             Err(errno) => return Err(Error::os("getdents64", errno)),
         };
         let name = entry.file_name();
-        if entry.file_type() == FileType::Directory && name != c"." && name != c".." {
+        if entry.file_type() == kind && name != c"." && name != c".." {
             names.push(name.to_owned());
         }
     }

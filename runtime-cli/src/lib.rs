@@ -12,6 +12,7 @@ mod report;
 mod sealed_exe;
 mod settings;
 mod terminal;
+mod units;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -1,9 +1,13 @@
 //! Runs in: RUNTIME. `events`: statistics and out-of-memory events of a container.
 
-use runtime_core::Result;
+use std::time::Instant;
+
+use runtime_core::{CgroupStats, ContainerId, Error, ErrorKind, Event, Result, Runtime};
+use serde::Serialize;
 
 use super::{Definition, Invocation, command};
 use crate::flags::{switch, value};
+use crate::{output, units};
 
 pub(crate) const COMMAND: Definition = command(
     "events",
@@ -20,6 +24,61 @@ pub(crate) const COMMAND: Definition = command(
     run,
 );
 
+/// One line of output.
+#[derive(Serialize)]
+struct Line<'a> {
+    r#type: &'static str,
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<CgroupStats>,
+}
+
+/// Prints statistics at each interval, and each kill for memory at once, until the container ends.
 fn run(call: &Invocation) -> Result<u8> {
-    Err(call.not_in_this_version("events"))
+    let (runtime, id) = (call.runtime()?, call.id()?);
+    let wrong = |text| Err(Error::new(ErrorKind::Invalid, text));
+    let interval = call.text("interval").unwrap_or_default();
+    let Some(interval) = units::duration(&interval) else {
+        return wrong(format!(
+            "invalid value {interval:?} for flag -interval: not a duration, as in 5s or 1m30s"
+        ));
+    };
+    if interval.is_zero() {
+        return wrong("duration interval must be greater than 0".to_owned());
+    }
+    if call.flag("stats") {
+        print_stats(&runtime, &id)?;
+        return Ok(0);
+    }
+    let mut events = runtime.events(&id)?;
+    let mut next = Instant::now() + interval;
+    loop {
+        match events.next(Some(next))? {
+            Event::Ended => return Ok(0),
+            Event::Oom => print("oom", &id, None)?,
+            Event::Timeout => {
+                match print_stats(&runtime, &id) {
+                    // It has ended, and may have been deleted, just now.
+                    Err(error) if matches!(error.kind(), ErrorKind::WrongStatus | ErrorKind::NotFound) => {
+                        return Ok(0);
+                    }
+                    other => other?,
+                }
+                next = (next + interval).max(Instant::now());
+            }
+        }
+    }
+}
+
+fn print_stats(runtime: &Runtime, id: &ContainerId) -> Result<()> {
+    print("stats", id, Some(runtime.stats(id)?))
+}
+
+fn print(kind: &'static str, id: &ContainerId, data: Option<CgroupStats>) -> Result<()> {
+    let line = Line {
+        r#type: kind,
+        id: id.as_str(),
+        data,
+    };
+    output::print(&(serde_json::to_string(&line).map_err(output::unprintable)? + "\n"))
 }

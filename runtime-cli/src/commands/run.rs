@@ -1,12 +1,13 @@
 //! Runs in: RUNTIME. `run`.
 
 use clap::Arg;
-use runtime_core::{Console, Result};
+use runtime_core::{Console, ContainerId, Result, Runtime};
 
 use super::start_options::{self, console_socket, create_flags, create_options, refuse_console_socket};
 use super::{Definition, Invocation, command};
 use crate::flags::switch;
 use crate::foreground::{self, Signals};
+use crate::report;
 use crate::terminal::{self, ConsoleReceiver};
 
 pub(crate) const COMMAND: Definition = Definition {
@@ -41,6 +42,12 @@ fn run(call: &Invocation) -> Result<u8> {
     options.terminal_size = terminal::own_size();
     let process = runtime.run(&id, options)?;
     let code = start_options::stay(&process, &signals, receiver);
+    if code.as_ref().is_ok_and(|code| *code == KILLED) && was_out_of_memory(&runtime, &id) {
+        report::failure(&format!(
+            "{} run: container {id} was killed because its memory ran out (memory limit too low?)",
+            call.program
+        ));
+    }
     if call.flag("keep") && code.is_ok() {
         return code;
     }
@@ -49,4 +56,16 @@ fn run(call: &Invocation) -> Result<u8> {
         (Ok(_), Err(error)) => Err(error),
         (Err(first), Err(second)) => Err(first.and(second)),
     }
+}
+
+/// The exit code of a container that SIGKILL has ended.
+const KILLED: u8 = 128 + 9;
+
+fn was_out_of_memory(runtime: &Runtime, id: &ContainerId) -> bool {
+    // If it cannot be told, the exit code is all that there is to say.
+    runtime
+        .oom_kills(id)
+        .ok()
+        .flatten()
+        .is_some_and(|kills| kills > 0)
 }

@@ -1,10 +1,15 @@
 //! Runs in: RUNTIME. `update`: changes the limits of a container.
 
+use std::io::Read;
+use std::path::Path;
+
 use clap::Arg;
-use runtime_core::Result;
+use runtime_core::{Error, ErrorKind, Result};
+use serde_json::{Map, Value};
 
 use super::{Definition, Invocation, command};
 use crate::flags::{path, value};
+use crate::{report, units};
 
 pub(crate) const COMMAND: Definition =
     command("update", "change the resource limits of a container", flags, run);
@@ -42,6 +47,159 @@ fn flags() -> Vec<Arg> {
     ]
 }
 
+/// As much as is read of a file or of standard input: of a real one there are some hundred bytes.
+const LARGEST: u64 = 1 << 20;
+
 fn run(call: &Invocation) -> Result<u8> {
-    Err(call.not_in_this_version("update"))
+    let (runtime, id) = (call.runtime()?, call.id()?);
+    for name in ["l3-cache-schema", "mem-bw-schema"] {
+        if call.text(name).is_some_and(|schema| !schema.is_empty()) {
+            let message = "updating a non-existent Intel RDT configuration is not supported";
+            return Err(Error::new(ErrorKind::Unsupported, message).hint(format!("leave out --{name}")));
+        }
+    }
+    let resources = match call.path("resources") {
+        Some(path) => read(&path)?,
+        None => from_flags(call)?.to_string().into_bytes(),
+    };
+    runtime.update(&id, &resources)?;
+    for name in ["kernel-memory", "kernel-memory-tcp"] {
+        if call.text(name).is_some_and(|limit| !limit.is_empty()) {
+            report::skipped(&format!(
+                "--{name} is ignored: the kernel has no such limit any more"
+            ));
+        }
+    }
+    Ok(0)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let mut json = Vec::new();
+    let source: Box<dyn Read> = match path.as_os_str() == "-" {
+        true => Box::new(std::io::stdin()),
+        false => Box::new(std::fs::File::open(path).map_err(|error| Error::io("open", &error).path(path))?),
+    };
+    source
+        .take(LARGEST)
+        .read_to_end(&mut json)
+        .map_err(|error| Error::io("read", &error).path(path))?;
+    Ok(json)
+}
+
+/// Flag, section of `linux.resources` and field in it.
+type Field = (&'static str, &'static str, &'static str);
+
+const NUMBERS: [Field; 9] = [
+    ("blkio-weight", "blockIO", "weight"),
+    ("cpu-period", "cpu", "period"),
+    ("cpu-quota", "cpu", "quota"),
+    ("cpu-burst", "cpu", "burst"),
+    ("cpu-share", "cpu", "shares"),
+    ("cpu-rt-period", "cpu", "realtimePeriod"),
+    ("cpu-rt-runtime", "cpu", "realtimeRuntime"),
+    ("cpu-idle", "cpu", "idle"),
+    ("pids-limit", "pids", "limit"),
+];
+
+const SIZES: [Field; 3] = [
+    ("memory", "memory", "limit"),
+    ("memory-reservation", "memory", "reservation"),
+    ("memory-swap", "memory", "swap"),
+];
+
+const LISTS: [Field; 2] = [("cpuset-cpus", "cpu", "cpus"), ("cpuset-mems", "cpu", "mems")];
+
+/// What the flags ask for, as an object of `linux.resources`. An empty value asks for nothing.
+fn from_flags(call: &Invocation) -> Result<Value> {
+    resources(|flag| call.text(flag).filter(|text| !text.is_empty()))
+}
+
+fn resources(given: impl Fn(&str) -> Option<String>) -> Result<Value> {
+    let mut sections = Map::new();
+    let mut set = |(_, section, field): Field, value: Value| {
+        let object = sections
+            .entry(section)
+            .or_insert_with(|| Value::Object(Map::new()));
+        object[field] = value;
+    };
+    for field in NUMBERS {
+        if let Some(text) = given(field.0) {
+            // i128: some fields go to -1, others to the greatest u64. Which is which is judged with the whole.
+            let number: i128 = text.parse().map_err(|_| invalid(field.0, &text))?;
+            let number = serde_json::Number::from_i128(number).ok_or_else(|| invalid(field.0, &text))?;
+            set(field, Value::Number(number));
+        }
+    }
+    for field in SIZES {
+        if let Some(text) = given(field.0) {
+            let size = match text.as_str() {
+                "-1" => Some(-1),
+                size => units::bytes(size),
+            };
+            set(field, size.ok_or_else(|| invalid(field.0, &text))?.into());
+        }
+    }
+    for field in LISTS {
+        if let Some(list) = given(field.0) {
+            set(field, list.into());
+        }
+    }
+    Ok(Value::Object(sections))
+}
+
+fn invalid(flag: &str, text: &str) -> Error {
+    Error::new(ErrorKind::Invalid, format!("invalid value for {flag}: {text:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn from(flags: &[(&str, &str)]) -> Result<Value> {
+        resources(|name| {
+            let found = flags.iter().find(|(flag, _)| *flag == name);
+            found.map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn every_flag_has_its_field() {
+        let flags = [
+            ("blkio-weight", "500"),
+            ("cpu-quota", "-1"),
+            ("cpu-period", "10000"),
+            ("cpu-share", "18446744073709551615"),
+            ("cpu-idle", "1"),
+            ("cpuset-cpus", "0-1"),
+            ("memory", "64m"),
+            ("memory-swap", "-1"),
+            ("memory-reservation", "1.5k"),
+            ("pids-limit", "0"),
+        ];
+        assert_eq!(
+            from(&flags).unwrap(),
+            json!({
+                "blockIO": {"weight": 500},
+                "cpu": {"quota": -1, "period": 10000, "shares": u64::MAX, "idle": 1, "cpus": "0-1"},
+                "memory": {"limit": 64 << 20, "swap": -1, "reservation": 1536},
+                "pids": {"limit": 0},
+            })
+        );
+        assert_eq!(from(&[]).unwrap(), json!({}));
+    }
+
+    #[test]
+    fn what_is_no_number_is_named() {
+        for (flag, text) in [
+            ("cpu-quota", "x"),
+            ("memory", "5x"),
+            ("memory", "-2"),
+            ("pids-limit", "1.5"),
+        ] {
+            let error = from(&[(flag, text)]).unwrap_err().to_string();
+            assert_eq!(error, format!("invalid value for {flag}: {text:?}"));
+        }
+    }
 }

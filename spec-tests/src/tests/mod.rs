@@ -1,9 +1,11 @@
 //! Runs in: SUITE. The tests, one file per topic; each file lists its own in `TESTS`.
 
 mod bad_input;
+mod cgroup_tree;
 mod cgroups;
 mod crash;
 mod devices;
+mod events;
 mod exec;
 mod hooks;
 mod lifecycle;
@@ -12,11 +14,13 @@ mod mounts;
 mod namespaces;
 mod net_devices;
 mod process;
+mod resources;
 mod rootless;
 mod seccomp;
 mod security;
 mod systemd;
 mod terminal;
+mod update;
 
 use crate::suite::{NeedyTest, Test};
 
@@ -33,6 +37,10 @@ fn needy() -> Vec<NeedyTest> {
         bad_input::NEEDY,
         process::NEEDY,
         cgroups::NEEDY,
+        cgroup_tree::NEEDY,
+        resources::NEEDY,
+        update::NEEDY,
+        events::NEEDY,
         rootless::NEEDY,
         systemd::NEEDY,
     ]
@@ -51,6 +59,10 @@ fn everywhere() -> Vec<Test> {
         exec::TESTS,
         hooks::TESTS,
         cgroups::TESTS,
+        cgroup_tree::TESTS,
+        resources::TESTS,
+        update::TESTS,
+        events::TESTS,
         terminal::TESTS,
         seccomp::TESTS,
         security::TESTS,

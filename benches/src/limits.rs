@@ -1,0 +1,337 @@
+//! What limits cost, how small they may be, and many containers at once: any OCI runtimes side by side, in any place
+//! with a cgroup2 tree. Builds nothing and needs nothing but static `/bin/busybox` and root, so that it runs in the
+//! virtual machine, where every controller is. Prints numbers and asserts nothing. See `docs/benchmarks.md`.
+//!
+//!     limits cycle|smallest|many [--rounds N] [--containers N] NAME=PATH...
+#![allow(
+    clippy::disallowed_methods,
+    reason = "looks at what is there, does not act on it"
+)]
+
+#[allow(dead_code, reason = "the samples themselves are for the other program")]
+mod table;
+
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use serde_json::{Value, json};
+use table::Line;
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+struct Options {
+    what: String,
+    rounds: usize,
+    containers: usize,
+    engines: Vec<Engine>,
+}
+
+struct Engine {
+    name: String,
+    program: PathBuf,
+    root: PathBuf,
+}
+
+fn main() -> ExitCode {
+    match measure() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("limits: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure() -> Outcome<()> {
+    nix::sys::prctl::set_child_subreaper(true)?;
+    let work = tempfile::Builder::new().prefix("onggi-limits-").tempdir()?;
+    let options = options(work.path())?;
+    let bundle = Bundle::make(work.path())?;
+    match options.what.as_str() {
+        "cycle" => cycle(&options, &bundle),
+        "smallest" => smallest(&options, &bundle),
+        "many" => many(&options, &bundle),
+        other => Err(format!("{other}: not cycle, smallest or many").into()),
+    }
+}
+
+fn options(work: &Path) -> Outcome<Options> {
+    let mut words = std::env::args().skip(1);
+    let mut options = Options {
+        what: words.next().unwrap_or_default(),
+        rounds: 20,
+        containers: 500,
+        engines: Vec::new(),
+    };
+    while let Some(word) = words.next() {
+        let mut number = || -> Outcome<usize> { Ok(words.next().unwrap_or_default().parse()?) };
+        match word.as_str() {
+            "--rounds" => options.rounds = number()?,
+            "--containers" => options.containers = number()?,
+            _ => {
+                let (name, program) = word.split_once('=').ok_or(format!("{word}: not NAME=PATH"))?;
+                let root = work.join("states").join(name);
+                fs::create_dir_all(&root)?;
+                options.engines.push(Engine {
+                    name: name.to_owned(),
+                    program: program.into(),
+                    root,
+                });
+            }
+        }
+    }
+    match options.engines.is_empty() {
+        true => Err("no engine: NAME=PATH".into()),
+        false => Ok(options),
+    }
+}
+
+/// A folder with busybox, whose config.json is written anew for each thing that is measured.
+struct Bundle(PathBuf);
+
+impl Bundle {
+    fn make(work: &Path) -> Outcome<Self> {
+        let bundle = work.join("bundle");
+        for folder in ["bin", "proc", "dev", "sys"] {
+            fs::create_dir_all(bundle.join("rootfs").join(folder))?;
+        }
+        fs::copy("/bin/busybox", bundle.join("rootfs/bin/busybox"))?;
+        for name in ["true", "sleep"] {
+            std::os::unix::fs::symlink("busybox", bundle.join("rootfs/bin").join(name))?;
+        }
+        Ok(Self(bundle))
+    }
+
+    fn write(&self, id: &str, args: &[&str], resources: &Value) -> Outcome<()> {
+        let config = json!({
+            "ociVersion": "1.0.2",
+            "process": {"user": {"uid": 0, "gid": 0}, "args": args, "env": ["PATH=/bin"], "cwd": "/"},
+            "root": {"path": "rootfs"},
+            "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"},
+                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755", "size=65536k"]}],
+            "linux": {
+                "cgroupsPath": format!("/limits/{id}"),
+                "resources": resources,
+                "namespaces": [{"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"},
+                    {"type": "mount"}, {"type": "cgroup"}],
+            }
+        });
+        Ok(fs::write(self.0.join("config.json"), config.to_string())?)
+    }
+}
+
+fn no_limits() -> Value {
+    json!({"devices": [{"allow": false, "access": "rwm"}]})
+}
+
+/// Every field that needs no particular device.
+fn all_limits() -> Value {
+    json!({
+        "devices": [{"allow": false, "access": "rwm"},
+            {"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rwm"}],
+        "memory": {"limit": 256 << 20, "swap": 512 << 20, "reservation": 128 << 20},
+        "cpu": {"shares": 512, "quota": 90000, "period": 100_000, "burst": 10000, "cpus": "0-1", "mems": "0"},
+        "pids": {"limit": 100},
+        "blockIO": {"weight": 300},
+        "hugepageLimits": [{"pageSize": "2MB", "limit": 4_194_304}],
+        "unified": {"memory.high": "200000000"}
+    })
+}
+
+impl Engine {
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .arg("--root")
+            .arg(&self.root)
+            .args(words)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs it to its end, and returns how long that took; an error if it fails.
+    fn timed(&self, words: &[&str], bundle: Option<&Bundle>) -> Outcome<Duration> {
+        let messages = self.root.with_extension("messages");
+        let mut command = self.command(words);
+        if let Some(bundle) = bundle {
+            command.current_dir(&bundle.0);
+        }
+        command.stdout(Stdio::null()).stderr(File::create(&messages)?);
+        let start = Instant::now();
+        let status = command.status()?;
+        let taken = start.elapsed();
+        if status.success() {
+            return Ok(taken);
+        }
+        let message = fs::read_to_string(&messages)?;
+        Err(format!("{}: {words:?}: {status}: {message}", self.name).into())
+    }
+}
+
+/// `create`, `start` and `delete` of a container that ends by itself, without and with limits.
+fn cycle(options: &Options, bundle: &Bundle) -> Outcome<()> {
+    let count = options.engines.len();
+    let mut lines = [
+        Line::new("create + start + delete, no limits", "ms", count),
+        Line::new("create + start + delete, all limits", "ms", count),
+    ];
+    const WARM_UP: usize = 2;
+    for round in 0..options.rounds + WARM_UP {
+        for (line, resources) in [no_limits(), all_limits()].iter().enumerate() {
+            for turn in 0..count {
+                let place = (round + turn) % count;
+                let engine = &options.engines[place];
+                bundle.write(&engine.name, &["true"], resources)?;
+                let taken = one_cycle(engine, bundle)?;
+                if round >= WARM_UP {
+                    lines[line].samples[place].push(taken.as_secs_f64() * 1000.0);
+                }
+            }
+        }
+    }
+    let names: Vec<&str> = options
+        .engines
+        .iter()
+        .map(|engine| engine.name.as_str())
+        .collect();
+    println!("{} rounds; cells are median / minimum\n", options.rounds);
+    table::print(&lines, &names, 0);
+    Ok(())
+}
+
+fn one_cycle(engine: &Engine, bundle: &Bundle) -> Outcome<Duration> {
+    let created = engine.timed(&["create", "--pid-file", "pid", "one"], Some(bundle))?;
+    let pid = fs::read_to_string(bundle.0.join("pid"))?.trim().parse()?;
+    let pid = Pid::from_raw(pid).ok_or("no pid in the pid file")?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+    let started = engine.timed(&["start", "one"], None)?;
+    poll(
+        &mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)],
+        PollTimeout::NONE,
+    )?;
+    reap()?;
+    Ok(created + started + engine.timed(&["delete", "--force", "one"], None)?)
+}
+
+/// Containers end as children of this program.
+fn reap() -> Outcome<()> {
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) | Err(nix::errno::Errno::ECHILD) => return Ok(()),
+            Ok(_) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// The smallest limits under which a container of busybox's `true` runs.
+fn smallest(options: &Options, bundle: &Bundle) -> Outcome<()> {
+    println!("| smallest | memory.limit, kB | pids.limit |\n|---|---|---|");
+    for engine in &options.engines {
+        let memory = |kilobytes: u64| {
+            let bytes = kilobytes << 10;
+            runs(engine, bundle, &json!({"limit": bytes, "swap": bytes}), "memory")
+        };
+        let pids = |limit: u64| runs(engine, bundle, &json!({"limit": limit}), "pids");
+        println!(
+            "| {} | {} | {} |",
+            engine.name,
+            least(memory, 32 << 10, 16)?,
+            least(pids, 64, 1)?
+        );
+    }
+    Ok(())
+}
+
+/// Three times, since what a process costs depends a little on what is in the page cache, and on which processor.
+fn runs(engine: &Engine, bundle: &Bundle, limit: &Value, section: &str) -> Outcome<bool> {
+    let mut resources = no_limits();
+    resources[section] = limit.clone();
+    bundle.write(&engine.name, &["true"], &resources)?;
+    for _ in 0..3 {
+        if engine.timed(&["run", "one"], Some(bundle)).is_err() {
+            engine.timed(&["delete", "--force", "one"], None).ok();
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The least number up to `most` for which `works`, to `step`.
+fn least(works: impl Fn(u64) -> Outcome<bool>, most: u64, step: u64) -> Outcome<u64> {
+    let (mut fails, mut suffices) = (0, most);
+    while suffices - fails > step {
+        let middle = (fails + suffices).div_ceil(2) / step * step;
+        match works(middle)? {
+            true => suffices = middle,
+            false => fails = middle,
+        }
+    }
+    Ok(suffices)
+}
+
+/// Many containers alive, and then: what commands take, and what of the runtime stays.
+fn many(options: &Options, bundle: &Bundle) -> Outcome<()> {
+    println!(
+        "| {} containers alive | list, ms | ps, ms | state, ms | create, ms | processes of the runtime |",
+        options.containers
+    );
+    println!("|---|---|---|---|---|---|");
+    for engine in &options.engines {
+        let id = |number: usize| format!("{}-{number}", engine.name);
+        for number in 0..options.containers {
+            bundle.write(&id(number), &["sleep", "10000"], &no_limits())?;
+            engine.timed(&["run", "--detach", &id(number)], Some(bundle))?;
+        }
+        // What a runtime forks on its way is left to this program, its subreaper.
+        reap()?;
+        let stay = processes_of(&engine.program)?;
+        let times = |words: &[&str]| -> Outcome<f64> {
+            let taken: Outcome<Vec<f64>> = (0..options.rounds)
+                .map(|_| Ok(engine.timed(words, None)?.as_secs_f64() * 1000.0))
+                .collect();
+            table::median(&taken?).ok_or_else(|| "no rounds".into())
+        };
+        let list = times(&["list"])?;
+        let ps = times(&["ps", "--format", "json", &id(0)])?;
+        let state = times(&["state", &id(0)])?;
+        let mut creates = Vec::new();
+        bundle.write("one", &["true"], &no_limits())?;
+        for _ in 0..options.rounds {
+            creates.push(engine.timed(&["create", "one"], Some(bundle))?.as_secs_f64() * 1000.0);
+            engine.timed(&["delete", "--force", "one"], None)?;
+            reap()?;
+        }
+        let create = table::median(&creates).ok_or("no rounds")?;
+        println!(
+            "| {} | {list:.1} | {ps:.2} | {state:.2} | {create:.2} | {stay} |",
+            engine.name
+        );
+        for number in 0..options.containers {
+            engine.timed(&["delete", "--force", &id(number)], None)?;
+        }
+        reap()?;
+    }
+    Ok(())
+}
+
+/// How many processes run this program, or a copy of it.
+fn processes_of(program: &Path) -> Outcome<usize> {
+    let name = program
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let mut count = 0;
+    for entry in fs::read_dir("/proc")? {
+        let command = fs::read_to_string(entry?.path().join("comm")).unwrap_or_default();
+        count += usize::from(command.trim() == name);
+    }
+    Ok(count)
+}

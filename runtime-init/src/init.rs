@@ -12,10 +12,11 @@ use crate::sys::{fs, net, process};
 use crate::wire::{Link, Message};
 use crate::{console, devices, hooks, masks, mounts, namespaces, pivot, program, trees};
 
-/// The whole life of init. Never returns: it becomes the program, or reports why not and ends.
-pub(crate) fn run(mut args: InitArgs<'_>) -> ! {
+/// The whole life of init. Never returns: it becomes the program, or reports why not and ends. `has_its_cgroup`: it
+/// will not be moved into another one.
+pub(crate) fn run(mut args: InitArgs<'_>, has_its_cgroup: bool) -> ! {
     let link = Link(args.link);
-    if let Err(stop) = enter(&args, link) {
+    if let Err(stop) = enter(&mut args, has_its_cgroup, link) {
         stop.report(link)
     }
     go_on(&mut args)
@@ -37,8 +38,13 @@ pub(crate) fn go_on(args: &mut InitArgs<'_>) -> ! {
     }
 }
 
-fn enter(args: &InitArgs<'_>, link: Link<'_>) -> Result<()> {
+fn enter(args: &mut InitArgs<'_>, has_its_cgroup: bool, link: Link<'_>) -> Result<()> {
     program::detach(args.keep, args.unprivileged).at(Step::Detach)?;
+    if has_its_cgroup && namespaces::need_nothing_first(&args.namespaces) {
+        // A network namespace takes the kernel longer than all the rest: RUNTIME loads the device filter meanwhile.
+        namespaces::unshare_rest(&args.namespaces).at(Step::Unshare)?;
+        args.namespaces.unshare = 0;
+    }
     program::await_go(args.unprivileged, link).at(Step::AwaitGo)?;
     namespaces::enter(&args.namespaces)
 }

@@ -8,6 +8,11 @@ use crate::step::Step;
 use crate::sys::{self, credentials, namespace, net, process};
 use crate::wire::{Link, Message};
 
+/// Whether all that is new can be made before RUNTIME has done anything from outside.
+pub(crate) fn need_nothing_first(args: &NamespaceArgs<'_>) -> bool {
+    args.join.is_empty() && !args.become_root
+}
+
 /// Joins what is given by path, and becomes root in the user namespace.
 pub(crate) fn enter(args: &NamespaceArgs<'_>) -> Result<()> {
     join(args.join)?;

@@ -30,10 +30,11 @@ pub struct Birth<'a> {
 /// # Errors
 /// The errno of `clone3`.
 pub fn start_init(birth: Birth<'_>, args: InitArgs<'_>) -> Result<Child> {
+    let has_its_cgroup = birth.cgroup.is_some();
     match make_child(birth)? {
         Some(child) => Ok(child),
         None if args.intermediate.is_some() => intermediate::run(args),
-        None => init::run(args),
+        None => init::run(args, has_its_cgroup),
     }
 }
 

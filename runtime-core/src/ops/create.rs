@@ -62,6 +62,7 @@ impl Runtime {
         let job = Job {
             config: &config,
             plan: &plan,
+            cgroup_plan: &cgroup,
             options,
             purpose,
         };
@@ -234,6 +235,7 @@ fn has_any(config: &Config, list: fn(&Hooks) -> &Option<Vec<Hook>>) -> bool {
 struct Job<'a> {
     config: &'a Config,
     plan: &'a Plan,
+    cgroup_plan: &'a CgroupPlan,
     options: CreateOptions,
     purpose: Purpose,
 }
@@ -244,7 +246,7 @@ impl Job<'_> {
         slot.save_file(CONFIG, &self.config.json)?;
         let prepared = self.prepare(slot, cgroup)?;
         let links = Links::new()?;
-        let mut launched = launch::launch(self.plan, &prepared, &links, cgroup)?;
+        let mut launched = launch::launch(self.plan, &prepared, &links, cgroup, self.cgroup_plan)?;
         // The child has its own: with ours open, its end would not be seen.
         drop(links.child);
         let link = links.runtime;

@@ -9,7 +9,7 @@ use runtime_init::wire::{Link, Message};
 use rustix::process::Pid;
 
 use super::{id_mapped, views};
-use crate::host::cgroup::CgroupManager;
+use crate::host::cgroup::{CgroupManager, CgroupPlan};
 use crate::host::id_map::{IdMap, deny_setgroups};
 use crate::host::{id_map_program, user_namespaces};
 use crate::plan::namespaces::UserNamespace;
@@ -66,9 +66,11 @@ pub(crate) fn launch(
     prepared: &Prepared,
     links: &Links,
     cgroup: &mut CgroupManager,
+    cgroup_plan: &CgroupPlan,
 ) -> Result<Launched> {
     let launched = Launched::new(make(plan, prepared, links, cgroup)?);
     cgroup.adopt(pid_of(launched.pid)?)?;
+    cgroup.filter_devices(cgroup_plan)?;
     map_ids(&plan.namespaces.user, launched.pid)?;
     id_mapped::apply(plan, prepared, launched.pid)?;
     set_oom_score(&plan.process, launched.pid)?;

@@ -266,8 +266,8 @@ pub enum CgroupManager {
 }
 
 impl CgroupManager {
-    /// Makes the cgroup, sets its limits and its device filter. On failure nothing of it is left. A unit of systemd
-    /// is not there before [`CgroupManager::adopt`].
+    /// Makes the cgroup and sets its limits. On failure nothing of it is left. Its device filter is a call of its own,
+    /// [`CgroupManager::filter_devices`]; a unit of systemd is not there before [`CgroupManager::adopt`].
     ///
     /// # Errors
     /// The cgroup is in use, cannot be made, or lacks what a limit needs; the error names the field of config.json.
@@ -284,14 +284,7 @@ impl CgroupManager {
             Err(error) if plan.can_do_without(&error) => return Ok(Self::Disabled),
             created => created.map_err(|error| plan.explain_denied(error))?,
         };
-        let set_up = apply::apply(&cgroup, &plan.resources.writes)
-            .map_err(|error| plan.explain_denied(error))
-            .and_then(|()| match cgroup.set_first_device_filter(&plan.device_program) {
-                // Only the first user namespace has the privilege. Without it nobody can make a device either.
-                Err(error) if plan.rootless && error.kind() == ErrorKind::Denied => Ok(()),
-                set => set,
-            });
-        match set_up {
+        match apply::apply(&cgroup, &plan.resources.writes).map_err(|error| plan.explain_denied(error)) {
             Ok(()) => Ok(Self::Fs(cgroup)),
             Err(error) => Err(fs::undo(&root, &made, error)),
         }
@@ -333,6 +326,21 @@ impl CgroupManager {
     /// The directory cannot be opened.
     pub fn open_unit(unit: &UnitReference, path: &Path) -> Result<Self> {
         Ok(Self::Systemd(Box::new(Unit::open(unit, path)?)))
+    }
+
+    /// Gives a cgroup that has just been made its device filter. The verifier and the compiler of the kernel take their
+    /// time, so that this is done while init, which is in the cgroup already, makes its namespaces; init must not
+    /// open, make or execute anything of the container's before. A unit of systemd has got its own by then.
+    ///
+    /// # Errors
+    /// The privilege is missing, or the rules make no program that the kernel takes.
+    pub fn filter_devices(&self, plan: &CgroupPlan) -> Result<()> {
+        let Self::Fs(cgroup) = self else { return Ok(()) };
+        match cgroup.set_first_device_filter(&plan.device_program) {
+            // Only the first user namespace has the privilege. Without it nobody can make a device either.
+            Err(error) if plan.rootless && error.kind() == ErrorKind::Denied => Ok(()),
+            set => set,
+        }
     }
 
     /// Opens the cgroup of a container by what the state holds. `None` if it is gone.

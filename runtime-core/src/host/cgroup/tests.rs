@@ -45,7 +45,8 @@ impl Place {
         let plan = self.plan(below, resources);
         let location = plan.locate().unwrap().unwrap();
         assert_eq!(location.path(), self.absolute.join(below));
-        CgroupManager::create(&plan, Some(location))
+        let manager = CgroupManager::create(&plan, Some(location))?;
+        manager.filter_devices(&plan).map(|()| manager)
     }
 
     fn create(&self, below: &str) -> Cgroup {

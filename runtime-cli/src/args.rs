@@ -51,13 +51,14 @@ pub(crate) fn parse_globals(arguments: &[OsString]) -> Result<Globals, UsageErro
         message,
         exit_code: 1,
     };
-    let mut scan = go_flags::scan(&globals(), arguments, FlagsEnd::AtFirstPositional).map_err(usage)?;
+    let command = globals();
+    let mut scan = go_flags::scan(&command, arguments, FlagsEnd::AtFirstPositional).map_err(usage)?;
     let mut rest = std::mem::take(&mut scan.positionals);
     if scan.help {
         rest.clear();
     }
     Ok(Globals {
-        flags: to_matches(globals(), &scan).map_err(usage)?,
+        flags: to_matches(command, &scan).map_err(usage)?,
         rest,
     })
 }

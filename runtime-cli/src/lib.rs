@@ -15,14 +15,13 @@ mod terminal;
 mod units;
 
 use std::ffi::OsString;
-use std::process::ExitCode;
 
 use args::{Request, UsageError};
 use commands::{Definition, Invocation};
 use runtime_core::Result;
 
-/// Runs the command line of this process.
-pub fn main() -> ExitCode {
+/// Runs the command line of this process; its exit code. What is printed has been flushed.
+pub fn main() -> u8 {
     let mut arguments = std::env::args_os();
     let program = settings::program_name(arguments.next());
     let arguments: Vec<OsString> = arguments.collect();
@@ -30,9 +29,9 @@ pub fn main() -> ExitCode {
         && let Err(error) = sealed_exe::ensure()
     {
         report::failure(&report::text_of(&error));
-        return ExitCode::FAILURE;
+        return 1;
     }
-    ExitCode::from(onggi(program, &arguments))
+    onggi(program, &arguments)
 }
 
 /// Every command and flag, described for people: what manual pages and completions are made from.

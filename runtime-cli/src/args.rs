@@ -203,7 +203,6 @@ fn people(command: Command) -> Command {
     command.mut_args(|arg| match arg.is_require_equals_set() {
         true => arg
             .require_equals(false)
-            .hide_possible_values(false)
             .hide_default_value(false)
             .num_args(0)
             .action(ArgAction::SetTrue),

@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, value_parser};
 
 /// On or off; `--name=false` is Go's way to say off. The last one counts.
@@ -16,15 +16,18 @@ pub(crate) fn switch(name: &'static str, help: &'static str) -> Arg {
         .default_missing_value("true")
         .default_value("false")
         .hide_default_value(true)
-        .hide_possible_values(true)
         .overrides_with(name)
-        .value_parser(
-            PossibleValuesParser::new([
-                "1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False",
-            ])
-            .map(|word| word.starts_with(['1', 't', 'T'])),
-        )
+        .value_parser(truth)
         .help(help)
+}
+
+/// The words that Go takes. Not a list of possible values for clap: it would be copied for every switch at every start.
+fn truth(word: &str) -> Result<bool, &'static str> {
+    match word {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
+        _ => Err("neither true nor false"),
+    }
 }
 
 /// One text; the last one counts.

@@ -8,10 +8,11 @@ use runtime_init::step::Step;
 /// Taken by INTERMEDIATE only: not in the story of `init.rs`.
 const INTERMEDIATE: [Step; 2] = [Step::CloneInit, Step::TimeOffsets];
 
-/// Taken in two halves around other steps, so that they have no single place: the directory is entered before the ids
+/// Taken in one of two places or half in each, so that they have no single one: the directory is entered before the ids
 /// change, and once more, where that failed, after; the bounding set is dropped before the ids change, the others after;
-/// the filter is loaded with the capabilities, or with no_new_privs at the end.
-const IN_HALVES: [Step; 3] = [Step::Cwd, Step::Capabilities, Step::Seccomp];
+/// the filter is loaded with the capabilities, or with no_new_privs at the end; namespaces are made before Go where they
+/// can be, or when everything else is joined and mapped.
+const IN_TWO_PLACES: [Step; 4] = [Step::Unshare, Step::Cwd, Step::Capabilities, Step::Seccomp];
 
 /// JOINER has done most steps when EXEC, which alone can lead a session in the pid namespace, is born.
 const LATE_IN_EXEC: [Step; 2] = [Step::Session, Step::CloneInit];
@@ -96,7 +97,7 @@ fn rows_are_read_without_head() {
 fn ordered<'a>(steps: impl IntoIterator<Item = &'a Step>) -> Vec<Step> {
     let mut first: Vec<Step> = Vec::new();
     for step in steps {
-        if !first.contains(step) && !IN_HALVES.contains(step) {
+        if !first.contains(step) && !IN_TWO_PLACES.contains(step) {
             first.push(*step);
         }
     }

@@ -255,6 +255,14 @@ fn prepare_mount(mount: &MountPlan, plan: &Plan, cgroup: &CgroupManager) -> Resu
             })
         }
         MountSource::Cgroup(_) => {
+            // Only a user namespace is ever refused a cgroup2 of its own. A tree that nobody attaches costs a grace
+            // period (RCU) of the kernel when it is closed.
+            if plan.namespaces.has_own_cgroups
+                && !plan.namespaces.is_user_namespaced()
+                && !plan.process.is_rootless
+            {
+                return Ok(PreparedMount::without_tree());
+            }
             let path = match (plan.namespaces.has_own_cgroups, cgroup.cgroup()) {
                 (true, Some(cgroup)) => cgroup.path().to_owned(),
                 // There is nothing that would show what it would have shown.

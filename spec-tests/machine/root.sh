@@ -32,7 +32,7 @@ mask getty.target getty@tty1.service serial-getty@ttyS0.service apt-daily.timer 
     systemd-firstboot.service systemd-remount-fs.service systemd-sysctl.service systemd-pstore.service \
     systemd-networkd.service systemd-networkd.socket systemd-hwdb-update.service ldconfig.service \
     apparmor.service systemd-binfmt.service systemd-modules-load.service modprobe@.service \
-    systemd-machine-id-commit.service sys-kernel-debug.mount sys-kernel-tracing.mount run-lock.mount \
+    systemd-machine-id-commit.service tmp.mount sys-kernel-debug.mount sys-kernel-tracing.mount run-lock.mount \
     console-getty.service container-getty@.service user-runtime-dir@0.service
 
 echo 6f6e6767692d746573742d6d61636800 >"$root/etc/machine-id"

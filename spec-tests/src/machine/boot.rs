@@ -17,6 +17,10 @@ const SILENCE: Duration = Duration::from_secs(240);
 /// How much of the console a failure shows.
 const CONSOLE_LINES: usize = 40;
 
+/// Disks of every machine, by serial number, with their sizes. `work` has a file system, which becomes /tmp: a tmpfs
+/// cannot be id-mapped before Linux 6.3.
+const DISKS: [(&str, u64); 3] = [("scratch", 64 << 20), ("swap", 128 << 20), ("work", 1 << 30)];
+
 /// A machine that is ready to boot.
 #[derive(Debug)]
 pub(crate) struct Machine {
@@ -67,8 +71,9 @@ fn qemu(kind: Kind, images: &Images, dir: &Path) -> Command {
     if let Some(root) = &images.root {
         disk("root", &root.join("root.ext4"), ",snapshot=on");
     }
-    disk("scratch", &dir.join("scratch"), "");
-    disk("swap", &dir.join("swap"), "");
+    for (name, _) in DISKS {
+        disk(name, &dir.join(name), ",cache=unsafe");
+    }
     command.args([
         "-device",
         "virtio-serial-pci",
@@ -85,9 +90,10 @@ impl Machine {
     /// Writes into `dir` what the machine boots from.
     pub(crate) fn new(kind: Kind, images: &Images, dir: &Path, archive: Archive) -> io::Result<Self> {
         archive.write(&dir.join("initrd"))?;
-        for (disk, size) in [("scratch", 64 << 20), ("swap", 128 << 20)] {
+        for (disk, size) in DISKS {
             File::create_new(dir.join(disk))?.set_len(size)?;
         }
+        make_file_system(&dir.join("work"))?;
         File::create_new(dir.join("result"))?;
         Ok(Self {
             kind,
@@ -172,6 +178,32 @@ impl Machine {
         let mut codes = text.lines().filter_map(|l| l.strip_prefix("exit ")?.parse().ok());
         Ok(codes.next_back())
     }
+}
+
+fn make_file_system(disk: &Path) -> io::Result<()> {
+    let output = Command::new("mke2fs")
+        .args([
+            "-q",
+            "-t",
+            "ext4",
+            "-O",
+            "^has_journal",
+            "-m",
+            "0",
+            "-E",
+            "root_owner=0:0",
+        ])
+        .arg(disk)
+        .env("PATH", crate::host::PATH)
+        .output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(format!(
+        "mke2fs {}: {}",
+        disk.display(),
+        String::from_utf8_lossy(&output.stderr).trim()
+    )))
 }
 
 /// The kernel ends the child when the thread that starts it ends.

@@ -47,9 +47,13 @@ const PROGRAMS: &[&str] = &[
     "loginctl",
     "newgidmap",
     "newuidmap",
+    "nsenter",
     "runc",
+    "runuser",
+    "setpriv",
     "systemctl",
     "systemd-run",
+    "unshare",
 ];
 
 impl Kind {

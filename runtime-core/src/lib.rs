@@ -24,7 +24,8 @@ pub use host::cgroup::{CgroupDriver, CgroupStats};
 pub use host::console::receive_master as receive_terminal;
 pub use host::state::ContainerId;
 pub use ops::{
-    Console, CreateOptions, Event, Events, ExecOptions, Features, Process, Rootless, Runtime, State, Status,
+    CheckpointOptions, Console, CreateOptions, CriuOptions, Event, Events, ExecOptions, Features,
+    ManageCgroups, NetworkLock, Process, RestoreOptions, Rootless, Runtime, State, Status, TcpConnections,
     features,
 };
 

@@ -398,6 +398,68 @@ pub struct TreeSource<'a> {
     pub attributes: &'a [(MountAttr, bool)],
 }
 
+/// Everything that the process needs which becomes criu.
+#[derive(Debug)]
+pub struct CriuArgs<'a> {
+    /// Its end of a socket pair of its own.
+    pub link: BorrowedFd<'a>,
+    /// The descriptors to keep until `execve`, sorted.
+    pub keep: &'a [RawFd],
+    /// Those of them that criu inherits, under the same numbers.
+    pub inherit: &'a [BorrowedFd<'a>],
+    /// The number under which criu inherits its connection, until then something else.
+    pub socket: BorrowedFd<'a>,
+    /// The directories that criu works in.
+    pub directories: &'a [CriuDirectory<'a>],
+    /// What criu gets as standard input, output and error; `None`: RUNTIME's own.
+    pub null: Option<BorrowedFd<'a>>,
+    /// The session keyring that the restored processes are to have.
+    pub keyring: Option<&'a CStr>,
+    /// The rootfs, for a restore.
+    pub root: Option<CriuRootArgs<'a>>,
+    /// criu.
+    pub program: &'a CStr,
+    /// Its arguments.
+    pub argv: ExecVector<'a>,
+    /// Its environment.
+    pub envp: ExecVector<'a>,
+}
+
+/// A directory that criu works in. It inherits it under the number that it has in RUNTIME.
+#[derive(Debug, Clone, Copy)]
+pub struct CriuDirectory<'a> {
+    /// As RUNTIME has it open.
+    pub fd: BorrowedFd<'a>,
+    /// Absolute, without links.
+    pub path: &'a CStr,
+    /// Device and inode.
+    pub identity: (u64, u64),
+}
+
+/// Where criu finds the rootfs.
+#[derive(Debug)]
+pub struct CriuRootArgs<'a> {
+    /// A directory of the host that it is mounted on.
+    pub place: &'a CStr,
+    /// The tree for criu.
+    pub rootfs: BorrowedFd<'a>,
+    /// A copy of it, in which the places of mounts are made.
+    pub draft: BorrowedFd<'a>,
+    /// The places.
+    pub mounts: &'a [CriuMountArgs<'a>],
+}
+
+/// The place of a mount.
+#[derive(Debug, Clone, Copy)]
+pub struct CriuMountArgs<'a> {
+    /// Place in `mounts`.
+    pub index: u16,
+    /// Where.
+    pub target: TargetArgs<'a>,
+    /// What is mounted there.
+    pub tree: Option<BorrowedFd<'a>>,
+}
+
 /// Everything that EXEC needs.
 #[derive(Debug)]
 pub struct JoinProcessArgs<'a> {

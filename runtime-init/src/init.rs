@@ -70,6 +70,7 @@ fn set_up(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<()> {
     program::make_cwd(root, args.process.cwd).at(Step::CreateCwd)?;
     console::open(root, args.process.console.as_ref()).at(Step::Console)?;
     console::take_control(args.process.console.as_ref()).at(Step::Console)?;
+    program::take_own_null(root).at(Step::Stdio)?;
     program::give_stdio(&args.process.credentials).at(Step::Stdio)?;
     pivot::make_readonly(&args.rootfs).at(Step::ReadonlyRootfs)?;
     program::write_sysctls(args.procfs, args.sysctl)?;

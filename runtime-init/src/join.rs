@@ -41,6 +41,7 @@ fn enter(args: &mut JoinProcessArgs<'_>, link: Link<'_>) -> Result<()> {
     let root = init::open_root().at(Step::Pivot)?;
     program::make_cwd(root.as_fd(), args.process.cwd).at(Step::CreateCwd)?;
     console::open(root.as_fd(), args.process.console.as_ref()).at(Step::Console)?;
+    program::take_own_null(root.as_fd()).at(Step::Stdio)?;
     program::give_stdio(&args.process.credentials).at(Step::Stdio)?;
     program::settle(root.as_fd(), args.procfs, &mut args.process, link)
 }

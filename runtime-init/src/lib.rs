@@ -26,6 +26,7 @@
 pub mod args;
 mod console;
 mod copy_up;
+mod criu;
 mod devices;
 mod environment;
 mod hooks;

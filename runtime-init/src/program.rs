@@ -4,7 +4,7 @@
 use core::ffi::CStr;
 use core::sync::atomic::Ordering;
 
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::Signal;
@@ -117,6 +117,42 @@ pub(crate) fn give_stdio(ids: &CredentialArgs<'_>) -> sys::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Exchanges the host's /dev/null on standard input, output and error for the container's: a file of a mount that the
+/// container does not have cannot be saved by criu, nor named by an AppArmor profile. Where the container has none, the
+/// host's stays.
+pub(crate) fn take_own_null(root: BorrowedFd<'_>) -> sys::Result<()> {
+    let mut own = None;
+    for (number, fd) in process::standard_descriptors().into_iter().enumerate() {
+        // Nothing may be open there.
+        if !fs::fstat(fd).is_ok_and(|stat| is_null(&stat)) {
+            continue;
+        }
+        if own.is_none() {
+            own = open_null(root)?;
+        }
+        let Some(own) = &own else { return Ok(()) };
+        process::dup_onto(own.as_fd(), number as RawFd)?;
+    }
+    Ok(())
+}
+
+/// Looked at before it is opened: an image may have another device there.
+fn open_null(root: BorrowedFd<'_>) -> sys::Result<Option<OwnedFd>> {
+    let found = fs::open_in_root(root, c"dev/null", OFlags::PATH);
+    if !found.is_ok_and(|found| fs::fstat(found.as_fd()).is_ok_and(|stat| is_null(&stat))) {
+        return Ok(None);
+    }
+    // A mount without devices forbids it, and the container goes on with the host's.
+    let Ok(opened) = fs::open_in_root(root, c"dev/null", OFlags::RDWR) else {
+        return Ok(None);
+    };
+    Ok(is_null(&fs::fstat(opened.as_fd())?).then_some(opened))
+}
+
+fn is_null(stat: &rustix::fs::Stat) -> bool {
+    stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == rustix::fs::makedev(1, 3)
 }
 
 /// `linux.sysctl`, through the private procfs: what is mounted in the container is not trusted.

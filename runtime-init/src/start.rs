@@ -2,10 +2,10 @@
 
 use rustix::fd::{BorrowedFd, OwnedFd};
 
-use crate::args::{InitArgs, JoinProcessArgs, TreesArgs};
+use crate::args::{CriuArgs, InitArgs, JoinProcessArgs, TreesArgs};
 use crate::sys::process::{CloneFlags, Cloned, clone3};
 use crate::sys::{Result, process};
-use crate::{init, intermediate, join, trees};
+use crate::{criu, init, intermediate, join, trees};
 
 /// A process that RUNTIME has made.
 #[derive(Debug)]
@@ -80,6 +80,17 @@ pub fn start_trees(args: TreesArgs<'_>) -> Result<Child> {
     })? {
         Some(child) => Ok(child),
         None => trees::run(args),
+    }
+}
+
+/// Makes the process that becomes criu, in the cgroup that restored processes are to be in.
+///
+/// # Errors
+/// The errno of `clone3`.
+pub fn start_criu(cgroup: Option<BorrowedFd<'_>>, args: CriuArgs<'_>) -> Result<Child> {
+    match make_child(Birth { flags: 0, cgroup })? {
+        Some(child) => Ok(child),
+        None => criu::run(args),
     }
 }
 

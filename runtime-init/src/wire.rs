@@ -15,6 +15,7 @@
 //!           <--- Ready (pid in its namespace) -----   rlimits are set and the state is published now
 //!           ---- Start --------------------------->   only from `run` and `exec`; `start` comes by its own socket
 //!           <--- SeccompFd (fd attached) ----------   only with a notify filter
+//!           <--- CriuSocket (fd attached) ---------   only from CRIU
 //!           <=== end of file ======================   execve has closed the child's end: the program runs
 //!           <--- Failure --------------------------   instead of any of these; the child waits for our end of file
 //! ```
@@ -53,6 +54,8 @@ pub enum Message {
     Start,
     /// The seccomp listener is attached.
     SeccompFd,
+    /// CRIU: the connection to the criu that it is about to become is attached.
+    CriuSocket,
     /// The child gave up.
     Failure(Failure),
 }
@@ -89,6 +92,7 @@ impl Message {
             Message::Tree => (9, 0),
             Message::NeedNetDevices => (10, 0),
             Message::NetDevicesDone => (11, 0),
+            Message::CriuSocket => (12, 0),
             Message::Failure(failure) => return failure.encode(),
         };
         let [a, b, c, d] = value.to_ne_bytes();
@@ -113,6 +117,7 @@ impl Message {
             9 => Message::Tree,
             10 => Message::NeedNetDevices,
             11 => Message::NetDevicesDone,
+            12 => Message::CriuSocket,
             FAILURE => Message::Failure(Failure::decode(bytes)?),
             _ => return None,
         })
@@ -232,6 +237,7 @@ mod tests {
             Message::Tree,
             Message::NeedNetDevices,
             Message::NetDevicesDone,
+            Message::CriuSocket,
         ];
         for message in messages {
             assert_eq!(Message::decode(&message.encode()), Some(message));

@@ -2,7 +2,13 @@
 //! in `machine`; a test without needs runs everywhere.
 
 use crate::host::{self, Host};
-use std::{fmt, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    path::Path,
+    process::{Command, Stdio},
+    sync::{Mutex, PoisonError},
+};
 
 /// One thing that a test needs and that not every place has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +39,8 @@ pub(crate) enum Need {
     Alone,
     /// This program is in PATH (`criu`, an engine).
     Program(&'static str),
+    /// A criu that works on this kernel, with this feature of `criu check --feature` (empty: none in particular).
+    Criu(&'static str),
     /// This path is absent: hardware or a security module that would change the outcome.
     NoPath(&'static str),
     /// The kernel is at least this version.
@@ -62,6 +70,7 @@ impl Need {
             Self::SecondCpu => std::thread::available_parallelism().is_ok_and(|n| n.get() > 1),
             Self::Alone => true,
             Self::Program(name) => host::in_path(name),
+            Self::Criu(feature) => criu_has(feature),
             Self::NoPath(path) => !Path::new(path).exists(),
             Self::Kernel(major, minor) => kernel_version() >= (major, minor),
         }
@@ -82,6 +91,8 @@ impl fmt::Display for Need {
             Self::SecondCpu => f.write_str("second CPU"),
             Self::Alone => f.write_str("nothing else running"),
             Self::Program(name) => write!(f, "program {name}"),
+            Self::Criu("") => f.write_str("a criu that works here"),
+            Self::Criu(feature) => write!(f, "criu with {feature}"),
             Self::NoPath(path) => write!(f, "absence of {path}"),
             Self::Kernel(major, minor) => write!(f, "Linux {major}.{minor}"),
         }
@@ -91,6 +102,25 @@ impl fmt::Display for Need {
 /// `needs` in words, for a list or a reason.
 pub(crate) fn words(needs: &[Need]) -> String {
     needs.iter().map(Need::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Asked once for each feature: criu takes its time.
+fn criu_has(feature: &'static str) -> bool {
+    static ANSWERS: Mutex<BTreeMap<&str, bool>> = Mutex::new(BTreeMap::new());
+    let mut answers = ANSWERS.lock().unwrap_or_else(PoisonError::into_inner);
+    *answers.entry(feature).or_insert_with(|| {
+        let mut command = Command::new("criu");
+        command.arg("check").env("PATH", host::PATH);
+        if !feature.is_empty() {
+            command.args(["--feature", feature]);
+        }
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        // Asked before there is a thread that reaps; without such a program it is no.
+        command.status().is_ok_and(|status| status.success())
+    })
 }
 
 fn kernel_version() -> (u32, u32) {

@@ -1,11 +1,14 @@
 //! Runs in: RUNTIME. `restore`: makes a container from what `checkpoint` has saved.
 
 use clap::Arg;
-use runtime_core::Result;
+use runtime_core::{Console, Error, RestoreOptions, Result};
 
-use super::checkpoint::image_flags;
+use super::checkpoint::{criu_options, image_flags};
+use super::start_options::{self, console_socket, refuse_console_socket};
 use super::{Definition, Invocation, command};
 use crate::flags::{bundle, path, switch, value};
+use crate::foreground::{self, Signals};
+use crate::terminal::ConsoleReceiver;
 
 pub(crate) const COMMAND: Definition = command(
     "restore",
@@ -38,6 +41,44 @@ fn flags() -> Vec<Arg> {
     flags
 }
 
+/// Unless detached, waits for the container and deletes it. Returns its exit code.
 fn run(call: &Invocation) -> Result<u8> {
-    Err(call.not_in_this_version("restore"))
+    let (runtime, id) = (call.runtime()?, call.id()?);
+    if call.flag("detach") {
+        runtime.restore(&id, options(call, console_socket(call))?)?;
+        return Ok(0);
+    }
+    refuse_console_socket(call)?;
+    let signals = Signals::block()?;
+    if !call.flag("no-subreaper") {
+        foreground::become_subreaper()?;
+    }
+    let (receiver, sender) = ConsoleReceiver::pair()?;
+    let process = runtime.restore(&id, options(call, Some(Console::Socket(sender)))?)?;
+    let code = start_options::stay(&process, &signals, receiver);
+    match (code, runtime.delete(&id, true)) {
+        (code, Ok(())) => code,
+        (Ok(_), Err(error)) => Err(error),
+        (Err(first), Err(second)) => Err(first.and(second)),
+    }
+}
+
+/// `--no-pivot` and `--parent-path` are taken and have no effect, as with runc: criu enters the root in its own way, and
+/// finds the parent by a link in the images.
+fn options(call: &Invocation, console: Option<Console>) -> Result<RestoreOptions> {
+    let bundle = match call.path("bundle") {
+        Some(bundle) => bundle,
+        None => std::env::current_dir().map_err(|e| Error::io("getcwd", &e).doing("find the bundle"))?,
+    };
+    let mut criu = criu_options(call)?;
+    criu.tcp.close = call.flag("tcp-close");
+    Ok(RestoreOptions {
+        criu,
+        bundle,
+        config: None,
+        console,
+        pid_file: call.path("pid-file"),
+        lsm_profile: call.text("lsm-profile"),
+        lsm_mount_context: call.text("lsm-mount-context"),
+    })
 }

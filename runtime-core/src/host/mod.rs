@@ -3,10 +3,12 @@
 
 pub mod cgroup;
 pub mod console;
+pub mod criu;
 pub mod facts;
 pub mod hooks;
 pub mod id_map;
 pub mod id_map_program;
+pub mod mount_table;
 pub mod net_devices;
 pub mod pid_file;
 pub mod proc_handle;
@@ -14,5 +16,6 @@ pub mod process;
 pub mod seccomp_agent;
 pub mod start_socket;
 pub mod state;
+pub mod stdio;
 mod unix_socket;
 pub mod user_namespaces;

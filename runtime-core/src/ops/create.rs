@@ -12,7 +12,7 @@ use super::options::{Console, CreateOptions};
 use super::{Process, Runtime, delete};
 use crate::host::cgroup::{CgroupLocation, CgroupManager, CgroupPlan};
 use crate::host::state::{ContainerId, Phase, Record, Slot};
-use crate::host::{console, pid_file, process as host_process, seccomp_agent, start_socket};
+use crate::host::{console, pid_file, process as host_process, seccomp_agent, start_socket, stdio};
 use crate::parent::explain::{self, Background};
 use crate::parent::handshake::{self, Counterpart};
 use crate::parent::launch::{self, Launched};
@@ -78,7 +78,7 @@ impl Runtime {
         }
     }
 
-    fn plan_cgroup(&self, config: &Config, id: &ContainerId) -> Result<CgroupPlan> {
+    pub(super) fn plan_cgroup(&self, config: &Config, id: &ContainerId) -> Result<CgroupPlan> {
         let linux = config.spec.linux().as_ref();
         let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
         let resources = linux.and_then(|linux| linux.resources().as_ref());
@@ -91,7 +91,7 @@ impl Runtime {
 
     /// A cgroup that was there may be that of another container, which has stopped or is being created. With two in one,
     /// pausing, limiting or deleting one would hit the other.
-    fn refuse_shared(&self, cgroup: &CgroupManager, id: &ContainerId) -> Result<()> {
+    pub(super) fn refuse_shared(&self, cgroup: &CgroupManager, id: &ContainerId) -> Result<()> {
         let Some(cgroup) = cgroup.cgroup().filter(|cgroup| cgroup.was_there()) else {
             return Ok(());
         };
@@ -112,7 +112,7 @@ impl Runtime {
         Ok(())
     }
 
-    fn record(
+    pub(super) fn record(
         &self,
         id: &ContainerId,
         config: &Config,
@@ -130,6 +130,11 @@ impl Runtime {
             poststart: has_any(config, |hooks| hooks.poststart()),
             poststop: has_any(config, |hooks| hooks.poststop()),
             own_pids: plan.namespaces.has_own_pids,
+            stdio: if plan.process.terminal {
+                Vec::new()
+            } else {
+                stdio::pipes()
+            },
             keyring: plan.keyring.is_some(),
             ..Record::creating(id, config.spec.version(), &facts.bundle, &plan.rootfs.path)
         }
@@ -186,7 +191,7 @@ fn record_absence(slot: &mut Slot, cgroup: &CgroupManager) -> Result<()> {
     slot.write(record)
 }
 
-fn undo_cgroup(cgroup: &CgroupManager, error: Error) -> Error {
+pub(super) fn undo_cgroup(cgroup: &CgroupManager, error: Error) -> Error {
     match delete::empty_cgroup(cgroup) {
         Ok(()) => error,
         Err(other) => error.and(other),
@@ -331,19 +336,7 @@ struct Host<'a> {
 
 impl Counterpart for Host<'_> {
     fn run_hooks(&mut self, pid: i32) -> Result<()> {
-        let Some(hooks) = self.job.config.spec.hooks() else {
-            return Ok(());
-        };
-        #[allow(deprecated, reason = "prestart is deprecated, and engines still use it")]
-        let prestart = hooks.prestart().as_ref();
-        container::run_hooks("prestart", prestart, &self.record, "creating", pid)?;
-        container::run_hooks(
-            "createRuntime",
-            hooks.create_runtime().as_ref(),
-            &self.record,
-            "creating",
-            pid,
-        )
+        run_runtime_hooks(self.job.config, &self.record, pid)
     }
 
     fn send_trees(&mut self, init: &Launched, mounts: Option<OwnedFd>, link: BorrowedFd<'_>) -> Result<()> {
@@ -371,6 +364,18 @@ impl Counterpart for Host<'_> {
         };
         explain::explain(background, pid, failure, output)
     }
+}
+
+/// The hooks that run in the runtime's namespaces once those of the container are there.
+pub(super) fn run_runtime_hooks(config: &Config, record: &Record, pid: i32) -> Result<()> {
+    let Some(hooks) = config.spec.hooks() else {
+        return Ok(());
+    };
+    #[allow(deprecated, reason = "prestart is deprecated, and engines still use it")]
+    let prestart = hooks.prestart().as_ref();
+    container::run_hooks("prestart", prestart, record, "creating", pid)?;
+    let create_runtime = hooks.create_runtime().as_ref();
+    container::run_hooks("createRuntime", create_runtime, record, "creating", pid)
 }
 
 /// Sends a seccomp listener to the agent named in the plan.

@@ -57,7 +57,8 @@ impl Runtime {
     }
 }
 
-fn delete(slot: Slot, force: bool) -> Result<()> {
+/// With the lock held.
+pub(super) fn delete(slot: Slot, force: bool) -> Result<()> {
     let status = container::status(slot.record(), slot.dir())?;
     let may_delete = force || matches!(status, Status::Stopped | Status::Created | Status::Creating);
     if !may_delete {

@@ -175,7 +175,7 @@ pub fn features() -> Features {
         },
         annotations: BTreeMap::from([
             ("dev.onggi.version", env!("CARGO_PKG_VERSION").to_owned()),
-            ("org.opencontainers.runc.checkpoint.enabled", "false".to_owned()),
+            ("org.opencontainers.runc.checkpoint.enabled", "true".to_owned()),
         ]),
         potentially_unsafe_config_annotations: [
             "bundle",

@@ -1,8 +1,12 @@
 //! Runs in: RUNTIME. The operations of a container's life, one file each. Each reads as a story: what is done, in order,
 //! in terms of the layers below.
 
+mod checkpoint;
+mod checkpoint_options;
 mod container;
 mod create;
+mod criu_mounts;
+mod criu_session;
 mod delete;
 mod events;
 mod exec;
@@ -11,6 +15,7 @@ mod kill;
 mod list;
 mod options;
 mod process;
+mod restore;
 mod start;
 mod state;
 mod update;
@@ -20,6 +25,9 @@ use std::path::PathBuf;
 use crate::host::cgroup::CgroupDriver;
 use crate::host::state::Store;
 
+pub use checkpoint_options::{
+    CheckpointOptions, CriuOptions, ManageCgroups, NetworkLock, RestoreOptions, TcpConnections,
+};
 pub use events::{Event, Events};
 pub use features::{Features, features};
 pub use options::{Console, CreateOptions, ExecOptions, Rootless};

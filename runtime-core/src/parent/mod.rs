@@ -1,6 +1,7 @@
 //! Runs in: RUNTIME, from `clone3` on: makes the child, does for it what can only be done from outside, follows the
 //! handshake, and explains its failures.
 
+pub(crate) mod criu;
 pub(crate) mod diagnose;
 pub(crate) mod explain;
 pub(crate) mod handshake;

@@ -1,7 +1,7 @@
 //! Runs in: RUNTIME, before `clone3`. Acquires everything that the child needs and cannot make itself: descriptors,
 //! detached mounts, rooms for text. The last use of the heap for the child. Everything here is close-on-exec.
 
-mod trees;
+pub(crate) mod trees;
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -147,7 +147,7 @@ fn needs_procfs(plan: &Plan) -> bool {
 
 /// Opens a namespace file and checks that it is what the config says: setns(2) into the wrong one would leave the
 /// container in a namespace of the host.
-fn open_namespace(join: &Join) -> Result<OwnedFd> {
+pub(crate) fn open_namespace(join: &Join) -> Result<OwnedFd> {
     let fd = open_host(&join.path).map_err(|error| error.field(namespaces::field(join.index)))?;
     match namespace_kind(fd.as_fd()) {
         Some(kind) if kind == join.kind => Ok(fd),
@@ -191,7 +191,7 @@ fn is_our_own(name: &str, join: &Join, namespace: &OwnedFd) -> Result<bool> {
 }
 
 /// A device that is not there, or has nowhere to go, is known before anything is made.
-fn find_net_devices(plan: &Plan, joins: &[OwnedFd]) -> Result<Option<NetDevices>> {
+pub(crate) fn find_net_devices(plan: &Plan, joins: &[OwnedFd]) -> Result<Option<NetDevices>> {
     if plan.net_devices.is_empty() {
         return Ok(None);
     }

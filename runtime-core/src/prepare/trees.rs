@@ -171,7 +171,7 @@ pub(crate) struct PreparedMount {
 }
 
 /// The rootfs tree, and its path without links.
-pub(super) fn rootfs(plan: &Plan) -> Result<(OwnedFd, CString)> {
+pub(crate) fn rootfs(plan: &Plan) -> Result<(OwnedFd, CString)> {
     let path = &plan.rootfs.path;
     let at = |error: Error| error.field("root.path").path(path);
     let resolved = resolve_directory(path).map_err(|error| match error.errno() {
@@ -220,7 +220,7 @@ fn change(tree: &OwnedFd, attributes: &[(MountAttr, bool)]) -> Result<()> {
 }
 
 /// The trees of `mounts`.
-pub(super) fn mounts(plan: &Plan, cgroup: &CgroupManager) -> Result<Vec<PreparedMount>> {
+pub(crate) fn mounts(plan: &Plan, cgroup: &CgroupManager) -> Result<Vec<PreparedMount>> {
     let prepare = |mount: &MountPlan| {
         let result = prepare_mount(mount, plan, cgroup);
         result.map_err(|error| match error.spec_field() {

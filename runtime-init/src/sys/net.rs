@@ -50,6 +50,17 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Opti
     Ok((received.bytes, fd))
 }
 
+/// A pair of connected sockets that keep records apart, close-on-exec.
+pub fn record_pair() -> Result<(OwnedFd, OwnedFd)> {
+    rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .named(Call::Socket)
+}
+
 /// Accepts one connection, close-on-exec.
 pub fn accept(listener: BorrowedFd<'_>) -> Result<OwnedFd> {
     loop {

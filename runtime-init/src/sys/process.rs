@@ -470,6 +470,29 @@ pub fn standard_descriptors() -> [BorrowedFd<'static>; 3] {
     [input, output, error]
 }
 
+/// Takes over a descriptor that this process was started with, by its number. It gets another number, close-on-exec.
+/// EBADF for one that is close-on-exec: that is somebody's own, since no program is started with such a one.
+pub fn take_inherited(number: RawFd) -> Result<OwnedFd> {
+    if number < 3 {
+        return Err(SysError {
+            call: Call::Fcntl,
+            errno: rustix::io::Errno::BADF,
+        });
+    }
+    // SAFETY: number is not -1, and is only asked whether it is open; it is closed below, and not used again.
+    let inherited = unsafe { BorrowedFd::borrow_raw(number) };
+    let flags = rustix::io::fcntl_getfd(inherited).named(Call::Fcntl)?;
+    if flags.contains(rustix::io::FdFlags::CLOEXEC) {
+        return Err(SysError {
+            call: Call::Fcntl,
+            errno: rustix::io::Errno::BADF,
+        });
+    }
+    let taken = rustix::io::fcntl_dupfd_cloexec(inherited, 3).named(Call::Fcntl)?;
+    close_range(number as u32, number as u32, false)?;
+    Ok(taken)
+}
+
 /// Sends the signal with that number, real-time signals included, to the process behind `pidfd`.
 pub fn send_signal_number(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
     // SAFETY: takes integers; no siginfo is given.

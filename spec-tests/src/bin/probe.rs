@@ -1,6 +1,8 @@
 //! Runs in: the CONTAINER. Prints, as one line of JSON, what a process inside really sees. It asserts nothing: the
 //! test compares this report with the wish in config.json. Uses std only, because build.rs compiles it alone.
 //!
+//! `--lock PATH` alone locks a file (flock(2)) and sleeps.
+//!
 //! Options add to the report: `--access PATH`, `--stat PATH`, `--cat PATH`, `--syscall NR[:ARG]...`, `--mknod`.
 
 use std::{
@@ -20,6 +22,7 @@ unsafe extern "C" {
     fn close(fd: i32) -> i32;
     fn ioctl(fd: i32, request: u64, ...) -> i32;
     fn fcntl(fd: i32, command: i32, ...) -> i32;
+    fn flock(fd: i32, operation: i32) -> i32;
     fn umask(mode: u32) -> u32;
     fn getresuid(real: *mut u32, effective: *mut u32, saved: *mut u32) -> i32;
     fn getresgid(real: *mut u32, effective: *mut u32, saved: *mut u32) -> i32;
@@ -417,7 +420,27 @@ fn watch_roots() {
     println!("none");
 }
 
+/// Locks the file and keeps it so.
+fn hold_lock() {
+    use std::os::fd::AsRawFd;
+    const EXCLUSIVE_NOW: i32 = 2 | 4;
+    let path = std::env::args().nth(2).unwrap_or_default();
+    let Ok(file) = fs::File::create(&path) else {
+        return println!("cannot make {path}");
+    };
+    // SAFETY: takes integers only.
+    if unsafe { flock(file.as_raw_fd(), EXCLUSIVE_NOW) } != 0 {
+        return println!("another has the lock");
+    }
+    loop {
+        std::thread::sleep(std::time::Duration::from_secs(1000));
+    }
+}
+
 fn main() {
+    if std::env::args().nth(1).as_deref() == Some("--lock") {
+        return hold_lock();
+    }
     if std::env::args().nth(1).as_deref() == Some("--watch-roots") {
         return watch_roots();
     }

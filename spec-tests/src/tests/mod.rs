@@ -3,6 +3,7 @@
 mod bad_input;
 mod cgroup_tree;
 mod cgroups;
+mod checkpoint;
 mod crash;
 mod devices;
 mod events;
@@ -43,6 +44,7 @@ fn needy() -> Vec<NeedyTest> {
         events::NEEDY,
         rootless::NEEDY,
         systemd::NEEDY,
+        checkpoint::NEEDY,
     ]
     .concat()
 }
@@ -69,6 +71,7 @@ fn everywhere() -> Vec<Test> {
         rootless::TESTS,
         crash::TESTS,
         logs::TESTS,
+        checkpoint::TESTS,
     ]
     .concat()
 }

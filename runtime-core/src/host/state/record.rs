@@ -85,6 +85,10 @@ pub struct Record {
     /// Whether the container has a session keyring of its own, which `exec` joins.
     #[serde(default)]
     pub keyring: bool,
+    /// The names of those of standard input, output and error that are pipes, in their places; empty if none is. They
+    /// lead out of the container, which `checkpoint` must know of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stdio: Vec<String>,
     /// The container's cgroup; absent if the runtime manages none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<CgroupRecord>,
@@ -109,6 +113,7 @@ impl Record {
             poststop: false,
             own_pids: false,
             keyring: false,
+            stdio: Vec::new(),
             cgroup: None,
         }
     }

@@ -1,0 +1,61 @@
+//! Runs in: RUNTIME. What criu's log gives as the reason of a failure.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+
+/// How much of the end of a log is looked at, in bytes: a dump of many processes logs megabytes.
+const TAIL: u64 = 256 << 10;
+
+/// The line that gives the reason, without its time. `None` if there is none, or no log.
+pub fn reason(log: &Path) -> Option<String> {
+    // The log only helps to explain; that it cannot be read is no failure of its own.
+    let mut file = File::open(log).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL))).ok()?;
+    let mut text = Vec::new();
+    file.take(TAIL).read_to_end(&mut text).ok()?;
+    find(&String::from_utf8_lossy(&text))
+}
+
+/// What follows every failure (`Dumping FAILED.`), is said of any program that criu starts, or means nothing to it.
+const NO_REASONS: [&str; 3] = ["FAILED.", "exited, status=", "RLIMIT_NOFILE for self"];
+
+/// The first: those behind it say what failed because of it, or while it was undone.
+fn find(text: &str) -> Option<String> {
+    let errors = || {
+        text.lines()
+            .filter_map(|line| line.find("Error (").map(|place| &line[place..]))
+    };
+    let telling = errors().find(|line| !NO_REASONS.iter().any(|text| line.contains(text)));
+    telling.or_else(|| errors().next_back()).map(clean)
+}
+
+/// On one line, and without bytes that could command a terminal: it holds names from the container.
+fn clean(line: &str) -> String {
+    line.trim_end().chars().fold(String::new(), |mut text, letter| {
+        match letter.is_control() {
+            true => text.extend(letter.escape_default()),
+            false => text.push(letter),
+        }
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_reason_is_taken_and_not_what_it_led_to() {
+        let text = "(00.01) Error (criu/util.c:1): rlimit: Can't setup RLIMIT_NOFILE for self: x\n\
+                    (00.02) Warn  (a.c:1): x\n(00.03) Error (b.c:3): tty: \x1b[2Jdangling\n\
+                    (00.03) Error (c.c:4): Dump files failed\n(00.05) Error (criu/util.c:657): exited, status=1\n\
+                    (00.05) Error (criu/cr-dump.c:2111): Dumping FAILED.\n";
+        assert_eq!(find(text).unwrap(), "Error (b.c:3): tty: \\u{1b}[2Jdangling");
+        let only = "Error (c.c:1): Restoring FAILED.";
+        assert_eq!(find(&format!("x\n(00.1) {only}\n")).unwrap(), only);
+        assert_eq!(find("nothing\nhere"), None);
+        assert_eq!(reason(Path::new("/nonexistent/log")), None);
+    }
+}

@@ -1,0 +1,327 @@
+//! Runs in: RUNTIME. The messages of criu(8): those fields of its `rpc.proto` that onggi uses, under its numbers. No I/O.
+//!
+//! proto2: an absent field has criu's own default, so every option is an `Option`. Unknown fields of a newer criu are
+//! passed over.
+
+/// What is asked of criu (`criu_req`).
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Request {
+    /// What to do.
+    #[prost(enumeration = "Kind", required, tag = "1")]
+    pub kind: i32,
+    /// How.
+    #[prost(message, optional, tag = "2")]
+    pub options: Option<Options>,
+    /// The answer to a notification.
+    #[prost(bool, optional, tag = "3")]
+    pub notify_success: Option<bool>,
+    /// criu waits for a further request after this one. Only for those that change nothing.
+    #[prost(bool, optional, tag = "4")]
+    pub keep_open: Option<bool>,
+    /// With `FeatureCheck`: the features that are asked for.
+    #[prost(message, optional, tag = "5")]
+    pub features: Option<Features>,
+}
+
+/// The kinds of request and response (`criu_req_type`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, prost::Enumeration)]
+#[repr(i32)]
+pub enum Kind {
+    /// No request.
+    Empty = 0,
+    /// Dump.
+    Dump = 1,
+    /// Restore.
+    Restore = 2,
+    /// Something has happened on the way.
+    Notify = 6,
+    /// What this criu can do on this kernel.
+    FeatureCheck = 9,
+    /// Its version.
+    Version = 10,
+    /// Memory only, and once: criu ends after it.
+    SinglePreDump = 13,
+}
+
+/// Optional abilities (`criu_features`).
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Features {
+    /// The kernel tells which pages were written to.
+    #[prost(bool, optional, tag = "1")]
+    pub mem_track: Option<bool>,
+    /// userfaultfd(2).
+    #[prost(bool, optional, tag = "2")]
+    pub lazy_pages: Option<bool>,
+}
+
+/// How to do it (`criu_opts`). Descriptors are numbers in RUNTIME, except those in `inherit_fd`: they are criu's own.
+#[derive(Clone, PartialEq, prost::Message)]
+#[allow(missing_docs, reason = "the fields are criu's, see criu(8) and its rpc.proto")]
+pub struct Options {
+    #[prost(int32, required, tag = "1")]
+    pub images_dir_fd: i32,
+    #[prost(int32, optional, tag = "2")]
+    pub pid: Option<i32>,
+    #[prost(bool, optional, tag = "3")]
+    pub leave_running: Option<bool>,
+    #[prost(bool, optional, tag = "4")]
+    pub ext_unix_sk: Option<bool>,
+    #[prost(bool, optional, tag = "5")]
+    pub tcp_established: Option<bool>,
+    #[prost(bool, optional, tag = "6")]
+    pub evasive_devices: Option<bool>,
+    #[prost(bool, optional, tag = "7")]
+    pub shell_job: Option<bool>,
+    #[prost(bool, optional, tag = "8")]
+    pub file_locks: Option<bool>,
+    #[prost(int32, optional, tag = "9")]
+    pub log_level: Option<i32>,
+    #[prost(string, optional, tag = "10")]
+    pub log_file: Option<String>,
+    #[prost(message, optional, tag = "11")]
+    pub page_server: Option<PageServer>,
+    #[prost(bool, optional, tag = "12")]
+    pub notify_scripts: Option<bool>,
+    // Paths are bytes, and go as such: proto2's `string` and `bytes` are the same on the wire.
+    #[prost(bytes = "vec", optional, tag = "13")]
+    pub root: Option<Vec<u8>>,
+    #[prost(bytes = "vec", optional, tag = "14")]
+    pub parent_img: Option<Vec<u8>>,
+    #[prost(bool, optional, tag = "15")]
+    pub track_mem: Option<bool>,
+    #[prost(bool, optional, tag = "16")]
+    pub auto_dedup: Option<bool>,
+    #[prost(int32, optional, tag = "17")]
+    pub work_dir_fd: Option<i32>,
+    #[prost(bool, optional, tag = "18")]
+    pub link_remap: Option<bool>,
+    #[prost(message, repeated, tag = "23")]
+    pub ext_mnt: Vec<ExternalMount>,
+    #[prost(bool, optional, tag = "24")]
+    pub manage_cgroups: Option<bool>,
+    #[prost(message, repeated, tag = "25")]
+    pub cg_root: Vec<CgroupRoot>,
+    #[prost(bool, optional, tag = "26")]
+    pub rst_sibling: Option<bool>,
+    #[prost(message, repeated, tag = "27")]
+    pub inherit_fd: Vec<InheritFd>,
+    #[prost(bool, optional, tag = "29")]
+    pub ext_sharing: Option<bool>,
+    #[prost(bool, optional, tag = "30")]
+    pub ext_masters: Option<bool>,
+    #[prost(enumeration = "CgroupMode", optional, tag = "34")]
+    pub manage_cgroups_mode: Option<i32>,
+    #[prost(string, repeated, tag = "37")]
+    pub external: Vec<String>,
+    #[prost(uint32, optional, tag = "38")]
+    pub empty_ns: Option<u32>,
+    #[prost(message, repeated, tag = "39")]
+    pub join_ns: Vec<JoinNamespace>,
+    #[prost(bytes = "vec", optional, tag = "44")]
+    pub freeze_cgroup: Option<Vec<u8>>,
+    #[prost(bool, optional, tag = "46")]
+    pub tcp_skip_in_flight: Option<bool>,
+    #[prost(bool, optional, tag = "48")]
+    pub lazy_pages: Option<bool>,
+    #[prost(bool, optional, tag = "50")]
+    pub orphan_pts_master: Option<bool>,
+    #[prost(string, optional, tag = "51")]
+    pub config_file: Option<String>,
+    #[prost(bool, optional, tag = "52")]
+    pub tcp_close: Option<bool>,
+    #[prost(string, optional, tag = "53")]
+    pub lsm_profile: Option<String>,
+    #[prost(string, optional, tag = "63")]
+    pub lsm_mount_context: Option<String>,
+    #[prost(enumeration = "NetworkLock", optional, tag = "64")]
+    pub network_lock: Option<i32>,
+}
+
+/// What criu does about cgroups (`criu_cg_mode`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, prost::Enumeration)]
+#[repr(i32)]
+pub enum CgroupMode {
+    /// Nothing: restored processes are where criu is.
+    Ignore = 0,
+    /// Makes those that are missing, and sets the properties of these.
+    Soft = 3,
+    /// Sets properties of all.
+    Full = 4,
+    /// Wants none to be there.
+    Strict = 5,
+}
+
+/// How connections are kept quiet meanwhile (`criu_network_lock_method`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, prost::Enumeration)]
+#[repr(i32)]
+pub enum NetworkLock {
+    /// By iptables-restore(8).
+    Iptables = 1,
+    /// By nftables.
+    Nftables = 2,
+    /// Not at all.
+    Skip = 3,
+}
+
+/// Where pages go (`criu_page_server_info`).
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct PageServer {
+    /// Host.
+    #[prost(string, optional, tag = "1")]
+    pub address: Option<String>,
+    /// Port.
+    #[prost(int32, optional, tag = "2")]
+    pub port: Option<i32>,
+}
+
+/// A mount that criu leaves to us (`ext_mount_map`). At a dump from its place to its name, at a restore from its name
+/// to the host's path.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+#[allow(missing_docs, reason = "said above")]
+pub struct ExternalMount {
+    #[prost(bytes = "vec", required, tag = "1")]
+    pub key: Vec<u8>,
+    #[prost(bytes = "vec", required, tag = "2")]
+    pub value: Vec<u8>,
+}
+
+/// Where the cgroups of the dump are put (`cgroup_root`).
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct CgroupRoot {
+    /// The hierarchy; empty: version 2.
+    #[prost(string, optional, tag = "1")]
+    pub controller: Option<String>,
+    /// The path below the mount of the hierarchy.
+    #[prost(bytes = "vec", required, tag = "2")]
+    pub path: Vec<u8>,
+}
+
+/// What a descriptor of the dump becomes (`inherit_fd`).
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct InheritFd {
+    /// Its name in the dump.
+    #[prost(string, required, tag = "1")]
+    pub key: String,
+    /// criu's own.
+    #[prost(int32, required, tag = "2")]
+    pub fd: i32,
+}
+
+/// A namespace to be joined by path (`join_namespace`).
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct JoinNamespace {
+    /// As in `/proc/<pid>/ns`.
+    #[prost(string, required, tag = "1")]
+    pub kind: String,
+    /// Its file.
+    #[prost(bytes = "vec", required, tag = "2")]
+    pub path: Vec<u8>,
+}
+
+/// What criu answers (`criu_resp`).
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Response {
+    /// What it is about.
+    #[prost(enumeration = "Kind", required, tag = "1")]
+    pub kind: i32,
+    /// Whether it could be done.
+    #[prost(bool, required, tag = "2")]
+    pub success: bool,
+    /// After a restore.
+    #[prost(message, optional, tag = "4")]
+    pub restored: Option<Restored>,
+    /// On the way.
+    #[prost(message, optional, tag = "5")]
+    pub notification: Option<Notification>,
+    /// Why not.
+    #[prost(int32, optional, tag = "7")]
+    pub errno: Option<i32>,
+    /// Which of the features are there.
+    #[prost(message, optional, tag = "8")]
+    pub features: Option<Features>,
+    /// Why not, in words.
+    #[prost(string, optional, tag = "9")]
+    pub message: Option<String>,
+    /// Its version.
+    #[prost(message, optional, tag = "10")]
+    pub version: Option<Version>,
+}
+
+/// The result of a restore (`criu_restore_resp`).
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Restored {
+    /// The pid of the container's first process, as criu sees it.
+    #[prost(int32, required, tag = "1")]
+    pub pid: i32,
+}
+
+/// Something that RUNTIME may act upon before criu goes on (`criu_notify`).
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Notification {
+    /// Its name: the "actions" of criu(8).
+    #[prost(string, optional, tag = "1")]
+    pub script: Option<String>,
+    /// The pid of the container's first process, where there is one.
+    #[prost(int32, optional, tag = "2")]
+    pub pid: Option<i32>,
+}
+
+/// A version (`criu_version`).
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Version {
+    /// 3 of 3.17.1.
+    #[prost(int32, required, tag = "1")]
+    pub major: i32,
+    /// 17 of 3.17.1.
+    #[prost(int32, required, tag = "2")]
+    pub minor: i32,
+    /// 1 of 3.17.1.
+    #[prost(int32, optional, tag = "4")]
+    pub sublevel: Option<i32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+
+    /// The bytes that criu's own definition makes of it: field number and wire type, then the value.
+    #[test]
+    fn a_request_has_the_bytes_of_rpc_proto() {
+        let request = Request {
+            kind: Kind::Dump.into(),
+            options: Some(Options {
+                images_dir_fd: 5,
+                leave_running: Some(true),
+                root: Some(b"/r\xff".to_vec()),
+                network_lock: Some(NetworkLock::Skip.into()),
+                ..Options::default()
+            }),
+            ..Request::default()
+        };
+        let expected = [
+            0x08, 1, // type
+            0x12, 12, // opts
+            0x08, 5, // images_dir_fd
+            0x18, 1, // leave_running
+            0x6a, 3, b'/', b'r', 0xff, // root
+            0x80, 0x04, 3, // network_lock, field 64
+        ];
+        assert_eq!(request.encode_to_vec(), expected);
+    }
+
+    #[test]
+    fn a_response_of_a_newer_criu_is_read_as_far_as_it_is_known() {
+        let bytes = [
+            0x08, 6, 0x10, 1, // type, success
+            0x2a, 8, 0x0a, 3, b'a', b'b', b'c', 0x10, 0x96, 0x01, // notify: script, pid
+            0xf8, 0x01, 7, // field 31
+        ];
+        let response = Response::decode(&bytes[..]).unwrap();
+        assert_eq!((response.kind(), response.success), (Kind::Notify, true));
+        let notification = response.notification.unwrap();
+        assert_eq!((notification.script(), notification.pid()), ("abc", 150));
+        assert!(Response::decode(&bytes[..7]).is_err());
+    }
+}

@@ -1,0 +1,60 @@
+//! Runs in: RUNTIME. What standard input, output and error are, for criu, which must be told which pipes lead out of a
+//! container.
+
+use std::path::Path;
+
+use rustix::fs::FileType;
+
+/// The names of those of them that are pipes, as in `pipe:[4711]`, in their places; nothing if none is.
+pub fn pipes() -> Vec<String> {
+    let names = runtime_init::sys::process::standard_descriptors()
+        .into_iter()
+        .enumerate()
+        .map(|(number, fd)| {
+            // What is not open is no pipe.
+            let is_fifo = rustix::fs::fstat(fd)
+                .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
+            if is_fifo { name(number) } else { String::new() }
+        });
+    let names: Vec<String> = names.collect();
+    if names.iter().all(String::is_empty) {
+        return Vec::new();
+    }
+    names
+}
+
+/// A fifo with a path has another name, and is found by that.
+fn name(number: usize) -> String {
+    let link = std::fs::read_link(Path::new("/proc/self/fd").join(number.to_string()));
+    let name = link
+        .ok()
+        .and_then(|link| link.into_os_string().into_string().ok());
+    name.filter(|name| is_pipe(name)).unwrap_or_default()
+}
+
+/// Whether it is the name of a pipe.
+pub fn is_pipe(name: &str) -> bool {
+    let number = name
+        .strip_prefix("pipe:[")
+        .and_then(|rest| rest.strip_suffix(']'));
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn only_names_of_pipes_are_names_of_pipes() {
+        for name in [
+            "",
+            "/dev/null",
+            "pipe:[]",
+            "pipe:[12",
+            "pipe:[1x]",
+            "socket:[1]",
+            "/x/pipe:[1]",
+        ] {
+            assert!(!super::is_pipe(name), "{name}");
+        }
+        assert!(super::is_pipe("pipe:[4711]"));
+    }
+}

@@ -1,0 +1,168 @@
+//! Runs in: RUNTIME. One job of criu from start to end: its options, the conversation, and what a failure is made into.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+
+use super::checkpoint_options::{CriuOptions, ManageCgroups, NetworkLock};
+use crate::host::criu::{
+    self, CgroupMode, Connection, Directories, Event, Features, Kind, NetworkLock as Lock, Notification,
+    Options, Request, Response,
+};
+use crate::host::state::Record;
+use crate::parent::criu::{self as process, Start};
+use crate::parent::launch::Launched;
+use crate::plan::HostFacts;
+use crate::{Error, ErrorKind, Result};
+
+/// RUNTIME's part in what criu does.
+pub(super) trait Attendant {
+    /// Something has happened; criu waits. An error makes it undo what it has done.
+    fn attend(&mut self, notification: &Notification, fd: Option<OwnedFd>) -> Result<()>;
+}
+
+/// A criu process that waits for requests.
+#[derive(Debug)]
+pub(super) struct Session {
+    process: Launched,
+    connection: Connection,
+    log: PathBuf,
+}
+
+impl Session {
+    /// Starts criu, which will write what it does into this log.
+    pub(super) fn open(start: &Start<'_>, log: &str) -> Result<Self> {
+        let (process, connection) = process::start(start)?;
+        let version = connection.check_version()?;
+        log::debug!("criu {}.{}", version.major, version.minor);
+        Ok(Self {
+            process,
+            connection,
+            log: start.directories.log(log),
+        })
+    }
+
+    /// criu's pid.
+    pub(super) fn pid(&self) -> i32 {
+        self.process.pid
+    }
+
+    /// Refuses what this criu cannot do on this kernel.
+    pub(super) fn need(&self, wanted: Features) -> Result<()> {
+        let there = self.connection.check_features(wanted)?;
+        let missing = |wanted: Option<bool>, there: Option<bool>| wanted == Some(true) && there != Some(true);
+        let text = match there {
+            _ if missing(wanted.mem_track, there.mem_track) => {
+                "criu cannot track changes of memory on this kernel (CONFIG_MEM_SOFT_DIRTY), which a pre-dump needs"
+            }
+            _ if missing(wanted.lazy_pages, there.lazy_pages) => {
+                "criu cannot restore memory lazily on this kernel (CONFIG_USERFAULTFD)"
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::new(ErrorKind::Unsupported, text))
+    }
+
+    /// Has the job done.
+    pub(super) fn run(self, kind: Kind, options: Options, attendant: &mut dyn Attendant) -> Result<Response> {
+        let request = Request {
+            options: Some(options),
+            ..criu::request(kind)
+        };
+        self.connection.send(&request)?;
+        let mut refused = None;
+        let answer = loop {
+            let (notification, fd) = match self.connection.receive() {
+                Ok(Event::Notification(notification, fd)) => (notification, fd),
+                Ok(Event::Done(response)) => break Ok(response),
+                Err(error) => break Err(error),
+            };
+            log::debug!("criu: {}", notification.script());
+            let attended = match refused {
+                None => attendant.attend(&notification, fd),
+                // It is undoing everything; what it tells about that is not for us.
+                Some(_) => Ok(()),
+            };
+            let goes_on = attended.is_ok() && refused.is_none();
+            refused = refused.or(attended.err());
+            self.connection.acknowledge(goes_on)?;
+        };
+        // It ends by itself now, after the last clean-up; a failure of that is told by its answer.
+        drop(self.connection);
+        let ended = process::finish(self.process);
+        match (refused, answer) {
+            (Some(error), _) => Err(error),
+            (None, Err(error)) => Err(explain(error, &self.log)),
+            (None, Ok(response)) if !response.success => Err(explain(failure(&response), &self.log)),
+            (None, Ok(response)) => ended
+                .map(|()| response)
+                .map_err(|error| explain(error, &self.log)),
+        }
+    }
+}
+
+fn failure(response: &Response) -> Error {
+    let error = Error::new(ErrorKind::Os, "criu failed");
+    match response.errno {
+        // Where criu knows a reason.
+        Some(errno) if errno > 0 => Error::os("criu", Errno::from_raw_os_error(errno)),
+        _ => error,
+    }
+}
+
+/// With the log, and what is in it.
+fn explain(error: Error, log: &std::path::Path) -> Error {
+    match criu::reason(log) {
+        Some(line) => error.hint(line).path(log),
+        None => error.path(log),
+    }
+}
+
+/// criu does its work with nearly every privilege there is.
+pub(super) fn need_root(facts: &HostFacts) -> Result<()> {
+    if facts.is_rootless {
+        let text = "checkpoint and restore need root: criu does not work for ordinary users";
+        return Err(Error::new(ErrorKind::Denied, text));
+    }
+    Ok(())
+}
+
+/// The options that dump and restore have in common.
+pub(super) fn common_options(options: &CriuOptions, directories: &Directories, record: &Record) -> Options {
+    let mode = match options.manage_cgroups {
+        ManageCgroups::Soft => CgroupMode::Soft,
+        ManageCgroups::Full => CgroupMode::Full,
+        ManageCgroups::Strict => CgroupMode::Strict,
+        ManageCgroups::Ignore => CgroupMode::Ignore,
+    };
+    let lock = match options.network_lock {
+        // criu's own default, which it does not give up where the program for it is missing.
+        NetworkLock::Default if criu::has_iptables() => None,
+        NetworkLock::Default => Some(Lock::Nftables),
+        NetworkLock::Iptables => Some(Lock::Iptables),
+        NetworkLock::Nftables => Some(Lock::Nftables),
+        NetworkLock::Skip => Some(Lock::Skip),
+    };
+    let annotation = record.annotations.get("org.criu.config").map(String::as_str);
+    Options {
+        images_dir_fd: directories.images_number(),
+        work_dir_fd: directories.work_number(),
+        log_level: Some(4),
+        notify_scripts: Some(true),
+        tcp_established: Some(options.tcp.established),
+        ext_unix_sk: Some(options.external_unix_sockets),
+        shell_job: Some(options.shell_job),
+        file_locks: Some(options.file_locks),
+        auto_dedup: Some(options.auto_dedup),
+        lazy_pages: Some(options.lazy_pages),
+        orphan_pts_master: Some(true),
+        manage_cgroups: Some(true),
+        manage_cgroups_mode: Some(mode.into()),
+        network_lock: lock.map(Into::into),
+        config_file: criu::config_file(annotation),
+        // What a network looks like is the business of whoever made it, at a restore as at `create`.
+        empty_ns: Some(libc::CLONE_NEWNET as u32),
+        ..Options::default()
+    }
+}

@@ -1,0 +1,398 @@
+//! Runs in: RUNTIME. `restore`: has criu make the processes of a container from the files of a checkpoint, in a cgroup
+//! and a state directory made as by `create`.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use runtime_init::args::EnterRoot;
+use runtime_init::sys::{mount, namespace, net};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, PidfdFlags};
+
+use super::checkpoint::{DESCRIPTORS, NETWORK_KEY, PID_KEY};
+use super::checkpoint_options::RestoreOptions;
+use super::container::CONFIG;
+use super::create::{connect_console, console_wish, run_runtime_hooks, start_time, undo_cgroup};
+use super::criu_session::{Attendant, Session, common_options, need_root};
+use super::{Process, Runtime, criu_mounts, delete};
+use crate::host::cgroup::CgroupManager;
+use crate::host::criu::{
+    self, Directories, Features, InheritFd, JoinNamespace, Kind, Notification, Options, path_bytes,
+};
+use crate::host::net_devices::NetDevices;
+use crate::host::state::{ContainerId, Phase, Slot};
+use crate::host::{pid_file, stdio};
+use crate::parent::criu::{Start, Surroundings};
+use crate::parent::explain::Background;
+use crate::parent::launch::{Launched, pid_of};
+use crate::plan::namespaces::Join;
+use crate::plan::{HostFacts, Plan, Wishes, namespaces};
+use crate::prepare::{self, sys_error, trees};
+use crate::spec::{self, Config};
+use crate::{Error, ErrorKind, Result};
+
+const LOG: &str = "restore.log";
+
+impl Runtime {
+    /// Makes a container from the files of a checkpoint, by criu(8). The processes run on when this returns; the first
+    /// of them is a child of the caller. Standard input, output and error of the caller take the places of the pipes
+    /// that the container had there.
+    ///
+    /// Hooks: prestart and createRuntime, in the new namespaces, as by runc; the others have had their effect, or come
+    /// with `delete`.
+    ///
+    /// # Errors
+    /// As `create`; `NotFound` if there are no images; `Unsupported` if there is no criu, or it is too old; `Os` with the
+    /// path of criu's log and the last error in it. Nothing is left then.
+    pub fn restore(&self, id: &ContainerId, options: RestoreOptions) -> Result<Process> {
+        let bundle = match options.bundle.as_os_str() {
+            empty if empty.is_empty() => Path::new("."),
+            _ => &options.bundle,
+        };
+        let config = match &options.config {
+            Some(file) => spec::load_file(file)?,
+            None => spec::load(bundle)?,
+        };
+        spec::validate(&config)?;
+        let facts = HostFacts::probe(bundle)?;
+        let wishes = Wishes {
+            console: console_wish(options.console.as_ref()),
+            ..Wishes::default()
+        };
+        let plan = Plan::new(&config, id.as_str(), &facts, wishes)?;
+        need_root(&facts)?;
+        check_plan(&plan)?;
+        criu::find()?;
+        let directories = criu::open_images(&options.criu.images, options.criu.work.as_deref())?;
+        let descriptors = read_descriptors(&options.criu.images, &directories)?;
+        let cgroup = self.plan_cgroup(&config, id)?;
+        let location = cgroup.locate()?;
+        let record = self.record(id, &config, &facts, &plan, location.as_ref());
+        let mut slot = self.store.claim(id, &record)?;
+        let job = Job {
+            config: &config,
+            plan: &plan,
+            options,
+            directories,
+            descriptors,
+        };
+        let made = CgroupManager::create(&cgroup, location).and_then(|mut cgroup| {
+            self.refuse_shared(&cgroup, id)?;
+            job.restore(&mut slot, &mut cgroup)
+                .map_err(|error| undo_cgroup(&cgroup, error))
+        });
+        made.map_err(|error| delete::undo_claim(slot, error))
+    }
+}
+
+fn check_plan(plan: &Plan) -> Result<()> {
+    if plan.rootfs.enter == EnterRoot::Chroot {
+        let error = Error::invalid(
+            "linux.namespaces",
+            "a container without a mount namespace cannot be restored",
+        );
+        return Err(error.with_kind(ErrorKind::Unsupported));
+    }
+    Ok(())
+}
+
+/// The names of the pipes that standard input, output and error were.
+fn read_descriptors(path: &Path, directories: &Directories) -> Result<Vec<String>> {
+    /// More than three names are long.
+    const LARGEST: u64 = 64 << 10;
+    let at = |error: Error| {
+        error
+            .path(path.join(DESCRIPTORS))
+            .doing("read the names of the descriptors")
+    };
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(&directories.images.fd, DESCRIPTORS, flags, Mode::empty())
+        .map_err(|errno| at(Error::os("openat", errno)))?;
+    let mut text = Vec::new();
+    File::from(file)
+        .take(LARGEST)
+        .read_to_end(&mut text)
+        .map_err(|error| at(Error::io("read", &error)))?;
+    serde_json::from_slice(&text).map_err(|error| at(Error::new(ErrorKind::Invalid, error.to_string())))
+}
+
+struct Job<'a> {
+    config: &'a Config,
+    plan: &'a Plan,
+    options: RestoreOptions,
+    directories: Directories,
+    descriptors: Vec<String>,
+}
+
+impl Job<'_> {
+    fn restore(mut self, slot: &mut Slot, cgroup: &mut CgroupManager) -> Result<Process> {
+        slot.save_file(CONFIG, &self.config.json)?;
+        let console = self.options.console.take().filter(|_| self.plan.process.terminal);
+        let console = connect_console(console)?;
+        let namespaces = Namespaces::open(self.plan)?;
+        let devices = prepare::find_net_devices(self.plan, &namespaces.all)?;
+        let surroundings = self.surroundings(slot, cgroup)?;
+        let start = Start {
+            directories: &self.directories,
+            inherit: &namespaces.all,
+            restore: Some(surroundings),
+        };
+        let session = Session::open(&start, LOG)?;
+        drop(start);
+        // What criu makes is where criu is.
+        cgroup.adopt(pid_of(session.pid())?)?;
+        if self.options.criu.lazy_pages {
+            session.need(Features {
+                lazy_pages: Some(true),
+                ..Features::default()
+            })?;
+        }
+        let request = self.request(slot, session.pid(), namespaces.options)?;
+        let mut attendant = Restore {
+            job: &self,
+            slot,
+            console,
+            devices,
+            init: None,
+        };
+        let answered = session.run(Kind::Restore, request, &mut attendant);
+        // Dropped on an error, and with it killed and reaped: criu has only killed it.
+        let init = attendant.init.take();
+        let pid = answered?.restored.map(|restored| restored.pid);
+        if let Some(pid) = pid {
+            cgroup.settle(pid_of(pid)?)?;
+        }
+        match init {
+            Some(init) if Some(init.pid) == pid => Ok(Process::new(init.keep())),
+            _ => Err(Error::new(
+                ErrorKind::Internal,
+                "criu has restored another process than it told of",
+            )),
+        }
+    }
+
+    fn surroundings<'a>(&'a self, slot: &Slot, cgroup: &'a CgroupManager) -> Result<Surroundings<'a>> {
+        let (rootfs, _) = trees::rootfs(self.plan)?;
+        let draft = mount::clone_tree(rootfs.as_fd(), true).map_err(sys_error)?;
+        let place = CString::new(slot.path().as_os_str().as_bytes())
+            .map_err(|_| Error::new(ErrorKind::Invalid, "a path with a null byte").path(slot.path()))?;
+        Ok(Surroundings {
+            cgroup: cgroup.cgroup().map(|cgroup| cgroup.dir()),
+            keyring: self.plan.keyring.clone(),
+            place,
+            rootfs: [rootfs, draft],
+            mounts: trees::mounts(self.plan, cgroup)?,
+            background: Background {
+                process: &self.plan.process,
+                container: Some((self.plan, &self.config.spec)),
+            },
+        })
+    }
+
+    fn request(&self, slot: &Slot, pid: i32, namespaces: Options) -> Result<Options> {
+        let common = common_options(&self.options.criu, &self.directories, slot.record());
+        let mut inherit_fd = namespaces.inherit_fd;
+        inherit_fd.extend(self.pipes());
+        Ok(Options {
+            log_file: Some(LOG.to_owned()),
+            root: Some(path_bytes(slot.path())),
+            rst_sibling: Some(true),
+            evasive_devices: Some(true),
+            tcp_close: Some(self.options.criu.tcp.close),
+            lsm_profile: self.options.lsm_profile.clone(),
+            lsm_mount_context: self.options.lsm_mount_context.clone(),
+            ext_mnt: criu_mounts::of_restore(self.plan)?,
+            cg_root: criu::cgroup_roots(pid)?,
+            inherit_fd,
+            join_ns: namespaces.join_ns,
+            ..common
+        })
+    }
+
+    /// Of the caller's pipes those that have taken the place of one.
+    fn attached(&self, mut own: Vec<String>) -> Vec<String> {
+        let before = self.descriptors.iter().map(|name| stdio::is_pipe(name));
+        for (name, was_pipe) in own.iter_mut().zip(before.chain(std::iter::repeat(false))) {
+            if !was_pipe {
+                name.clear();
+            }
+        }
+        own
+    }
+
+    fn pipes(&self) -> impl Iterator<Item = InheritFd> {
+        let names = self.descriptors.iter().take(3).enumerate();
+        names
+            .filter(|(_, name)| stdio::is_pipe(name))
+            .map(|(fd, name)| InheritFd {
+                key: name.clone(),
+                fd: fd as i32,
+            })
+    }
+}
+
+/// The namespaces that config.json gives by path: for criu they are there already.
+struct Namespaces {
+    /// Parallel to `plan.namespaces.join`, and then the pid namespace. criu inherits them all.
+    all: Vec<OwnedFd>,
+    options: Options,
+}
+
+impl Namespaces {
+    fn open(plan: &Plan) -> Result<Self> {
+        let mut all = Vec::new();
+        let mut options = Options::default();
+        for join in plan.namespaces.join.iter().chain(&plan.namespaces.join_pid) {
+            let namespace = prepare::open_namespace(join)?;
+            // Those that have a name in the dump for what was outside.
+            let mut inherit = |key: &str| {
+                options.inherit_fd.push(InheritFd {
+                    key: key.to_owned(),
+                    fd: namespace.as_raw_fd(),
+                });
+            };
+            match join.kind as i32 {
+                libc::CLONE_NEWNET => inherit(NETWORK_KEY),
+                libc::CLONE_NEWPID => inherit(PID_KEY),
+                kind => options.join_ns.push(join_by_path(kind, join)?),
+            }
+            all.push(namespace);
+        }
+        Ok(Self { all, options })
+    }
+}
+
+fn join_by_path(kind: i32, join: &Join) -> Result<JoinNamespace> {
+    let kind = match kind {
+        libc::CLONE_NEWIPC => "ipc",
+        libc::CLONE_NEWUTS => "uts",
+        libc::CLONE_NEWUSER => "user",
+        TIME => "time",
+        _ => {
+            let message = "criu cannot restore into a namespace of this kind";
+            let error = Error::invalid(namespaces::field(join.index), message).path(&join.path);
+            return Err(error.with_kind(ErrorKind::Unsupported));
+        }
+    };
+    Ok(JoinNamespace {
+        kind: kind.to_owned(),
+        path: path_bytes(&join.path),
+    })
+}
+
+/// `CLONE_NEWTIME`; libc has it as a signed type.
+const TIME: i32 = 0x80;
+
+/// RUNTIME's part in a restore.
+struct Restore<'a> {
+    job: &'a Job<'a>,
+    slot: &'a mut Slot,
+    console: Option<OwnedFd>,
+    devices: Option<NetDevices>,
+    init: Option<Launched>,
+}
+
+impl Attendant for Restore<'_> {
+    fn attend(&mut self, notification: &Notification, fd: Option<OwnedFd>) -> Result<()> {
+        match notification.script() {
+            "setup-namespaces" => {
+                let pid = self.take_init(notification.pid())?;
+                self.set_up_network(pid)?;
+                run_runtime_hooks(self.job.config, self.slot.record(), pid)
+            }
+            "orphan-pts-master" => self.pass_terminal(fd),
+            // The processes are there, and stand still: what others wait for is written before they run.
+            "post-restore" => {
+                let pid = self.take_init(notification.pid())?;
+                self.publish(pid)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Restore<'_> {
+    /// Takes hold of the container's first process. It is our child, so its pid stays its own until we reap it.
+    fn take_init(&mut self, pid: i32) -> Result<i32> {
+        if self.init.as_ref().is_some_and(|init| init.pid == pid) {
+            return Ok(pid);
+        }
+        let target = if pid > 0 { Pid::from_raw(pid) } else { None };
+        let Some(target) = target else {
+            return Err(Error::new(
+                ErrorKind::Internal,
+                "criu tells no pid of the container's process",
+            ));
+        };
+        let pidfd = rustix::process::pidfd_open(target, PidfdFlags::empty())
+            .map_err(|errno| Error::os("pidfd_open", errno).doing("take hold of the restored process"))?;
+        self.init = Some(Launched::new(runtime_init::start::Child { pid, pidfd }));
+        Ok(pid)
+    }
+
+    /// criu makes a network namespace without anything in it.
+    fn set_up_network(&self, pid: i32) -> Result<()> {
+        let plan = self.job.plan;
+        if !plan.namespaces.loopback && self.devices.is_none() {
+            return Ok(());
+        }
+        let there = enter_network(pid, plan.namespaces.loopback)?;
+        match &self.devices {
+            Some(devices) => devices.move_to(&plan.net_devices, there.as_fd()),
+            None => Ok(()),
+        }
+    }
+
+    fn pass_terminal(&mut self, master: Option<OwnedFd>) -> Result<()> {
+        let failed = |error: Error| error.field("process.terminal").doing("pass the terminal on");
+        let Some(master) = master else {
+            return Err(failed(Error::new(ErrorKind::Internal, "criu sent no terminal")));
+        };
+        // Closed behind it, as INIT does.
+        let Some(console) = self.console.take() else {
+            let message = "the container has a terminal, but config.json asks for none";
+            return Err(failed(Error::new(ErrorKind::Invalid, message)));
+        };
+        net::send(console.as_fd(), b"/dev/ptmx", Some(master.as_fd()))
+            .map_err(|error| failed(sys_error(error)))
+    }
+
+    fn publish(&mut self, pid: i32) -> Result<()> {
+        let mut record = self.slot.record().clone();
+        record.pid = pid;
+        record.start_time = start_time(pid)?;
+        record.phase = Phase::Created;
+        record.stdio = self.job.attached(stdio::pipes());
+        self.slot.write(record)?;
+        match &self.job.options.pid_file {
+            Some(path) => pid_file::write(path, pid),
+            None => Ok(()),
+        }
+    }
+}
+
+/// As INIT does it in a network namespace of its own. Done by a thread of its own, which ends with it: joining a
+/// namespace is for a thread, and the caller's stay where they are. Returns a route socket in the namespace.
+fn enter_network(pid: i32, loopback: bool) -> Result<OwnedFd> {
+    let path = format!("/proc/{pid}/ns/net");
+    let namespace = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Error::os("open", errno).path(&path))?;
+    let work = move || {
+        namespace::setns(namespace.as_fd(), libc::CLONE_NEWNET as u32)?;
+        if loopback {
+            net::loopback_up()?;
+        }
+        net::route_socket()
+    };
+    let thread = std::thread::Builder::new()
+        .spawn(work)
+        .map_err(|error| Error::io("clone", &error))?;
+    match thread.join() {
+        Ok(done) => done.map_err(|error| sys_error(error).doing("set the network namespace up")),
+        Err(_) => Err(Error::new(ErrorKind::Internal, "a thread has panicked")),
+    }
+}

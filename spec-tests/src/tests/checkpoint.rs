@@ -1,0 +1,708 @@
+//! Runs in: SUITE. checkpoint and restore, by a real criu; and what of them is seen without one.
+
+use crate::{
+    case::Case,
+    need::Need,
+    outcome::{Check, contains, ensure, fail, same},
+    pty::{FdSocket, Master},
+    runner::{self, Live, Run},
+    suite::{NeedyTest, Test},
+};
+use nix::fcntl::{Flock, FlockArg};
+use serde_json::json;
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::Stdio,
+    thread,
+    time::Duration,
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("checkpoint/help_ends_with_0", help),
+    ("checkpoint/probe_of_the_engines", lsm_mount_context_without_value),
+    ("checkpoint/without_criu", without_criu),
+    ("checkpoint/of_a_created_container", of_a_created_container),
+    ("checkpoint/parent_path_is_checked", parent_path_is_checked),
+    ("checkpoint/restore_without_images", restore_without_images),
+];
+
+const CRIU: &[Need] = &[Need::Criu("")];
+
+pub(crate) const NEEDY: &[NeedyTest] = &[
+    ("checkpoint/counter_goes_on", CRIU, counter_goes_on),
+    ("checkpoint/leave_running", CRIU, leave_running),
+    ("checkpoint/under_another_id", CRIU, under_another_id),
+    ("checkpoint/of_a_paused_container", CRIU, of_a_paused_container),
+    ("checkpoint/file_systems_are_as_before", CRIU, file_systems),
+    ("checkpoint/bind_mounts", CRIU, bind_mounts),
+    ("checkpoint/fresh_rootfs", CRIU, fresh_rootfs),
+    ("checkpoint/limits_of_config_json", CRIU, limits),
+    ("checkpoint/pipes_are_attached_again", CRIU, pipes),
+    ("checkpoint/terminal", CRIU, terminal),
+    ("checkpoint/restore_in_the_foreground", CRIU, foreground),
+    ("checkpoint/file_locks", CRIU, file_locks),
+    ("checkpoint/criu_config_annotation", CRIU, criu_config_annotation),
+    ("checkpoint/tcp_connection_survives", CRIU, tcp),
+    ("checkpoint/hooks", CRIU, hooks),
+    ("checkpoint/work_path", CRIU, work_path),
+    ("checkpoint/failed_dump", CRIU, failed_dump),
+    ("checkpoint/failed_restore", CRIU, failed_restore),
+    ("checkpoint/failed_hook_of_a_restore", CRIU, failed_hook),
+    ("checkpoint/page_server", CRIU, page_server),
+    ("checkpoint/pre_dump", &[Need::Criu("mem_dirty_track")], pre_dump),
+    ("checkpoint/lazy_pages", &[Need::Criu("uffd-noncoop")], lazy_pages),
+];
+
+/// Counts in /count, ten times a second.
+const COUNTER: &str =
+    "i=0; while :; do i=$((i+1)); echo $i > /count.new; mv /count.new /count; usleep 100000; done";
+
+/// `command` with its standard output and error on /dev/null: criu does not save files of the host.
+fn quiet(c: &Case, command: &str, options: &[&str], id: &str) -> Check<Run> {
+    quiet_live(c, command, options, id)?.finish()?.ok()
+}
+
+fn quiet_live(c: &Case, command: &str, options: &[&str], id: &str) -> Check<Live> {
+    let log = c.dir.join("log");
+    let mut line = c.command();
+    line.arg("--log").arg(&log);
+    line.args(c.bundle_args(command, options, id)?);
+    line.stdout(Stdio::null()).stderr(Stdio::null());
+    runner::start_with_own_stdio(&mut line, c.dir.join("none"), log)
+}
+
+fn start(c: &Case) -> Check {
+    quiet(c, "run", &["--detach"], &c.id)?;
+    Ok(())
+}
+
+fn start_counter(c: &mut Case) -> Check {
+    c.shell(COUNTER);
+    start(c)?;
+    wait_for_count(c, 3)
+}
+
+fn count(c: &Case) -> i64 {
+    let text = fs::read_to_string(c.rootfs("count")).unwrap_or_default();
+    text.trim().parse().unwrap_or(0)
+}
+
+fn wait_for_count(c: &Case, least: i64) -> Check {
+    c.wait_until(&format!("a count of {least}"), || Ok(count(c) >= least))
+}
+
+fn images(c: &Case) -> PathBuf {
+    c.dir.join("images")
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// `checkpoint --image-path` with more options.
+fn checkpoint(c: &Case, options: &[&str]) -> Check<Run> {
+    let images = text(&images(c));
+    let words = [&["checkpoint", "--image-path", &images], options, &[&c.id]].concat();
+    c.spawn(&words)?.finish_within(Duration::from_secs(60))
+}
+
+/// `restore --detach --image-path` with more options, on /dev/null.
+fn restore(c: &Case, options: &[&str]) -> Check<Run> {
+    let images = text(&images(c));
+    let options = [&["--detach", "--image-path", &images], options].concat();
+    quiet(c, "restore", &options, &c.id)
+}
+
+/// The count must not have moved, and then moves on from there.
+fn goes_on_after(c: &Case, work: impl FnOnce() -> Check) -> Check {
+    let before = count(c);
+    thread::sleep(Duration::from_millis(300));
+    same("the count, while the processes are in files", before, count(c))?;
+    work()?;
+    wait_for_count(c, before + 2)?;
+    let after = count(c);
+    ensure!(
+        after < before + 200,
+        "the count has jumped from {before} to {after}"
+    );
+    Ok(())
+}
+
+fn counter_goes_on(c: &mut Case) -> Check {
+    start_counter(c)?;
+    let old = c.pid()?;
+    checkpoint(c, &[])?.ok()?;
+    ensure!(
+        !Path::new(&format!("/proc/{old}/cwd")).join(".").exists(),
+        "wish:    the processes are gone\n    reality: pid {old} is there"
+    );
+    // As with runc, a container that was saved is no container any more.
+    c.rt(&["state", &c.id])?.refused_with("does not exist")?;
+    c.nothing_left()?;
+    let pid_file = text(&c.dir.join("pid"));
+    goes_on_after(c, || restore(c, &["--pid-file", &pid_file]).map(drop))?;
+    same("status", "running".to_owned(), c.status()?)?;
+    same("pid file", fs::read_to_string(&pid_file)?, c.pid()?.to_string())?;
+    let cgroup = fs::read_to_string(format!("/proc/{}/cgroup", c.pid()?))?;
+    let line = cgroup.lines().find_map(|line| line.strip_prefix("0::"));
+    let wish = c.config["linux"]["cgroupsPath"].as_str();
+    same("cgroup", wish, line)?;
+    let name = c.rt(&["exec", &c.id, "/bin/hostname"])?.ok()?.stdout;
+    same("host name", "spec-test", name.trim())?;
+    c.rt(&["kill", &c.id, "KILL"])?.ok()?;
+    c.wait_status("stopped")?;
+    c.rt(&["delete", &c.id])?.ok()?;
+    c.nothing_left()
+}
+
+fn leave_running(c: &mut Case) -> Check {
+    start_counter(c)?;
+    let pid = c.pid()?;
+    checkpoint(c, &["--leave-running"])?.ok()?;
+    same("pid", pid, c.pid()?)?;
+    same("status", "running".to_owned(), c.status()?)?;
+    let at = count(c);
+    wait_for_count(c, at + 2)?;
+    c.delete()?;
+    restore(c, &[])?;
+    wait_for_count(c, at + 2)
+}
+
+fn under_another_id(c: &mut Case) -> Check {
+    start_counter(c)?;
+    checkpoint(c, &["--leave-running"])?.ok()?;
+    c.delete()?;
+    c.id.push('b');
+    c.set_cgroup_leaf("other");
+    goes_on_after(c, || restore(c, &[]).map(drop))?;
+    let procs = fs::read_to_string(c.cgroup().join("cgroup.procs"))?;
+    let pid = c.pid()?.to_string();
+    ensure!(
+        procs.lines().any(|line| line == pid),
+        "pid {pid} is not in {procs:?}"
+    );
+    Ok(())
+}
+
+fn of_a_paused_container(c: &mut Case) -> Check {
+    start_counter(c)?;
+    c.rt(&["pause", &c.id])?.ok()?;
+    checkpoint(c, &[])?.ok()?;
+    goes_on_after(c, || restore(c, &[]).map(drop))?;
+    same("status", "running".to_owned(), c.status()?)
+}
+
+fn file_systems(c: &mut Case) -> Check {
+    start_counter(c)?;
+    let write = "echo kept > /dev/shm/file; mkdir /dev/shm/dir";
+    c.rt(&["exec", &c.id, "/bin/sh", "-c", write])?.ok()?;
+    checkpoint(c, &[])?.ok()?;
+    restore(c, &[])?;
+    let look = "cat /dev/shm/file; ls -d /dev/shm/dir; cat /proc/kcore /proc/keys /proc/timer_list 2>/dev/null | wc -c; ls /sys/firmware | wc -l; \
+                echo 1 2>/dev/null > /proc/sys/kernel/hostname || echo read-only; \
+                touch /sys/x 2>/dev/null || echo read-only; stat -c %t,%T /dev/zero; ls /proc/self/fd/0 > /dev/null && echo proc";
+    let seen = c.rt(&["exec", &c.id, "/bin/sh", "-c", look])?.ok()?.stdout;
+    let wish = "kept /dev/shm/dir 0 0 read-only read-only 1,5 proc";
+    same(
+        "what is there",
+        wish.to_owned(),
+        seen.split_whitespace().collect::<Vec<_>>().join(" "),
+    )
+}
+
+fn bind_mounts(c: &mut Case) -> Check {
+    let shared = c.dir.join("shared");
+    fs::create_dir(&shared)?;
+    fs::write(c.dir.join("single"), "one file\n")?;
+    fs::create_dir_all(c.rootfs("run"))?;
+    std::os::unix::fs::symlink("../run", c.rootfs("var/run"))?;
+    let (single, folder) = (text(&c.dir.join("single")), text(&shared));
+    c.mount(json!({"destination": "/mnt/shared", "type": "bind", "source": folder, "options": ["rbind"]}));
+    c.mount(
+        json!({"destination": "/etc/single", "type": "bind", "source": single, "options": ["bind", "ro"]}),
+    );
+    // A link of the image on the way: criu knows the place behind it.
+    c.mount(json!({"destination": "/var/run/linked", "type": "bind", "source": folder, "options": ["bind"]}));
+    c.shell("while :; do cat /etc/single >> /mnt/shared/out; usleep 100000; done");
+    start(c)?;
+    let out = shared.join("out");
+    let lines = || fs::read_to_string(&out).unwrap_or_default().lines().count();
+    c.wait_until("the first lines", || Ok(lines() >= 2))?;
+    checkpoint(c, &[])?.ok()?;
+    let before = lines();
+    restore(c, &[])?;
+    c.wait_until("more lines", || Ok(lines() >= before + 2))?;
+    let look = "cat /etc/single; echo 1 2>/dev/null >> /etc/single || echo read-only; ls /var/run/linked";
+    let seen = c.rt(&["exec", &c.id, "/bin/sh", "-c", look])?.ok()?.stdout;
+    same("what is there", "one file\nread-only\nout\n".to_owned(), seen)
+}
+
+/// What Podman does with a checkpoint from another host: the rootfs is a copy of the image, without mount points.
+fn fresh_rootfs(c: &mut Case) -> Check {
+    let shared = c.dir.join("shared");
+    fs::create_dir_all(shared.join("below"))?;
+    let folder = text(&shared);
+    c.mount(json!({"destination": "/a/b/c", "type": "bind", "source": folder, "options": ["bind"]}));
+    c.mount(json!({"destination": "/a/b/c/below", "type": "bind", "source": folder, "options": ["bind"]}));
+    c.shell("i=0; while :; do i=$((i+1)); echo $i > /a/b/c/count; usleep 100000; done");
+    start(c)?;
+    let number = || -> i64 {
+        let text = fs::read_to_string(shared.join("count")).unwrap_or_default();
+        text.trim().parse().unwrap_or(0)
+    };
+    c.wait_until("a count", || Ok(number() >= 3))?;
+    checkpoint(c, &[])?.ok()?;
+    let before = number();
+    fs::remove_dir_all(c.rootfs("a"))?;
+    for place in ["proc", "dev", "sys"] {
+        fs::remove_dir_all(c.rootfs(place))?;
+    }
+    restore(c, &[])?;
+    c.wait_until("the count to go on", || Ok(number() > before + 1))?;
+    let seen = c.rt(&["exec", &c.id, "/bin/ls", "/a/b/c/below"])?.ok()?.stdout;
+    contains("the mount on a mount", &seen, "count")
+}
+
+fn limits(c: &mut Case) -> Check {
+    if c.host.has_controller("pids") {
+        c.config["linux"]["resources"]["pids"] = json!({"limit": 77});
+    }
+    start_counter(c)?;
+    checkpoint(c, &[])?.ok()?;
+    if c.host.has_controller("pids") {
+        c.config["linux"]["resources"]["pids"] = json!({"limit": 88});
+    }
+    restore(c, &[])?;
+    if c.host.has_controller("pids") {
+        let limit = fs::read_to_string(c.cgroup().join("pids.max"))?;
+        same("pids.max, of the config.json of the restore", "88", limit.trim())?;
+    }
+    // The device filter is the one thing that every host has.
+    let open = "mknod /dev/shm/disk b 7 0 2>&1; head -c 1 /dev/zero | wc -c";
+    c.config["process"]["capabilities"] = json!({});
+    let seen = c.rt(&["exec", "--cap", "CAP_MKNOD", &c.id, "/bin/sh", "-c", open])?;
+    contains("an allowed device", &seen.stdout, "1")
+}
+
+fn pipes(c: &mut Case) -> Check {
+    c.shell("i=0; while :; do i=$((i+1)); echo line $i; usleep 100000; done");
+    let mut line = c.command();
+    line.args(c.bundle_args("run", &["--detach"], &c.id)?);
+    let (reader, writer) = nix::unistd::pipe()?;
+    line.stdout(Stdio::from(writer)).stderr(Stdio::null());
+    let live = runner::start_with_own_stdio(&mut line, c.dir.join("none"), c.dir.join("none"))?;
+    drop(line);
+    live.finish()?.ok()?;
+    let mut reader = std::io::BufReader::new(File::from(reader));
+    let mut first = String::new();
+    for _ in 0..3 {
+        std::io::BufRead::read_line(&mut reader, &mut first)?;
+    }
+    contains("output by the first pipe", &first, "line 3\n")?;
+    checkpoint(c, &[])?.ok()?;
+    // To the end: what was in the pipe, and then nobody is left who writes.
+    std::io::Read::read_to_string(&mut reader, &mut first)?;
+    let (reader, writer) = nix::unistd::pipe()?;
+    let images = text(&images(c));
+    let mut line = c.command();
+    line.args(c.bundle_args("restore", &["--detach", "--image-path", &images], &c.id)?);
+    line.stdout(Stdio::from(writer)).stderr(Stdio::null());
+    let live = runner::start_with_own_stdio(&mut line, c.dir.join("none"), c.dir.join("none"))?;
+    drop(line);
+    live.finish_within(Duration::from_secs(60))?.ok()?;
+    let mut reader = std::io::BufReader::new(File::from(reader));
+    let mut second = String::new();
+    std::io::BufRead::read_line(&mut reader, &mut second)?;
+    let last = first.lines().count();
+    same(
+        "the first line by the second pipe",
+        format!("line {}\n", last + 1),
+        second,
+    )
+}
+
+fn terminal(c: &mut Case) -> Check {
+    c.config["process"]["terminal"] = json!(true);
+    c.shell("n=0; while read line; do n=$((n+1)); echo $n: $line; tty; done");
+    let start_master = |name: &str, words: &[&str]| -> Check<Master> {
+        let socket = FdSocket::new(c.dir.join(name))?;
+        let path = socket.path_text();
+        let words = [words, &["--detach", "--console-socket", &path]].concat();
+        let (command, options) = words.split_first().unwrap_or((&"", &[]));
+        let live = quiet_live(c, command, options, &c.id)?;
+        let received = socket.receive();
+        live.finish_within(Duration::from_secs(60))?.ok()?;
+        match received?.fds.pop() {
+            Some(fd) => Ok(Master::new(fd)),
+            None => fail("no descriptor came"),
+        }
+    };
+    let mut master = start_master("first", &["run"])?;
+    master.write("one\n")?;
+    master.expect("1: one")?;
+    checkpoint(c, &[])?.ok()?;
+    drop(master);
+    let mut master = start_master("second", &["restore", "--image-path", &text(&images(c))])?;
+    master.write("two\n")?;
+    master.expect("2: two")?;
+    master.expect("/dev/pts/0")?;
+    // Its job control came along: the shell is the leader of the terminal's session.
+    master.write("\u{3}")?;
+    c.wait_status("stopped")
+}
+
+fn foreground(c: &mut Case) -> Check {
+    c.shell("while ! test -e /go; do usleep 50000; done; exit 7");
+    start(c)?;
+    checkpoint(c, &[])?.ok()?;
+    let images = text(&images(c));
+    let live = quiet_live(c, "restore", &["--image-path", &images], &c.id)?;
+    c.wait_until("the container", || {
+        Ok(c.rt(&["state", &c.id])?.stdout.contains("\"running\""))
+    })?;
+    fs::write(c.rootfs("go"), "")?;
+    live.finish()?.wants(7)?;
+    c.nothing_left()
+}
+
+fn start_locker(c: &mut Case) -> Check {
+    c.args(&["/bin/probe", "--lock", "/lock"]);
+    start(c)?;
+    c.wait_until("the lock", || Ok(c.rootfs("lock").exists() && locked(c)?))
+}
+
+/// Whether somebody has the lock: the host sees the same file.
+fn locked(c: &Case) -> Check<bool> {
+    let file = File::open(c.rootfs("lock"))?;
+    Ok(Flock::lock(file, FlockArg::LockExclusiveNonblock).is_err())
+}
+
+fn file_locks(c: &mut Case) -> Check {
+    start_locker(c)?;
+    let run = checkpoint(c, &[])?;
+    ensure!(
+        run.code() != 0,
+        "a dump without --file-locks must fail: {}",
+        run.report()
+    );
+    same("status after the failure", "running".to_owned(), c.status()?)?;
+    checkpoint(c, &["--file-locks"])?.ok()?;
+    restore(c, &["--file-locks"])?;
+    ensure!(locked(c)?, "the lock is lost");
+    Ok(())
+}
+
+fn criu_config_annotation(c: &mut Case) -> Check {
+    let file = c.dir.join("criu.conf");
+    fs::write(&file, "file-locks\n")?;
+    c.config["annotations"] = json!({"org.criu.config": text(&file)});
+    start_locker(c)?;
+    checkpoint(c, &[])?.ok()?;
+    restore(c, &[])?;
+    ensure!(locked(c)?, "the lock is lost");
+    Ok(())
+}
+
+/// Both ends of the connection are in the container; its network namespace is another container's, as in a pod.
+fn tcp(c: &mut Case) -> Check {
+    let pod = format!("{}-pod", c.id);
+    let own = c.config["linux"]["cgroupsPath"].clone();
+    c.set_cgroup_leaf("pod");
+    c.args(&["/bin/sleep", "1000"]);
+    quiet(c, "run", &["--detach"], &pod)?;
+    let pid = c.state_of(&pod)?["pid"].to_string();
+    c.config["linux"]["cgroupsPath"] = own;
+    c.join_namespace("network", Some(&format!("/proc/{pid}/ns/net")));
+    c.shell(
+        "/bin/busybox nc -l -p 7000 -e /bin/cat & usleep 300000; \
+         (i=0; while :; do i=$((i+1)); echo $i; usleep 100000; done) | /bin/busybox nc 127.0.0.1 7000 > /echo",
+    );
+    start(c)?;
+    let lines = || fs::read_to_string(c.rootfs("echo")).unwrap_or_default();
+    c.wait_until("an echo", || Ok(lines().lines().count() >= 3))?;
+    let run = checkpoint(c, &[])?;
+    ensure!(
+        run.code() != 0,
+        "a dump without --tcp-established must fail: {}",
+        run.report()
+    );
+    checkpoint(c, &["--tcp-established"])?.ok()?;
+    let before = lines().lines().count();
+    restore(c, &["--tcp-established"])?;
+    c.wait_until("more of the echo", || Ok(lines().lines().count() >= before + 3))?;
+    let all = lines();
+    let wish: Vec<String> = (1..=all.lines().count()).map(|n| n.to_string()).collect();
+    same(
+        "the echo, without a gap",
+        wish,
+        all.lines().map(str::to_owned).collect::<Vec<_>>(),
+    )?;
+    let ours = fs::read_link(format!("/proc/{}/ns/net", c.pid()?))?;
+    same(
+        "network namespace",
+        fs::read_link(format!("/proc/{pid}/ns/net"))?,
+        ours,
+    )
+}
+
+fn hooks(c: &mut Case) -> Check {
+    let out = c.dir.join("hooks");
+    let hook = |name: &str| {
+        let line = format!("echo {name} $(cat) >> {}", out.display());
+        json!([{"path": "/bin/sh", "args": ["sh", "-c", line]}])
+    };
+    for name in [
+        "prestart",
+        "createRuntime",
+        "createContainer",
+        "startContainer",
+        "poststart",
+        "poststop",
+    ] {
+        if !matches!(name, "createContainer" | "startContainer") {
+            c.config["hooks"][name] = hook(name);
+        }
+    }
+    start_counter(c)?;
+    let ran = || {
+        let text = fs::read_to_string(&out).unwrap_or_default();
+        text.lines()
+            .filter_map(|l| l.split(' ').next().map(str::to_owned))
+            .collect::<Vec<_>>()
+    };
+    same(
+        "hooks of run",
+        vec!["prestart", "createRuntime", "poststart"],
+        ran(),
+    )?;
+    checkpoint(c, &[])?.ok()?;
+    same(
+        "hooks of checkpoint",
+        vec!["prestart", "createRuntime", "poststart", "poststop"],
+        ran(),
+    )?;
+    fs::remove_file(&out)?;
+    restore(c, &[])?;
+    same("hooks of restore", vec!["prestart", "createRuntime"], ran())?;
+    let pid = format!("\"pid\":{}", c.pid()?);
+    contains("the state that they get", &fs::read_to_string(&out)?, &pid)?;
+    c.delete()?;
+    same(
+        "hooks of delete",
+        vec!["prestart", "createRuntime", "poststop"],
+        ran(),
+    )
+}
+
+fn work_path(c: &mut Case) -> Check {
+    let work = c.dir.join("work");
+    start_counter(c)?;
+    checkpoint(c, &["--work-path", &text(&work)])?.ok()?;
+    ensure!(work.join("dump.log").exists(), "no dump.log in --work-path");
+    ensure!(
+        !images(c).join("dump.log").exists(),
+        "a dump.log beside the images"
+    );
+    for dir in [&work, &images(c)] {
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(dir)?.permissions());
+        same("others' rights to memory", 0, mode & 0o077)?;
+    }
+    restore(c, &["--work-path", &text(&work)])?;
+    ensure!(work.join("restore.log").exists(), "no restore.log in --work-path");
+    Ok(())
+}
+
+fn failed_dump(c: &mut Case) -> Check {
+    start_locker(c)?;
+    let run = checkpoint(c, &[])?.refused_with("dump.log")?;
+    contains("the reason, as criu gives it", &run.stderr.to_lowercase(), "lock")?;
+    same("status", "running".to_owned(), c.status()?)?;
+    let cgroup = fs::read_to_string(c.cgroup().join("cgroup.freeze"))?;
+    same("frozen", "0", cgroup.trim())
+}
+
+fn failed_restore(c: &mut Case) -> Check {
+    start_counter(c)?;
+    checkpoint(c, &[])?.ok()?;
+    fs::write(images(c).join("core-1.img"), "damaged")?;
+    let images = text(&images(c));
+    let words = c.bundle_args("restore", &["--detach", "--image-path", &images], &c.id)?;
+    let run = c.spawn(&words)?.finish_within(Duration::from_secs(60))?;
+    run.refused_with("restore.log")?;
+    c.rt(&["state", &c.id])?.refused_with("does not exist")?;
+    c.nothing_left()
+}
+
+fn failed_hook(c: &mut Case) -> Check {
+    start_counter(c)?;
+    checkpoint(c, &[])?.ok()?;
+    c.config["hooks"]["createRuntime"] = json!([{"path": "/bin/false"}]);
+    let images = text(&images(c));
+    let words = c.bundle_args("restore", &["--detach", "--image-path", &images], &c.id)?;
+    let run = c.spawn(&words)?.finish_within(Duration::from_secs(60))?;
+    run.refused_with("createRuntime hook #0")?;
+    c.nothing_left()
+}
+
+/// A free port, for a moment.
+fn port() -> Check<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// criu, as a daemon of the suite's own.
+fn criu(c: &Case, words: &[&str]) -> Check<Live> {
+    let mut line = std::process::Command::new("criu");
+    line.args(words)
+        .env("PATH", crate::host::PATH)
+        .current_dir(&c.dir);
+    line.stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    runner::start_with_own_stdio(&mut line, c.dir.join("none"), c.dir.join("none"))
+}
+
+fn wait_for_listener(c: &Case, port: u16) -> Check {
+    let line = format!(":{port:04X} 00000000:0000 0A");
+    c.wait_until("the page server", || {
+        Ok(fs::read_to_string("/proc/net/tcp")?.contains(&line))
+    })
+}
+
+fn page_server(c: &mut Case) -> Check {
+    start_counter(c)?;
+    let port = port()?;
+    fs::create_dir(images(c))?;
+    let folder = text(&images(c));
+    let number = port.to_string();
+    let server = criu(
+        c,
+        &[
+            "page-server",
+            "--images-dir",
+            &folder,
+            "--address",
+            "127.0.0.1",
+            "--port",
+            &number,
+        ],
+    )?;
+    wait_for_listener(c, port)?;
+    checkpoint(c, &["--page-server", &format!("127.0.0.1:{port}")])?.ok()?;
+    server.finish()?.ok()?;
+    goes_on_after(c, || restore(c, &[]).map(drop))
+}
+
+fn pre_dump(c: &mut Case) -> Check {
+    start_counter(c)?;
+    let first = text(&c.dir.join("first"));
+    c.rt(&["checkpoint", "--pre-dump", "--image-path", &first, &c.id])?
+        .ok()?;
+    same("status after --pre-dump", "running".to_owned(), c.status()?)?;
+    let at = count(c);
+    wait_for_count(c, at + 2)?;
+    checkpoint(c, &["--parent-path", "../first"])?.ok()?;
+    ensure!(
+        images(c).join("parent").exists(),
+        "the images do not know their parent"
+    );
+    goes_on_after(c, || restore(c, &[]).map(drop))
+}
+
+fn lazy_pages(c: &mut Case) -> Check {
+    start_counter(c)?;
+    let port = port()?;
+    let number = port.to_string();
+    let folder = text(&images(c));
+    let work = text(&c.dir.join("lazy"));
+    fs::create_dir(&work)?;
+    let server = format!("127.0.0.1:{port}");
+    let status = c.dir.join("status");
+    let inner = c.command();
+    // The shell gives the descriptor its number.
+    let shell = "status=$1; shift; exec \"$@\" 9> \"$status\"";
+    let mut line = std::process::Command::new("/bin/sh");
+    line.args(["-c", shell, "sh"]).arg(&status);
+    line.arg(inner.get_program()).args(inner.get_args());
+    line.args(["checkpoint", "--lazy-pages", "--status-fd", "9", "--image-path"]);
+    line.args([&folder, "--page-server", &server, &c.id]);
+    line.env_clear().env("PATH", crate::host::PATH);
+    line.current_dir(&c.dir).stdin(Stdio::null());
+    let dump = runner::start(&mut line, &c.dir)?;
+    c.wait_until("the byte of --status-fd", || {
+        Ok(fs::read(&status).unwrap_or_default() == [0])
+    })?;
+    let before = count(c);
+    let daemon = criu(
+        c,
+        &[
+            "lazy-pages",
+            "--page-server",
+            "--address",
+            "127.0.0.1",
+            "--port",
+            &number,
+            "-D",
+            &folder,
+            "-W",
+            &work,
+        ],
+    )?;
+    let socket = Path::new(&work).join("lazy-pages.socket");
+    c.wait_until("criu lazy-pages", || Ok(socket.exists()))?;
+    // The first container is still there, waiting for its pages to be fetched.
+    c.id.push('b');
+    c.set_cgroup_leaf("other");
+    restore(c, &["--lazy-pages", "--work-path", &work])?;
+    wait_for_count(c, before + 2)?;
+    daemon.finish_within(Duration::from_secs(60))?.ok()?;
+    dump.finish_within(Duration::from_secs(60))?.ok()?;
+    Ok(())
+}
+
+fn help(c: &mut Case) -> Check {
+    let run = c.rt(&["checkpoint", "--help"])?.ok()?;
+    contains("help", &run.stdout, "image-path")
+}
+
+fn lsm_mount_context_without_value(c: &mut Case) -> Check {
+    let run = c.rt(&["restore", "--lsm-mount-context"])?;
+    ensure!(run.code() != 0, "{}", run.report());
+    contains(
+        "text",
+        &format!("{}{}", run.stdout, run.stderr),
+        "flag needs an argument",
+    )
+}
+
+fn without_criu(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    let images = text(&images(c));
+    let mut line = c.command();
+    line.env("PATH", "/nonexistent");
+    line.args(["checkpoint", "--image-path", &images, &c.id]);
+    let run = runner::start(&mut line, &c.dir)?.finish()?;
+    contains("the reason", &run.refused()?.stderr, "criu")?;
+    same("status", "running".to_owned(), c.status()?)
+}
+
+fn of_a_created_container(c: &mut Case) -> Check {
+    c.create()?.ok()?;
+    checkpoint(c, &[])?.refused_with("Container cannot be checkpointed in created state")?;
+    same("status", "created".to_owned(), c.status()?)
+}
+
+fn parent_path_is_checked(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    for parent in ["/tmp", "../none"] {
+        checkpoint(c, &["--pre-dump", "--parent-path", parent])?.refused_with("--parent-path")?;
+    }
+    Ok(())
+}
+
+fn restore_without_images(c: &mut Case) -> Check {
+    let images = text(&images(c));
+    let words = c.bundle_args("restore", &["--detach", "--image-path", &images], &c.id)?;
+    c.rt(&words)?.refused()?;
+    c.nothing_left()
+}

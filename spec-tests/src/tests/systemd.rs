@@ -3,6 +3,7 @@
 
 use crate::{
     case::Case,
+    host::{self, Host},
     need::Need,
     outcome::{Check, contains, ensure, fail, same},
     runner::{self, Run},
@@ -14,6 +15,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 const SYSTEMD: &[Need] = &[Need::Systemd];
@@ -51,7 +53,13 @@ pub(crate) const NEEDY: &[NeedyTest] = &[
     ("systemd/nothing_left_of_a_killed_create", SYSTEMD, killed_create),
     ("systemd/stopped_by_systemd", SYSTEMD, stopped_outside),
     ("systemd/subgroup", SYSTEMD, subgroup),
+    ("systemd/over_a_broker", SYSTEMD, broker),
+    ("systemd/user_manager", USER, user_manager),
+    ("systemd/user_without_manager_is_refused", USER, no_user_manager),
+    ("systemd/unit_of_the_system_is_for_root", USER, system_unit),
 ];
+
+const USER: &[Need] = &[Need::Systemd, Need::User, Need::Program("setpriv")];
 
 /// Runs the runtime with the driver's flag in front of the command.
 fn with_systemd<S: AsRef<std::ffi::OsStr>>(c: &Case, args: &[S]) -> Check<Run> {
@@ -95,7 +103,12 @@ fn command(c: &Case, words: &[&str]) -> Check<Run> {
 }
 
 fn systemctl(c: &Case, args: &[&str]) -> Check<Run> {
-    command(c, &[&["systemctl"], args].concat())?.ok()
+    // A reload reads all units again, which takes long in an emulated machine.
+    let mut command = Command::new("systemctl");
+    command.args(args).stdin(Stdio::null());
+    runner::start(&mut command, &c.dir)?
+        .finish_within(Duration::from_secs(90))?
+        .ok()
 }
 
 /// Properties of a unit, as text.
@@ -625,5 +638,169 @@ fn subgroup(c: &mut Case) -> Check {
     if Path::new(&cgroup(c)).exists() {
         return fail("the unit's cgroup is left");
     }
+    no_unit_left(c)
+}
+
+/// Where systemd's own socket cannot be reached, as in a container that got only the bus.
+fn broker(c: &mut Case) -> Check {
+    use_scope(c);
+    c.args(&["/bin/true"]);
+    let words = c.bundle_args("run", &[], &c.id)?;
+    let mut command = c.command();
+    command
+        .env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/run/dbus/system_bus_socket")
+        .arg("--systemd-cgroup")
+        .args(words);
+    runner::start(&mut command, &c.dir)?.finish()?.ok()?;
+    no_unit_left(c)
+}
+
+/// The runtime, started by the account that has a service manager of its own. `environment` is NAME=VALUE words.
+fn by_user<S: AsRef<std::ffi::OsStr>>(c: &Case, environment: &[&str], args: &[S]) -> Check<Run> {
+    let mut command = Command::new("setpriv");
+    command
+        .args([
+            "--reuid",
+            Host::USER,
+            "--regid",
+            Host::USER,
+            "--init-groups",
+            "env",
+            "-i",
+        ])
+        .arg(format!("PATH={}", host::PATH))
+        .args(environment)
+        .arg(&c.host.for_users)
+        .arg("--root")
+        .arg(&c.state_root)
+        .args(args)
+        .stdin(Stdio::null())
+        .current_dir(&c.dir);
+    runner::start(&mut command, &c.dir)?.finish()
+}
+
+/// The bundle belongs to the account, and config.json asks for nothing that needs root.
+fn give_to_user(c: &mut Case) -> Check<String> {
+    let id = command(c, &["id", "-u", Host::USER])?
+        .ok()?
+        .stdout
+        .trim()
+        .to_owned();
+    let number: u32 = id.parse().unwrap_or(0);
+    c.config["linux"]["cgroupsPath"] = json!(format!("user.slice:st:{}", c.id));
+    c.join_namespace("user", None);
+    for maps in ["uidMappings", "gidMappings"] {
+        c.config["linux"][maps] = json!([{"containerID": 0, "hostID": number, "size": 1}]);
+    }
+    for entry in c.config["mounts"].as_array_mut().into_iter().flatten() {
+        if let Some(options) = entry["options"].as_array_mut() {
+            options.retain(|option| option != "gid=5");
+        }
+    }
+    c.write_config()?;
+    let dir = c.dir.display().to_string();
+    // Not the files that all tests share by hard links.
+    let filter = [
+        "(",
+        "-type",
+        "d",
+        "-o",
+        "-links",
+        "1",
+        ")",
+        "-exec",
+        "chown",
+        "-h",
+        Host::USER,
+        "{}",
+        "+",
+    ];
+    command(c, &[&["find", dir.as_str()], &filter[..]].concat())?.ok()?;
+    Ok(id)
+}
+
+fn user_manager(c: &mut Case) -> Check {
+    c.config["linux"]["resources"]["memory"] = json!({"limit": 67_108_864});
+    c.config["linux"]["resources"]["pids"] = json!({"limit": 66});
+    c.args(&["/bin/sleep", "1000"]);
+    let uid = give_to_user(c)?;
+    let runtime_dir = format!("XDG_RUNTIME_DIR=/run/user/{uid}");
+    let environment = [runtime_dir.as_str()];
+    let run = |words: &[&str]| by_user(c, &environment, words);
+    let bundle = c.bundle.display().to_string();
+    run(&["--systemd-cgroup", "create", "--bundle", &bundle, &c.id])?.ok()?;
+    run(&["start", &c.id])?.ok()?;
+    let state = run(&["state", &c.id])?.ok()?.json()?;
+    let place = fs::read_to_string(format!("/proc/{}/cgroup", state["pid"]))?;
+    let place = place.trim().trim_start_matches("0::/");
+    let wish = format!(
+        "user.slice/user-{uid}.slice/user@{uid}.service/user.slice/{}",
+        unit(c)
+    );
+    same("place", wish.as_str(), place)?;
+    let cgroup = c.host.cgroup2.join(place);
+    for (name, wish) in [("memory.max", "67108864"), ("pids.max", "66")] {
+        same(name, wish, fs::read_to_string(cgroup.join(name))?.trim())?;
+    }
+    let pid_file = c.dir.join("exec.pid").display().to_string();
+    run(&[
+        "exec",
+        "--detach",
+        "--pid-file",
+        &pid_file,
+        &c.id,
+        "/bin/sleep",
+        "1000",
+    ])?
+    .ok()?;
+    let pid = fs::read_to_string(&pid_file)?;
+    contains(
+        "place of exec",
+        &fs::read_to_string(format!("/proc/{}/cgroup", pid.trim()))?,
+        &unit(c),
+    )?;
+    run(&["pause", &c.id])?.ok()?;
+    same(
+        "cgroup.freeze",
+        "1",
+        fs::read_to_string(cgroup.join("cgroup.freeze"))?.trim(),
+    )?;
+    run(&["resume", &c.id])?.ok()?;
+    run(&["delete", "--force", &c.id])?.ok()?;
+    ensure!(!cgroup.exists(), "{} is left", cgroup.display());
+    c.nothing_left()
+}
+
+fn no_user_manager(c: &mut Case) -> Check {
+    c.args(&["/bin/true"]);
+    give_to_user(c)?;
+    let bundle = c.bundle.display().to_string();
+    let dir = format!("XDG_RUNTIME_DIR={}", c.dir.display());
+    for environment in [&[dir.as_str()][..], &[]] {
+        by_user(
+            c,
+            environment,
+            &["--systemd-cgroup", "create", "--bundle", &bundle, &c.id],
+        )?
+        .refused()?;
+        c.nothing_left()?;
+    }
+    Ok(())
+}
+
+fn system_unit(c: &mut Case) -> Check {
+    c.args(&["/bin/true"]);
+    let uid = give_to_user(c)?;
+    let bundle = c.bundle.display().to_string();
+    let dir = format!("XDG_RUNTIME_DIR=/run/user/{uid}");
+    let words = [
+        "--rootless=false",
+        "--systemd-cgroup",
+        "create",
+        "--bundle",
+        &bundle,
+        &c.id,
+    ];
+    by_user(c, &[&dir], &words)?.refused()?;
     no_unit_left(c)
 }

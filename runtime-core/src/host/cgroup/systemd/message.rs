@@ -1,9 +1,9 @@
 //! Runs in: RUNTIME. Pure: D-Bus messages as far as this driver speaks it: method calls out; answers, errors and systemd's
-//! `JobRemoved` in. The bytes of values are made and read by the crate zbus; sending them is `bus.rs`.
+//! `JobRemoved` in. The bytes of arguments are made by the crate zbus; sending them is `bus.rs`.
 
 use serde::Serialize;
-use zbus::wire::serialized::{Context, Data};
-use zbus::wire::{Endian, LE, Signature, Type, Variant, to_bytes};
+use zbus::wire::serialized::Context;
+use zbus::wire::{LE, Signature, Type, to_bytes};
 
 /// What every message begins with, up to and including the length of the header's fields.
 pub(super) const FIXED_PART: usize = 16;
@@ -24,8 +24,6 @@ const ERROR_NAME: u8 = 4;
 const REPLY_SERIAL: u8 = 5;
 const DESTINATION: u8 = 6;
 const SIGNATURE: u8 = 8;
-
-type Header<'a> = (u8, u8, u8, u8, u32, u32, Vec<(u8, Variant<'a>)>);
 
 /// Whom a call is for.
 #[derive(Debug, Clone, Copy)]
@@ -103,26 +101,121 @@ pub(super) enum Incoming {
 #[derive(Debug, PartialEq)]
 pub(super) struct Body {
     bytes: Vec<u8>,
-    endian: Endian,
+    is_little: bool,
 }
 
 impl Body {
     /// The single object path of the answer.
     pub(super) fn object_path(&self) -> Result<String, Malformed> {
-        self.read::<zbus::OwnedObjectPath>().map(|path| path.to_string())
+        self.reader().string()
     }
 
     /// The string in the variant that the answer is.
     pub(super) fn string_in_variant(&self) -> Result<String, Malformed> {
-        match self.read::<zbus::OwnedVariant>()?.into() {
-            Variant::Str(text) => Ok(text.to_string()),
-            other => Err(format!("{other} where a string is expected")),
+        let mut reader = self.reader();
+        match reader.signature()?.as_str() {
+            "s" => reader.string(),
+            other => Err(format!("a value of type {other} where a string is expected")),
         }
     }
 
-    fn read<T: serde::de::DeserializeOwned + Type>(&self) -> Result<T, Malformed> {
-        let data = Data::new(self.bytes.as_slice(), Context::new(self.endian, 0));
-        data.deserialize::<T>().map(|(value, _)| value).map_err(text)
+    fn reader(&self) -> Reader<'_> {
+        Reader {
+            bytes: &self.bytes,
+            at: 0,
+            is_little: self.is_little,
+        }
+    }
+}
+
+/// Reads values in D-Bus's wire format. By hand: zbus' general reader would be in the memory of every command, for the
+/// four types that are read here.
+struct Reader<'b> {
+    bytes: &'b [u8],
+    at: usize,
+    is_little: bool,
+}
+
+impl Reader<'_> {
+    fn align(&mut self, boundary: usize) {
+        self.at = self.at.next_multiple_of(boundary);
+    }
+
+    fn take(&mut self, length: usize) -> Result<&[u8], Malformed> {
+        let part = self
+            .at
+            .checked_add(length)
+            .and_then(|end| self.bytes.get(self.at..end));
+        self.at = self.at.saturating_add(length);
+        part.ok_or_else(|| "it ends in the middle of a value".to_owned())
+    }
+
+    fn byte(&mut self) -> Result<u8, Malformed> {
+        self.take(1).map(|byte| byte[0])
+    }
+
+    fn number(&mut self) -> Result<u32, Malformed> {
+        self.align(4);
+        let is_little = self.is_little;
+        let part = self.take(4)?;
+        let bytes = [part[0], part[1], part[2], part[3]];
+        Ok(match is_little {
+            true => u32::from_le_bytes(bytes),
+            false => u32::from_be_bytes(bytes),
+        })
+    }
+
+    /// A string or an object path: its length, itself, and a NUL.
+    fn string(&mut self) -> Result<String, Malformed> {
+        let length = self.number()? as usize;
+        self.text(length)
+    }
+
+    fn signature(&mut self) -> Result<String, Malformed> {
+        let length = self.byte()?.into();
+        self.text(length)
+    }
+
+    fn text(&mut self, length: usize) -> Result<String, Malformed> {
+        let text = String::from_utf8(self.take(length)?.to_vec()).map_err(text)?;
+        self.take(1)?;
+        Ok(text)
+    }
+}
+
+/// What is of interest in a message's header.
+#[derive(Default)]
+struct Header {
+    interface: String,
+    member: String,
+    error_name: String,
+    reply_serial: u32,
+    signature: String,
+}
+
+impl Header {
+    /// The reader is at the length of the header's fields, and afterwards at the body.
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let mut header = Self::default();
+        let length = reader.number()? as usize;
+        let end = reader.at.saturating_add(length);
+        while reader.at < end {
+            reader.align(8);
+            let code = reader.byte()?;
+            match (code, reader.signature()?.as_str()) {
+                (INTERFACE, "s") => header.interface = reader.string()?,
+                (MEMBER, "s") => header.member = reader.string()?,
+                (ERROR_NAME, "s") => header.error_name = reader.string()?,
+                (REPLY_SERIAL, "u") => header.reply_serial = reader.number()?,
+                (SIGNATURE, "g") => header.signature = reader.signature()?,
+                (_, "s" | "o") => drop(reader.string()?),
+                (_, "u") => drop(reader.number()?),
+                (_, "g") => drop(reader.signature()?),
+                (code, other) => return Err(format!("header field {code} has the type {other}")),
+            }
+        }
+        reader.align(8);
+        Ok(header)
     }
 }
 
@@ -148,61 +241,38 @@ pub(super) fn length(start: &[u8; FIXED_PART]) -> Result<usize, Malformed> {
 
 /// Reads a whole message.
 pub(super) fn read(bytes: &[u8]) -> Result<Incoming, Malformed> {
-    let endian = match bytes.first() {
-        Some(b'l') => Endian::Little,
-        _ => Endian::Big,
+    let mut reader = Reader {
+        bytes,
+        at: 0,
+        is_little: bytes.first() == Some(&b'l'),
     };
-    let data = Data::new(bytes, Context::new(endian, 0));
-    let (header, end) = data.deserialize::<Header<'_>>().map_err(text)?;
-    let (_, kind, _, _, body_length, _, fields) = header;
-    let body = bytes
-        .get(end.next_multiple_of(8)..)
-        .filter(|body| body.len() == body_length as usize);
+    let [_, kind, _, _] = [reader.byte()?, reader.byte()?, reader.byte()?, reader.byte()?];
+    let body_length = reader.number()? as usize;
+    let _serial = reader.number()?;
+    let header = Header::read(&mut reader)?;
     let body = Body {
-        bytes: body.ok_or("the length is not that of the header")?.to_vec(),
-        endian,
+        bytes: reader.take(body_length)?.to_vec(),
+        is_little: reader.is_little,
     };
-    let field = |code: u8| {
-        fields
-            .iter()
-            .find(|(found, _)| *found == code)
-            .map(|(_, value)| value)
-    };
-    let string = |code: u8| match field(code) {
-        Some(Variant::Str(text)) => text.as_str(),
-        _ => "",
-    };
-    let serial = match field(REPLY_SERIAL) {
-        Some(Variant::U32(serial)) => *serial,
-        _ => 0,
-    };
-    let is_text =
-        matches!(field(SIGNATURE), Some(Variant::Signature(signature)) if first_is_string(signature));
     match kind {
-        METHOD_RETURN => Ok(Incoming::Return(serial, body)),
+        METHOD_RETURN => Ok(Incoming::Return(header.reply_serial, body)),
         ERROR => {
-            let name = string(ERROR_NAME).to_owned();
-            let message = if is_text {
-                body.read::<String>()?
+            let has_text = header.signature.starts_with('s');
+            let message = if has_text {
+                body.reader().string()?
             } else {
                 String::new()
             };
-            Ok(Incoming::Error(serial, name, message))
+            Ok(Incoming::Error(header.reply_serial, header.error_name, message))
         }
-        SIGNAL
-            if string(MEMBER) == "JobRemoved" && string(INTERFACE) == "org.freedesktop.systemd1.Manager" =>
-        {
-            let (_, job, _, result) = body.read::<(u32, zbus::OwnedObjectPath, String, String)>()?;
-            Ok(Incoming::JobRemoved(job.to_string(), result))
+        SIGNAL if header.member == "JobRemoved" && header.interface == "org.freedesktop.systemd1.Manager" => {
+            let mut values = body.reader();
+            let _id = values.number()?;
+            let job = values.string()?;
+            let _unit = values.string()?;
+            Ok(Incoming::JobRemoved(job, values.string()?))
         }
         _ => Ok(Incoming::Other),
-    }
-}
-
-fn first_is_string(signature: &Signature) -> bool {
-    match signature {
-        Signature::Structure(fields) => fields.iter().next() == Some(&Signature::Str),
-        signature => *signature == Signature::Str,
     }
 }
 
@@ -216,9 +286,24 @@ mod tests {
         interface: "org.freedesktop.systemd1.Manager",
     };
 
-    fn message(kind: u8, fields: Vec<(u8, Variant<'_>)>, body: &[u8]) -> Vec<u8> {
-        let header: Header<'_> = (b'l', kind, 1, 1, body.len() as u32, 9, fields);
-        let mut bytes = to_bytes(Context::new(LE, 0), &header).unwrap().to_vec();
+    /// Fields are a code, a type and a value.
+    fn message(kind: u8, fields: &[(u8, u8, &str)], body: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![b'l', kind, 1, 1];
+        bytes.extend((body.len() as u32).to_le_bytes());
+        bytes.extend(9u32.to_le_bytes());
+        bytes.extend([0; 4]);
+        for (code, kind, value) in fields {
+            match kind {
+                b'u' => {
+                    bytes.resize(bytes.len().next_multiple_of(8), 0);
+                    bytes.extend([*code, 1, b'u', 0]);
+                    bytes.extend(value.parse::<u32>().unwrap().to_le_bytes());
+                }
+                kind => header_field(&mut bytes, *code, *kind, value),
+            }
+        }
+        let length = (bytes.len() - FIXED_PART) as u32;
+        bytes[FIXED_PART - 4..FIXED_PART].copy_from_slice(&length.to_le_bytes());
         bytes.resize(bytes.len().next_multiple_of(8), 0);
         bytes.extend_from_slice(body);
         bytes
@@ -254,32 +339,42 @@ mod tests {
 
     #[test]
     fn answers_errors_and_ended_jobs_are_told_apart() {
-        let reply = |serial: u32| (REPLY_SERIAL, Variant::U32(serial));
-        let signature = |text: &str| (SIGNATURE, Variant::Signature(Signature::try_from(text).unwrap()));
         let path = zbus::ObjectPath::try_from("/job/5").unwrap();
         let body = to_bytes(Context::new(LE, 0), &path).unwrap();
-        match read(&message(METHOD_RETURN, vec![reply(3), signature("o")], &body)).unwrap() {
+        let fields = [
+            (REPLY_SERIAL, b'u', "3"),
+            (7, b's', ":1.2"),
+            (SIGNATURE, b'g', "o"),
+        ];
+        match read(&message(METHOD_RETURN, &fields, &body)).unwrap() {
             Incoming::Return(3, body) => assert_eq!(body.object_path().unwrap(), "/job/5"),
             other => panic!("{other:?}"),
         }
+        let body = to_bytes(Context::new(LE, 0), &zbus::Variant::from("/x.slice")).unwrap();
+        match read(&message(METHOD_RETURN, &[(SIGNATURE, b'g', "v")], &body)).unwrap() {
+            Incoming::Return(0, body) => assert_eq!(body.string_in_variant().unwrap(), "/x.slice"),
+            other => panic!("{other:?}"),
+        }
         let body = to_bytes(Context::new(LE, 0), &"Unit x exists").unwrap();
-        let name = (ERROR_NAME, Variant::from("org.freedesktop.systemd1.UnitExists"));
+        let name = "org.freedesktop.systemd1.UnitExists";
+        let fields = [
+            (REPLY_SERIAL, b'u', "4"),
+            (ERROR_NAME, b's', name),
+            (SIGNATURE, b'g', "s"),
+        ];
         assert_eq!(
-            read(&message(ERROR, vec![reply(4), name, signature("s")], &body)).unwrap(),
-            Incoming::Error(
-                4,
-                "org.freedesktop.systemd1.UnitExists".into(),
-                "Unit x exists".into()
-            )
+            read(&message(ERROR, &fields, &body)).unwrap(),
+            Incoming::Error(4, name.into(), "Unit x exists".into())
         );
         let body = to_bytes(Context::new(LE, 0), &(5u32, path, "x.scope", "done")).unwrap();
-        let signal = |member: &'static str| {
-            let fields = vec![
-                (INTERFACE, Variant::from("org.freedesktop.systemd1.Manager")),
-                (MEMBER, Variant::from(member)),
-                signature("uoss"),
+        let signal = |member: &str| {
+            let interface = "org.freedesktop.systemd1.Manager";
+            let fields = [
+                (INTERFACE, b's', interface),
+                (MEMBER, b's', member),
+                (SIGNATURE, b'g', "uoss"),
             ];
-            read(&message(SIGNAL, fields, &body)).unwrap()
+            read(&message(SIGNAL, &fields, &body)).unwrap()
         };
         assert_eq!(
             signal("JobRemoved"),
@@ -290,7 +385,7 @@ mod tests {
 
     #[test]
     fn damaged_messages_are_errors() {
-        let whole = message(METHOD_RETURN, vec![(REPLY_SERIAL, Variant::U32(1))], &[1, 2, 3]);
+        let whole = message(METHOD_RETURN, &[(REPLY_SERIAL, b'u', "1")], &[1, 2, 3]);
         for end in 0..whole.len() {
             assert!(read(&whole[..end]).is_err(), "{end}");
         }

@@ -193,10 +193,13 @@ impl Refusal {
     }
 
     fn is_about_properties(&self) -> bool {
-        matches!(
-            self.name.strip_prefix("org.freedesktop.DBus.Error."),
-            Some("PropertyReadOnly" | "UnknownProperty" | "InvalidArgs" | "NotSupported")
-        )
+        // What a value of the wrong type is answered with.
+        let is_errno = matches!(&*self.name, "System.Error.ENXIO" | "System.Error.EINVAL");
+        is_errno
+            || matches!(
+                self.name.strip_prefix("org.freedesktop.DBus.Error."),
+                Some("PropertyReadOnly" | "UnknownProperty" | "InvalidArgs" | "NotSupported")
+            )
     }
 }
 

@@ -189,14 +189,15 @@ impl Unit {
             cgroup: None,
             above: None,
             delegated: None,
-            is_uncertain: true,
+            is_uncertain: false,
             pending: Some(Box::new(Pending {
                 plan: plan.clone(),
                 location,
             })),
         };
         if is_slice {
-            this.start(None).map_err(|error| this.undo(error))?;
+            let started = this.start(None);
+            started.map_err(|error| this.undo(error))?;
         }
         Ok(this)
     }
@@ -283,7 +284,7 @@ impl Unit {
     }
 
     fn ask_for_it(
-        &self,
+        &mut self,
         location: &mut UnitLocation,
         properties: Vec<Property>,
         pid: Option<Pid>,
@@ -292,7 +293,13 @@ impl Unit {
             Some(pid) => check_place(pid, &location.below_root),
             None => Ok(()),
         };
+        // From here on a failure has to stop the unit; but never that of somebody else.
+        self.is_uncertain = true;
         match location.service.start(&self.name, properties.clone()) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                self.is_uncertain = false;
+                return Err(error);
+            }
             Err(error) if is_lost(&error) => {
                 location.service.reconnect()?;
                 if pid.is_some() && is_there(location).is_ok() {
@@ -315,6 +322,9 @@ impl Unit {
     }
 
     fn undo(&self, error: Error) -> Error {
+        if !self.is_uncertain {
+            return error;
+        }
         match self.stop() {
             Ok(()) => error,
             Err(other) => error.and(other),

@@ -361,6 +361,8 @@ pub struct SeccompArgs<'a> {
     pub flags: u32,
     /// Whether the filter notifies, so that its listener has to be handed to RUNTIME.
     pub notifies: bool,
+    /// Whether RUNTIME can take the listener only from a process that is dumpable.
+    pub dumpable: bool,
 }
 
 /// How the child learns that it may execute the program.

@@ -34,17 +34,27 @@ fn copy_directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: usize) -> sys
                 let from = fs::open_child(from, name, OFlags::RDONLY | OFlags::DIRECTORY)?;
                 let to = fs::open_child(to, name, OFlags::RDONLY | OFlags::DIRECTORY)?;
                 copy_directory(from.as_fd(), to.as_fd(), depth + 1)?;
-                fs::chown(to.as_fd(), stat.st_uid, Some(stat.st_gid))?;
+                mapped(fs::chown(to.as_fd(), stat.st_uid, Some(stat.st_gid)))?;
                 fs::chmod(to.as_fd(), stat.st_mode & 0o7777)
             }
             libc::S_IFREG => copy_file(from, to, name, &stat),
             libc::S_IFLNK => copy_link(from, to, name, &stat),
             kind => {
                 fs::mknod(to, name, kind, stat.st_mode & 0o7777, stat.st_rdev)?;
-                fs::chown_child(to, name, stat.st_uid, stat.st_gid)
+                mapped(fs::chown_child(to, name, stat.st_uid, stat.st_gid))
             }
         }
     })
+}
+
+/// Files of an id that the user namespace does not have cannot be given to it: the copy is the container root's.
+fn mapped(chowned: sys::Result<()>) -> sys::Result<()> {
+    match chowned {
+        Err(sys::SysError {
+            errno: Errno::INVAL, ..
+        }) => Ok(()),
+        other => other,
+    }
 }
 
 fn copy_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> sys::Result<()> {
@@ -59,7 +69,7 @@ fn copy_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, stat: &Stat)
         fs::write_all(copy.as_fd(), chunk.get(..got).unwrap_or_default())?;
     }
     // The owner first: a change of owner clears the set-user-id bit.
-    fs::chown(copy.as_fd(), stat.st_uid, Some(stat.st_gid))?;
+    mapped(fs::chown(copy.as_fd(), stat.st_uid, Some(stat.st_gid)))?;
     fs::chmod(copy.as_fd(), stat.st_mode & 0o7777)
 }
 
@@ -70,5 +80,5 @@ fn copy_link(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, stat: &Stat)
     let target = CStr::from_bytes_until_nul(buffer.get(..=length).unwrap_or_default())
         .map_err(|_| refused(Errno::NAMETOOLONG))?;
     fs::symlink(target, to, name)?;
-    fs::chown_child(to, name, stat.st_uid, stat.st_gid)
+    mapped(fs::chown_child(to, name, stat.st_uid, stat.st_gid))
 }

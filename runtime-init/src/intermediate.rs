@@ -2,7 +2,7 @@
 //! must belong to a joined user namespace, or a time namespace whose offsets must be written before anybody is in it.
 //! It makes INIT as its sibling (CLONE_PARENT), tells RUNTIME, and ends.
 
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::OFlags;
 
 use crate::args::{InitArgs, IntermediateArgs};
@@ -23,13 +23,14 @@ pub(crate) fn run(mut args: InitArgs<'_>) -> ! {
 }
 
 fn make_init(args: &InitArgs<'_>, link: Link<'_>) -> Result<Cloned> {
-    program::detach(args.keep, args.unprivileged).at(Step::Detach)?;
-    program::await_go(args.unprivileged, link).at(Step::AwaitGo)?;
-    namespaces::enter(&args.namespaces)?;
     let Some(intermediate) = &args.intermediate else {
         return Err(refused(rustix::io::Errno::INVAL)).at(Step::CloneInit);
     };
-    new_time_namespace(args, intermediate).at(Step::TimeOffsets)?;
+    program::detach(args.keep, args.unprivileged).at(Step::Detach)?;
+    let offsets = open_offsets(args, intermediate).at(Step::TimeOffsets)?;
+    program::await_go(args.unprivileged, link).at(Step::AwaitGo)?;
+    namespaces::enter(&args.namespaces)?;
+    new_time_namespace(intermediate, offsets).at(Step::TimeOffsets)?;
     make_sibling(intermediate.clone, intermediate.index, link)
 }
 
@@ -56,16 +57,24 @@ pub(crate) fn make_sibling(flags: u64, index: u16, link: Link<'_>) -> Result<Clo
     Ok(cloned)
 }
 
+/// The file of the time namespace that children will be born in, while it still belongs to us: once the ids are changed, or
+/// the process is not dumpable, it is the host root's.
+fn open_offsets(args: &InitArgs<'_>, intermediate: &IntermediateArgs<'_>) -> sys::Result<Option<OwnedFd>> {
+    if intermediate.time_offsets.is_empty() {
+        return Ok(None);
+    }
+    let procfs = args.procfs.ok_or(refused(rustix::io::Errno::BADF))?;
+    fs::open_beneath(procfs, c"self/timens_offsets", OFlags::WRONLY).map(Some)
+}
+
 /// Our children are born in the new time namespace; its offsets freeze when the first one is.
-fn new_time_namespace(args: &InitArgs<'_>, intermediate: &IntermediateArgs<'_>) -> sys::Result<()> {
+fn new_time_namespace(intermediate: &IntermediateArgs<'_>, offsets: Option<OwnedFd>) -> sys::Result<()> {
     if intermediate.unshare == 0 {
         return Ok(());
     }
     namespace::unshare(intermediate.unshare)?;
-    if intermediate.time_offsets.is_empty() {
-        return Ok(());
+    match offsets {
+        Some(file) => fs::write_once(file.as_fd(), intermediate.time_offsets),
+        None => Ok(()),
     }
-    let procfs = args.procfs.ok_or(refused(rustix::io::Errno::BADF))?;
-    let file = fs::open_beneath(procfs, c"self/timens_offsets", OFlags::WRONLY)?;
-    fs::write_once(file.as_fd(), intermediate.time_offsets)
 }

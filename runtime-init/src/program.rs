@@ -368,6 +368,9 @@ fn load_with_listener(seccomp: &SeccompArgs<'_>, link: Link<'_>) -> sys::Result<
     fs::set_length(file.as_fd(), process::SHARED_PAGE as u64)?;
     let shared = SharedWord::map(file.as_fd())?;
     link.send_fd(Message::SeccompFd, file.as_fd())?;
+    if seccomp.dumpable {
+        process::set_dumpable()?;
+    }
     let word = shared.word();
     match process::seccomp(seccomp.program, seccomp.flags) {
         // Never 0, which is standard input and means "go on".
@@ -379,7 +382,12 @@ fn load_with_listener(seccomp: &SeccompArgs<'_>, link: Link<'_>) -> sys::Result<
     }
     for _ in 0..PATIENCE {
         if word.load(Ordering::Relaxed) == 0 {
-            return Ok(());
+            // The filter is in force: the agent, who has the listener by now, may have to allow this.
+            return if seccomp.dumpable {
+                process::set_undumpable()
+            } else {
+                Ok(())
+            };
         }
         core::hint::spin_loop();
     }

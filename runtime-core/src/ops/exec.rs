@@ -28,7 +28,7 @@ use crate::parent::views::{ProcessRoom, console_view};
 use crate::plan::process::ProcessPlan;
 use crate::plan::seccomp::SeccompPlan;
 use crate::plan::{HostFacts, Wishes, keyring_name, plan_seccomp};
-use crate::prepare::{Links, sys_error};
+use crate::prepare::{Links, sys_error, without_listener};
 use crate::{Error, ErrorKind, Result, spec};
 
 impl Runtime {
@@ -62,6 +62,10 @@ impl Runtime {
         )?;
         let console = connect_console(options.console.take().filter(|_| plan.terminal))?;
         let seccomp = plan_seccomp(&config.spec)?;
+        let notifies = seccomp.as_ref().is_some_and(|seccomp| seccomp.listener.is_some());
+        if plan.unprivileged && notifies {
+            return Err(without_listener().field("linux.seccomp.listenerPath"));
+        }
         let cgroup = cgroup_of(&record, &options, init.pid)?;
         let affinity = Affinity::of(&extra)?;
         let job = Job {

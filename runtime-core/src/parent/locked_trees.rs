@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use runtime_init::args::{JoinArgs, TreeSource, TreesArgs};
 use runtime_init::start::start_trees;
 use runtime_init::step::Step;
-use runtime_init::sys::namespace;
+use runtime_init::sys::{Call, namespace};
 use runtime_init::wire::{Failure, Link, Message};
 use rustix::io::Errno;
 
@@ -125,6 +125,9 @@ fn explain(failure: Failure, plan: &Plan, prepared: &Prepared) -> Error {
         Errno::STALE => error.hint("it was replaced while the container was created"),
         Errno::INVAL if !tree.recursive => error.hint(
             "something is mounted below it, which must not come to light in a user namespace: use rbind",
+        ),
+        Errno::PERM if failure.call == Call::MountSetattr => error.hint(
+            "in a user namespace no option may take away ro, nosuid, nodev or noexec of the host's mount, or change its atime",
         ),
         _ => error,
     }

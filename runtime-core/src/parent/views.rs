@@ -337,6 +337,7 @@ impl<'a> ProcessRoom<'a> {
                 program: &seccomp.program,
                 flags: seccomp.flags,
                 notifies: seccomp.listener.is_some(),
+                dumpable: process.unprivileged,
             }),
             preserve_fds: process.preserve_fds,
         }

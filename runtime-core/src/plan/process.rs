@@ -59,6 +59,8 @@ pub struct ProcessPlan {
     pub limits_from_outside: bool,
     /// Whether RUNTIME may lack the right to lower `oomScoreAdj`, and then leaves it as it is.
     pub is_rootless: bool,
+    /// Whether RUNTIME may not look into processes that are not dumpable.
+    pub unprivileged: bool,
     /// `oomScoreAdj`.
     pub oom_score_adj: Option<i32>,
     /// What is written to attr/apparmor/exec.
@@ -144,6 +146,7 @@ impl ProcessPlan {
             rlimits: rlimits(process),
             limits_from_outside: in_user_namespace,
             is_rootless: facts.is_rootless,
+            unprivileged: !facts.may_mount,
             oom_score_adj: process.oom_score_adj(),
             apparmor: process
                 .apparmor_profile()

@@ -213,6 +213,16 @@ fn refuse_mount_label(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
+/// The listener is taken from a process that is dumpable for that moment, and a copy of RUNTIME's memory. Nobody in
+/// the container may see it then.
+pub(crate) fn without_listener() -> Error {
+    Error::new(
+        crate::ErrorKind::Unsupported,
+        "a filter that notifies needs privileges here",
+    )
+    .hint("an ordinary user can have one in create and run, with a new pid namespace and no startContainer hooks")
+}
+
 /// The agent is only needed when the program starts; that it is not there should be known before.
 fn check_seccomp_agent(plan: &Plan) -> Result<()> {
     let Some(agent) = plan
@@ -223,6 +233,10 @@ fn check_seccomp_agent(plan: &Plan) -> Result<()> {
         return Ok(());
     };
     let at = |error: Error| error.field("linux.seccomp.listenerPath").path(&agent.path);
+    let hidden = plan.namespaces.makes(libc::CLONE_NEWPID as u32) && plan.hooks.start_container.is_empty();
+    if plan.unprivileged && !hidden {
+        return Err(at(without_listener()));
+    }
     let stat = rustix::fs::stat(&agent.path).map_err(|errno| at(Error::os("stat", errno)))?;
     match stat.st_mode & libc::S_IFMT {
         libc::S_IFSOCK => Ok(()),

@@ -34,6 +34,9 @@ pub(crate) const TESTS: &[Test] = &[
     ("rootless/devpts_with_unmapped_group", devpts_group),
     ("rootless/hooks", hooks),
     ("rootless/seccomp_without_no_new_privs", seccomp),
+    ("rootless/seccomp_notify", seccomp_notify),
+    ("rootless/time_offsets", time_offsets),
+    ("rootless/tmpcopyup_of_files_of_others", copy_up),
     ("rootless/no_user_namespace_is_refused", no_user_namespace),
     ("rootless/groups_of_single_mapping_are_refused", groups_of_single),
     ("rootless/ids_of_others_are_refused", ids_of_others),
@@ -347,6 +350,47 @@ fn seccomp(c: &mut Case) -> Check {
     });
     let text = c.sh("mkdir /x 2>&1 || true; grep Seccomp: /proc/self/status")?;
     contains("filter mode", &text, "2")
+}
+
+fn seccomp_notify(c: &mut Case) -> Check {
+    ordinary_user(c)?;
+    let socket = FdSocket::new(c.dir.join("agent.sock"))?;
+    fs::set_permissions(&socket.path, fs::Permissions::from_mode(0o777))?;
+    c.config["linux"]["seccomp"] = json!({
+        "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": socket.path_text(),
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}]
+    });
+    c.shell("mkdir /made; echo done");
+    let live = c.spawn(&c.bundle_args("run", &[], &c.id)?)?;
+    let received = socket.receive()?;
+    same("descriptors", 1, received.fds.len())?;
+    // Without a listener the call is ENOSYS.
+    drop(received);
+    let run = live.finish()?.ok()?;
+    same("output", "done", run.stdout.trim())?;
+    ensure!(!c.rootfs("/made").exists(), "the call was not filtered");
+    Ok(())
+}
+
+fn time_offsets(c: &mut Case) -> Check {
+    ordinary_user(c)?;
+    c.join_namespace("time", None);
+    c.config["linux"]["timeOffsets"] = json!({"boottime": {"secs": 1_000_000}});
+    let text = c.sh("cat /proc/uptime")?;
+    let uptime: u64 = text.split('.').next().unwrap_or_default().parse()?;
+    ensure!(
+        uptime >= 1_000_000,
+        "wish:    an uptime of 1000000 s and more\n    reality: {text}"
+    );
+    Ok(())
+}
+
+fn copy_up(c: &mut Case) -> Check {
+    // Files of an id that the container does not have can be copied, but not be given away.
+    ordinary_user(c)?;
+    fs::write(c.rootfs("/etc/of-root"), "content")?;
+    c.mount(json!({"destination": "/etc", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]}));
+    same("file", "content".to_owned(), c.sh("cat /etc/of-root")?)
 }
 
 fn no_user_namespace(c: &mut Case) -> Check {

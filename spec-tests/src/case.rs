@@ -297,11 +297,11 @@ impl Case {
     }
 }
 
-/// Polls `condition` until it holds, at most ten seconds.
+/// Polls `condition` until it holds, at most 30 s: a machine is slow.
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> Check<bool>) -> Check {
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + Duration::from_secs(30);
     while !condition()? {
-        ensure!(Instant::now() < end, "waited 10 s in vain for: {what}");
+        ensure!(Instant::now() < end, "waited 30 s in vain for: {what}");
         thread::sleep(Duration::from_millis(3));
     }
     Ok(())

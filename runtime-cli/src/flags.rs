@@ -76,3 +76,12 @@ pub(crate) fn table_or_json() -> Arg {
 pub(crate) fn bundle() -> Arg {
     path("bundle").short('b').help("path of the bundle [default: .]")
 }
+
+/// `--regex` of `kill` and `delete`.
+pub(crate) fn regex() -> Arg {
+    switch(
+        "regex",
+        "the id is a regular expression; for all containers that it matches",
+    )
+    .short('r')
+}

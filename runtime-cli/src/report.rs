@@ -243,6 +243,32 @@ mod tests {
     }
 
     #[test]
+    fn daemons_get_datagrams_with_name_and_severity() {
+        let pair = || UnixDatagram::pair().expect("a pair of sockets");
+        let receive = |socket: UnixDatagram| {
+            let mut buffer = [0; 256];
+            let length = socket.recv(&mut buffer).expect("a datagram");
+            String::from_utf8_lossy(&buffer[..length]).into_owned()
+        };
+        let write = |target| {
+            Log {
+                target: Some(target),
+                format: Format::Json,
+            }
+            .write("error", "it failed");
+        };
+        let (ours, theirs) = pair();
+        write(Target::Syslog(ours, "c1".to_owned()));
+        assert_eq!(receive(theirs), "<11>c1: it failed");
+        let (ours, theirs) = pair();
+        write(Target::Journal(ours, "c1".to_owned()));
+        assert_eq!(
+            receive(theirs),
+            "MESSAGE=it failed\nPRIORITY=3\nSYSLOG_IDENTIFIER=c1\n"
+        );
+    }
+
+    #[test]
     fn a_message_of_many_lines_becomes_one() {
         assert_eq!(
             one_line("hook failed:\n\n  no such\r\nthing\n"),

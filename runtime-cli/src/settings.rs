@@ -172,9 +172,10 @@ pub(crate) fn container_id(word: Option<&OsString>) -> Result<ContainerId> {
     ContainerId::new(word.to_string_lossy())
 }
 
-/// A signal by number, or by name in any case, with or without SIG. Default: SIGTERM.
+/// A signal by number, or by name in any case, with or without SIG; real-time signals as RTMIN+n and RTMAX-n.
+/// Default: SIGTERM.
 pub(crate) fn signal(word: Option<&OsString>) -> Result<i32> {
-    let Some(word) = word else {
+    let Some(word) = word.filter(|word| !word.is_empty()) else {
         return Ok(libc::SIGTERM);
     };
     let word = word.to_string_lossy();
@@ -185,9 +186,32 @@ pub(crate) fn signal(word: Option<&OsString>) -> Result<i32> {
     }
     let name = word.to_uppercase();
     let name = name.strip_prefix("SIG").unwrap_or(&name);
-    Signal::from_str(&format!("SIG{name}"))
-        .map(|signal| signal as i32)
-        .map_err(|_| unknown())
+    let number = match name {
+        // Second names (signal(7)).
+        "IOT" => Some(libc::SIGABRT),
+        "CLD" => Some(libc::SIGCHLD),
+        "POLL" => Some(libc::SIGIO),
+        _ => real_time_signal(name).or_else(|| {
+            let signal = Signal::from_str(&format!("SIG{name}")).ok()?;
+            Some(signal as i32)
+        }),
+    };
+    number.ok_or_else(unknown)
+}
+
+fn real_time_signal(name: &str) -> Option<i32> {
+    let offset = |rest: &str, sign| match rest.strip_prefix(sign) {
+        None => rest.is_empty().then_some(0),
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse::<i32>().ok(),
+        Some(_) => None,
+    };
+    let (first, last) = (libc::SIGRTMIN(), libc::SIGRTMAX());
+    let number = match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
+        (Some(rest), _) => first.checked_add(offset(rest, '+')?)?,
+        (_, Some(rest)) => last.checked_sub(offset(rest, '-')?)?,
+        (None, None) => return None,
+    };
+    (first..=last).contains(&number).then_some(number)
 }
 
 #[cfg(test)]
@@ -203,11 +227,28 @@ mod tests {
             ("SigTerm", 15),
             ("0", 0),
             ("64", 64),
+            ("", 15),
+            ("iot", 6),
+            ("SIGPOLL", 29),
+            ("RTMIN", 34),
+            ("SIGRTMIN+3", 37),
+            ("rtmin+30", 64),
+            ("RTMAX-1", 63),
+            ("SIGRTMAX", 64),
         ] {
             assert_eq!(signal(Some(&OsString::from(word))).unwrap(), number, "{word}");
         }
         assert_eq!(signal(None).unwrap(), 15);
-        for word in ["FOO", "65", "-1", "", "SIGSIGKILL"] {
+        for word in [
+            "FOO",
+            "65",
+            "-1",
+            "SIGSIGKILL",
+            "RTMIN+31",
+            "RTMIN-1",
+            "RTMAX+1",
+            "RT",
+        ] {
             assert!(signal(Some(&OsString::from(word))).is_err(), "{word}");
         }
     }

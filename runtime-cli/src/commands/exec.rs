@@ -48,7 +48,7 @@ fn flags() -> Vec<Arg> {
             .help("additional group id"),
         path("process")
             .short('p')
-            .help("process.json, or - for standard input"),
+            .help("process.json: file that describes the process"),
         switch("detach", "do not wait for the process to end").short('d'),
         path("pid-file").help("file to write the process id to"),
         value("process-label").value_name("label").help("SELinux label"),

@@ -3,7 +3,7 @@
 use runtime_core::Result;
 
 use super::{Definition, Invocation, command};
-use crate::flags::switch;
+use crate::flags::{regex, switch};
 use crate::go_flags::FlagsEnd;
 use crate::settings;
 
@@ -14,13 +14,18 @@ pub(crate) const COMMAND: Definition = Definition {
     ..command(
         "kill",
         "send a signal (default: SIGTERM) to the container's init process",
-        || vec![switch("all", "send it to all processes of the container").short('a')],
+        || {
+            vec![
+                switch("all", "it is no error that the container has stopped").short('a'),
+                regex(),
+            ]
+        },
         run,
     )
 };
 
 fn run(call: &Invocation) -> Result<u8> {
     let signal = settings::signal(call.words().get(1))?;
-    call.runtime()?.kill(&call.id()?, signal, call.flag("all"))?;
+    call.for_each(|runtime, id| runtime.kill(id, signal, call.flag("all")))?;
     Ok(0)
 }

@@ -119,6 +119,31 @@ impl Invocation<'_> {
         settings::container_id(words.first())
     }
 
+    /// Does it for the container of that id, or with `--regex` for each that the expression matches. One that fails
+    /// does not keep the others from their turn.
+    pub(crate) fn for_each(&self, operation: impl Fn(&Runtime, &ContainerId) -> Result<()>) -> Result<()> {
+        let runtime = self.runtime()?;
+        if !self.flag("regex") {
+            return operation(&runtime, &self.id()?);
+        }
+        let pattern = self.words().remove(0).to_string_lossy().into_owned();
+        let pattern = regex_lite::Regex::new(&pattern)
+            .map_err(|e| Error::new(ErrorKind::Invalid, format!("--regex {pattern:?}: {e}")))?;
+        let mut failed: Vec<(ErrorKind, String)> = Vec::new();
+        for (id, _) in runtime.list()? {
+            if pattern.is_match(id.as_str())
+                && let Err(error) = operation(&runtime, &id)
+            {
+                failed.push((error.kind(), format!("{id}: {error}")));
+            }
+        }
+        let Some((kind, _)) = failed.first() else {
+            return Ok(());
+        };
+        let texts: Vec<&str> = failed.iter().map(|(_, text)| text.as_str()).collect();
+        Err(Error::new(*kind, texts.join("; ")))
+    }
+
     /// The words of the command that are not flags: the container's id first, where there is one.
     pub(crate) fn words(&self) -> Vec<OsString> {
         self.many("words")

@@ -20,6 +20,9 @@ pub(crate) const COMMAND: Definition = Definition {
                 path("bundle")
                     .short('b')
                     .help("directory to write it into [default: .]"),
+                path("file")
+                    .short('f')
+                    .help("file to write it to [default: config.json]"),
                 switch("rootless", "for a user who is not root"),
             ]
         },
@@ -28,7 +31,8 @@ pub(crate) const COMMAND: Definition = Definition {
 };
 
 fn run(call: &Invocation) -> Result<u8> {
-    let path = call.path("bundle").unwrap_or_default().join("config.json");
+    let name = call.path("file").unwrap_or_else(|| "config.json".into());
+    let path = call.path("bundle").unwrap_or_default().join(&name);
     let mut file = match OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -38,7 +42,7 @@ fn run(call: &Invocation) -> Result<u8> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             return Err(Error::new(
                 ErrorKind::AlreadyExists,
-                "File config.json exists. Remove it first",
+                format!("File {} exists. Remove it first", name.display()),
             ));
         }
         other => other.map_err(|e| Error::io("open", &e).path(&path))?,

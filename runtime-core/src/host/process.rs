@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{Pid, PidfdFlags};
 
 use crate::{Error, ErrorKind, Result};
 
@@ -111,21 +111,13 @@ impl Process {
         Ok(is_running(pid, start_time)?.then_some(Self { pidfd }))
     }
 
-    /// Sends a signal by its number, 1 to 31. False if the process has ended.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Unsupported`] for a number that has no name: the safe wrapper takes only those.
+    /// Sends a signal by its number: 0, which only asks whether it may be sent, real-time signals, all. False if the
+    /// process has ended.
     pub fn kill(&self, signal: i32) -> Result<bool> {
-        let Some(signal) = Signal::from_named_raw(signal) else {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!("cannot send the signal {signal}"),
-            ));
-        };
-        match rustix::process::pidfd_send_signal(&self.pidfd, signal) {
+        match runtime_init::sys::process::send_signal_number(self.pidfd.as_fd(), signal) {
             Ok(()) => Ok(true),
-            Err(Errno::SRCH) => Ok(false),
-            Err(errno) => Err(Error::os("pidfd_send_signal", errno).doing("send a signal")),
+            Err(error) if error.errno == Errno::SRCH => Ok(false),
+            Err(error) => Err(Error::os("pidfd_send_signal", error.errno).doing("send a signal")),
         }
     }
 }

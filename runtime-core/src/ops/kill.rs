@@ -1,7 +1,7 @@
 //! Runs in: RUNTIME. `kill`, `pause` and `resume`.
 
 use super::{Runtime, Status, container};
-use crate::host::process::Process as HostProcess;
+use crate::host::process::{Process as HostProcess, Stat};
 use crate::host::state::{ContainerId, Record};
 use crate::{Error, ErrorKind, Result};
 
@@ -9,7 +9,7 @@ impl Runtime {
     /// OCI `kill`: sends `signal`, by number, to init. SIGKILL of a container that shares its pid namespace with others
     /// goes to all of its processes: the kernel ends them with init only where init is process 1.
     ///
-    /// `all` (runc's obsolete `--all`) makes it no error that the container has stopped.
+    /// With `all` every process in the container's cgroup gets it, and it is no error that the container has stopped.
     ///
     /// # Errors
     /// `NotFound`; `WrongStatus`, "container not running".
@@ -18,6 +18,9 @@ impl Runtime {
         let record = view.record();
         if signal == libc::SIGKILL && shares_pids(record) && kill_cgroup(record)? {
             return Ok(());
+        }
+        if all && signal != libc::SIGKILL {
+            signal_others(record, signal)?;
         }
         let is_sent = match HostProcess::open(record.pid, record.start_time)? {
             Some(init) => init.kill(signal)?,
@@ -67,6 +70,36 @@ fn with_cgroup(
                 .hint("made by a user without rights over cgroups, or with the cgroup manager \"disabled\""),
         ),
     }
+}
+
+/// Sends the signal to all processes in the cgroup but init.
+fn signal_others(record: &Record, signal: i32) -> Result<()> {
+    let manager = container::cgroup(record)?;
+    let Some(cgroup) = manager.as_ref().and_then(|manager| manager.cgroup()) else {
+        return Ok(());
+    };
+    let mut held = Vec::new();
+    for pid in cgroup.processes()? {
+        if pid.as_raw_pid() == record.pid {
+            continue;
+        }
+        // It may end at any moment, and its pid may then be another's.
+        let Some(stat) = Stat::read(pid)? else {
+            continue;
+        };
+        if let Some(process) = HostProcess::open(pid.as_raw_pid(), stat.start_time)? {
+            held.push((pid, process));
+        }
+    }
+    // Who is in the cgroup still, after we have got hold of it, is the one that we took it for.
+    let still_there = cgroup.processes()?;
+    for (pid, process) in held {
+        if still_there.contains(&pid) {
+            // False: it has ended meanwhile.
+            let _was_there = process.kill(signal)?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether the end of init is not the end of all.

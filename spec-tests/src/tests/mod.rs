@@ -4,6 +4,7 @@ mod bad_input;
 mod cgroup_tree;
 mod cgroups;
 mod checkpoint;
+mod cli;
 mod crash;
 mod devices;
 mod events;
@@ -72,6 +73,7 @@ fn everywhere() -> Vec<Test> {
         crash::TESTS,
         logs::TESTS,
         checkpoint::TESTS,
+        cli::TESTS,
     ]
     .concat()
 }

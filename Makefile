@@ -3,11 +3,13 @@ SHELL := /bin/bash
 TARGET := x86_64-unknown-linux-gnu
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 ONGGI := $(abspath $(TARGET_DIR)/$(TARGET)/release/onggi)
+MANUALS := $(abspath $(TARGET_DIR)/manuals)
 PREFIX ?= /usr/local
 DESTDIR ?=
+ZSH_COMPLETIONS ?= share/zsh/site-functions
 export ONGGI_COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
-.PHONY: help run test lint bench shell peers fuzz install setup build clean
+.PHONY: help run test lint bench shell peers fuzz install install-files manuals deb setup build clean
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -36,8 +38,22 @@ fuzz: ## Fuzz every target for a minute (needs a nightly toolchain and cargo-fuz
 	for target in $$(cargo +nightly fuzz list); do mkdir -p fuzz/corpus/$$target && \
 	    cargo +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- -max_total_time=60 || exit 1; done
 
-install: setup build ## Install the binary below $(DESTDIR)$(PREFIX)
+install: setup build install-files ## Install binary, manual pages and completions below $(DESTDIR)$(PREFIX)
+
+# For packages: what is built is there already.
+install-files: manuals
 	install -D -m 0755 $(ONGGI) $(DESTDIR)$(PREFIX)/bin/onggi
+	install -d $(DESTDIR)$(PREFIX)/share/man/man8
+	install -m 0644 $(MANUALS)/man8/*.8 $(DESTDIR)$(PREFIX)/share/man/man8
+	install -D -m 0644 $(MANUALS)/completions/onggi.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/onggi
+	install -D -m 0644 $(MANUALS)/completions/_onggi $(DESTDIR)$(PREFIX)/$(ZSH_COMPLETIONS)/_onggi
+	install -D -m 0644 $(MANUALS)/completions/onggi.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/onggi.fish
+
+manuals: ## Write manual pages and shell completions below target/manuals
+	cargo run --quiet --package packaging -- $(MANUALS)
+
+deb: setup build ## Make a Debian package in target/
+	packaging/deb $(TARGET_DIR)
 
 setup:
 	@.ci/install

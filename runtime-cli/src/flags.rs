@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
-use clap::{Arg, ArgAction, value_parser};
+use clap::{Arg, ArgAction, ValueHint, value_parser};
 
 /// On or off; `--name=false` is Go's way to say off. The last one counts.
 pub(crate) fn switch(name: &'static str, help: &'static str) -> Arg {
@@ -42,6 +42,7 @@ pub(crate) fn value(name: &'static str) -> Arg {
 pub(crate) fn path(name: &'static str) -> Arg {
     value(name)
         .value_name("path")
+        .value_hint(ValueHint::AnyPath)
         .value_parser(value_parser!(PathBuf))
 }
 

@@ -287,6 +287,8 @@ pub struct ProcessArgs<'a> {
     /// Resource limits: index in `process.rlimits`, `RLIMIT_*`, soft, hard. Empty where RUNTIME sets them from
     /// outside.
     pub rlimits: &'a [(u16, u32, u64, u64)],
+    /// Limits that are taken after `start` only, because the child itself could not go on under them.
+    pub late_rlimits: &'a [(u16, u32, u64, u64)],
     /// Ids and capabilities.
     pub credentials: CredentialArgs<'a>,
     /// `no_new_privs`.

@@ -117,6 +117,7 @@ fn become_program(args: &mut InitArgs<'_>, link: Link<'_>) -> Stop {
 }
 
 fn execute(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<Infallible> {
+    program::set_limits(args.process.late_rlimits)?;
     program::load_seccomp_late(&args.process, link).at(Step::Seccomp)?;
     hooks::run_start_container(&args.process.envp, &mut args.hooks)?;
     Err(program::execute(&args.process))

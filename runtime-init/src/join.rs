@@ -75,6 +75,7 @@ fn execute(args: &JoinProcessArgs<'_>, link: Link<'_>) -> Result<Infallible> {
     process::setsid().at(Step::Session)?;
     console::take_control(args.process.console.as_ref()).at(Step::Console)?;
     await_start(args, link).at(Step::AwaitStart)?;
+    program::set_limits(args.process.late_rlimits)?;
     program::load_seccomp_late(&args.process, link).at(Step::Seccomp)?;
     Err(program::execute(&args.process))
 }

@@ -178,7 +178,7 @@ pub(crate) fn settle(
     link: Link<'_>,
 ) -> Result<()> {
     if let Some(scheduler) = &args.scheduler {
-        process::sched_setattr(scheduler).at(Step::Scheduler)?;
+        process::sched_setattr(0, scheduler).at(Step::Scheduler)?;
     }
     if let Some(priority) = args.io_priority {
         process::ioprio_set(priority).at(Step::IoPriority)?;
@@ -197,9 +197,7 @@ pub(crate) fn settle(
     }
     environment::complete(root, args);
     let entered = enter_cwd(root, args.cwd);
-    for (index, resource, soft, hard) in args.rlimits {
-        process::set_limit(0, *resource, *soft, *hard).at_index(Step::Rlimit, *index)?;
-    }
+    set_limits(args.rlimits)?;
     take_credentials(args, link)?;
     if entered.is_err() {
         // root may be denied what the user is allowed: on NFS, or with a mode of 0700 in a user namespace.
@@ -207,6 +205,14 @@ pub(crate) fn settle(
     }
     check_cwd().at(Step::Cwd)?;
     args.found = find_program(args)?;
+    Ok(())
+}
+
+/// Limits of this process: index, resource, soft, hard.
+pub(crate) fn set_limits(limits: &[(u16, u32, u64, u64)]) -> Result<()> {
+    for (index, resource, soft, hard) in limits {
+        process::set_limit(0, *resource, *soft, *hard).at_index(Step::Rlimit, *index)?;
+    }
     Ok(())
 }
 

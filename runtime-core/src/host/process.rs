@@ -14,6 +14,8 @@ use crate::{Error, ErrorKind, Result};
 pub struct Stat {
     /// The state letter (field 3), such as `R`, `S` or `Z`.
     pub state: u8,
+    /// The kernel's flags of the process, `PF_*` (field 9).
+    pub flags: u32,
     /// The start time in clock ticks after boot (field 22).
     pub start_time: u64,
 }
@@ -23,6 +25,13 @@ impl Stat {
     /// on its way out.
     pub fn has_ended(self) -> bool {
         matches!(self.state, b'Z' | b'X' | b'x')
+    }
+
+    /// Whether the process has become another program since it was made: execve(2) clears `PF_FORKNOEXEC`
+    /// (include/linux/sched.h) before it closes descriptors. Known until its parent has reaped it.
+    pub fn has_executed(self) -> bool {
+        const FORK_NO_EXEC: u32 = 0x40;
+        self.flags & FORK_NO_EXEC == 0
     }
 
     /// Parses the contents of `/proc/<pid>/stat`. The name of the program (field 2) stands in brackets and may hold
@@ -36,9 +45,15 @@ impl Stat {
             [letter] => *letter,
             _ => return None,
         };
-        // Eighteen fields lie between the state (3) and the start time (22).
-        let start_time = std::str::from_utf8(fields.nth(18)?).ok()?.parse().ok()?;
-        Some(Self { state, start_time })
+        let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse::<u64>().ok();
+        // Five fields lie between the state (3) and the flags (9), twelve between these and the start time (22).
+        let flags = u32::try_from(number(fields.nth(5)?)?).ok()?;
+        let start_time = number(fields.nth(12)?)?;
+        Some(Self {
+            state,
+            flags,
+            start_time,
+        })
     }
 
     /// Reads the state of a process; None if there is none with this pid.
@@ -152,6 +167,7 @@ mod tests {
             assert_eq!(
                 stat,
                 Some(Stat {
+                    flags: 4_194_560,
                     state: b'S',
                     start_time: 12345
                 }),
@@ -184,7 +200,8 @@ mod tests {
         assert!(Process::open(pid, start + 1).unwrap().is_none());
 
         let process = Process::open(pid, start).unwrap().unwrap();
-        assert_eq!(process.kill(40).unwrap_err().kind(), ErrorKind::Unsupported);
+        assert!(process.kill(0).unwrap());
+        assert_eq!(process.kill(65).unwrap_err().errno(), Some(Errno::INVAL));
         assert!(process.kill(9).unwrap());
         let mut polled = [rustix::event::PollFd::new(&process, rustix::event::PollFlags::IN)];
         assert_eq!(rustix::event::poll(&mut polled, None).unwrap(), 1);

@@ -307,7 +307,7 @@ impl Job<'_> {
         record.phase = Phase::Created;
         slot.write(record)?;
         if let Some(path) = &self.options.pidfd_socket {
-            send_pidfd(path, launched.pidfd())?;
+            send_pidfd(path, b"standard", launched.pidfd())?;
         }
         match &self.options.pid_file {
             Some(path) => pid_file::write(path, launched.pid),
@@ -481,10 +481,9 @@ pub(super) fn check_descriptors(preserve_fds: u32) -> Result<()> {
     Ok(())
 }
 
-/// Sends a pidfd over the socket at `path`.
-pub(super) fn send_pidfd(path: &Path, pidfd: BorrowedFd<'_>) -> Result<()> {
+/// Sends a pidfd over the socket at `path`. `kind` is runc's word for init, or for a process of `exec`.
+pub(super) fn send_pidfd(path: &Path, kind: &[u8], pidfd: BorrowedFd<'_>) -> Result<()> {
     let at = |error: Error| error.doing("send the pidfd").path(path);
     let socket = console::connect(path)?;
-    runtime_init::sys::net::send(socket.as_fd(), b"standard", Some(pidfd))
-        .map_err(|error| at(sys_error(error)))
+    runtime_init::sys::net::send(socket.as_fd(), kind, Some(pidfd)).map_err(|error| at(sys_error(error)))
 }

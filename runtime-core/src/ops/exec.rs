@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, LinuxCapabilitiesBuilder, User};
-use runtime_init::args::{JoinArgs, JoinProcessArgs};
+use runtime_init::args::{JoinArgs, JoinProcessArgs, ProcessArgs};
 use runtime_init::start::{Birth, Child, start_join};
 use runtime_init::sys::SysError;
 use runtime_init::wire::{Failure, Link, Message};
@@ -201,7 +201,11 @@ fn add_capabilities(process: &mut oci_spec::runtime::Process, names: &[String]) 
             .collect::<Capabilities>()
     };
     let inheritable = own.inheritable().clone().unwrap_or_default();
-    let ambient = own.ambient().clone().unwrap_or_default();
+    // The plan keeps of it what is inheritable: that alone the kernel takes.
+    let ambient = match own.inheritable() {
+        Some(_) => with(own.ambient()),
+        None => own.ambient().clone().unwrap_or_default(),
+    };
     let sets: LinuxCapabilities = LinuxCapabilitiesBuilder::default()
         .bounding(with(own.bounding()))
         .effective(with(own.effective()))
@@ -434,14 +438,32 @@ impl Job<'_> {
         handshake::until_ready(link.as_fd(), &mut launched, &mut host)?;
         set_limits(self.plan, launched.pid)?;
         Affinity::set(self.affinity.last.as_ref(), launched.pid)?;
+        self.set_scheduler(launched.pid)?;
         if let Some(path) = &options.pidfd_socket {
-            send_pidfd(path, launched.pidfd())?;
+            send_pidfd(path, b"setns", launched.pidfd())?;
         }
         handshake::start(link.as_fd(), launched.pid, launched.pidfd(), &mut host)?;
         if let Some(path) = &options.pid_file {
             pid_file::write(path, launched.pid)?;
         }
         Ok(Process::new(launched.keep()))
+    }
+
+    /// From outside, and not by JOINER: SCHED_DEADLINE forbids it to make EXEC, RESET_ON_FORK takes the policy from EXEC
+    /// again, and in a user namespace it has no CAP_SYS_NICE that counts (sched(7)).
+    fn set_scheduler(&self, pid: i32) -> Result<()> {
+        let Some(scheduler) = &self.plan.scheduler else {
+            return Ok(());
+        };
+        runtime_init::sys::process::sched_setattr(pid, scheduler).map_err(|error| {
+            let explained = sys_error(error)
+                .doing("set the scheduler")
+                .field("process.scheduler");
+            match error.errno {
+                rustix::io::Errno::PERM => explained.hint(explain::HIGHER_PRIORITY),
+                _ => explained,
+            }
+        })
     }
 
     fn make(&self, links: &Links, cgroups: Cgroups) -> Result<Child> {
@@ -521,7 +543,10 @@ impl Job<'_> {
                 chroot: init.chroot.as_ref().map(AsFd::as_fd),
                 keyring,
                 procfs: procfs.map(AsFd::as_fd),
-                process: room.view(self.plan, self.seccomp, console),
+                process: ProcessArgs {
+                    scheduler: None,
+                    ..room.view(self.plan, self.seccomp, console)
+                },
             },
         )
     }

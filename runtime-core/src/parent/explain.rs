@@ -21,6 +21,9 @@ use crate::plan::mounts::{FsOption, MountSource};
 use crate::plan::process::ProcessPlan;
 use crate::{Error, ErrorKind, Result, errno_text};
 
+/// What EPERM means where a priority is set.
+pub(crate) const HIGHER_PRIORITY: &str = "a higher priority than the runtime's own needs CAP_SYS_NICE";
+
 /// Why a resource limit is refused.
 pub(crate) const RAISED_LIMIT: &str =
     "raising a hard limit needs CAP_SYS_RESOURCE, and no limit of open files may exceed fs.nr_open";
@@ -297,9 +300,7 @@ fn hint(error: Error, failure: Failure) -> Error {
         (Step::Device, Errno::PERM) => {
             error.hint("needs CAP_MKNOD, on a file system not of a user namespace")
         }
-        (Step::Scheduler | Step::IoPriority, Errno::PERM) => {
-            error.hint("a higher priority than the runtime's own needs CAP_SYS_NICE")
-        }
+        (Step::Scheduler | Step::IoPriority, Errno::PERM) => error.hint(HIGHER_PRIORITY),
         (Step::MemoryPolicy, Errno::INVAL) => error.hint("are the nodes online, and allowed by cpuset.mems?"),
         (Step::Groups, Errno::PERM) => {
             error.hint("a user namespace without privileges denies setgroups: user_namespaces(7)")

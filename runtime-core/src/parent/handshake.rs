@@ -7,6 +7,7 @@ use runtime_init::wire::{Failure, Link, Message};
 
 use super::launch::Launched;
 use super::seccomp_listener;
+use crate::host::process::Stat;
 use crate::prepare::sys_error;
 use crate::{Error, ErrorKind, Result};
 
@@ -72,7 +73,7 @@ pub(crate) fn start(
     loop {
         match receive(link)? {
             // The child's end is close-on-exec, and the child the only one who has it.
-            None => return Ok(()),
+            None => return check_execution(pid, pidfd),
             Some((Message::SeccompFd, Some(shared))) => {
                 seccomp_listener::take_over(shared.as_fd(), pidfd, |listener| {
                     counterpart.pass_listener(pid, listener)
@@ -83,6 +84,19 @@ pub(crate) fn start(
             }
             Some((message, _)) => return Err(unexpected(message)),
         }
+    }
+}
+
+/// The end of the link says that the program runs, unless the child was killed on the way there.
+fn check_execution(pid: i32, pidfd: BorrowedFd<'_>) -> Result<()> {
+    match rustix::process::Pid::from_raw(pid)
+        .map(Stat::read)
+        .transpose()?
+        .flatten()
+    {
+        Some(stat) if !stat.has_executed() => Err(ended(pidfd)),
+        // None: a short program, which its parent has reaped already.
+        _ => Ok(()),
     }
 }
 

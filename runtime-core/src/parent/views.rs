@@ -12,7 +12,7 @@ use runtime_init::sys::process::ExecVector;
 use crate::plan::Plan;
 use crate::plan::hooks::HookPlan;
 use crate::plan::mounts::{FsOption, MountPlan, MountSource};
-use crate::plan::process::ProcessPlan;
+use crate::plan::process::{ProcessPlan, Rlimit};
 use crate::plan::seccomp::SeccompPlan;
 use crate::prepare::{HostTree, Prepared, PreparedMount, Use};
 
@@ -272,6 +272,7 @@ pub(crate) struct ProcessRoom<'a> {
     listen_pid: Vec<u8>,
     candidates: Vec<&'a CStr>,
     rlimits: Vec<(u16, u32, u64, u64)>,
+    late_rlimits: Vec<(u16, u32, u64, u64)>,
 }
 
 impl<'a> ProcessRoom<'a> {
@@ -292,8 +293,9 @@ impl<'a> ProcessRoom<'a> {
             rlimits: if process.limits_from_outside {
                 Vec::new()
             } else {
-                rlimit_views(process)
+                rlimit_views(&process.rlimits)
             },
+            late_rlimits: rlimit_views(&process.late_rlimits),
         }
     }
 
@@ -319,6 +321,7 @@ impl<'a> ProcessRoom<'a> {
             selinux: process.selinux.as_deref(),
             cwd: &process.cwd,
             rlimits: &self.rlimits,
+            late_rlimits: &self.late_rlimits,
             credentials: init::CredentialArgs {
                 uid: process.uid,
                 gid: process.gid,
@@ -344,9 +347,8 @@ impl<'a> ProcessRoom<'a> {
     }
 }
 
-fn rlimit_views(process: &ProcessPlan) -> Vec<(u16, u32, u64, u64)> {
-    process
-        .rlimits
+fn rlimit_views(limits: &[Rlimit]) -> Vec<(u16, u32, u64, u64)> {
+    limits
         .iter()
         .map(|limit| (limit.index as u16, limit.resource, limit.soft, limit.hard))
         .collect()

@@ -54,6 +54,8 @@ pub struct ProcessPlan {
     pub no_new_privileges: bool,
     /// rlimits, in order.
     pub rlimits: Vec<Rlimit>,
+    /// Those of them that would be too low for what the child itself does: their true values, which it takes last.
+    pub late_rlimits: Vec<Rlimit>,
     /// Whether RUNTIME sets them: the child could not raise them in its user namespace. Otherwise the child does, while
     /// it is root: without CAP_SYS_RESOURCE, limits of another user's process may not even be lowered.
     pub limits_from_outside: bool,
@@ -120,6 +122,7 @@ impl ProcessPlan {
         let user = process.user();
         let terminal = process.terminal().unwrap_or(false);
         check_console(terminal, wishes)?;
+        let (rlimits, late_rlimits) = rlimits(process, wishes.preserve_fds);
         Ok(Self {
             terminal,
             console_size: process
@@ -143,7 +146,8 @@ impl ProcessPlan {
                 .as_ref()
                 .map(|sets| capabilities(sets, facts, in_user_namespace)),
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
-            rlimits: rlimits(process),
+            rlimits,
+            late_rlimits,
             limits_from_outside: in_user_namespace,
             is_rootless: facts.is_rootless,
             unprivileged: !facts.may_mount,
@@ -325,16 +329,32 @@ fn capability_bit(capability: oci_spec::runtime::Capability) -> u64 {
     }
 }
 
-fn rlimits(process: &Process) -> Vec<Rlimit> {
+/// Descriptors that the child may open at a time, on top of those that it passes on, before it becomes the program.
+const OWN_FILES: u64 = 16;
+
+/// The limits, and again those that come last. A limit may always be lowered, so the true value needs no privilege then.
+fn rlimits(process: &Process, preserve_fds: u32) -> (Vec<Rlimit>, Vec<Rlimit>) {
+    let least = OWN_FILES + u64::from(preserve_fds);
+    let mut late = Vec::new();
     let limits = process.rlimits().iter().flatten().enumerate();
-    limits
-        .map(|(index, limit)| Rlimit {
+    let limits = limits.map(|(index, limit)| {
+        let limit = Rlimit {
             index,
             resource: resource(limit.typ()),
             soft: limit.soft(),
             hard: limit.hard(),
-        })
-        .collect()
+        };
+        if limit.resource != libc::RLIMIT_NOFILE || limit.soft >= least {
+            return limit;
+        }
+        late.push(limit);
+        Rlimit {
+            soft: least,
+            hard: limit.hard.max(least),
+            ..limit
+        }
+    });
+    (limits.collect(), late)
 }
 
 fn resource(kind: PosixRlimitType) -> u32 {
@@ -425,6 +445,25 @@ mod tests {
         );
         assert_eq!(candidates("./sh", &env).unwrap(), [c"./sh".to_owned()]);
         assert_eq!(candidates("sh", &[]).unwrap().len(), 6);
+    }
+
+    #[test]
+    fn a_limit_of_files_that_is_too_low_for_the_child_comes_last() {
+        let process = |soft: u64, hard: u64| {
+            let json = serde_json::json!({
+                "cwd": "/", "user": {"uid": 0, "gid": 0},
+                "rlimits": [{"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
+                            {"type": "RLIMIT_NOFILE", "soft": soft, "hard": hard}],
+            });
+            serde_json::from_value::<Process>(json).unwrap()
+        };
+        let (now, late) = rlimits(&process(1024, 4096), 2);
+        assert_eq!((now[1].soft, now[1].hard, late.len()), (1024, 4096, 0));
+        let (now, late) = rlimits(&process(3, 3), 2);
+        assert_eq!((now[1].soft, now[1].hard), (18, 18));
+        assert_eq!((late[0].index, late[0].soft, late[0].hard), (1, 3, 3));
+        let (now, _) = rlimits(&process(3, 4096), 0);
+        assert_eq!((now[1].soft, now[1].hard), (16, 4096));
     }
 
     #[test]

@@ -357,10 +357,10 @@ pub struct SchedAttr {
     pub util_max: u32,
 }
 
-/// `sched_setattr(2)` of the calling thread.
-pub fn sched_setattr(attr: &SchedAttr) -> Result<()> {
+/// `sched_setattr(2)` of a process; 0 is the calling thread.
+pub fn sched_setattr(pid: i32, attr: &SchedAttr) -> Result<()> {
     // SAFETY: attr is a live struct whose size field says how much the kernel may read.
-    let raw = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, core::ptr::from_ref(attr), 0) };
+    let raw = unsafe { libc::syscall(libc::SYS_sched_setattr, pid, core::ptr::from_ref(attr), 0) };
     checked(Call::SchedSetattr, raw).map(drop)
 }
 

@@ -9,6 +9,7 @@ mod crash;
 mod devices;
 mod events;
 mod exec;
+mod exec_options;
 mod hooks;
 mod lifecycle;
 mod logs;
@@ -46,6 +47,7 @@ fn needy() -> Vec<NeedyTest> {
         rootless::NEEDY,
         systemd::NEEDY,
         checkpoint::NEEDY,
+        exec_options::NEEDY,
     ]
     .concat()
 }
@@ -60,6 +62,7 @@ fn everywhere() -> Vec<Test> {
         devices::TESTS,
         process::TESTS,
         exec::TESTS,
+        exec_options::TESTS,
         hooks::TESTS,
         cgroups::TESTS,
         cgroup_tree::TESTS,

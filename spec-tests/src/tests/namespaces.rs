@@ -247,12 +247,12 @@ fn cgroup_of_host(c: &mut Case) -> Check {
     )
 }
 
-fn mapping(container: u32, host: u32, size: u32) -> Value {
+pub(super) fn mapping(container: u32, host: u32, size: u32) -> Value {
     json!({"containerID": container, "hostID": host, "size": size})
 }
 
 /// Gives the container a new user namespace with these ranges, for uids and gids alike.
-fn user_namespace(c: &mut Case, ranges: &[Value]) {
+pub(super) fn user_namespace(c: &mut Case, ranges: &[Value]) {
     c.join_namespace("user", None);
     c.config["linux"]["uidMappings"] = json!(ranges);
     c.config["linux"]["gidMappings"] = json!(ranges);

@@ -1,0 +1,368 @@
+//! `exec`: its flags and the fields of its process that need more than a look at the process: cgroups, namespaces,
+//! descriptors, sockets, scheduling.
+
+use crate::{
+    case::Case,
+    need::Need,
+    outcome::{Check, contains, ensure, same},
+    pty::FdSocket,
+    runner,
+    suite::{NeedyTest, Test},
+    tests::namespaces::{mapping, user_namespace},
+};
+use serde_json::{Value, json};
+use std::{ffi::OsString, fs, os::fd::AsRawFd, path::PathBuf, process::Command};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("exec/scheduler_batch", scheduler_batch),
+    ("exec/scheduler_reset_on_fork", scheduler_reset_on_fork),
+    ("exec/scheduler_deadline", scheduler_deadline),
+    ("exec/io_priority", io_priority),
+    ("exec/rlimits", rlimits),
+    ("exec/three_files", three_files),
+    ("exec/cpu_affinity_of_the_config", cpu_affinity_of_config),
+    ("exec/into_a_sub_cgroup", sub_cgroup),
+    ("exec/into_a_sub_cgroup_outside_is_refused", sub_cgroup_outside),
+    ("exec/into_a_user_namespace", into_user_namespace),
+    ("exec/ignore_paused_waits_for_resume", ignore_paused),
+    ("exec/preserve_fds", preserve_fds),
+    ("exec/preserve_fds_that_are_not_open", preserve_fds_missing),
+    ("exec/tty_and_detach_without_console_socket", tty_and_detach),
+    (
+        "exec/console_socket_in_the_foreground",
+        console_socket_in_foreground,
+    ),
+    ("exec/cap_makes_ambient_what_is_inheritable", cap_ambient),
+    ("exec/home_of_the_user", home_of_the_user),
+    ("pidfd_socket/create", pidfd_of_create),
+    ("pidfd_socket/run", pidfd_of_run),
+    ("pidfd_socket/exec", pidfd_of_exec),
+    ("pidfd_socket/missing", pidfd_socket_missing),
+];
+
+pub(crate) const NEEDY: &[NeedyTest] = &[(
+    "exec/after_init_has_changed_its_cgroup",
+    &[Need::Controller("pids")],
+    moved_init,
+)];
+
+fn process_file(c: &Case, more: Value) -> Check<String> {
+    let mut process = json!({
+        "args": ["/bin/probe"], "env": ["PATH=/bin"], "cwd": "/", "user": {"uid": 0, "gid": 0},
+        "capabilities": c.config["process"]["capabilities"],
+    });
+    if let (Some(process), Value::Object(more)) = (process.as_object_mut(), more) {
+        process.extend(more);
+    }
+    let file = c.dir.join("process.json");
+    fs::write(&file, process.to_string())?;
+    Ok(file.to_string_lossy().into_owned())
+}
+
+fn report_of(c: &mut Case, more: Value) -> Check<Value> {
+    c.start_sleeper()?;
+    let file = process_file(c, more)?;
+    c.rt(&["exec", "--process", &file, &c.id])?.ok()?.json()
+}
+
+fn scheduler_batch(c: &mut Case) -> Check {
+    let report = report_of(c, json!({"scheduler": {"policy": "SCHED_BATCH", "nice": 5}}))?;
+    let s = &report["scheduler"];
+    same(
+        "policy, nice",
+        (json!(3), json!(5)),
+        (s["policy"].clone(), s["nice"].clone()),
+    )
+}
+
+fn scheduler_reset_on_fork(c: &mut Case) -> Check {
+    // The policy is the program's, not that of a process which the runtime makes it from.
+    let report = report_of(
+        c,
+        json!({"scheduler": {"policy": "SCHED_FIFO", "priority": 7, "flags": ["SCHED_FLAG_RESET_ON_FORK"]}}),
+    )?;
+    let s = &report["scheduler"];
+    same(
+        "policy, priority, flags",
+        (json!(1), json!(7), json!(1)),
+        (s["policy"].clone(), s["priority"].clone(), s["flags"].clone()),
+    )
+}
+
+fn scheduler_deadline(c: &mut Case) -> Check {
+    let times = json!({"policy": "SCHED_DEADLINE", "runtime": 1_000_000, "deadline": 20_000_000, "period": 20_000_000});
+    let report = report_of(c, json!({ "scheduler": times }))?;
+    let s = &report["scheduler"];
+    same(
+        "policy, runtime, period",
+        (json!(6), json!(1_000_000), json!(20_000_000)),
+        (s["policy"].clone(), s["runtime"].clone(), s["period"].clone()),
+    )
+}
+
+fn io_priority(c: &mut Case) -> Check {
+    let report = report_of(
+        c,
+        json!({"ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 6}}),
+    )?;
+    same("ioprio", json!((2 << 13) | 6), report["ioprio"].clone())
+}
+
+fn rlimits(c: &mut Case) -> Check {
+    let limits = json!([{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 88}, {"type": "RLIMIT_CORE", "soft": 0, "hard": 1}]);
+    let report = report_of(c, json!({ "rlimits": limits }))?;
+    same(
+        "RLIMIT_NOFILE, RLIMIT_CORE",
+        (json!([77, 88]), json!([0, 1])),
+        (report["rlimits"][7].clone(), report["rlimits"][4].clone()),
+    )
+}
+
+fn three_files(c: &mut Case) -> Check {
+    let limits = json!([{"type": "RLIMIT_NOFILE", "soft": 3, "hard": 3}]);
+    c.config["process"]["rlimits"] = limits;
+    // create and start, then exec with the container's own limits, then run.
+    c.start_sleeper()?;
+    let line = "ulimit -n; ulimit -H -n";
+    let run = c.rt(&["exec", &c.id, "/bin/sh", "-c", line])?.ok()?;
+    same("limits of exec", "3\n3\n", &*run.stdout)?;
+    c.delete()?;
+    same("limits of run", "3\n3", &*c.sh(line)?)
+}
+
+fn cpu_affinity_of_config(c: &mut Case) -> Check {
+    c.config["process"]["execCPUAffinity"] = json!({"initial": "0", "final": "0"});
+    c.start_sleeper()?;
+    let run = c.rt(&[
+        "exec",
+        &c.id,
+        "/bin/grep",
+        "Cpus_allowed_list",
+        "/proc/self/status",
+    ])?;
+    same("CPUs", Some("0"), run.ok()?.stdout.split_whitespace().last())?;
+    let init = fs::read_to_string(format!("/proc/{}/status", c.pid()?))?;
+    let own = fs::read_to_string("/proc/self/status")?;
+    let cpus = |text: &str| {
+        let line = text.lines().find(|line| line.starts_with("Cpus_allowed_list"));
+        line.unwrap_or_default().to_owned()
+    };
+    same("CPUs of init", cpus(&own), cpus(&init))
+}
+
+fn cgroup_line(text: &str) -> &str {
+    text.lines()
+        .find_map(|l| l.strip_prefix("0::"))
+        .unwrap_or_default()
+}
+
+fn sub_cgroup(c: &mut Case) -> Check {
+    c.drop_namespace("cgroup");
+    c.start_sleeper()?;
+    fs::create_dir(c.cgroup().join("below"))?;
+    let wish = format!(
+        "{}/below",
+        c.config["linux"]["cgroupsPath"].as_str().unwrap_or_default()
+    );
+    for option in ["below", "/below"] {
+        let run = c.rt(&["exec", "--cgroup", option, &c.id, "/bin/cat", "/proc/self/cgroup"])?;
+        same(option, &*wish, cgroup_line(&run.ok()?.stdout))?;
+    }
+    c.rt(&["exec", "--cgroup", "missing", &c.id, "/bin/true"])?
+        .wants(255)?
+        .refused_with("missing")?;
+    Ok(())
+}
+
+fn sub_cgroup_outside(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    for option in ["..", "../..", "/../../x"] {
+        c.rt(&["exec", "--cgroup", option, &c.id, "/bin/true"])?
+            .wants(255)?
+            .refused()?;
+    }
+    Ok(())
+}
+
+fn moved_init(c: &mut Case) -> Check {
+    c.drop_namespace("cgroup");
+    c.start_sleeper()?;
+    let (cgroup, pid) = (c.cgroup(), c.pid()?);
+    let inner = cgroup.join("init");
+    fs::create_dir(&inner)?;
+    fs::write(inner.join("cgroup.procs"), pid.to_string())?;
+    // As systemd or dockerd inside would: with controllers for those below, its own cgroup takes no process.
+    fs::write(cgroup.join("cgroup.subtree_control"), "+pids")?;
+    let run = c.rt(&["exec", &c.id, "/bin/cat", "/proc/self/cgroup"])?.ok()?;
+    contains("cgroup", cgroup_line(&run.stdout), "/init")
+}
+
+fn into_user_namespace(c: &mut Case) -> Check {
+    user_namespace(c, &[mapping(0, 100_000, 65536)]);
+    c.start_sleeper()?;
+    let report = c.exec_probe(&["--user", "7:8"], &[])?;
+    same("uids", json!([7, 7, 7]), report["uids"].clone())?;
+    same("gids", json!([8, 8, 8]), report["gids"].clone())?;
+    let init = fs::read_link(format!("/proc/{}/ns/user", c.pid()?))?;
+    same("user namespace", init.to_str(), report["ns"]["user"].as_str())?;
+    let run = c.rt(&["exec", "-d", "--pid-file", "pid", &c.id, "/bin/sleep", "1000"])?;
+    run.ok()?;
+    let pid = fs::read_to_string(c.dir.join("pid"))?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let uid = status
+        .lines()
+        .find_map(|l| l.strip_prefix("Uid:"))
+        .unwrap_or_default();
+    same("uid on the host", Some("100000"), uid.split_whitespace().next())
+}
+
+fn ignore_paused(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    c.rt(&["pause", &c.id])?.ok()?;
+    let words = ["exec", "--ignore-paused", &c.id, "/bin/sh", "-c", "exit 9"];
+    let live = c.spawn(&words)?;
+    // Born into the frozen cgroup, it cannot run yet; it must not be refused either.
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    same("status", "paused", &*c.status()?)?;
+    c.rt(&["resume", &c.id])?.ok()?;
+    live.finish()?.wants(9)?;
+    Ok(())
+}
+
+/// Runs `exec` with `/dev/null` open as these descriptors.
+fn exec_with_fds(c: &Case, fds: &str, options: &[&str]) -> Check<runner::Run> {
+    let mut words: Vec<OsString> = vec!["-c".into(), format!("{fds} exec \"$@\"").into(), "sh".into()];
+    words.extend(c.host.runtime_words());
+    words.extend(["--root".into(), c.state_root.clone().into(), "exec".into()]);
+    words.extend(options.iter().map(OsString::from));
+    words.extend([OsString::from(&c.id), "/bin/probe".into()]);
+    runner::start(Command::new("/bin/sh").args(words).current_dir(&c.dir), &c.dir)?.finish()
+}
+
+fn fd_numbers(report: &Value) -> Vec<i64> {
+    let fds = report["fds"].as_array().cloned().unwrap_or_default();
+    fds.iter().filter_map(|fd| fd[0].as_i64()).collect()
+}
+
+fn preserve_fds(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    let fds = "exec 3</dev/null 4</dev/null 5</dev/null;";
+    let report = exec_with_fds(c, fds, &["--preserve-fds", "2"])?.ok()?.json()?;
+    same("fds", vec![0, 1, 2, 3, 4], fd_numbers(&report))
+}
+
+fn preserve_fds_missing(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    exec_with_fds(c, "exec 3</dev/null;", &["--preserve-fds", "3"])?
+        .wants(255)?
+        .refused()?;
+    Ok(())
+}
+
+fn tty_and_detach(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    c.rt(&["exec", "--tty", "--detach", &c.id, "/bin/true"])?
+        .wants(255)?
+        .refused_with("will detach without setting console socket")?;
+    Ok(())
+}
+
+fn console_socket_in_foreground(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    c.rt(&["exec", "--tty", "--console-socket", "x.sock", &c.id, "/bin/true"])?
+        .wants(255)?
+        .refused_with("cannot use console socket if")?;
+    Ok(())
+}
+
+fn cap_ambient(c: &mut Case) -> Check {
+    for set in ["bounding", "effective", "permitted", "inheritable"] {
+        c.config["process"]["capabilities"][set] = json!(["CAP_NET_RAW"]);
+    }
+    c.start_sleeper()?;
+    let report = c.exec_probe(
+        &["--user", "7:8", "--cap", "CAP_NET_RAW", "--cap", "CAP_CHOWN"],
+        &[],
+    )?;
+    // CAP_NET_RAW is 13. CAP_CHOWN is in no inheritable set, and so neither becomes nor makes anything ambient.
+    for (set, wish) in [("CapAmb", 1_u64 << 13), ("CapInh", 1 << 13), ("CapEff", 1 << 13)] {
+        let bits = report["status"][set].as_str().unwrap_or_default();
+        same(set, Ok(wish), u64::from_str_radix(bits.trim(), 16))?;
+    }
+    Ok(())
+}
+
+fn home_of_the_user(c: &mut Case) -> Check {
+    c.config["process"]["env"] = json!(["PATH=/bin"]);
+    fs::create_dir_all(c.rootfs("/etc"))?;
+    fs::write(
+        c.rootfs("/etc/passwd"),
+        "root:x:0:0::/root:/bin/sh\nu:x:7:8::/home/u:/bin/sh\n",
+    )?;
+    c.start_sleeper()?;
+    let run = c
+        .rt(&["exec", "--user", "7", &c.id, "/bin/sh", "-c", "echo $HOME"])?
+        .ok()?;
+    same("HOME", "/home/u\n", &*run.stdout)
+}
+
+fn pidfd_socket(c: &Case) -> Check<FdSocket> {
+    FdSocket::new(c.dir.join("pidfd.sock"))
+}
+
+/// The one descriptor is a pidfd of this process; and the message says which kind of process it is.
+fn receive_pidfd(socket: &FdSocket, pid: i32, kind: &str) -> Check {
+    let received = socket.receive()?;
+    same("number of descriptors", 1, received.fds.len())?;
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", received.fds[0].as_raw_fd()))?;
+    let line = info.lines().find_map(|line| line.strip_prefix("Pid:"));
+    same(
+        "pid behind the pidfd",
+        Some(&*pid.to_string()),
+        line.map(str::trim),
+    )?;
+    same("payload", kind, &*String::from_utf8_lossy(&received.payload))
+}
+
+fn pidfd_of_create(c: &mut Case) -> Check {
+    let socket = pidfd_socket(c)?;
+    c.args(&["/bin/sleep", "1000"]);
+    c.create_with(&["--pidfd-socket", &socket.path_text()])?.ok()?;
+    receive_pidfd(&socket, c.pid()?, "standard")
+}
+
+fn pidfd_of_run(c: &mut Case) -> Check {
+    let socket = pidfd_socket(c)?;
+    c.args(&["/bin/sleep", "1000"]);
+    c.run_with(&["--detach", "--pidfd-socket", &socket.path_text()])?
+        .ok()?;
+    receive_pidfd(&socket, c.pid()?, "standard")
+}
+
+fn pidfd_of_exec(c: &mut Case) -> Check {
+    let socket = pidfd_socket(c)?;
+    c.start_sleeper()?;
+    let file: PathBuf = c.dir.join("pid");
+    let words = [
+        "exec",
+        "-d",
+        "--pid-file",
+        "pid",
+        "--pidfd-socket",
+        &socket.path_text(),
+        &c.id,
+        "/bin/sleep",
+        "1000",
+    ];
+    c.rt(&words)?.ok()?;
+    receive_pidfd(&socket, fs::read_to_string(file)?.parse()?, "setns")
+}
+
+fn pidfd_socket_missing(c: &mut Case) -> Check {
+    c.args(&["/bin/sleep", "1000"]);
+    c.create_with(&["--pidfd-socket", "missing.sock"])?
+        .wants(1)?
+        .refused_with("missing.sock")?;
+    ensure!(c.rt(&["state", &c.id])?.code() == 1, "the container is there");
+    c.nothing_left()
+}

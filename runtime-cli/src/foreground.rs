@@ -8,9 +8,10 @@ use std::process::ExitStatus;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
-use runtime_core::{Errno, Error, Process, Result};
+use runtime_core::{Errno, Error, NotifySocket, Process, Result, tell_ready};
 use rustix::event::{PollFd, PollFlags};
 
+use crate::commands::notify_host;
 use crate::terminal::Terminal;
 
 /// All signals that may be passed on, waiting to be read.
@@ -52,10 +53,25 @@ pub(crate) fn become_subreaper() -> Result<()> {
         .map_err(|e| Error::os("prctl(PR_SET_CHILD_SUBREAPER)", e))
 }
 
-/// Waits until the process ends; its exit code, or 128 and the signal that killed it.
-pub(crate) fn wait(process: &Process, signals: &Signals, mut terminal: Option<Terminal>) -> Result<u8> {
+/// Waits until the process ends; its exit code, or 128 and the signal that killed it. Meanwhile tells the service
+/// manager of its READY.
+pub(crate) fn wait(
+    process: &Process,
+    signals: &Signals,
+    mut terminal: Option<Terminal>,
+    mut notify: Option<NotifySocket>,
+) -> Result<u8> {
     loop {
-        let ended = poll(process, signals, terminal.as_ref())?;
+        let ended = poll(process, signals, terminal.as_ref(), notify.as_ref())?;
+        if let Some(socket) = &notify
+            && socket.is_ready()?
+        {
+            notify = None;
+            if let Some(host) = notify_host() {
+                // We stay the service's main process.
+                tell_ready(&host, None)?;
+            }
+        }
         while let Some(signal) = signals.next()? {
             pass_on(signal, process, terminal.as_ref())?;
         }
@@ -74,7 +90,12 @@ pub(crate) fn wait(process: &Process, signals: &Signals, mut terminal: Option<Te
 }
 
 /// Sleeps until there is something to do; whether the process has ended.
-fn poll(process: &Process, signals: &Signals, terminal: Option<&Terminal>) -> Result<bool> {
+fn poll(
+    process: &Process,
+    signals: &Signals,
+    terminal: Option<&Terminal>,
+    notify: Option<&NotifySocket>,
+) -> Result<bool> {
     let pidfd = process.pidfd();
     let mut fds = vec![
         PollFd::from_borrowed_fd(pidfd, PollFlags::IN),
@@ -82,6 +103,9 @@ fn poll(process: &Process, signals: &Signals, terminal: Option<&Terminal>) -> Re
     ];
     if let Some(terminal) = terminal {
         terminal.poll_fds(&mut fds);
+    }
+    if let Some(socket) = notify {
+        fds.push(PollFd::new(socket, PollFlags::IN));
     }
     let patience = terminal.and_then(Terminal::patience);
     match rustix::event::poll(&mut fds, patience.as_ref()) {

@@ -22,6 +22,7 @@ pub mod spec;
 
 pub use host::cgroup::{CgroupDriver, CgroupStats};
 pub use host::console::receive_master as receive_terminal;
+pub use host::notify_socket::{NotifySocket, tell_ready};
 pub use host::state::ContainerId;
 pub use ops::{
     CheckpointOptions, Console, CreateOptions, CriuOptions, Event, Events, ExecOptions, Features,

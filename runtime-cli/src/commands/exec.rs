@@ -92,7 +92,7 @@ fn run(call: &Invocation) -> Result<u8> {
     let mut options = exec_options(call, Some(Console::Socket(sender)));
     options.terminal_size = terminal::own_size();
     let process = runtime.exec(&id, options)?;
-    start_options::stay(&process, &signals, receiver)
+    start_options::stay(&process, &signals, receiver, None)
 }
 
 fn exec_options(call: &Invocation, console: Option<Console>) -> ExecOptions {

@@ -30,6 +30,7 @@ use runtime_core::{ContainerId, Error, ErrorKind, Result, Runtime};
 
 use crate::go_flags::FlagsEnd;
 use crate::settings::{self, Root};
+pub(crate) use start_options::notify_host;
 
 /// Every command, in the order of the help text.
 pub(crate) const ALL: [&Definition; 18] = [

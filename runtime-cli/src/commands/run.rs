@@ -1,7 +1,7 @@
 //! Runs in: RUNTIME. `run`.
 
 use clap::Arg;
-use runtime_core::{Console, ContainerId, Result, Runtime};
+use runtime_core::{Console, ContainerId, CreateOptions, NotifySocket, Process, Result, Runtime, tell_ready};
 
 use super::start_options::{self, console_socket, create_flags, create_options, refuse_console_socket};
 use super::{Definition, Invocation, command};
@@ -29,8 +29,8 @@ fn flags() -> Vec<Arg> {
 fn run(call: &Invocation) -> Result<u8> {
     let (runtime, id) = (call.runtime()?, call.id()?);
     if call.flag("detach") {
-        runtime.run(&id, create_options(call, console_socket(call))?)?;
-        return Ok(0);
+        let options = create_options(call, console_socket(call))?;
+        return detached(&begin(&runtime, &id, options)?);
     }
     refuse_console_socket(call)?;
     let signals = Signals::block()?;
@@ -40,8 +40,8 @@ fn run(call: &Invocation) -> Result<u8> {
     let (receiver, sender) = ConsoleReceiver::pair()?;
     let mut options = create_options(call, Some(Console::Socket(sender)))?;
     options.terminal_size = terminal::own_size();
-    let process = runtime.run(&id, options)?;
-    let code = start_options::stay(&process, &signals, receiver);
+    let (process, notify) = begin(&runtime, &id, options)?;
+    let code = start_options::stay(&process, &signals, receiver, notify);
     if code.as_ref().is_ok_and(|code| *code == KILLED) && was_out_of_memory(&runtime, &id) {
         report::failure(&format!(
             "{} run: container {id} was killed because its memory ran out (memory limit too low?)",
@@ -68,4 +68,37 @@ fn was_out_of_memory(runtime: &Runtime, id: &ContainerId) -> bool {
         .ok()
         .flatten()
         .is_some_and(|kills| kills > 0)
+}
+
+/// Creates and starts. A service manager that wants to hear of it makes two steps of that: the socket has to be there
+/// before the program is.
+fn begin(
+    runtime: &Runtime,
+    id: &ContainerId,
+    options: CreateOptions,
+) -> Result<(Process, Option<NotifySocket>)> {
+    if !options.notify {
+        return Ok((runtime.run(id, options)?, None));
+    }
+    let process = runtime.create(id, options)?;
+    let started = runtime
+        .notify_socket(id)
+        .and_then(|socket| runtime.start(id).map(|()| socket));
+    match started {
+        Ok(socket) => Ok((process, socket)),
+        Err(error) => Err(match runtime.delete(id, true) {
+            Ok(()) => error,
+            Err(second) => error.and(second),
+        }),
+    }
+}
+
+/// Nobody waits for the container, but the service manager may wait for its READY.
+fn detached((process, notify): &(Process, Option<NotifySocket>)) -> Result<u8> {
+    if let (Some(socket), Some(host)) = (notify, start_options::notify_host())
+        && socket.wait(process.pidfd())?
+    {
+        tell_ready(&host, Some(process.pid()))?;
+    }
+    Ok(0)
 }

@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 
 use clap::Arg;
-use runtime_core::{Console, CreateOptions, Error, ErrorKind, Process, Result};
+use runtime_core::{Console, CreateOptions, Error, ErrorKind, NotifySocket, Process, Result};
 
 use super::Invocation;
 use crate::flags::{self, number, path, switch};
@@ -43,16 +43,27 @@ pub(crate) fn create_options(call: &Invocation, console: Option<Console>) -> Res
         no_pivot: call.flag("no-pivot"),
         no_new_keyring: call.flag("no-new-keyring"),
         preserve_fds: call.number("preserve-fds").unwrap_or(0),
+        notify: notify_host().is_some(),
         listen_fds: listen_fds(std::env::var_os("LISTEN_PID"), std::env::var_os("LISTEN_FDS")),
     })
 }
 
+/// The service manager that wants to hear when the container is ready.
+pub(crate) fn notify_host() -> Option<OsString> {
+    std::env::var_os("NOTIFY_SOCKET").filter(|host| !host.is_empty())
+}
+
 /// Waits for the process. If that fails half way, the process must not be left running without a terminal.
-pub(crate) fn stay(process: &Process, signals: &Signals, receiver: ConsoleReceiver) -> Result<u8> {
+pub(crate) fn stay(
+    process: &Process,
+    signals: &Signals,
+    receiver: ConsoleReceiver,
+    notify: Option<NotifySocket>,
+) -> Result<u8> {
     let terminal = receiver
         .receive()
         .and_then(|master| master.map(Terminal::join).transpose());
-    let code = terminal.and_then(|terminal| foreground::wait(process, signals, terminal));
+    let code = terminal.and_then(|terminal| foreground::wait(process, signals, terminal, notify));
     code.map_err(|error| match process.kill(libc::SIGKILL) {
         Err(second) if second.errno() != Some(runtime_core::Errno::SRCH) => error.and(second),
         _ => error,

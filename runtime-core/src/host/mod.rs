@@ -10,6 +10,7 @@ pub mod id_map;
 pub mod id_map_program;
 pub mod mount_table;
 pub mod net_devices;
+pub mod notify_socket;
 pub mod pid_file;
 pub mod proc_handle;
 pub mod process;

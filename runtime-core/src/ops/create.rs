@@ -9,10 +9,12 @@ use runtime_init::wire::Failure;
 
 use super::container::{self, CONFIG};
 use super::options::{Console, CreateOptions};
-use super::{Process, Runtime, delete};
+use super::{Process, Runtime, delete, notify};
 use crate::host::cgroup::{CgroupLocation, CgroupManager, CgroupPlan};
 use crate::host::state::{ContainerId, Phase, Record, Slot};
-use crate::host::{console, pid_file, process as host_process, seccomp_agent, start_socket, stdio};
+use crate::host::{
+    console, notify_socket, pid_file, process as host_process, seccomp_agent, start_socket, stdio,
+};
 use crate::parent::explain::{self, Background};
 use crate::parent::handshake::{self, Counterpart};
 use crate::parent::launch::{self, Launched};
@@ -45,7 +47,10 @@ impl Runtime {
     fn make(&self, id: &ContainerId, options: CreateOptions, purpose: Purpose) -> Result<Process> {
         // Before anything is opened: a descriptor of our own must not be taken for one of the caller's.
         check_descriptors(options.listen_fds.saturating_add(options.preserve_fds))?;
-        let config = load(&options)?;
+        let mut config = load(&options)?;
+        if options.notify {
+            notify::add_socket(&mut config, &self.store.root().join(id.as_str()));
+        }
         spec::validate(&config)?;
         for name in &config.extra.process.unknown_capabilities {
             log::warn!("process.capabilities: unknown capability {name:?}, left out");
@@ -249,6 +254,9 @@ impl Job<'_> {
     /// From here on there are side effects in the kernel; an error anywhere drops, and so undoes, what is held here.
     fn launch(mut self, slot: &mut Slot, cgroup: &mut CgroupManager) -> Result<Process> {
         slot.save_file(CONFIG, &self.config.json)?;
+        if self.options.notify {
+            notify_socket::make_directory(slot.dir())?;
+        }
         let prepared = self.prepare(slot, cgroup)?;
         let links = Links::new()?;
         let mut launched = launch::launch(self.plan, &prepared, &links, cgroup, self.cgroup_plan)?;

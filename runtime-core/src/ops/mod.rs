@@ -13,6 +13,7 @@ mod exec;
 mod features;
 mod kill;
 mod list;
+mod notify;
 mod options;
 mod process;
 mod restore;

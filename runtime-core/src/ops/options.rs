@@ -59,6 +59,8 @@ pub struct CreateOptions {
     pub no_new_keyring: bool,
     /// How many descriptors from 3 on the program inherits, behind the sockets of `listen_fds`.
     pub preserve_fds: u32,
+    /// Give the container a socket for sd_notify(3) at `/run/notify`; see [`crate::Runtime::notify_socket`].
+    pub notify: bool,
     /// How many sockets of the service manager, from 3 on, are passed (LISTEN_FDS).
     pub listen_fds: u32,
 }

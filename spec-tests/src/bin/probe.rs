@@ -1,7 +1,7 @@
 //! Runs in: the CONTAINER. Prints, as one line of JSON, what a process inside really sees. It asserts nothing: the
 //! test compares this report with the wish in config.json. Uses std only, because build.rs compiles it alone.
 //!
-//! `--lock PATH` alone locks a file (flock(2)) and sleeps.
+//! `--lock PATH` alone locks a file (flock(2)) and sleeps; `--notify TEXT` sends a text to NOTIFY_SOCKET.
 //!
 //! Options add to the report: `--access PATH`, `--stat PATH`, `--cat PATH`, `--syscall NR[:ARG]...`, `--mknod`.
 
@@ -437,9 +437,22 @@ fn hold_lock() {
     }
 }
 
+/// As a service says it: one datagram to the socket that NOTIFY_SOCKET names.
+fn notify(text: &str) {
+    let target = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
+    let sent = std::os::unix::net::UnixDatagram::unbound()
+        .and_then(|socket| socket.send_to(text.as_bytes(), &target));
+    if let Err(error) = sent {
+        println!("{}: {error}", target.display());
+    }
+}
+
 fn main() {
     if std::env::args().nth(1).as_deref() == Some("--lock") {
         return hold_lock();
+    }
+    if std::env::args().nth(1).as_deref() == Some("--notify") {
+        return notify(&std::env::args().nth(2).unwrap_or_default());
     }
     if std::env::args().nth(1).as_deref() == Some("--watch-roots") {
         return watch_roots();

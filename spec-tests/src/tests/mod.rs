@@ -16,6 +16,7 @@ mod logs;
 mod mounts;
 mod namespaces;
 mod net_devices;
+mod notify;
 mod process;
 mod resources;
 mod rootless;
@@ -76,6 +77,7 @@ fn everywhere() -> Vec<Test> {
         crash::TESTS,
         logs::TESTS,
         checkpoint::TESTS,
+        notify::TESTS,
         cli::TESTS,
     ]
     .concat()

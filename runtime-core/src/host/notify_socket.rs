@@ -1,0 +1,193 @@
+//! Runs in: RUNTIME. The proxy of sd_notify(3) between a service manager and a container: a datagram socket in the
+//! container's state directory, which the container sees at `/run/notify`. Of what comes there only `READY=` goes on;
+//! everything else (MAINPID, stored descriptors, …) would let the container speak for the service.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SocketAddrUnix, SocketType};
+use rustix::pipe::PipeFlags;
+
+use crate::host::unix_socket;
+use crate::{Error, Result};
+
+/// The directory below the container's.
+pub const DIRECTORY: &str = "notify";
+/// Where the container sees that directory.
+pub const IN_CONTAINER: &str = "/run/notify";
+/// The socket in it.
+pub const NAME: &str = "notify.sock";
+/// sd_notify(3) has no longer messages.
+const LONGEST: usize = 4096;
+/// How long the service manager may take to answer BARRIER.
+const PATIENCE: Timespec = Timespec {
+    tv_sec: 30,
+    tv_nsec: 0,
+};
+
+/// Makes the directory, for the container's mount.
+pub fn make_directory(dir: BorrowedFd<'_>) -> Result<()> {
+    let failed = |call| {
+        move |errno| {
+            Error::os(call, errno)
+                .path(DIRECTORY)
+                .doing("make the notify socket")
+        }
+    };
+    rustix::fs::mkdirat(dir, DIRECTORY, Mode::RWXU).map_err(failed("mkdirat"))?;
+    // Whatever the umask is: the container's users reach the socket through it.
+    let mode = Mode::RWXU | Mode::RGRP | Mode::XGRP | Mode::ROTH | Mode::XOTH;
+    rustix::fs::chmodat(dir, DIRECTORY, mode, AtFlags::empty()).map_err(failed("fchmodat"))
+}
+
+/// The socket that the container writes to.
+#[derive(Debug)]
+pub struct NotifySocket(OwnedFd);
+
+impl NotifySocket {
+    /// Makes the socket; none if the container was created without that directory.
+    pub fn bind(dir: BorrowedFd<'_>) -> Result<Option<Self>> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let below = match rustix::fs::openat(dir, DIRECTORY, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(None),
+            other => other.map_err(|errno| Error::os("openat", errno)),
+        };
+        let bind = |below: OwnedFd| {
+            let socket = unix_socket::socket(SocketType::DGRAM)?;
+            // bind(2) gives the file the mode of the socket: any user of the container may write.
+            rustix::fs::fchmod(&socket, Mode::from_raw_mode(0o777)).map_err(|errno| ("fchmod", errno))?;
+            let address = unix_socket::address_below(below.as_fd(), NAME)?;
+            // umask takes bits from it: so again, below the directory that is held.
+            rustix::net::bind(&socket, &address).map_err(|errno| ("bind", errno))?;
+            rustix::fs::chmodat(&below, NAME, Mode::from_raw_mode(0o777), AtFlags::empty())
+                .map_err(|errno| ("fchmodat", errno))?;
+            Ok(Self(socket))
+        };
+        below
+            .and_then(|below| bind(below).map_err(|(call, errno)| Error::os(call, errno)))
+            .map(Some)
+            .map_err(|error| error.path(NAME).doing("make the notify socket"))
+    }
+
+    /// Whether READY is among what has come. Does not wait.
+    pub fn is_ready(&self) -> Result<bool> {
+        let mut message = [0; LONGEST];
+        loop {
+            match rustix::net::recv(&self.0, &mut message, RecvFlags::DONTWAIT) {
+                Ok((_, length)) if says_ready(&message[..length.min(LONGEST)]) => return Ok(true),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(false),
+                Err(errno) => return Err(Error::os("recv", errno).doing("wait for the container's READY")),
+            }
+        }
+    }
+
+    /// Waits for READY; false if the process behind `pidfd` ends before.
+    pub fn wait(&self, pidfd: BorrowedFd<'_>) -> Result<bool> {
+        loop {
+            let mut fds = [
+                PollFd::new(&self.0, PollFlags::IN),
+                PollFd::from_borrowed_fd(pidfd, PollFlags::IN),
+            ];
+            match rustix::event::poll(&mut fds, None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(Error::os("poll", errno).doing("wait for the container's READY")),
+            }
+            let has_ended = !fds[1].revents().is_empty();
+            if self.is_ready()? {
+                return Ok(true);
+            }
+            if has_ended {
+                return Ok(false);
+            }
+        }
+    }
+}
+
+impl AsFd for NotifySocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn says_ready(message: &[u8]) -> bool {
+    message
+        .split(|&byte| byte == b'\n')
+        .any(|line| line == b"READY=1")
+}
+
+/// Tells the service manager at `host` (the value of NOTIFY_SOCKET) that the container is ready. With `main_pid`, the
+/// process that is the service's when the caller has ended, it also waits until the manager has taken note: of a sender
+/// who is gone it would not know whose message it is.
+///
+/// # Errors
+/// The socket cannot be reached, or nobody answers for half a minute.
+pub fn tell_ready(host: &OsStr, main_pid: Option<i32>) -> Result<()> {
+    let failed = |call, errno| {
+        Error::os(call, errno)
+            .path(host)
+            .doing("tell the service manager that it is ready")
+    };
+    let address = match host.as_bytes() {
+        [b'@', name @ ..] => SocketAddrUnix::new_abstract_name(name),
+        path => SocketAddrUnix::new(path),
+    }
+    .map_err(|errno| failed("connect", errno))?;
+    let socket = unix_socket::socket(SocketType::DGRAM).map_err(|(call, errno)| failed(call, errno))?;
+    rustix::net::connect(&socket, &address).map_err(|errno| failed("connect", errno))?;
+    let send = |text: &str| {
+        rustix::net::send(&socket, text.as_bytes(), rustix::net::SendFlags::NOSIGNAL)
+            .map(drop)
+            .map_err(|errno| failed("send", errno))
+    };
+    send("READY=1\n")?;
+    let Some(pid) = main_pid else { return Ok(()) };
+    send(&format!("MAINPID={pid}\n"))?;
+    // sd_notify_barrier(3): the manager closes the descriptor once it has read what came before.
+    let (ours, theirs) =
+        rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed("pipe2", errno))?;
+    unix_socket::send_fd(socket.as_fd(), b"BARRIER=1", theirs.as_fd())
+        .map_err(|(call, errno)| failed(call, errno))?;
+    drop(theirs);
+    let mut fds = [PollFd::new(&ours, PollFlags::empty())];
+    match rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, Some(&PATIENCE))) {
+        Ok(0) => Err(failed("poll", Errno::TIMEDOUT)),
+        Ok(_) => Ok(()),
+        Err(errno) => Err(failed("poll", errno)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_whole_line_is_ready() {
+        assert!(says_ready(b"READY=1"));
+        assert!(says_ready(b"STATUS=up\nREADY=1\nMAINPID=7\n"));
+        for message in [&b""[..], b"READY=0", b"xREADY=1", b"READY=11", b"STATUS=READY=1"] {
+            assert!(!says_ready(message), "{message:?}");
+        }
+    }
+
+    #[test]
+    fn without_the_directory_there_is_no_socket_and_with_it_everybody_may_write() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = std::fs::File::open(place.path()).unwrap();
+        assert!(NotifySocket::bind(dir.as_fd()).unwrap().is_none());
+        make_directory(dir.as_fd()).unwrap();
+        let socket = NotifySocket::bind(dir.as_fd()).unwrap().unwrap();
+        let path = place.path().join(DIRECTORY).join(NAME);
+        let mode = rustix::fs::stat(&path).unwrap().st_mode;
+        assert_eq!(mode & 0o777, 0o777);
+        assert!(!socket.is_ready().unwrap());
+        let client = std::os::unix::net::UnixDatagram::unbound().unwrap();
+        client.send_to(b"STATUS=soon", &path).unwrap();
+        client.send_to(b"READY=1\n", &path).unwrap();
+        assert!(socket.is_ready().unwrap());
+    }
+}

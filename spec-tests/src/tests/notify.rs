@@ -1,0 +1,229 @@
+//! Service managers: sd_notify(3) by a proxy socket, and socket activation. The suite plays systemd.
+
+use crate::{
+    case::Case,
+    outcome::{Check, Stop, contains, ensure, fail, same},
+    runner::{self, Live},
+    suite::Test,
+};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use std::{
+    ffi::OsString,
+    fs,
+    io::IoSliceMut,
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+        unix::net::UnixDatagram,
+    },
+    path::PathBuf,
+    time::Duration,
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("notify/create_and_start", create_and_start),
+    ("notify/start_waits_for_ready", start_waits_for_ready),
+    ("notify/start_ends_with_the_container", start_ends_with_container),
+    ("notify/run_detached", run_detached),
+    ("notify/run_in_the_foreground", run_in_foreground),
+    ("notify/only_ready_goes_on", only_ready_goes_on),
+    ("notify/the_container_cannot_replace_the_socket", cannot_replace),
+    ("notify/without_the_variable_there_is_none", without_variable),
+    ("notify/nothing_left", nothing_left),
+];
+
+/// systemd's end.
+struct Manager {
+    socket: UnixDatagram,
+    path: PathBuf,
+}
+
+impl Manager {
+    fn new(c: &Case) -> Check<Self> {
+        let path = c.dir.join("systemd.sock");
+        let socket = UnixDatagram::bind(&path)?;
+        socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+        Ok(Self { socket, path })
+    }
+
+    /// One message and its descriptors.
+    fn receive(&self) -> Check<(String, Vec<OwnedFd>)> {
+        let mut buffer = [0_u8; 4096];
+        let mut space = nix::cmsg_space!([RawFd; 4]);
+        let mut parts = [IoSliceMut::new(&mut buffer)];
+        let message = recvmsg::<()>(
+            self.socket.as_raw_fd(),
+            &mut parts,
+            Some(&mut space),
+            MsgFlags::MSG_CMSG_CLOEXEC,
+        )?;
+        let mut fds = Vec::new();
+        for control in message.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(numbers) = control {
+                // SAFETY: the kernel has just made these descriptors for this process; nobody else owns them.
+                fds.extend(numbers.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+            }
+        }
+        let length = message.bytes;
+        Ok((String::from_utf8_lossy(&buffer[..length]).trim().to_owned(), fds))
+    }
+
+    /// READY, MAINPID with this pid, and a barrier, which it lifts.
+    fn wants_ready_of(&self, pid: i32) -> Check {
+        same("first", "READY=1", &*self.receive()?.0)?;
+        same("second", format!("MAINPID={pid}"), self.receive()?.0)?;
+        let (text, fds) = self.receive()?;
+        same("third", "BARRIER=1", &*text)?;
+        same("descriptors of the barrier", 1, fds.len())
+    }
+
+    fn has_nothing(&self) -> Check {
+        self.socket.set_nonblocking(true)?;
+        match self.receive() {
+            Err(_) => Ok(()),
+            Ok((text, _)) => fail(format!("wish: no message, reality: {text:?}")),
+        }
+    }
+}
+
+fn spawn(c: &Case, manager: &Manager, words: &[OsString]) -> Check<Live> {
+    let mut command = c.command();
+    command.args(words).env("NOTIFY_SOCKET", &manager.path);
+    runner::start(&mut command, &c.dir)
+}
+
+fn words(words: &[&str]) -> Vec<OsString> {
+    words.iter().map(OsString::from).collect()
+}
+
+/// Tells of being ready once `/go` is there, and stays.
+fn service(c: &mut Case, text: &str) {
+    c.shell(&format!(
+        "while [ ! -e /go ]; do usleep 5000; done; /bin/probe --notify '{text}' > /said; exec sleep 1000"
+    ));
+}
+
+fn go(c: &Case) -> Check {
+    fs::write(c.rootfs("/go"), "")?;
+    Ok(())
+}
+
+fn create_and_start(c: &mut Case) -> Check {
+    let manager = Manager::new(c)?;
+    service(c, "STATUS=up\nREADY=1");
+    c.shell("printf 'STATUS=up\\nREADY=1\\n' > /text; /bin/probe --notify \"$(cat /text)\" > /said; exec sleep 1000");
+    spawn(c, &manager, &c.bundle_args("create", &[], &c.id)?)?
+        .finish()?
+        .ok()?;
+    let pid = c.pid()?;
+    let start = spawn(c, &manager, &words(&["start", &c.id]))?;
+    manager.wants_ready_of(pid)?;
+    start.finish()?.ok()?;
+    same(
+        "what the service has printed",
+        "",
+        &*fs::read_to_string(c.rootfs("/said"))?,
+    )?;
+    same("status", "running", &*c.status()?)
+}
+
+fn start_waits_for_ready(c: &mut Case) -> Check {
+    let manager = Manager::new(c)?;
+    service(c, "READY=1");
+    spawn(c, &manager, &c.bundle_args("create", &[], &c.id)?)?
+        .finish()?
+        .ok()?;
+    let start = spawn(c, &manager, &words(&["start", &c.id]))?;
+    c.wait_status("running")?;
+    std::thread::sleep(Duration::from_millis(150));
+    manager.has_nothing()?;
+    manager.socket.set_nonblocking(false)?;
+    go(c)?;
+    manager.wants_ready_of(c.pid()?)?;
+    start.finish()?.ok()?;
+    Ok(())
+}
+
+fn start_ends_with_container(c: &mut Case) -> Check {
+    let manager = Manager::new(c)?;
+    c.shell("exit 3");
+    spawn(c, &manager, &c.bundle_args("create", &[], &c.id)?)?
+        .finish()?
+        .ok()?;
+    spawn(c, &manager, &words(&["start", &c.id]))?.finish()?.ok()?;
+    manager.has_nothing()
+}
+
+fn run_detached(c: &mut Case) -> Check {
+    let manager = Manager::new(c)?;
+    service(c, "READY=1");
+    go(c)?;
+    let run = spawn(
+        c,
+        &manager,
+        &c.bundle_args("run", &["--detach", "--pid-file", "pid"], &c.id)?,
+    )?;
+    c.wait_until("the pid file is there", || Ok(c.dir.join("pid").exists()))?;
+    manager.wants_ready_of(fs::read_to_string(c.dir.join("pid"))?.parse()?)?;
+    run.finish()?.ok()?;
+    same("status", "running", &*c.status()?)
+}
+
+fn run_in_foreground(c: &mut Case) -> Check {
+    let manager = Manager::new(c)?;
+    c.shell("/bin/probe --notify READY=1; while [ ! -e /go ]; do usleep 5000; done; exit 7");
+    let run = spawn(c, &manager, &c.bundle_args("run", &[], &c.id)?)?;
+    same("message", "READY=1", &*manager.receive()?.0)?;
+    go(c)?;
+    run.finish()?.wants(7)?;
+    c.nothing_left()
+}
+
+fn only_ready_goes_on(c: &mut Case) -> Check {
+    let manager = Manager::new(c)?;
+    c.shell(
+        "for text in MAINPID=1 STOPPING=1 FDSTORE=1 READY=0 WATCHDOG=trigger; do /bin/probe --notify $text; done; \
+         /bin/probe --notify READY=1; exec sleep 1000",
+    );
+    spawn(c, &manager, &c.bundle_args("create", &[], &c.id)?)?
+        .finish()?
+        .ok()?;
+    let start = spawn(c, &manager, &words(&["start", &c.id]))?;
+    manager.wants_ready_of(c.pid()?)?;
+    start.finish()?.ok()?;
+    manager.has_nothing()
+}
+
+fn cannot_replace(c: &mut Case) -> Check {
+    let manager = Manager::new(c)?;
+    c.shell("echo $NOTIFY_SOCKET; rm $NOTIFY_SOCKET; touch ${NOTIFY_SOCKET%/*}/x; mount | grep notify");
+    let run = spawn(c, &manager, &c.bundle_args("run", &[], &c.id)?)?.finish()?;
+    contains("stdout", &run.stdout, "/run/notify/notify.sock")?;
+    same("refusals", 2, run.stderr.matches("Read-only file system").count())?;
+    for option in ["ro", "nosuid", "nodev", "noexec"] {
+        contains("mount options", &run.stdout, option)?;
+    }
+    Ok(())
+}
+
+fn without_variable(c: &mut Case) -> Check {
+    let report = c.probe(&["--stat", "/run/notify"])?;
+    let env = report["env"].to_string();
+    ensure!(!env.contains("NOTIFY_SOCKET"), "env: {env}");
+    ensure!(
+        report["stat"]["/run/notify"].get("kind").is_none(),
+        "{}",
+        report["stat"]
+    );
+    Ok(())
+}
+
+fn nothing_left(c: &mut Case) -> Check {
+    let manager = Manager::new(c)?;
+    service(c, "READY=1");
+    go(c)?;
+    let run = spawn(c, &manager, &c.bundle_args("run", &["--detach"], &c.id)?)?;
+    manager.receive().map_err(|_| Stop::Fail("no READY".into()))?;
+    drop(run);
+    c.rt(&["delete", "--force", &c.id])?.ok()?;
+    c.nothing_left()
+}

@@ -28,7 +28,7 @@ pub fn main() -> u8 {
     if starts_something(&arguments)
         && let Err(error) = sealed_exe::ensure()
     {
-        report::failure(&report::text_of(&error));
+        report::failure(&report::text_of(&error, false));
         return 1;
     }
     onggi(program, &arguments)
@@ -53,7 +53,7 @@ fn onggi(program: &str, arguments: &[OsString]) -> u8 {
         Err(mistake) => return usage(&mistake),
     };
     if let Err(error) = settings::open_log(&globals.flags) {
-        report::failure(&report::text_of(&error));
+        report::failure(&report::text_of(&error, false));
         return 1;
     }
     match args::parse_command(&globals, program) {
@@ -76,7 +76,8 @@ fn command(definition: &Definition, invocation: &Invocation) -> u8 {
         Ok(code) => code,
         Err(error) => {
             let prefix = (definition.failure)(invocation.program);
-            report::failure(&format!("{prefix}{}", report::text_of(&error)));
+            let starts = matches!(definition.name, "create" | "run" | "restore");
+            report::failure(&format!("{prefix}{}", report::text_of(&error, starts)));
             definition.failure_code
         }
     }
@@ -86,7 +87,7 @@ fn printed(result: Result<()>) -> u8 {
     match result {
         Ok(()) => 0,
         Err(error) => {
-            report::failure(&report::text_of(&error));
+            report::failure(&report::text_of(&error, false));
             1
         }
     }

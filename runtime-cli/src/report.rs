@@ -121,19 +121,39 @@ pub(crate) fn skipped(message: &str) {
     let _nobody = writeln!(io::stderr(), "{}", one_line(message));
 }
 
-/// The text of an error for people: a caller who lacks a privilege is told what he is.
-pub(crate) fn text_of(error: &Error) -> String {
-    let denied = error.kind() == ErrorKind::Denied
-        || matches!(
-            error.errno(),
-            Some(runtime_core::Errno::PERM | runtime_core::Errno::ACCESS)
-        );
+/// The text of an error for people: what the caller is, or what the kernel is, where that is the likely cause. `starts`:
+/// the command makes a container.
+pub(crate) fn text_of(error: &Error, starts: bool) -> String {
     let (uid, text) = (rustix::process::geteuid(), error.to_string());
-    // One that ends so has a hint of its own already.
-    if denied && !uid.is_root() && !text.ends_with(')') {
-        return format!("{text} (uid {} is not root)", uid.as_raw());
+    match cause(error, uid.is_root()) {
+        // One that ends so has a hint of its own already.
+        _ if text.ends_with(')') => text,
+        None => text,
+        Some(Cause::Kernel) => format!(
+            "{text} (this is Linux {}; 5.14 or newer is needed, and no seccomp filter around us that denies the call)",
+            rustix::system::uname().release().to_string_lossy()
+        ),
+        Some(Cause::NotRoot) if starts => format!("{text} (uid {} is not root)", uid.as_raw()),
+        Some(Cause::NotRoot) => format!(
+            "{text} (uid {} is not root, and containers belong to whoever has made them: use sudo, or --root)",
+            uid.as_raw()
+        ),
     }
-    text
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Cause {
+    Kernel,
+    NotRoot,
+}
+
+fn cause(error: &Error, is_root: bool) -> Option<Cause> {
+    use runtime_core::Errno;
+    match error.errno() {
+        Some(Errno::NOSYS) => Some(Cause::Kernel),
+        Some(Errno::PERM | Errno::ACCESS) if !is_root => Some(Cause::NotRoot),
+        _ => None,
+    }
 }
 
 impl Log {
@@ -266,6 +286,19 @@ mod tests {
             receive(theirs),
             "MESSAGE=it failed\nPRIORITY=3\nSYSLOG_IDENTIFIER=c1\n"
         );
+    }
+
+    #[test]
+    fn a_person_is_told_what_to_do_next() {
+        use runtime_core::Errno;
+        let denied = Error::os("mkdir", Errno::ACCESS);
+        assert_eq!(cause(&denied, true), None);
+        assert_eq!(cause(&denied, false), Some(Cause::NotRoot));
+        let old = Error::os("openat2", Errno::NOSYS);
+        assert_eq!(cause(&old, true), Some(Cause::Kernel));
+        assert!(text_of(&old, true).contains("5.14"));
+        let with_hint = Error::os("openat2", Errno::NOSYS).hint("known");
+        assert!(text_of(&with_hint, true).ends_with("(known)"));
     }
 
     #[test]

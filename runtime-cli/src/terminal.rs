@@ -129,6 +129,8 @@ pub(crate) struct Terminal {
     /// Standard output of our own; none if the caller's has to do.
     output: Option<OwnedFd>,
     input_open: bool,
+    /// Whether the terminal collected lines (ICANON) when the end of the input was last passed on.
+    ended_in: Option<bool>,
     /// The last byte of the input ended a line, so that one end-of-file character is enough.
     at_line_start: bool,
     to_process: Pending,
@@ -168,6 +170,7 @@ impl Terminal {
             unattended: false,
             output,
             input_open: true,
+            ended_in: None,
             at_line_start: true,
             to_process: Pending::default(),
             to_caller: Pending::default(),
@@ -219,6 +222,9 @@ impl Terminal {
     /// Moves what can be moved now.
     pub(crate) fn move_ready(&mut self) -> Result<()> {
         self.read_output()?;
+        if !self.input_open && self.to_process.is_empty() {
+            self.end_input();
+        }
         if !self.unattended
             && self.to_process.is_empty()
             && self.input_open
@@ -276,17 +282,27 @@ impl Terminal {
         }
     }
 
-    /// A terminal has no end of file of its own: its line discipline makes one of a character.
+    /// A terminal has no end of file of its own: its line discipline, or a program that edits lines, makes one of a
+    /// character. The discipline forgets it when a program takes over, as a shell does before its first prompt; so it
+    /// is sent once more whenever that has changed.
     fn end_input(&mut self) {
         let Some(Ok(mode)) = self.master.as_ref().map(tcgetattr) else {
             return;
         };
-        if mode.local_modes.contains(LocalModes::ICANON) {
-            let end = mode.special_codes[SpecialCodeIndex::VEOF];
-            // On a begun line the first one only sends the line.
-            let count = if self.at_line_start { 1 } else { 2 };
-            self.to_process.set(&[end, end][..count]);
+        let collects_lines = mode.local_modes.contains(LocalModes::ICANON);
+        if self.ended_in == Some(collects_lines) {
+            return;
         }
+        let end = mode.special_codes[SpecialCodeIndex::VEOF];
+        // On a begun line the first one only sends the line.
+        let count = if self.at_line_start || !collects_lines {
+            1
+        } else {
+            2
+        };
+        self.to_process.set(&[end, end][..count]);
+        self.ended_in = Some(collects_lines);
+        self.at_line_start = true;
     }
 
     fn write_to_process(&mut self) -> Result<()> {

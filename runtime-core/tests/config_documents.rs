@@ -87,7 +87,7 @@ fn a_missing_file_has_the_text_that_is_known() {
     let text = load(Path::new("/nonexistent")).unwrap_err().to_string();
     assert_eq!(
         text,
-        "/nonexistent/config.json: JSON specification file config.json not found"
+        "/nonexistent/config.json: JSON specification file config.json not found (the bundle is the directory that holds it; onggi spec writes an example)"
     );
     let text = load_file(Path::new("/dev/zero")).unwrap_err().to_string();
     assert_eq!(text, "/dev/zero: larger than 64 MiB");

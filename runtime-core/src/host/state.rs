@@ -123,7 +123,7 @@ impl Store {
         let published = rustix::fs::renameat_with(root, temporary, root, id.as_str(), RenameFlags::NOREPLACE);
         match published {
             Ok(()) => Ok(dir),
-            Err(Errno::EXIST) => Err(undo(already_exists()).into()),
+            Err(Errno::EXIST) => Err(undo(already_exists(id)).into()),
             Err(errno) => Err(undo(Error::os("renameat2", errno).path(self.root.join(id.as_str()))).into()),
         }
     }
@@ -155,15 +155,15 @@ impl Store {
         let os = |call, errno| Error::os(call, errno).path(&path).doing("lock the container");
         let deadline = limit.map(|limit| Instant::now() + limit);
         let Some(root) = self.open_root()? else {
-            return Err(not_found());
+            return Err(self.not_found(id));
         };
         loop {
             let dir = match rustix::fs::openat(&root, id.as_str(), files::DIRECTORY, Mode::empty()) {
                 Ok(dir) => dir,
                 Err(Errno::NOENT) => {
                     return Err(match self.sweep(&root) {
-                        Ok(()) => not_found(),
-                        Err(second) => not_found().and(second),
+                        Ok(()) => self.not_found(id),
+                        Err(second) => self.not_found(id).and(second),
                     });
                 }
                 Err(errno) => return Err(os("openat", errno)),
@@ -191,6 +191,11 @@ impl Store {
         }
     }
 
+    fn not_found(&self, id: &ContainerId) -> Error {
+        Error::new(ErrorKind::NotFound, format!("container does not exist: {id}"))
+            .hint(format!("looked below {}", self.root.display()))
+    }
+
     /// Reads a container's record, without the lock.
     ///
     /// # Errors
@@ -206,12 +211,12 @@ impl Store {
     pub fn view(&self, id: &ContainerId) -> Result<View> {
         let path = self.root.join(id.as_str());
         let Some(root) = self.open_root()? else {
-            return Err(not_found());
+            return Err(self.not_found(id));
         };
         loop {
             let dir = match rustix::fs::openat(&root, id.as_str(), files::DIRECTORY, Mode::empty()) {
                 Ok(dir) => dir,
-                Err(Errno::NOENT) => return Err(not_found()),
+                Err(Errno::NOENT) => return Err(self.not_found(id)),
                 Err(errno) => return Err(Error::os("openat", errno).path(&path)),
             };
             let error = match read_record(dir.as_fd(), id, STATE, &path) {
@@ -342,12 +347,11 @@ impl From<Error> for Unclaimed {
     }
 }
 
-fn not_found() -> Error {
-    Error::new(ErrorKind::NotFound, "container does not exist")
-}
-
-fn already_exists() -> Error {
-    Error::new(ErrorKind::AlreadyExists, "container with given ID already exists")
+fn already_exists(id: &ContainerId) -> Error {
+    Error::new(
+        ErrorKind::AlreadyExists,
+        format!("container with given ID already exists: {id}"),
+    )
 }
 
 fn whole(found: Found) -> Result<Slot> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Hook, Hooks};
 use runtime_init::wire::Failure;
@@ -51,7 +51,11 @@ impl Runtime {
         if options.notify {
             notify::add_socket(&mut config, &self.store.root().join(id.as_str()));
         }
-        spec::validate(&config)?;
+        spec::validate(&config).map_err(|error| match error.spec_field() {
+            // Its value says nothing, so that the file has to.
+            Some("ociVersion") => error.path(config_path(&options)),
+            _ => error,
+        })?;
         for name in &config.extra.process.unknown_capabilities {
             log::warn!("process.capabilities: unknown capability {name:?}, left out");
         }
@@ -161,9 +165,13 @@ fn bundle(options: &CreateOptions) -> &Path {
 }
 
 fn load(options: &CreateOptions) -> Result<Config> {
+    spec::load_file(&config_path(options))
+}
+
+fn config_path(options: &CreateOptions) -> PathBuf {
     match &options.config {
-        Some(file) => spec::load_file(file),
-        None => spec::load(bundle(options)),
+        Some(file) => file.clone(),
+        None => bundle(options).join("config.json"),
     }
 }
 

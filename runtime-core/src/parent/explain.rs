@@ -207,10 +207,11 @@ fn locate_process(error: Error, process: &ProcessPlan, failure: Failure) -> Erro
         Step::IoPriority => error.field("process.ioPriority"),
         Step::Apparmor => error
             .field("process.apparmorProfile")
-            .path("/proc/thread-self/attr/apparmor/exec"),
+            // In back quotes: so Podman knows that a security attribute could not be set.
+            .path("`/proc/thread-self/attr/apparmor/exec`"),
         Step::Selinux => error
             .field("process.selinuxLabel")
-            .path("/proc/thread-self/attr/exec"),
+            .path("`/proc/thread-self/attr/exec`"),
         Step::Rlimit => error.field(format!("process.rlimits[{}]", failure.index)),
         Step::Groups => error.field("process.user.additionalGids"),
         Step::User | Step::Stdio => error.field("process.user"),

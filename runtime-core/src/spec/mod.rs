@@ -84,7 +84,7 @@ pub fn load(bundle: &Path) -> Result<Config> {
 ///
 /// Fails if there is none, if it is larger than 64 MiB, and as [`parse`] does.
 pub fn load_file(path: &Path) -> Result<Config> {
-    parse(read(path)?)
+    parse(read(path)?).map_err(|error| error.path(path))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
@@ -112,6 +112,7 @@ fn not_found(path: &Path) -> Error {
         format!("JSON specification file {name} not found"),
     )
     .path(path)
+    .hint("the bundle is the directory that holds it; onggi spec writes an example")
 }
 
 /// Types a config.json.

@@ -67,9 +67,11 @@ fn a_claim_makes_directories_and_record_and_remove_leaves_nothing() {
     assert_eq!(slot.record(), &next);
     slot.remove().unwrap();
     assert_eq!(names(store.root()), Vec::<String>::new());
+    let error = store.lock(&c1).unwrap_err().to_string();
+    let place = store.root().display();
     assert_eq!(
-        store.lock(&c1).unwrap_err().to_string(),
-        "container does not exist"
+        error,
+        format!("container does not exist: c1 (looked below {place})")
     );
 }
 
@@ -91,7 +93,7 @@ fn an_id_that_is_taken_is_refused_and_its_owner_is_not_disturbed() {
     assert!(
         error
             .to_string()
-            .ends_with("container with given ID already exists"),
+            .ends_with("container with given ID already exists: c1"),
         "{error}"
     );
     assert_eq!(std::fs::read(slot.path().join(STATE)).unwrap(), before);

@@ -20,6 +20,7 @@ mod notify;
 mod process;
 mod resources;
 mod rootless;
+mod run;
 mod seccomp;
 mod security;
 mod systemd;
@@ -71,6 +72,7 @@ fn everywhere() -> Vec<Test> {
         update::TESTS,
         events::TESTS,
         terminal::TESTS,
+        run::TESTS,
         seccomp::TESTS,
         security::TESTS,
         rootless::TESTS,

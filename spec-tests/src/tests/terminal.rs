@@ -44,7 +44,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("terminal/exec_process_file_with_terminal", exec_process_file),
 ];
 
-fn with_terminal(c: &mut Case) {
+pub(super) fn with_terminal(c: &mut Case) {
     c.config["process"]["terminal"] = json!(true);
 }
 
@@ -197,7 +197,7 @@ fn take_controlling_terminal() -> std::io::Result<()> {
 }
 
 /// Starts the runtime on a pty of the suite, as its controlling terminal.
-fn on_own_pty(c: &Case, words: &[OsString], rows: u16, columns: u16) -> Check<(Live, Master)> {
+pub(super) fn on_own_pty(c: &Case, words: &[OsString], rows: u16, columns: u16) -> Check<(Live, Master)> {
     let (master, slave) = pty::own_pty()?;
     master.set_size(rows, columns)?;
     let mut command = c.command();

@@ -363,6 +363,10 @@ fn sub_cgroup(text: &str) -> Result<&std::path::Path> {
                 "cgroup version 2 has one tree for all controllers: give the path without {controllers:?}"
             )))
         }
+        _ if text.split('/').any(|part| part == "..") => {
+            let message = format!("invalid --cgroup argument: {text} is not a sub cgroup path");
+            Err(Error::new(ErrorKind::Invalid, message))
+        }
         _ => Ok(std::path::Path::new(text)),
     }
 }

@@ -55,7 +55,7 @@ fn run(call: &Invocation) -> Result<u8> {
     }
     let (receiver, sender) = ConsoleReceiver::pair()?;
     let process = runtime.restore(&id, options(call, Some(Console::Socket(sender)))?)?;
-    let code = start_options::stay(&process, &signals, receiver);
+    let code = start_options::stay(&process, &signals, receiver, None);
     match (code, runtime.delete(&id, true)) {
         (code, Ok(())) => code,
         (Ok(_), Err(error)) => Err(error),

@@ -291,7 +291,7 @@ fn many(options: &Options, bundle: &Bundle) -> Outcome<()> {
         }
         // What a runtime forks on its way is left to this program, its subreaper.
         reap()?;
-        let stay = processes_of(&engine.program)?;
+        let stay = processes_of(engine)?;
         let times = |words: &[&str]| -> Outcome<f64> {
             let taken: Outcome<Vec<f64>> = (0..options.rounds)
                 .map(|_| Ok(engine.timed(words, None)?.as_secs_f64() * 1000.0))
@@ -321,17 +321,13 @@ fn many(options: &Options, bundle: &Bundle) -> Outcome<()> {
     Ok(())
 }
 
-/// How many processes run this program, or a copy of it.
-fn processes_of(program: &Path) -> Outcome<usize> {
-    let name = program
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
+/// How many processes, zombies apart, have the engine's state directory on their command line.
+fn processes_of(engine: &Engine) -> Outcome<usize> {
+    let root = engine.root.to_string_lossy();
     let mut count = 0;
     for entry in fs::read_dir("/proc")? {
-        let command = fs::read_to_string(entry?.path().join("comm")).unwrap_or_default();
-        count += usize::from(command.trim() == name);
+        let command = fs::read(entry?.path().join("cmdline")).unwrap_or_default();
+        count += usize::from(String::from_utf8_lossy(&command).contains(&*root));
     }
     Ok(count)
 }

@@ -267,6 +267,9 @@ fn not_delegated(c: &mut Case) -> Check {
 fn ps_table(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let pid = c.pid()?.to_string();
+    // runc's `start` returns before the program is executed.
+    let name = format!("/proc/{pid}/comm");
+    c.wait_until("the program", || Ok(fs::read_to_string(&name)?.trim() == "sleep"))?;
     for options in [&["-e", "-o", "pid,comm"][..], &[]] {
         let mut words = vec!["ps", &c.id];
         words.extend(options);

@@ -11,7 +11,7 @@ here=$(dirname "$0")
 wanted="virtio_pci virtio_blk virtio_console overlay loop fuse tun veth bridge dummy bfq binfmt_misc squashfs"
 # Where there is criu: how it looks at sockets and locks the network.
 wanted_systemd="inet_diag tcp_diag udp_diag raw_diag unix_diag netlink_diag af_packet_diag nfnetlink nf_tables nf_conntrack
-    nft_ct nft_reject_inet"
+    nf_conntrack_netlink nft_ct nft_reject_inet"
 
 work=$(mktemp -d "$out.XXXXXX")
 trap 'rm -rf "$work"' EXIT

@@ -19,7 +19,12 @@ pub fn reason(log: &Path) -> Option<String> {
 }
 
 /// What follows every failure (`Dumping FAILED.`), is said of any program that criu starts, or means nothing to it.
-const NO_REASONS: [&str; 3] = ["FAILED.", "exited, status=", "RLIMIT_NOFILE for self"];
+const NO_REASONS: [&str; 4] = [
+    "FAILED.",
+    "exited, status=",
+    "RLIMIT_NOFILE for self",
+    "No parent image found",
+];
 
 /// The first: those behind it say what failed because of it, or while it was undone.
 fn find(text: &str) -> Option<String> {

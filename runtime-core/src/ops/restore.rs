@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use runtime_init::args::EnterRoot;
-use runtime_init::sys::{mount, namespace, net};
+use runtime_init::sys::{namespace, net};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags};
 
@@ -177,7 +177,8 @@ impl Job<'_> {
 
     fn surroundings<'a>(&'a self, slot: &Slot, cgroup: &'a CgroupManager) -> Result<Surroundings<'a>> {
         let (rootfs, _) = trees::rootfs(self.plan)?;
-        let draft = mount::clone_tree(rootfs.as_fd(), true).map_err(sys_error)?;
+        // Copied anew: before Linux 6.15 a detached tree cannot be copied.
+        let (draft, _) = trees::rootfs(self.plan)?;
         let place = CString::new(slot.path().as_os_str().as_bytes())
             .map_err(|_| Error::new(ErrorKind::Invalid, "a path with a null byte").path(slot.path()))?;
         Ok(Surroundings {

@@ -363,12 +363,25 @@ fn sub_cgroup(text: &str) -> Result<&std::path::Path> {
                 "cgroup version 2 has one tree for all controllers: give the path without {controllers:?}"
             )))
         }
-        _ if text.split('/').any(|part| part == "..") => {
+        _ if leads_out(text) => {
             let message = format!("invalid --cgroup argument: {text} is not a sub cgroup path");
             Err(Error::new(ErrorKind::Invalid, message))
         }
         _ => Ok(std::path::Path::new(text)),
     }
+}
+
+/// Whether `..` goes above where the path begins.
+fn leads_out(path: &str) -> bool {
+    let mut depth = 0;
+    path.split('/').any(|part| {
+        match part {
+            "" | "." => {}
+            ".." => depth -= 1,
+            _ => depth += 1,
+        }
+        depth < 0
+    })
 }
 
 /// `process.execCPUAffinity`: the CPUs while the process is set up, and those that its program gets.

@@ -28,7 +28,7 @@ fn good_documents_are_read() {
         let expected = match name {
             "minimal-for-start.json" => Ok(()),
             // Its ociVersion is 0.5.0-dev.
-            "spec-example.json" => Err("ociVersion: \"0.5.0-dev\": not a version 1.x".to_owned()),
+            "spec-example.json" => Err("ociVersion: \"0.5.0-dev\": not a version 1.x.y".to_owned()),
             _ => Err("process: process property must not be empty".to_owned()),
         };
         assert_eq!(verdict, expected, "{name}");

@@ -66,7 +66,6 @@ fn set_up(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<()> {
     ask_for_runtime_hooks(args.runtime_hooks, link).at(Step::RuntimeHooks)?;
     hooks::run_create_container(root, &mut args.hooks)?;
     pivot::enter(&args.rootfs).at(Step::Pivot)?;
-    pivot::set_propagation(&args.rootfs).at(Step::RootPropagation)?;
     program::make_cwd(root, args.process.cwd).at(Step::CreateCwd)?;
     console::open(root, args.process.console.as_ref()).at(Step::Console)?;
     console::take_control(args.process.console.as_ref()).at(Step::Console)?;
@@ -76,6 +75,7 @@ fn set_up(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<()> {
     program::write_sysctls(args.procfs, args.sysctl)?;
     masks::make_readonly(root, args.readonly_paths)?;
     masks::hide(root, &args.masked)?;
+    pivot::set_propagation(&args.rootfs).at(Step::RootPropagation)?;
     program::settle(root, args.procfs, &mut args.process, link)
 }
 

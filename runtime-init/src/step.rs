@@ -71,8 +71,6 @@ steps! {
     CreateContainerHook,
     /// Makes the rootfs the root.
     Pivot,
-    /// Gives the new root its final propagation.
-    RootPropagation,
     /// Makes the working directory.
     CreateCwd,
     /// Sets up the terminal.
@@ -87,6 +85,8 @@ steps! {
     ReadonlyPath,
     /// Hides a path; index: `linux.maskedPaths`.
     MaskedPath,
+    /// Gives the new root its final propagation.
+    RootPropagation,
     /// Sets the scheduling policy.
     Scheduler,
     /// Sets the I/O priority.

@@ -1,5 +1,5 @@
 //! Runs in: RUNTIME. One outside resource per file. The files do not know each other; `unix_socket` is what the
-//! files for sockets share.
+//! files for sockets share, and `mountinfo` what those for mounted file systems do.
 
 pub mod cgroup;
 pub mod console;
@@ -9,11 +9,13 @@ pub mod hooks;
 pub mod id_map;
 pub mod id_map_program;
 pub mod mount_table;
+mod mountinfo;
 pub mod net_devices;
 pub mod notify_socket;
 pub mod pid_file;
 pub mod proc_handle;
 pub mod process;
+pub mod resctrl;
 pub mod seccomp_agent;
 pub mod start_socket;
 pub mod state;

@@ -1,5 +1,6 @@
 //! Runs in: RUNTIME. What several operations ask of a container that is there: its cgroup, its process, its status.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use oci_spec::runtime::Hook;
@@ -65,6 +66,12 @@ pub(super) fn split_state(record: &Record, status: &str) -> Result<(Vec<u8>, Vec
     before.pop();
     before.extend(PID_KEY);
     Ok((before, b"}".to_vec()))
+}
+
+/// The directory of the container's monitoring group in resctrl, if it has one.
+pub(super) fn monitoring_group(record: &Record) -> Option<PathBuf> {
+    let group = record.resctrl.as_ref().filter(|group| group.monitoring)?;
+    Some(group.path.join("mon_groups").join(&record.id))
 }
 
 /// The cgroup's entry in a record.

@@ -11,7 +11,8 @@ use super::container::{self, CONFIG};
 use super::options::{Console, CreateOptions};
 use super::{Process, Runtime, delete, notify};
 use crate::host::cgroup::{CgroupLocation, CgroupManager, CgroupPlan};
-use crate::host::state::{ContainerId, Phase, Record, Slot};
+use crate::host::resctrl::{self, Resctrl};
+use crate::host::state::{ContainerId, Phase, Record, ResctrlRecord, Slot};
 use crate::host::{
     console, notify_socket, pid_file, process as host_process, seccomp_agent, start_socket, stdio,
 };
@@ -265,9 +266,17 @@ impl Job<'_> {
         if self.options.notify {
             notify_socket::make_directory(slot.dir())?;
         }
+        let mut resctrl = self.make_resctrl_group(slot)?;
         let prepared = self.prepare(slot, cgroup)?;
         let links = Links::new()?;
-        let mut launched = launch::launch(self.plan, &prepared, &links, cgroup, self.cgroup_plan)?;
+        let mut launched = launch::launch(
+            self.plan,
+            &prepared,
+            &links,
+            cgroup,
+            self.cgroup_plan,
+            resctrl.as_ref(),
+        )?;
         // The child has its own: with ours open, its end would not be seen.
         drop(links.child);
         let link = links.runtime;
@@ -285,7 +294,25 @@ impl Job<'_> {
             handshake::start(link.as_fd(), launched.pid, launched.pidfd(), &mut host)?;
             self.poststart(slot.record())?;
         }
+        resctrl.iter_mut().for_each(resctrl::Group::keep);
         Ok(Process::new(launched.keep()))
+    }
+
+    /// The group of `linux.intelRdt`. It is in the record before it is there, so that `delete` finds it in any case.
+    fn make_resctrl_group(&self, slot: &mut Slot) -> Result<Option<resctrl::Group>> {
+        let Some(plan) = &self.plan.intel_rdt else {
+            return Ok(None);
+        };
+        let mut group = Resctrl::find()?.group(plan, slot.id().as_str())?;
+        let mut record = slot.record().clone();
+        record.resctrl = Some(ResctrlRecord {
+            path: group.path.clone(),
+            is_own: group.is_new,
+            monitoring: group.monitoring.is_some(),
+        });
+        slot.write(record)?;
+        group.make(plan)?;
+        Ok(Some(group))
     }
 
     fn prepare(&mut self, slot: &Slot, cgroup: &CgroupManager) -> Result<Prepared> {

@@ -8,6 +8,7 @@ use super::{Runtime, Status};
 use crate::host::cgroup::CgroupManager;
 use crate::host::hooks;
 use crate::host::process::Process as HostProcess;
+use crate::host::resctrl;
 use crate::host::state::{ContainerId, Found, Record, Slot};
 use crate::spec::Config;
 use crate::{Error, ErrorKind, Result};
@@ -91,10 +92,19 @@ fn end_processes(record: &Record) -> Result<()> {
             return Err(Error::new(ErrorKind::Os, "container init still running"));
         }
     }
-    match container::cgroup(record)? {
-        Some(cgroup) => empty_cgroup(&cgroup),
-        None => Ok(()),
+    if let Some(cgroup) = container::cgroup(record)? {
+        empty_cgroup(&cgroup)?;
     }
+    remove_resctrl_group(record)
+}
+
+/// Only what was made for the container; others may be in the rest.
+fn remove_resctrl_group(record: &Record) -> Result<()> {
+    let Some(group) = &record.resctrl else {
+        return Ok(());
+    };
+    let own = group.is_own.then_some(group.path.as_path());
+    resctrl::remove(own, container::monitoring_group(record).as_deref())
 }
 
 /// Kills everything in a cgroup and removes it.

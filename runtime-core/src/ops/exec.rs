@@ -20,6 +20,7 @@ use crate::host::cgroup::{Cgroup, CgroupDriver, CgroupManager};
 use crate::host::pid_file;
 use crate::host::proc_handle::ProcHandle;
 use crate::host::process::Process as HostProcess;
+use crate::host::resctrl;
 use crate::host::state::{ContainerId, Record};
 use crate::parent::explain::{self, Background};
 use crate::parent::handshake::{self, Counterpart};
@@ -454,6 +455,10 @@ impl Job<'_> {
         };
         handshake::until_ready(link.as_fd(), &mut launched, &mut host)?;
         set_limits(self.plan, launched.pid)?;
+        if let Some(group) = &self.record.resctrl {
+            let monitoring = container::monitoring_group(self.record);
+            resctrl::add(&group.path, monitoring.as_deref(), launched.pid)?;
+        }
         Affinity::set(self.affinity.last.as_ref(), launched.pid)?;
         self.set_scheduler(launched.pid)?;
         if let Some(path) = &options.pidfd_socket {

@@ -29,7 +29,8 @@ struct LinuxFeatures {
     seccomp: SeccompFeatures,
     apparmor: Enabled,
     selinux: Enabled,
-    intel_rdt: Enabled,
+    intel_rdt: IntelRdtFeatures,
+    memory_policy: MemoryPolicyFeatures,
     mount_extensions: MountExtensions,
     net_devices: Enabled,
 }
@@ -53,6 +54,19 @@ struct SeccompFeatures {
     archs: Vec<&'static str>,
     known_flags: Vec<&'static str>,
     supported_flags: Vec<&'static str>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct IntelRdtFeatures {
+    enabled: bool,
+    schemata: bool,
+    monitoring: bool,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct MemoryPolicyFeatures {
+    modes: [&'static str; 7],
+    flags: [&'static str; 3],
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -167,7 +181,27 @@ pub fn features() -> Features {
             },
             apparmor: Enabled { enabled: true },
             selinux: Enabled { enabled: true },
-            intel_rdt: Enabled { enabled: false },
+            intel_rdt: IntelRdtFeatures {
+                enabled: true,
+                schemata: true,
+                monitoring: true,
+            },
+            memory_policy: MemoryPolicyFeatures {
+                modes: [
+                    "MPOL_DEFAULT",
+                    "MPOL_BIND",
+                    "MPOL_INTERLEAVE",
+                    "MPOL_WEIGHTED_INTERLEAVE",
+                    "MPOL_PREFERRED",
+                    "MPOL_PREFERRED_MANY",
+                    "MPOL_LOCAL",
+                ],
+                flags: [
+                    "MPOL_F_NUMA_BALANCING",
+                    "MPOL_F_RELATIVE_NODES",
+                    "MPOL_F_STATIC_NODES",
+                ],
+            },
             mount_extensions: MountExtensions {
                 idmap: Enabled { enabled: true },
             },

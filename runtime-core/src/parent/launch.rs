@@ -11,7 +11,7 @@ use rustix::process::Pid;
 use super::{id_mapped, views};
 use crate::host::cgroup::{CgroupManager, CgroupPlan};
 use crate::host::id_map::{IdMap, deny_setgroups};
-use crate::host::{id_map_program, user_namespaces};
+use crate::host::{id_map_program, resctrl, user_namespaces};
 use crate::plan::namespaces::UserNamespace;
 use crate::plan::process::ProcessPlan;
 use crate::plan::{Plan, namespaces};
@@ -67,6 +67,7 @@ pub(crate) fn launch(
     links: &Links,
     cgroup: &mut CgroupManager,
     cgroup_plan: &CgroupPlan,
+    resctrl: Option<&resctrl::Group>,
 ) -> Result<Launched> {
     let launched = Launched::new(make(plan, prepared, links, cgroup)?);
     cgroup.adopt(pid_of(launched.pid)?)?;
@@ -74,6 +75,10 @@ pub(crate) fn launch(
     map_ids(&plan.namespaces.user, launched.pid)?;
     id_mapped::apply(plan, prepared, launched.pid)?;
     set_oom_score(&plan.process, launched.pid)?;
+    // What INTERMEDIATE is in, its children are in too.
+    if let Some(group) = resctrl {
+        group.add(launched.pid)?;
+    }
     Link(links.runtime.as_fd()).send(Message::Go).map_err(sys_error)?;
     Ok(launched)
 }

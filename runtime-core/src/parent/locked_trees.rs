@@ -27,7 +27,15 @@ pub(crate) fn send(
     let way = Way::new(init.pidfd(), mounts.as_ref())?;
     let copies = copy(plan, prepared, &way.joins())?;
     for (tree, copy) in prepared.to_lock.iter().zip(copies) {
-        change(plan, prepared, tree, &copy, init.pid).map_err(|error| locate(error, plan, tree))?;
+        change(plan, prepared, tree, &copy, init.pid).map_err(|error| {
+            let located = locate(error, plan, tree);
+            match located.errno() {
+                Some(Errno::PERM) => located.hint(
+                    "in a user namespace the kernel locks the access-time options of the host's mounts",
+                ),
+                _ => located,
+            }
+        })?;
         Link(link)
             .send_fd(Message::Tree, copy.as_fd())
             .map_err(sys_error)?;

@@ -4,6 +4,7 @@
 mod cgroup_owner;
 pub mod devices;
 pub mod hooks;
+pub mod intel_rdt;
 pub mod mounts;
 pub mod namespaces;
 pub mod net_devices;
@@ -21,6 +22,7 @@ use crate::spec::Config;
 use crate::{Error, ErrorKind, Result};
 use devices::DevicesPlan;
 use hooks::HooksPlan;
+use intel_rdt::IntelRdtPlan;
 use mounts::MountPlan;
 use namespaces::NamespacesPlan;
 use net_devices::NetDevicePlan;
@@ -97,6 +99,8 @@ pub struct Plan {
     pub domainname: Option<Vec<u8>>,
     /// `linux.netDevices`, by name.
     pub net_devices: Vec<NetDevicePlan>,
+    /// `linux.intelRdt`.
+    pub intel_rdt: Option<IntelRdtPlan>,
     /// Name of the session keyring.
     pub keyring: Option<CString>,
     /// Hooks that run inside.
@@ -127,7 +131,6 @@ impl Plan {
     /// `Invalid`, with the field, for what only the whole picture shows; `Unsupported` for what onggi cannot do.
     pub fn new(config: &Config, id: &str, facts: &HostFacts, wishes: Wishes) -> Result<Self> {
         let spec = &config.spec;
-        refuse_what_is_missing(spec)?;
         refuse_long_lists(spec)?;
         let namespaces = NamespacesPlan::new(spec)?;
         refuse_without_user_namespace(facts, &namespaces)?;
@@ -146,6 +149,7 @@ impl Plan {
             hostname: spec.hostname().as_ref().map(|name| name.clone().into_bytes()),
             domainname: spec.domainname().as_ref().map(|name| name.clone().into_bytes()),
             net_devices: net_devices::plan(spec, facts)?,
+            intel_rdt: intel_rdt::plan(spec, id),
             keyring: keyring_name(id, wishes)?,
             hooks: HooksPlan::new(spec)?,
             process: ProcessPlan::new(process, spec.linux().as_ref(), facts, inside, wishes)?,
@@ -159,18 +163,6 @@ impl Plan {
             mounts,
         })
     }
-}
-
-/// What the specification has and onggi has not yet must not look as if it had been done.
-fn refuse_what_is_missing(spec: &Spec) -> Result<()> {
-    let Some(linux) = spec.linux() else { return Ok(()) };
-    let missing = |field: &'static str| {
-        Err(Error::invalid(field, "is not supported yet").with_kind(ErrorKind::Unsupported))
-    };
-    if linux.intel_rdt().is_some() {
-        return missing("linux.intelRdt");
-    }
-    Ok(())
 }
 
 /// Without CAP_SYS_ADMIN only a new user namespace can give the right to make the other namespaces and to mount.

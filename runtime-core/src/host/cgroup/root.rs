@@ -2,12 +2,13 @@
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
 
 use super::directory::read_file;
+use crate::host::mountinfo;
 use crate::{Errno, Error, ErrorKind, Result};
 
 /// `CGROUP2_SUPER_MAGIC` of linux/magic.h.
@@ -32,12 +33,12 @@ impl CgroupRoot {
                 return Ok(root);
             }
         }
-        let mountinfo = read_file(CWD, "/proc/self/mountinfo").map_err(|errno| {
+        let table = read_file(CWD, "/proc/self/mountinfo").map_err(|errno| {
             Error::os("read", errno)
                 .path("/proc/self/mountinfo")
                 .doing("find the cgroup2 mount")
         })?;
-        if let Some(place) = cgroup2_mount(&mountinfo)
+        if let Some(place) = mountinfo::mount_point(&table, b"cgroup2")
             && let Some(root) = Self::at(&place)?
         {
             return Ok(root);
@@ -76,32 +77,6 @@ pub(super) fn open_cgroup2(path: &Path) -> Result<Option<OwnedFd>> {
     Ok((kind.f_type as u64 == CGROUP2_SUPER_MAGIC).then_some(dir))
 }
 
-/// The mount point of the first cgroup2 line, of a mountinfo file (proc_pid_mountinfo(5)).
-fn cgroup2_mount(mountinfo: &[u8]) -> Option<PathBuf> {
-    mountinfo.split(|byte| *byte == b'\n').find_map(|line| {
-        let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
-        // Optional fields stand before the "-", so the type's place varies.
-        let separator = fields.iter().position(|field| *field == b"-")?;
-        (*fields.get(separator + 1)? == b"cgroup2")
-            .then(|| unescape(fields.get(4).copied().unwrap_or_default()))
-    })
-}
-
-/// Undoes the octal escapes (`\040`) of the kernel for white space and backslash.
-fn unescape(field: &[u8]) -> PathBuf {
-    let mut path = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((first, after)) = rest.split_first() {
-        let escape = after.get(..3).filter(|_| *first == b'\\');
-        let byte = escape
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        path.push(byte.unwrap_or(*first));
-        rest = if byte.is_some() { &after[3..] } else { after };
-    }
-    std::ffi::OsString::from_vec(path).into()
-}
-
 /// A path below the root as it is written in messages and kept in the state.
 pub(super) fn join(root: &Path, below: &Path) -> PathBuf {
     let mut bytes = root.as_os_str().as_bytes().to_vec();
@@ -113,18 +88,6 @@ pub(super) fn join(root: &Path, below: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn mountinfo_is_read_past_optional_fields_and_escapes() {
-        let text = b"31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw\n\
-            32 31 0:29 / /sys/fs/cgroup/cpu rw shared:4 - cgroup cgroup rw,cpu\n\
-            38 31 0:31 / /mnt/my\\040own\\134tree rw,relatime shared:5 master:1 - cgroup2 none rw\n\
-            39 31 0:31 / /later rw - cgroup2 none rw\n";
-        assert_eq!(cgroup2_mount(text), Some(PathBuf::from("/mnt/my own\\tree")));
-        assert_eq!(cgroup2_mount(b"31 23 0:28 / /x rw - tmpfs cgroup2 rw\n"), None);
-        assert_eq!(cgroup2_mount(b"short\n\n"), None);
-        assert_eq!(unescape(b"/a\\04"), Path::new("/a\\04"));
-    }
 
     #[test]
     fn only_cgroup2_directories_are_opened() {

@@ -40,6 +40,19 @@ pub struct CgroupRecord {
     pub of_user: bool,
 }
 
+/// The resctrl group of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResctrlRecord {
+    /// Its directory.
+    #[serde(with = "bytes")]
+    pub path: PathBuf,
+    /// Whether it was made for the container, so that `delete` removes it.
+    pub is_own: bool,
+    /// Whether the container has a monitoring group in it, named after the container.
+    #[serde(default)]
+    pub monitoring: bool,
+}
+
 /// The contents of `state.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -92,6 +105,9 @@ pub struct Record {
     /// The container's cgroup; absent if the runtime manages none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<CgroupRecord>,
+    /// The container's group of resctrl, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resctrl: Option<ResctrlRecord>,
 }
 
 impl Record {
@@ -115,6 +131,7 @@ impl Record {
             keyring: false,
             stdio: Vec::new(),
             cgroup: None,
+            resctrl: None,
         }
     }
 

@@ -158,6 +158,7 @@ pub fn compile_with(seccomp: &LinuxSeccomp, options: &Options) -> Result<Option<
     }
     let rules = seccomp.syscalls().as_deref().unwrap_or_default();
     let default_action = default_action(seccomp)?;
+    refuse_what_leads_nowhere(seccomp, rules)?;
     let mut linker = architectures(seccomp, options, default_action)?;
     for (index, rule) in rules.iter().enumerate() {
         add_rule(&mut linker, rule, index)?;
@@ -177,6 +178,28 @@ pub fn compile_with(seccomp: &LinuxSeccomp, options: &Options) -> Result<Option<
         flags: flags(seccomp, notifies),
         listener,
     }))
+}
+
+/// The runtime-spec's two rules about what must not stand alone.
+fn refuse_what_leads_nowhere(seccomp: &LinuxSeccomp, rules: &[LinuxSyscall]) -> Result<()> {
+    let is_set = |text: &str| !text.is_empty();
+    let has_path = seccomp
+        .listener_path()
+        .as_ref()
+        .is_some_and(|path| !path.as_os_str().is_empty());
+    if seccomp.listener_metadata().as_deref().is_some_and(is_set) && !has_path {
+        return Err(Error::invalid(
+            "linux.seccomp.listenerMetadata",
+            "needs a listenerPath",
+        ));
+    }
+    match rules.iter().position(|rule| rule.names().is_empty()) {
+        None => Ok(()),
+        Some(index) => Err(Error::invalid(
+            format!("linux.seccomp.syscalls[{index}].names"),
+            "must not be empty",
+        )),
+    }
 }
 
 fn default_action(seccomp: &LinuxSeccomp) -> Result<u32> {

@@ -18,6 +18,8 @@ pub(super) fn linux(linux: &Linux, namespaces: &Namespaces<'_>) -> Result<()> {
         sysctls(parameters, namespaces)?;
     }
     propagation(linux)?;
+    absolute_paths("maskedPaths", linux.masked_paths())?;
+    absolute_paths("readonlyPaths", linux.readonly_paths())?;
     if let Some(resources) = linux.resources() {
         validate_resources(resources)?;
     }
@@ -98,6 +100,16 @@ fn sysctls(parameters: &HashMap<String, String>, namespaces: &Namespaces<'_>) ->
         }
     }
     Ok(())
+}
+
+fn absolute_paths(name: &str, paths: &Option<Vec<String>>) -> Result<()> {
+    match each(paths).find(|(_, path)| !path.starts_with('/')) {
+        None => Ok(()),
+        Some((index, path)) => {
+            let message = format!("{}: must be an absolute path", quoted(path));
+            Err(Error::invalid(format!("linux.{name}[{index}]"), message))
+        }
+    }
 }
 
 fn propagation(linux: &Linux) -> Result<()> {

@@ -30,6 +30,7 @@ pub use resources::validate_resources;
 pub fn validate(config: &Config) -> Result<()> {
     let spec = &config.spec;
     version(spec)?;
+    annotations(spec)?;
     root(spec)?;
     let process = spec.process().as_ref();
     let process = process.ok_or_else(|| Error::invalid("process", "process property must not be empty"))?;
@@ -48,21 +49,51 @@ pub fn validate(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// "MUST be in SemVer v2.0.0 format" (runtime-spec, config.md). runc takes anything, crun whatever names a 1.x.
+/// "MUST be in SemVer v2.0.0 format" (runtime-spec, config.md), and of the major version that we know.
 fn version(spec: &Spec) -> Result<()> {
     let version = spec.version();
     if version.is_empty() {
         return Err(Error::invalid("ociVersion", "missing"));
     }
-    let rest = version.strip_prefix("1.");
-    let letter = |letter: u8| letter.is_ascii_alphanumeric() || b".-+".contains(&letter);
-    if !rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()) && rest.bytes().all(letter)) {
+    if !is_semver(version) || !version.starts_with("1.") {
         return Err(Error::invalid(
             "ociVersion",
-            format!("{}: not a version 1.x", quoted(version)),
+            format!("{}: not a version 1.x.y", quoted(version)),
         ));
     }
     Ok(())
+}
+
+/// `MAJOR.MINOR.PATCH[-PRERELEASE][+BUILD]`.
+fn is_semver(version: &str) -> bool {
+    let word = |word: &str| !word.is_empty() && word.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-');
+    let is_digits = |word: &str| !word.is_empty() && word.bytes().all(|c| c.is_ascii_digit());
+    let number = |word: &str| is_digits(word) && (word == "0" || !word.starts_with('0'));
+    let (rest, build) = version
+        .split_once('+')
+        .map_or((version, None), |(rest, build)| (rest, Some(build)));
+    let (release, pre) = rest
+        .split_once('-')
+        .map_or((rest, None), |(release, pre)| (release, Some(pre)));
+    release.split('.').count() == 3
+        && release.split('.').all(number)
+        && pre.is_none_or(|pre| {
+            pre.split('.')
+                .all(|part| word(part) && (!is_digits(part) || number(part)))
+        })
+        && build.is_none_or(|build| build.split('.').all(word))
+}
+
+/// Keys have to be there; everything else about them is the business of whoever reads them.
+fn annotations(spec: &Spec) -> Result<()> {
+    match spec
+        .annotations()
+        .as_ref()
+        .is_some_and(|all| all.contains_key(""))
+    {
+        true => Err(Error::invalid("annotations[\"\"]", "a key must not be empty")),
+        false => Ok(()),
+    }
 }
 
 fn root(spec: &Spec) -> Result<()> {

@@ -123,6 +123,9 @@ fn block_io(block_io: &LinuxBlockIo) -> Result<()> {
     for (index, device) in each(block_io.weight_device()) {
         let field = format!("linux.resources.blockIO.weightDevice[{index}]");
         numbers(field.clone(), device.major(), device.minor())?;
+        if device.weight().is_none() && device.leaf_weight().is_none() {
+            return Err(Error::invalid(field, "needs weight or leafWeight"));
+        }
         weight(format!("{field}.weight"), device.weight())?;
     }
     let throttles: [(&str, &Option<Vec<LinuxThrottleDevice>>); 4] = [
@@ -157,19 +160,23 @@ fn hugepage_limit(index: usize, limit: &LinuxHugepageLimit) -> Result<()> {
     ))
 }
 
-/// The name is the first word of a line that is written.
+/// The name is the first word of a line that is written; what follows it must be something.
 fn rdma(devices: &HashMap<String, LinuxRdma>) -> Result<()> {
-    match devices
-        .keys()
-        .filter(|name| name.is_empty() || name.contains(char::is_whitespace))
-        .min()
-    {
-        None => Ok(()),
-        Some(name) => {
+    let mut names: Vec<(&String, &LinuxRdma)> = devices.iter().collect();
+    names.sort_unstable_by_key(|(name, _)| *name);
+    for (name, limits) in names {
+        let refuse = |message| {
             let field = format!("linux.resources.rdma[{}]", quoted(name));
-            Err(Error::invalid(field, "is not the name of a device"))
+            Err(Error::invalid(field, message))
+        };
+        if name.is_empty() || name.contains(char::is_whitespace) {
+            return refuse("is not the name of a device");
+        }
+        if limits.hca_handles().is_none() && limits.hca_objects().is_none() {
+            return refuse("needs hcaHandles or hcaObjects");
         }
     }
+    Ok(())
 }
 
 /// The key is the name of a file in the cgroup: a slash in it would reach other cgroups.

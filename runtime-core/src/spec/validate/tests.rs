@@ -52,7 +52,32 @@ fn wrong_documents_and_what_is_said() {
         (
             "/ociVersion",
             json!("2.0.0"),
-            "ociVersion: \"2.0.0\": not a version 1.x",
+            "ociVersion: \"2.0.0\": not a version 1.x.y",
+        ),
+        (
+            "/ociVersion",
+            json!("1.0"),
+            "ociVersion: \"1.0\": not a version 1.x.y",
+        ),
+        (
+            "/ociVersion",
+            json!("1.0.0-rc..1"),
+            "ociVersion: \"1.0.0-rc..1\": not a version 1.x.y",
+        ),
+        (
+            "/annotations",
+            json!({"": "x"}),
+            "annotations[\"\"]: a key must not be empty",
+        ),
+        (
+            "/linux/maskedPaths",
+            json!(["/a", "b"]),
+            "linux.maskedPaths[1]: \"b\": must be an absolute path",
+        ),
+        (
+            "/linux/readonlyPaths",
+            json!([""]),
+            "linux.readonlyPaths[0]: \"\": must be an absolute path",
         ),
         ("/root", Value::Null, "root: root must be specified"),
         ("/root/path", json!(""), "root.path: must not be empty"),
@@ -425,6 +450,14 @@ fn wrong_resources() {
         (
             json!({"hugepageLimits": [{"pageSize": "64kB", "limit": 1}]}),
             "hugepageLimits[0].pageSize: \"64kB\": is no page size, as in 64KB, 2MB or 1GB",
+        ),
+        (
+            json!({"rdma": {"mlx5_1": {}}}),
+            "rdma[\"mlx5_1\"]: needs hcaHandles or hcaObjects",
+        ),
+        (
+            json!({"blockIO": {"weightDevice": [{"major": 8, "minor": 0}]}}),
+            "blockIO.weightDevice[0]: needs weight or leafWeight",
         ),
         (
             json!({"rdma": {"a b": {}}}),

@@ -28,6 +28,9 @@ pub(crate) struct Host {
     pub(crate) for_users: PathBuf,
     /// Root of the cgroup2 tree as the suite sees it.
     pub(crate) cgroup2: PathBuf,
+    /// How many random configurations are run, and the first of their seeds.
+    pub(crate) cases: u32,
+    pub(crate) seed: u64,
     preload: Option<PathBuf>,
 }
 
@@ -74,6 +77,8 @@ impl Host {
             base,
             for_users,
             cgroup2: cgroup2.into(),
+            cases: 0,
+            seed: 0,
             preload: None,
         })
     }

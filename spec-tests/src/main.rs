@@ -4,6 +4,7 @@
 mod bundle;
 mod case;
 mod children;
+mod conformance;
 mod expected;
 mod host;
 mod leaks;
@@ -15,6 +16,7 @@ mod placement;
 mod pty;
 mod report;
 mod runner;
+mod schema;
 mod suite;
 mod tests;
 mod trials;

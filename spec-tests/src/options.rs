@@ -43,6 +43,13 @@ pub(crate) struct Options {
     /// In the machine: the names of the tests to run, and where results go.
     pub(crate) tests: Option<PathBuf>,
     pub(crate) results: Option<PathBuf>,
+    /// How many random configurations, and the first of their seeds.
+    pub(crate) cases: u32,
+    pub(crate) seed: u64,
+    /// Write this document instead of running the tests once.
+    pub(crate) conformance: Option<PathBuf>,
+    /// Other runtimes in it.
+    pub(crate) peers: Vec<PathBuf>,
     /// Parts of names; a test with any of them runs. None: every test.
     pub(crate) filters: Vec<String>,
     pub(crate) libtest: Arguments,
@@ -61,6 +68,10 @@ spec-tests --runtime PATH [FILTER]... [options]
   --command LINE      with --shell: run this line instead, and end with its status
   --hybrid            stay in the host's cgroup view instead of a private pure cgroup2 view
   --expected FILE     known failures (`test/name: reason` a line); `none` for no list
+  --cases N           random configurations to run (default 150)
+  --seed N            the first of their seeds (default 1)
+  --conformance FILE  run everything on --runtime and on each --peer, and write the table of docs/conformance.md
+  --peer PATH         see --conformance; may be repeated
   --no-leak-check     skip the comparison of the host before and after (other users on the machine)
   libtest's options (--exact, --skip, --test-threads, ...):
 ";
@@ -85,6 +96,10 @@ pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Options, St
         files: Vec::new(),
         tests: None,
         results: None,
+        cases: 150,
+        seed: 1,
+        conformance: None,
+        peers: Vec::new(),
         filters: Vec::new(),
         libtest: Arguments::default(),
     };
@@ -104,6 +119,10 @@ pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Options, St
         match name.as_str() {
             "--runtime" => options.runtime = Some(value()?.into()),
             "--expected" => options.expected = Some(value()?.into()),
+            "--cases" => options.cases = number(&name, &text_value()?)?,
+            "--seed" => options.seed = number(&name, &text_value()?)?,
+            "--conformance" => options.conformance = Some(value()?.into()),
+            "--peer" => options.peers.push(value()?.into()),
             "--hybrid" => options.hybrid = true,
             "--no-leak-check" => options.no_leak_check = true,
             "--machine" => options.machine = machine(&text_value()?)?,
@@ -134,6 +153,11 @@ pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Options, St
     }
     options.libtest = Arguments::from_iter(rest);
     Ok(options)
+}
+
+fn number<T: std::str::FromStr>(name: &str, text: &str) -> Result<T, String> {
+    text.parse()
+        .map_err(|_| format!("{name}: {text:?} is not a number"))
 }
 
 fn machine(text: &str) -> Result<Where, String> {

@@ -3,7 +3,7 @@
 
 use crate::{
     case::Case,
-    children,
+    children, conformance,
     expected::{self, Expected},
     host::{self, Host},
     leaks, machine,
@@ -46,6 +46,10 @@ pub(crate) fn run(options: Options) -> io::Result<ExitCode> {
             "--runtime PATH is missing (--help lists the options)",
         ));
     };
+    if let Some(file) = &options.conformance {
+        let runtimes: Vec<_> = [runtime].into_iter().chain(options.peers).collect();
+        return conformance::write(file, &runtimes).map(|()| ExitCode::SUCCESS);
+    }
     if !nix::unistd::geteuid().is_root() {
         return Err(io::Error::other("the suite needs root"));
     }
@@ -53,7 +57,8 @@ pub(crate) fn run(options: Options) -> io::Result<ExitCode> {
         host::enter_pure_view()?;
     }
     let before = leaks::snapshot();
-    let host = Host::new(&runtime, !options.hybrid)?;
+    let mut host = Host::new(&runtime, !options.hybrid)?;
+    (host.cases, host.seed) = (options.cases, options.seed);
     let work = host.work.clone();
     let result = run_tests(options, host, &before);
     if result.is_err() && work.exists() {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -22,6 +22,7 @@ pub(crate) const TESTS: &[Test] = &[
         "hooks/create_container_sees_mounts_and_host_paths",
         create_container_view,
     ),
+    ("hooks/runtime_hooks_see_the_environment", runtime_hooks_view),
     ("hooks/start_container_runs_from_the_rootfs", start_container_view),
     ("hooks/args_and_env", args_and_env),
     ("hooks/prestart_failure_aborts_create", prestart_failure),
@@ -350,6 +351,45 @@ fn aborts_create(c: &mut Case, kind: &str) -> Check {
     c.run()?.wants(1)?.refused()?;
     ensure!(!marker.exists(), "the program ran although {kind} failed");
     c.nothing_left()
+}
+
+/// The namespaces are there, with their names and mounts, and the root is still the host's.
+fn runtime_hooks_view(c: &mut Case) -> Check {
+    let rootfs = c.rootfs("/");
+    let rootfs = rootfs.to_string_lossy();
+    let rootfs = rootfs.trim_end_matches('/');
+    for kind in ["prestart", "createRuntime"] {
+        let out = c.dir.join(kind);
+        let line = format!(
+            "pid=$(tr -d ' \\n\\t' | sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); \
+             {{ readlink /proc/$pid/ns/uts /proc/$pid/ns/net; readlink /proc/$pid/root; cat /proc/$pid/mountinfo; }} > {}",
+            out.display()
+        );
+        c.config["hooks"][kind] = json!([hook("/bin/sh", &["-c", &line])]);
+    }
+    let own: Vec<PathBuf> = ["uts", "net"]
+        .iter()
+        .map(|name| fs::read_link(format!("/proc/self/ns/{name}")))
+        .collect::<Result<_, _>>()?;
+    c.run()?.ok()?;
+    for kind in ["prestart", "createRuntime"] {
+        let text = fs::read_to_string(c.dir.join(kind))?;
+        let lines: Vec<&str> = text.lines().collect();
+        let [uts, net, root, mounts @ ..] = lines.as_slice() else {
+            return fail(format!("{kind} saw {text:?}"));
+        };
+        ensure!(
+            Path::new(uts) != own[0] && Path::new(net) != own[1],
+            "{kind}: the namespaces are still the host's: {uts} {net}"
+        );
+        same(&format!("root that {kind} saw"), "/", *root)?;
+        let point = format!("{rootfs}/dev/shm");
+        ensure!(
+            mounts.iter().any(|line| line.contains(&point)),
+            "{kind}: no mount at {point} in\n{text}"
+        );
+    }
+    Ok(())
 }
 
 fn prestart_failure(c: &mut Case) -> Check {

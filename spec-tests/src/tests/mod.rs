@@ -18,11 +18,13 @@ mod namespaces;
 mod net_devices;
 mod notify;
 mod process;
+mod random;
 mod resources;
 mod rootless;
 mod run;
 mod seccomp;
 mod security;
+mod spec;
 mod systemd;
 mod terminal;
 mod update;
@@ -81,6 +83,8 @@ fn everywhere() -> Vec<Test> {
         checkpoint::TESTS,
         notify::TESTS,
         cli::TESTS,
+        spec::TESTS,
+        random::TESTS,
     ]
     .concat()
 }

@@ -67,6 +67,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("mounts/readonly_paths", readonly_paths),
     ("mounts/readonly_missing_is_skipped", readonly_missing),
     ("mounts/in_user_namespace", in_user_namespace),
+    ("mounts/remount", remount),
+    ("mounts/paths_in_an_unbindable_root", paths_in_unbindable_root),
 ];
 
 /// One line of mountinfo.
@@ -917,4 +919,29 @@ fn in_user_namespace(c: &mut Case) -> Check {
         verdict(&report, "/dev/shm", "write"),
     )?;
     has_options(&report, "/mnt", &["ro", "nosuid", "nodev"])
+}
+
+/// A mount of the list can be changed by a later entry.
+fn remount(c: &mut Case) -> Check {
+    c.mount(json!({"destination": "/mnt", "type": "tmpfs", "source": "t", "options": ["nosuid"]}));
+    c.mount(json!({"destination": "/mnt", "type": "tmpfs", "source": "t", "options": ["remount", "ro", "nosuid"]}));
+    let report = c.probe(&["--access", "/mnt"])?;
+    has_options(&report, "/mnt", &["ro", "nosuid"])?;
+    same("write to /mnt", json!(EROFS), verdict(&report, "/mnt", "write"))
+}
+
+/// Found by random/configs, seed 37: of an unbindable mount no read-only copies can be made.
+fn paths_in_unbindable_root(c: &mut Case) -> Check {
+    c.config["linux"]["rootfsPropagation"] = json!("unbindable");
+    c.config["linux"]["readonlyPaths"] = json!(["/etc"]);
+    c.config["linux"]["maskedPaths"] = json!(["/root"]);
+    let report = c.probe(&["--access", "/etc", "--access", "/root"])?;
+    same("write to /etc", json!(EROFS), verdict(&report, "/etc", "write"))?;
+    same("entries of /root", json!(0), verdict(&report, "/root", "entries"))?;
+    let propagation = mount_at(&report, "/")?.propagation;
+    ensure!(
+        propagation.contains("unbindable"),
+        "wish unbindable, reality {propagation:?}"
+    );
+    Ok(())
 }

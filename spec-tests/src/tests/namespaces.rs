@@ -41,6 +41,7 @@ pub(crate) const TESTS: &[Test] = &[
         user_without_mappings,
     ),
     ("namespaces/time_offsets", time_offsets),
+    ("namespaces/time_offsets_in_a_user_namespace", time_offsets_mapped),
     ("namespaces/time_without_offsets", time_without_offsets),
     ("namespaces/join_time", join_time),
     ("namespaces/hostname_and_domainname", hostname_and_domainname),
@@ -455,4 +456,27 @@ fn hostname_and_domainname(c: &mut Case) -> Check {
     )?;
     same("the host's name", before, nix::unistd::gethostname()?)?;
     contains("sh hostname", &c.sh("hostname")?, "a-name.example")
+}
+
+/// Found by random/configs: the file with the offsets belongs to the host's root, as the process is not dumpable.
+fn time_offsets_mapped(c: &mut Case) -> Check {
+    c.join_namespace("user", None);
+    c.config["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    c.config["linux"]["gidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    nix::unistd::chown(&c.rootfs("/"), Some(100_000.into()), Some(100_000.into()))?;
+    c.join_namespace("time", None);
+    c.config["linux"]["timeOffsets"] = json!({"monotonic": {"secs": 100_000}});
+    let before = c.sh("cat /proc/uptime")?;
+    let seen = c.probe(&[])?["monotonic"].as_i64().unwrap_or(0);
+    let host: i64 = before
+        .split('.')
+        .next()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0);
+    // /proc/uptime is CLOCK_BOOTTIME, which has no offset here.
+    ensure!(
+        (99_000..110_000).contains(&(seen - host)),
+        "wish a clock 100000 s ahead of {host}, reality {seen}"
+    );
+    Ok(())
 }

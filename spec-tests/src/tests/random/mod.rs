@@ -1,0 +1,210 @@
+//! Runs in: SUITE. Random configurations: legal ones that combine features, each run and compared with what a probe sees
+//! inside. `--cases N` and `--seed N` change how many and which; seeds that have failed are run first, for ever.
+
+mod check;
+mod config;
+
+use crate::{
+    bundle::make_rootfs,
+    case::Case,
+    outcome::{Check, Stop, fail},
+    runner,
+    suite::Test,
+};
+use check::Differences;
+use config::Wish;
+use proptest::{
+    strategy::{Strategy, ValueTree},
+    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
+};
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write as _,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+pub(super) const TESTS: &[Test] = &[("random/configs", configs)];
+
+/// The first host id of a container with a user namespace.
+const BASE: u32 = 100_000;
+
+/// A runtime that differs in so many cases is known well enough.
+const ENOUGH: usize = 12;
+
+/// Steps of making a failing configuration smaller.
+const SHRINKING: usize = 60;
+
+/// Seeds that have once failed, one a line with a reason behind it.
+const REGRESSIONS: &str = include_str!("../../../random-regressions.txt");
+
+fn configs(c: &mut Case) -> Check {
+    let world = World::new(c)?;
+    println!("random/configs: --cases {} --seed {}", c.host.cases, c.host.seed);
+    let known = REGRESSIONS
+        .lines()
+        .filter_map(|line| line.split_whitespace().next()?.parse().ok());
+    let new = (0..u64::from(c.host.cases)).map(|case| c.host.seed.wrapping_add(case));
+    let mut failures = Vec::new();
+    for seed in known.chain(new) {
+        let mut tree = tree(seed)?;
+        let found = world.differences(c, &tree.current())?;
+        if !found.0.is_empty() {
+            failures.push((seed, found));
+            if failures.len() == 1 {
+                let smallest = world.shrink(c, &mut tree)?;
+                failures[0]
+                    .1
+                    .0
+                    .push(("the smallest configuration that fails so".into(), smallest));
+            }
+        }
+        if failures.len() == ENOUGH {
+            break;
+        }
+    }
+    report(c, &failures)
+}
+
+fn tree(seed: u64) -> Check<impl ValueTree<Value = Wish>> {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    config::wish()
+        .new_tree(&mut runner)
+        .or_else(|reason| fail(format!("no configuration: {reason}")))
+}
+
+/// What all cases share.
+struct World {
+    host: Value,
+    source: PathBuf,
+    /// A folder that everybody may write to: hooks in a user namespace are nobody to the host.
+    open: PathBuf,
+    config: Value,
+}
+
+impl World {
+    fn new(c: &mut Case) -> Check<Self> {
+        let [source, open] = ["source", "open"].map(|name| c.dir.join(name));
+        fs::create_dir(&source)?;
+        fs::create_dir(&open)?;
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o777))?;
+        let mut probe = Command::new(c.rootfs("/bin/probe"));
+        let host = runner::start(&mut probe, &c.dir)?.finish()?.ok()?.json()?;
+        Ok(Self {
+            host,
+            source,
+            open,
+            config: c.config.clone(),
+        })
+    }
+
+    /// Runs one configuration in a rootfs of its own.
+    fn differences(&self, c: &mut Case, wish: &Wish) -> Check<Differences> {
+        let rootfs = c.bundle.join("rootfs");
+        fs::remove_dir_all(&rootfs)?;
+        make_rootfs(&c.host.base, &rootfs)?;
+        if wish.namespaces.user {
+            for place in ["", "root", "tmp", "home", "mnt", "dev", "proc", "sys"] {
+                nix::unistd::chown(&rootfs.join(place), Some(BASE.into()), Some(BASE.into()))?;
+            }
+        }
+        c.config = self.config.clone();
+        let hook_file = self.open.join("hook-ran");
+        wish.write(
+            &mut c.config,
+            &self.source.to_string_lossy(),
+            &hook_file.to_string_lossy(),
+        );
+        let mut args = vec!["/bin/probe".to_owned()];
+        args.extend(check::probe_options(wish));
+        c.args(&args);
+        let run = c.run()?;
+        if run.code() != 0 {
+            let text = run.stderr.trim().to_owned();
+            self.clean(c)?;
+            return Ok(Differences(vec![("runs at all".to_owned(), text)]));
+        }
+        let mut found = check::compare(wish, &run.json()?, &self.host);
+        let has_run = fs::remove_file(&hook_file).is_ok();
+        if has_run != wish.kernel.hook {
+            found.0.push((
+                "hooks.createContainer".to_owned(),
+                format!("wish {}, reality {has_run}", wish.kernel.hook),
+            ));
+        }
+        if let [first, ..] = c.leftovers().as_slice() {
+            found.0.push(("leaves nothing".to_owned(), first.clone()));
+            self.clean(c)?;
+        }
+        Ok(found)
+    }
+
+    /// What a failed run has left would make the next one fail too.
+    fn clean(&self, c: &Case) -> Check {
+        let _nothing_to_delete = c.rt(&["delete", "--force", &c.id])?;
+        let _not_there = fs::remove_dir(c.cgroup());
+        Ok(())
+    }
+
+    /// Makes the configuration smaller as long as some of the same fields differ.
+    fn shrink(&self, c: &mut Case, tree: &mut impl ValueTree<Value = Wish>) -> Check<String> {
+        let fields = |found: &Differences| found.0.iter().map(|(field, _)| field.clone()).collect::<Vec<_>>();
+        let wanted = fields(&self.differences(c, &tree.current())?);
+        let mut smallest = tree.current();
+        for _ in 0..SHRINKING {
+            if !tree.simplify() {
+                break;
+            }
+            while fields(&self.differences(c, &tree.current())?).first() != wanted.first() {
+                if !tree.complicate() {
+                    return Ok(format!("{smallest:?}"));
+                }
+            }
+            smallest = tree.current();
+        }
+        Ok(format!("{smallest:?}"))
+    }
+}
+
+/// Groups what was found by field, and keeps the seeds.
+fn report(c: &Case, failures: &[(u64, Differences)]) -> Check {
+    if failures.is_empty() {
+        return Ok(());
+    }
+    let mut fields: BTreeMap<&str, (usize, u64, &str)> = BTreeMap::new();
+    for (seed, found) in failures {
+        for (field, text) in &found.0 {
+            fields.entry(field).or_insert((0, *seed, text)).0 += 1;
+        }
+    }
+    let lines: Vec<String> = fields
+        .iter()
+        .map(|(field, (count, seed, text))| format!("{field} ({count} times, seed {seed}): {text}"))
+        .collect();
+    keep_seeds(c, failures)?;
+    Err(Stop::Fail(lines.join("\n    ")))
+}
+
+/// Peers have their lists; a seed that fails on another runtime is run again next time.
+fn keep_seeds(c: &Case, failures: &[(u64, Differences)]) -> Check {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("random-regressions.txt");
+    if ["runc", "crun"].contains(&c.host.runtime_name.as_str()) || !file.exists() {
+        return Ok(());
+    }
+    let mut file = fs::File::options().append(true).open(file)?;
+    for (seed, found) in failures {
+        let known = REGRESSIONS
+            .lines()
+            .any(|line| line.split_whitespace().next() == Some(&seed.to_string()));
+        if let (false, Some((field, _))) = (known, found.0.first()) {
+            writeln!(file, "{seed} {field}")?;
+        }
+    }
+    Ok(())
+}

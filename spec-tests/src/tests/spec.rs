@@ -1,0 +1,872 @@
+//! Runs in: SUITE. Sentences of the runtime-spec that no other topic has a reason to test: the JSON schemas, what
+//! `features` promises, values that must be refused, fields that are rare.
+
+use crate::{
+    case::Case,
+    outcome::{Check, Stop, contains, ensure, fail, same},
+    schema::Schemas,
+    suite::Test,
+};
+use serde_json::{Value, json};
+use std::{fs, os::unix::fs::MetadataExt};
+
+pub(super) const TESTS: &[Test] = &[
+    ("spec/state_matches_the_schema", state_schema),
+    ("spec/state_without_annotations", no_annotations),
+    ("spec/features_match_the_schema", features_schema),
+    ("spec/spec_command_matches_the_schema", spec_schema),
+    ("spec/features_versions_are_accepted", features_versions),
+    ("spec/features_hooks_are_supported", features_hooks),
+    (
+        "spec/features_mount_options_are_recognized",
+        features_mount_options,
+    ),
+    ("spec/features_namespaces_are_recognized", features_namespaces),
+    ("spec/features_capabilities_are_recognized", features_capabilities),
+    ("spec/features_seccomp_words_are_recognized", features_seccomp),
+    ("spec/features_do_not_depend_on_the_host", features_constant),
+    ("spec/features_say_what_is_new", features_new),
+    (
+        "spec/cgroup_is_not_given_away_without_a_writable_mount",
+        cgroup_owner,
+    ),
+    ("spec/version_not_semver_is_refused", version_refused),
+    ("spec/annotation_with_empty_key_is_refused", annotation_empty_key),
+    ("spec/annotation_value_must_be_a_string", annotation_value),
+    ("spec/annotations_unknown_and_empty_are_kept", annotations_kept),
+    ("spec/sections_of_other_platforms_are_ignored", other_platforms),
+    ("spec/mount_options_of_the_table", mount_options),
+    ("spec/mount_options_that_undo", mount_options_undo),
+    ("spec/mount_options_recursive_that_undo", recursive_undo),
+    ("spec/mount_option_runbindable", runbindable),
+    ("spec/mount_option_unknown_is_data", unknown_option),
+    ("spec/idmap_without_mappings_is_refused", idmap_without),
+    ("spec/idmap_takes_the_container_s_mapping", idmap_of_container),
+    ("spec/idmap_needs_both_mappings", idmap_half),
+    ("spec/idmap_recursive", ridmap),
+    ("spec/namespace_path_must_be_absolute", namespace_path_relative),
+    ("spec/mapping_changes_no_owner", mapping_owner),
+    ("spec/device_that_is_listed_twice", device_twice),
+    ("spec/cgroups_path_relative_is_stable", cgroups_path_relative),
+    ("spec/unified_writes_files_it_does_not_know", unified),
+    ("spec/unified_of_a_missing_controller_is_refused", unified_missing),
+    ("spec/rdma_entry_without_a_limit", rdma_empty),
+    ("spec/masked_path_must_be_absolute", masked_relative),
+    ("spec/readonly_path_must_be_absolute", readonly_relative),
+    ("spec/dev_links_need_their_source", links_without_proc),
+    ("spec/hook_timeout_of_zero_is_refused", hook_timeout_zero),
+    ("spec/hook_paths_must_be_absolute", hook_paths),
+    ("spec/seccomp_names_must_not_be_empty", seccomp_names),
+    ("spec/seccomp_metadata_needs_a_listener", seccomp_metadata),
+    ("spec/scheduler_policies", scheduler_policies),
+    ("spec/scheduler_deadline", scheduler_deadline),
+    ("spec/scheduler_reset_on_fork", scheduler_reset),
+    ("spec/io_priority_classes", io_priority),
+    ("spec/personality_linux", personality),
+    ("spec/memory_policy", memory_policy),
+    (
+        "spec/memory_policy_without_nodes_is_refused",
+        memory_policy_refused,
+    ),
+    ("spec/intel_rdt_schema_with_two_lines_is_refused", rdt_lines),
+    ("spec/container_follows_config_not_the_caller", caller),
+];
+
+fn refused(c: &Case, text: &str) -> Check {
+    c.create()?.refused_with(text)?;
+    c.nothing_left()
+}
+
+fn matches(schema: &str, document: &Value) -> Check {
+    let faults = Schemas::load().or_else(fail)?.check(schema, document);
+    same(&format!("faults by {schema}"), Vec::<String>::new(), faults)
+}
+
+fn state_schema(c: &mut Case) -> Check {
+    c.config["annotations"] = json!({"com.example.key": "value"});
+    c.args(&["/bin/sleep", "1000"]);
+    c.create()?.ok()?;
+    matches("state-schema.json", &c.state()?)?;
+    c.rt(&["start", &c.id])?.ok()?;
+    matches("state-schema.json", &c.state()?)?;
+    c.rt(&["kill", &c.id, "KILL"])?.ok()?;
+    c.wait_status("stopped")?;
+    matches("state-schema.json", &c.state()?)
+}
+
+fn no_annotations(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    let annotations = c.state()?["annotations"].clone();
+    ensure!(
+        annotations.is_null() || annotations.as_object().is_some_and(serde_json::Map::is_empty),
+        "annotations: wish none or {{}}, reality {annotations}"
+    );
+    Ok(())
+}
+
+fn features(c: &Case) -> Check<Value> {
+    c.rt(&["features"])?.ok()?.json()
+}
+
+/// The words of a list in `features`; a runtime need not have the list.
+fn words(features: &Value, pointer: &str) -> Vec<String> {
+    let list = features.pointer(pointer).and_then(Value::as_array);
+    let words = list.into_iter().flatten().filter_map(Value::as_str);
+    words.map(str::to_owned).collect()
+}
+
+fn features_schema(c: &mut Case) -> Check {
+    matches("features-schema.json", &features(c)?)
+}
+
+fn spec_schema(c: &mut Case) -> Check {
+    c.rt(&["spec", "--bundle", "bundle"])?.ok()?;
+    let text = fs::read(c.bundle.join("config.json"))?;
+    matches("config-schema.json", &serde_json::from_slice(&text)?)
+}
+
+fn number(version: &str) -> Vec<u64> {
+    let release = version.split(['-', '+']).next().unwrap_or_default();
+    release.split('.').map(|part| part.parse().unwrap_or(0)).collect()
+}
+
+fn features_versions(c: &mut Case) -> Check {
+    let features = features(c)?;
+    let (min, max) = (&features["ociVersionMin"], &features["ociVersionMax"]);
+    let [low, high] = [min, max].map(|version| number(version.as_str().unwrap_or_default()));
+    ensure!(low <= high, "ociVersionMin {min} is above ociVersionMax {max}");
+    for version in [min, max] {
+        c.config["ociVersion"] = version.clone();
+        c.run()?.ok()?;
+    }
+    Ok(())
+}
+
+fn features_hooks(c: &mut Case) -> Check {
+    let hooks = words(&features(c)?, "/hooks");
+    let seen = c.rootfs("/tmp/seen");
+    for name in &hooks {
+        // startContainer hooks run in the container, where the file is /tmp/seen.
+        let file = if name == "startContainer" {
+            "/tmp/seen".into()
+        } else {
+            seen.clone()
+        };
+        let line = format!("echo {name} >> {}", file.display());
+        c.config["hooks"][name] = json!([{"path": "/bin/sh", "args": ["sh", "-c", line]}]);
+    }
+    c.run()?.ok()?;
+    let mut ran: Vec<String> = fs::read_to_string(seen)?.lines().map(str::to_owned).collect();
+    let mut wish = hooks;
+    ran.sort_unstable();
+    wish.sort_unstable();
+    same("hooks that ran", wish, ran)
+}
+
+fn features_mount_options(c: &mut Case) -> Check {
+    let source = c.dir.join("source");
+    fs::create_dir(&source)?;
+    for option in words(&features(c)?, "/mountOptions") {
+        let destination = format!("/mnt/{option}");
+        let mount = match option.as_str() {
+            "remount" | "idmap" | "ridmap" => continue,
+            "tmpcopyup" => {
+                json!({"destination": "/etc", "type": "tmpfs", "source": "t", "options": [option]})
+            }
+            // Of the same file system as an option that is none of its data; recursive ones are for trees.
+            _ if option.starts_with('r') && !["ro", "rw", "relatime"].contains(&option.as_str()) => json!({
+                "destination": destination, "type": "bind", "source": source.to_string_lossy(), "options": ["rbind", option]
+            }),
+            "bind" => json!({
+                "destination": destination, "type": "bind", "source": source.to_string_lossy(), "options": [option]
+            }),
+            _ => json!({"destination": destination, "type": "tmpfs", "source": "t", "options": [option]}),
+        };
+        c.mount(mount);
+    }
+    c.run()?.ok()?;
+    Ok(())
+}
+
+fn features_namespaces(c: &mut Case) -> Check {
+    c.config["linux"]["namespaces"] = words(&features(c)?, "/linux/namespaces")
+        .iter()
+        .map(|name| json!({"type": name}))
+        .collect();
+    c.config["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
+    c.config["linux"]["gidMappings"] = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
+    c.run()?.ok()?;
+    Ok(())
+}
+
+fn features_capabilities(c: &mut Case) -> Check {
+    let names = words(&features(c)?, "/linux/capabilities");
+    ensure!(
+        names.len() >= 41,
+        "wish the 41 capabilities of Linux 5.9, reality {names:?}"
+    );
+    // In the bounding set only: what the caller lacks is left out, what is not known would be an error or a warning.
+    c.config["process"]["capabilities"] = json!({"bounding": names});
+    let run = c.run()?.ok()?;
+    ensure!(
+        !run.stderr.contains("unknown"),
+        "a listed capability is not known: {}",
+        run.stderr
+    );
+    Ok(())
+}
+
+fn features_seccomp(c: &mut Case) -> Check {
+    let features = features(c)?;
+    let list = |name: &str| words(&features, &format!("/linux/seccomp/{name}"));
+    ensure!(
+        !list("actions").is_empty() && !list("operators").is_empty(),
+        "seccomp: actions or operators are missing"
+    );
+    let mut rules = Vec::new();
+    // A call that exists and that nobody makes.
+    for action in list("actions")
+        .iter()
+        .filter(|action| *action != "SCMP_ACT_NOTIFY")
+    {
+        rules.push(json!({"names": ["add_key"], "action": action, "args": [{"index": 0, "value": rules.len(), "op": "SCMP_CMP_EQ"}]}));
+    }
+    for operator in list("operators") {
+        rules.push(json!({"names": ["request_key"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 1, "value": 1, "op": operator}]}));
+    }
+    let mut seccomp =
+        json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules, "architectures": list("archs")});
+    let (known, supported) = (list("knownFlags"), list("supportedFlags"));
+    for flag in &supported {
+        ensure!(known.contains(flag), "{flag} is supported and not known");
+    }
+    // It has a meaning for filters that notify only, and newer kernels refuse it elsewhere.
+    let flags = supported.iter().filter(|flag| !flag.contains("WAIT_KILLABLE"));
+    seccomp["flags"] = flags.map(|flag| json!(flag)).collect();
+    c.config["linux"]["seccomp"] = seccomp;
+    c.run()?.ok()?;
+    Ok(())
+}
+
+fn features_constant(c: &mut Case) -> Check {
+    let here = features(c)?;
+    // A place without the file systems that tell what the host can do.
+    let runtime: Vec<String> = c
+        .host
+        .runtime_words()
+        .iter()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let line = format!("mount -t tmpfs none /sys && exec {} features", runtime.join(" "));
+    let mut command = std::process::Command::new("/usr/bin/unshare");
+    command.args(["-m", "--propagation", "private", "sh", "-c", &line]);
+    let there = crate::runner::start(&mut command, &c.dir)?
+        .finish()?
+        .ok()?
+        .json()?;
+    same("features without /sys", here, there)
+}
+
+/// The fields that runtime-spec 1.3.0 has added.
+fn features_new(c: &mut Case) -> Check {
+    let linux = features(c)?["linux"].clone();
+    for (pointer, wish) in [
+        ("/netDevices/enabled", true),
+        ("/intelRdt/enabled", true),
+        ("/intelRdt/schemata", true),
+        ("/intelRdt/monitoring", true),
+    ] {
+        same(
+            pointer,
+            Some(wish),
+            linux.pointer(pointer).and_then(Value::as_bool),
+        )?;
+    }
+    for (pointer, word) in [
+        ("/memoryPolicy/modes", "MPOL_BIND"),
+        ("/memoryPolicy/flags", "MPOL_F_STATIC_NODES"),
+    ] {
+        ensure!(
+            words(&linux, pointer).iter().any(|each| each == word),
+            "{pointer}: {word} is missing"
+        );
+    }
+    Ok(())
+}
+
+fn cgroup_owner(c: &mut Case) -> Check {
+    map_container(c)?;
+    c.mount(
+        json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]}),
+    );
+    c.start_sleeper()?;
+    for file in ["", "cgroup.procs", "cgroup.subtree_control"] {
+        same(file, 0, fs::metadata(c.cgroup().join(file))?.uid())?;
+    }
+    Ok(())
+}
+
+fn version_refused(c: &mut Case) -> Check {
+    for version in [
+        "", "one", "1", "1.0", "1.0.0.0", "01.0.0", "1.0.x", "1.0.0-", "2.0.0",
+    ] {
+        c.config["ociVersion"] = json!(version);
+        let run = c.create()?;
+        ensure!(run.code() != 0, "ociVersion {version:?} was accepted");
+    }
+    for version in ["1.0.0", "1.0.2-dev", "1.2.0+build.5", "1.3.0-rc.1+x-y"] {
+        c.config["ociVersion"] = json!(version);
+        c.run()?.ok()?;
+    }
+    c.nothing_left()
+}
+
+fn annotation_empty_key(c: &mut Case) -> Check {
+    c.config["annotations"] = json!({"": "value"});
+    refused(c, "")
+}
+
+fn annotation_value(c: &mut Case) -> Check {
+    c.config["annotations"] = json!({"com.example.key": 5});
+    refused(c, "")
+}
+
+fn annotations_kept(c: &mut Case) -> Check {
+    let annotations =
+        json!({"com.example.unknown": "x", "com.example.empty": "", "org.opencontainers.image.os": "linux"});
+    c.config["annotations"] = annotations.clone();
+    c.start_sleeper()?;
+    same("annotations", annotations, c.state()?["annotations"].clone())
+}
+
+fn other_platforms(c: &mut Case) -> Check {
+    c.config["windows"] = json!({"layerFolders": ["C:\\layer"], "ignoreFlushesDuringBoot": true});
+    c.config["vm"] = json!({"hypervisor": {"path": "/hypervisor"}, "kernel": {"path": "/kernel"}});
+    c.config["zos"] = json!({"namespaces": [{"type": "mount"}]});
+    c.config["solaris"] = json!({"milestone": "svc:/milestone/container:default"});
+    c.config["freebsd"] = json!({"jail": {"parent": "p"}});
+    same("output", "fine", c.sh("echo fine")?.as_str())
+}
+
+/// The options of the mount at `path`, those of its file system included.
+fn options_at(report: &Value, path: &str) -> Check<Vec<String>> {
+    let text = report["mountinfo"].as_str().unwrap_or_default();
+    let Some(line) = text.lines().rfind(|line| line.split(' ').nth(4) == Some(path)) else {
+        return fail(format!("no mount at {path} in:\n{text}"));
+    };
+    let (left, right) = line.split_once(" - ").unwrap_or((line, ""));
+    let lists = [left.split(' ').nth(5), right.split(' ').nth(2)];
+    Ok(lists
+        .into_iter()
+        .flatten()
+        .flat_map(|list| list.split(','))
+        .map(str::to_owned)
+        .collect())
+}
+
+/// Each option alone on a tmpfs: `!word` must not be among its options, any other word must.
+fn on_tmpfs(c: &mut Case, table: &[(&[&str], &[&str])]) -> Check {
+    for (index, (options, _)) in table.iter().enumerate() {
+        c.mount(json!({"destination": format!("/mnt/{index}"), "type": "tmpfs", "source": "t", "options": options}));
+    }
+    let report = c.probe(&[])?;
+    for (index, (options, wish)) in table.iter().enumerate() {
+        let reality = options_at(&report, &format!("/mnt/{index}"))?;
+        for word in *wish {
+            let holds = match word.strip_prefix('!') {
+                Some(word) => !reality.iter().any(|option| option == word),
+                None => reality.iter().any(|option| option == word),
+            };
+            ensure!(
+                holds,
+                "{options:?}:\n    wish:    {word}\n    reality: {reality:?}"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn mount_options(c: &mut Case) -> Check {
+    on_tmpfs(
+        c,
+        &[
+            (&["ro"], &["ro"]),
+            (&["nosuid"], &["nosuid"]),
+            (&["nodev"], &["nodev"]),
+            (&["noexec"], &["noexec"]),
+            (&["noatime"], &["noatime"]),
+            (&["nodiratime"], &["nodiratime"]),
+            (&["relatime"], &["relatime"]),
+            (&["strictatime"], &["!relatime", "!noatime"]),
+            (&["sync"], &["sync"]),
+            (&["dirsync"], &["dirsync"]),
+            (&["lazytime"], &["lazytime"]),
+            (&["nosymfollow"], &["nosymfollow"]),
+            (
+                &["defaults"],
+                &["rw", "!ro", "!nosuid", "!nodev", "!noexec", "!sync"],
+            ),
+            (&["iversion"], &[]),
+            (&["mand"], &[]),
+            (&["silent"], &[]),
+        ],
+    )
+}
+
+fn mount_options_undo(c: &mut Case) -> Check {
+    on_tmpfs(
+        c,
+        &[
+            (&["ro", "rw"], &["rw", "!ro"]),
+            (&["nosuid", "suid"], &["!nosuid"]),
+            (&["nodev", "dev"], &["!nodev"]),
+            (&["noexec", "exec"], &["!noexec"]),
+            (&["noatime", "atime"], &["!noatime"]),
+            (&["nodiratime", "diratime"], &["!nodiratime"]),
+            (&["strictatime", "nostrictatime"], &["relatime"]),
+            (&["relatime", "norelatime"], &[]),
+            (&["sync", "async"], &["!sync"]),
+            (&["lazytime", "nolazytime"], &["!lazytime"]),
+            (&["nosymfollow", "symfollow"], &["!nosymfollow"]),
+            (&["iversion", "noiversion"], &[]),
+            (&["mand", "nomand"], &[]),
+            (&["silent", "loud"], &[]),
+        ],
+    )
+}
+
+/// A folder with a tmpfs below it, both with the options that the words after them take back.
+struct Tree(std::path::PathBuf);
+
+impl Tree {
+    fn new(c: &Case, flags: nix::mount::MsFlags) -> Check<Self> {
+        let path = c.dir.join("tree");
+        fs::create_dir(&path)?;
+        nix::mount::mount(Some("t"), &path, Some("tmpfs"), flags, None::<&str>)?;
+        Ok(Self(path))
+    }
+
+    fn with_sub(self, flags: nix::mount::MsFlags) -> Check<Self> {
+        let sub = self.0.join("sub");
+        fs::create_dir(&sub)?;
+        nix::mount::mount(Some("t"), &sub, Some("tmpfs"), flags, None::<&str>)?;
+        Ok(self)
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        // What is left shows in the leak check of the case.
+        let _shown_later = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+fn recursive_undo(c: &mut Case) -> Check {
+    use nix::mount::MsFlags as F;
+    let flags = F::MS_NOSUID | F::MS_NODEV | F::MS_NOEXEC | F::MS_NOATIME | F::MS_NODIRATIME;
+    let tree = Tree::new(c, flags)?.with_sub(flags)?;
+    let table = [
+        (vec!["rsuid"], "!nosuid"),
+        (vec!["rdev"], "!nodev"),
+        (vec!["rexec"], "!noexec"),
+        (vec!["ratime"], "!noatime"),
+        (vec!["rdiratime"], "!nodiratime"),
+        (vec!["rrelatime"], "relatime"),
+        (vec!["rnostrictatime"], "!strictatime"),
+        (vec!["rnorelatime"], "!strictatime"),
+        (vec!["rnosymfollow", "rsymfollow"], "!nosymfollow"),
+        (vec!["rro", "rrw"], "!ro"),
+    ];
+    for (index, (options, _)) in table.iter().enumerate() {
+        let mut all = vec!["rbind"];
+        all.extend(options);
+        c.mount(json!({"destination": format!("/mnt/{index}"), "source": tree.0.to_string_lossy(), "options": all}));
+    }
+    let report = c.probe(&[])?;
+    for (index, (options, wish)) in table.iter().enumerate() {
+        for path in [format!("/mnt/{index}"), format!("/mnt/{index}/sub")] {
+            let reality = options_at(&report, &path)?;
+            let found = reality
+                .iter()
+                .any(|option| option == wish.trim_start_matches('!'));
+            ensure!(
+                found != wish.starts_with('!'),
+                "{options:?} at {path}:\n    wish:    {wish}\n    reality: {reality:?}"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn runbindable(c: &mut Case) -> Check {
+    let tree = Tree::new(c, nix::mount::MsFlags::empty())?.with_sub(nix::mount::MsFlags::empty())?;
+    c.mount(json!({"destination": "/mnt", "source": tree.0.to_string_lossy(), "options": ["rbind", "runbindable"]}));
+    let report = c.probe(&[])?;
+    let text = report["mountinfo"].as_str().unwrap_or_default();
+    for path in ["/mnt", "/mnt/sub"] {
+        let line = text
+            .lines()
+            .find(|line| line.split(' ').nth(4) == Some(path))
+            .unwrap_or_default();
+        contains(path, line, "unbindable")?;
+    }
+    Ok(())
+}
+
+fn unknown_option(c: &mut Case) -> Check {
+    c.mount(json!({"destination": "/mnt", "type": "tmpfs", "source": "t", "options": ["nosuid", "size=4k", "mode=700", "nr_inodes=9"]}));
+    let options = options_at(&c.probe(&[])?, "/mnt")?;
+    for wish in ["nosuid", "size=4k", "mode=700", "nr_inodes=9"] {
+        ensure!(
+            options.iter().any(|option| option == wish),
+            "wish {wish}, reality {options:?}"
+        );
+    }
+    Ok(())
+}
+
+fn source_of_1000(c: &Case) -> Check<String> {
+    let source = c.dir.join("source");
+    fs::create_dir(&source)?;
+    fs::write(source.join("file"), "x")?;
+    nix::unistd::chown(&source.join("file"), Some(1000.into()), Some(1000.into()))?;
+    Ok(source.to_string_lossy().into_owned())
+}
+
+fn idmap_without(c: &mut Case) -> Check {
+    let source = source_of_1000(c)?;
+    for option in ["idmap", "ridmap"] {
+        let mounts = c.config["mounts"].clone();
+        c.mount(
+            json!({"destination": "/mnt", "type": "bind", "source": source, "options": ["rbind", option]}),
+        );
+        refused(c, "")?;
+        c.config["mounts"] = mounts;
+    }
+    Ok(())
+}
+
+fn idmap_half(c: &mut Case) -> Check {
+    let source = source_of_1000(c)?;
+    let mapping = json!([{"containerID": 0, "hostID": 1000, "size": 1}]);
+    for key in ["uidMappings", "gidMappings"] {
+        let mounts = c.config["mounts"].clone();
+        c.mount(json!({"destination": "/mnt", "type": "bind", "source": source, "options": ["bind", "idmap"], key: mapping}));
+        refused(c, "")?;
+        c.config["mounts"] = mounts;
+    }
+    Ok(())
+}
+
+fn map_container(c: &mut Case) -> Check {
+    c.join_namespace("user", None);
+    c.config["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    c.config["linux"]["gidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    nix::unistd::chown(&c.rootfs("/"), Some(100_000.into()), Some(100_000.into()))?;
+    Ok(())
+}
+
+fn owner(report: &Value, path: &str) -> [Value; 2] {
+    ["uid", "gid"].map(|key| report["stat"][path][key].clone())
+}
+
+fn idmap_of_container(c: &mut Case) -> Check {
+    let source = source_of_1000(c)?;
+    map_container(c)?;
+    c.mount(json!({"destination": "/mnt", "type": "bind", "source": source, "options": ["bind", "idmap"]}));
+    let report = c.probe(&["--stat", "/mnt/file"])?;
+    same("owner", [json!(1000), json!(1000)], owner(&report, "/mnt/file"))
+}
+
+fn ridmap(c: &mut Case) -> Check {
+    let tree = Tree::new(c, nix::mount::MsFlags::empty())?.with_sub(nix::mount::MsFlags::empty())?;
+    for file in ["file", "sub/file"] {
+        fs::write(tree.0.join(file), "x")?;
+        nix::unistd::chown(&tree.0.join(file), Some(1000.into()), Some(1000.into()))?;
+    }
+    let mapping = json!([{"containerID": 1000, "hostID": 2000, "size": 1}]);
+    for (destination, option) in [("/mnt/r", "ridmap"), ("/mnt/i", "idmap")] {
+        c.mount(json!({
+            "destination": destination, "type": "bind", "source": tree.0.to_string_lossy(), "options": ["rbind", option],
+            "uidMappings": mapping, "gidMappings": mapping
+        }));
+    }
+    let files = ["/mnt/r/file", "/mnt/r/sub/file", "/mnt/i/file", "/mnt/i/sub/file"];
+    let options: Vec<&str> = files.iter().flat_map(|file| ["--stat", file]).collect();
+    let report = c.probe(&options)?;
+    for (file, uid) in files.iter().zip([2000, 2000, 2000, 1000]) {
+        same(
+            &format!("owner of {file}"),
+            [json!(uid), json!(uid)],
+            owner(&report, file),
+        )?;
+    }
+    Ok(())
+}
+
+fn namespace_path_relative(c: &mut Case) -> Check {
+    c.join_namespace("network", Some("proc/self/ns/net"));
+    refused(c, "")
+}
+
+fn mapping_owner(c: &mut Case) -> Check {
+    map_container(c)?;
+    let owners = |c: &Case| -> Check<Vec<(u32, u32)>> {
+        let files = ["/etc/passwd", "/bin", "/bin/busybox", "/tmp"];
+        files
+            .iter()
+            .map(|file| Ok(fs::symlink_metadata(c.rootfs(file)).map(|stat| (stat.uid(), stat.gid()))?))
+            .collect()
+    };
+    let before = owners(c)?;
+    c.run()?.ok()?;
+    same("owners in the rootfs", before, owners(c)?)
+}
+
+fn device_twice(c: &mut Case) -> Check {
+    // "SHOULD NOT" is for whoever writes the document; two names for one device are no reason to fail.
+    c.config["linux"]["devices"] = json!([
+        {"path": "/dev/one", "type": "c", "major": 1, "minor": 3},
+        {"path": "/dev/two", "type": "c", "major": 1, "minor": 3}
+    ]);
+    let report = c.probe(&["--stat", "/dev/one", "--stat", "/dev/two"])?;
+    for path in ["/dev/one", "/dev/two"] {
+        same(path, json!("char"), report["stat"][path]["type"].clone())?;
+    }
+    Ok(())
+}
+
+fn cgroups_path_relative(c: &mut Case) -> Check {
+    let path = format!("{}-relative/ctr", c.id);
+    c.config["linux"]["cgroupsPath"] = json!(path);
+    c.drop_namespace("cgroup");
+    let mut places = Vec::new();
+    for _ in 0..2 {
+        let report = c.probe(&[])?;
+        let lines = report["cgroup"].as_str().unwrap_or_default().to_owned();
+        let line = lines
+            .lines()
+            .find(|line| line.starts_with("0::"))
+            .unwrap_or_default()
+            .to_owned();
+        ensure!(
+            line.ends_with(&path),
+            "wish a cgroup that ends with {path}, reality {line:?}"
+        );
+        places.push(line);
+    }
+    let [first, second] = places.as_slice() else {
+        return fail("two runs");
+    };
+    let parent = c.host.cgroup2.join(first.trim_start_matches("0::/"));
+    if let Some(parent) = parent
+        .parent()
+        .filter(|parent| parent.ends_with(format!("{}-relative", c.id)))
+    {
+        // The runtime may leave parents, which it may not have made.
+        let _may_be_gone = fs::remove_dir(parent);
+    }
+    same("the second place", first, second)
+}
+
+fn unified(c: &mut Case) -> Check {
+    c.config["linux"]["resources"]["unified"] =
+        json!({"cgroup.max.descendants": "7", "cgroup.max.depth": "3"});
+    c.start_sleeper()?;
+    for (file, wish) in [("cgroup.max.descendants", "7"), ("cgroup.max.depth", "3")] {
+        same(file, wish, fs::read_to_string(c.cgroup().join(file))?.trim())?;
+    }
+    Ok(())
+}
+
+fn unified_missing(c: &mut Case) -> Check {
+    c.config["linux"]["resources"]["unified"] = json!({"nosuch.max": "1"});
+    refused(c, "nosuch")
+}
+
+fn rdma_empty(c: &mut Case) -> Check {
+    c.config["linux"]["resources"]["rdma"] = json!({"mlx5_1": {}});
+    refused(c, "")
+}
+
+fn masked_relative(c: &mut Case) -> Check {
+    c.config["linux"]["maskedPaths"] = json!(["etc/passwd"]);
+    refused(c, "")
+}
+
+fn readonly_relative(c: &mut Case) -> Check {
+    c.config["linux"]["readonlyPaths"] = json!(["etc"]);
+    refused(c, "")
+}
+
+fn links_without_proc(c: &mut Case) -> Check {
+    let report = c.probe(&["--stat", "/dev/fd", "--stat", "/dev/stdin"])?;
+    same(
+        "/dev/fd",
+        json!("/proc/self/fd"),
+        report["stat"]["/dev/fd"]["target"].clone(),
+    )?;
+    same(
+        "/dev/stdin",
+        json!("/proc/self/fd/0"),
+        report["stat"]["/dev/stdin"]["target"].clone(),
+    )
+}
+
+fn hook_timeout_zero(c: &mut Case) -> Check {
+    for timeout in [0, -1] {
+        c.config["hooks"]["createRuntime"] = json!([{"path": "/bin/true", "timeout": timeout}]);
+        refused(c, "")?;
+    }
+    Ok(())
+}
+
+fn hook_paths(c: &mut Case) -> Check {
+    for kind in [
+        "prestart",
+        "createRuntime",
+        "createContainer",
+        "startContainer",
+        "poststart",
+        "poststop",
+    ] {
+        c.config["hooks"] = json!({kind: [{"path": "bin/true"}]});
+        refused(c, "")?;
+    }
+    Ok(())
+}
+
+fn seccomp_names(c: &mut Case) -> Check {
+    c.config["linux"]["seccomp"] =
+        json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": [], "action": "SCMP_ACT_ERRNO"}]});
+    refused(c, "")
+}
+
+fn seccomp_metadata(c: &mut Case) -> Check {
+    c.config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "x"});
+    refused(c, "")
+}
+
+fn scheduler(c: &mut Case, scheduler: Value) -> Check<Value> {
+    c.config["process"]["scheduler"] = scheduler;
+    Ok(c.probe(&[])?["scheduler"].clone())
+}
+
+fn scheduler_policies(c: &mut Case) -> Check {
+    let table = [
+        (json!({"policy": "SCHED_OTHER", "nice": 5}), 0, 5, 0),
+        (json!({"policy": "SCHED_OTHER"}), 0, 0, 0),
+        (json!({"policy": "SCHED_FIFO", "priority": 7}), 1, 0, 7),
+        (json!({"policy": "SCHED_RR", "priority": 9}), 2, 0, 9),
+        (json!({"policy": "SCHED_BATCH", "nice": 3}), 3, 3, 0),
+        (json!({"policy": "SCHED_IDLE"}), 5, 0, 0),
+    ];
+    for (wish, policy, nice, priority) in table {
+        let reality = scheduler(c, wish.clone())?;
+        let values = ["policy", "nice", "priority"].map(|key| reality[key].clone());
+        same(
+            &wish.to_string(),
+            [json!(policy), json!(nice), json!(priority)],
+            values,
+        )?;
+    }
+    Ok(())
+}
+
+fn scheduler_deadline(c: &mut Case) -> Check {
+    let wish = json!({"policy": "SCHED_DEADLINE", "runtime": 2_000_000, "deadline": 10_000_000, "period": 20_000_000});
+    let reality = scheduler(c, wish)?;
+    let values = ["policy", "runtime", "deadline", "period"].map(|key| reality[key].clone());
+    same(
+        "scheduler",
+        [json!(6), json!(2_000_000), json!(10_000_000), json!(20_000_000)],
+        values,
+    )
+}
+
+fn scheduler_reset(c: &mut Case) -> Check {
+    let wish = json!({"policy": "SCHED_FIFO", "priority": 4, "flags": ["SCHED_FLAG_RESET_ON_FORK"]});
+    let reality = scheduler(c, wish)?;
+    same(
+        "flags",
+        json!(1),
+        json!(reality["flags"].as_u64().unwrap_or(0) & 1),
+    )
+}
+
+fn io_priority(c: &mut Case) -> Check {
+    let table = [
+        ("IOPRIO_CLASS_RT", 1, 6),
+        ("IOPRIO_CLASS_BE", 2, 0),
+        ("IOPRIO_CLASS_IDLE", 3, 0),
+    ];
+    for (class, number, priority) in table {
+        c.config["process"]["ioPriority"] = json!({"class": class, "priority": priority});
+        same(
+            class,
+            json!((number << 13) | priority),
+            c.probe(&[])?["ioprio"].clone(),
+        )?;
+    }
+    c.config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_BE", "priority": 8});
+    refused(c, "")
+}
+
+fn personality(c: &mut Case) -> Check {
+    c.config["linux"]["personality"] = json!({"domain": "LINUX"});
+    same("personality", json!(0), c.probe(&[])?["personality"].clone())
+}
+
+fn memory_policy(c: &mut Case) -> Check {
+    if !fs::exists("/proc/self/numa_maps")? {
+        return Err(Stop::Unsupported("the kernel has no NUMA".into()));
+    }
+    for (mode, flags, wish) in [
+        ("MPOL_BIND", json!([]), "bind:0"),
+        ("MPOL_INTERLEAVE", json!([]), "interleave:0"),
+        ("MPOL_PREFERRED", json!([]), "prefer:0"),
+        ("MPOL_BIND", json!(["MPOL_F_STATIC_NODES"]), "bind=static:0"),
+    ] {
+        c.config["linux"]["memoryPolicy"] = json!({"mode": mode, "nodes": "0", "flags": flags});
+        contains(mode, &c.sh("cat /proc/self/numa_maps")?, wish)?;
+    }
+    Ok(())
+}
+
+fn memory_policy_refused(c: &mut Case) -> Check {
+    c.config["linux"]["memoryPolicy"] = json!({"mode": "MPOL_BIND"});
+    refused(c, "")?;
+    c.config["linux"]["memoryPolicy"] = json!({"mode": "MPOL_NOSUCH", "nodes": "0"});
+    refused(c, "")
+}
+
+fn rdt_lines(c: &mut Case) -> Check {
+    c.config["linux"]["intelRdt"] = json!({"closID": "c", "memBwSchema": "MB:0=20\nL3:0=f"});
+    refused(c, "")?;
+    c.config["linux"]["intelRdt"] = json!({"closID": "c", "memBwSchema": "L3:0=20"});
+    refused(c, "")
+}
+
+/// What is not in config.json is not taken from the program that calls the runtime.
+fn caller(c: &mut Case) -> Check {
+    c.config["process"]["env"] = json!(["PATH=/bin"]);
+    c.args(&["/bin/probe"]);
+    c.write_config()?;
+    let mut command = c.command();
+    command
+        .env("FROM_THE_CALLER", "1")
+        .args(["run", "--bundle"])
+        .arg(&c.bundle)
+        .arg(&c.id);
+    let report = crate::runner::start(&mut command, &c.dir)?
+        .finish()?
+        .ok()?
+        .json()?;
+    let env = report["env"].to_string();
+    ensure!(!env.contains("FROM_THE_CALLER"), "environment: {env}");
+    same(
+        "working directory",
+        "/",
+        report["cwd"].as_str().unwrap_or_default(),
+    )
+}

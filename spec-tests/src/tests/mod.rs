@@ -25,6 +25,7 @@ mod run;
 mod seccomp;
 mod security;
 mod spec;
+mod steps;
 mod systemd;
 mod terminal;
 mod update;
@@ -84,6 +85,7 @@ fn everywhere() -> Vec<Test> {
         notify::TESTS,
         cli::TESTS,
         spec::TESTS,
+        steps::TESTS,
         random::TESTS,
     ]
     .concat()

@@ -260,34 +260,36 @@ impl Store {
             if !is_ours(&name) {
                 continue;
             }
-            let path = self.root.join(&name);
-            let os = |call, errno| {
-                Error::os(call, errno)
-                    .path(&path)
-                    .doing("remove what a dead command left")
-            };
-            let dir = match rustix::fs::openat(root, &*name, files::DIRECTORY, Mode::empty()) {
-                Ok(dir) => dir,
-                // Its owner, alive after all, or another sweeper was quicker.
-                Err(Errno::NOENT) => continue,
-                Err(errno) => return Err(os("openat", errno)),
-            };
-            match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
-                Err(Errno::WOULDBLOCK) => continue,
-                locked => locked.map_err(|errno| os("flock", errno))?,
+            // It is in nobody's way: what cannot be removed of one container must not keep others from being listed.
+            if let Err(error) = self.sweep_one(root, &name) {
+                log::warn!("{}", error.doing("remove what a dead command left"));
             }
-            // A claim may have become a container between the open and the lock.
-            let abandoned =
-                files::is_still_at(dir.as_fd(), root.as_fd(), &name).map_err(|e| os("fstatat", e))?;
-            let removed = if abandoned {
-                remove_dir(root, &dir, &name, &self.root)
-            } else {
-                Ok(())
-            };
-            unlock(&dir);
-            removed?;
         }
         Ok(())
+    }
+
+    fn sweep_one(&self, root: &OwnedFd, name: &str) -> Result<()> {
+        let path = self.root.join(name);
+        let os = |call, errno| Error::os(call, errno).path(&path);
+        let dir = match rustix::fs::openat(root, name, files::DIRECTORY, Mode::empty()) {
+            Ok(dir) => dir,
+            // Its owner, alive after all, or another sweeper was quicker.
+            Err(Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(os("openat", errno)),
+        };
+        match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => return Ok(()),
+            locked => locked.map_err(|errno| os("flock", errno))?,
+        }
+        // A claim may have become a container between the open and the lock.
+        let abandoned = files::is_still_at(dir.as_fd(), root.as_fd(), name).map_err(|e| os("fstatat", e))?;
+        let removed = if abandoned {
+            remove_dir(root, &dir, name, &self.root)
+        } else {
+            Ok(())
+        };
+        unlock(&dir);
+        removed
     }
 
     fn entries(&self, root: &OwnedFd) -> Result<Vec<(String, FileType)>> {

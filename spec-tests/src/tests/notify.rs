@@ -7,6 +7,7 @@ use crate::{
     suite::Test,
 };
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use serde_json::json;
 use std::{
     ffi::OsString,
     fs,
@@ -29,6 +30,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("notify/the_container_cannot_replace_the_socket", cannot_replace),
     ("notify/without_the_variable_there_is_none", without_variable),
     ("notify/nothing_left", nothing_left),
+    ("notify/what_the_container_leaves_is_removed", what_is_left),
 ];
 
 /// systemd's end.
@@ -225,5 +227,24 @@ fn nothing_left(c: &mut Case) -> Check {
     manager.receive().map_err(|_| Stop::Fail("no READY".into()))?;
     drop(run);
     c.rt(&["delete", "--force", &c.id])?.ok()?;
+    c.nothing_left()
+}
+
+/// A container with the right to mount can write to the directory of the socket, which is a part of the runtime's state.
+fn what_is_left(c: &mut Case) -> Check {
+    let manager = Manager::new(c)?;
+    let capabilities = json!(["CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE"]);
+    for set in ["bounding", "effective", "permitted"] {
+        c.config["process"]["capabilities"][set] = capabilities.clone();
+    }
+    let deep = format!("/run/notify/{}", "d/".repeat(40));
+    c.shell(&format!(
+        "mount -o remount,rw,bind /run/notify; mkdir -p {deep}e {deep}f; touch {deep}g; ln -s / {deep}h; \
+         /bin/probe --notify READY=1"
+    ));
+    let run = spawn(c, &manager, &c.bundle_args("run", &[], &c.id)?)?.finish()?;
+    run.ok()?;
+    let list = c.rt(&["list"])?;
+    list.ok()?;
     c.nothing_left()
 }

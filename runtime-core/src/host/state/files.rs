@@ -4,16 +4,13 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::{Error, ErrorKind, Result};
 
 /// No file of a container is near this size: config.json is the largest. It bounds what a damaged one can cost.
 const LARGEST: usize = 64 << 20;
-
-/// Deeper than anything a runtime puts into a state directory.
-const DEEPEST: usize = 16;
 
 pub(super) const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
@@ -83,39 +80,74 @@ pub(super) fn read(dir: BorrowedFd<'_>, path: &str) -> std::result::Result<Vec<u
     Ok(bytes)
 }
 
-/// Removes everything in the directory, but not the directory.
+/// Removes whatever is in a directory: anything with any name, in directories of any depth. A container with the right to
+/// mount can write to a directory of its state (`notify`), and may have left this there.
 pub(super) fn empty(dir: BorrowedFd<'_>, dir_path: &Path) -> Result<()> {
-    empty_at_depth(dir, dir_path, 0)
+    let mut number = 0_u64;
+    // Each round takes one level away: no path grows long, depth costs no descriptors, and no `..` is trusted.
+    while empty_one_level(dir, &mut number).map_err(|(call, errno)| Error::os(call, errno).path(dir_path))? {}
+    Ok(())
+}
+
+/// Removes the files and directories in `dir`, after the directories in these have been moved up into `dir`. Whether there
+/// were any directories.
+fn empty_one_level(
+    dir: BorrowedFd<'_>,
+    number: &mut u64,
+) -> std::result::Result<bool, (&'static str, Errno)> {
+    let mut had_directories = false;
+    for entry in entries(dir).map_err(|errno| ("openat", errno))? {
+        let entry = entry.map_err(|errno| ("getdents64", errno))?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        if entry.file_type() != FileType::Directory {
+            rustix::fs::unlinkat(dir, name, AtFlags::empty()).map_err(|errno| ("unlinkat", errno))?;
+            continue;
+        }
+        had_directories = true;
+        let below =
+            rustix::fs::openat(dir, name, DIRECTORY, Mode::empty()).map_err(|errno| ("openat", errno))?;
+        move_up(&below, dir, number)?;
+        rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR).map_err(|errno| ("unlinkat", errno))?;
+    }
+    Ok(had_directories)
+}
+
+/// Removes the files in `from` and moves its directories to `to`, under names that nothing has there.
+fn move_up(
+    from: &OwnedFd,
+    to: BorrowedFd<'_>,
+    number: &mut u64,
+) -> std::result::Result<(), (&'static str, Errno)> {
+    for entry in entries(from.as_fd()).map_err(|errno| ("openat", errno))? {
+        let entry = entry.map_err(|errno| ("getdents64", errno))?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        if entry.file_type() != FileType::Directory {
+            rustix::fs::unlinkat(from, name, AtFlags::empty()).map_err(|errno| ("unlinkat", errno))?;
+            continue;
+        }
+        loop {
+            *number += 1;
+            let free = format!("@{number}");
+            match rustix::fs::renameat_with(from, name, to, &free, RenameFlags::NOREPLACE) {
+                Ok(()) => break,
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(("renameat2", errno)),
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The entries of a directory, read through an open file of its own: the caller's keeps its position and its lock, and
 /// may be an `O_PATH` one.
 pub(super) fn entries(dir: BorrowedFd<'_>) -> std::result::Result<rustix::fs::Dir, Errno> {
     rustix::fs::Dir::new(rustix::fs::openat(dir, ".", DIRECTORY, Mode::empty())?)
-}
-
-fn empty_at_depth(dir: BorrowedFd<'_>, dir_path: &Path, depth: usize) -> Result<()> {
-    let os = |call: &'static str, errno| Error::os(call, errno).path(dir_path);
-    if depth == DEEPEST {
-        return Err(os("openat", Errno::NAMETOOLONG).hint("the directories are nested too deeply"));
-    }
-    let entries = entries(dir).map_err(|errno| os("openat", errno))?;
-    for entry in entries {
-        let entry = entry.map_err(|errno| os("getdents64", errno))?;
-        let name = entry.file_name();
-        if name == c"." || name == c".." {
-            continue;
-        }
-        if entry.file_type() == FileType::Directory {
-            let below: OwnedFd =
-                rustix::fs::openat(dir, name, DIRECTORY, Mode::empty()).map_err(|e| os("openat", e))?;
-            empty_at_depth(below.as_fd(), dir_path, depth + 1)?;
-            rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR).map_err(|errno| os("unlinkat", errno))?;
-        } else {
-            rustix::fs::unlinkat(dir, name, AtFlags::empty()).map_err(|errno| os("unlinkat", errno))?;
-        }
-    }
-    Ok(())
 }
 
 /// Whether the open directory is the one that `name` below `parent` now names.

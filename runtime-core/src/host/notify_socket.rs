@@ -3,11 +3,11 @@
 //! everything else (MAINPID, stored descriptors, …) would let the container speak for the service.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SocketAddrUnix, SocketType};
 use rustix::pipe::PipeFlags;
@@ -61,10 +61,8 @@ impl NotifySocket {
             // bind(2) gives the file the mode of the socket: any user of the container may write.
             rustix::fs::fchmod(&socket, Mode::from_raw_mode(0o777)).map_err(|errno| ("fchmod", errno))?;
             let address = unix_socket::address_below(below.as_fd(), NAME)?;
-            // umask takes bits from it: so again, below the directory that is held.
             rustix::net::bind(&socket, &address).map_err(|errno| ("bind", errno))?;
-            rustix::fs::chmodat(&below, NAME, Mode::from_raw_mode(0o777), AtFlags::empty())
-                .map_err(|errno| ("fchmodat", errno))?;
+            open_to_all(below.as_fd())?;
             Ok(Self(socket))
         };
         below
@@ -106,6 +104,23 @@ impl NotifySocket {
             }
         }
     }
+}
+
+/// Gives the socket's file the bits that the umask has taken. A container with the right to mount can write to the
+/// directory, and put a link to a file of the host there meanwhile: so none is followed, and nothing but a socket changed.
+fn open_to_all(dir: BorrowedFd<'_>) -> std::result::Result<(), unix_socket::Failure> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(dir, NAME, flags, Mode::empty()).map_err(|errno| ("openat", errno))?;
+    let stat = rustix::fs::fstat(&file).map_err(|errno| ("fstat", errno))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Socket {
+        return Err(("fchmodat", Errno::NOTSOCK));
+    }
+    // The descriptor's own link: fchmod(2) takes none that was opened as a path.
+    rustix::fs::chmod(
+        format!("/proc/self/fd/{}", file.as_raw_fd()),
+        Mode::from_raw_mode(0o777),
+    )
+    .map_err(|errno| ("chmod", errno))
 }
 
 impl AsFd for NotifySocket {
@@ -189,5 +204,17 @@ mod tests {
         client.send_to(b"STATUS=soon", &path).unwrap();
         client.send_to(b"READY=1\n", &path).unwrap();
         assert!(socket.is_ready().unwrap());
+    }
+
+    #[test]
+    fn a_link_that_was_put_in_the_place_of_the_socket_is_not_followed() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink(&file, place.path().join(NAME)).unwrap();
+        let before = rustix::fs::stat(&file).unwrap().st_mode;
+        let dir = std::fs::File::open(place.path()).unwrap();
+        assert_eq!(open_to_all(dir.as_fd()), Err(("fchmodat", Errno::NOTSOCK)));
+        assert_eq!(rustix::fs::stat(&file).unwrap().st_mode, before);
     }
 }

@@ -126,6 +126,15 @@ impl Process {
         Ok(is_running(pid, start_time)?.then_some(Self { pidfd }))
     }
 
+    /// Whether it has ended by now. As long as it has not, whatever was read below its `/proc/PID` before was its own.
+    ///
+    /// # Errors
+    /// `poll` failed.
+    pub fn has_ended(&self) -> Result<bool> {
+        runtime_init::sys::process::wait_readable(self.pidfd.as_fd(), Some(0))
+            .map_err(|error| Error::os(error.call.name(), error.errno).doing("look for the process"))
+    }
+
     /// Sends a signal by its number: 0, which only asks whether it may be sent, real-time signals, all. False if the
     /// process has ended.
     pub fn kill(&self, signal: i32) -> Result<bool> {
@@ -200,13 +209,13 @@ mod tests {
         assert!(Process::open(pid, start + 1).unwrap().is_none());
 
         let process = Process::open(pid, start).unwrap().unwrap();
-        assert!(process.kill(0).unwrap());
+        assert!(process.kill(0).unwrap() && !process.has_ended().unwrap());
         assert_eq!(process.kill(65).unwrap_err().errno(), Some(Errno::INVAL));
         assert!(process.kill(9).unwrap());
         let mut polled = [rustix::event::PollFd::new(&process, rustix::event::PollFlags::IN)];
         assert_eq!(rustix::event::poll(&mut polled, None).unwrap(), 1);
         assert_eq!(Stat::read(Pid::from_child(&child)).unwrap().unwrap().state, b'Z');
-        assert!(!is_running(pid, start).unwrap());
+        assert!(!is_running(pid, start).unwrap() && process.has_ended().unwrap());
         child.wait().unwrap();
         assert!(!is_running(pid, start).unwrap());
         assert!(!process.kill(9).unwrap());

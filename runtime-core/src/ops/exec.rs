@@ -254,14 +254,20 @@ impl Target {
         let process = HostProcess::open(record.pid, record.start_time)?.ok_or_else(stopped)?;
         let kinds = other_kinds(&format!("/proc/{}/ns", record.pid))?;
         let has_mounts = kinds & libc::CLONE_NEWNS as u32 != 0;
+        let chroot = (!has_mounts)
+            .then(|| open(record.pid, "root", OFlags::PATH | OFlags::DIRECTORY))
+            .transpose()?;
+        // Only now: had init ended before, its number could have been that of a process of the host, whose namespaces are
+        // our own, and the program would run on the host.
+        if process.has_ended()? {
+            return Err(stopped());
+        }
         Ok(Self {
             pid: record.pid,
             process,
             kinds,
             other_user: kinds & libc::CLONE_NEWUSER as u32 != 0,
-            chroot: (!has_mounts)
-                .then(|| open(record.pid, "root", OFlags::PATH | OFlags::DIRECTORY))
-                .transpose()?,
+            chroot,
         })
     }
 }

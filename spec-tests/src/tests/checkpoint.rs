@@ -380,7 +380,7 @@ fn locked(c: &Case) -> Check<bool> {
 
 fn file_locks(c: &mut Case) -> Check {
     start_locker(c)?;
-    let run = checkpoint(c, &[])?;
+    let run = checkpoint(c, &["--network-lock", "skip"])?;
     ensure!(
         run.code() != 0,
         "a dump without --file-locks must fail: {}",
@@ -421,15 +421,17 @@ fn tcp(c: &mut Case) -> Check {
     start(c)?;
     let lines = || fs::read_to_string(c.rootfs("echo")).unwrap_or_default();
     c.wait_until("an echo", || Ok(lines().lines().count() >= 3))?;
-    let run = checkpoint(c, &[])?;
+    let run = checkpoint(c, &["--network-lock", "skip"])?;
     ensure!(
         run.code() != 0,
         "a dump without --tcp-established must fail: {}",
         run.report()
     );
-    checkpoint(c, &["--tcp-established"])?.ok()?;
+    // Both ends are in the container, so nobody sends meanwhile; criu 4.1 cannot lock a namespace that stays a second time.
+    let options = ["--tcp-established", "--network-lock", "skip"];
+    checkpoint(c, &options)?.ok()?;
     let before = lines().lines().count();
-    restore(c, &["--tcp-established"])?;
+    restore(c, &options)?;
     c.wait_until("more of the echo", || Ok(lines().lines().count() >= before + 3))?;
     let all = lines();
     let wish: Vec<String> = (1..=all.lines().count()).map(|n| n.to_string()).collect();

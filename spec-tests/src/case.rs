@@ -73,8 +73,13 @@ impl Case {
 
     /// The cgroup2 folder of the container `cgroupsPath` names.
     pub(crate) fn cgroup(&self) -> PathBuf {
-        let path = self.config["linux"]["cgroupsPath"].as_str().unwrap_or_default();
-        self.host.cgroup2.join(path.trim_start_matches('/'))
+        self.host
+            .cgroup2
+            .join(self.cgroups_path().trim_start_matches('/'))
+    }
+
+    fn cgroups_path(&self) -> &str {
+        self.config["linux"]["cgroupsPath"].as_str().unwrap_or_default()
     }
 
     /// Gives a second container of this test a cgroup of its own.
@@ -263,7 +268,9 @@ impl Case {
         }
         let parent = self.host.cgroup2.join(&self.cgroup_parent);
         for entry in subdirectories(&parent) {
-            left.push(format!("cgroup {}", entry.display()));
+            if !(self.host.may_leave_cgroups && has_no_process(&entry)) {
+                left.push(format!("cgroup {}", entry.display()));
+            }
         }
         let dir = self.dir.to_string_lossy().into_owned();
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
@@ -280,6 +287,22 @@ impl Case {
             .map(|e| e.file_name().to_string_lossy().into_owned())
             .filter(|n| !n.starts_with('.'))
             .collect()
+    }
+
+    /// Kills what runs in a cgroup that the runtime or systemd has named, or is the runtime itself: its cgroup or its
+    /// command line names this test. systemd then clears its unit away.
+    fn kill_by_mark(&self) {
+        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            // Gone since, or a kernel thread: no text, so no mark.
+            let text = |name| fs::read(entry.path().join(name)).unwrap_or_default();
+            let text = [text("cgroup"), text("cmdline")].concat();
+            if names(&String::from_utf8_lossy(&text), &self.cgroup_parent) {
+                children::signal(pid, Signal::SIGKILL);
+            }
+        }
     }
 
     /// Clean-up by the runtime's own means; returns what it could not or did not remove.
@@ -317,7 +340,11 @@ impl Drop for Case {
     /// what survives this shows up in the suite's leak check.
     fn drop(&mut self) {
         let parent = self.host.cgroup2.join(&self.cgroup_parent);
-        for _ in 0..50 {
+        if !self.cgroups_path().starts_with('/') {
+            self.kill_by_mark();
+        }
+        // The kernel lets go of a cgroup only when its last process has been switched out: on a busy host, seconds.
+        for _ in 0..500 {
             kill_cgroup(&parent);
             if remove_cgroup(&parent) {
                 break;
@@ -333,6 +360,17 @@ impl Drop for Case {
         }
         let _shows_in_the_leak_check = fs::remove_dir_all(&self.dir);
     }
+}
+
+/// Whether `mark`, which ends with a number, is in `text`, and not a longer number's.
+fn names(text: &str, mark: &str) -> bool {
+    let mut rests = text.split(mark).skip(1);
+    rests.any(|rest| !rest.starts_with(|next: char| next.is_ascii_digit()))
+}
+
+fn has_no_process(cgroup: &Path) -> bool {
+    let events = fs::read_to_string(cgroup.join("cgroup.events")).unwrap_or_default();
+    events.lines().any(|line| line == "populated 0")
 }
 
 fn kill_cgroup(dir: &Path) {
@@ -361,4 +399,17 @@ fn remove_cgroup(dir: &Path) -> bool {
         }
     }
     !dir.exists() || fs::remove_dir(dir).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names;
+
+    #[test]
+    fn a_mark_is_a_whole_number() {
+        assert!(names("0::/system.slice/st-st7-2.scope/x", "st7-2"));
+        assert!(names("0::/st7-22/st7-2", "st7-2"));
+        assert!(!names("0::/system.slice/st-st7-22.scope", "st7-2"));
+        assert!(!names("0::/init.scope", "st7-2"));
+    }
 }

@@ -1,5 +1,5 @@
-//! Runs in: SUITE. The known failures of peers: `expected/NAME.txt`, one `test/name: reason` a line, `#` comments, and
-//! `!memlock-shim` (see shim/memlock.rs). A leading `~` marks a race of the peer: it may fail and may pass. onggi has
+//! Runs in: SUITE. The known failures of peers: `expected/NAME.txt`, one `test/name: reason` a line, `#` comments,
+//! `!memlock-shim` (see shim/memlock.rs), `!iptables-shim` (see `Host::use_iptables_shim`) and `!may-leave-empty-cgroups`: a race of every `delete`, so no test can be named. A leading `~` marks a race of the peer: it may fail and may pass. onggi has
 //! no such list.
 
 use std::{collections::BTreeMap, io, path::Path};
@@ -11,6 +11,10 @@ pub(crate) struct Expected {
     pub(crate) failures: BTreeMap<String, Known>,
     /// Whether the peer needs the shim on a host without CAP_SYS_RESOURCE.
     pub(crate) memlock_shim: bool,
+    /// Whether the peer lets criu use iptables also where there is none.
+    pub(crate) iptables_shim: bool,
+    /// Whether the peer may leave the cgroup of a container, without processes in it.
+    pub(crate) may_leave_cgroups: bool,
 }
 
 /// A known failure.
@@ -44,6 +48,14 @@ fn parse(text: &str) -> Result<Expected, String> {
         }
         if line == "!memlock-shim" {
             expected.memlock_shim = true;
+            continue;
+        }
+        if line == "!iptables-shim" {
+            expected.iptables_shim = true;
+            continue;
+        }
+        if line == "!may-leave-empty-cgroups" {
+            expected.may_leave_cgroups = true;
             continue;
         }
         let Some((name, reason)) = line.split_once(": ") else {

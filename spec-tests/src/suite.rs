@@ -85,8 +85,12 @@ fn list(options: &Options) -> io::Result<ExitCode> {
 
 fn run_tests(mut options: Options, mut host: Host, before: &leaks::Snapshot) -> io::Result<ExitCode> {
     let mut expected = known_failures(&options, &host.runtime_name)?;
-    let needs_shim = expected::for_runtime(&host.runtime_name).is_ok_and(|list| list.memlock_shim);
-    if needs_shim && !host::has_capability(host::CAP_SYS_RESOURCE) {
+    host.may_leave_cgroups = expected.may_leave_cgroups;
+    let shims = expected::for_runtime(&host.runtime_name).unwrap_or_default();
+    if shims.iptables_shim && !host::in_path("iptables-restore") {
+        host.use_iptables_shim()?;
+    }
+    if shims.memlock_shim && !host::has_capability(host::CAP_SYS_RESOURCE) {
         host.use_memlock_shim()?;
     }
     let placed: Vec<(NeedyTest, Place)> = placement::selected(&options)?

@@ -625,7 +625,7 @@ fn lazy_pages(c: &mut Case) -> Check {
     line.arg(inner.get_program()).args(inner.get_args());
     line.args(["checkpoint", "--lazy-pages", "--status-fd", "9", "--image-path"]);
     line.args([&folder, "--page-server", &server, &c.id]);
-    line.env_clear().env("PATH", crate::host::PATH);
+    line.env_clear().env("PATH", &c.host.path);
     line.current_dir(&c.dir).stdin(Stdio::null());
     let dump = runner::start(&mut line, &c.dir)?;
     c.wait_until("the byte of --status-fd", || {

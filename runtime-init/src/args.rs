@@ -402,6 +402,52 @@ pub struct TreeSource<'a> {
     pub attributes: &'a [(MountAttr, bool)],
 }
 
+/// Everything that MOUNTER needs.
+#[derive(Debug)]
+pub struct MounterArgs<'a> {
+    /// Its end of a socket pair of its own.
+    pub link: BorrowedFd<'a>,
+    /// The descriptors to keep, sorted.
+    pub keep: &'a [RawFd],
+    /// Namespaces of the container to join; no pid namespace among them.
+    pub namespaces: &'a [JoinArgs<'a>],
+    /// Whether the user namespace differs from RUNTIME's.
+    pub become_root: bool,
+    /// What it does there.
+    pub work: MounterWork<'a>,
+}
+
+/// What is done to a running container's mounts, in order.
+#[derive(Debug)]
+pub enum MounterWork<'a> {
+    /// These are added.
+    Add(&'a [MountArgs<'a>]),
+    /// These are taken away.
+    Remove(&'a [RemovalArgs<'a>]),
+}
+
+/// A mount point that is taken away.
+#[derive(Debug, Clone, Copy)]
+pub struct RemovalArgs<'a> {
+    /// Place in the list.
+    pub index: u16,
+    /// Directory part, clean, without leading slash; "." for the root.
+    pub directory: &'a CStr,
+    /// Last component.
+    pub name: &'a CStr,
+}
+
+/// Everything that the process needs which holds a mount namespace of the container's user namespace.
+#[derive(Debug)]
+pub struct HolderArgs<'a> {
+    /// Its end of a socket pair of its own.
+    pub link: BorrowedFd<'a>,
+    /// The descriptors to keep, sorted.
+    pub keep: &'a [RawFd],
+    /// The user namespace.
+    pub user: JoinArgs<'a>,
+}
+
 /// Everything that the process needs which becomes criu.
 #[derive(Debug)]
 pub struct CriuArgs<'a> {

@@ -34,6 +34,7 @@ mod init;
 mod intermediate;
 mod join;
 mod masks;
+mod mounter;
 mod mounts;
 mod namespaces;
 mod paths;

@@ -2,10 +2,10 @@
 
 use rustix::fd::{BorrowedFd, OwnedFd};
 
-use crate::args::{CriuArgs, InitArgs, JoinProcessArgs, TreesArgs};
+use crate::args::{CriuArgs, HolderArgs, InitArgs, JoinProcessArgs, MounterArgs, TreesArgs};
 use crate::sys::process::{CloneFlags, Cloned, clone3};
 use crate::sys::{Result, process};
-use crate::{criu, init, intermediate, join, trees};
+use crate::{criu, init, intermediate, join, mounter, trees};
 
 /// A process that RUNTIME has made.
 #[derive(Debug)]
@@ -80,6 +80,35 @@ pub fn start_trees(args: TreesArgs<'_>) -> Result<Child> {
     })? {
         Some(child) => Ok(child),
         None => trees::run(args),
+    }
+}
+
+/// Makes MOUNTER, which sends Ready over its link when it is done, and ends.
+///
+/// # Errors
+/// The errno of `clone3`.
+pub fn start_mounter(args: MounterArgs<'_>) -> Result<Child> {
+    match make_child(Birth {
+        flags: 0,
+        cgroup: None,
+    })? {
+        Some(child) => Ok(child),
+        None => mounter::run(args),
+    }
+}
+
+/// Makes a process with a new mount namespace that a container's user namespace owns, until its link is closed or it
+/// is killed. It sends Ready when the namespace is there.
+///
+/// # Errors
+/// The errno of `clone3`.
+pub fn start_mounts_holder(args: HolderArgs<'_>) -> Result<Child> {
+    match make_child(Birth {
+        flags: 0,
+        cgroup: None,
+    })? {
+        Some(child) => Ok(child),
+        None => mounter::hold(args),
     }
 }
 

@@ -182,10 +182,4 @@ impl Invocation<'_> {
             .map(|all| all.cloned().collect())
             .unwrap_or_default()
     }
-
-    /// The answer of a command that this version only knows by name.
-    pub(crate) fn not_in_this_version(&self, command: &str) -> Error {
-        let message = format!("{command} is not in this version of {}", self.program);
-        Error::new(ErrorKind::Unsupported, message)
-    }
 }

@@ -1,8 +1,12 @@
 //! Runs in: RUNTIME. `mounts`: adds mounts to a running container, or takes them away. crun's.
 
-use runtime_core::Result;
+use std::io::Read;
+use std::path::Path;
+
+use runtime_core::{Error, ErrorKind, Result};
 
 use super::{Definition, Invocation, command};
+use crate::settings;
 
 pub(crate) const COMMAND: Definition = Definition {
     usage: &["add|remove <container-id> <mounts.json>"],
@@ -15,6 +19,37 @@ pub(crate) const COMMAND: Definition = Definition {
     )
 };
 
+/// As much as is read of the file: of a real one there are some hundred bytes.
+const LARGEST: u64 = 1 << 20;
+
 fn run(call: &Invocation) -> Result<u8> {
-    Err(call.not_in_this_version("mounts"))
+    let words = call.words();
+    let [what, id, file] = words.as_slice() else {
+        return Err(Error::new(ErrorKind::Internal, "not three words"));
+    };
+    let is_addition = match what.to_str() {
+        Some("add") => true,
+        Some("remove") => false,
+        _ => {
+            let message = format!("unknown command {:?}", what.to_string_lossy());
+            return Err(Error::new(ErrorKind::Invalid, message).hint("mounts add, or mounts remove"));
+        }
+    };
+    let runtime = call.runtime()?;
+    let id = settings::container_id(Some(id))?;
+    let mounts = read(Path::new(file))?;
+    match is_addition {
+        true => runtime.mounts_add(&id, &mounts)?,
+        false => runtime.mounts_remove(&id, &mounts)?,
+    }
+    Ok(0)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let mut json = Vec::new();
+    let file = std::fs::File::open(path).map_err(|error| Error::io("open", &error).path(path))?;
+    file.take(LARGEST)
+        .read_to_end(&mut json)
+        .map_err(|error| Error::io("read", &error).path(path))?;
+    Ok(json)
 }

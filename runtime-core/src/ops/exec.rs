@@ -228,12 +228,12 @@ fn capability(name: &str) -> Result<Capability> {
 }
 
 /// The container's process, and which of its namespaces differ from ours.
-struct Target {
-    pid: i32,
-    process: HostProcess,
+pub(super) struct Target {
+    pub(super) pid: i32,
+    pub(super) process: HostProcess,
     /// `CLONE_NEW*` to join by pidfd in one setns(2), which gets their order right.
-    kinds: u32,
-    other_user: bool,
+    pub(super) kinds: u32,
+    pub(super) other_user: bool,
     chroot: Option<OwnedFd>,
 }
 
@@ -249,7 +249,7 @@ impl Target {
         ("time", 0x80),
     ];
 
-    fn open(record: &Record) -> Result<Self> {
+    pub(super) fn open(record: &Record) -> Result<Self> {
         let stopped = || Error::new(ErrorKind::WrongStatus, "cannot exec in a stopped container");
         let process = HostProcess::open(record.pid, record.start_time)?.ok_or_else(stopped)?;
         let kinds = other_kinds(&format!("/proc/{}/ns", record.pid))?;

@@ -13,6 +13,7 @@ mod exec;
 mod features;
 mod kill;
 mod list;
+mod mounts;
 mod notify;
 mod options;
 mod process;

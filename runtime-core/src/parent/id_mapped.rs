@@ -21,24 +21,33 @@ pub(super) fn apply(plan: &Plan, prepared: &Prepared, init: i32) -> Result<()> {
             .iter()
             .any(|tree| tree.used_for == Use::Mount(place));
         match prepared.mounts.get(place).and_then(|mount| mount.tree.as_ref()) {
-            Some(tree) if !is_exchanged => apply_one(plan, prepared, mount, tree, init)?,
+            Some(tree) if !is_exchanged => apply_one(mount, tree, joined(plan, prepared), init)?,
             _ => {}
         }
     }
     Ok(())
 }
 
-/// Maps one mount, if it asks for it.
+/// The user namespace given by path, if there is one.
+pub(super) fn joined<'a>(plan: &Plan, prepared: &'a Prepared) -> Option<&'a OwnedFd> {
+    let place = plan
+        .namespaces
+        .join
+        .iter()
+        .position(|join| join.kind == libc::CLONE_NEWUSER as u32)?;
+    prepared.joins.get(place)
+}
+
+/// Maps one mount, if it asks for it. The container's user namespace is `joined`, or the one that `init` is in.
 pub(super) fn apply_one(
-    plan: &Plan,
-    prepared: &Prepared,
     mount: &MountPlan,
     tree: &OwnedFd,
+    joined: Option<&OwnedFd>,
     init: i32,
 ) -> Result<()> {
     let Some(map) = &mount.id_map else { return Ok(()) };
     let at = |error: Error| error.field(format!("mounts[{}].uidMappings", mount.index));
-    let namespace = user_namespace(plan, prepared, map, init).map_err(at)?;
+    let namespace = user_namespace(joined, map, init).map_err(at)?;
     let attr = MountAttr {
         set: ATTR_IDMAP,
         userns_fd: namespace.as_raw_fd() as u64,
@@ -59,7 +68,7 @@ fn explain(error: runtime_init::sys::SysError) -> Error {
     }
 }
 
-fn user_namespace(plan: &Plan, prepared: &Prepared, map: &MountIdMap, init: i32) -> Result<OwnedFd> {
+fn user_namespace(joined: Option<&OwnedFd>, map: &MountIdMap, init: i32) -> Result<OwnedFd> {
     if let Some((uids, gids)) = &map.mappings {
         let links = Links::new()?;
         let holder = start_namespace_holder(links.child.as_fd()).map_err(sys_error)?;
@@ -67,12 +76,7 @@ fn user_namespace(plan: &Plan, prepared: &Prepared, map: &MountIdMap, init: i32)
         write_maps(holder.pid, uids, gids)?;
         return open_namespace(holder.pid);
     }
-    let joined = plan
-        .namespaces
-        .join
-        .iter()
-        .position(|join| join.kind == libc::CLONE_NEWUSER as u32);
-    match joined.and_then(|place| prepared.joins.get(place)) {
+    match joined {
         Some(namespace) => namespace.try_clone().map_err(|error| Error::io("dup", &error)),
         None => open_namespace(init),
     }

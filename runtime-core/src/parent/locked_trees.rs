@@ -25,7 +25,7 @@ pub(crate) fn send(
     link: BorrowedFd<'_>,
 ) -> Result<()> {
     let way = Way::new(init.pidfd(), mounts.as_ref())?;
-    let copies = copy(plan, prepared, &way.joins())?;
+    let copies = copy(plan, &prepared.to_lock, &way.joins())?;
     for (tree, copy) in prepared.to_lock.iter().zip(copies) {
         change(plan, prepared, tree, &copy, init.pid).map_err(|error| {
             let located = locate(error, plan, tree);
@@ -81,13 +81,13 @@ impl<'a> Way<'a> {
     }
 }
 
-fn copy(plan: &Plan, prepared: &Prepared, namespaces: &[JoinArgs<'_>]) -> Result<Vec<OwnedFd>> {
+/// Copies of all of them, in order, as whoever has these namespaces may have them.
+pub(super) fn copy(plan: &Plan, trees: &[HostTree], namespaces: &[JoinArgs<'_>]) -> Result<Vec<OwnedFd>> {
     let links = Links::new()?;
     let mut keep: Vec<_> = namespaces.iter().map(|join| join.fd.as_raw_fd()).collect();
     keep.push(links.child.as_raw_fd());
     keep.sort_unstable();
-    let sources: Vec<_> = prepared
-        .to_lock
+    let sources: Vec<_> = trees
         .iter()
         .map(|tree| TreeSource {
             path: &tree.path,
@@ -110,7 +110,7 @@ fn copy(plan: &Plan, prepared: &Prepared, namespaces: &[JoinArgs<'_>]) -> Result
     while copies.len() < sources.len() {
         match link.receive().map_err(sys_error)? {
             Some((Message::Tree, Some(tree))) => copies.push(tree),
-            Some((Message::Failure(failure), _)) => return Err(explain(failure, plan, prepared)),
+            Some((Message::Failure(failure), _)) => return Err(explain(failure, plan, trees)),
             _ => {
                 return Err(Error::new(
                     ErrorKind::Internal,
@@ -122,10 +122,10 @@ fn copy(plan: &Plan, prepared: &Prepared, namespaces: &[JoinArgs<'_>]) -> Result
     Ok(copies)
 }
 
-fn explain(failure: Failure, plan: &Plan, prepared: &Prepared) -> Error {
+fn explain(failure: Failure, plan: &Plan, trees: &[HostTree]) -> Error {
     debug_assert_eq!(failure.step, Step::LockedTree);
     let error = Error::os(failure.call.name(), failure.errno).doing("copy a tree of the host");
-    let Some(tree) = prepared.to_lock.get(usize::from(failure.index)) else {
+    let Some(tree) = trees.get(usize::from(failure.index)) else {
         return error;
     };
     let error = locate(error, plan, tree);
@@ -141,7 +141,7 @@ fn explain(failure: Failure, plan: &Plan, prepared: &Prepared) -> Error {
     }
 }
 
-fn locate(error: Error, plan: &Plan, tree: &HostTree) -> Error {
+pub(super) fn locate(error: Error, plan: &Plan, tree: &HostTree) -> Error {
     let error = error.path(tree.path.to_string_lossy().as_ref());
     let number = |place: usize| plan.mounts.get(place).map_or(0, |mount| mount.index);
     match tree.used_for {
@@ -165,7 +165,7 @@ fn change(plan: &Plan, prepared: &Prepared, tree: &HostTree, copy: &OwnedFd, ini
         Use::Mount(place) => match plan.mounts.get(place) {
             Some(mount) => {
                 change_mount(mount, copy)?;
-                id_mapped::apply_one(plan, prepared, mount, copy, init)
+                id_mapped::apply_one(mount, copy, id_mapped::joined(plan, prepared), init)
             }
             None => Ok(()),
         },

@@ -8,5 +8,6 @@ pub(crate) mod handshake;
 pub(crate) mod id_mapped;
 pub(crate) mod launch;
 pub(crate) mod locked_trees;
+pub(crate) mod mounter;
 pub(crate) mod seccomp_listener;
 pub(crate) mod views;

@@ -22,7 +22,7 @@ const LISTEN_PID_ROOM: usize = 32;
 /// Entries that the child may add to the environment, and the null at the end.
 const SPARE: usize = 3;
 
-type OptionView<'a> = (&'a CStr, Option<&'a CStr>);
+pub(super) type OptionView<'a> = (&'a CStr, Option<&'a CStr>);
 
 /// Calls `with` with the arguments of INIT.
 pub(crate) fn with_init_args<T>(
@@ -43,14 +43,8 @@ pub(crate) fn with_init_args<T>(
             kind: join.kind,
         })
         .collect();
-    let options: Vec<Vec<OptionView<'_>>> = plan.mounts.iter().map(|mount| option_views(mount)).collect();
-    let mounts: Vec<_> = plan
-        .mounts
-        .iter()
-        .zip(&prepared.mounts)
-        .zip(&options)
-        .map(|((mount, prepared), options)| mount_view(plan, mount, prepared, options))
-        .collect();
+    let options = all_option_views(plan);
+    let mounts = mount_views(plan, &prepared.mounts, &options);
     let devices: Vec<_> = plan
         .devices
         .nodes
@@ -173,6 +167,25 @@ pub(super) fn fd_of<'a>(prepared: &'a Prepared, tree: &HostTree) -> Option<Borro
 
 fn c_strs(strings: &[CString]) -> Vec<&CStr> {
     strings.iter().map(CString::as_c_str).collect()
+}
+
+/// The options of all mounts.
+pub(super) fn all_option_views(plan: &Plan) -> Vec<Vec<OptionView<'_>>> {
+    plan.mounts.iter().map(option_views).collect()
+}
+
+/// All mounts, with what RUNTIME holds for them.
+pub(super) fn mount_views<'a>(
+    plan: &'a Plan,
+    prepared: &'a [PreparedMount],
+    options: &'a [Vec<OptionView<'a>>],
+) -> Vec<init::MountArgs<'a>> {
+    plan.mounts
+        .iter()
+        .zip(prepared)
+        .zip(options)
+        .map(|((mount, prepared), options)| mount_view(plan, mount, prepared, options))
+        .collect()
 }
 
 fn option_views(mount: &MountPlan) -> Vec<OptionView<'_>> {

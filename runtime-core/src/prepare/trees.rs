@@ -51,6 +51,13 @@ pub(super) fn to_lock(plan: &Plan, rootfs: &CStr, mounts: &[PreparedMount]) -> R
     let rootfs_path = Path::new(OsStr::from_bytes(rootfs.to_bytes()));
     let rootfs = open_path(rootfs_path, OFlags::DIRECTORY)?;
     trees.extend(host_tree(Use::Rootfs, &rootfs, true)?);
+    trees.extend(mounts_to_lock(plan, mounts)?);
+    Ok(trees)
+}
+
+/// Those of `mounts` alone.
+pub(crate) fn mounts_to_lock(plan: &Plan, mounts: &[PreparedMount]) -> Result<Vec<HostTree>> {
+    let mut trees = Vec::new();
     for (place, (mount, prepared)) in plan.mounts.iter().zip(mounts).enumerate() {
         let (Some((path, recursive)), true) = (host_source(mount), prepared.tree.is_some()) else {
             continue;

@@ -16,7 +16,7 @@ use std::fs::File;
 use std::io::{ErrorKind as IoErrorKind, Read};
 use std::path::Path;
 
-use oci_spec::runtime::{LinuxResources, Process, Spec};
+use oci_spec::runtime::{LinuxResources, Mount, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -138,6 +138,13 @@ pub fn parse_process(json: &[u8]) -> Result<(Process, ProcessExtra)> {
 pub fn parse_resources(json: &[u8]) -> Result<(LinuxResources, Option<i64>)> {
     let (resources, extra) = typed(json, &schema::RESOURCES, "linux.resources")?;
     Ok((resources, extra.pids_limit))
+}
+
+/// Types the document that `mounts add` and `mounts remove` read: a list as at `mounts` in config.json. Lenient and
+/// strict as [`parse`].
+pub fn parse_mounts(json: &[u8]) -> Result<Vec<Mount>> {
+    let (mounts, _) = typed(json, &schema::MOUNTS, "mounts")?;
+    Ok(mounts)
 }
 
 fn typed<T: DeserializeOwned>(

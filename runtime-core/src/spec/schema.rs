@@ -103,6 +103,9 @@ const I32: Schema = Int(i32::MIN as i64, i32::MAX as u64);
 const I64: Schema = Int(i64::MIN, i64::MAX as u64);
 const STRINGS: Schema = List(&Str);
 
+/// The document of `mounts add` and `mounts remove`.
+pub(super) static MOUNTS: Schema = List(&MOUNT);
+
 /// The whole of config.json. The sections of other platforms (`vm`, `windows`, `solaris`, `zos`, `freebsd`) are not
 /// in the table, so they are dropped before they are typed.
 pub(super) static CONFIG: Schema = Object(&[

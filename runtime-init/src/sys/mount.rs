@@ -158,6 +158,11 @@ pub fn chroot_here() -> Result<()> {
     rustix::process::chroot(c".").named(Call::Chroot)
 }
 
+/// `umount2(name, MNT_DETACH | UMOUNT_NOFOLLOW)`: `name` is a single component in the current working directory.
+pub fn detach_here(name: &CStr) -> Result<()> {
+    raw::unmount(name, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).named(Call::Umount)
+}
+
 /// `umount2(path, MNT_DETACH)`.
 pub fn detach(path: &CStr) -> Result<()> {
     raw::unmount(path, UnmountFlags::DETACH).named(Call::Umount)

@@ -14,6 +14,7 @@ mod hooks;
 mod lifecycle;
 mod logs;
 mod mounts;
+mod mounts_later;
 mod namespaces;
 mod net_devices;
 mod notify;
@@ -64,6 +65,7 @@ fn everywhere() -> Vec<Test> {
         namespaces::TESTS,
         net_devices::TESTS,
         mounts::TESTS,
+        mounts_later::TESTS,
         devices::TESTS,
         process::TESTS,
         exec::TESTS,

@@ -1,0 +1,194 @@
+//! Runs in: RUNTIME. Mounts for a container that runs already: copies of the host's trees, and MOUNTER, which puts them
+//! there or takes mounts away. How it does that is in `runtime_init`, `mounter.rs`.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+use oci_spec::runtime::Spec;
+use runtime_init::args::{HolderArgs, JoinArgs, MounterArgs, MounterWork, RemovalArgs};
+use runtime_init::start::{start_mounter, start_mounts_holder};
+use runtime_init::sys::Call;
+use runtime_init::wire::{Failure, Link, Message};
+use rustix::io::Errno;
+
+use super::explain::{self, Background};
+use super::launch::Launched;
+use super::{id_mapped, locked_trees, views};
+use crate::host::cgroup::CgroupManager;
+use crate::plan::Plan;
+use crate::prepare::{Links, PreparedMount, Use, change_mount, sys_error, trees};
+use crate::{Error, ErrorKind, Result};
+
+/// A container's process, and which of its namespaces are others than RUNTIME's.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Inside<'a> {
+    pub pid: i32,
+    pub pidfd: BorrowedFd<'a>,
+    /// `CLONE_NEW*`.
+    pub kinds: u32,
+}
+
+impl<'a> Inside<'a> {
+    fn has_users(self) -> bool {
+        self.kinds & libc::CLONE_NEWUSER as u32 != 0
+    }
+
+    fn join(self, kind: u32) -> JoinArgs<'a> {
+        JoinArgs {
+            index: 0,
+            fd: self.pidfd,
+            kind,
+        }
+    }
+}
+
+/// A mount point to take away.
+#[derive(Debug)]
+pub(crate) struct Removal {
+    /// Place in the list.
+    pub index: u16,
+    /// Directory part; "." for the root.
+    pub directory: CString,
+    pub name: CString,
+}
+
+/// Mounts all of `plan.mounts`, which are those of `spec`.
+pub(crate) fn add(plan: &Plan, spec: &Spec, inside: Inside<'_>, cgroup: &CgroupManager) -> Result<()> {
+    let mounts = prepare(plan, inside, cgroup)?;
+    let options = views::all_option_views(plan);
+    let args = views::mount_views(plan, &mounts, &options);
+    let trees = mounts.iter().filter_map(|mount| mount.tree.as_ref());
+    let trees: Vec<_> = trees.map(AsRawFd::as_raw_fd).collect();
+    run(inside, trees, MounterWork::Add(&args), |failure| {
+        let background = Background {
+            process: &plan.process,
+            container: Some((plan, spec)),
+        };
+        explain::explain(background, inside.pid, failure, None)
+    })
+}
+
+/// Takes the mounts away, in order.
+pub(crate) fn remove(removals: &[Removal], inside: Inside<'_>) -> Result<()> {
+    let args: Vec<_> = removals
+        .iter()
+        .map(|removal| RemovalArgs {
+            index: removal.index,
+            directory: &removal.directory,
+            name: &removal.name,
+        })
+        .collect();
+    run(inside, Vec::new(), MounterWork::Remove(&args), |failure| {
+        explain_removal(removals, failure)
+    })
+}
+
+fn explain_removal(removals: &[Removal], failure: Failure) -> Error {
+    let error = Error::os(failure.call.name(), failure.errno).doing("remove a mount");
+    let Some(removal) = removals.iter().find(|removal| removal.index == failure.index) else {
+        return error;
+    };
+    let error = error.field(format!("mounts[{}]", removal.index)).path(
+        format!(
+            "/{}/{}",
+            removal.directory.to_string_lossy(),
+            removal.name.to_string_lossy()
+        )
+        .replace("/./", "/"),
+    );
+    match (failure.call, failure.errno) {
+        (Call::Umount, Errno::INVAL) => {
+            error.hint("it is no mount point, or one that the kernel locks in a user namespace")
+        }
+        (Call::Open, Errno::LOOP) => error.hint("symbolic links are not followed here"),
+        _ => error,
+    }
+}
+
+/// What RUNTIME holds for them: trees that are ready to be mounted.
+fn prepare(plan: &Plan, inside: Inside<'_>, cgroup: &CgroupManager) -> Result<Vec<PreparedMount>> {
+    let mut mounts = trees::mounts(plan, cgroup)?;
+    if inside.has_users() {
+        lock(plan, &mut mounts, inside)?;
+    }
+    for (mount, prepared) in plan.mounts.iter().zip(&mounts) {
+        if let Some(tree) = &prepared.tree {
+            id_mapped::apply_one(mount, tree, None, inside.pid)?;
+        }
+    }
+    Ok(mounts)
+}
+
+/// Exchanges the trees for locked ones.
+fn lock(plan: &Plan, mounts: &mut [PreparedMount], inside: Inside<'_>) -> Result<()> {
+    let to_lock = trees::mounts_to_lock(plan, mounts)?;
+    if to_lock.is_empty() {
+        return Ok(());
+    }
+    let links = Links::new()?;
+    let mut keep = [links.child.as_raw_fd(), inside.pidfd.as_raw_fd()];
+    keep.sort_unstable();
+    let args = HolderArgs {
+        link: links.child.as_fd(),
+        keep: &keep,
+        user: inside.join(libc::CLONE_NEWUSER as u32),
+    };
+    let holder = Launched::new(start_mounts_holder(args).map_err(sys_error)?);
+    drop(links.child);
+    await_ready(links.runtime.as_fd(), |failure| {
+        Error::os(failure.call.name(), failure.errno).doing("make a mount namespace for the copies")
+    })?;
+    let join = JoinArgs {
+        index: 0,
+        fd: holder.pidfd(),
+        kind: libc::CLONE_NEWNS as u32,
+    };
+    let copies = locked_trees::copy(plan, &to_lock, &[join])?;
+    for (tree, copy) in to_lock.iter().zip(copies) {
+        let Use::Mount(place) = tree.used_for else {
+            continue;
+        };
+        let (Some(mount), Some(prepared)) = (plan.mounts.get(place), mounts.get_mut(place)) else {
+            continue;
+        };
+        change_mount(mount, &copy).map_err(|error| locked_trees::locate(error, plan, tree))?;
+        prepared.tree = Some(copy);
+    }
+    Ok(())
+}
+
+/// Has MOUNTER do the work.
+fn run(
+    inside: Inside<'_>,
+    mut keep: Vec<RawFd>,
+    work: MounterWork<'_>,
+    explain: impl FnOnce(Failure) -> Error,
+) -> Result<()> {
+    let links = Links::new()?;
+    keep.extend([links.child.as_raw_fd(), inside.pidfd.as_raw_fd()]);
+    keep.sort_unstable();
+    // Children of these two would be born there, and MOUNTER has none.
+    const OF_CHILDREN: u32 = libc::CLONE_NEWPID as u32 | 0x80;
+    let args = MounterArgs {
+        link: links.child.as_fd(),
+        keep: &keep,
+        namespaces: &[inside.join(inside.kinds & !OF_CHILDREN)],
+        become_root: inside.has_users(),
+        work,
+    };
+    // Killed and reaped when it is dropped, if it has not ended by then.
+    let _mounter = Launched::new(start_mounter(args).map_err(sys_error)?);
+    drop(links.child);
+    await_ready(links.runtime.as_fd(), explain)
+}
+
+fn await_ready(link: BorrowedFd<'_>, explain: impl FnOnce(Failure) -> Error) -> Result<()> {
+    match Link(link).receive().map_err(sys_error)? {
+        Some((Message::Ready, _)) => Ok(()),
+        Some((Message::Failure(failure), _)) => Err(explain(failure)),
+        _ => Err(Error::new(
+            ErrorKind::Internal,
+            "the process that changes the mounts ended half way",
+        )),
+    }
+}

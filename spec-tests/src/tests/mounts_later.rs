@@ -1,0 +1,309 @@
+//! Runs in: SUITE. `mounts add` and `mounts remove`, crun's: mounts for a container that runs already.
+
+use crate::{
+    case::Case,
+    outcome::{Check, contains, ensure, same},
+    runner::Run,
+    suite::Test,
+};
+use nix::mount::{MsFlags, mount};
+use serde_json::{Value, json};
+use std::{fs, os::unix::fs::symlink, path::PathBuf};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("mounts_later/bind_of_folder_and_file", folder_and_file),
+    (
+        "mounts_later/read_only_stays_so_in_a_user_namespace",
+        user_namespace,
+    ),
+    ("mounts_later/with_what_is_mounted_below", recursive),
+    ("mounts_later/new_file_system", new_file_system),
+    ("mounts_later/links_stay_inside", links),
+    ("mounts_later/removal_through_no_link", removal_through_no_link),
+    ("mounts_later/removal_wants_a_mount_point", no_mount_point),
+    ("mounts_later/of_created_and_paused", created_and_paused),
+    ("mounts_later/of_stopped_and_of_nothing", stopped),
+    ("mounts_later/wrong_lists_are_refused", wrong_lists),
+    ("mounts_later/without_a_mount_namespace", without_namespace),
+];
+
+fn change(c: &Case, what: &str, mounts: &Value) -> Check<Run> {
+    let path = c.dir.join("mounts.json");
+    fs::write(&path, mounts.to_string())?;
+    c.rt(&["mounts", what, &c.id, &path.to_string_lossy()])
+}
+
+fn inside(c: &Case, line: &str) -> Check<String> {
+    let run = c.rt(&["exec", &c.id, "/bin/sh", "-c", line])?;
+    Ok(run.ok()?.stdout.trim().to_owned())
+}
+
+/// A folder of the host with a file in it.
+fn source(c: &Case) -> Check<PathBuf> {
+    let path = c.dir.join("later");
+    fs::create_dir_all(&path)?;
+    fs::write(path.join("file"), "of the host")?;
+    Ok(path)
+}
+
+fn folder_and_file(c: &mut Case) -> Check {
+    let source = source(c)?;
+    c.start_sleeper()?;
+    let mounts = json!([
+        {"destination": "/new/folder", "type": "bind", "source": source, "options": ["bind", "ro", "nosuid"]},
+        {"destination": "/new/folder/file", "type": "bind", "source": "/proc/version", "options": ["bind"]},
+        {"destination": "/new/file", "type": "bind", "source": source.join("file"), "options": ["bind"]},
+    ]);
+    change(c, "add", &mounts)?.ok()?;
+    same("file", "of the host", inside(c, "cat /new/file")?.as_str())?;
+    contains("above it", &inside(c, "cat /new/folder/file")?, "Linux")?;
+    let line = inside(c, "grep ' /new/folder ' /proc/self/mountinfo")?;
+    contains("options", &line, " ro,nosuid")?;
+    same(
+        "write",
+        "refused",
+        inside(c, "touch /new/folder/x 2>/dev/null || echo refused")?.as_str(),
+    )?;
+    change(c, "remove", &mounts)?.ok()?;
+    same(
+        "left",
+        "0",
+        inside(c, "grep -c ' /new/' /proc/self/mountinfo || true")?.as_str(),
+    )?;
+    ensure!(c.rootfs("/new/folder").is_dir(), "the place was removed, too");
+    same(
+        "source",
+        "of the host".to_owned(),
+        fs::read_to_string(source.join("file"))?,
+    )
+}
+
+fn user_namespace(c: &mut Case) -> Check {
+    let source = source(c)?;
+    c.join_namespace("user", None);
+    let ranges = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    c.config["linux"]["uidMappings"] = ranges.clone();
+    c.config["linux"]["gidMappings"] = ranges;
+    for set in ["bounding", "effective", "permitted"] {
+        c.config["process"]["capabilities"][set] = json!(["CAP_SYS_ADMIN"]);
+    }
+    std::os::unix::fs::chown(c.rootfs("/"), Some(100_000), Some(100_000))?;
+    c.start_sleeper()?;
+    let mounts = json!([
+        {"destination": "/later", "type": "bind", "source": source, "options": ["bind", "ro"]},
+        {"destination": "/scratch", "type": "tmpfs", "source": "tmpfs"},
+    ]);
+    change(c, "add", &mounts)?.ok()?;
+    same("file", "of the host", inside(c, "cat /later/file")?.as_str())?;
+    same(
+        "owner of the place",
+        "0",
+        inside(c, "stat -c %u /scratch")?.as_str(),
+    )?;
+    // What the container owns it may change: so it could do this, if the kernel let it.
+    same(
+        "made read-only",
+        "refused",
+        inside(
+            c,
+            "mount -o remount,bind,ro /scratch; touch /scratch/x 2>/dev/null || echo refused",
+        )?
+        .as_str(),
+    )?;
+    same(
+        "made writable",
+        "refused",
+        inside(
+            c,
+            "mount -o remount,bind,rw /later 2>/dev/null; touch /later/x 2>/dev/null || echo refused",
+        )?
+        .as_str(),
+    )?;
+    ensure!(
+        !source.join("x").exists(),
+        "the container wrote to what is read-only"
+    );
+    change(c, "remove", &mounts)?.ok()?;
+    same(
+        "left",
+        "0",
+        inside(c, "grep -c -e /later -e /scratch /proc/self/mountinfo || true")?.as_str(),
+    )
+}
+
+fn recursive(c: &mut Case) -> Check {
+    let source = source(c)?;
+    let below = source.join("below");
+    fs::create_dir(&below)?;
+    mount(
+        Some("tmpfs"),
+        &below,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        None::<&str>,
+    )?;
+    fs::write(below.join("deep"), "deep")?;
+    let outcome = (|| {
+        c.start_sleeper()?;
+        let entry = |option: &str| json!([{"destination": "/later", "type": "bind", "source": source, "options": [option]}]);
+        change(c, "add", &entry("bind"))?.ok()?;
+        same(
+            "bind",
+            "none",
+            inside(c, "cat /later/below/deep 2>/dev/null || echo none")?.as_str(),
+        )?;
+        change(c, "remove", &entry("bind"))?.ok()?;
+        change(c, "add", &entry("rbind"))?.ok()?;
+        same("rbind", "deep", inside(c, "cat /later/below/deep")?.as_str())?;
+        change(c, "remove", &entry("rbind"))?.ok()?;
+        same("host", "deep".to_owned(), fs::read_to_string(below.join("deep"))?)
+    })();
+    nix::mount::umount2(&below, nix::mount::MntFlags::MNT_DETACH)?;
+    outcome
+}
+
+fn new_file_system(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    let mounts = json!([{"destination": "/later", "type": "tmpfs", "source": "tmpfs",
+        "options": ["nosuid", "noexec", "size=64k", "mode=711"]}]);
+    change(c, "add", &mounts)?.ok()?;
+    same("mode", "711", inside(c, "stat -c %a /later")?.as_str())?;
+    let line = inside(c, "grep ' /later ' /proc/self/mountinfo")?;
+    contains("options", &line, "nosuid,noexec")?;
+    contains("size", &line, "size=64k")?;
+    let procfs = json!([{"destination": "/proc", "type": "proc", "source": "proc"}]);
+    change(c, "add", &procfs)?.refused_with("procfs").map(drop)
+}
+
+/// The place is looked up as in the container: links of the image lead nowhere else.
+fn links(c: &mut Case) -> Check {
+    let source = source(c)?;
+    let outside = c.dir.join("outside");
+    fs::create_dir(&outside)?;
+    symlink(&outside, c.rootfs("/absolute"))?;
+    symlink("../../../../../../../../tmp", c.rootfs("/climbing"))?;
+    fs::create_dir_all(c.rootfs("/tmp"))?;
+    c.start_sleeper()?;
+    let mounts = json!([
+        {"destination": "/absolute/a", "type": "bind", "source": source, "options": ["bind"]},
+        {"destination": "/climbing/b", "type": "bind", "source": source, "options": ["bind"]},
+    ]);
+    change(c, "add", &mounts)?.ok()?;
+    same(
+        "through ..",
+        "of the host",
+        inside(c, "cat /tmp/b/file")?.as_str(),
+    )?;
+    let inner = format!("cat {}/a/file", outside.display());
+    same("through /", "of the host", inside(c, &inner)?.as_str())?;
+    same("outside", 0, fs::read_dir(&outside)?.count())?;
+    let magic =
+        json!([{"destination": "/proc/1/root/x", "type": "bind", "source": source, "options": ["bind"]}]);
+    change(c, "add", &magic)?.refused().map(drop)
+}
+
+/// Else a process in the container could have its masks taken away.
+fn removal_through_no_link(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    inside(
+        c,
+        "mkdir /shared && ln -s /proc /shared/sub && ln -s /proc/kcore /shared/kcore",
+    )?;
+    let before = inside(c, "cat /proc/1/mountinfo")?;
+    for path in ["/shared/sub/kcore", "/shared/kcore"] {
+        change(c, "remove", &json!([{"destination": path}]))?.refused()?;
+    }
+    same(
+        "mounts",
+        before.as_str(),
+        inside(c, "cat /proc/1/mountinfo")?.as_str(),
+    )?;
+    let direct = json!([{"destination": "/shared/own", "type": "tmpfs", "source": "tmpfs"}]);
+    change(c, "add", &direct)?.ok()?;
+    change(c, "remove", &direct)?.ok()?;
+    same("mounts", before, inside(c, "cat /proc/1/mountinfo")?)
+}
+
+fn no_mount_point(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    for path in ["/bin", "/bin/busybox", "/missing", "/"] {
+        let run = change(c, "remove", &json!([{"destination": path}]))?.refused()?;
+        contains("the error", &run.report(), "mounts[0]")?;
+    }
+    same("alive", "running".to_owned(), c.status()?)
+}
+
+fn created_and_paused(c: &mut Case) -> Check {
+    let source = source(c)?;
+    let mounts = json!([{"destination": "/later", "type": "bind", "source": source, "options": ["bind"]}]);
+    c.shell("cat /later/file > /seen; sleep 1000");
+    c.create()?.ok()?;
+    change(c, "add", &mounts)?.ok()?;
+    c.rt(&["start", &c.id])?.ok()?;
+    let seen = c.rootfs("/seen");
+    c.wait_until("the file", || {
+        Ok(fs::read_to_string(&seen).is_ok_and(|text| text == "of the host"))
+    })?;
+    c.rt(&["pause", &c.id])?.ok()?;
+    change(c, "remove", &mounts)?.ok()?;
+    c.rt(&["resume", &c.id])?.ok()?;
+    same(
+        "left",
+        "0",
+        inside(c, "grep -c ' /later ' /proc/self/mountinfo || true")?.as_str(),
+    )
+}
+
+fn stopped(c: &mut Case) -> Check {
+    let mounts = json!([{"destination": "/later", "type": "tmpfs", "source": "tmpfs"}]);
+    change(c, "add", &mounts)?.refused_with("does not exist")?;
+    c.args(&["/bin/true"]);
+    c.create()?.ok()?;
+    c.rt(&["start", &c.id])?.ok()?;
+    c.wait_status("stopped")?;
+    change(c, "add", &mounts)?.refused_with("not running")?;
+    change(c, "remove", &mounts)?
+        .refused_with("not running")
+        .map(drop)
+}
+
+fn wrong_lists(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    for (mounts, field) in [
+        (json!({"mounts": []}), "mounts"),
+        (json!([{"type": "tmpfs"}]), "mounts[0].destination"),
+        (json!([{"destination": 7}]), "mounts[0].destination"),
+        (
+            json!([{"destination": "/a", "type": "bind", "options": ["bind"]}]),
+            "mounts[0].source",
+        ),
+        (
+            json!([{"destination": "/a", "type": "nothing"}]),
+            "mounts[0].type",
+        ),
+        (
+            json!([{"destination": "/a", "type": "tmpfs", "options": ["nothing"]}]),
+            "mounts[0].options",
+        ),
+    ] {
+        change(c, "add", &mounts)?.refused_with(field)?;
+    }
+    let none = c.dir.join("none.json");
+    c.rt(&["mounts", "add", &c.id, &none.to_string_lossy()])?
+        .refused()?;
+    change(c, "turn", &json!([]))?.refused().map(drop)
+}
+
+fn without_namespace(c: &mut Case) -> Check {
+    c.drop_namespace("mount");
+    c.config["mounts"] = json!([]);
+    for field in ["maskedPaths", "readonlyPaths"] {
+        if let Some(linux) = c.config["linux"].as_object_mut() {
+            linux.remove(field);
+        }
+    }
+    c.start_sleeper()?;
+    let mounts = json!([{"destination": "/later", "type": "tmpfs", "source": "tmpfs"}]);
+    change(c, "remove", &mounts)?.refused_with("mount namespace")?;
+    change(c, "add", &mounts)?.refused().map(drop)
+}

@@ -98,6 +98,19 @@ mod tests {
         assert_eq!(list.failures.get("a/c"), Some(&known("race", true)));
     }
 
+    /// Git merges the lists by union, which may leave a test in them twice.
+    #[test]
+    fn the_lists_of_the_peers_can_be_read_and_name_tests() {
+        for name in ["runc", "crun"] {
+            let list = super::for_runtime(name);
+            assert!(list.is_ok(), "{name}: {list:?}");
+            let tests = crate::tests::all();
+            for known in list.unwrap_or_default().failures.keys() {
+                assert!(tests.iter().any(|test| test.0 == known), "{name}: {known}");
+            }
+        }
+    }
+
     #[test]
     fn a_line_without_reason_or_twice_is_refused() {
         assert!(parse("a/b\n").is_err());

@@ -134,10 +134,9 @@ fn unescape(field: &[u8]) -> Vec<u8> {
         let number = digits
             .and_then(|digits| std::str::from_utf8(digits).ok())
             .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        (bytes, rest) = match number {
-            Some(byte) => ([bytes, vec![byte]].concat(), &after[3..]),
-            None => ([bytes, vec![*first]].concat(), after),
-        };
+        // Appended, since a container chooses how long its paths are and how many.
+        bytes.push(number.unwrap_or(*first));
+        rest = if number.is_some() { &after[3..] } else { after };
     }
     bytes
 }

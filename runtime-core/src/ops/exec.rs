@@ -318,6 +318,7 @@ struct Cgroups {
     /// `--cgroup`: one below the container's, and no other.
     below: Option<Cgroup>,
     init: i32,
+    ignore_paused: bool,
 }
 
 impl Cgroups {
@@ -325,6 +326,18 @@ impl Cgroups {
     fn first(&self) -> Option<&Cgroup> {
         let own = self.manager.as_ref().and_then(CgroupManager::cgroup);
         self.below.as_ref().or(own)
+    }
+
+    /// Sub-cgroups are the container's to freeze. What is born in a frozen one stands still before it has joined anything,
+    /// and `exec` would wait for it.
+    fn refuse_frozen(&self, place: Option<&Cgroup>) -> Result<()> {
+        match place {
+            Some(place) if !self.ignore_paused && place.is_effectively_frozen()? => {
+                let text = "cannot exec in a frozen sub-cgroup (use --ignore-paused to override)";
+                Err(Error::new(ErrorKind::WrongStatus, text).path(place.path()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Where init is now: with subtree_control set, its own cgroup takes no processes (no internal processes).
@@ -358,7 +371,12 @@ fn cgroup_of(record: &Record, options: &ExecOptions, init: i32) -> Result<Cgroup
         }
         (_, None) => None,
     };
-    Ok(Cgroups { manager, below, init })
+    Ok(Cgroups {
+        manager,
+        below,
+        init,
+        ignore_paused: options.ignore_paused,
+    })
 }
 
 /// The path in `--cgroup`. runc's other form, `CONTROLLER[,CONTROLLER]:PATH`, is for the many trees of version 1.
@@ -504,6 +522,7 @@ impl Job<'_> {
         let attempt = |cgroup: Option<BorrowedFd<'_>>| {
             self.clone_into(links, cgroup, keyring.as_deref(), procfs.as_ref())
         };
+        cgroups.refuse_frozen(cgroups.below.as_ref())?;
         let first = cgroups.first();
         let mut refused = match attempt(first.map(Cgroup::dir)) {
             Ok(child) => return Ok(child),
@@ -512,6 +531,7 @@ impl Job<'_> {
         let mut place = None;
         if will_not_have_it(refused) {
             place = cgroups.second()?;
+            cgroups.refuse_frozen(place.as_ref())?;
             match place.as_ref().map(|second| attempt(Some(second.dir()))) {
                 Some(Ok(child)) => return Ok(child),
                 Some(Err(error)) => refused = error,

@@ -189,7 +189,10 @@ impl Cgroup {
     }
 
     /// Whether nothing in the cgroup runs, be it because of itself or of a cgroup above.
-    pub(super) fn is_effectively_frozen(&self) -> Result<bool> {
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn is_effectively_frozen(&self) -> Result<bool> {
         match read_file(self.dir(), "cgroup.events") {
             Ok(text) => Ok(value_of(&text, "frozen") == Some(b"1")),
             Err(errno) => Err(Error::os("read", errno).path(self.path.join("cgroup.events"))),

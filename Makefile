@@ -4,12 +4,13 @@ TARGET := x86_64-unknown-linux-gnu
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 ONGGI := $(abspath $(TARGET_DIR)/$(TARGET)/release/onggi)
 MANUALS := $(abspath $(TARGET_DIR)/manuals)
+ENGINES ?= containerd:cgroupfs containerd:systemd docker:systemd docker:cgroupfs podman:systemd podman:cgroupfs buildah
 PREFIX ?= /usr/local
 DESTDIR ?=
 ZSH_COMPLETIONS ?= share/zsh/site-functions
 export ONGGI_COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
-.PHONY: help run test lint bench shell peers fuzz install install-files manuals deb setup build clean
+.PHONY: help run test lint bench shell peers engines fuzz install install-files manuals deb setup build clean
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -27,12 +28,15 @@ lint: setup ## Format and lints only
 bench: setup build ## Compare with the floor, runc and crun, interleaved in one run
 	cargo run --release --quiet -p benches --bin bench
 
-shell: setup build ## A shell in a virtual machine of the tests, with the runtime in /payload (MACHINE=fast or systemd)
+shell: setup build ## A shell in a virtual machine of the tests, with the runtime in /payload (MACHINE=fast, systemd or engines)
 	cargo run --quiet -p spec-tests -- --shell $(or $(MACHINE),systemd) --runtime $(ONGGI)
 
 peers: setup ## Run the conformance suite on runc and crun, and compare with what is known of them
 	cargo run --quiet -p spec-tests -- --runtime "$$(command -v runc)"
 	cargo run --quiet -p spec-tests -- --runtime "$$(command -v crun)"
+
+engines: setup build ## The real engines in a virtual machine with onggi at the bottom (ENGINES="docker:cgroupfs podman ...")
+	spec-tests/engines/matrix $(ONGGI) $(ENGINES)
 
 fuzz: ## Fuzz every target for a minute (needs a nightly toolchain and cargo-fuzz)
 	for target in $$(cargo +nightly fuzz list); do mkdir -p fuzz/corpus/$$target && \

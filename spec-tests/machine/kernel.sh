@@ -1,7 +1,7 @@
 #!/bin/sh
 # kernel.sh OUT SUITE: the cloud kernel of Debian's SUITE, unpacked and not installed: OUT/vmlinuz, OUT/version, and in
 # OUT/modules the modules that tests use, plain, with OUT/modules/order saying how to load them (and
-# order.systemd, what only that machine loads).
+# order.systemd, what machines with systemd load, and order.engines, what the engines' networks are made of).
 set -eu
 out=$1 suite=$2
 here=$(dirname "$0")
@@ -12,6 +12,9 @@ wanted="virtio_pci virtio_blk virtio_console overlay loop fuse tun veth bridge d
 # Where there is criu: how it looks at sockets and locks the network.
 wanted_systemd="inet_diag tcp_diag udp_diag raw_diag unix_diag netlink_diag af_packet_diag nfnetlink nf_tables nf_conntrack
     nf_conntrack_netlink nft_ct nft_reject_inet"
+wanted_engines="br_netfilter nf_nat nft_compat nft_chain_nat nft_nat nft_masq nft_redir nft_fib_inet nft_fib_ipv4 nft_fib_ipv6
+    nft_reject_ipv4 nft_reject_ipv6 nft_limit nft_log nft_hash nft_numgen nft_quota xt_conntrack xt_MASQUERADE xt_addrtype
+    xt_nat xt_REDIRECT xt_mark xt_comment xt_multiport xt_connmark xt_tcpudp ipt_REJECT macvlan ipvlan"
 
 work=$(mktemp -d "$out.XXXXXX")
 trap 'rm -rf "$work"' EXIT
@@ -31,9 +34,10 @@ basename "$folder" >"$out/version"
 # add LIST MODULE: its dependencies, then itself.
 : >"$out/modules/order"
 : >"$out/modules/order.systemd"
+: >"$out/modules/order.engines"
 add() {
     local list=$1 name=$2 file dependency
-    grep -qx "$name" "$out/modules/order" "$out/modules/$list" && return
+    grep -qx "$name" "$out"/modules/order* && return
     file=$(find "$folder/kernel" -name "$(echo "$name" | sed 's/[_-]/[_-]/g').ko*" | head -n 1)
     [ -n "$file" ] || return 0
     case $file in
@@ -48,3 +52,4 @@ add() {
 }
 for module in $wanted; do add order "$module"; done
 for module in $wanted_systemd; do add order.systemd "$module"; done
+for module in $wanted_engines; do add order.engines "$module"; done

@@ -1,8 +1,11 @@
-# Sourced. Debian's packages of any suite by a private apt configuration: the sources, lists and package state of the
-# host are neither read nor changed. Needs apt, dpkg-deb and debian-archive-keyring.
+# Sourced. Debian's packages of any suite by a private apt configuration: of the host's, only the address of its mirror is read,
+# and nothing is changed. Needs apt, dpkg-deb and debian-archive-keyring.
 
 KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
-MIRROR=${MACHINE_MIRROR:-http://deb.debian.org/debian}
+# The mirror that this machine installs from.
+MIRROR=${MACHINE_MIRROR:-$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* /etc/apt/mirrors/* 2>/dev/null | sed -n '/^[[:space:]]*#/d
+    s,^\(.*[[:space:]]\)\{0\,1\}\(https\{0\,1\}://[^[:space:]]*/debian\)/\{0\,1\}\([[:space:]].*\)\{0\,1\}$,\2,p' | head -n 1)}
+if [ -z "$MIRROR" ]; then echo "no mirror of Debian in the sources of apt: set MACHINE_MIRROR" >&2; exit 1; fi
 
 # A download may fail for a moment: three tries, five within apt.
 retry() {

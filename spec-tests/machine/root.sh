@@ -1,13 +1,18 @@
 #!/bin/sh
-# root.sh OUT: a Debian root with systemd as process 1, as an ext4 image OUT/root.ext4.
+# root.sh OUT systemd|engines: a Debian root with systemd as process 1, as an ext4 image OUT/root.ext4. The engines' is of
+# Debian's newest suite and has containerd, Docker, Podman and buildah.
 set -eu
-out=$1
+out=$1 kind=$2
 here=$(dirname "$0")
 . "$here/packages.sh"
 
 suite=trixie
 packages="systemd systemd-sysv dbus dbus-user-session libpam-systemd uidmap busybox-static procps iproute2 kmod
     apparmor criu runc crun"
+engines="containerd docker.io docker-cli docker-buildx podman buildah umoci conmon netavark aardvark-dns passt catatonit
+    slirp4netns fuse-overlayfs containernetworking-plugins nftables iptables python3 curl tini"
+spare=512
+if [ "$kind" = engines ]; then suite=sid spare=4096; fi
 
 work=$(mktemp -d "$out.XXXXXX")
 trap 'rm -rf "$work"' EXIT
@@ -18,6 +23,26 @@ bootstrap() {
     debootstrap --variant=minbase --keyring="$KEYRING" --include="$(echo $packages | tr ' ' ,)" "$suite" "$root" "$MIRROR"
 }
 retry bootstrap
+
+# No service starts while it is unpacked. The lists of sid may be older than their own date of expiry on a mirror that lags.
+install_engines() {
+    chroot "$root" apt-get -qq -o Acquire::Check-Valid-Until=false -o Acquire::Retries=5 update
+    chroot "$root" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=5 install --yes --no-install-recommends $engines
+}
+if [ "$kind" = engines ]; then
+    printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
+    chmod 0755 "$root/usr/sbin/policy-rc.d"
+    cp -L /etc/resolv.conf "$root/etc/resolv.conf"
+    mount -t proc proc "$root/proc"
+    retry install_engines
+    umount "$root/proc"
+    rm "$root/usr/sbin/policy-rc.d"
+    # They start when a test asks for them.
+    for unit in docker.service docker.socket containerd.service podman.socket podman-restart.service podman.service \
+        podman-auto-update.timer nftables.service; do
+        rm -f "$root"/etc/systemd/system/*.wants/"$unit"
+    done
+fi
 
 # What nobody reads in a machine that lives for minutes.
 rm -rf "$root"/usr/share/doc "$root"/usr/share/man "$root"/usr/share/locale "$root"/usr/share/info \
@@ -77,5 +102,5 @@ ln -s /etc/systemd/system/payload.service "$root/etc/systemd/system/multi-user.t
 ln -sf /usr/lib/systemd/system/multi-user.target "$root/etc/systemd/system/default.target"
 
 mkdir -p "$out"
-size=$(($(du -sm "$root" | cut -f 1) + 512))
+size=$(($(du -sm "$root" | cut -f 1) + spare))
 mke2fs -q -t ext4 -O ^has_journal -m 0 -E root_owner=0:0,lazy_itable_init=1 -d "$root" "$out/root.ext4" "${size}M"

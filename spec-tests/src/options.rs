@@ -64,7 +64,7 @@ spec-tests --runtime PATH [FILTER]... [options]
   --machine WHERE     auto (default): on the host, and in virtual machines what it cannot do; none: the host only;
                       fast, systemd: everything in this machine only
   --kernel VERSION    of the machines: 6.1, 6.12 (default) or newest
-  --shell MACHINE     a shell in the machine (fast, systemd); --runtime and every --file PATH are in its /payload
+  --shell MACHINE     a shell in the machine (fast, systemd, engines); --runtime and every --file PATH are in its /payload
   --command LINE      with --shell: run this line instead, and end with its status
   --hybrid            stay in the host's cgroup view instead of a private pure cgroup2 view
   --expected FILE     known failures (`test/name: reason` a line); `none` for no list
@@ -127,7 +127,7 @@ pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Options, St
             "--no-leak-check" => options.no_leak_check = true,
             "--machine" => options.machine = machine(&text_value()?)?,
             "--kernel" => options.kernel = Kernel::from_name(&text_value()?)?,
-            "--shell" => options.shell = Some(Kind::from_name(&text_value()?)?),
+            "--shell" => options.shell = Some(Kind::of_a_shell(&text_value()?)?),
             "--command" => options.command = Some(text_value()?),
             "--file" => options.files.push(value()?.into()),
             "--inside" => options.machine = Where::Inside(Kind::from_name(&text_value()?)?),

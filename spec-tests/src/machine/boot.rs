@@ -42,7 +42,7 @@ fn qemu(kind: Kind, images: &Images, dir: &Path) -> Command {
         "-smp",
         "2",
         "-m",
-        "2048",
+        if kind == Kind::Engines { "4096" } else { "2048" },
         "-nic",
         "none",
         "-no-reboot",

@@ -39,7 +39,7 @@ const OLD: Duration = Duration::from_secs(14 * 24 * 3600);
 pub(crate) struct Images {
     /// `vmlinuz` and `modules`.
     pub(crate) kernel: PathBuf,
-    /// `root.ext4`, for the systemd machine.
+    /// `root.ext4`, for a machine with systemd.
     pub(crate) root: Option<PathBuf>,
 }
 
@@ -61,10 +61,16 @@ impl Images {
         let suite = kernel.suite();
         let name = format!("kernel-{}", kernel.name());
         let kernel = ready(&cache, &name, "kernel.sh", KERNEL_SCRIPT, &[suite])?;
-        let root = if kinds.contains(&Kind::Systemd) {
-            Some(ready(&cache, "root", "root.sh", ROOT_SCRIPT, &[])?)
-        } else {
-            None
+        let root = match kinds.iter().find(|kind| **kind != Kind::Fast) {
+            Some(kind) => {
+                let name = if *kind == Kind::Engines {
+                    "root-engines"
+                } else {
+                    "root"
+                };
+                Some(ready(&cache, name, "root.sh", ROOT_SCRIPT, &[kind.name()])?)
+            }
+            None => None,
         };
         Ok(Self { kernel, root })
     }

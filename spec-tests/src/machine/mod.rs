@@ -25,6 +25,8 @@ pub(crate) enum Kind {
     Fast,
     /// A Debian root with systemd as process 1.
     Systemd,
+    /// As the last, of Debian's newest suite and with the engines. No test of the suite runs in it: see `engines/`.
+    Engines,
 }
 
 /// The kernels of Debian's releases.
@@ -57,7 +59,7 @@ const PROGRAMS: &[&str] = &[
 ];
 
 impl Kind {
-    /// In the order in which a place is looked for.
+    /// Where tests run, in the order in which a place is looked for.
     pub(crate) const ALL: [Self; 2] = [Self::Fast, Self::Systemd];
 
     /// As options and the kernel command line spell it.
@@ -65,6 +67,7 @@ impl Kind {
         match self {
             Self::Fast => "fast",
             Self::Systemd => "systemd",
+            Self::Engines => "engines",
         }
     }
 
@@ -73,6 +76,7 @@ impl Kind {
         match self {
             Self::Fast => "fast machine",
             Self::Systemd => "systemd machine",
+            Self::Engines => "engines machine",
         }
     }
 
@@ -83,9 +87,18 @@ impl Kind {
             .ok_or(format!("no such machine: {name:?} (fast, systemd)"))
     }
 
+    /// As [`Self::from_name`], of all that one can have a shell in.
+    pub(crate) fn of_a_shell(name: &str) -> Result<Self, String> {
+        match name {
+            "engines" => Ok(Self::Engines),
+            _ => Self::from_name(name)
+                .map_err(|_| format!("no such machine: {name:?} (fast, systemd, engines)")),
+        }
+    }
+
     /// Whether the machine has what a test needs; the test itself looks again when it is there.
     pub(crate) fn offers(self, kernel: Kernel, need: Need) -> bool {
-        let systemd = self == Self::Systemd;
+        let systemd = self != Self::Fast;
         match need {
             Need::Controller(name) => CONTROLLERS.contains(&name),
             Need::NoController(name) => !CONTROLLERS.contains(&name),

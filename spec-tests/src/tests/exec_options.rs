@@ -23,7 +23,6 @@ pub(crate) const TESTS: &[Test] = &[
     ("exec/cpu_affinity_of_the_config", cpu_affinity_of_config),
     ("exec/into_a_sub_cgroup", sub_cgroup),
     ("exec/into_a_sub_cgroup_outside_is_refused", sub_cgroup_outside),
-    ("exec/cgroup_that_is_frozen", frozen_sub_cgroup),
     ("exec/into_a_user_namespace", into_user_namespace),
     ("exec/ignore_paused_waits_for_resume", ignore_paused),
     ("exec/preserve_fds", preserve_fds),
@@ -182,18 +181,6 @@ fn sub_cgroup_outside(c: &mut Case) -> Check {
             .wants(255)?
             .refused()?;
     }
-    Ok(())
-}
-
-/// A container may freeze the cgroups that it makes: what is born there would never answer.
-fn frozen_sub_cgroup(c: &mut Case) -> Check {
-    c.start_sleeper()?;
-    let frozen = c.cgroup().join("frozen");
-    fs::create_dir(&frozen)?;
-    fs::write(frozen.join("cgroup.freeze"), "1")?;
-    c.rt(&["exec", "--cgroup", "frozen", &c.id, "/bin/true"])?
-        .wants(255)?
-        .refused()?;
     Ok(())
 }
 

@@ -1,0 +1,284 @@
+# Sourced. The life of a container as its users live it, in the command line that Docker and Podman share.
+# From the caller: $E, the engine's command with its global options.
+
+IMAGE=onggi-test:latest
+
+# In one line: a container that ends by itself, removed afterwards.
+once() { $E run --rm "$@"; }
+sh_once() { local line=$1; shift; $E run --rm "$@" "$IMAGE" sh -c "$line"; }
+# Background container that does nothing, and ends on SIGTERM.
+idle() { $E run -d "$@" "$IMAGE" sh -c 'trap "exit 0" TERM; while :; do sleep 0.2; done'; }
+field() { $E inspect -f "$2" "$1"; }
+after_each() { $E rm -f -t 0 $($E ps -aq) || $E rm -f $($E ps -aq); }
+
+test_image_from_tar() {
+    make_rootfs "$work/rootfs"
+    tar -C "$work/rootfs" -c . | $E import - "$IMAGE"
+    contains onggi-test "$($E images)" images
+}
+
+test_runtime_is_the_one_asked_for() {
+    idle --name c1
+    case $($E inspect c1 | tr -d ' \n') in *"$NAME"*) ;; *) $E inspect c1 | grep -i runtime; return 1 ;; esac
+}
+
+test_run_prints_and_exits() {
+    same hello "$(once "$IMAGE" echo hello)" stdout
+    same in "$(echo in | once -i "$IMAGE" cat)" stdin
+}
+
+test_exit_codes() {
+    exits 3 sh_once 'exit 3'
+    exits 125 once --no-such-flag "$IMAGE" true
+    exits 126 once "$IMAGE" /etc/passwd
+    exits 127 once "$IMAGE" no-such-program
+    exits 127 once "$IMAGE" /no/such/program
+    exits 137 sh_once 'kill -9 $$' --init
+    exits 139 sh_once 'kill -SEGV $$' --init
+    exits 143 sh_once 'kill -TERM $$' --init
+}
+
+test_build_from_a_file() {
+    mkdir -p "$work/build"
+    printf 'FROM %s\nRUN echo one >/one\nENV TWO=two\nWORKDIR /tmp\nUSER user\nCMD ["sh", "-c", "cat /one; echo $TWO; pwd; id -u"]\n' "$IMAGE" \
+        >"$work/build/Dockerfile"
+    $E build ${BUILD_OPTIONS:-} -t built "$work/build"
+    same "one two /tmp 1000" "$(once built | tr '\n' ' ' | sed 's/ $//')" output
+}
+
+test_layers_on_overlayfs() {
+    contains overlay "$(sh_once 'grep " / " /proc/mounts')" "root mount"
+}
+
+test_detached_ps_logs_inspect() {
+    $E run -d --name c1 "$IMAGE" sh -c 'echo out; echo err >&2; sleep 1000'
+    contains c1 "$($E ps)" ps
+    until_true 20 sh -c "$E logs c1 2>&1 | grep -q err"
+    same out "$($E logs c1 2>/dev/null)" "logs, stdout"
+    same running "$(field c1 '{{.State.Status}}')" status
+    [ "$(field c1 '{{.State.Pid}}')" -gt 1 ]
+    [ -d "/proc/$(field c1 '{{.State.Pid}}')" ]
+}
+
+test_interactive_terminal() {
+    printf 'tty; stty size; exit 4\n' >"$work/typed"
+    local out
+    out=$(python3 /payload/on_terminal.py "$work/typed" $E run --rm -it "$IMAGE" sh) || same 4 $? "exit code"
+    contains /dev/ "$out" tty
+    contains "33 101" "$out" "window size"
+}
+
+test_exec() {
+    idle --name c1
+    same x "$($E exec -e V=x c1 sh -c 'echo $V')" env
+    same 1000 "$($E exec -u user c1 id -u)" user
+    same /tmp "$($E exec -w /tmp c1 pwd)" cwd
+    exits 9 $E exec c1 sh -c 'exit 9'
+    exits 127 $E exec c1 no-such-program
+    exits 126 $E exec c1 /etc/passwd
+    $E exec -d c1 sh -c 'echo done >/tmp/detached'
+    until_true 20 $E exec c1 test -e /tmp/detached
+    printf 'tty\nexit 5\n' >"$work/typed"
+    local out code=0
+    out=$(python3 /payload/on_terminal.py "$work/typed" $E exec -it c1 sh) || code=$?
+    same 5 "$code" "exit code of exec -it"
+    contains /dev/pts "$out" "tty of exec -it"
+}
+
+test_attach() {
+    $E run -d -i --name c1 "$IMAGE" sh -c 'read line; echo "got $line"; sleep 0.5; exit 6'
+    local code=0 out
+    out=$(echo word | $E attach c1) || code=$?
+    contains "got word" "$out" attach
+    same 6 "$code" "exit code of attach"
+}
+
+test_top_and_stats() {
+    idle --name c1
+    contains sleep "$($E top c1)" top
+    contains c1 "$($E stats --no-stream c1)" stats
+    local memory
+    memory=$($E stats --no-stream --format '{{.MemUsage}}' c1)
+    case $memory in 0B*|--*) echo "no memory figure: $memory"; return 1 ;; esac
+}
+
+test_stop_ends_by_term_then_kill() {
+    idle --name soft
+    $E stop -t 20 soft
+    same 0 "$(field soft '{{.State.ExitCode}}')" "exit code after SIGTERM"
+    $E run -d --name hard "$IMAGE" sh -c 'trap "" TERM; while :; do sleep 0.2; done'
+    $E stop -t 1 hard
+    same 137 "$(field hard '{{.State.ExitCode}}')" "exit code after SIGKILL"
+}
+
+test_kill_restart_rm() {
+    idle --name c1
+    $E kill -s USR1 c1 || true
+    $E restart -t 5 c1
+    same running "$(field c1 '{{.State.Status}}')" "after restart"
+    $E kill c1
+    until_true 20 sh -c "$E inspect -f '{{.State.ExitCode}}' c1 | grep -q 137"
+    $E start c1
+    exits 0 $E rm -f c1
+    ! $E inspect c1
+}
+
+test_restart_policy() {
+    $E run -d --name c1 --restart on-failure:2 "$IMAGE" sh -c 'exit 1'
+    until_true 60 sh -c "[ \$($E inspect -f '{{.RestartCount}}' c1) = 2 ]"
+}
+
+test_pause_and_unpause() {
+    idle --name c1
+    $E pause c1
+    same paused "$(field c1 '{{.State.Status}}')" status
+    local cgroup; cgroup=/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$(field c1 '{{.State.Pid}}')/cgroup")
+    contains "frozen 1" "$(cat "$cgroup/cgroup.events")" "cgroup.events"
+    $E unpause c1
+    same ok "$($E exec c1 echo ok)" "exec after unpause"
+}
+
+test_limits_and_update() {
+    idle --name c1 -m 64m --memory-reservation 32m --cpus 0.5 --cpu-shares 512 --pids-limit 50 --cpuset-cpus 0
+    local cgroup; cgroup=/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$(field c1 '{{.State.Pid}}')/cgroup")
+    same 67108864 "$(cat "$cgroup/memory.max")" memory.max
+    same 33554432 "$(cat "$cgroup/memory.low")" memory.low
+    same "50000 100000" "$(cat "$cgroup/cpu.max")" cpu.max
+    same 59 "$(cat "$cgroup/cpu.weight")" cpu.weight
+    same 50 "$(cat "$cgroup/pids.max")" pids.max
+    same 0 "$(cat "$cgroup/cpuset.cpus")" cpuset.cpus
+    $E update --memory 128m --memory-swap 256m --cpus 1 --pids-limit 60 c1
+    same 134217728 "$(cat "$cgroup/memory.max")" "memory.max after update"
+    same "100000 100000" "$(cat "$cgroup/cpu.max")" "cpu.max after update"
+    same 60 "$(cat "$cgroup/pids.max")" "pids.max after update"
+}
+
+test_out_of_memory_is_reported() {
+    # An endless line without a newline is kept in memory whole.
+    $E run -d --name c1 -m 16m --memory-swap 16m "$IMAGE" sh -c 'sleep 1; tr "\0" x </dev/zero | tail -n 1 >/dev/null; sleep 0.1; exec tail /dev/zero' || true
+    until_true 90 sh -c "$E inspect -f '{{.State.Status}}' c1 | grep -q exited"
+    same "true" "$(field c1 '{{.State.OOMKilled}}')" OOMKilled
+    same 137 "$(field c1 '{{.State.ExitCode}}')" "exit code"
+}
+
+test_volumes_outlive_containers() {
+    $E volume create v1
+    sh_once 'echo kept >/v/file' -v v1:/v
+    same kept "$(sh_once 'cat /v/file' -v v1:/v:ro)" "from the second container"
+    ! sh_once 'echo x >/v/file' -v v1:/v:ro
+    mkdir -p "$work/bound"
+    sh_once 'echo from-inside >/b/f' -v "$work/bound:/b"
+    same from-inside "$(cat "$work/bound/f")" "bind mount"
+    $E volume rm v1
+}
+
+test_cp_and_commit() {
+    idle --name c1
+    echo copied >"$work/in"
+    $E cp "$work/in" c1:/tmp/in
+    same copied "$($E exec c1 cat /tmp/in)" "copied in"
+    $E cp c1:/etc/passwd "$work/out"
+    contains root "$(cat "$work/out")" "copied out"
+    $E commit c1 committed
+    same copied "$(once committed cat /tmp/in)" "in the committed image"
+}
+
+test_filesystem_options() {
+    ! sh_once 'touch /x' --read-only
+    contains "size=1024k" "$(sh_once 'grep /scratch /proc/mounts' --tmpfs /scratch:size=1m,mode=700)" tmpfs
+    contains "size=2048k" "$(sh_once 'grep /dev/shm /proc/mounts' --shm-size 2m)" shm
+    same ok "$(sh_once 'touch /x && echo ok' --read-only --tmpfs /run -v /x 2>/dev/null || sh_once 'touch /run/x && echo ok' --read-only --tmpfs /run)" "writable tmpfs"
+}
+
+test_capabilities() {
+    local eff
+    eff=$(sh_once 'grep CapEff /proc/self/status' --cap-drop ALL)
+    contains 0000000000000000 "$eff" "all dropped"
+    eff=$(sh_once 'grep CapEff /proc/self/status' --cap-drop ALL --cap-add NET_ADMIN)
+    contains 0000000000001000 "$eff" "NET_ADMIN alone"
+    exits 0 sh_once 'mount -t tmpfs t /tmp' --privileged
+    ! sh_once 'mount -t tmpfs t /tmp'
+}
+
+test_privileged() {
+    contains "CapEff:	$(sed -n 's/^CapEff:\t//p' /proc/self/status)" "$(sh_once 'grep CapEff /proc/self/status' --privileged)" CapEff
+    [ "$(sh_once 'ls /dev | wc -l' --privileged)" -gt "$(sh_once 'ls /dev | wc -l')" ]
+}
+
+test_devices() {
+    sh_once 'test -c /dev/fuse && dd if=/dev/fuse count=0' --device /dev/fuse
+    ! sh_once 'mknod /tmp/k c 1 1 && dd if=/tmp/k count=1 bs=1'
+}
+
+test_security_options() {
+    contains "NoNewPrivs:	1" "$(sh_once 'grep NoNewPrivs /proc/self/status' --security-opt no-new-privileges)" NoNewPrivs
+    contains "Seccomp:	2" "$(sh_once 'grep Seccomp: /proc/self/status')" "default profile"
+    contains "Seccomp:	0" "$(sh_once 'grep Seccomp: /proc/self/status' --security-opt seccomp=unconfined)" unconfined
+    echo '{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO"}]}' >"$work/seccomp.json"
+    ! sh_once 'mkdir /tmp/d' --security-opt "seccomp=$work/seccomp.json"
+}
+
+test_apparmor() {
+    [ "$(cat /sys/module/apparmor/parameters/enabled)" = Y ] || cannot "AppArmor is off in this kernel"
+    sh_once 'cat /proc/self/attr/current' --security-opt apparmor=unconfined | grep -q unconfined
+    case $E in
+        docker*) contains docker-default "$(sh_once 'cat /proc/self/attr/current')" "default profile" ;;
+    esac
+}
+
+test_users_and_limits() {
+    same 1000:1000 "$(sh_once 'echo $(id -u):$(id -g)' --user user)" user
+    same 5:6 "$(sh_once 'echo $(id -u):$(id -g)' --user 5:6)" ids
+    contains 7 "$(sh_once 'id -G' --group-add 7)" group-add
+    same 123:456 "$(sh_once 'echo $(ulimit -Sn):$(ulimit -Hn)' --ulimit nofile=123:456)" ulimit
+    same 99 "$(sh_once 'cat /proc/sys/net/ipv4/ip_default_ttl' --sysctl net.ipv4.ip_default_ttl=99)" sysctl
+    same box "$(sh_once hostname --hostname box)" hostname
+}
+
+test_init_reaps() {
+    contains init "$(sh_once 'cat /proc/1/comm' --init)" "process 1"
+}
+
+test_namespaces_of_the_host() {
+    same "$(readlink /proc/self/ns/net)" "$(sh_once 'readlink /proc/self/ns/net' --network host)" net
+    same "$(readlink /proc/self/ns/pid)" "$(sh_once 'readlink /proc/self/ns/pid' --pid host)" pid
+    same "$(readlink /proc/self/ns/ipc)" "$(sh_once 'readlink /proc/self/ns/ipc' --ipc host)" ipc
+    idle --name c1
+    same "$($E exec c1 readlink /proc/self/ns/net)" "$(sh_once 'readlink /proc/self/ns/net' --network container:c1)" "net of c1"
+    same "$($E exec c1 readlink /proc/self/ns/pid)" "$(sh_once 'readlink /proc/self/ns/pid' --pid container:c1)" "pid of c1"
+}
+
+test_port_reached_from_outside() {
+    $E run -d --name c1 -p 8080:80 "$IMAGE" sh -c 'mkdir -p /www; echo page >/www/index.html; exec httpd -f -p 80 -h /www'
+    until_true 40 sh -c 'curl -s http://127.0.0.1:8080/ | grep -q page'
+}
+
+test_bridge_network_and_names() {
+    $E network create n1
+    $E run -d --name web --network n1 "$IMAGE" sh -c 'mkdir -p /www; echo named >/www/index.html; exec httpd -f -p 80 -h /www'
+    until_true 40 sh -c "$E run --rm --network n1 $IMAGE wget -qO- http://web/ | grep -q named"
+    $E rm -f web
+    $E network rm n1
+}
+
+test_healthcheck() {
+    $E run -d --name c1 --health-cmd 'test -e /tmp/healthy' --health-interval 1s --health-retries 1 "$IMAGE" sh -c 'touch /tmp/healthy; sleep 1000'
+    until_true 60 sh -c "$E inspect -f '{{.State.Health.Status}}' c1 | grep -q healthy"
+}
+
+test_many_short_runs() {
+    local i
+    for i in 1 2 3 4 5; do exits "$i" sh_once "exit $i"; done
+}
+
+test_nothing_is_left() {
+    after_each
+    sleep 1
+    local left
+    left=$(find /sys/fs/cgroup -type d \( -name 'docker-*' -o -name 'libpod-*' -o -path '*/docker/*' \) | head)
+    same "" "$left" cgroups
+    left=$(pgrep -f "$RUNTIME" || true)
+    same "" "$left" processes
+    left=$(ls "${STATE_ROOT:-/nonexistent}" 2>/dev/null || true)
+    same "" "$left" "state of the runtime"
+}

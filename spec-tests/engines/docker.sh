@@ -1,0 +1,38 @@
+#!/bin/bash
+# Docker Engine with the runtime under test as its default. docker.sh RUNTIME NAME [cgroupfs|systemd] [FILTER]
+RUNTIME=$1 NAME=$2 DRIVER=${3:-systemd} SUITE=docker-${3:-systemd}
+. "$(dirname "$0")/lib.sh"
+E=docker BUILD_OPTIONS=
+export DOCKER_BUILDKIT=1
+. "$(dirname "$0")/containers.sh"
+STATE_ROOT=/run/docker/runtime-$NAME/moby
+
+mkdir -p /etc/docker
+cat >/etc/docker/daemon.json <<JSON
+{
+    "default-runtime": "$NAME",
+    "runtimes": { "$NAME": { "path": "$RUNTIME" } },
+    "exec-opts": ["native.cgroupdriver=$DRIVER"],
+    "experimental": true
+}
+JSON
+[ "$NAME" != runc ] || sed -i '/"runtimes"/d' /etc/docker/daemon.json
+systemctl start docker || { journalctl -u docker -n 20 --no-pager; exit 1; }
+
+test_info_names_the_runtime() {
+    contains "Default Runtime: $NAME" "$(docker info 2>&1)" "docker info"
+    contains "Cgroup Driver: $DRIVER" "$(docker info 2>&1)" "docker info"
+}
+
+test_checkpoint_and_restore() {
+    docker run -d --name c1 --security-opt seccomp=unconfined "$IMAGE" sh -c 'i=0; while :; do i=$((i+1)); echo $i >/tmp/n; sleep 0.2; done'
+    sleep 2
+    docker checkpoint create c1 cp1
+    docker start --checkpoint cp1 c1
+    same running "$(field c1 '{{.State.Status}}')" status
+    local first; first=$(docker exec c1 cat /tmp/n)
+    sleep 2
+    [ "$(docker exec c1 cat /tmp/n)" -gt "$first" ]
+}
+
+run_tests "${4:-}"

@@ -1,0 +1,89 @@
+# Sourced by the engine scripts, in the machine. A test is a function named test_...; it fails when a command in it fails.
+# A line each: `ok|fail|cannot SUITE/TEST (SECONDS) [REASON]`, and `done SUITE` in the end. `matrix` counts them.
+#
+# From the caller: RUNTIME (absolute path of the runtime under test), NAME (onggi, runc, crun), SUITE (docker, podman, ...).
+
+work=/tmp/engines
+mkdir -p "$work"
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=xterm LC_ALL=C
+
+# same WISH REALITY WHAT
+same() {
+    [ "$1" = "$2" ] && return
+    echo "$3: wish '$1', reality '$2'"
+    return 1
+}
+
+# contains PART TEXT WHAT
+contains() {
+    case $2 in *"$1"*) return ;; esac
+    echo "$3: '$1' is not in '$2'"
+    return 1
+}
+
+# exits CODE COMMAND...: the command must end with this exit code.
+exits() {
+    local wish=$1 code=0
+    shift
+    "$@" || code=$?
+    same "$wish" "$code" "exit code of: $*"
+}
+
+# until_true SECONDS COMMAND...: tries again until the command succeeds.
+until_true() {
+    local end=$((SECONDS + $1))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        if [ "$SECONDS" -ge "$end" ]; then echo "still not: $*"; return 1; fi
+        sleep 0.3
+    done
+}
+
+# cannot REASON: what the test needs is not to be had here, for a reason outside the runtime.
+cannot() {
+    echo "cannot: $*" >&2
+    exit 77
+}
+
+# run_tests [FILTER]: every test_ function of this shell in the order of the file, each in a subshell of its own.
+run_tests() {
+    local filter=${1:-} name log=$work/log code start verdict reason
+    # The console starts with what the firmware has left of a line.
+    echo
+    for name in $(in_order); do
+        case $name in *$filter*) ;; *) continue ;; esac
+        start=$SECONDS code=0
+        (set -eE; trap 'echo "failed: $BASH_COMMAND" >&2' ERR; "test_$name") >"$log" 2>&1 </dev/null || code=$?
+        verdict=fail reason=
+        case $code in
+            0) verdict=ok ;;
+            77) verdict=cannot reason=$(sed -n 's/^cannot: //p' "$log" | tail -n 1) ;;
+        esac
+        echo "$verdict $SUITE/$name ($((SECONDS - start)) s) $reason"
+        [ "$verdict" != fail ] || sed 's/^/    /' "$log" | tail -n 30
+        if declare -F after_each >/dev/null; then after_each >/dev/null 2>&1 || true; fi
+    done
+    echo "done $SUITE"
+}
+
+# Names of the tests, those of containers.sh before the engine's own.
+in_order() {
+    local f
+    shopt -s extdebug
+    for f in $(declare -F | sed -n 's/^declare -f test_//p'); do declare -F "test_$f"; done |
+        sort -k 3,3 -k 2,2n | sed 's/^test_\([^ ]*\).*/\1/'
+    shopt -u extdebug
+}
+
+# The rootfs of the test image: busybox with all its applets, and nothing else.
+make_rootfs() {
+    local root=$1 applet
+    mkdir -p "$root"/{bin,etc,tmp,root,dev,proc,sys,var,usr/bin}
+    cp /bin/busybox "$root/bin/busybox"
+    for applet in $(busybox --list); do [ "$applet" = busybox ] || ln -sf busybox "$root/bin/$applet"; done
+    echo 'root:x:0:0:root:/root:/bin/sh
+user:x:1000:1000::/tmp:/bin/sh' >"$root/etc/passwd"
+    echo 'root:x:0:
+user:x:1000:' >"$root/etc/group"
+    chmod 1777 "$root/tmp"
+}

@@ -2,7 +2,7 @@
 //! with a cgroup2 tree. Builds nothing and needs nothing but static `/bin/busybox` and root, so that it runs in the
 //! virtual machine, where every controller is. Prints numbers and asserts nothing. See `docs/benchmarks.md`.
 //!
-//!     limits cycle|smallest|many [--rounds N] [--containers N] NAME=PATH...
+//!     limits cycle|smallest|many [--systemd] [--rounds N] [--containers N] NAME=PATH...
 #![allow(
     clippy::disallowed_methods,
     reason = "looks at what is there, does not act on it"
@@ -36,6 +36,8 @@ struct Engine {
     name: String,
     program: PathBuf,
     root: PathBuf,
+    /// cgroups by systemd, in scopes.
+    systemd: bool,
 }
 
 fn main() -> ExitCode {
@@ -69,11 +71,13 @@ fn options(work: &Path) -> Outcome<Options> {
         containers: 500,
         engines: Vec::new(),
     };
+    let mut systemd = false;
     while let Some(word) = words.next() {
         let mut number = || -> Outcome<usize> { Ok(words.next().unwrap_or_default().parse()?) };
         match word.as_str() {
             "--rounds" => options.rounds = number()?,
             "--containers" => options.containers = number()?,
+            "--systemd" => systemd = true,
             _ => {
                 let (name, program) = word.split_once('=').ok_or(format!("{word}: not NAME=PATH"))?;
                 let root = work.join("states").join(name);
@@ -82,6 +86,7 @@ fn options(work: &Path) -> Outcome<Options> {
                     name: name.to_owned(),
                     program: program.into(),
                     root,
+                    systemd,
                 });
             }
         }
@@ -108,7 +113,11 @@ impl Bundle {
         Ok(Self(bundle))
     }
 
-    fn write(&self, id: &str, args: &[&str], resources: &Value) -> Outcome<()> {
+    fn write(&self, engine: &Engine, id: &str, args: &[&str], resources: &Value) -> Outcome<()> {
+        let cgroup = match engine.systemd {
+            true => format!("system.slice:limits:{id}"),
+            false => format!("/limits/{id}"),
+        };
         let config = json!({
             "ociVersion": "1.0.2",
             "process": {"user": {"uid": 0, "gid": 0}, "args": args, "env": ["PATH=/bin"], "cwd": "/"},
@@ -116,7 +125,7 @@ impl Bundle {
             "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"},
                 {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755", "size=65536k"]}],
             "linux": {
-                "cgroupsPath": format!("/limits/{id}"),
+                "cgroupsPath": cgroup,
                 "resources": resources,
                 "namespaces": [{"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"},
                     {"type": "mount"}, {"type": "cgroup"}],
@@ -147,11 +156,11 @@ fn all_limits() -> Value {
 impl Engine {
     fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
-        command
-            .arg("--root")
-            .arg(&self.root)
-            .args(words)
-            .stdin(Stdio::null());
+        command.arg("--root").arg(&self.root);
+        if self.systemd {
+            command.arg("--systemd-cgroup");
+        }
+        command.args(words).stdin(Stdio::null());
         command
     }
 
@@ -187,7 +196,7 @@ fn cycle(options: &Options, bundle: &Bundle) -> Outcome<()> {
             for turn in 0..count {
                 let place = (round + turn) % count;
                 let engine = &options.engines[place];
-                bundle.write(&engine.name, &["true"], resources)?;
+                bundle.write(engine, &engine.name, &["true"], resources)?;
                 let taken = one_cycle(engine, bundle)?;
                 if round >= WARM_UP {
                     lines[line].samples[place].push(taken.as_secs_f64() * 1000.0);
@@ -253,7 +262,7 @@ fn smallest(options: &Options, bundle: &Bundle) -> Outcome<()> {
 fn runs(engine: &Engine, bundle: &Bundle, limit: &Value, section: &str) -> Outcome<bool> {
     let mut resources = no_limits();
     resources[section] = limit.clone();
-    bundle.write(&engine.name, &["true"], &resources)?;
+    bundle.write(engine, &engine.name, &["true"], &resources)?;
     for _ in 0..3 {
         if engine.timed(&["run", "one"], Some(bundle)).is_err() {
             engine.timed(&["delete", "--force", "one"], None).ok();
@@ -286,7 +295,7 @@ fn many(options: &Options, bundle: &Bundle) -> Outcome<()> {
     for engine in &options.engines {
         let id = |number: usize| format!("{}-{number}", engine.name);
         for number in 0..options.containers {
-            bundle.write(&id(number), &["sleep", "10000"], &no_limits())?;
+            bundle.write(engine, &id(number), &["sleep", "10000"], &no_limits())?;
             engine.timed(&["run", "--detach", &id(number)], Some(bundle))?;
         }
         // What a runtime forks on its way is left to this program, its subreaper.
@@ -302,7 +311,7 @@ fn many(options: &Options, bundle: &Bundle) -> Outcome<()> {
         let ps = times(&["ps", "--format", "json", &id(0)])?;
         let state = times(&["state", &id(0)])?;
         let mut creates = Vec::new();
-        bundle.write("one", &["true"], &no_limits())?;
+        bundle.write(engine, "one", &["true"], &no_limits())?;
         for _ in 0..options.rounds {
             creates.push(engine.timed(&["create", "one"], Some(bundle))?.as_secs_f64() * 1000.0);
             engine.timed(&["delete", "--force", "one"], None)?;

@@ -90,7 +90,8 @@ test_attach() {
     local code=0 out
     out=$(echo word | $E attach c1) || code=$?
     contains "got word" "$out" attach
-    same 6 "$code" "exit code of attach"
+    # Podman ends with 0 when its input has ended before the container, whatever the runtime.
+    case $E in podman*) ;; *) same 6 "$code" "exit code of attach" ;; esac
 }
 
 test_top_and_stats() {

@@ -52,7 +52,7 @@ test_life() {
 test_terminal() {
     printf 'tty\nexit 4\n' >"$work/typed"
     local out code=0
-    out=$(python3 /payload/on_terminal.py "$work/typed" ctr run "${options[@]}" --rm -t "$IMAGE" t1 sh) || code=$?
+    out=$(python3 /payload/on_terminal.py "$work/typed" ctr run "${options[@]}" $(cgroup_option t1) --rm -t "$IMAGE" t1 sh) || code=$?
     same 4 "$code" "exit code"
     contains /dev/ "$out" tty
 }

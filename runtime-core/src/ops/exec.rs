@@ -634,32 +634,6 @@ struct Host<'a> {
 }
 
 impl Counterpart for Host<'_> {
-    fn run_hooks(&mut self, _pid: i32) -> Result<()> {
-        Err(Error::new(
-            ErrorKind::Internal,
-            "a joining process asked for hooks",
-        ))
-    }
-
-    fn send_trees(
-        &mut self,
-        _init: &Launched,
-        _mounts: Option<OwnedFd>,
-        _link: BorrowedFd<'_>,
-    ) -> Result<()> {
-        Err(Error::new(
-            ErrorKind::Internal,
-            "a joining process asked for trees after `create`",
-        ))
-    }
-
-    fn move_net_devices(&mut self, _there: BorrowedFd<'_>) -> Result<()> {
-        Err(Error::new(
-            ErrorKind::Internal,
-            "a joining process asked for network devices",
-        ))
-    }
-
     fn pass_listener(&mut self, pid: i32, listener: BorrowedFd<'_>) -> Result<()> {
         match self.seccomp.and_then(|seccomp| seccomp.listener.as_ref()) {
             Some(agent) => send_listener(agent, self.record, "running", pid, listener),

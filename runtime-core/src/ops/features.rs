@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::OCI_VERSION;
 use crate::plan::seccomp;
+use crate::spec::{MEMORY_POLICY_FLAGS, MEMORY_POLICY_MODES};
 
 /// The document of `features`. Serialises as the specification wants it.
 #[derive(Debug, Clone, Serialize)]
@@ -187,20 +188,8 @@ pub fn features() -> Features {
                 monitoring: true,
             },
             memory_policy: MemoryPolicyFeatures {
-                modes: [
-                    "MPOL_DEFAULT",
-                    "MPOL_BIND",
-                    "MPOL_INTERLEAVE",
-                    "MPOL_WEIGHTED_INTERLEAVE",
-                    "MPOL_PREFERRED",
-                    "MPOL_PREFERRED_MANY",
-                    "MPOL_LOCAL",
-                ],
-                flags: [
-                    "MPOL_F_NUMA_BALANCING",
-                    "MPOL_F_RELATIVE_NODES",
-                    "MPOL_F_STATIC_NODES",
-                ],
+                modes: MEMORY_POLICY_MODES,
+                flags: MEMORY_POLICY_FLAGS,
             },
             mount_extensions: MountExtensions {
                 idmap: Enabled { enabled: true },

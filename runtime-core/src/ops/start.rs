@@ -12,7 +12,6 @@ use crate::host::start_socket;
 use crate::host::state::{ContainerId, Record, Slot};
 use crate::parent::explain::{self, Background};
 use crate::parent::handshake::{self, Counterpart};
-use crate::parent::launch::Launched;
 use crate::plan::{ConsoleWish, Plan, Wishes};
 use crate::spec::Config;
 use crate::{Error, ErrorKind, Result};
@@ -105,32 +104,6 @@ impl Host<'_> {
 }
 
 impl Counterpart for Host<'_> {
-    fn run_hooks(&mut self, _pid: i32) -> Result<()> {
-        Err(Error::new(
-            ErrorKind::Internal,
-            "init asked for hooks of `create` during `start`",
-        ))
-    }
-
-    fn send_trees(
-        &mut self,
-        _init: &Launched,
-        _mounts: Option<OwnedFd>,
-        _link: BorrowedFd<'_>,
-    ) -> Result<()> {
-        Err(Error::new(
-            ErrorKind::Internal,
-            "init asked for trees after `create`",
-        ))
-    }
-
-    fn move_net_devices(&mut self, _there: BorrowedFd<'_>) -> Result<()> {
-        Err(Error::new(
-            ErrorKind::Internal,
-            "init asked for network devices after `create`",
-        ))
-    }
-
     fn pass_listener(&mut self, pid: i32, listener: BorrowedFd<'_>) -> Result<()> {
         let record = self.slot.record().clone();
         let (_, plan) = self.plan()?;

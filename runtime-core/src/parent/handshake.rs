@@ -13,16 +13,34 @@ use crate::{Error, ErrorKind, Result};
 
 /// What RUNTIME does when the child asks. `create`, `run` and `exec` give their own.
 pub(crate) trait Counterpart {
-    /// Runs prestart and createRuntime hooks.
-    fn run_hooks(&mut self, pid: i32) -> Result<()>;
+    /// Runs prestart and createRuntime hooks. Only `create` and `run` are asked; so are the next two.
+    fn run_hooks(&mut self, _pid: i32) -> Result<()> {
+        Err(asked_too_late("hooks"))
+    }
     /// Moves network devices to the namespace of the socket.
-    fn move_net_devices(&mut self, there: BorrowedFd<'_>) -> Result<()>;
+    fn move_net_devices(&mut self, _there: BorrowedFd<'_>) -> Result<()> {
+        Err(asked_too_late("network devices"))
+    }
     /// Sends the host's trees as they are locked in init's mount namespace, which init gives where RUNTIME may not take it.
-    fn send_trees(&mut self, init: &Launched, mounts: Option<OwnedFd>, link: BorrowedFd<'_>) -> Result<()>;
+    fn send_trees(
+        &mut self,
+        _init: &Launched,
+        _mounts: Option<OwnedFd>,
+        _link: BorrowedFd<'_>,
+    ) -> Result<()> {
+        Err(asked_too_late("trees"))
+    }
     /// Passes a seccomp listener on to its agent.
     fn pass_listener(&mut self, pid: i32, listener: BorrowedFd<'_>) -> Result<()>;
     /// Says what a failure means; called while the child still waits, so that its file system can be looked at.
     fn explain(&mut self, pid: i32, failure: Failure, output: Option<OwnedFd>) -> Error;
+}
+
+fn asked_too_late(what: &str) -> Error {
+    Error::new(
+        ErrorKind::Internal,
+        format!("the child asked for {what}, which only `create` gives"),
+    )
 }
 
 /// Follows the child up to Ready.

@@ -23,6 +23,7 @@ use serde_json::Value;
 pub use example::example;
 pub(crate) use lenient::quoted;
 pub use ranges::parse_ranges;
+pub(crate) use schema::{MEMORY_POLICY_FLAGS, MEMORY_POLICY_MODES};
 pub use update::{ResourceUpdate, update_resources};
 pub use validate::{is_mount_option, validate, validate_process, validate_resources};
 

@@ -331,34 +331,27 @@ const INTEL_RDT: Schema = Object(&[
     optional("enableMonitoring", Bool),
 ]);
 
+/// `linux.memoryPolicy.mode`.
+pub(crate) const MEMORY_POLICY_MODES: [&str; 7] = [
+    "MPOL_DEFAULT",
+    "MPOL_BIND",
+    "MPOL_INTERLEAVE",
+    "MPOL_WEIGHTED_INTERLEAVE",
+    "MPOL_PREFERRED",
+    "MPOL_PREFERRED_MANY",
+    "MPOL_LOCAL",
+];
+/// `linux.memoryPolicy.flags`.
+pub(crate) const MEMORY_POLICY_FLAGS: [&str; 3] = [
+    "MPOL_F_NUMA_BALANCING",
+    "MPOL_F_RELATIVE_NODES",
+    "MPOL_F_STATIC_NODES",
+];
+
 const MEMORY_POLICY: Schema = Object(&[
-    required(
-        "mode",
-        OneOf(
-            "memory policy",
-            &[
-                "MPOL_DEFAULT",
-                "MPOL_BIND",
-                "MPOL_INTERLEAVE",
-                "MPOL_WEIGHTED_INTERLEAVE",
-                "MPOL_PREFERRED",
-                "MPOL_PREFERRED_MANY",
-                "MPOL_LOCAL",
-            ],
-        ),
-    ),
+    required("mode", OneOf("memory policy", &MEMORY_POLICY_MODES)),
     text("nodes"),
-    optional(
-        "flags",
-        List(&OneOf(
-            "memory policy flag",
-            &[
-                "MPOL_F_NUMA_BALANCING",
-                "MPOL_F_RELATIVE_NODES",
-                "MPOL_F_STATIC_NODES",
-            ],
-        )),
-    ),
+    optional("flags", List(&OneOf("memory policy flag", &MEMORY_POLICY_FLAGS))),
 ]);
 
 /// `linux.resources`, and what `update --resources` reads.

@@ -10,9 +10,14 @@ suite=trixie
 packages="systemd systemd-sysv dbus dbus-user-session libpam-systemd uidmap busybox-static procps iproute2 kmod
     apparmor criu runc crun"
 engines="containerd docker.io docker-cli docker-buildx podman buildah umoci conmon netavark aardvark-dns passt catatonit
-    slirp4netns fuse-overlayfs containernetworking-plugins nftables iptables python3 curl tini"
+    slirp4netns fuse-overlayfs containernetworking-plugins nftables iptables python3 curl tini systemd-container socat
+    strace docker-registry skopeo"
 spare=512
-if [ "$kind" = engines ]; then suite=sid spare=4096; fi
+case $kind in
+    engines) suite=sid spare=4096 ;;
+    # The engine that the suite itself tries: the smallest.
+    systemd) packages="$packages containerd" ;;
+esac
 
 work=$(mktemp -d "$out.XXXXXX")
 trap 'rm -rf "$work"' EXIT
@@ -30,6 +35,11 @@ install_engines() {
     chroot "$root" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=5 install --yes --no-install-recommends $engines
 }
 if [ "$kind" = engines ]; then
+    # The image of a container with systemd as its process 1: this root as it is now.
+    tar --numeric-owner --exclude=./usr/share/doc --exclude=./usr/share/man --exclude=./usr/share/locale --exclude=./usr/share/zoneinfo \
+        --exclude=./usr/share/i18n --exclude='./usr/lib/python3*' --exclude='./usr/lib/*/perl*' --exclude='./usr/share/perl*' \
+        --exclude='./var/cache/*' --exclude='./var/lib/apt/lists/*' --exclude=./usr/bin/crun --exclude=./usr/sbin/criu \
+        -C "$root" -cf "$work/systemd.tar" .
     printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
     chmod 0755 "$root/usr/sbin/policy-rc.d"
     cp -L /etc/resolv.conf "$root/etc/resolv.conf"
@@ -37,12 +47,15 @@ if [ "$kind" = engines ]; then
     retry install_engines
     umount "$root/proc"
     rm "$root/usr/sbin/policy-rc.d"
-    # They start when a test asks for them.
-    for unit in docker.service docker.socket containerd.service podman.socket podman-restart.service podman.service \
-        podman-auto-update.timer nftables.service; do
-        rm -f "$root"/etc/systemd/system/*.wants/"$unit"
-    done
+    mv "$work/systemd.tar" "$root/usr/local/share/systemd.tar"
 fi
+# They start when a test asks for them.
+for unit in docker.service docker.socket containerd.service podman.socket podman-restart.service podman.service \
+    podman-auto-update.timer nftables.service docker-registry.service; do
+    rm -f "$root"/etc/systemd/system/*.wants/"$unit"
+done
+# Nobody's.
+rm -f "$root"/usr/bin/containerd-stress "$root"/usr/bin/containerd-shim "$root"/usr/bin/containerd-shim-runc-v1
 
 # What nobody reads in a machine that lives for minutes.
 rm -rf "$root"/usr/share/doc "$root"/usr/share/man "$root"/usr/share/locale "$root"/usr/share/info \

@@ -43,8 +43,10 @@ const CONTROLLERS: &[&str] = &["cpuset", "cpu", "io", "memory", "hugetlb", "pids
 const PROGRAMS: &[&str] = &[
     "apparmor_parser",
     "busctl",
+    "containerd",
     "criu",
     "crun",
+    "ctr",
     "ip",
     "loginctl",
     "newgidmap",

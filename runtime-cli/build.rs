@@ -13,15 +13,23 @@ fn main() {
     println!("cargo::rerun-if-env-changed=ONGGI_COMMIT");
     let is =
         |name: &str, values: &[&str]| std::env::var(name).is_ok_and(|value| values.contains(&value.as_str()));
-    if is("CARGO_CFG_TARGET_ARCH", &["x86_64", "aarch64"]) && is("OPT_LEVEL", &["2", "3", "s", "z"]) {
+    let optimised = is("OPT_LEVEL", &["2", "3", "s", "z"]);
+    if is("CARGO_CFG_TARGET_ARCH", &["x86_64", "aarch64"]) && optimised {
         println!("cargo::rustc-link-arg-bins=-Wl,-e,onggi_entry");
     }
     let native = std::env::var("TARGET").ok() == std::env::var("HOST").ok();
     let static_glibc = is("CARGO_CFG_TARGET_ENV", &["gnu"])
         && std::env::var("CARGO_CFG_TARGET_FEATURE")
             .is_ok_and(|all| all.split(',').any(|feature| feature == "crt-static"));
-    if native && static_glibc && glibc_version() >= Some((2, 36)) {
-        println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    println!("cargo::rustc-check-cfg=cfg(quick_start)");
+    if native && static_glibc {
+        let version = glibc_version();
+        if version >= Some((2, 36)) {
+            println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+        }
+        if version == Some((2, 36)) && is("CARGO_CFG_TARGET_ARCH", &["x86_64"]) && optimised {
+            println!("cargo::rustc-cfg=quick_start");
+        }
     }
 }
 

@@ -12,8 +12,17 @@ use core::arch::{asm, naked_asm};
 use core::ffi::c_char;
 use core::ptr;
 
-/// The entry point that build.rs names to the linker: seals, and goes on to the C library's own entry point with
-/// stack and registers as the kernel, or the dynamic linker, left them.
+#[cfg(quick_start)]
+use crate::quick_start::quick_start as start;
+
+#[cfg(all(target_arch = "x86_64", not(quick_start)))]
+unsafe extern "C" {
+    #[link_name = "_start"]
+    fn start() -> !;
+}
+
+/// The entry point that build.rs names to the linker: seals, and goes on to the C library's own entry point, or to the
+/// quick one, with stack and registers as the kernel, or the dynamic linker, left them.
 #[cfg(target_arch = "x86_64")]
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
@@ -26,7 +35,8 @@ unsafe extern "C" fn onggi_entry() -> ! {
         "call {seal}",
         "mov rsp, rbx",
         "mov rdx, r12",
-        "jmp _start",
+        "jmp {start}",
+        start = sym start,
         seal = sym seal,
     )
 }

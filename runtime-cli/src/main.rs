@@ -4,6 +4,8 @@
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod early;
+#[cfg(quick_start)]
+mod quick_start;
 #[cfg(all(target_env = "gnu", not(test)))]
 mod start;
 

@@ -33,7 +33,7 @@ test_terminal() {
 
 test_failing_step_fails_the_build() {
     printf 'FROM localhost/onggi-base\nRUN exit 3\n' >"$work/bud/Dockerfile"
-    ! buildah bud --runtime "$RUNTIME" -t broken "$work/bud"
+    fails buildah bud --runtime "$RUNTIME" -t broken "$work/bud"
 }
 
 test_nothing_is_left() {

@@ -121,7 +121,7 @@ test_kill_restart_rm() {
     until_true 20 sh -c "$E inspect -f '{{.State.ExitCode}}' c1 | grep -q 137"
     $E start c1
     exits 0 $E rm -f c1
-    ! $E inspect c1
+    fails $E inspect c1
 }
 
 test_restart_policy() {
@@ -166,7 +166,7 @@ test_volumes_outlive_containers() {
     $E volume create v1
     sh_once 'echo kept >/v/file' -v v1:/v
     same kept "$(sh_once 'cat /v/file' -v v1:/v:ro)" "from the second container"
-    ! sh_once 'echo x >/v/file' -v v1:/v:ro
+    fails sh_once 'echo x >/v/file' -v v1:/v:ro
     mkdir -p "$work/bound"
     sh_once 'echo from-inside >/b/f' -v "$work/bound:/b"
     same from-inside "$(cat "$work/bound/f")" "bind mount"
@@ -185,7 +185,7 @@ test_cp_and_commit() {
 }
 
 test_filesystem_options() {
-    ! sh_once 'touch /x' --read-only
+    fails sh_once 'touch /x' --read-only
     contains "size=1024k" "$(sh_once 'grep /scratch /proc/mounts' --tmpfs /scratch:size=1m,mode=700)" tmpfs
     contains "size=2048k" "$(sh_once 'grep /dev/shm /proc/mounts' --shm-size 2m)" shm
     same ok "$(sh_once 'touch /x && echo ok' --read-only --tmpfs /run -v /x 2>/dev/null || sh_once 'touch /run/x && echo ok' --read-only --tmpfs /run)" "writable tmpfs"
@@ -198,7 +198,7 @@ test_capabilities() {
     eff=$(sh_once 'grep CapEff /proc/self/status' --cap-drop ALL --cap-add NET_ADMIN)
     contains 0000000000001000 "$eff" "NET_ADMIN alone"
     exits 0 sh_once 'mount -t tmpfs t /tmp' --privileged
-    ! sh_once 'mount -t tmpfs t /tmp'
+    fails sh_once 'mount -t tmpfs t /tmp'
 }
 
 test_privileged() {
@@ -208,7 +208,7 @@ test_privileged() {
 
 test_devices() {
     sh_once 'test -c /dev/fuse && dd if=/dev/fuse count=0' --device /dev/fuse
-    ! sh_once 'mknod /tmp/k c 1 1 && dd if=/tmp/k count=1 bs=1'
+    fails sh_once 'mknod /tmp/k c 1 1 && dd if=/tmp/k count=1 bs=1'
 }
 
 test_security_options() {
@@ -216,7 +216,7 @@ test_security_options() {
     contains "Seccomp:	2" "$(sh_once 'grep Seccomp: /proc/self/status')" "default profile"
     contains "Seccomp:	0" "$(sh_once 'grep Seccomp: /proc/self/status' --security-opt seccomp=unconfined)" unconfined
     echo '{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO"}]}' >"$work/seccomp.json"
-    ! sh_once 'mkdir /tmp/d' --security-opt "seccomp=$work/seccomp.json"
+    fails sh_once 'mkdir /tmp/d' --security-opt "seccomp=$work/seccomp.json"
 }
 
 test_apparmor() {

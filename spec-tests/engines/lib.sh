@@ -3,6 +3,8 @@
 #
 # From the caller: RUNTIME (absolute path of the runtime under test), NAME (onggi, runc, crun), SUITE (docker, podman, ...).
 
+# A function that prints its result by $( ) must end with the first command that fails, too.
+shopt -s inherit_errexit
 work=/tmp/engines
 mkdir -p "$work"
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=xterm LC_ALL=C
@@ -27,6 +29,11 @@ exits() {
     shift
     "$@" || code=$?
     same "$wish" "$code" "exit code of: $*"
+}
+
+# fails COMMAND...: the command must not succeed. `! COMMAND` asserts nothing: set -e does not look at it.
+fails() {
+    if "$@"; then echo "succeeded: $*"; return 1; fi
 }
 
 # until_true SECONDS COMMAND...: tries again until the command succeeds.
@@ -54,7 +61,9 @@ run_tests() {
         # What the others start from is always made.
         case $name in image_from_tar | from_scratch_and_run | *$filter*) ;; *) continue ;; esac
         start=$SECONDS code=0
-        (set -eE; trap 'echo "failed: $BASH_COMMAND" >&2' ERR; "test_$name") >"$log" 2>&1 </dev/null || code=$?
+        # No `||` behind it: a shell forgets set -e in all that stands before one.
+        (set -eE; trap 'echo "failed: $BASH_COMMAND" >&2' ERR; "test_$name") >"$log" 2>&1 </dev/null
+        code=$?
         verdict=fail reason=
         case $code in
             0) verdict=ok ;;

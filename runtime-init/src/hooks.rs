@@ -119,13 +119,25 @@ fn execute(
         process::dup_onto(input, 0)?;
         process::dup_onto(output, 1)?;
         process::dup_onto(output, 2)?;
-        process::close_range(3, u32::MAX, true)
+        keep_to_itself()
     };
     if set_up().is_ok() {
         let environment = environment.filter(|_| hook.inherit).unwrap_or(&hook.envp);
         process::execve(hook.path, &hook.argv, environment);
     }
     process::exit_now(CANNOT_EXECUTE)
+}
+
+/// Everything of ours is close-on-exec; this marks what the program is to inherit, and the hook is not.
+fn keep_to_itself() -> sys::Result<()> {
+    match process::close_range(3, u32::MAX, true) {
+        // A startContainer hook under a filter from before Linux 5.9: it inherits what the program does.
+        Err(SysError {
+            errno: Errno::PERM | Errno::NOSYS,
+            ..
+        }) => Ok(()),
+        other => other,
+    }
 }
 
 /// The exit status, 256 and more for a signal. ETIMEDOUT once the hook has been killed for its time.

@@ -76,7 +76,11 @@ fn set_up(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<()> {
     masks::make_readonly(root, args.readonly_paths)?;
     masks::hide(root, &args.masked)?;
     pivot::set_propagation(&args.rootfs).at(Step::RootPropagation)?;
-    program::settle(root, args.procfs, &mut args.process, link)
+    let own = match &args.gate {
+        Gate::Socket(listener) => [link.0, *listener],
+        Gate::Link => [link.0; 2],
+    };
+    program::settle(root, args.procfs, &mut args.process, &own, link)
 }
 
 fn ask_for_runtime_hooks(any: bool, link: Link<'_>) -> crate::sys::Result<()> {
@@ -92,16 +96,22 @@ fn await_start(args: &InitArgs<'_>, link: Link<'_>) -> Result<Option<OwnedFd>> {
     let preserved = args.process.preserve_fds;
     // From here on the death of RUNTIME is no reason to die: `create` ends, and `run` may be detached.
     process::parent_death_signal(None).at(Step::AwaitStart)?;
+    let closed_already = program::loads_seccomp_early(&args.process);
     let Gate::Socket(listener) = args.gate else {
-        program::close_all_but(&[link.0], preserved).at(Step::AwaitStart)?;
+        if !closed_already {
+            program::close_all_but(&[link.0], preserved).at(Step::AwaitStart)?;
+        }
         link.send(Message::Ready).at(Step::AwaitStart)?;
         link.expect(Message::Start).at(Step::AwaitStart)?;
         return Ok(None);
     };
-    program::close_all_but(&[link.0, listener], preserved).at(Step::AwaitStart)?;
+    if !closed_already {
+        program::close_all_but(&[link.0, listener], preserved).at(Step::AwaitStart)?;
+    }
     link.send(Message::Ready).at(Step::AwaitStart)?;
     let connection = net::accept(listener).at(Step::AwaitStart)?;
-    program::close_all_but(&[connection.as_fd()], preserved).at(Step::AwaitStart)?;
+    process::close(link.0).at(Step::AwaitStart)?;
+    process::close(listener).at(Step::AwaitStart)?;
     Link(connection.as_fd())
         .expect(Message::Start)
         .at(Step::AwaitStart)?;

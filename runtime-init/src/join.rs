@@ -43,7 +43,8 @@ fn enter(args: &mut JoinProcessArgs<'_>, link: Link<'_>) -> Result<()> {
     console::open(root.as_fd(), args.process.console.as_ref()).at(Step::Console)?;
     program::take_own_null(root.as_fd()).at(Step::Stdio)?;
     program::give_stdio(&args.process.credentials).at(Step::Stdio)?;
-    program::settle(root.as_fd(), args.procfs, &mut args.process, link)
+    let own = [link.0, root.as_fd()];
+    program::settle(root.as_fd(), args.procfs, &mut args.process, &own, link)
 }
 
 /// setns(2) into the mount namespace has made its root ours; without one of its own the container is a chroot.
@@ -59,7 +60,9 @@ fn be_born(args: &JoinProcessArgs<'_>, link: Link<'_>) -> Result<Cloned> {
         return Ok(Cloned::Child);
     }
     // Everything that was opened on the way is closed before the container can see it.
-    program::close_all_but(&[link.0], args.process.preserve_fds).at(Step::CloneInit)?;
+    if !program::loads_seccomp_early(&args.process) {
+        program::close_all_but(&[link.0], args.process.preserve_fds).at(Step::CloneInit)?;
+    }
     intermediate::make_sibling(0, 0, link)
 }
 
@@ -82,7 +85,9 @@ fn execute(args: &JoinProcessArgs<'_>, link: Link<'_>) -> Result<Infallible> {
 
 fn await_start(args: &JoinProcessArgs<'_>, link: Link<'_>) -> sys::Result<()> {
     process::parent_death_signal(None)?;
-    program::close_all_but(&[link.0], args.process.preserve_fds)?;
+    if !program::loads_seccomp_early(&args.process) {
+        program::close_all_but(&[link.0], args.process.preserve_fds)?;
+    }
     link.send(Message::Ready)?;
     link.expect(Message::Start)
 }

@@ -175,6 +175,7 @@ pub(crate) fn settle(
     root: BorrowedFd<'_>,
     procfs: Option<BorrowedFd<'_>>,
     args: &mut ProcessArgs<'_>,
+    own: &[BorrowedFd<'_>],
     link: Link<'_>,
 ) -> Result<()> {
     if let Some(scheduler) = &args.scheduler {
@@ -198,12 +199,13 @@ pub(crate) fn settle(
     environment::complete(root, args);
     let entered = enter_cwd(root, args.cwd);
     set_limits(args.rlimits)?;
-    take_credentials(args, link)?;
+    take_ids(args, own, link)?;
     if entered.is_err() {
         // root may be denied what the user is allowed: on NFS, or with a mode of 0700 in a user namespace.
         enter_cwd(root, args.cwd).at(Step::Cwd)?;
     }
     check_cwd().at(Step::Cwd)?;
+    take_capabilities(args, own, link)?;
     args.found = find_program(args)?;
     Ok(())
 }
@@ -241,11 +243,21 @@ fn check_cwd() -> sys::Result<()> {
     }
 }
 
-/// Ids and capabilities. Without no_new_privs only CAP_SYS_ADMIN may load a filter (seccomp(2)), so it is loaded here,
-/// before that is given up: nothing that could be taken over while the container waits for `start` may still have it.
-fn take_credentials(args: &ProcessArgs<'_>, link: Link<'_>) -> Result<()> {
+/// Without no_new_privs only CAP_SYS_ADMIN may load a filter (seccomp(2)), so it is loaded before that is given up:
+/// nothing that could be taken over while the container waits for `start` may still have it. From then on only calls
+/// that every profile allows are made: those of before Linux 5.8 know neither openat2 nor close_range.
+pub(crate) fn loads_seccomp_early(args: &ProcessArgs<'_>) -> bool {
+    args.seccomp.is_some() && !args.no_new_privileges
+}
+
+/// Closes everything but `own`, which later cannot be done by close_range any more.
+fn load_seccomp_early(args: &ProcessArgs<'_>, own: &[BorrowedFd<'_>], link: Link<'_>) -> Result<()> {
+    close_all_but(own, args.preserve_fds).at(Step::Seccomp)?;
+    load_seccomp(args, link).at(Step::Seccomp)
+}
+
+fn take_ids(args: &ProcessArgs<'_>, own: &[BorrowedFd<'_>], link: Link<'_>) -> Result<()> {
     let ids = &args.credentials;
-    let loads_now = args.seccomp.is_some() && !args.no_new_privileges;
     credentials::umask(ids.umask);
     match &ids.capabilities {
         Some(capabilities) => {
@@ -253,7 +265,7 @@ fn take_credentials(args: &ProcessArgs<'_>, link: Link<'_>) -> Result<()> {
             credentials::set_keep_capabilities(true).at(Step::Capabilities)?;
         }
         // The change of user may take them all.
-        None if loads_now => load_seccomp(args, link).at(Step::Seccomp)?,
+        None if loads_seccomp_early(args) => load_seccomp_early(args, own, link)?,
         None => {}
     }
     if let Some(groups) = ids.groups {
@@ -262,11 +274,15 @@ fn take_credentials(args: &ProcessArgs<'_>, link: Link<'_>) -> Result<()> {
     credentials::setresgid(ids.gid).at(Step::User)?;
     credentials::setresuid(ids.uid).at(Step::User)?;
     // A change of ids makes the kernel forget it.
-    process::parent_death_signal(Some(Signal::KILL)).at(Step::User)?;
-    if let Some(capabilities) = &ids.capabilities {
+    process::parent_death_signal(Some(Signal::KILL)).at(Step::User)
+}
+
+fn take_capabilities(args: &ProcessArgs<'_>, own: &[BorrowedFd<'_>], link: Link<'_>) -> Result<()> {
+    if let Some(capabilities) = &args.credentials.capabilities {
+        let loads_now = loads_seccomp_early(args);
         set_capabilities(capabilities, loads_now).at(Step::Capabilities)?;
         if loads_now {
-            load_seccomp(args, link).at(Step::Seccomp)?;
+            load_seccomp_early(args, own, link)?;
             credentials::capset(
                 capabilities.effective,
                 capabilities.permitted,

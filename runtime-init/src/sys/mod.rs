@@ -57,6 +57,7 @@ calls! {
     Chown = "fchownat",
     Chroot = "chroot",
     Clone = "clone3",
+    Close = "close",
     CloseRange = "close_range",
     CopyFile = "read/write",
     Dup = "dup3",

@@ -49,9 +49,9 @@ pub fn clone3(options: CloneFlags<'_>) -> Result<Cloned> {
     // and without a stack the child goes on in its own copy of this very frame.
     let raw = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
     let raw = match checked(Call::Clone, raw) {
-        // The engines' filters answer so, since they cannot look into the struct.
+        // The engines' filters answer ENOSYS, since they cannot look into the struct, those from before Linux 5.3 EPERM.
         Err(SysError {
-            errno: rustix::io::Errno::NOSYS,
+            errno: rustix::io::Errno::NOSYS | rustix::io::Errno::PERM,
             ..
         }) if options.cgroup.is_none() => clone(options, &mut pidfd),
         other => other,
@@ -228,6 +228,13 @@ pub fn set_signal_mask(mask: u64) -> Result<u64> {
     };
     checked(Call::Sigmask, raw)?;
     Ok(old)
+}
+
+/// `close`, of a descriptor of which this process has only the number.
+pub fn close(fd: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: takes an integer only. What an OwnedFd holds is closed by dropping it, not by this.
+    let raw = unsafe { libc::syscall(libc::SYS_close, fd.as_raw_fd()) };
+    checked(Call::Close, raw).map(drop)
 }
 
 /// `close_range(first, last)`; with `cloexec` the descriptors are only marked close-on-exec.

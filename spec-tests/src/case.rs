@@ -78,7 +78,7 @@ impl Case {
             .join(self.cgroups_path().trim_start_matches('/'))
     }
 
-    fn cgroups_path(&self) -> &str {
+    pub(crate) fn cgroups_path(&self) -> &str {
         self.config["linux"]["cgroupsPath"].as_str().unwrap_or_default()
     }
 
@@ -291,7 +291,7 @@ impl Case {
 
     /// Kills what runs in a cgroup that the runtime or systemd has named, or is the runtime itself: its cgroup or its
     /// command line names this test. systemd then clears its unit away.
-    fn kill_by_mark(&self) {
+    pub(crate) fn kill_by_mark(&self) {
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
                 continue;

@@ -7,6 +7,7 @@ mod checkpoint;
 mod cli;
 mod crash;
 mod devices;
+mod engine;
 mod events;
 mod exec;
 mod exec_options;
@@ -54,6 +55,7 @@ fn needy() -> Vec<NeedyTest> {
         systemd::NEEDY,
         checkpoint::NEEDY,
         exec_options::NEEDY,
+        engine::NEEDY,
     ]
     .concat()
 }

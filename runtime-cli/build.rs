@@ -21,14 +21,19 @@ fn main() {
     let static_glibc = is("CARGO_CFG_TARGET_ENV", &["gnu"])
         && std::env::var("CARGO_CFG_TARGET_FEATURE")
             .is_ok_and(|all| all.split(',').any(|feature| feature == "crt-static"));
-    println!("cargo::rustc-check-cfg=cfg(quick_start)");
+    println!("cargo::rustc-check-cfg=cfg(quick_start, memset_has_threshold)");
     if native && static_glibc {
         let version = glibc_version();
         if version >= Some((2, 36)) {
             println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
         }
-        if version == Some((2, 36)) && is("CARGO_CFG_TARGET_ARCH", &["x86_64"]) && optimised {
+        // The versions whose csu/libc-start.c quick_start.rs was compared with: those of Debian 12 and 13.
+        let known = matches!(version, Some((2, 36 | 41)));
+        if known && optimised && is("CARGO_CFG_TARGET_ARCH", &["x86_64"]) {
             println!("cargo::rustc-cfg=quick_start");
+            if version == Some((2, 41)) {
+                println!("cargo::rustc-cfg=memset_has_threshold");
+            }
         }
     }
 }

@@ -1,12 +1,12 @@
-//! Runs in: RUNTIME, between the entry of the process and `main`. Starts a static glibc 2.36 without the questions that it
+//! Runs in: RUNTIME, between the entry of the process and `main`. Starts a static glibc, 2.36 or 2.41, without the questions that it
 //! asks the processor (`cpuid`).
 //!
 //! glibc asks 68 of them to choose among its versions of memcpy and to learn the sizes of caches. Each is a trap into the
 //! hypervisor of a virtual machine: together a sixth of the time of `run`. The answers would serve copies of
 //! megabytes, which this program never makes, so it takes the versions that every x86-64 has.
 //!
-//! This is `__libc_start_main` (glibc 2.36, csu/libc-start.c, the static case) step by step, with the same functions of the C library,
-//! except for what is named here. It depends on that version: build.rs compiles it in for no other, and then
+//! This is `__libc_start_main` (csu/libc-start.c, the static case) step by step, with the same functions of the C library,
+//! except for what is named here. It depends on the version: build.rs compiles it in for no others, and then
 //! `early::onggi_entry` goes on to the C library's own `_start`. See docs/adr/0018.
 
 use core::arch::naked_asm;
@@ -18,6 +18,22 @@ const PROCESSOR_OF_ANOTHER_KIND: u32 = 4;
 /// Copies above this many bytes bypass the caches: glibc's own value for a shared cache of 1 MiB, of which it takes
 /// three quarters. Zero, as it stands in the file, would mean every copy.
 const BYPASS_CACHES_ABOVE: u64 = 0xc_0000;
+
+/// Newer versions have a threshold of its own for memset.
+#[cfg(memset_has_threshold)]
+macro_rules! threshold_of_memset {
+    () => {
+        "mov qword ptr [rip + __x86_memset_non_temporal_threshold], {bypass}"
+    };
+}
+
+/// Newer versions have a threshold of its own for memset.
+#[cfg(not(memset_has_threshold))]
+macro_rules! threshold_of_memset {
+    () => {
+        ""
+    };
+}
 
 type Initializer = unsafe extern "C" fn(c_int, *const *const c_char, *const *const c_char);
 
@@ -63,6 +79,7 @@ pub(crate) unsafe extern "C" fn quick_start() -> ! {
         "mov dword ptr [rip + _dl_x86_cpu_features], {kind}",
         "mov qword ptr [rip + __x86_shared_non_temporal_threshold], {bypass}",
         "mov qword ptr [rip + __x86_rep_movsb_stop_threshold], {bypass}",
+        threshold_of_memset!(),
         "call _dl_relocate_static_pie",
         "call __libc_setup_tls",
         // The canary of the stack, whose lowest byte ends strings, and the mask of stored code addresses.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use oci_spec::runtime::Hook;
 
 use super::state::Status;
-use crate::host::cgroup::{CgroupDriver, CgroupLocation, CgroupManager, Manager, UnitReference};
+use crate::host::cgroup::{CgroupDriver, CgroupLocation, CgroupManager, Identity, Manager, UnitReference};
 use crate::host::process as host_process;
 use crate::host::state::{CgroupRecord, Phase, Record};
 use crate::host::{hooks, start_socket};
@@ -87,10 +87,30 @@ pub(super) fn cgroup_record(driver: CgroupDriver, location: &CgroupLocation) -> 
         path: location.path().to_owned(),
         unit: unit.map(|unit| unit.name().to_owned()),
         of_user: unit.is_some_and(|unit| unit.manager() == Manager::User),
+        inode: Some(NOT_YET),
     }
 }
 
-/// The container's cgroup, by the driver that made it. `None` if it is gone.
+/// Writes down which cgroup is the container's, now that it is there.
+pub(super) fn record_identity(record: &mut Record, manager: &CgroupManager) -> Result<()> {
+    if let Some(cgroup) = &mut record.cgroup {
+        cgroup.inode = manager.inode()?;
+    }
+    Ok(())
+}
+
+/// No file has this inode number.
+const NOT_YET: u64 = 0;
+
+fn identity(record: &Record, cgroup: &CgroupRecord) -> Identity {
+    match cgroup.inode {
+        None => Identity::PathOnly,
+        Some(NOT_YET) => Identity::Marked(record.mark()),
+        Some(inode) => Identity::Inode(inode),
+    }
+}
+
+/// The container's cgroup, by the driver that made it. `None` if it is gone, also if another one is at its path.
 pub(super) fn cgroup(record: &Record) -> Result<Option<CgroupManager>> {
     let Some(cgroup) = &record.cgroup else {
         return Ok(Some(CgroupManager::Disabled));
@@ -107,7 +127,7 @@ pub(super) fn cgroup(record: &Record) -> Result<Option<CgroupManager>> {
             ));
         }
     };
-    CgroupManager::open(driver, Some(&cgroup.path))
+    CgroupManager::open(driver, Some(&cgroup.path), &identity(record, cgroup))
 }
 
 fn open_unit(record: &Record, unit: &str, cgroup: &CgroupRecord) -> Result<CgroupManager> {
@@ -120,18 +140,28 @@ fn open_unit(record: &Record, unit: &str, cgroup: &CgroupRecord) -> Result<Cgrou
         },
         is_uncertain: record.phase == Phase::Creating,
     };
-    CgroupManager::open_unit(&reference, &cgroup.path)
+    CgroupManager::open_unit(&reference, &cgroup.path, &identity(record, cgroup))
 }
 
 /// The container's cgroup; an error for one that has none of its own, or no longer.
 pub(super) fn own_cgroup(record: &Record) -> Result<CgroupManager> {
     match cgroup(record)? {
         Some(manager) if manager.cgroup().is_some() => Ok(manager),
-        Some(_) => Err(Error::new(
-            ErrorKind::Unsupported,
-            "the container has no cgroup of its own",
-        )),
-        None => Err(Error::new(ErrorKind::NotFound, "cgroup not exist")),
+        _ => Err(no_cgroup(record)),
+    }
+}
+
+/// Why there is no cgroup to work on.
+pub(super) fn no_cgroup(record: &Record) -> Error {
+    let Some(cgroup) = &record.cgroup else {
+        let message = "the container has no cgroup of its own";
+        return Error::new(ErrorKind::Unsupported, message)
+            .hint("made by a user without rights over cgroups, or with the cgroup manager \"disabled\"");
+    };
+    let error = Error::new(ErrorKind::NotFound, "cgroup not exist").path(&cgroup.path);
+    match cgroup.path.exists() {
+        true => error.hint("the cgroup that is there now is not the container's"),
+        false => error,
     }
 }
 

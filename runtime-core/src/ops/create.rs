@@ -10,7 +10,7 @@ use runtime_init::wire::Failure;
 use super::container::{self, CONFIG};
 use super::options::{Console, CreateOptions};
 use super::{Process, Runtime, delete, notify};
-use crate::host::cgroup::{CgroupLocation, CgroupManager, CgroupPlan};
+use crate::host::cgroup::{Cgroup, CgroupLocation, CgroupManager, CgroupPlan};
 use crate::host::resctrl::{self, Resctrl};
 use crate::host::state::{ContainerId, Phase, Record, ResctrlRecord, Slot};
 use crate::host::{
@@ -76,8 +76,8 @@ impl Runtime {
             options,
             purpose,
         };
-        let made = CgroupManager::create(&cgroup, location).and_then(|mut cgroup| {
-            self.refuse_shared(&cgroup, id)?;
+        let refuse = |cgroup: &Cgroup| self.refuse_shared(cgroup, id);
+        let made = CgroupManager::create(&cgroup, location, &record.mark(), refuse).and_then(|mut cgroup| {
             record_absence(&mut slot, &cgroup)
                 .and_then(|()| job.launch(&mut slot, &mut cgroup))
                 .map_err(|error| undo_cgroup(&cgroup, explain_kill(&cgroup, error)))
@@ -101,10 +101,7 @@ impl Runtime {
 
     /// A cgroup that was there may be that of another container, which has stopped or is being created. With two in one,
     /// pausing, limiting or deleting one would hit the other.
-    pub(super) fn refuse_shared(&self, cgroup: &CgroupManager, id: &ContainerId) -> Result<()> {
-        let Some(cgroup) = cgroup.cgroup().filter(|cgroup| cgroup.was_there()) else {
-            return Ok(());
-        };
+    pub(super) fn refuse_shared(&self, cgroup: &Cgroup, id: &ContainerId) -> Result<()> {
         for other in self.store.ids()?.iter().filter(|other| *other != id) {
             let record = match self.store.read(other) {
                 // Deleted meanwhile, or damaged: then nobody can say what it has.
@@ -289,7 +286,7 @@ impl Job<'_> {
         cgroup.settle(launch::pid_of(launched.pid)?)?;
         delegate(self.plan, cgroup)?;
         set_limits(&self.plan.process, launched.pid)?;
-        self.publish(slot, &launched)?;
+        self.publish(slot, &launched, cgroup)?;
         if self.purpose == Purpose::Run {
             handshake::start(link.as_fd(), launched.pid, launched.pidfd(), &mut host)?;
             self.poststart(slot.record())?;
@@ -343,10 +340,11 @@ impl Job<'_> {
     }
 
     /// The container is there for others: its state, its pid file, its pidfd.
-    fn publish(&self, slot: &mut Slot, launched: &Launched) -> Result<()> {
+    fn publish(&self, slot: &mut Slot, launched: &Launched, cgroup: &CgroupManager) -> Result<()> {
         let mut record = slot.record().clone();
         record.pid = launched.pid;
         record.start_time = start_time(launched.pid)?;
+        container::record_identity(&mut record, cgroup)?;
         record.phase = Phase::Created;
         slot.write(record)?;
         if let Some(path) = &self.options.pidfd_socket {

@@ -363,12 +363,9 @@ fn cgroup_of(record: &Record, options: &ExecOptions, init: i32) -> Result<Cgroup
     let own = manager.as_ref().and_then(CgroupManager::cgroup);
     let below = match (own, &options.cgroup) {
         (Some(own), Some(below)) => Some(own.sub(sub_cgroup(below)?)?),
-        (None, Some(_)) => {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "the container has no cgroup of its own",
-            ));
-        }
+        (None, Some(_)) => return Err(container::no_cgroup(record)),
+        // Its own is gone, so init has been moved elsewhere: not out into the caller's.
+        (None, None) if record.cgroup.is_some() => Some(Cgroup::of_process(rustix_pid(init)?)?),
         (_, None) => None,
     };
     Ok(Cgroups {

@@ -65,10 +65,7 @@ fn with_cgroup(
     let manager = container::cgroup(record)?;
     match manager.as_ref().and_then(|manager| manager.cgroup()) {
         Some(cgroup) => operation(cgroup),
-        None => Err(
-            Error::new(ErrorKind::Unsupported, "the container has no cgroup of its own")
-                .hint("made by a user without rights over cgroups, or with the cgroup manager \"disabled\""),
-        ),
+        None => Err(container::no_cgroup(record)),
     }
 }
 

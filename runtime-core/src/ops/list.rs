@@ -1,6 +1,9 @@
 //! Runs in: RUNTIME. `list` and `ps`: which containers there are, and which processes are in one.
 
+use rustix::process::Pid;
+
 use super::{Runtime, State, container};
+use crate::host::cgroup::CgroupManager;
 use crate::host::state::ContainerId;
 use crate::{ErrorKind, Result};
 
@@ -26,19 +29,12 @@ impl Runtime {
     /// `NotFound`; the container has no cgroup of its own.
     pub fn pids(&self, id: &ContainerId) -> Result<Vec<i32>> {
         let view = self.store.view(id)?;
-        let Some(manager) = container::cgroup(view.record())? else {
-            return Ok(Vec::new());
-        };
-        let Some(cgroup) = manager.cgroup() else {
-            return Err(crate::Error::new(
-                ErrorKind::Unsupported,
-                "the container has no cgroup of its own",
-            ));
-        };
-        Ok(cgroup
-            .processes()?
-            .into_iter()
-            .map(rustix::process::Pid::as_raw_pid)
-            .collect())
+        let manager = container::cgroup(view.record())?;
+        match manager.as_ref().and_then(CgroupManager::cgroup) {
+            Some(cgroup) => Ok(cgroup.processes()?.into_iter().map(Pid::as_raw_pid).collect()),
+            // Gone, and so are its processes.
+            None if view.record().cgroup.is_some() => Ok(Vec::new()),
+            None => Err(container::no_cgroup(view.record())),
+        }
     }
 }

@@ -18,8 +18,8 @@ use super::checkpoint_options::RestoreOptions;
 use super::container::CONFIG;
 use super::create::{connect_console, console_wish, run_runtime_hooks, start_time, undo_cgroup};
 use super::criu_session::{Attendant, Session, common_options, need_root};
-use super::{Process, Runtime, criu_mounts, delete};
-use crate::host::cgroup::CgroupManager;
+use super::{Process, Runtime, container, criu_mounts, delete};
+use crate::host::cgroup::{Cgroup, CgroupManager};
 use crate::host::criu::{
     self, Directories, Features, InheritFd, JoinNamespace, Kind, Notification, Options, path_bytes,
 };
@@ -80,8 +80,8 @@ impl Runtime {
             directories,
             descriptors,
         };
-        let made = CgroupManager::create(&cgroup, location).and_then(|mut cgroup| {
-            self.refuse_shared(&cgroup, id)?;
+        let refuse = |cgroup: &Cgroup| self.refuse_shared(cgroup, id);
+        let made = CgroupManager::create(&cgroup, location, &record.mark(), refuse).and_then(|mut cgroup| {
             job.restore(&mut slot, &mut cgroup)
                 .map_err(|error| undo_cgroup(&cgroup, error))
         });
@@ -155,6 +155,7 @@ impl Job<'_> {
         let mut attendant = Restore {
             job: &self,
             slot,
+            cgroup,
             console,
             devices,
             init: None,
@@ -292,6 +293,7 @@ const TIME: i32 = 0x80;
 struct Restore<'a> {
     job: &'a Job<'a>,
     slot: &'a mut Slot,
+    cgroup: &'a CgroupManager,
     console: Option<OwnedFd>,
     devices: Option<NetDevices>,
     init: Option<Launched>,
@@ -366,6 +368,7 @@ impl Restore<'_> {
         let mut record = self.slot.record().clone();
         record.pid = pid;
         record.start_time = start_time(pid)?;
+        container::record_identity(&mut record, self.cgroup)?;
         record.phase = Phase::Created;
         record.stdio = self.job.attached(stdio::pipes());
         self.slot.write(record)?;

@@ -27,7 +27,7 @@ impl Runtime {
         plan.warn();
         match container::cgroup(slot.record())? {
             Some(manager) => manager.update(&plan, || slot.save_file(RESOURCES, &update.merged)),
-            None => Err(Error::new(ErrorKind::NotFound, "cgroup not exist")),
+            None => Err(container::no_cgroup(slot.record())),
         }
     }
 }

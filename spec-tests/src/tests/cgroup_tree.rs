@@ -140,17 +140,31 @@ fn threaded_subtree(c: &mut Case) -> Check {
     remove_parents(c)
 }
 
-/// A process that sleeps in the cgroup above the container's, until it is dropped.
-struct Neighbour(i32);
+/// A process that is not the container's: it sleeps until it is dropped.
+pub(super) struct Neighbour(i32);
 
 impl Neighbour {
+    pub(super) fn start() -> Check<Self> {
+        let child = children::spawn(Command::new("/bin/sleep").arg("1000"))?;
+        Ok(Self(child.id() as i32))
+    }
+
+    /// One in the cgroup above the container's.
     fn above(c: &Case) -> Check<Self> {
         let parent = c.cgroup().parent().map(Path::to_owned).unwrap_or_default();
         fs::create_dir_all(&parent)?;
-        let child = children::spawn(Command::new("/bin/sleep").arg("1000"))?;
-        let neighbour = Self(child.id() as i32);
-        fs::write(parent.join("cgroup.procs"), neighbour.0.to_string())?;
+        let neighbour = Self::start()?;
+        neighbour.enter(&parent)?;
         Ok(neighbour)
+    }
+
+    pub(super) fn enter(&self, cgroup: &Path) -> Check {
+        Ok(fs::write(cgroup.join("cgroup.procs"), self.0.to_string())?)
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0)).unwrap_or_default();
+        !stat.is_empty() && !stat.contains(") Z ")
     }
 }
 

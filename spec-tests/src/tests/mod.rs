@@ -1,6 +1,7 @@
 //! Runs in: SUITE. The tests, one file per topic; each file lists its own in `TESTS`.
 
 mod bad_input;
+mod cgroup_identity;
 mod cgroup_tree;
 mod cgroups;
 mod checkpoint;
@@ -75,6 +76,7 @@ fn everywhere() -> Vec<Test> {
         hooks::TESTS,
         cgroups::TESTS,
         cgroup_tree::TESTS,
+        cgroup_identity::TESTS,
         resources::TESTS,
         update::TESTS,
         events::TESTS,

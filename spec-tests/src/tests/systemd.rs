@@ -1,6 +1,7 @@
 //! Runs in: SUITE. The systemd driver, `--systemd-cgroup`: units as `systemctl` shows them, limits in systemd and in the
 //! kernel's files, and what is left afterwards. The order of fields in `cgroupsPath` is runc's, `slice:prefix:name`.
 
+use super::cgroup_identity::{commands_leave_it_alone, kill_when_there, second_root, within};
 use crate::{
     case::Case,
     host::{self, Host},
@@ -51,6 +52,12 @@ pub(crate) const NEEDY: &[NeedyTest] = &[
     ("systemd/nothing_left_after_an_oom_kill", SYSTEMD, oom),
     ("systemd/nothing_left_after_a_failure", SYSTEMD, failure),
     ("systemd/nothing_left_of_a_killed_create", SYSTEMD, killed_create),
+    ("systemd/unit_of_another_root_is_left_alone", SYSTEMD, other_root),
+    (
+        "systemd/unit_of_another_root_and_a_killed_create",
+        SYSTEMD,
+        other_root_killed,
+    ),
     ("systemd/stopped_by_systemd", SYSTEMD, stopped_outside),
     ("systemd/subgroup", SYSTEMD, subgroup),
     ("systemd/over_a_broker", SYSTEMD, broker),
@@ -595,6 +602,45 @@ fn killed_create(c: &mut Case) -> Check {
     let run = create(c)?;
     ensure!(run.code() != 0, "the runtime was to be killed: {}", run.report());
     c.rt(&["delete", "--force", &c.id])?.ok()?;
+    no_unit_left(c)
+}
+
+/// Two containers with one unit: the first has ended, and with it the unit.
+fn other_root(c: &mut Case) -> Check {
+    let second = second_root(c)?;
+    start_sleeper(c)?;
+    c.rt(&["kill", &c.id, "KILL"])?.ok()?;
+    c.wait_status("stopped")?;
+    c.wait_until("systemd has noticed", || Ok(!cgroup(c).exists()))?;
+    within(c, &second, start_sleeper)?;
+    let checked = commands_leave_it_alone(c, &second);
+    within(c, &second, |c| c.delete())?;
+    checked?;
+    no_unit_left(c)
+}
+
+/// What is killed before it could ask systemd has a state that names the unit.
+fn other_root_killed(c: &mut Case) -> Check {
+    let second = second_root(c)?;
+    within(c, &second, start_sleeper)?;
+    let mut checked = Ok(());
+    for _ in 0..6 {
+        let state = c.state_root.join(&c.id);
+        let live = runner::start(
+            c.command()
+                .arg("--systemd-cgroup")
+                .args(c.bundle_args("create", &[], &c.id)?),
+            &c.dir,
+        )?;
+        kill_when_there(live, &state)?;
+        c.delete()?;
+        checked = within(c, &second, |c| same("status", "running", c.status()?.as_str()));
+        if checked.is_err() {
+            break;
+        }
+    }
+    within(c, &second, |c| c.delete())?;
+    checked?;
     no_unit_left(c)
 }
 

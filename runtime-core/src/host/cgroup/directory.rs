@@ -11,7 +11,7 @@ use rustix::process::Pid;
 
 use super::devices::BpfInsn;
 use super::root::{CgroupRoot, join, open_cgroup2};
-use super::{bpf, path, walk};
+use super::{Identity, bpf, path, walk};
 use crate::{Errno, Error, ErrorKind, Result};
 
 /// How long [`Cgroup::freeze`] waits. A process that sleeps uninterruptibly in the kernel (on a dead network file
@@ -39,6 +39,14 @@ impl Cgroup {
     pub fn open(path: &Path) -> Result<Option<Self>> {
         let dir = open_cgroup2(path)?;
         Ok(dir.map(|dir| Self::new(path.to_owned(), dir, false)))
+    }
+
+    /// As [`Cgroup::open`], and `None` also if another cgroup is there by now than the one that the state means.
+    pub(super) fn open_own(path: &Path, identity: &Identity) -> Result<Option<Self>> {
+        match Self::open(path)? {
+            Some(cgroup) if cgroup.is(identity)? => Ok(Some(cgroup)),
+            _ => Ok(None),
+        }
     }
 
     /// Opens the cgroup that a process is in: for `exec`, where the container's init has moved itself and its
@@ -292,6 +300,10 @@ impl Cgroup {
             }
             walk::remove_below(self.dir()).map_err(failed)?;
             if self.remove_directory().map_err(failed)? {
+                return Ok(());
+            }
+            // Somebody else has removed it; what is at its path is not ours.
+            if !self.exists() {
                 return Ok(());
             }
             if Instant::now() >= deadline {

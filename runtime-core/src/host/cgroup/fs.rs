@@ -6,42 +6,62 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 
-use super::Controllers;
 use super::directory::{Cgroup, read_file, write_file};
 use super::root::{CgroupRoot, join};
+use super::{Controllers, walk};
 use crate::{Errno, Error, ErrorKind, Result};
 
 const FIELD: &str = "linux.cgroupsPath";
 
-/// The directories that [`create`] has made, relative to the root, outermost first.
+/// The directories that [`make`] has made, relative to the root, outermost first.
 pub(super) type Made = Vec<PathBuf>;
 
-/// Creates the cgroup at `below_root`, with all that is missing above it, and enables the controllers on the way.
-/// On failure the directories made here are removed again.
+/// Makes the cgroup at `below_root`, with all that is missing above it. On failure the directories made here are removed
+/// again.
 ///
 /// # Errors
-/// A cgroup is already there and has processes or is frozen; a directory cannot be made; a needed controller cannot
-/// be enabled because a cgroup above has processes of its own.
-pub(super) fn create(
+/// A cgroup is already there and has processes, is frozen, or is refused by `refuse`; a directory cannot be made.
+pub(super) fn make(
     root: &CgroupRoot,
     below_root: &Path,
-    needed: &[&str],
-    controllers: Controllers,
+    refuse: impl FnOnce(&Cgroup) -> Result<()>,
 ) -> Result<(Cgroup, Made)> {
     let mut made = Made::new();
-    let created = make_directories(root, below_root, &mut made)
+    let opened = make_directories(root, below_root, &mut made)
         .and_then(|()| open(root, below_root, &made))
-        .and_then(|cgroup| {
-            hand_down(root, below_root, &cgroup, needed, controllers)?;
-            Ok(cgroup)
+        .and_then(|cgroup| match cgroup.was_there() {
+            true => refuse(&cgroup).and_then(|()| take_over(root, below_root, cgroup, &mut made)),
+            false => Ok(cgroup),
         });
-    match created {
+    match opened {
         Ok(cgroup) => Ok((cgroup, made)),
         Err(error) => Err(undo(root, &made, error.doing("create the cgroup"))),
     }
 }
 
-/// Removes what [`create`] has made, after a failure. Returns that failure, with what went wrong here behind it.
+/// Puts a new cgroup in the place of one that a container has left, so that whatever remembers that one does not take
+/// the new container's for it. One that somebody has prepared is used as it is.
+fn take_over(root: &CgroupRoot, below_root: &Path, cgroup: Cgroup, made: &mut Made) -> Result<Cgroup> {
+    if !cgroup.is_marked()? {
+        return Ok(cgroup);
+    }
+    walk::remove_below(cgroup.dir())?;
+    match rustix::fs::unlinkat(root.dir(), below_root, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        // In use after all, or delegated to this user without the one above: then `delete` could not remove it either.
+        Err(errno) => {
+            log::debug!(
+                "the cgroup {} is used again: rmdir: {errno}",
+                cgroup.path().display()
+            );
+            return Ok(cgroup);
+        }
+    }
+    make_directory(root, below_root, made)?;
+    open(root, below_root, made)
+}
+
+/// Removes what [`make`] has made, after a failure. Returns that failure, with what went wrong here behind it.
 pub(super) fn undo(root: &CgroupRoot, made: &[PathBuf], failure: Error) -> Error {
     made.iter().rev().fold(failure, |failure, directory| {
         match rustix::fs::unlinkat(root.dir(), directory, AtFlags::REMOVEDIR) {

@@ -9,13 +9,15 @@
 //!
 //! systemd makes a cgroup only around a process: then all of `create`'s work is done by [`CgroupManager::adopt`].
 //!
-//! Later commands start from the two things in the state, the driver and the absolute path: [`CgroupManager::open`].
+//! Later commands start from the three things in the state, the driver, the absolute path, and which cgroup it was that
+//! was there: [`CgroupManager::open`].
 
 mod apply;
 mod bpf;
 mod devices;
 mod directory;
 mod fs;
+mod identity;
 mod path;
 mod resources;
 mod root;
@@ -37,6 +39,7 @@ use serde::{Deserialize, Serialize};
 
 pub use devices::{BpfInsn, compile as compile_devices};
 pub use directory::Cgroup;
+pub use identity::Identity;
 pub use path::CgroupPath;
 pub use resources::{CgroupWrite, IfMissing, ResourcePlan};
 pub use stats::CgroupStats;
@@ -266,20 +269,40 @@ pub enum CgroupManager {
 }
 
 impl CgroupManager {
-    /// Makes the cgroup and sets its limits. On failure nothing of it is left. Its device filter is a call of its own,
-    /// [`CgroupManager::filter_devices`]; a unit of systemd is not there before [`CgroupManager::adopt`].
+    /// Makes the cgroup, marks it with `mark`, and sets its limits. On failure nothing of it is left. Its device filter is
+    /// a call of its own, [`CgroupManager::filter_devices`]; a unit of systemd is not there before
+    /// [`CgroupManager::adopt`]. One that is there and has a mark was left by a container, if `refuse` lets it pass, and
+    /// gives way to a new one: the state of that container must not mean this one's.
     ///
     /// # Errors
-    /// The cgroup is in use, cannot be made, or lacks what a limit needs; the error names the field of config.json.
-    pub fn create(plan: &CgroupPlan, location: Option<CgroupLocation>) -> Result<Self> {
+    /// The cgroup is in use, cannot be made, or lacks what a limit needs; the error names the field of config.json. That
+    /// of `refuse`, which is asked about a cgroup that was there before.
+    pub fn create(
+        plan: &CgroupPlan,
+        location: Option<CgroupLocation>,
+        mark: &str,
+        refuse: impl FnOnce(&Cgroup) -> Result<()>,
+    ) -> Result<Self> {
         let (root, below_root) = match location {
             None => return Ok(Self::Disabled),
             Some(CgroupLocation::Unit(unit)) => {
-                return Ok(Self::Systemd(Box::new(Unit::prepare(plan, *unit)?)));
+                return Ok(Self::Systemd(Box::new(Unit::prepare(plan, *unit, mark)?)));
             }
             Some(CgroupLocation::Directory { root, below_root, .. }) => (root, below_root),
         };
-        let created = fs::create(&root, &below_root, &plan.needed_controllers(), plan.controllers);
+        let created = fs::make(&root, &below_root, refuse).and_then(|(cgroup, made)| {
+            cgroup.mark(mark);
+            match fs::hand_down(
+                &root,
+                &below_root,
+                &cgroup,
+                &plan.needed_controllers(),
+                plan.controllers,
+            ) {
+                Ok(()) => Ok((cgroup, made)),
+                Err(error) => Err(fs::undo(&root, &made, error.doing("create the cgroup"))),
+            }
+        });
         let (cgroup, made) = match created {
             Err(error) if plan.can_do_without(&error) => return Ok(Self::Disabled),
             created => created.map_err(|error| plan.explain_denied(error))?,
@@ -324,8 +347,8 @@ impl CgroupManager {
     ///
     /// # Errors
     /// The directory cannot be opened.
-    pub fn open_unit(unit: &UnitReference, path: &Path) -> Result<Self> {
-        Ok(Self::Systemd(Box::new(Unit::open(unit, path)?)))
+    pub fn open_unit(unit: &UnitReference, path: &Path, identity: &Identity) -> Result<Self> {
+        Ok(Self::Systemd(Box::new(Unit::open(unit, path, identity)?)))
     }
 
     /// Gives a cgroup that has just been made its device filter. The verifier and the compiler of the kernel take their
@@ -343,16 +366,16 @@ impl CgroupManager {
         }
     }
 
-    /// Opens the cgroup of a container by what the state holds. `None` if it is gone.
+    /// Opens the cgroup of a container by what the state holds. `None` if it is gone, also if another one is in its place.
     ///
     /// # Errors
     /// The state names no path though the driver makes cgroups, or no unit though it is systemd's; the directory cannot
     /// be opened.
-    pub fn open(driver: CgroupDriver, path: Option<&Path>) -> Result<Option<Self>> {
+    pub fn open(driver: CgroupDriver, path: Option<&Path>, identity: &Identity) -> Result<Option<Self>> {
         match (driver, path) {
             (CgroupDriver::Disabled, _) => Ok(Some(Self::Disabled)),
             (CgroupDriver::Systemd, _) => Err(Error::new(ErrorKind::Internal, "the state names no unit")),
-            (CgroupDriver::Fs, Some(path)) => Ok(Cgroup::open(path)?.map(Self::Fs)),
+            (CgroupDriver::Fs, Some(path)) => Ok(Cgroup::open_own(path, identity)?.map(Self::Fs)),
             (CgroupDriver::Fs, None) => Err(Error::new(ErrorKind::Internal, "the state names no cgroup")),
         }
     }
@@ -363,6 +386,18 @@ impl CgroupManager {
             Self::Fs(_) => CgroupDriver::Fs,
             Self::Systemd(_) => CgroupDriver::Systemd,
             Self::Disabled => CgroupDriver::Disabled,
+        }
+    }
+
+    /// Which cgroup it is, for the state, once it is there: the inode of that which has the limits. `None` without one.
+    ///
+    /// # Errors
+    /// The kernel refused, or a unit's cgroup is gone.
+    pub fn inode(&self) -> Result<Option<u64>> {
+        match self {
+            Self::Fs(cgroup) => cgroup.inode().map(Some),
+            Self::Systemd(unit) => unit.limited()?.inode().map(Some),
+            Self::Disabled => Ok(None),
         }
     }
 

@@ -45,7 +45,7 @@ impl Place {
         let plan = self.plan(below, resources);
         let location = plan.locate().unwrap().unwrap();
         assert_eq!(location.path(), self.absolute.join(below));
-        let manager = CgroupManager::create(&plan, Some(location))?;
+        let manager = CgroupManager::create(&plan, Some(location), below, |_| Ok(()))?;
         manager.filter_devices(&plan).map(|()| manager)
     }
 
@@ -105,6 +105,45 @@ fn state_of(pid: Pid) -> String {
 }
 
 #[test]
+fn only_the_cgroup_that_the_state_means_is_opened() {
+    let place = Place::new();
+    let cgroup = place.create("box");
+    let path = place.path("box");
+    let inode = Identity::Inode(cgroup.inode().unwrap());
+    let is_open = |identity: &Identity| Cgroup::open_own(&path, identity).unwrap().is_some();
+    // The helper marks it with its name.
+    let [ours, theirs] = ["box", "other"].map(|mark| Identity::Marked(mark.into()));
+    assert!(is_open(&inode) && is_open(&ours) && is_open(&Identity::PathOnly));
+    assert!(!is_open(&theirs));
+    std::fs::remove_dir(&path).unwrap();
+    assert!(!is_open(&inode) && !is_open(&Identity::PathOnly));
+    // Made by somebody else, or just not marked yet: without processes it may be removed, with them never killed.
+    std::fs::create_dir(&path).unwrap();
+    assert!(!is_open(&inode));
+    assert!(is_open(&ours) && is_open(&theirs) && is_open(&Identity::PathOnly));
+    let shell = Shell::new("true");
+    Cgroup::open(&path)
+        .unwrap()
+        .unwrap()
+        .add_process(shell.pid())
+        .unwrap();
+    assert!(!is_open(&ours));
+    shell.go();
+}
+
+#[test]
+fn a_cgroup_left_by_a_container_gives_way_and_a_prepared_one_does_not() {
+    let place = Place::new();
+    let left = place.create("left").inode().unwrap();
+    assert_ne!(place.create("left").inode().unwrap(), left);
+    let path = place.path("prepared");
+    std::fs::create_dir(&path).unwrap();
+    let prepared = Cgroup::open(&path).unwrap().unwrap().inode().unwrap();
+    assert_eq!(place.create("prepared").inode().unwrap(), prepared);
+    assert_ne!(place.create("prepared").inode().unwrap(), prepared);
+}
+
+#[test]
 fn a_cgroup_is_made_with_its_parents_and_removed_alone() {
     let place = Place::new();
     let cgroup = place.create("pod/box");
@@ -151,8 +190,8 @@ fn a_process_is_placed_found_killed_and_waited_for() {
 #[test]
 fn a_cgroup_in_use_is_refused() {
     let place = Place::new();
-    let cgroup = place.create("box");
-    place.create("box"); // empty: taken over
+    place.create("box");
+    let cgroup = place.create("box"); // empty: taken over
     let sub = place.create("box/sub");
     let shell = Shell::new("");
     sub.add_process(shell.pid()).unwrap();
@@ -481,7 +520,7 @@ fn a_parent_with_processes_cannot_hand_controllers_down() {
 
     let mut plan = place.plan("box", json!({}));
     plan.controllers = Controllers::Every; // wanted, not needed
-    let manager = CgroupManager::create(&plan, plan.locate().unwrap()).unwrap();
+    let manager = CgroupManager::create(&plan, plan.locate().unwrap(), "mark", |_| Ok(())).unwrap();
     manager.remove(PATIENCE).unwrap();
     parent.kill().unwrap();
     shell.wait();
@@ -492,7 +531,7 @@ fn only_what_is_needed_can_be_asked_for() {
     let place = Place::new();
     let mut plan = place.plan("a/box", json!({}));
     plan.controllers = Controllers::Needed;
-    CgroupManager::create(&plan, plan.locate().unwrap()).unwrap();
+    CgroupManager::create(&plan, plan.locate().unwrap(), "mark", |_| Ok(())).unwrap();
     assert_eq!(
         std::fs::read(place.path("a/box/cgroup.controllers")).unwrap(),
         b""
@@ -555,7 +594,7 @@ fn drivers_are_kept_by_name_and_systemd_wants_units() {
     let path = Some(Path::new("/not/a/unit"));
     let error = CgroupPlan::new(CgroupDriver::Systemd, path, "id", None, None).unwrap_err();
     assert_eq!(error.spec_field(), Some("linux.cgroupsPath"));
-    assert!(CgroupManager::open(CgroupDriver::Systemd, Some(Path::new("/x"))).is_err());
+    assert!(CgroupManager::open(CgroupDriver::Systemd, Some(Path::new("/x")), &Identity::PathOnly).is_err());
 }
 
 #[test]
@@ -563,7 +602,7 @@ fn without_a_driver_there_is_nothing_to_do_and_nothing_to_limit() {
     let plan = CgroupPlan::new(CgroupDriver::Disabled, None, "id", None, None).unwrap();
     let location = plan.locate().unwrap();
     assert!(location.is_none());
-    let manager = CgroupManager::create(&plan, location).unwrap();
+    let manager = CgroupManager::create(&plan, location, "mark", |_| Ok(())).unwrap();
     assert!(manager.cgroup().is_none() && manager.driver() == CgroupDriver::Disabled);
     manager.remove(Duration::ZERO).unwrap();
     let resources: LinuxResources = serde_json::from_value(json!({"memory": {"limit": 5}})).unwrap();

@@ -38,6 +38,10 @@ pub struct CgroupRecord {
     /// Whether that is a unit of the user's service manager, not of the system's.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub of_user: bool,
+    /// The inode number of its directory, or of the unit's: another cgroup at this path is not the container's. 0 until
+    /// it is there; absent in states of releases that trusted the path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inode: Option<u64>,
 }
 
 /// The resctrl group of a container.
@@ -135,6 +139,11 @@ impl Record {
         }
     }
 
+    /// What the container's cgroup is marked with: no other container has, or will have, the same.
+    pub fn mark(&self) -> String {
+        format!("{}, created {}", self.id, self.created)
+    }
+
     /// The bytes of `state.json`.
     pub(super) fn encode(&self) -> Result<Vec<u8>> {
         serde_json::to_vec(self).map_err(|error| {
@@ -224,6 +233,7 @@ mod tests {
             path: "/sys/fs/cgroup/c".into(),
             unit: Some("c.scope".into()),
             of_user: true,
+            inode: Some(u64::MAX),
         });
         record.annotations.insert("k".into(), "v\n\"".into());
         (record.phase, record.pid, record.start_time) = (Phase::Created, 4_000_000, u64::MAX);
@@ -260,6 +270,15 @@ mod tests {
         let json = String::from_utf8(record(&id).encode().unwrap()).unwrap();
         let json = json.replacen('{', r#"{"novelty":[1,2],"#, 1);
         assert_eq!(Record::decode(&id, json.as_bytes()).unwrap().pid, 4_000_000);
+    }
+
+    #[test]
+    fn states_of_releases_that_trusted_the_path_are_read() {
+        let id = ContainerId::new("c1").unwrap();
+        let json = String::from_utf8(record(&id).encode().unwrap()).unwrap();
+        let json = json.replacen(&format!(r#","inode":{}"#, u64::MAX), "", 1);
+        let cgroup = Record::decode(&id, json.as_bytes()).unwrap().cgroup.unwrap();
+        assert_eq!((cgroup.inode, cgroup.of_user), (None, true));
     }
 
     #[test]

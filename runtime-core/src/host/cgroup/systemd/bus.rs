@@ -20,7 +20,7 @@ use crate::{Errno, Error, ErrorKind, Result};
 /// How long systemd may take for one answer. A host under load takes seconds; one that hangs must not hang us.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-const BROKER: Target = Target {
+const BROKER: Target<'static> = Target {
     name: "org.freedesktop.DBus",
     path: "/org/freedesktop/DBus",
     interface: "org.freedesktop.DBus",
@@ -155,7 +155,7 @@ impl Bus {
     /// The connection broke, or there was no answer in time. That the answer is a refusal is the inner result.
     pub(super) fn call<Arguments: Serialize + Type>(
         &mut self,
-        target: Target,
+        target: Target<'_>,
         member: &'static str,
         arguments: &Arguments,
     ) -> Result<std::result::Result<Body, Refusal>> {

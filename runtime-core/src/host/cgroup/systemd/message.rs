@@ -27,9 +27,9 @@ const SIGNATURE: u8 = 8;
 
 /// Whom a call is for.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Target {
+pub(super) struct Target<'a> {
     pub(super) name: &'static str,
-    pub(super) path: &'static str,
+    pub(super) path: &'a str,
     pub(super) interface: &'static str,
 }
 
@@ -39,7 +39,7 @@ pub(super) type Malformed = String;
 /// The bytes of a method call. The header is written here, since its field for the types of the arguments is a signature
 /// without the brackets that zbus puts around several types.
 pub(super) fn call<Body: Serialize + Type>(
-    target: Target,
+    target: Target<'_>,
     member: &str,
     serial: u32,
     body: &Body,
@@ -280,7 +280,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Incoming, Malformed> {
 mod tests {
     use super::*;
 
-    const TARGET: Target = Target {
+    const TARGET: Target<'static> = Target {
         name: "org.freedesktop.systemd1",
         path: "/org/freedesktop/systemd1",
         interface: "org.freedesktop.systemd1.Manager",

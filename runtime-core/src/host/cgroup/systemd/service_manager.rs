@@ -10,13 +10,13 @@ use super::message::{Body, Target};
 use super::properties::Property;
 use crate::{Errno, Error, ErrorKind, Result};
 
-const MANAGER: Target = Target {
+const MANAGER: Target<'static> = Target {
     name: "org.freedesktop.systemd1",
     path: "/org/freedesktop/systemd1",
     interface: "org.freedesktop.systemd1.Manager",
 };
 
-const PROPERTIES: Target = Target {
+const PROPERTIES: Target<'static> = Target {
     interface: "org.freedesktop.DBus.Properties",
     ..MANAGER
 };
@@ -130,6 +130,26 @@ impl ServiceManager {
         }
     }
 
+    /// The description of a unit. One that is not there is described by its name.
+    pub(super) fn description(&mut self, unit: &str) -> Result<String> {
+        self.repeatedly(|this| this.description_once(unit))
+    }
+
+    fn description_once(&mut self, unit: &str) -> Result<String> {
+        let doing = |error: Error| error.doing(format!("ask for the description of the unit {unit}"));
+        let path = object_path(unit);
+        let target = Target {
+            path: &path,
+            ..PROPERTIES
+        };
+        let answer = self
+            .bus
+            .call(target, "Get", &("org.freedesktop.systemd1.Unit", "Description"))?;
+        let body = answer.map_err(|refusal| doing(explain(&refusal, &[])))?;
+        body.string_in_variant()
+            .map_err(|reason| doing(self.bus.failed(reason)))
+    }
+
     /// Changes properties of a unit until the next boot.
     pub(super) fn set_properties(&mut self, unit: &str, properties: &[Property]) -> Result<()> {
         self.repeatedly(|this| this.set_properties_once(unit, properties.to_vec()))
@@ -211,6 +231,19 @@ fn started(result: &str) -> Result<()> {
                 .hint("see the journal: journalctl -b _PID=1; of a user's manager, journalctl --user"),
         ),
     }
+}
+
+/// The path of a unit's object: what is no letter or digit is written as `_` and two hexadecimal digits (sd_bus_path_encode(3)).
+fn object_path(unit: &str) -> String {
+    let mut path = String::from("/org/freedesktop/systemd1/unit/");
+    for (place, byte) in unit.bytes().enumerate() {
+        match byte {
+            b'0'..=b'9' if place == 0 => path.push_str(&format!("_{byte:02x}")),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => path.push(byte.into()),
+            _ => path.push_str(&format!("_{byte:02x}")),
+        }
+    }
+    path
 }
 
 fn named(properties: &[Property]) -> NamedValues<'_> {
@@ -328,6 +361,16 @@ mod tests {
         );
         let other = refusal("systemd1.BadUnitSetting", "CPUQuotaPeriodUSec is bad");
         assert_eq!(culprit(&properties, &other), None);
+    }
+
+    #[test]
+    fn the_object_of_a_unit_has_its_name_in_letters_and_digits() {
+        for (unit, path) in [("a-b1.scope", "a_2db1_2escope"), ("1.slice", "_31_2eslice")] {
+            assert_eq!(
+                object_path(unit),
+                format!("/org/freedesktop/systemd1/unit/{path}")
+            );
+        }
     }
 
     #[test]

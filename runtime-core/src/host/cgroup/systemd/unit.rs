@@ -13,14 +13,13 @@ use super::properties::{self, Moment, Property};
 use super::service_manager::{ServiceManager, is_lost};
 use crate::host::cgroup::directory::Cgroup;
 use crate::host::cgroup::root::{CgroupRoot, join};
-use crate::host::cgroup::{CgroupPlan, Controllers, apply, fs, path};
+use crate::host::cgroup::{CgroupPlan, Controllers, Identity, apply, fs, path};
 use crate::{Error, ErrorKind, Result};
 
 /// What config.json says about the unit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UnitPlan {
     name: UnitName,
-    description: String,
     subgroups: Subgroups,
     asked: Vec<Property>,
 }
@@ -33,7 +32,6 @@ impl UnitPlan {
     pub fn new(cgroups_path: Option<&Path>, container_id: &str) -> Result<Self> {
         Ok(Self {
             name: UnitName::new(cgroups_path, container_id)?,
-            description: format!("onggi container {container_id}"),
             subgroups: Subgroups::default(),
             asked: Vec::new(),
         })
@@ -81,9 +79,9 @@ impl UnitPlan {
     }
 
     /// The properties of the unit as runc and crun set them, before limits and annotations.
-    fn basic_properties(&self, usual_slice: &str, pid: Option<Pid>) -> Vec<Property> {
+    fn basic_properties(&self, usual_slice: &str, pid: Option<Pid>, description: &str) -> Vec<Property> {
         let slice = self.name.slice.as_deref().unwrap_or(usual_slice).to_owned();
-        let mut list = vec![Property::needed("Description", self.description.clone())];
+        let mut list = vec![Property::needed("Description", description.to_owned())];
         match pid {
             Some(pid) => {
                 let pids = vec![pid.as_raw_nonzero().get().cast_unsigned()];
@@ -110,8 +108,14 @@ impl UnitPlan {
         list
     }
 
-    fn properties(&self, usual_slice: &str, pid: Option<Pid>, plan: &CgroupPlan) -> Vec<Property> {
-        let mut list = self.basic_properties(usual_slice, pid);
+    fn properties(
+        &self,
+        usual_slice: &str,
+        pid: Option<Pid>,
+        plan: &CgroupPlan,
+        description: &str,
+    ) -> Vec<Property> {
+        let mut list = self.basic_properties(usual_slice, pid, description);
         list.extend(properties::of_limits(&plan.resources.writes, Moment::Start));
         // Last: what the user asks for by name wins over what was derived.
         list.extend(self.asked.iter().cloned());
@@ -167,12 +171,15 @@ pub struct Unit {
     delegated: Option<PathBuf>,
     /// Whether the unit may come to be although its cgroup is not there: `create` was cut off.
     is_uncertain: bool,
+    /// How the container's unit is described, if it takes this to tell it from another one of that name.
+    description: Option<String>,
 }
 
 #[derive(Debug)]
 struct Pending {
     plan: CgroupPlan,
     location: UnitLocation,
+    mark: String,
 }
 
 impl Unit {
@@ -180,7 +187,11 @@ impl Unit {
     ///
     /// # Errors
     /// Only for a slice: as [`Unit::adopt`].
-    pub(in crate::host::cgroup) fn prepare(plan: &CgroupPlan, location: UnitLocation) -> Result<Self> {
+    pub(in crate::host::cgroup) fn prepare(
+        plan: &CgroupPlan,
+        location: UnitLocation,
+        mark: &str,
+    ) -> Result<Self> {
         let is_slice = location.unit.name.is_slice();
         let mut this = Self {
             name: location.unit.name.unit.clone(),
@@ -190,9 +201,11 @@ impl Unit {
             above: None,
             delegated: None,
             is_uncertain: false,
+            description: None,
             pending: Some(Box::new(Pending {
                 plan: plan.clone(),
                 location,
+                mark: mark.to_owned(),
             })),
         };
         if is_slice {
@@ -202,19 +215,23 @@ impl Unit {
         Ok(this)
     }
 
-    /// The unit that a container's state names. Its cgroup may be gone: systemd removes it when its last process ends.
+    /// The unit that a container's state names. Its cgroup may be gone: systemd removes it when its last process ends. A
+    /// cgroup that the state does not mean is that of another unit, and not looked at.
     ///
     /// # Errors
     /// The cgroup's directory cannot be opened.
-    pub(in crate::host::cgroup) fn open(reference: &UnitReference, path: &Path) -> Result<Self> {
-        let cgroup = Cgroup::open(path)?;
-        let above = match path
-            .ancestors()
-            .skip(1)
-            .find(|above| above.ends_with(&reference.name))
-        {
-            Some(above) => Cgroup::open(above)?,
-            None => None,
+    pub(in crate::host::cgroup) fn open(
+        reference: &UnitReference,
+        path: &Path,
+        identity: &Identity,
+    ) -> Result<Self> {
+        let unit_path = path.ancestors().find(|above| above.ends_with(&reference.name));
+        let (cgroup, above) = match unit_path {
+            Some(unit_path) if unit_path != path => match Cgroup::open_own(unit_path, identity)? {
+                Some(above) => (Cgroup::open(path)?, Some(above)),
+                None => (None, None),
+            },
+            _ => (Cgroup::open_own(path, identity)?, None),
         };
         Ok(Self {
             name: reference.name.clone(),
@@ -225,6 +242,10 @@ impl Unit {
             delegated: None,
             pending: None,
             is_uncertain: reference.is_uncertain,
+            description: match identity {
+                Identity::Marked(mark) => Some(description(mark)),
+                Identity::PathOnly | Identity::Inode(_) => None,
+            },
         })
     }
 
@@ -254,13 +275,20 @@ impl Unit {
         let Some(pending) = self.pending.take() else {
             return Ok(());
         };
-        let Pending { plan, mut location } = *pending;
-        let properties = location.unit.properties(location.usual_slice, pid, &plan);
+        let Pending {
+            plan,
+            mut location,
+            mark,
+        } = *pending;
+        let properties = location
+            .unit
+            .properties(location.usual_slice, pid, &plan, &description(&mark));
         self.ask_for_it(&mut location, properties, pid)?;
         let unit_path = join(location.root.path(), &location.below_root);
         let cgroup = Cgroup::open(&unit_path)?
             .ok_or_else(|| vanished(&unit_path))?
             .with_nothing_attached();
+        cgroup.mark(&mark);
         let needed = plan.needed_controllers();
         fs::hand_down(
             &location.root,
@@ -388,13 +416,21 @@ impl Unit {
     /// systemd cannot be reached or does not stop it in time; processes are left.
     pub(in crate::host::cgroup) fn remove(&self, patience: Duration) -> Result<()> {
         let is_there = self.top().is_some_and(Cgroup::exists);
-        if !is_there && !self.is_uncertain {
+        if !is_there && !(self.is_uncertain && self.is_ours()?) {
             return Ok(());
         }
         self.stop()?;
         match self.top() {
             Some(cgroup) => cgroup.remove(patience),
             None => Ok(()),
+        }
+    }
+
+    /// Whether the unit of that name, if there is one, has been asked for by this container's `create`.
+    fn is_ours(&self) -> Result<bool> {
+        match &self.description {
+            Some(ours) => Ok(ServiceManager::connect(self.manager)?.description(&self.name)? == *ours),
+            None => Ok(true),
         }
     }
 
@@ -412,6 +448,10 @@ pub struct UnitReference {
     pub manager: Manager,
     /// Whether `create` may have been cut off between asking for the unit and writing down that it is there.
     pub is_uncertain: bool,
+}
+
+fn description(mark: &str) -> String {
+    format!("onggi container {mark}")
 }
 
 /// systemd must have moved the process where we think that the unit is: it has looked for it by its number, which is
@@ -436,7 +476,7 @@ fn vanished(path: &Path) -> Error {
 /// down.
 fn enter_subgroup(location: &UnitLocation, subgroup: &Path, pid: Pid) -> Result<Cgroup> {
     let below_root = location.below_root.join(subgroup);
-    let (cgroup, _) = fs::create(&location.root, &below_root, &[], Controllers::Needed)?;
+    let (cgroup, _) = fs::make(&location.root, &below_root, |_| Ok(()))?;
     cgroup.add_process(pid)?;
     // Only now: a cgroup with processes of its own hands nothing down.
     fs::hand_down(&location.root, &below_root, &cgroup, &[], Controllers::Every)?;

@@ -6,7 +6,9 @@ use std::time::Duration;
 use oci_spec::runtime::Hook;
 
 use super::state::Status;
-use crate::host::cgroup::{CgroupDriver, CgroupLocation, CgroupManager, Identity, Manager, UnitReference};
+use crate::host::cgroup::{
+    Cgroup, CgroupDriver, CgroupLocation, CgroupManager, Identity, Manager, UnitReference,
+};
 use crate::host::process as host_process;
 use crate::host::state::{CgroupRecord, Phase, Record};
 use crate::host::{hooks, start_socket};
@@ -159,9 +161,9 @@ pub(super) fn no_cgroup(record: &Record) -> Error {
             .hint("made by a user without rights over cgroups, or with the cgroup manager \"disabled\"");
     };
     let error = Error::new(ErrorKind::NotFound, "cgroup not exist").path(&cgroup.path);
-    match cgroup.path.exists() {
-        true => error.hint("the cgroup that is there now is not the container's"),
-        false => error,
+    match Cgroup::open(&cgroup.path) {
+        Ok(Some(_)) => error.hint("the cgroup that is there now is not the container's"),
+        _ => error, // only a hint less
     }
 }
 

@@ -42,6 +42,16 @@ pub(crate) const NEEDY: &[NeedyTest] = &[
     ("systemd/device_rules_survive_reloads", SYSTEMD, devices),
     ("systemd/annotations_become_properties", SYSTEMD, annotations),
     ("systemd/bad_annotations_are_refused", SYSTEMD, bad_annotations),
+    (
+        "systemd/annotations_beyond_the_container_are_refused",
+        SYSTEMD,
+        dangerous_annotations,
+    ),
+    (
+        "systemd/annotations_do_not_widen_limits",
+        SYSTEMD,
+        widening_annotations,
+    ),
     ("systemd/driver_is_remembered", SYSTEMD, remembered),
     ("systemd/exec_is_in_the_scope", SYSTEMD, exec_in_scope),
     ("systemd/exec_where_init_has_moved", SYSTEMD, exec_after_move),
@@ -442,6 +452,56 @@ fn bad_annotations(c: &mut Case) -> Check {
         no_unit_left(c)?;
     }
     Ok(())
+}
+
+/// An engine may copy annotations of an image, whose author must not reach the host's other units.
+fn dangerous_annotations(c: &mut Case) -> Check {
+    use_scope(c);
+    for (name, value) in [
+        ("FailureAction", "'reboot'"),
+        ("SuccessAction", "'poweroff'"),
+        ("JobTimeoutAction", "'reboot'"),
+        ("JobTimeoutSec", "1"),
+        ("Conflicts", "['dbus.service']"),
+        ("OnFailure", "['reboot.target']"),
+        ("OnSuccess", "['reboot.target']"),
+        ("Wants", "['no-such.service']"),
+        ("Requires", "['no-such.service']"),
+        ("RefuseManualStop", "true"),
+        ("Controller", "'org.example'"),
+        ("User", "'daemon'"),
+    ] {
+        c.config["annotations"] = json!({format!("org.systemd.property.{name}"): value});
+        let run = create(c)?;
+        if run.code() == 0 {
+            c.delete()?;
+        }
+        run.wants(1)?
+            .refused_with(&format!("org.systemd.property.{name}"))?;
+        no_unit_left(c)?;
+    }
+    Ok(())
+}
+
+/// systemd would put its own value in force with the next reload.
+fn widening_annotations(c: &mut Case) -> Check {
+    use_scope(c);
+    c.config["linux"]["resources"]["memory"] = json!({"limit": 67_108_864});
+    c.config["linux"]["resources"]["pids"] = json!({"limit": 50});
+    for name in ["MemoryMax", "TasksMax", "StartupMemoryMax"] {
+        c.config["annotations"] =
+            json!({format!("org.systemd.property.{name}"): "uint64 18446744073709551615"});
+        let run = create(c)?;
+        if run.code() == 0 {
+            c.delete()?;
+        }
+        run.wants(1)?.refused_with(name)?;
+        no_unit_left(c)?;
+    }
+    // What config.json says nothing about may be limited.
+    c.config["annotations"] = json!({"org.systemd.property.MemoryHigh": "uint64 33554432"});
+    start_sleeper(c)?;
+    same("memory.high", "33554432", file(c, "memory.high")?.as_str())
 }
 
 fn remembered(c: &mut Case) -> Check {

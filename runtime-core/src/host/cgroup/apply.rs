@@ -76,14 +76,33 @@ impl Before {
             if let IfMissing::Write(file, value) = &write.if_missing {
                 files.push((file, value));
             }
+            // systemd has one property for both.
+            if write.file == "cpu.idle" {
+                files.push(("cpu.weight", "100"));
+            }
             for (file, value) in files {
                 if let Ok(text) = read_file(cgroup.dir(), file) {
                     let text = String::from_utf8_lossy(&text);
+                    // That of an idle group, which follows from cpu.idle.
+                    if file == "cpu.weight" && text.trim_end() == "0" {
+                        continue;
+                    }
                     lines.extend(undoing(file, value, &text).map(|line| (file.to_owned(), line)));
                 }
             }
         }
         Self(lines)
+    }
+
+    /// The same as writes, for systemd.
+    pub(super) fn writes(&self) -> Vec<CgroupWrite> {
+        let write = |(file, value): &(String, String)| CgroupWrite {
+            file: file.clone().into(),
+            value: value.clone(),
+            field: "linux.resources, as it was".into(),
+            if_missing: IfMissing::Skip,
+        };
+        self.0.iter().map(write).collect()
     }
 
     /// Puts it back, all that can be, the last first. Returns `failure`, with what went wrong here behind it.

@@ -43,6 +43,7 @@ pub use identity::Identity;
 pub use path::CgroupPath;
 pub use resources::{CgroupWrite, IfMissing, ResourcePlan};
 pub use stats::CgroupStats;
+use systemd::Moment;
 pub use systemd::{Manager, Unit, UnitLocation, UnitPlan, UnitReference};
 pub use watch::{OomWatch, Woken};
 
@@ -160,7 +161,7 @@ impl CgroupPlan {
     /// An illegal name or value; the error names the annotation.
     pub fn annotated(mut self, annotations: &HashMap<String, String>) -> Result<Self> {
         if let CgroupPath::Unit(unit) = &mut self.path {
-            unit.annotate(annotations)?;
+            unit.annotate(annotations, &self.resources)?;
         }
         Ok(self)
     }
@@ -429,9 +430,11 @@ impl CgroupManager {
                 let before = apply::Before::read(cgroup, &resources.writes);
                 // The files before systemd, since the kernel may refuse one; and after, since systemd rounds.
                 let changed = apply::apply(cgroup, &resources.writes)
-                    .and_then(|()| unit.set_limits(resources))
-                    .and_then(|()| apply::apply(cgroup, &resources.writes))
-                    .and_then(|()| commit());
+                    .and_then(|()| unit.set_limits(&resources.writes, Moment::Update))
+                    .and_then(|()| {
+                        let rest = apply::apply(cgroup, &resources.writes).and_then(|()| commit());
+                        rest.map_err(|error| unit.restore_limits(&before.writes(), error))
+                    });
                 changed.map_err(|error| before.restore(cgroup, error))
             }
             (Self::Disabled, None) => commit(),

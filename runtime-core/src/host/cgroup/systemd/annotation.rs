@@ -6,8 +6,8 @@ use std::path::{Component, Path, PathBuf};
 
 use zbus::wire::Variant;
 
-use super::gvariant;
 use super::properties::Property;
+use super::{allowed, gvariant};
 use crate::{Error, Result};
 
 const PROPERTY: &str = "org.systemd.property.";
@@ -30,7 +30,7 @@ pub(super) struct Subgroups {
 /// The properties that annotations ask for, in the order of their names.
 ///
 /// # Errors
-/// A name that no property has, one that the runtime sets itself, or a value that is not in GVariant's text format; the
+/// A name that no property has, one that the runtime sets itself or that reaches beyond the container, or a value that is not in GVariant's text format; the
 /// error names the annotation.
 pub(super) fn properties(annotations: &HashMap<String, String>) -> Result<Vec<Property>> {
     let mut found: Vec<(&str, &str)> = annotations
@@ -62,13 +62,45 @@ fn property(name: &str, text: &str) -> Result<Property> {
         ))
         .hint("as in 'text', true, uint64 5, ['a', 'b']")
     })?;
-    match seconds(name) {
+    let (name, value) = match seconds(name) {
         Some(stem) => {
             let value =
                 microseconds(&value).ok_or_else(|| wrong(format!("{text:?} is no number of seconds")))?;
-            Ok(Property::asked(format!("{stem}USec"), Variant::U64(value), field))
+            (format!("{stem}USec"), Variant::U64(value))
         }
-        None => Ok(Property::asked(name.to_owned(), value, field)),
+        None => (name.to_owned(), value),
+    };
+    if !allowed::is_allowed(&name) {
+        return Err(
+            wrong(format!("the property {name} is not one that an annotation may set")).hint(
+                "only those that limit, describe, order or end the container's own unit: docs/adr/0020-unit-properties.md",
+            ),
+        );
+    }
+    Ok(Property::asked(name, value, field))
+}
+
+/// Refuses a property that says something else about a limit which `derived`, from `linux.resources`, sets: systemd would
+/// put it in force with the next reload, whatever the engine had asked for.
+///
+/// # Errors
+/// The error names the annotation.
+pub(super) fn refuse_contradiction(asked: &[Property], derived: &[Property]) -> Result<()> {
+    let both = asked.iter().find_map(|asked| {
+        let limit = allowed::limit_of(&asked.name);
+        let derived = derived.iter().find(|derived| derived.name == limit)?;
+        Some((asked, derived))
+    });
+    match both {
+        Some((asked, derived)) => Err(Error::invalid(
+            asked.field.as_deref().unwrap_or(PROPERTY).to_owned(),
+            format!(
+                "the property {} is about what {} sets",
+                asked.name,
+                derived.field.as_deref().unwrap_or("linux.resources")
+            ),
+        )),
+        None => Ok(()),
     }
 }
 
@@ -240,6 +272,38 @@ mod tests {
             "annotations[\"org.systemd.property.TimeoutStopUSec\"]: \"5s\" is no value in GVariant's text format: \
              \"5s\", which is no number of type i, at byte 0 (as in 'text', true, uint64 5, ['a', 'b'])"
         );
+    }
+
+    #[test]
+    fn properties_that_reach_beyond_the_container_are_refused() {
+        for (name, value) in [
+            ("FailureAction", "'reboot'"),
+            ("Wants", "['reboot.target']"),
+            ("JobTimeoutSec", "1"),
+        ] {
+            let error = one(name, value).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{name}");
+            assert!(error.to_string().contains("may set"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_limit_of_config_json_cannot_be_widened() {
+        let derived = [Property::optional("MemoryMax", 5u64)];
+        for (name, is_refused) in [
+            ("MemoryMax", true),
+            ("MemoryMaxScale", true),
+            ("StartupMemoryMax", true),
+            ("MemoryHigh", false),
+            ("TasksMax", false),
+        ] {
+            let asked = [one(name, "uint64 9").unwrap()];
+            assert_eq!(
+                refuse_contradiction(&asked, &derived).is_err(),
+                is_refused,
+                "{name}"
+            );
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Runs in: RUNTIME. The driver that has systemd make the cgroup: a transient scope, to which systemd moves the
 //! container's process, so after `clone3` and before `Go`. Limits go to systemd and into the cgroup's files; the device
-//! filter is ours alone ([ADR 14](../../../../../docs/adr/0014-systemd.md)).
+//! filter is ours alone ([ADR 15](../../../../../docs/adr/0015-systemd.md)).
 //!
 //! ```text
 //! UnitPlan ──locate──► UnitLocation ──prepare──► Unit ──adopt(pid)──► Unit with its cgroup
@@ -9,6 +9,7 @@
 //!
 //! A slice takes no processes from systemd, so it is started at once, and the process is born in it.
 
+mod allowed;
 mod annotation;
 mod bus;
 mod gvariant;
@@ -19,4 +20,5 @@ mod service_manager;
 mod unit;
 
 pub use bus::Manager;
+pub(super) use properties::Moment;
 pub use unit::{Unit, UnitLocation, UnitPlan, UnitReference};

@@ -8,6 +8,9 @@ use zbus::wire::Variant;
 use crate::host::cgroup::{CgroupWrite, IfMissing};
 use crate::spec;
 
+/// The kernel's io.weight of a cgroup, where nothing else is said.
+const USUAL_WEIGHT: u64 = 100;
+
 /// systemd's "no limit".
 const INFINITY: u64 = u64::MAX;
 
@@ -79,11 +82,13 @@ impl Property {
 
 /// When properties are set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Moment {
+pub(in crate::host::cgroup) enum Moment {
     /// In making the unit.
     Start,
     /// On a unit that runs: some can no longer be changed.
     Update,
+    /// On a unit that runs, to what its files held before: also the absence of a limit is said.
+    Restore,
 }
 
 /// The properties that say the same as `writes`, later ones winning over earlier ones, as in the files. What systemd
@@ -91,8 +96,12 @@ pub(super) enum Moment {
 /// refuse.
 pub(super) fn of_limits(writes: &[CgroupWrite], moment: Moment) -> Vec<Property> {
     let mut properties: Vec<Property> = Vec::new();
+    let of_write = |write: &CgroupWrite| match moment {
+        Moment::Restore => absence(write).map_or_else(|| of_write(write), |property| vec![property]),
+        Moment::Start | Moment::Update => of_write(write),
+    };
     for property in writes.iter().flat_map(of_write) {
-        if moment == Moment::Update && property.name == "OOMPolicy" {
+        if moment != Moment::Start && property.name == "OOMPolicy" {
             continue;
         }
         match properties
@@ -130,6 +139,25 @@ fn device_entry(value: &Variant<'_>) -> Option<(String, u64)> {
     };
     match entry.fields() {
         [Variant::Str(path), Variant::U64(number)] => Some((path.to_string(), *number)),
+        _ => None,
+    }
+}
+
+/// The property that says that there is no limit, if the file's text is that: no config.json says so.
+fn absence(write: &CgroupWrite) -> Option<Property> {
+    let nothing: Vec<u8> = Vec::new();
+    match (&*write.file, write.value.trim()) {
+        ("cpuset.cpus", "") => Some(Property::limit("AllowedCPUs", nothing, &write.field)),
+        ("cpuset.mems", "") => Some(Property::limit("AllowedMemoryNodes", nothing, &write.field)),
+        // systemd can take back only all of a unit's; the kernel's default is the same for the device.
+        ("io.weight", text) => {
+            let path = device_path(text.strip_suffix(" default")?)?;
+            Some(Property::limit(
+                "IODeviceWeight",
+                vec![(path, USUAL_WEIGHT)],
+                &write.field,
+            ))
+        }
         _ => None,
     }
 }
@@ -410,6 +438,39 @@ mod tests {
         ] {
             assert_eq!(size(text), value, "{text}");
         }
+    }
+
+    #[test]
+    fn what_the_files_held_before_is_said_again() {
+        let write = |file: &'static str, value: &str| CgroupWrite {
+            file: file.into(),
+            value: value.to_owned(),
+            field: "f".into(),
+            if_missing: IfMissing::Fail,
+        };
+        let before = [
+            write("memory.max", "max\n"),
+            write("pids.max", "77\n"),
+            write("cpu.max", "max 100000\n"),
+            write("cpuset.cpus", "\n"),
+            write("io.max", "8:0 rbps=max wbps=5 riops=max wiops=max"),
+            write("io.weight", "8:0 default"),
+        ];
+        let properties = of_limits(&before, Moment::Restore);
+        let shown = shown(&properties);
+        let infinity = format!("uint64 {}", u64::MAX);
+        for (name, value) in [
+            ("MemoryMax", &*infinity),
+            ("TasksMax", "uint64 77"),
+            ("CPUQuotaPerSecUSec", &infinity),
+            ("CPUQuotaPeriodUSec", "uint64 100000"),
+            ("AllowedCPUs", "@ay []"),
+            ("IOWriteBandwidthMax", "[(\"/dev/block/8:0\", uint64 5)]"),
+            ("IODeviceWeight", "[(\"/dev/block/8:0\", uint64 100)]"),
+        ] {
+            assert_eq!(shown.get(name).map(String::as_str), Some(value), "{name}");
+        }
+        assert!(of_limits(&[write("cpuset.cpus", "")], Moment::Update).is_empty());
     }
 
     #[test]

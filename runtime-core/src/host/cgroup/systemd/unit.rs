@@ -13,7 +13,7 @@ use super::properties::{self, Moment, Property};
 use super::service_manager::{ServiceManager, is_lost};
 use crate::host::cgroup::directory::Cgroup;
 use crate::host::cgroup::root::{CgroupRoot, join};
-use crate::host::cgroup::{CgroupPlan, Controllers, Identity, apply, fs, path};
+use crate::host::cgroup::{CgroupPlan, CgroupWrite, Controllers, Identity, ResourcePlan, apply, fs, path};
 use crate::{Error, ErrorKind, Result};
 
 /// What config.json says about the unit.
@@ -40,11 +40,15 @@ impl UnitPlan {
     /// Takes in what annotations ask for: `org.systemd.property.NAME`, and crun's sub-cgroups.
     ///
     /// # Errors
-    /// An illegal name or value, or a sub-cgroup of a slice; the error names the annotation.
-    pub fn annotate(&mut self, annotations: &HashMap<String, String>) -> Result<()> {
+    /// An illegal name or value, a property that an annotation may not set or that is about one of `limits`, or a
+    /// sub-cgroup of a slice; the error names the annotation.
+    pub fn annotate(&mut self, annotations: &HashMap<String, String>, limits: &ResourcePlan) -> Result<()> {
         self.subgroups = annotation::subgroups(annotations, self.name.is_slice())?;
         self.asked = annotation::properties(annotations)?;
-        Ok(())
+        if self.asked.is_empty() {
+            return Ok(());
+        }
+        annotation::refuse_contradiction(&self.asked, &properties::of_limits(&limits.writes, Moment::Start))
     }
 
     /// Connects to the service manager, of the system or of a `rootless` caller, and finds out where the cgroup will be.
@@ -117,7 +121,7 @@ impl UnitPlan {
     ) -> Vec<Property> {
         let mut list = self.basic_properties(usual_slice, pid, description);
         list.extend(properties::of_limits(&plan.resources.writes, Moment::Start));
-        // Last: what the user asks for by name wins over what was derived.
+        // Last: what is asked for by name wins over the defaults above.
         list.extend(self.asked.iter().cloned());
         list
     }
@@ -362,13 +366,21 @@ impl Unit {
     /// Tells systemd the limits that it knows, until the next boot. The files are written by the caller, afterwards.
     ///
     /// # Errors
-    /// systemd cannot be reached, or refuses one.
-    pub(in crate::host::cgroup) fn set_limits(&self, plan: &crate::host::cgroup::ResourcePlan) -> Result<()> {
-        let properties = properties::of_limits(&plan.writes, Moment::Update);
+    /// systemd cannot be reached, or refuses one; then it has changed none.
+    pub(in crate::host::cgroup) fn set_limits(&self, writes: &[CgroupWrite], moment: Moment) -> Result<()> {
+        let properties = properties::of_limits(writes, moment);
         if properties.is_empty() {
             return Ok(());
         }
         ServiceManager::connect(self.manager)?.set_properties(&self.name, &properties)
+    }
+
+    /// Tells systemd what the files held before. Returns `failure`, with what went wrong here behind it.
+    pub(in crate::host::cgroup) fn restore_limits(&self, before: &[CgroupWrite], failure: Error) -> Error {
+        match self.set_limits(before, Moment::Restore) {
+            Ok(()) => failure,
+            Err(error) => failure.and(error),
+        }
     }
 
     /// The cgroup that has the limits: the unit's.
@@ -416,8 +428,9 @@ impl Unit {
     /// systemd cannot be reached or does not stop it in time; processes are left.
     pub(in crate::host::cgroup) fn remove(&self, patience: Duration) -> Result<()> {
         let is_there = self.top().is_some_and(Cgroup::exists);
-        if !is_there && !(self.is_uncertain && self.is_ours()?) {
-            return Ok(());
+        if !is_there {
+            let may_come = self.is_uncertain && self.is_ours()?;
+            return if may_come { self.stop() } else { Ok(()) };
         }
         self.stop()?;
         match self.top() {

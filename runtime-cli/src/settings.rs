@@ -155,9 +155,9 @@ fn user_root(runtime_dir: &OsStr) -> Result<PathBuf> {
     Ok(root)
 }
 
-/// Whether uid 0 is a name for another user, who entered a user namespace.
+/// Whether uid 0 is a name for another user, who entered a user namespace. Podman gives `start` and `delete` no USER.
 fn is_mapped_user() -> Result<bool> {
-    if std::env::var_os("USER").is_none_or(|user| user == "root") {
+    if std::env::var_os("USER").is_some_and(|user| user == "root") {
         return Ok(false);
     }
     let map = fs::read_to_string("/proc/self/uid_map")

@@ -67,6 +67,11 @@ pub(crate) const NEEDY: &[NeedyTest] = &[
     ("rootless/delegated_cgroup", DELEGATED, delegated),
     ("rootless/root_of_a_user_namespace", NESTED, nested),
     (
+        "rootless/default_root_of_a_user_namespace",
+        NESTED,
+        nested_default_root,
+    ),
+    (
         "rootless/root_of_a_user_namespace_without_mounts",
         NESTED,
         nested_without_mounts,
@@ -769,6 +774,23 @@ fn nested_without_mounts(c: &mut Case) -> Check {
     // Root of a user namespace, in a mount namespace that belongs to another.
     let run = run_nested(c, &["unshare", "--user", "--map-root-user"])?;
     check_nested(run)
+}
+
+fn nested_default_root(c: &mut Case) -> Check {
+    // Podman gives `start` and `delete` XDG_RUNTIME_DIR, but not USER, by which `create` knows that root is a user.
+    ordinary_user(c)?;
+    map(c, &json!([{"containerID": 0, "hostID": 0, "size": 1}]));
+    c.args(&["/bin/true"]);
+    let words = c.bundle_args("run", &[], &c.id)?;
+    let mut command = user(c)?.command_behind(&["unshare", "--user", "--map-root-user", "--mount"]);
+    command
+        .current_dir(&c.dir)
+        .stdin(std::process::Stdio::null())
+        .env_remove("USER")
+        .args(words);
+    runner::start(&mut command, &c.dir)?.finish()?.ok()?;
+    let root = user(c)?.runtime_dir().join(&c.host.runtime_name);
+    same("owner of the state root", UID, fs::metadata(&root)?.uid())
 }
 
 fn disabled(c: &mut Case) -> Check {

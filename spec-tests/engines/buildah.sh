@@ -36,6 +36,36 @@ test_failing_step_fails_the_build() {
     fails buildah bud --runtime "$RUNTIME" -t broken "$work/bud"
 }
 
+test_registry() {
+    start_registry
+    buildah push --tls-verify=false localhost/onggi-base 127.0.0.1:5000/base:1
+    local c; c=$(buildah from --tls-verify=false --pull-always 127.0.0.1:5000/base:1)
+    same pulled "$(buildah run --runtime "$RUNTIME" "$c" echo pulled)" "buildah run"
+    buildah rm "$c"
+}
+
+test_options_of_run() {
+    local c; c=$(buildah from localhost/onggi-base)
+    run() { buildah run --runtime "$RUNTIME" "$@"; }
+    same 1000 "$(run --user 1000 "$c" id -u)" user
+    contains 0000000000000000 "$(run --cap-drop all "$c" grep CapEff /proc/self/status)" "all dropped"
+    mkdir -p "$work/volume"
+    run -v "$work/volume:/v" "$c" sh -c 'echo kept >/v/f'
+    same kept "$(cat "$work/volume/f")" volume
+    same "b /tmp" "$(run --env A=b --workingdir /tmp "$c" sh -c 'echo $A $(pwd)')" "environment and folder"
+    same "$(readlink /proc/self/ns/net)" "$(run --network host "$c" readlink /proc/self/ns/net)" "network of the host"
+    exits 127 run "$c" no-such-program || exits 1 run "$c" no-such-program
+    buildah rm "$c"
+}
+
+test_limits_of_bud() {
+    printf 'FROM localhost/onggi-base\nRUN cat /sys/fs/cgroup/memory.max >/limit; ulimit -n >/files\n' >"$work/bud/Dockerfile"
+    buildah bud --runtime "$RUNTIME" --memory 64m --ulimit nofile=77:77 -t limited "$work/bud"
+    local c; c=$(buildah from localhost/limited)
+    same "67108864 77" "$(buildah run --runtime "$RUNTIME" "$c" sh -c 'echo $(cat /limit /files)')" limits
+    buildah rm "$c"
+}
+
 test_nothing_is_left() {
     same "" "$(pgrep -x "$(basename "$RUNTIME")" || true)" processes
     same "" "$(find /sys/fs/cgroup -name '*buildah*')" cgroups

@@ -8,6 +8,13 @@ options=(--runc-binary "$RUNTIME")
 [ "$DRIVER" = cgroupfs ] || options+=(--runc-systemd-cgroup)
 ctr_run() { ctr run "${options[@]}" "$@"; }
 cgroup_option() { if [ "$DRIVER" = systemd ]; then echo "--cgroup system.slice:ctr:$1"; else echo "--cgroup /ctr/$1"; fi; }
+pid_of() { ctr task ls | awk -v name="$1" '$1 == name { print $2 }'; }
+# sh_once NAME LINE OPTIONS...
+sh_once() {
+    local name=$1 line=$2; shift 2
+    # shellcheck disable=SC2046
+    ctr_run --rm $(cgroup_option "$name") "$@" "$IMAGE" "$name" sh -c "$line"
+}
 after_each() {
     local c
     for c in $(ctr task ls -q); do ctr task kill -s KILL "$c"; done
@@ -38,7 +45,7 @@ test_life() {
     contains RUNNING "$(ctr task ls)" "task ls"
     same inside "$(ctr task exec --exec-id e1 c1 echo inside)" exec
     exits 9 ctr task exec --exec-id e2 c1 sh -c 'exit 9'
-    contains "$(ctr task ls | awk '/c1/ { print $2 }')" "$(ctr task ps c1)" "task ps"
+    contains "$(pid_of c1)" "$(ctr task ps c1)" "task ps"
     ctr task pause c1
     contains PAUSED "$(ctr task ls)" "paused"
     ctr task resume c1
@@ -59,7 +66,7 @@ test_terminal() {
 
 test_limits() {
     ctr_run -d --memory-limit 67108864 --cpu-quota 50000 --cpu-period 100000 $(cgroup_option c1) "$IMAGE" c1 sleep 1000
-    local cgroup; cgroup=/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$(ctr task ls | awk '/c1/ { print $2 }')/cgroup")
+    local cgroup; cgroup=$(cgroup_of "$(pid_of c1)")
     same 67108864 "$(cat "$cgroup/memory.max")" memory.max
     same "50000 100000" "$(cat "$cgroup/cpu.max")" cpu.max
 }
@@ -68,6 +75,82 @@ test_checkpoint_and_restore() {
     ctr_run -d $(cgroup_option c1) "$IMAGE" c1 sh -c 'i=0; while :; do i=$((i+1)); echo $i >/tmp/n; sleep 0.2; done'
     sleep 2
     ctr task checkpoint --image-path "$work/cp" c1 || cannot "ctr cannot checkpoint here: see the log"
+}
+
+test_registry() {
+    start_registry
+    ctr image tag "$IMAGE" 127.0.0.1:5000/kept:1
+    ctr image push --plain-http 127.0.0.1:5000/kept:1
+    ctr image rm 127.0.0.1:5000/kept:1
+    ctr image pull --plain-http 127.0.0.1:5000/kept:1
+    same kept "$(ctr_run --rm 127.0.0.1:5000/kept:1 k1 echo kept)" "container of what was pulled"
+}
+
+test_exit_codes() {
+    exits 127 sh_once e1 'exec no-such-program'
+    fails ctr_run --rm "$IMAGE" e3 /no/such/program
+    fails ctr_run --rm "$IMAGE" e4 /etc/passwd
+}
+
+test_file_systems() {
+    mkdir -p "$work/bound"
+    sh_once f1 'echo from-inside >/b/f' --mount "type=bind,src=$work/bound,dst=/b,options=rbind:rw"
+    same from-inside "$(cat "$work/bound/f")" "bind mount"
+    fails sh_once f2 'echo x >/b/f' --mount "type=bind,src=$work/bound,dst=/b,options=rbind:ro"
+    contains size=1024k "$(sh_once f3 'grep /scratch /proc/mounts' --mount type=tmpfs,src=tmpfs,dst=/scratch,options=size=1m)" tmpfs
+    fails sh_once f4 'touch /x' --read-only
+    contains overlay "$(sh_once f5 'grep " / " /proc/mounts')" "root mount"
+}
+
+test_process_options() {
+    same "1000 1000 b /tmp box" "$(sh_once p1 'echo $(id -u) $(id -g) $A $(pwd) $(hostname)' --user 1000:1000 --env A=b --cwd /tmp --hostname box)" options
+    contains 00000000a80435fa "$(sh_once p2 'grep CapEff /proc/self/status' --cap-drop CAP_CHOWN --cap-add CAP_NET_ADMIN)" CapEff
+    contains "$(sed -n 's/^CapEff:\t//p' /proc/self/status)" "$(sh_once p4 'grep CapEff /proc/self/status' --privileged)" privileged
+    contains "NoNewPrivs:	1" "$(sh_once p5 'grep NoNewPrivs /proc/self/status')" NoNewPrivs
+    contains "NoNewPrivs:	0" "$(sh_once p6 'grep NoNewPrivs /proc/self/status' --allow-new-privs)" NoNewPrivs
+    contains "Seccomp:	2" "$(sh_once p7 'grep Seccomp: /proc/self/status' --seccomp)" "default profile"
+    sh_once p8 'test -c /dev/fuse && dd if=/dev/fuse count=0' --device /dev/fuse
+    same "$(readlink /proc/self/ns/net)" "$(sh_once p9 'readlink /proc/self/ns/net' --net-host)" "network of the host"
+}
+
+test_apparmor() {
+    contains containerd-test "$(sh_once a1 'cat /proc/self/attr/current' --apparmor-default-profile containerd-test)" profile
+}
+
+test_user_namespace() {
+    same "0 100000 65536 0" "$(sh_once u1 'echo $(cat /proc/self/uid_map) $(id -u)' --uidmap 0:100000:65536 --gidmap 0:100000:65536)" uid_map
+}
+
+test_bridge_network() {
+    mkdir -p /opt/cni /etc/cni/net.d
+    ln -sfn /usr/lib/cni /opt/cni/bin
+    cat >/etc/cni/net.d/10-bridge.conflist <<'CNI'
+{ "cniVersion": "1.0.0", "name": "tests", "plugins": [
+    { "type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true,
+      "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.88.0.0/16" }]], "routes": [{ "dst": "0.0.0.0/0" }] } },
+    { "type": "portmap", "capabilities": { "portMappings": true } } ] }
+CNI
+    # shellcheck disable=SC2046
+    ctr_run -d --cni $(cgroup_option web) "$IMAGE" web sh -c 'mkdir -p /www; echo page >/www/index.html; exec httpd -f -p 80 -h /www'
+    local address
+    address=$(ctr task exec --exec-id a1 web ip -4 -o address show dev eth0 | sed -n 's,.*inet \([0-9.]*\)/.*,\1,p')
+    contains 10.88. "$address" address
+    until_true 30 sh -c "curl -s http://$address/ | grep -q page"
+    # Another container reaches it over the bridge.
+    same page "$(sh_once client "wget -qO- http://$address/" --cni)" "from the second container"
+}
+
+test_attach() {
+    # shellcheck disable=SC2046
+    ctr_run -d $(cgroup_option c1) "$IMAGE" c1 sh -c 'i=0; while [ $i -lt 40 ]; do i=$((i+1)); echo line $i; sleep 0.5; done; exit 6'
+    local out code=0
+    out=$(timeout 60 ctr task attach c1) || code=$?
+    contains "line 40" "$out" attach
+    same 6 "$code" "exit code of attach"
+}
+
+test_out_of_memory() {
+    exits 137 sh_once o1 'exec tail /dev/zero' --memory-limit 16777216
 }
 
 test_hundred_in_parallel() {

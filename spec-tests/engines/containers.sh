@@ -121,19 +121,24 @@ test_kill_restart_rm() {
     until_true 20 sh -c "$E inspect -f '{{.State.ExitCode}}' c1 | grep -q 137"
     $E start c1
     exits 0 $E rm -f c1
-    fails $E inspect c1
+    fails $E container inspect c1
 }
 
 test_restart_policy() {
     $E run -d --name c1 --restart on-failure:2 "$IMAGE" sh -c 'exit 1'
     until_true 60 sh -c "[ \$($E inspect -f '{{.RestartCount}}' c1) = 2 ]"
+    $E run -d --name c2 --restart always "$IMAGE" sh -c 'echo started; sleep 1; exit 0'
+    until_true 60 sh -c "[ \$($E logs c2 | grep -c started) -ge 3 ]"
+    $E stop -t 1 c2
+    sleep 2
+    contains exited "$(field c2 '{{.State.Status}}')" "stopped by its user"
 }
 
 test_pause_and_unpause() {
     idle --name c1
     $E pause c1
     same paused "$(field c1 '{{.State.Status}}')" status
-    local cgroup; cgroup=/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$(field c1 '{{.State.Pid}}')/cgroup")
+    local cgroup; cgroup=$(cgroup_of "$(field c1 '{{.State.Pid}}')")
     contains "frozen 1" "$(cat "$cgroup/cgroup.events")" "cgroup.events"
     $E unpause c1
     same ok "$($E exec c1 echo ok)" "exec after unpause"
@@ -141,7 +146,7 @@ test_pause_and_unpause() {
 
 test_limits_and_update() {
     idle --name c1 -m 64m --memory-reservation 32m --cpus 0.5 --cpu-shares 512 --pids-limit 50 --cpuset-cpus 0
-    local cgroup; cgroup=/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$(field c1 '{{.State.Pid}}')/cgroup")
+    local cgroup; cgroup=$(cgroup_of "$(field c1 '{{.State.Pid}}')")
     same 67108864 "$(cat "$cgroup/memory.max")" memory.max
     same 33554432 "$(cat "$cgroup/memory.low")" memory.low
     same "50000 100000" "$(cat "$cgroup/cpu.max")" cpu.max
@@ -202,7 +207,7 @@ test_capabilities() {
 }
 
 test_privileged() {
-    contains "CapEff:	$(sed -n 's/^CapEff:\t//p' /proc/self/status)" "$(sh_once 'grep CapEff /proc/self/status' --privileged)" CapEff
+    contains "CapEff:	$(${UNSHARE:-} sed -n 's/^CapEff:\t//p' /proc/self/status)" "$(sh_once 'grep CapEff /proc/self/status' --privileged)" CapEff
     [ "$(sh_once 'ls /dev | wc -l' --privileged)" -gt "$(sh_once 'ls /dev | wc -l')" ]
 }
 
@@ -222,6 +227,11 @@ test_security_options() {
 test_apparmor() {
     [ "$(cat /sys/module/apparmor/parameters/enabled)" = Y ] || cannot "AppArmor is off in this kernel"
     sh_once 'cat /proc/self/attr/current' --security-opt apparmor=unconfined | grep -q unconfined
+    if [ "$(id -u)" -eq 0 ]; then
+        printf 'profile engines-test flags=(attach_disconnected) {\n file,\n signal,\n deny /tmp/forbidden w,\n}\n' | apparmor_parser -r
+        contains engines-test "$(sh_once 'cat /proc/self/attr/current' --security-opt apparmor=engines-test)" "profile of its own"
+        fails sh_once 'echo >/tmp/forbidden' --security-opt apparmor=engines-test
+    fi
     case $E in
         docker*) contains docker-default "$(sh_once 'cat /proc/self/attr/current')" "default profile" ;;
     esac
@@ -252,6 +262,7 @@ test_namespaces_of_the_host() {
 test_port_reached_from_outside() {
     $E run -d --name c1 -p 8080:80 "$IMAGE" sh -c 'mkdir -p /www; echo page >/www/index.html; exec httpd -f -p 80 -h /www'
     until_true 40 sh -c 'curl -s http://127.0.0.1:8080/ | grep -q page'
+    until_true 40 from_outside http://10.99.0.1:8080/ page
 }
 
 test_bridge_network_and_names() {
@@ -264,7 +275,81 @@ test_bridge_network_and_names() {
 
 test_healthcheck() {
     $E run -d --name c1 --health-cmd 'test -e /tmp/healthy' --health-interval 1s --health-retries 1 "$IMAGE" sh -c 'touch /tmp/healthy; sleep 1000'
-    until_true 60 sh -c "$E inspect -f '{{.State.Health.Status}}' c1 | grep -q healthy"
+    until_true 60 sh -c "$E inspect -f '{{.State.Health.Status}}' c1 | grep -qx healthy"
+    $E exec c1 rm /tmp/healthy
+    until_true 60 sh -c "$E inspect -f '{{.State.Health.Status}}' c1 | grep -qx unhealthy"
+}
+
+test_registry() {
+    start_registry
+    $E tag "$IMAGE" 127.0.0.1:5000/kept:1
+    $E push ${REGISTRY_OPTIONS:-} 127.0.0.1:5000/kept:1
+    $E rmi 127.0.0.1:5000/kept:1
+    $E pull ${REGISTRY_OPTIONS:-} 127.0.0.1:5000/kept:1
+    same kept "$($E run --rm 127.0.0.1:5000/kept:1 echo kept)" "container of what was pulled"
+    $E rmi 127.0.0.1:5000/kept:1
+}
+
+test_save_and_load() {
+    $E tag "$IMAGE" saved:1
+    $E save -o "$work/saved.tar" saved:1
+    $E rmi saved:1
+    $E load -i "$work/saved.tar"
+    same loaded "$($E run --rm saved:1 echo loaded)" "container of what was loaded"
+    $E rmi saved:1
+    rm "$work/saved.tar"
+}
+
+# Debian with systemd, as an image.
+import_debian() {
+    $E image inspect own-debian:1 >/dev/null 2>&1 || $E import /usr/local/share/systemd.tar own-debian:1
+}
+
+test_systemd_inside() {
+    import_debian
+    $E run -d --name s1 $SYSTEMD_OPTIONS own-debian:1 /sbin/init
+    until_true 120 sh -c "$E exec s1 systemctl is-active multi-user.target"
+    contains systemd "$($E exec s1 cat /proc/1/comm)" "process 1"
+    same from-a-unit "$($E exec s1 systemd-run --quiet --wait --pipe echo from-a-unit)" "systemd-run"
+    $E exec s1 sh -c 'printf "[Service]\nExecStart=/bin/sleep 1000\nMemoryMax=64M\n" >/run/systemd/system/mine.service && systemctl daemon-reload && systemctl start mine'
+    same active "$($E exec s1 systemctl is-active mine)" "state of a service"
+    same 67108864 "$($E exec s1 cat /sys/fs/cgroup/system.slice/mine.service/memory.max)" "its memory.max"
+    $E exec s1 systemctl restart systemd-journald
+    contains mine "$($E exec s1 journalctl -b --no-pager -u mine)" journal
+    $E stop -t 60 s1
+    # With CAP_SYS_BOOT systemd calls reboot(), for which the kernel kills it by SIGINT.
+    case $(field s1 '{{.State.ExitCode}}') in 0 | 130) ;; *) echo "exit code $(field s1 '{{.State.ExitCode}}')"; return 1 ;; esac
+}
+
+test_docker_inside_a_privileged_container() {
+    import_debian
+    cat >"$work/inside.sh" <<'INSIDE'
+set -e
+# As the image `docker:dind` does: the cgroup's own processes make way for its children.
+mkdir /sys/fs/cgroup/init
+for pid in $(cat /sys/fs/cgroup/cgroup.procs); do echo "$pid" >/sys/fs/cgroup/init/cgroup.procs || true; done
+for c in $(cat /sys/fs/cgroup/cgroup.controllers); do echo "+$c" >/sys/fs/cgroup/cgroup.subtree_control; done
+mkdir -p /etc/docker
+echo "{\"default-runtime\": \"inner\", \"runtimes\": {\"inner\": {\"path\": \"$1\"}}}" >/etc/docker/daemon.json
+dockerd >/var/log/dockerd 2>&1 &
+for i in $(seq 1 100); do docker version >/dev/null 2>&1 && break; sleep 1; done
+docker version >/dev/null || { tail -n 20 /var/log/dockerd; exit 1; }
+docker import - inner <"$2"
+docker run --rm inner echo from-the-inner-container
+docker run -d --name i1 -m 32m inner sleep 1000
+docker exec i1 cat /sys/fs/cgroup/memory.max
+docker run --rm inner sh -c 'exit 6' || echo "exit code $?"
+docker rm -f i1
+INSIDE
+    tar -C "$work/rootfs" -cf "$work/rootfs.tar" .
+    local inner=$RUNTIME out
+    [ "$inner" != "/usr/sbin/runc" ] || inner=/usr/bin/crun
+    out=$($E run --rm --privileged --tmpfs /run -v /usr:/usr:ro -v /etc/alternatives:/etc/alternatives:ro \
+        -v /payload:/payload:ro -v "$work:/work" -v /var/lib/docker -v /var/lib/containerd \
+        own-debian:1 bash /work/inside.sh "$inner" /work/rootfs.tar)
+    contains from-the-inner-container "$out" "docker run"
+    contains 33554432 "$out" "memory.max of docker exec"
+    contains "exit code 6" "$out" "docker run's exit code"
 }
 
 test_many_short_runs() {
@@ -278,7 +363,7 @@ test_nothing_is_left() {
     local left
     left=$(find /sys/fs/cgroup -type d \( -name 'docker-*' -o -name 'libpod-*' -o -path '*/docker/*' \) | head)
     same "" "$left" cgroups
-    left=$(pgrep -f "$RUNTIME" || true)
+    left=$(pgrep -x "$(basename "$RUNTIME")" || true)
     same "" "$left" processes
     left=$(ls "${STATE_ROOT:-/nonexistent}" 2>/dev/null || true)
     same "" "$left" "state of the runtime"

@@ -6,6 +6,8 @@ E=docker BUILD_OPTIONS=
 export DOCKER_BUILDKIT=1
 . "$(dirname "$0")/containers.sh"
 STATE_ROOT=/run/docker/runtime-$NAME/moby
+SYSTEMD_OPTIONS="--security-opt writable-cgroups=true --tmpfs /run --tmpfs /run/lock --tmpfs /tmp --stop-signal SIGRTMIN+3 -e container=docker"
+make_outside
 
 mkdir -p /etc/docker
 cat >/etc/docker/daemon.json <<JSON
@@ -34,6 +36,20 @@ test_checkpoint_and_restore() {
     local first; first=$(docker exec c1 cat /tmp/n)
     sleep 2
     [ "$(docker exec c1 cat /tmp/n)" -gt "$first" ]
+}
+
+# Last: with another daemon.json, there are no other images and containers.
+test_user_namespace() {
+    after_each
+    sed -i 's/"experimental"/"userns-remap": "spec-tests", "experimental"/' /etc/docker/daemon.json
+    systemctl restart docker
+    tar -C "$work/rootfs" -c . | docker import - "$IMAGE"
+    same "0 100000 65536" "$(sh_once 'cat /proc/self/uid_map' | awk '{ print $1, $2, $3 }')" uid_map
+    same 0 "$(sh_once 'id -u')" "id inside"
+    contains "0 0 42949" "$(sh_once 'cat /proc/self/uid_map' --userns host | tr -s ' ')" "uid_map with --userns host"
+    docker run -d --name c1 -m 64m "$IMAGE" sleep 1000
+    same 0 "$(docker exec c1 id -u)" "id of exec"
+    same 100000 "$(stat -c %u "/proc/$(field c1 '{{.State.Pid}}')")" "owner outside"
 }
 
 run_tests "${4:-}"

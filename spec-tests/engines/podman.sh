@@ -1,10 +1,16 @@
 #!/bin/bash
 # Podman with the runtime under test. podman.sh RUNTIME NAME [cgroupfs|systemd] [FILTER]
-RUNTIME=$1 NAME=$2 DRIVER=${3:-systemd} SUITE=podman-${3:-systemd}
+RUNTIME=$1 NAME=$2 DRIVER=${3:-systemd} SUITE=${SUITE:-podman-${3:-systemd}}
 . "$(dirname "$0")/lib.sh"
 E="podman --runtime $RUNTIME --cgroup-manager $DRIVER" BUILD_OPTIONS="--runtime $RUNTIME"
+REGISTRY_OPTIONS=--tls-verify=false SYSTEMD_OPTIONS=--systemd=always
 . "$(dirname "$0")/containers.sh"
-STATE_ROOT=/run/$(basename "$RUNTIME")
+if [ "$(id -u)" -eq 0 ]; then
+    STATE_ROOT=/run/$(basename "$RUNTIME")
+    make_outside
+else
+    STATE_ROOT=$XDG_RUNTIME_DIR/$(basename "$RUNTIME") UNSHARE="podman unshare"
+fi
 
 test_pod() {
     $E pod create --name p1 -p 8081:80
@@ -32,17 +38,33 @@ spec:
 YAML
     $E play kube "$work/pod.yaml"
     until_true 30 sh -c "$E logs kube-main | grep -q from-kube"
-    local cgroup; cgroup=/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$(field kube-main '{{.State.Pid}}')/cgroup")
+    local cgroup; cgroup=$(cgroup_of "$(field kube-main '{{.State.Pid}}')")
     same 67108864 "$(cat "$cgroup/memory.max")" memory.max
     $E play kube --down "$work/pod.yaml"
 }
 
-test_user_namespace() {
-    contains " 0 " "$(sh_once 'cat /proc/self/uid_map' --userns auto 2>/dev/null || sh_once 'cat /proc/self/uid_map' --uidmap 0:100000:65536)" uid_map
+test_user_namespaces() {
+    if [ "$(id -u)" -ne 0 ]; then
+        same "1000 1000" "$(sh_once 'echo $(id -u) $(id -g)' --userns keep-id)" "ids with keep-id"
+        same "7 7" "$(sh_once 'echo $(id -u) $(id -g)' --userns keep-id:uid=7,gid=7)" "ids with keep-id, chosen"
+        mkdir -p "$work/kept"
+        sh_once 'echo mine >/b/f' --userns keep-id -v "$work/kept:/b"
+        same 1000 "$(stat -c %u "$work/kept/f")" "owner outside of what keep-id has written"
+        same "0 1 65535" "$(sh_once 'cat /proc/self/uid_map' --userns nomap | awk '{ print $1, $2, $3 }')" "nomap" ||
+            same "0 1" "$(sh_once 'cat /proc/self/uid_map' --userns nomap | awk '{ print $1, $2 }')" "nomap"
+        return
+    fi
+    same "0 100000 65536" "$(sh_once 'cat /proc/self/uid_map' --uidmap 0:100000:65536 | awk '{ print $1, $2, $3 }')" uid_map
     same 0 "$(sh_once 'id -u' --uidmap 0:100000:65536)" "id inside"
+    mkdir -p "$work/idmapped"
+    chown 5 "$work/idmapped"
+    same 5 "$(sh_once 'stat -c %u /b' --uidmap 0:100000:65536 -v "$work/idmapped:/b:idmap")" "owner of an id-mapped volume"
+    grep -q '^containers:' /etc/subuid || echo containers:200000:1000000 | tee -a /etc/subuid >>/etc/subgid
+    contains " 0 " "$(sh_once 'cat /proc/self/uid_map' --userns auto)" "uid_map of auto"
 }
 
 test_checkpoint_and_restore() {
+    [ "$(id -u)" -eq 0 ] || cannot "Podman checkpoints containers of root only"
     $E run -d --name c1 --network none "$IMAGE" sh -c 'i=0; while :; do i=$((i+1)); echo $i >/tmp/n; sleep 0.2; done'
     sleep 2
     $E container checkpoint c1

@@ -8,6 +8,8 @@ ENGINES ?= containerd:cgroupfs containerd:systemd docker:systemd docker:cgroupfs
 PREFIX ?= /usr/local
 DESTDIR ?=
 ZSH_COMPLETIONS ?= share/zsh/site-functions
+# Where rustup puts cargo: found even before a new login.
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 export ONGGI_COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
 .PHONY: help run test lint bench shell peers engines fuzz install install-files manuals deb setup build clean

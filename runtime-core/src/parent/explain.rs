@@ -309,6 +309,7 @@ fn hint(error: Error, failure: Failure) -> Error {
         (Step::Cwd, Errno::ACCESS) => error.hint("the user may not enter it"),
         (Step::MountTarget, Errno::LOOP) => error.hint("symbolic links are not followed here"),
         (Step::Cwd | Step::CreateCwd, Errno::LOOP) => error.hint("magic links are not followed"),
+        (Step::HostPropagation, Errno::INVAL) => error.hint("/ is not a mount: the runtime runs in a chroot"),
         (Step::Pivot, Errno::INVAL) => error.hint("the root is on a ramdisk? try --no-pivot"),
         (Step::User | Step::Groups, Errno::INVAL) => {
             error.hint("the id is not mapped into the user namespace")

@@ -169,6 +169,8 @@ fn goldens() -> Vec<(Failure, &'static str)> {
             "set the domain name: domainname: setdomainname: operation not permitted"),
         (at(Step::HostPropagation, MountSetattr, E::PERM),
             "separate the mounts from the host's: linux.rootfsPropagation (/): mount_setattr: operation not permitted"),
+        (at(Step::HostPropagation, MountSetattr, E::INVAL),
+            "separate the mounts from the host's: linux.rootfsPropagation (/): mount_setattr: invalid argument (/ is not a mount: the runtime runs in a chroot)"),
         (at(Step::AttachRootfs, MoveMount, E::ACCESS),
             "mount the rootfs: root.path (/bundle/rootfs): move_mount: permission denied"),
         (nth(2, at(Step::MountTarget, Open, E::LOOP)),

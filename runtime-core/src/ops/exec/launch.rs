@@ -1,0 +1,234 @@
+//! Runs in: RUNTIME. JOINER is made in the container's cgroup, EXEC is followed until its program runs.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use runtime_init::args::{JoinArgs, JoinProcessArgs, ProcessArgs};
+use runtime_init::start::{Birth, Child, start_join};
+use runtime_init::sys::SysError;
+use runtime_init::wire::{Failure, Link, Message};
+
+use super::place::Cgroups;
+use super::target::Target;
+use super::wishes::Affinity;
+use crate::host::cgroup::{Cgroup, CgroupManager};
+use crate::host::pid_file;
+use crate::host::proc_handle::ProcHandle;
+use crate::host::resctrl;
+use crate::host::state::Record;
+use crate::ops::create::{send_listener, send_pidfd, set_limits};
+use crate::ops::options::ExecOptions;
+use crate::ops::{Process, container};
+use crate::parent::explain::{self, Background};
+use crate::parent::handshake::{self, Counterpart};
+use crate::parent::launch::{Launched, set_oom_score};
+use crate::parent::views::{ProcessRoom, console_view};
+use crate::plan::process::ProcessPlan;
+use crate::plan::seccomp::SeccompPlan;
+use crate::plan::{Wishes, keyring_name};
+use crate::prepare::{Links, sys_error};
+use crate::{Error, ErrorKind, Result};
+
+/// One `exec`, with everything decided.
+pub(super) struct Job<'a> {
+    pub(super) unprivileged: bool,
+    pub(super) affinity: Affinity,
+    pub(super) record: &'a Record,
+    pub(super) plan: &'a ProcessPlan,
+    pub(super) seccomp: Option<&'a SeccompPlan>,
+    pub(super) console: Option<OwnedFd>,
+    pub(super) init: &'a Target,
+}
+
+impl Job<'_> {
+    pub(super) fn launch(self, cgroups: Cgroups, options: &ExecOptions) -> Result<Process> {
+        let links = Links::new()?;
+        let mut launched = Launched::new(self.make(&links, cgroups)?);
+        drop(links.child);
+        set_oom_score(self.plan, launched.pid)?;
+        let link = links.runtime;
+        Affinity::set(self.affinity.initial.as_ref(), launched.pid)?;
+        Link(link.as_fd()).send(Message::Go).map_err(sys_error)?;
+        let mut host = Host {
+            record: self.record,
+            plan: self.plan,
+            seccomp: self.seccomp,
+        };
+        handshake::until_ready(link.as_fd(), &mut launched, &mut host)?;
+        set_limits(self.plan, launched.pid)?;
+        if let Some(group) = &self.record.resctrl {
+            let monitoring = container::monitoring_group(self.record);
+            resctrl::add(&group.path, monitoring.as_deref(), launched.pid)?;
+        }
+        Affinity::set(self.affinity.last.as_ref(), launched.pid)?;
+        self.set_scheduler(launched.pid)?;
+        if let Some(path) = &options.pidfd_socket {
+            send_pidfd(path, b"setns", launched.pidfd())?;
+        }
+        handshake::start(link.as_fd(), launched.pid, launched.pidfd(), &mut host)?;
+        if let Some(path) = &options.pid_file {
+            pid_file::write(path, launched.pid)?;
+        }
+        Ok(Process::new(launched.keep()))
+    }
+
+    /// From outside, and not by JOINER: SCHED_DEADLINE forbids it to make EXEC, RESET_ON_FORK takes the policy from EXEC
+    /// again, and in a user namespace it has no CAP_SYS_NICE that counts (sched(7)).
+    fn set_scheduler(&self, pid: i32) -> Result<()> {
+        let Some(scheduler) = &self.plan.scheduler else {
+            return Ok(());
+        };
+        runtime_init::sys::process::sched_setattr(pid, scheduler).map_err(|error| {
+            let explained = sys_error(error)
+                .doing("set the scheduler")
+                .field("process.scheduler");
+            match error.errno {
+                rustix::io::Errno::PERM => explained.hint(explain::HIGHER_PRIORITY),
+                _ => explained,
+            }
+        })
+    }
+
+    fn make(&self, links: &Links, cgroups: Cgroups) -> Result<Child> {
+        let keyring = match self.record.keyring {
+            true => keyring_name(&self.record.id, Wishes::default())?,
+            false => None,
+        };
+        let needs_procfs = self.plan.apparmor.is_some() || self.plan.selinux.is_some();
+        let procfs = needs_procfs.then(ProcHandle::open).transpose()?;
+        let attempt = |cgroup: Option<BorrowedFd<'_>>| {
+            self.clone_into(links, cgroup, keyring.as_deref(), procfs.as_ref())
+        };
+        cgroups.refuse_frozen(cgroups.below.as_ref())?;
+        let first = cgroups.first();
+        let mut refused = match attempt(first.map(Cgroup::dir)) {
+            Ok(child) => return Ok(child),
+            Err(error) => error,
+        };
+        let mut place = None;
+        if will_not_have_it(refused) {
+            place = cgroups.second()?;
+            cgroups.refuse_frozen(place.as_ref())?;
+            match place.as_ref().map(|second| attempt(Some(second.dir()))) {
+                Some(Ok(child)) => return Ok(child),
+                Some(Err(error)) => refused = error,
+                None => {}
+            }
+        }
+        match (
+            cgroups.mover().filter(|_| is_denied(refused)),
+            place.as_ref().or(first),
+        ) {
+            (Some(manager), _) => moved(attempt(None).map_err(sys_error)?, manager),
+            (None, Some(place)) => Err(place.explain_entry("clone3", refused.errno)),
+            (None, None) => Err(sys_error(refused)),
+        }
+    }
+
+    fn clone_into(
+        &self,
+        links: &Links,
+        cgroup: Option<BorrowedFd<'_>>,
+        keyring: Option<&std::ffi::CStr>,
+        procfs: Option<&ProcHandle>,
+    ) -> std::result::Result<Child, SysError> {
+        let init = self.init;
+        let join = [JoinArgs {
+            index: 0,
+            fd: init.process.as_fd(),
+            kind: init.kinds,
+        }];
+        let join: &[JoinArgs<'_>] = if init.kinds == 0 { &[] } else { &join };
+        let mut keep: Vec<_> = [Some(links.child.as_fd()), Some(init.process.as_fd())]
+            .into_iter()
+            .chain([
+                init.chroot.as_ref().map(AsFd::as_fd),
+                self.console.as_ref().map(AsFd::as_fd),
+            ])
+            .chain([procfs.map(AsFd::as_fd)])
+            .flatten()
+            .map(|fd| std::os::fd::AsRawFd::as_raw_fd(&fd))
+            .chain(3..3 + self.plan.preserve_fds as i32)
+            .collect();
+        keep.sort_unstable();
+        let mut room = ProcessRoom::new(self.plan);
+        let console = self
+            .console
+            .as_ref()
+            .map(|socket| console_view(self.plan, socket.as_fd(), false));
+        start_join(
+            Birth { flags: 0, cgroup },
+            JoinProcessArgs {
+                link: links.child.as_fd(),
+                keep: &keep,
+                unprivileged: self.unprivileged,
+                namespaces: join,
+                joins_pids: init.kinds & libc::CLONE_NEWPID as u32 != 0,
+                become_root: init.other_user,
+                chroot: init.chroot.as_ref().map(AsFd::as_fd),
+                keyring,
+                procfs: procfs.map(AsFd::as_fd),
+                process: ProcessArgs {
+                    scheduler: None,
+                    ..room.view(self.plan, self.seccomp, console)
+                },
+            },
+        )
+    }
+}
+
+fn will_not_have_it(error: SysError) -> bool {
+    use rustix::io::Errno;
+    matches!(
+        error.errno,
+        Errno::BUSY | Errno::OPNOTSUPP | Errno::NODEV | Errno::NOENT
+    )
+}
+
+fn is_denied(error: SysError) -> bool {
+    use rustix::io::Errno;
+    matches!(error.errno, Errno::ACCESS | Errno::PERM)
+}
+
+/// Has the process, which waits for `Go`, moved into the container's cgroup.
+fn moved(child: Child, manager: &CgroupManager) -> Result<Child> {
+    let pid = rustix_pid(child.pid)?;
+    let launched = Launched::new(child);
+    manager.add_process(pid)?;
+    let (pid, pidfd) = launched.keep();
+    Ok(Child { pid, pidfd })
+}
+
+pub(super) fn rustix_pid(pid: i32) -> Result<rustix::process::Pid> {
+    rustix::process::Pid::from_raw(pid).ok_or_else(|| Error::new(ErrorKind::Internal, "no pid in the state"))
+}
+
+/// RUNTIME's answers.
+struct Host<'a> {
+    record: &'a Record,
+    plan: &'a ProcessPlan,
+    seccomp: Option<&'a SeccompPlan>,
+}
+
+impl Counterpart for Host<'_> {
+    fn pass_listener(&mut self, pid: i32, listener: BorrowedFd<'_>) -> Result<()> {
+        match self.seccomp.and_then(|seccomp| seccomp.listener.as_ref()) {
+            Some(agent) => send_listener(agent, self.record, "running", pid, listener),
+            None => Err(Error::new(
+                ErrorKind::Internal,
+                "a seccomp listener came without having been asked for",
+            )),
+        }
+    }
+
+    fn explain(&mut self, pid: i32, failure: Failure, output: Option<OwnedFd>) -> Error {
+        explain::explain(
+            Background {
+                process: self.plan,
+                container: None,
+            },
+            pid,
+            failure,
+            output,
+        )
+    }
+}

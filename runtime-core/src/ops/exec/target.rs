@@ -1,0 +1,95 @@
+//! Runs in: RUNTIME. The container's process that others join: held by its pidfd, with the namespaces that it does not
+//! share with us.
+
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::host::process::Process as HostProcess;
+use crate::host::state::Record;
+use crate::{Error, ErrorKind, Result};
+
+/// The container's process, and which of its namespaces differ from ours.
+pub(in crate::ops) struct Target {
+    pub(in crate::ops) pid: i32,
+    pub(in crate::ops) process: HostProcess,
+    /// `CLONE_NEW*` to join by pidfd in one setns(2), which gets their order right.
+    pub(in crate::ops) kinds: u32,
+    pub(in crate::ops) other_user: bool,
+    pub(super) chroot: Option<OwnedFd>,
+}
+
+impl Target {
+    const KINDS: [(&str, u32); 8] = [
+        ("user", libc::CLONE_NEWUSER as u32),
+        ("mnt", libc::CLONE_NEWNS as u32),
+        ("uts", libc::CLONE_NEWUTS as u32),
+        ("ipc", libc::CLONE_NEWIPC as u32),
+        ("net", libc::CLONE_NEWNET as u32),
+        ("pid", libc::CLONE_NEWPID as u32),
+        ("cgroup", libc::CLONE_NEWCGROUP as u32),
+        ("time", 0x80),
+    ];
+
+    pub(in crate::ops) fn open(record: &Record) -> Result<Self> {
+        let stopped = || Error::new(ErrorKind::WrongStatus, "cannot exec in a stopped container");
+        let process = HostProcess::open(record.pid, record.start_time)?.ok_or_else(stopped)?;
+        let kinds = other_kinds(&format!("/proc/{}/ns", record.pid))?;
+        let has_mounts = kinds & libc::CLONE_NEWNS as u32 != 0;
+        let chroot = (!has_mounts)
+            .then(|| open(record.pid, "root", OFlags::PATH | OFlags::DIRECTORY))
+            .transpose()?;
+        // Only now: had init ended before, its number could have been that of a process of the host, whose namespaces are
+        // our own, and the program would run on the host.
+        if process.has_ended()? {
+            return Err(stopped());
+        }
+        Ok(Self {
+            pid: record.pid,
+            process,
+            kinds,
+            other_user: kinds & libc::CLONE_NEWUSER as u32 != 0,
+            chroot,
+        })
+    }
+}
+
+/// In which kinds of namespaces the process with this directory in /proc is, and this thread is not.
+fn other_kinds(directory: &str) -> Result<u32> {
+    let own = "/proc/thread-self/ns";
+    // From a descriptor each look takes half as long as by the whole path.
+    let [theirs, ours] = [open_directory(directory)?, open_directory(own)?];
+    let identity = |directory: &OwnedFd, path: &str, name: &str| {
+        let stat = rustix::fs::statat(directory, name, rustix::fs::AtFlags::empty());
+        stat.map(|stat| (stat.st_dev, stat.st_ino))
+            .map_err(|errno| Error::os("stat", errno).path(format!("{path}/{name}")))
+    };
+    let mut kinds = 0;
+    for (name, kind) in Target::KINDS {
+        // A kernel without this kind of namespace has only one of them.
+        let their = match identity(&theirs, directory, name) {
+            Err(error) if error.errno() == Some(rustix::io::Errno::NOENT) && name == "time" => continue,
+            Err(error) if error.errno() == Some(rustix::io::Errno::ACCESS) => {
+                return Err(error.with_kind(ErrorKind::Denied).hint(
+                    "the container is another user's; or it was not started yet, and only root may look into its init then",
+                ));
+            }
+            other => other?,
+        };
+        if their != identity(&ours, own, name)? {
+            kinds |= kind;
+        }
+    }
+    Ok(kinds)
+}
+
+fn open_directory(path: &str) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| Error::os("open", errno).path(path))
+}
+
+fn open(pid: i32, name: &str, flags: OFlags) -> Result<OwnedFd> {
+    let path = format!("/proc/{pid}/{name}");
+    rustix::fs::open(&path, flags | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Error::os("open", errno).path(path))
+}

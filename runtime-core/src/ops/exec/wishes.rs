@@ -1,0 +1,186 @@
+//! Runs in: RUNTIME. What the process of `exec` is to be: the container's own, or that of a file, with the caller's
+//! options on top. No I/O but reading that file.
+
+use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, LinuxCapabilitiesBuilder, User};
+use rustix::thread::CpuSet;
+
+use super::launch::rustix_pid;
+use crate::ops::options::ExecOptions;
+use crate::{Error, ErrorKind, Result, spec};
+
+/// The process: from the file, or the container's own with the options on top.
+pub(super) fn process_of(
+    config: &spec::Config,
+    options: &ExecOptions,
+) -> Result<(oci_spec::runtime::Process, spec::ProcessExtra)> {
+    let (mut process, extra) = match &options.process_file {
+        Some(path) => {
+            let json = std::fs::read(path).map_err(|error| Error::io("read", &error).path(path))?;
+            spec::parse_process(&json).map_err(|error| error.path(path))?
+        }
+        None => {
+            let own = config.spec.process().clone();
+            let mut own = own.ok_or_else(|| Error::invalid("process", "missing"))?;
+            // What the container's own process does with its terminal is not for others.
+            own.set_terminal(Some(false));
+            own.set_console_size(None);
+            own.set_args(None);
+            (own, config.extra.process.clone())
+        }
+    };
+    override_process(&mut process, options)?;
+    Ok((process, extra))
+}
+
+fn override_process(process: &mut oci_spec::runtime::Process, options: &ExecOptions) -> Result<()> {
+    let text = |word: &std::ffi::OsString, what: &'static str| {
+        word.to_str()
+            .map(str::to_owned)
+            .ok_or_else(|| Error::invalid(what, "is not UTF-8"))
+    };
+    if !options.args.is_empty() {
+        let args = options.args.iter().map(|word| text(word, "process.args"));
+        process.set_args(Some(args.collect::<Result<_>>()?));
+    }
+    let mut env = process.env().clone().unwrap_or_default();
+    for entry in &options.env {
+        env.push(text(entry, "process.env")?);
+    }
+    process.set_env(Some(env));
+    if let Some(cwd) = &options.cwd {
+        process.set_cwd(cwd.clone());
+    }
+    if options.tty {
+        process.set_terminal(Some(true));
+    }
+    if let Some(user) = &options.user {
+        set_user(process, user)?;
+    }
+    if !options.additional_gids.is_empty() {
+        let mut user = process.user().clone();
+        let mut gids = user.additional_gids().clone().unwrap_or_default();
+        gids.extend(&options.additional_gids);
+        user.set_additional_gids(Some(gids));
+        process.set_user(user);
+    }
+    if let Some(label) = &options.process_label {
+        process.set_selinux_label(Some(label.clone()));
+    }
+    if let Some(profile) = &options.apparmor {
+        process.set_apparmor_profile(Some(profile.clone()));
+    }
+    if let Some(wanted) = options.no_new_privs {
+        process.set_no_new_privileges(Some(wanted));
+    }
+    add_capabilities(process, &options.capabilities)
+}
+
+/// `UID[:GID]`, nothing else: a name taken for 0 would be root (CVE-2026-30892). Other groups are of the other user.
+fn set_user(process: &mut oci_spec::runtime::Process, text: &str) -> Result<()> {
+    let wrong = || {
+        Error::invalid(
+            "process.user",
+            format!("{text:?}: not UID or UID:GID, in numbers"),
+        )
+    };
+    let number = |part: &str| {
+        let is_digits = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        is_digits
+            .then(|| part.parse::<u32>().ok())
+            .flatten()
+            .ok_or_else(wrong)
+    };
+    let mut user: User = process.user().clone();
+    match text.split_once(':') {
+        Some((uid, gid)) => {
+            user.set_uid(number(uid)?);
+            user.set_gid(number(gid)?);
+        }
+        None => drop(user.set_uid(number(text)?)),
+    }
+    process.set_user(user);
+    Ok(())
+}
+
+/// Never the inheritable set: a program without privileges could get them back by execve (CVE-2022-29162).
+fn add_capabilities(process: &mut oci_spec::runtime::Process, names: &[String]) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let added: Capabilities = names.iter().map(|name| capability(name)).collect::<Result<_>>()?;
+    let own = process.capabilities().clone().unwrap_or_default();
+    let with = |set: &Option<Capabilities>| {
+        set.iter()
+            .flatten()
+            .chain(&added)
+            .copied()
+            .collect::<Capabilities>()
+    };
+    let inheritable = own.inheritable().clone().unwrap_or_default();
+    // The plan keeps of it what is inheritable: that alone the kernel takes.
+    let ambient = match own.inheritable() {
+        Some(_) => with(own.ambient()),
+        None => own.ambient().clone().unwrap_or_default(),
+    };
+    let sets: LinuxCapabilities = LinuxCapabilitiesBuilder::default()
+        .bounding(with(own.bounding()))
+        .effective(with(own.effective()))
+        .permitted(with(own.permitted()))
+        .inheritable(inheritable)
+        .ambient(ambient)
+        .build()
+        .map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))?;
+    process.set_capabilities(Some(sets));
+    Ok(())
+}
+
+fn capability(name: &str) -> Result<Capability> {
+    let wrong = || Error::invalid("process.capabilities", format!("{name:?}: unknown capability"));
+    if !name.starts_with("CAP_") {
+        return Err(wrong());
+    }
+    serde_json::from_value(name.into()).map_err(|_| wrong())
+}
+
+/// `process.execCPUAffinity`: the CPUs while the process is set up, and those that its program gets.
+pub(super) struct Affinity {
+    pub(super) initial: Option<CpuSet>,
+    pub(super) last: Option<CpuSet>,
+}
+
+impl Affinity {
+    pub(super) fn of(extra: &spec::ProcessExtra) -> Result<Self> {
+        let Some(affinity) = &extra.exec_cpu_affinity else {
+            return Ok(Self {
+                initial: None,
+                last: None,
+            });
+        };
+        Ok(Self {
+            initial: cpus(affinity.initial.as_deref(), "process.execCPUAffinity.initial")?,
+            last: cpus(affinity.last.as_deref(), "process.execCPUAffinity.final")?,
+        })
+    }
+
+    pub(super) fn set(cpus: Option<&CpuSet>, pid: i32) -> Result<()> {
+        let Some(cpus) = cpus else { return Ok(()) };
+        rustix::thread::sched_setaffinity(Some(rustix_pid(pid)?), cpus)
+            .map_err(|errno| Error::os("sched_setaffinity", errno).field("process.execCPUAffinity"))
+    }
+}
+
+fn cpus(list: Option<&str>, field: &'static str) -> Result<Option<CpuSet>> {
+    let Some(list) = list.filter(|list| !list.is_empty()) else {
+        return Ok(None);
+    };
+    let wrong = || Error::invalid(field, format!("{list:?}: not a list of CPUs, as in 0-3,7"));
+    let mut cpus = CpuSet::new();
+    for cpu in spec::parse_ranges(list).ok_or_else(wrong)?.into_iter().flatten() {
+        let cpu = usize::try_from(cpu)
+            .ok()
+            .filter(|cpu| *cpu < CpuSet::MAX_CPU)
+            .ok_or_else(wrong)?;
+        cpus.set(cpu);
+    }
+    Ok(Some(cpus))
+}

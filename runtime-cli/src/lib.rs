@@ -7,6 +7,7 @@ mod commands;
 mod flags;
 mod foreground;
 mod go_flags;
+mod interrupt;
 mod output;
 mod report;
 mod sealed_exe;
@@ -18,7 +19,7 @@ use std::ffi::OsString;
 
 use args::{Request, UsageError};
 use commands::{Definition, Invocation};
-use runtime_core::Result;
+use runtime_core::{ErrorKind, Result};
 
 /// Runs the command line of this process; its exit code. What is printed has been flushed.
 pub fn main() -> u8 {
@@ -78,7 +79,8 @@ fn command(definition: &Definition, invocation: &Invocation) -> u8 {
             let prefix = (definition.failure)(invocation.program);
             let starts = matches!(definition.name, "create" | "run" | "restore");
             report::failure(&format!("{prefix}{}", report::text_of(&error, starts)));
-            definition.failure_code
+            let interrupted = (error.kind() == ErrorKind::Interrupted).then(interrupt::exit_code);
+            interrupted.flatten().unwrap_or(definition.failure_code)
         }
     }
 }

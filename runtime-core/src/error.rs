@@ -46,6 +46,8 @@ pub enum ErrorKind {
     Denied,
     /// A hook failed, could not be started, or ran out of time.
     Hook,
+    /// The caller has told the operation to give up ([`crate::Cancel`]).
+    Interrupted,
     /// A system call failed.
     Os,
     /// The state on disk is damaged, or a promise between runtime and init was broken.

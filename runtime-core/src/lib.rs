@@ -12,6 +12,7 @@
 )]
 #![forbid(unsafe_code)]
 
+mod cancel;
 mod error;
 pub mod host;
 mod ops;
@@ -20,6 +21,7 @@ pub mod plan;
 mod prepare;
 pub mod spec;
 
+pub use cancel::Cancel;
 pub use host::cgroup::{CgroupDriver, CgroupStats};
 pub use host::console::receive_master as receive_terminal;
 pub use host::notify_socket::{NotifySocket, tell_ready};

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use runtime_core::Cancel;
 use runtime_core::spec::{example, load, load_file, parse, validate};
 use serde_json::{Value, json};
 
@@ -21,7 +22,8 @@ fn good_documents_are_read() {
     let good = fixtures("good");
     assert_eq!(good.len(), 5);
     for path in good {
-        let config = load_file(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let config = load_file(&path, &Cancel::default())
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         assert_eq!(config.json, std::fs::read(&path).unwrap());
         let name = path.file_name().unwrap().to_str().unwrap();
         let verdict = validate(&config).map_err(|error| error.to_string());
@@ -52,7 +54,7 @@ fn what_other_tools_write_is_valid() {
     let written = fixtures("tools");
     assert_eq!(written.len(), 3);
     for path in written {
-        let verdict = load_file(&path).and_then(|config| validate(&config));
+        let verdict = load_file(&path, &Cancel::default()).and_then(|config| validate(&config));
         verdict.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }
 }
@@ -89,7 +91,9 @@ fn a_missing_file_has_the_text_that_is_known() {
         text,
         "/nonexistent/config.json: JSON specification file config.json not found (the bundle is the directory that holds it; onggi spec writes an example)"
     );
-    let text = load_file(Path::new("/dev/zero")).unwrap_err().to_string();
+    let text = load_file(Path::new("/dev/zero"), &Cancel::default())
+        .unwrap_err()
+        .to_string();
     assert_eq!(text, "/dev/zero: larger than 64 MiB");
 }
 

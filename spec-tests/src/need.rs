@@ -41,6 +41,8 @@ pub(crate) enum Need {
     Program(&'static str),
     /// A criu that works on this kernel, with this feature of `criu check --feature` (empty: none in particular).
     Criu(&'static str),
+    /// This path is there: a device.
+    Path(&'static str),
     /// This path is absent: hardware or a security module that would change the outcome.
     NoPath(&'static str),
     /// The kernel is at least this version.
@@ -71,6 +73,7 @@ impl Need {
             Self::Alone => true,
             Self::Program(name) => host::in_path(name),
             Self::Criu(feature) => criu_has(feature),
+            Self::Path(path) => Path::new(path).exists(),
             Self::NoPath(path) => !Path::new(path).exists(),
             Self::Kernel(major, minor) => kernel_version() >= (major, minor),
         }
@@ -93,6 +96,7 @@ impl fmt::Display for Need {
             Self::Program(name) => write!(f, "program {name}"),
             Self::Criu("") => f.write_str("a criu that works here"),
             Self::Criu(feature) => write!(f, "criu with {feature}"),
+            Self::Path(path) => f.write_str(path),
             Self::NoPath(path) => write!(f, "absence of {path}"),
             Self::Kernel(major, minor) => write!(f, "Linux {major}.{minor}"),
         }

@@ -6,6 +6,7 @@ use runtime_core::Result;
 use super::start_options::{console_socket, create_flags, create_options};
 use super::{Definition, Invocation, command};
 use crate::flags::switch;
+use crate::interrupt;
 
 pub(crate) const COMMAND: Definition = Definition {
     failure: |program| format!("{program} create failed: "),
@@ -21,7 +22,8 @@ fn flags() -> Vec<Arg> {
 
 /// Leaves the start to `start`.
 fn run(call: &Invocation) -> Result<u8> {
-    call.runtime()?
-        .create(&call.id()?, create_options(call, console_socket(call))?)?;
+    let mut options = create_options(call, console_socket(call))?;
+    options.cancel = interrupt::block()?;
+    call.runtime()?.create(&call.id()?, options)?;
     Ok(0)
 }

@@ -3,13 +3,14 @@
 use std::ffi::OsString;
 
 use clap::{Arg, ArgAction, value_parser};
-use runtime_core::{Console, Error, ErrorKind, ExecOptions, Result};
+use runtime_core::{Cancel, Console, Error, ErrorKind, ExecOptions, Result};
 
 use super::start_options::{self, console_socket, refuse_console_socket};
 use super::{Definition, Invocation, command};
 use crate::flags::{list, number, path, switch, value};
 use crate::foreground::Signals;
 use crate::go_flags::FlagsEnd;
+use crate::interrupt;
 use crate::terminal::{self, ConsoleReceiver};
 
 pub(crate) const COMMAND: Definition = Definition {
@@ -83,7 +84,9 @@ fn run(call: &Invocation) -> Result<u8> {
                 ),
             ));
         }
-        runtime.exec(&id, exec_options(call, console))?;
+        let mut options = exec_options(call, console);
+        options.cancel = interrupt::block()?;
+        runtime.exec(&id, options)?;
         return Ok(0);
     }
     refuse_console_socket(call)?;
@@ -91,6 +94,7 @@ fn run(call: &Invocation) -> Result<u8> {
     let (receiver, sender) = ConsoleReceiver::pair()?;
     let mut options = exec_options(call, Some(Console::Socket(sender)));
     options.terminal_size = terminal::own_size();
+    options.cancel = interrupt::block()?;
     let process = runtime.exec(&id, options)?;
     start_options::stay(&process, &signals, receiver, None)
 }
@@ -119,5 +123,6 @@ fn exec_options(call: &Invocation, console: Option<Console>) -> ExecOptions {
         preserve_fds: call.number("preserve-fds").unwrap_or(0),
         cgroup: call.text("cgroup"),
         ignore_paused: call.flag("ignore-paused"),
+        cancel: Cancel::default(),
     }
 }

@@ -1,13 +1,14 @@
 //! Runs in: RUNTIME. `restore`: makes a container from what `checkpoint` has saved.
 
 use clap::Arg;
-use runtime_core::{Console, Error, RestoreOptions, Result};
+use runtime_core::{Cancel, Console, Error, RestoreOptions, Result};
 
 use super::checkpoint::{criu_options, image_flags};
 use super::start_options::{self, console_socket, refuse_console_socket};
 use super::{Definition, Invocation, command};
 use crate::flags::{bundle, path, switch, value};
 use crate::foreground::{self, Signals};
+use crate::interrupt;
 use crate::terminal::ConsoleReceiver;
 
 pub(crate) const COMMAND: Definition = command(
@@ -45,7 +46,9 @@ fn flags() -> Vec<Arg> {
 fn run(call: &Invocation) -> Result<u8> {
     let (runtime, id) = (call.runtime()?, call.id()?);
     if call.flag("detach") {
-        runtime.restore(&id, options(call, console_socket(call))?)?;
+        let mut options = options(call, console_socket(call))?;
+        options.cancel = interrupt::block()?;
+        runtime.restore(&id, options)?;
         return Ok(0);
     }
     refuse_console_socket(call)?;
@@ -54,7 +57,9 @@ fn run(call: &Invocation) -> Result<u8> {
         foreground::become_subreaper()?;
     }
     let (receiver, sender) = ConsoleReceiver::pair()?;
-    let process = runtime.restore(&id, options(call, Some(Console::Socket(sender)))?)?;
+    let mut options = options(call, Some(Console::Socket(sender)))?;
+    options.cancel = interrupt::block()?;
+    let process = runtime.restore(&id, options)?;
     let code = start_options::stay(&process, &signals, receiver, None);
     match (code, runtime.delete(&id, true)) {
         (code, Ok(())) => code,
@@ -80,5 +85,6 @@ fn options(call: &Invocation, console: Option<Console>) -> Result<RestoreOptions
         pid_file: call.path("pid-file"),
         lsm_profile: call.text("lsm-profile"),
         lsm_mount_context: call.text("lsm-mount-context"),
+        cancel: Cancel::default(),
     })
 }

@@ -7,6 +7,7 @@ use super::start_options::{self, console_socket, create_flags, create_options, r
 use super::{Definition, Invocation, command};
 use crate::flags::switch;
 use crate::foreground::{self, Signals};
+use crate::interrupt;
 use crate::report;
 use crate::terminal::{self, ConsoleReceiver};
 
@@ -29,8 +30,11 @@ fn flags() -> Vec<Arg> {
 fn run(call: &Invocation) -> Result<u8> {
     let (runtime, id) = (call.runtime()?, call.id()?);
     if call.flag("detach") {
-        let options = create_options(call, console_socket(call))?;
-        return detached(&begin(&runtime, &id, options)?);
+        let mut options = create_options(call, console_socket(call))?;
+        options.cancel = interrupt::block()?;
+        let started = begin(&runtime, &id, options)?;
+        interrupt::unblock()?;
+        return detached(&started);
     }
     refuse_console_socket(call)?;
     let signals = Signals::block()?;
@@ -40,6 +44,7 @@ fn run(call: &Invocation) -> Result<u8> {
     let (receiver, sender) = ConsoleReceiver::pair()?;
     let mut options = create_options(call, Some(Console::Socket(sender)))?;
     options.terminal_size = terminal::own_size();
+    options.cancel = interrupt::block()?;
     let (process, notify) = begin(&runtime, &id, options)?;
     let code = start_options::stay(&process, &signals, receiver, notify);
     if code.as_ref().is_ok_and(|code| *code == KILLED) && was_out_of_memory(&runtime, &id) {
@@ -80,10 +85,11 @@ fn begin(
     if !options.notify {
         return Ok((runtime.run(id, options)?, None));
     }
+    let cancel = options.cancel.clone();
     let process = runtime.create(id, options)?;
     let started = runtime
         .notify_socket(id)
-        .and_then(|socket| runtime.start(id).map(|()| socket));
+        .and_then(|socket| runtime.start_unless(id, &cancel).map(|()| socket));
     match started {
         Ok(socket) => Ok((process, socket)),
         Err(error) => Err(match runtime.delete(id, true) {

@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 
 use clap::Arg;
-use runtime_core::{Console, CreateOptions, Error, ErrorKind, NotifySocket, Process, Result};
+use runtime_core::{Cancel, Console, CreateOptions, Error, ErrorKind, NotifySocket, Process, Result};
 
 use super::Invocation;
 use crate::flags::{self, number, path, switch};
@@ -44,6 +44,7 @@ pub(crate) fn create_options(call: &Invocation, console: Option<Console>) -> Res
         no_new_keyring: call.flag("no-new-keyring"),
         preserve_fds: call.number("preserve-fds").unwrap_or(0),
         notify: notify_host().is_some(),
+        cancel: Cancel::default(),
         listen_fds: listen_fds(std::env::var_os("LISTEN_PID"), std::env::var_os("LISTEN_FDS")),
     })
 }

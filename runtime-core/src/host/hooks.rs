@@ -14,7 +14,7 @@ use rustix::fs::{MemfdFlags, OFlags, SeekFrom};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Cancel, Error, ErrorKind, Result, cancel};
 
 /// How much of the end of stdout, and of stderr, an error quotes.
 const QUOTED: usize = 4096;
@@ -25,11 +25,11 @@ const QUOTED: usize = 4096;
 ///
 /// # Errors
 /// [`ErrorKind::Hook`] with runc's text `error running createRuntime hook #0: exit status 1, stdout: , stderr: `.
-pub fn run(list: &str, hooks: &[Hook], state: &[u8]) -> Result<()> {
+pub fn run(list: &str, hooks: &[Hook], state: &[u8], cancel: &Cancel) -> Result<()> {
     hooks
         .iter()
         .enumerate()
-        .try_for_each(|(index, hook)| run_one(list, index, hook, state))
+        .try_for_each(|(index, hook)| run_one(list, index, hook, state, cancel))
 }
 
 /// Runs all the hooks, also after one has failed (poststop), and returns the failures.
@@ -37,16 +37,15 @@ pub fn run_all(list: &str, hooks: &[Hook], state: &[u8]) -> Vec<Error> {
     hooks
         .iter()
         .enumerate()
-        .filter_map(|(index, hook)| run_one(list, index, hook, state).err())
+        .filter_map(|(index, hook)| run_one(list, index, hook, state, &Cancel::default()).err())
         .collect()
 }
 
-fn run_one(list: &str, index: usize, hook: &Hook, state: &[u8]) -> Result<()> {
-    spawn_and_wait(list, index, hook, state).map_err(|error| {
-        let kind = if error.kind() == ErrorKind::Invalid {
-            ErrorKind::Invalid
-        } else {
-            ErrorKind::Hook
+fn run_one(list: &str, index: usize, hook: &Hook, state: &[u8], cancel: &Cancel) -> Result<()> {
+    spawn_and_wait(list, index, hook, state, cancel).map_err(|error| {
+        let kind = match error.kind() {
+            kind @ (ErrorKind::Invalid | ErrorKind::Interrupted) => kind,
+            _ => ErrorKind::Hook,
         };
         error
             .with_kind(kind)
@@ -54,7 +53,7 @@ fn run_one(list: &str, index: usize, hook: &Hook, state: &[u8]) -> Result<()> {
     })
 }
 
-fn spawn_and_wait(list: &str, index: usize, hook: &Hook, state: &[u8]) -> Result<()> {
+fn spawn_and_wait(list: &str, index: usize, hook: &Hook, state: &[u8], cancel: &Cancel) -> Result<()> {
     let field = |name| format!("hooks.{list}[{index}].{name}");
     let limit = match hook.timeout() {
         None => None,
@@ -75,20 +74,21 @@ fn spawn_and_wait(list: &str, index: usize, hook: &Hook, state: &[u8]) -> Result
         .stdin(state_file(state)?)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    if limit.is_some() {
-        // The limit shall end what the hook started, too. Without one it stays in the caller's process group, where
-        // ctrl-C reaches it.
+    let has_own_group = limit.is_some() || cancel.may_come();
+    if has_own_group {
+        // What ends the hook shall end what it has started, too. A hook that nothing ends stays in the caller's process
+        // group, where ctrl-C reaches it.
         command.process_group(0);
     }
     let mut child = command
         .spawn()
         .map_err(|error| Error::io("execve", &error).path(hook.path()))?;
     let [mut stdout, mut stderr] = [Output::new(child.stdout.take()), Output::new(child.stderr.take())];
-    let exited = match follow(&child, [&mut stdout, &mut stderr], limit) {
+    let exited = match follow(&child, [&mut stdout, &mut stderr], limit, cancel) {
         Ok(exited) => exited,
         Err(error) => {
             // Nothing may outlive a failed call.
-            return Err(match kill(&mut child, limit.is_some()) {
+            return Err(match kill(&mut child, has_own_group) {
                 Ok(()) => error,
                 Err(second) => error.and(second),
             });
@@ -157,7 +157,12 @@ fn state_file(state: &[u8]) -> Result<Stdio> {
 
 /// Reads the output until the hook has exited (true) or its time is up (false). It is the exit that counts, not the end
 /// of the output: a process that the hook leaves in the background may keep the pipes for ever.
-fn follow(child: &Child, [stdout, stderr]: [&mut Output; 2], limit: Option<Duration>) -> Result<bool> {
+fn follow(
+    child: &Child,
+    [stdout, stderr]: [&mut Output; 2],
+    limit: Option<Duration>,
+    cancel: &Cancel,
+) -> Result<bool> {
     let os = |call, errno| Error::os(call, errno).doing("wait for the hook");
     let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
     let pidfd = rustix::process::pidfd_open(Pid::from_child(child), PidfdFlags::empty());
@@ -186,12 +191,17 @@ fn follow(child: &Child, [stdout, stderr]: [&mut Output; 2], limit: Option<Durat
                 .filter_map(|o| o.pipe.as_ref())
                 .map(|pipe| PollFd::new(pipe, PollFlags::IN)),
         );
+        // Behind the others, whose places count.
+        polled.extend(cancel.fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         match rustix::event::poll(&mut polled, left.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(os("poll", errno)),
         }
         // Looked at before the last reading, which then has everything that the hook itself wrote.
         let exited = !polled[0].revents().is_empty();
+        if cancel.may_come() && polled.last().is_some_and(|fd| !fd.revents().is_empty()) {
+            return Err(cancel::interrupted());
+        }
         stdout.drain().map_err(|errno| os("read", errno))?;
         stderr.drain().map_err(|errno| os("read", errno))?;
         if exited {
@@ -283,6 +293,10 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+
+    fn run(list: &str, hooks: &[Hook], state: &[u8]) -> Result<()> {
+        super::run(list, hooks, state, &Cancel::default())
+    }
 
     fn shell(script: &str) -> Hook {
         hook("/bin/sh", &["sh", "-c", script])
@@ -479,6 +493,33 @@ mod tests {
             b"",
         )
         .unwrap();
+    }
+
+    #[test]
+    fn the_caller_can_end_a_hook_and_what_it_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let pid = dir.path().join("pid");
+        let (wish, caller) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        let script = format!(
+            "sleep 100 & echo $! > {0}.new; mv {0}.new {0}; wait",
+            pid.display()
+        );
+        let hook = shell(&script);
+        let cancel = Cancel::when_readable(wish);
+        let waiting = std::thread::spawn(move || super::run("createRuntime", &[hook], b"", &cancel));
+        while !pid.exists() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        drop(caller);
+        let error = waiting.join().unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Interrupted);
+        let pid = std::fs::read_to_string(pid).unwrap();
+        let status = || std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+        let ended = (0..200).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            status().map_or(true, |stat| stat.contains(") Z "))
+        });
+        assert!(ended, "{:?}", status());
     }
 
     #[test]

@@ -2,14 +2,15 @@
 //! /etc/subuid and /etc/subgid have for them. They check the ranges; this only calls them.
 
 use std::ffi::OsStr;
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use oci_spec::runtime::LinuxIdMapping;
-use rustix::process::Pid;
+use rustix::process::{Pid, PidfdFlags};
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Cancel, Error, ErrorKind, Result};
 
 /// Where programs are looked for without a PATH.
 const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -24,18 +25,31 @@ const QUOTED: usize = 400;
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`] where it is not installed; [`ErrorKind::Denied`] with what it said.
-pub fn run(name: &'static str, pid: Pid, ranges: &[LinuxIdMapping]) -> Result<()> {
+pub fn run(name: &'static str, pid: Pid, ranges: &[LinuxIdMapping], cancel: &Cancel) -> Result<()> {
     let program = find(name, std::env::var_os("PATH").as_deref()).ok_or_else(|| missing(name))?;
     let mut command = Command::new(&program);
     command.arg(pid.as_raw_nonzero().to_string());
     for range in ranges {
         command.args([range.container_id(), range.host_id(), range.size()].map(|number| number.to_string()));
     }
-    let output = command
+    let mut child = command
         .env_clear()
         .stdin(Stdio::null())
-        .output()
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
         .map_err(|error| Error::io("execve", &error).path(&program))?;
+    if let Err(error) = wait_for_end(&child, cancel) {
+        // It has changed to root, but the kernel lets its real user end it (kill(2)).
+        let killed = child.kill().and_then(|()| child.wait());
+        return Err(match killed {
+            Ok(_status) => error,
+            Err(second) => error.and(Error::io("kill", &second).path(&program)),
+        });
+    }
+    let output = child
+        .wait_with_output()
+        .map_err(|error| Error::io("waitid", &error).path(&program))?;
     if output.status.success() {
         return Ok(());
     }
@@ -46,6 +60,16 @@ pub fn run(name: &'static str, pid: Pid, ranges: &[LinuxIdMapping]) -> Result<()
         format!("{name}: {}: {}", output.status, said.escape_default()),
     )
     .hint(hint(name, &said)))
+}
+
+/// Without a wish to end it, the waiting is left to reading what it says.
+fn wait_for_end(child: &Child, cancel: &Cancel) -> Result<()> {
+    if !cancel.may_come() {
+        return Ok(());
+    }
+    let pidfd = rustix::process::pidfd_open(Pid::from_child(child), PidfdFlags::empty())
+        .map_err(|errno| Error::os("pidfd_open", errno))?;
+    cancel.wait_readable(pidfd.as_fd())
 }
 
 /// Absolute places only: a PATH with "." in it must not let a directory choose the program.

@@ -23,6 +23,8 @@ pub const IN_CONTAINER: &str = "/run/notify";
 pub const NAME: &str = "notify.sock";
 /// sd_notify(3) has no longer messages.
 const LONGEST: usize = 4096;
+/// How many messages are read without looking at anything else.
+const MOST_MESSAGES: usize = 64;
 /// How long the service manager may take to answer BARRIER.
 const PATIENCE: Timespec = Timespec {
     tv_sec: 30,
@@ -71,10 +73,14 @@ impl NotifySocket {
             .map_err(|error| error.path(NAME).doing("make the notify socket"))
     }
 
-    /// Whether READY is among what has come. Does not wait.
+    /// Whether READY is among what has come. Does not wait, and looks at a bounded number of messages, since the
+    /// container may write faster than we read: what is left is seen the next time.
+    ///
+    /// # Errors
+    /// That of recv(2).
     pub fn is_ready(&self) -> Result<bool> {
         let mut message = [0; LONGEST];
-        loop {
+        for _ in 0..MOST_MESSAGES {
             match rustix::net::recv(&self.0, &mut message, RecvFlags::DONTWAIT) {
                 Ok((_, length)) if says_ready(&message[..length.min(LONGEST)]) => return Ok(true),
                 Ok(_) | Err(Errno::INTR) => {}
@@ -82,6 +88,7 @@ impl NotifySocket {
                 Err(errno) => return Err(Error::os("recv", errno).doing("wait for the container's READY")),
             }
         }
+        Ok(false)
     }
 
     /// Waits for READY; false if the process behind `pidfd` ends before.

@@ -15,7 +15,7 @@ use crate::host::criu::{self, Directories, Features, Kind, Notification, Options
 use crate::host::state::{ContainerId, Record, Slot};
 use crate::parent::criu::Start;
 use crate::plan::{ConsoleWish, Plan, Wishes};
-use crate::{Error, ErrorKind, Result};
+use crate::{Cancel, Error, ErrorKind, Result};
 
 /// What of a container led out of it: an array of the names of standard input, output and error, as runc and crun
 /// write it.
@@ -104,7 +104,7 @@ fn dump(slot: &Slot, options: CheckpointOptions) -> Result<()> {
         inherit: &[],
         restore: None,
     };
-    let session = Session::open(&start, LOG)?;
+    let session = Session::open(&start, LOG, Cancel::default())?;
     session.need(Features {
         mem_track: (options.pre_dump || options.parent.is_some()).then_some(true),
         lazy_pages: options.criu.lazy_pages.then_some(true),

@@ -3,6 +3,8 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use crate::Cancel;
+
 use super::Console;
 
 /// What `checkpoint` and `restore` have in common.
@@ -106,4 +108,6 @@ pub struct RestoreOptions {
     pub lsm_profile: Option<String>,
     /// Another SELinux context for the mounts.
     pub lsm_mount_context: Option<String>,
+    /// Ends the operation early.
+    pub cancel: Cancel,
 }

@@ -24,7 +24,7 @@ use crate::plan::process::ProcessPlan;
 use crate::plan::{ConsoleWish, HostFacts, Plan, Wishes};
 use crate::prepare::{Inputs, Links, Prepared, sys_error};
 use crate::spec::{self, Config};
-use crate::{Error, ErrorKind, Result};
+use crate::{Cancel, Error, ErrorKind, Result};
 
 impl Runtime {
     /// OCI `create`: leaves an init process that waits just before the program, and the status `created`.
@@ -163,7 +163,7 @@ fn bundle(options: &CreateOptions) -> &Path {
 }
 
 fn load(options: &CreateOptions) -> Result<Config> {
-    spec::load_file(&config_path(options))
+    spec::load_file(&config_path(options), &options.cancel)
 }
 
 fn config_path(options: &CreateOptions) -> PathBuf {
@@ -273,6 +273,7 @@ impl Job<'_> {
             cgroup,
             self.cgroup_plan,
             resctrl.as_ref(),
+            &self.options.cancel,
         )?;
         // The child has its own: with ours open, its end would not be seen.
         drop(links.child);
@@ -282,13 +283,14 @@ impl Job<'_> {
             prepared,
             record: slot.record().clone(),
         };
-        handshake::until_ready(link.as_fd(), &mut launched, &mut host)?;
+        let cancel = &self.options.cancel;
+        handshake::until_ready(link.as_fd(), &mut launched, cancel, &mut host)?;
         cgroup.settle(launch::pid_of(launched.pid)?)?;
         delegate(self.plan, cgroup)?;
         set_limits(&self.plan.process, launched.pid)?;
         self.publish(slot, &launched, cgroup)?;
         if self.purpose == Purpose::Run {
-            handshake::start(link.as_fd(), launched.pid, launched.pidfd(), &mut host)?;
+            handshake::start(link.as_fd(), launched.pid, launched.pidfd(), cancel, &mut host)?;
             self.poststart(slot.record())?;
         }
         resctrl.iter_mut().for_each(resctrl::Group::keep);
@@ -363,7 +365,14 @@ impl Job<'_> {
             .hooks()
             .as_ref()
             .and_then(|hooks| hooks.poststart().as_ref());
-        container::run_hooks("poststart", hooks, record, "running", record.pid)
+        container::run_hooks(
+            "poststart",
+            hooks,
+            record,
+            "running",
+            record.pid,
+            &self.options.cancel,
+        )
     }
 }
 
@@ -377,11 +386,12 @@ struct Host<'a> {
 
 impl Counterpart for Host<'_> {
     fn run_hooks(&mut self, pid: i32) -> Result<()> {
-        run_runtime_hooks(self.job.config, &self.record, pid)
+        run_runtime_hooks(self.job.config, &self.record, pid, &self.job.options.cancel)
     }
 
     fn send_trees(&mut self, init: &Launched, mounts: Option<OwnedFd>, link: BorrowedFd<'_>) -> Result<()> {
-        locked_trees::send(self.job.plan, &self.prepared, init, mounts, link)
+        let cancel = &self.job.options.cancel;
+        locked_trees::send(self.job.plan, &self.prepared, init, mounts, link, cancel)
     }
 
     fn move_net_devices(&mut self, there: BorrowedFd<'_>) -> Result<()> {
@@ -408,15 +418,15 @@ impl Counterpart for Host<'_> {
 }
 
 /// The hooks that run in the runtime's namespaces once those of the container are there.
-pub(super) fn run_runtime_hooks(config: &Config, record: &Record, pid: i32) -> Result<()> {
+pub(super) fn run_runtime_hooks(config: &Config, record: &Record, pid: i32, cancel: &Cancel) -> Result<()> {
     let Some(hooks) = config.spec.hooks() else {
         return Ok(());
     };
     #[allow(deprecated, reason = "prestart is deprecated, and engines still use it")]
     let prestart = hooks.prestart().as_ref();
-    container::run_hooks("prestart", prestart, record, "creating", pid)?;
+    container::run_hooks("prestart", prestart, record, "creating", pid, cancel)?;
     let create_runtime = hooks.create_runtime().as_ref();
-    container::run_hooks("createRuntime", create_runtime, record, "creating", pid)
+    container::run_hooks("createRuntime", create_runtime, record, "creating", pid, cancel)
 }
 
 /// Sends a seccomp listener to the agent named in the plan.

@@ -1,6 +1,6 @@
 //! Runs in: RUNTIME. One job of criu from start to end: its options, the conversation, and what a failure is made into.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::io::Errno;
@@ -14,7 +14,7 @@ use crate::host::state::Record;
 use crate::parent::criu::{self as process, Start};
 use crate::parent::launch::Launched;
 use crate::plan::HostFacts;
-use crate::{Error, ErrorKind, Result};
+use crate::{Cancel, Error, ErrorKind, Result};
 
 /// RUNTIME's part in what criu does.
 pub(super) trait Attendant {
@@ -28,11 +28,12 @@ pub(super) struct Session {
     process: Launched,
     connection: Connection,
     log: PathBuf,
+    cancel: Cancel,
 }
 
 impl Session {
     /// Starts criu, which will write what it does into this log.
-    pub(super) fn open(start: &Start<'_>, log: &str) -> Result<Self> {
+    pub(super) fn open(start: &Start<'_>, log: &str, cancel: Cancel) -> Result<Self> {
         let (process, connection) = process::start(start)?;
         let version = connection.check_version()?;
         log::debug!("criu {}.{}", version.major, version.minor);
@@ -40,6 +41,7 @@ impl Session {
             process,
             connection,
             log: start.directories.log(log),
+            cancel,
         })
     }
 
@@ -73,6 +75,8 @@ impl Session {
         self.connection.send(&request)?;
         let mut refused = None;
         let answer = loop {
+            // On the way out of here criu is killed.
+            self.cancel.wait_readable(self.connection.as_fd())?;
             let (notification, fd) = match self.connection.receive() {
                 Ok(Event::Notification(notification, fd)) => (notification, fd),
                 Ok(Event::Done(response)) => break Ok(response),

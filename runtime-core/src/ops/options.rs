@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use crate::Cancel;
+
 /// Where init sends the master of the terminal.
 #[derive(Debug)]
 pub enum Console {
@@ -63,6 +65,8 @@ pub struct CreateOptions {
     pub notify: bool,
     /// How many sockets of the service manager, from 3 on, are passed (LISTEN_FDS).
     pub listen_fds: u32,
+    /// Ends the operation early.
+    pub cancel: Cancel,
 }
 
 /// Options of `exec`.
@@ -104,4 +108,6 @@ pub struct ExecOptions {
     pub cgroup: Option<String>,
     /// Also into a paused container.
     pub ignore_paused: bool,
+    /// Ends the operation early.
+    pub cancel: Cancel,
 }

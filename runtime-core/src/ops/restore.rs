@@ -10,7 +10,7 @@ use std::path::Path;
 
 use runtime_init::args::EnterRoot;
 use runtime_init::sys::{namespace, net};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags};
 
 use super::checkpoint::{DESCRIPTORS, NETWORK_KEY, PID_KEY};
@@ -54,8 +54,8 @@ impl Runtime {
             _ => &options.bundle,
         };
         let config = match &options.config {
-            Some(file) => spec::load_file(file)?,
-            None => spec::load(bundle)?,
+            Some(file) => spec::load_file(file, &options.cancel)?,
+            None => spec::load_file(&bundle.join("config.json"), &options.cancel)?,
         };
         spec::validate(&config)?;
         let facts = HostFacts::probe(bundle)?;
@@ -109,9 +109,14 @@ fn read_descriptors(path: &Path, directories: &Directories) -> Result<Vec<String
             .path(path.join(DESCRIPTORS))
             .doing("read the names of the descriptors")
     };
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // Nobody may have to write into a fifo for us to go on.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::openat(&directories.images.fd, DESCRIPTORS, flags, Mode::empty())
         .map_err(|errno| at(Error::os("openat", errno)))?;
+    let stat = rustix::fs::fstat(&file).map_err(|errno| at(Error::os("fstat", errno)))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(at(Error::new(ErrorKind::Invalid, "not a regular file")));
+    }
     let mut text = Vec::new();
     File::from(file)
         .take(LARGEST)
@@ -141,7 +146,7 @@ impl Job<'_> {
             inherit: &namespaces.all,
             restore: Some(surroundings),
         };
-        let session = Session::open(&start, LOG)?;
+        let session = Session::open(&start, LOG, self.options.cancel.clone())?;
         drop(start);
         // What criu makes is where criu is.
         cgroup.adopt(pid_of(session.pid())?)?;
@@ -305,7 +310,7 @@ impl Attendant for Restore<'_> {
             "setup-namespaces" => {
                 let pid = self.take_init(notification.pid())?;
                 self.set_up_network(pid)?;
-                run_runtime_hooks(self.job.config, self.slot.record(), pid)
+                run_runtime_hooks(self.job.config, self.slot.record(), pid, &self.job.options.cancel)
             }
             "orphan-pts-master" => self.pass_terminal(fd),
             // The processes are there, and stand still: what others wait for is written before they run.

@@ -14,7 +14,7 @@ use crate::parent::explain::{self, Background};
 use crate::parent::handshake::{self, Counterpart};
 use crate::plan::{ConsoleWish, Plan, Wishes};
 use crate::spec::Config;
-use crate::{Error, ErrorKind, Result};
+use crate::{Cancel, Error, ErrorKind, Result};
 
 impl Runtime {
     /// OCI `start`.
@@ -23,6 +23,14 @@ impl Runtime {
     /// `WrongStatus` with runc's texts unless the status is `created`; `Hook`; or why the program could not be
     /// executed: the container is stopped then.
     pub fn start(&self, id: &ContainerId) -> Result<()> {
+        self.start_unless(id, &Cancel::default())
+    }
+
+    /// As `start`, but gives up when it is told to: the container is stopped then, as after any failure.
+    ///
+    /// # Errors
+    /// Those of `start`, and `Interrupted`.
+    pub fn start_unless(&self, id: &ContainerId, cancel: &Cancel) -> Result<()> {
         let slot = self.store.lock(id)?;
         check_status(container::status(slot.record(), slot.dir())?)?;
         let record = slot.record().clone();
@@ -41,8 +49,8 @@ impl Runtime {
             slot: &slot,
             replanned: None,
         };
-        let started = handshake::start(connection.as_fd(), record.pid, init.as_fd(), &mut host)
-            .and_then(|()| poststart(&slot, &record));
+        let started = handshake::start(connection.as_fd(), record.pid, init.as_fd(), cancel, &mut host)
+            .and_then(|()| poststart(&slot, &record, cancel));
         if started.is_err() {
             // It may have ended by itself.
             let _already_gone = init.kill(libc::SIGKILL);
@@ -62,7 +70,7 @@ fn check_status(status: Status) -> Result<()> {
     Err(Error::new(ErrorKind::WrongStatus, text))
 }
 
-fn poststart(slot: &Slot, record: &Record) -> Result<()> {
+fn poststart(slot: &Slot, record: &Record, cancel: &Cancel) -> Result<()> {
     if !record.poststart {
         return Ok(());
     }
@@ -73,7 +81,7 @@ fn poststart(slot: &Slot, record: &Record) -> Result<()> {
         .hooks()
         .as_ref()
         .and_then(|hooks| hooks.poststart().as_ref());
-    container::run_hooks("poststart", hooks, record, "running", record.pid)
+    container::run_hooks("poststart", hooks, record, "running", record.pid, cancel)
 }
 
 /// RUNTIME's answers, from a command that has not made the plan: it is made again where it is needed.

@@ -9,7 +9,7 @@ use super::launch::Launched;
 use super::seccomp_listener;
 use crate::host::process::Stat;
 use crate::prepare::sys_error;
-use crate::{Error, ErrorKind, Result};
+use crate::{Cancel, Error, ErrorKind, Result};
 
 /// What RUNTIME does when the child asks. `create`, `run` and `exec` give their own.
 pub(crate) trait Counterpart {
@@ -47,12 +47,13 @@ fn asked_too_late(what: &str) -> Error {
 pub(crate) fn until_ready(
     link: BorrowedFd<'_>,
     launched: &mut Launched,
+    cancel: &Cancel,
     counterpart: &mut dyn Counterpart,
 ) -> Result<()> {
     loop {
-        match receive(link)? {
+        match receive(link, cancel)? {
             Some((Message::InitPid(pid), Some(pidfd))) => {
-                replace(launched, pid, pidfd)?;
+                replace(launched, pid, pidfd, cancel)?;
                 Link(link).send(Message::Go).map_err(sys_error)?;
             }
             Some((Message::NeedNetDevices, Some(there))) => {
@@ -85,11 +86,12 @@ pub(crate) fn start(
     link: BorrowedFd<'_>,
     pid: i32,
     pidfd: BorrowedFd<'_>,
+    cancel: &Cancel,
     counterpart: &mut dyn Counterpart,
 ) -> Result<()> {
     Link(link).send(Message::Start).map_err(sys_error)?;
     loop {
-        match receive(link)? {
+        match receive(link, cancel)? {
             // The child's end is close-on-exec, and the child the only one who has it.
             None => return check_execution(pid, pidfd),
             Some((Message::SeccompFd, Some(shared))) => {
@@ -118,15 +120,18 @@ fn check_execution(pid: i32, pidfd: BorrowedFd<'_>) -> Result<()> {
     }
 }
 
-fn receive(link: BorrowedFd<'_>) -> Result<Option<(Message, Option<OwnedFd>)>> {
+fn receive(link: BorrowedFd<'_>, cancel: &Cancel) -> Result<Option<(Message, Option<OwnedFd>)>> {
+    cancel.wait_readable(link)?;
     Link(link)
         .receive()
         .map_err(|error: SysError| sys_error(error).doing("talk to the container's process"))
 }
 
 /// INTERMEDIATE has made INIT, or JOINER EXEC, and ends.
-fn replace(launched: &mut Launched, pid: i32, pidfd: OwnedFd) -> Result<()> {
+fn replace(launched: &mut Launched, pid: i32, pidfd: OwnedFd, cancel: &Cancel) -> Result<()> {
     let intermediate = std::mem::replace(launched, Launched::new(runtime_init::start::Child { pid, pidfd }));
+    // Still killed if it is dropped now: somebody may have stopped it.
+    cancel.wait_readable(intermediate.pidfd())?;
     let (_, intermediate) = intermediate.keep();
     sys_process::wait(intermediate.as_fd())
         .map(drop)

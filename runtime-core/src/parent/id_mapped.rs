@@ -11,7 +11,7 @@ use super::launch::{Launched, write_maps};
 use crate::plan::Plan;
 use crate::plan::mounts::{MountIdMap, MountPlan};
 use crate::prepare::{Links, Prepared, Use, sys_error};
-use crate::{Error, ErrorKind, Result};
+use crate::{Cancel, Error, ErrorKind, Result};
 
 /// Maps every mount that asks for it, but those whose trees are still to be exchanged.
 pub(super) fn apply(plan: &Plan, prepared: &Prepared, init: i32) -> Result<()> {
@@ -73,7 +73,8 @@ fn user_namespace(joined: Option<&OwnedFd>, map: &MountIdMap, init: i32) -> Resu
         let links = Links::new()?;
         let holder = start_namespace_holder(links.child.as_fd()).map_err(sys_error)?;
         let holder = Launched::new(holder);
-        write_maps(holder.pid, uids, gids)?;
+        // Only root makes such mounts, and needs no program for it that would have to be waited for.
+        write_maps(holder.pid, uids, gids, &Cancel::default())?;
         return open_namespace(holder.pid);
     }
     match joined {

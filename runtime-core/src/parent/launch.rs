@@ -16,7 +16,10 @@ use crate::plan::namespaces::UserNamespace;
 use crate::plan::process::ProcessPlan;
 use crate::plan::{Plan, namespaces};
 use crate::prepare::{Links, Prepared, sys_error};
-use crate::{Error, ErrorKind, Result};
+use crate::{Cancel, Error, ErrorKind, Result};
+
+/// How long a child that was killed may take to end, in milliseconds.
+const DEATH: i64 = 10_000;
 
 /// A child on the way to becoming the container's process. Killed and reaped if it is dropped: no error on the way may
 /// leave it behind.
@@ -56,7 +59,11 @@ impl Drop for Launched {
         // It may have ended by itself, and a program that reaps all its children may have been faster: what counts is
         // that it is gone.
         let _already_gone = sys_process::send_signal(pidfd.as_fd(), rustix::process::Signal::KILL);
-        let _already_reaped = sys_process::wait(pidfd.as_fd());
+        // A dead file server can hold it in a sleep that SIGKILL does not end. Nobody can reap it then, and its cgroup,
+        // which cannot be removed, says so.
+        if let Ok(true) = sys_process::wait_readable(pidfd.as_fd(), Some(DEATH)) {
+            let _already_reaped = sys_process::wait(pidfd.as_fd());
+        }
     }
 }
 
@@ -68,11 +75,12 @@ pub(crate) fn launch(
     cgroup: &mut CgroupManager,
     cgroup_plan: &CgroupPlan,
     resctrl: Option<&resctrl::Group>,
+    cancel: &Cancel,
 ) -> Result<Launched> {
     let launched = Launched::new(make(plan, prepared, links, cgroup)?);
     cgroup.adopt(pid_of(launched.pid)?)?;
     cgroup.filter_devices(cgroup_plan)?;
-    map_ids(&plan.namespaces.user, launched.pid)?;
+    map_ids(&plan.namespaces.user, launched.pid, cancel)?;
     id_mapped::apply(plan, prepared, launched.pid)?;
     set_oom_score(&plan.process, launched.pid)?;
     // What INTERMEDIATE is in, its children are in too.
@@ -153,19 +161,26 @@ impl Drop for AwayFromHome {
     }
 }
 
-fn map_ids(user: &UserNamespace, pid: i32) -> Result<()> {
+fn map_ids(user: &UserNamespace, pid: i32, cancel: &Cancel) -> Result<()> {
     let UserNamespace::New { uids, gids } = user else {
         return Ok(());
     };
-    write_maps(pid, uids, gids)
+    write_maps(pid, uids, gids, cancel)
 }
 
 /// Writes both maps of a child in a new user namespace.
-pub(super) fn write_maps(pid: i32, uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Result<()> {
+pub(super) fn write_maps(
+    pid: i32,
+    uids: &[LinuxIdMapping],
+    gids: &[LinuxIdMapping],
+    cancel: &Cancel,
+) -> Result<()> {
     let pid = pid_of(pid)?;
     let (uid_text, gid_text) = (IdMap::Uid.text(uids)?, IdMap::Gid.text(gids)?);
     match IdMap::Uid.write(pid, &uid_text) {
-        Err(error) if error.kind() == ErrorKind::Denied => map_by_program(IdMap::Uid, pid, uids, error)?,
+        Err(error) if error.kind() == ErrorKind::Denied => {
+            map_by_program(IdMap::Uid, pid, uids, error, cancel)?
+        }
         written => written?,
     }
     match IdMap::Gid.write(pid, &gid_text) {
@@ -174,7 +189,9 @@ pub(super) fn write_maps(pid: i32, uids: &[LinuxIdMapping], gids: &[LinuxIdMappi
             deny_setgroups(pid)?;
             IdMap::Gid.write(pid, &gid_text)
         }
-        Err(error) if error.kind() == ErrorKind::Denied => map_by_program(IdMap::Gid, pid, gids, error),
+        Err(error) if error.kind() == ErrorKind::Denied => {
+            map_by_program(IdMap::Gid, pid, gids, error, cancel)
+        }
         written => written,
     }
 }
@@ -185,11 +202,17 @@ fn is_own_group(gids: &[LinuxIdMapping]) -> bool {
 }
 
 /// Root has other means than newuidmap, and what denies it something will not be asked a second time.
-fn map_by_program(map: IdMap, pid: Pid, ranges: &[LinuxIdMapping], denied: Error) -> Result<()> {
+fn map_by_program(
+    map: IdMap,
+    pid: Pid,
+    ranges: &[LinuxIdMapping],
+    denied: Error,
+    cancel: &Cancel,
+) -> Result<()> {
     if rustix::process::geteuid().is_root() {
         return Err(denied);
     }
-    id_map_program::run(map.program(), pid, ranges)
+    id_map_program::run(map.program(), pid, ranges, cancel)
         .map_err(|error| error.field(map.field()).doing("map ids into the user namespace"))
 }
 

@@ -14,7 +14,7 @@ use super::id_mapped;
 use super::launch::Launched;
 use crate::plan::Plan;
 use crate::prepare::{HostTree, Links, Prepared, Use, change_mount, change_rootfs, sys_error};
-use crate::{Error, ErrorKind, Result};
+use crate::{Cancel, Error, ErrorKind, Result};
 
 /// Copies, changes and sends all of them, in order.
 pub(crate) fn send(
@@ -23,9 +23,10 @@ pub(crate) fn send(
     init: &Launched,
     mounts: Option<OwnedFd>,
     link: BorrowedFd<'_>,
+    cancel: &Cancel,
 ) -> Result<()> {
     let way = Way::new(init.pidfd(), mounts.as_ref())?;
-    let copies = copy(plan, &prepared.to_lock, &way.joins())?;
+    let copies = copy(plan, &prepared.to_lock, &way.joins(), cancel)?;
     for (tree, copy) in prepared.to_lock.iter().zip(copies) {
         change(plan, prepared, tree, &copy, init.pid).map_err(|error| {
             let located = locate(error, plan, tree);
@@ -82,7 +83,12 @@ impl<'a> Way<'a> {
 }
 
 /// Copies of all of them, in order, as whoever has these namespaces may have them.
-pub(super) fn copy(plan: &Plan, trees: &[HostTree], namespaces: &[JoinArgs<'_>]) -> Result<Vec<OwnedFd>> {
+pub(super) fn copy(
+    plan: &Plan,
+    trees: &[HostTree],
+    namespaces: &[JoinArgs<'_>],
+    cancel: &Cancel,
+) -> Result<Vec<OwnedFd>> {
     let links = Links::new()?;
     let mut keep: Vec<_> = namespaces.iter().map(|join| join.fd.as_raw_fd()).collect();
     keep.push(links.child.as_raw_fd());
@@ -108,6 +114,7 @@ pub(super) fn copy(plan: &Plan, trees: &[HostTree], namespaces: &[JoinArgs<'_>])
     let link = Link(links.runtime.as_fd());
     let mut copies = Vec::with_capacity(sources.len());
     while copies.len() < sources.len() {
+        cancel.wait_readable(links.runtime.as_fd())?;
         match link.receive().map_err(sys_error)? {
             Some((Message::Tree, Some(tree))) => copies.push(tree),
             Some((Message::Failure(failure), _)) => return Err(explain(failure, plan, trees)),

@@ -17,7 +17,7 @@ use super::{id_mapped, locked_trees, views};
 use crate::host::cgroup::CgroupManager;
 use crate::plan::Plan;
 use crate::prepare::{Links, PreparedMount, Use, change_mount, sys_error, trees};
-use crate::{Error, ErrorKind, Result};
+use crate::{Cancel, Error, ErrorKind, Result};
 
 /// A container's process, and which of its namespaces are others than RUNTIME's.
 #[derive(Debug, Clone, Copy)]
@@ -143,7 +143,7 @@ fn lock(plan: &Plan, mounts: &mut [PreparedMount], inside: Inside<'_>) -> Result
         fd: holder.pidfd(),
         kind: libc::CLONE_NEWNS as u32,
     };
-    let copies = locked_trees::copy(plan, &to_lock, &[join])?;
+    let copies = locked_trees::copy(plan, &to_lock, &[join], &Cancel::default())?;
     for (tree, copy) in to_lock.iter().zip(copies) {
         let Use::Mount(place) = tree.used_for else {
             continue;

@@ -12,8 +12,10 @@ pub mod sysctl;
 mod update;
 mod validate;
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind as IoErrorKind, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use oci_spec::runtime::{LinuxResources, Mount, Process, Spec};
@@ -27,7 +29,7 @@ pub(crate) use schema::{MEMORY_POLICY_FLAGS, MEMORY_POLICY_MODES};
 pub use update::{ResourceUpdate, update_resources};
 pub use validate::{is_mount_option, validate, validate_process, validate_resources};
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Cancel, Error, ErrorKind, Result};
 use schema::Schema;
 
 /// The largest document that is read, in bytes. The engines' largest have some ten thousand; without a bound a
@@ -78,32 +80,58 @@ pub struct ExecCpuAffinity {
 ///
 /// Fails with `JSON specification file config.json not found` if there is none, and as [`parse`] does.
 pub fn load(bundle: &Path) -> Result<Config> {
-    load_file(&bundle.join("config.json"))
+    load_file(&bundle.join("config.json"), &Cancel::default())
 }
 
 /// Reads a config.json that may lie anywhere and have any name.
 ///
-/// Fails if there is none, if it is larger than 64 MiB, and as [`parse`] does.
-pub fn load_file(path: &Path) -> Result<Config> {
-    parse(read(path)?).map_err(|error| error.path(path))
+/// Fails if there is none, if it is larger than 64 MiB, and as [`parse`] does; with `Interrupted` if `cancel` comes while
+/// nobody writes into what is no file but a pipe.
+pub fn load_file(path: &Path, cancel: &Cancel) -> Result<Config> {
+    parse(read(path, cancel)?).map_err(|error| error.path(path))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
-    let file = File::open(path).map_err(|error| match error.kind() {
-        IoErrorKind::NotFound => not_found(path),
-        _ => Error::io("open", &error).path(path),
-    })?;
+fn read(path: &Path, cancel: &Cancel) -> Result<Vec<u8>> {
+    let mut options = OpenOptions::new();
+    if cancel.may_come() {
+        // Opening a fifo that nobody has opened for writing waits; then reading it waits instead.
+        options.custom_flags(libc::O_NONBLOCK);
+    }
+    let mut file = options
+        .read(true)
+        .open(path)
+        .map_err(|error| match error.kind() {
+            IoErrorKind::NotFound => not_found(path),
+            _ => Error::io("open", &error).path(path),
+        })?;
     // What most documents fit into: without it they are read in a dozen pieces.
     let mut json = Vec::with_capacity(32 << 10);
-    let mut bounded = file.take(LARGEST + 1);
-    bounded
-        .read_to_end(&mut json)
-        .map_err(|error| Error::io("read", &error).path(path))?;
+    let failed = |error: std::io::Error| Error::io("read", &error).path(path);
+    if cancel.may_come() && !file.metadata().map_err(failed)?.is_file() {
+        read_pipe(&mut file, &mut json, cancel).map_err(|error| error.path(path))?;
+    } else {
+        file.take(LARGEST + 1).read_to_end(&mut json).map_err(failed)?;
+    }
     if json.len() as u64 > LARGEST {
         let message = format!("larger than {} MiB", LARGEST >> 20);
         return Err(Error::new(ErrorKind::Invalid, message).path(path));
     }
     Ok(json)
+}
+
+fn read_pipe(pipe: &mut File, json: &mut Vec<u8>, cancel: &Cancel) -> Result<()> {
+    let mut buffer = [0; 4096];
+    while json.len() as u64 <= LARGEST {
+        cancel.wait_readable(pipe.as_fd())?;
+        match pipe.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) => json.extend_from_slice(&buffer[..length]),
+            // Somebody else has read it.
+            Err(error) if matches!(error.kind(), IoErrorKind::WouldBlock | IoErrorKind::Interrupted) => {}
+            Err(error) => return Err(Error::io("read", &error)),
+        }
+    }
+    Ok(())
 }
 
 fn not_found(path: &Path) -> Error {

@@ -213,6 +213,25 @@ pub fn default_signal_actions() -> Result<()> {
     Ok(())
 }
 
+/// Whether this process ignores a signal.
+pub fn ignores(signal: i32) -> Result<bool> {
+    // The kernel's struct begins with the handler.
+    let mut action = [0u64; 4];
+    // SAFETY: action is as large as the largest of the kernel's structs sigaction, which is only written to; no new
+    // action is given.
+    let raw = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signal,
+            core::ptr::null::<u64>(),
+            action.as_mut_ptr(),
+            SIGSET_BYTES,
+        )
+    };
+    checked(Call::Sigaction, raw)?;
+    Ok(action.first() == Some(&(libc::SIG_IGN as u64)))
+}
+
 /// Sets the signal mask of the calling thread to `mask` and returns the old one, as the kernel's 64 bits.
 pub fn set_signal_mask(mask: u64) -> Result<u64> {
     let mut old = 0u64;

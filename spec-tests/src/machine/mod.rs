@@ -106,7 +106,7 @@ impl Kind {
             Need::NoController(name) => !CONTROLLERS.contains(&name),
             Need::Systemd | Need::User => systemd,
             Need::Program(name) => systemd && PROGRAMS.contains(&name),
-            Need::Criu(_) => systemd,
+            Need::Criu(_) | Need::Path(_) => systemd,
             Need::Kernel(major, minor) => kernel.version() >= (major, minor),
             Need::Alone
             | Need::AppArmor

@@ -12,7 +12,9 @@ mod engine;
 mod events;
 mod exec;
 mod exec_options;
+mod fuse;
 mod hooks;
+mod interrupt;
 mod lifecycle;
 mod logs;
 mod mounts;
@@ -56,6 +58,7 @@ fn needy() -> Vec<NeedyTest> {
         systemd::NEEDY,
         checkpoint::NEEDY,
         exec_options::NEEDY,
+        interrupt::NEEDY,
         engine::NEEDY,
     ]
     .concat()
@@ -82,6 +85,7 @@ fn everywhere() -> Vec<Test> {
         events::TESTS,
         terminal::TESTS,
         run::TESTS,
+        interrupt::TESTS,
         seccomp::TESTS,
         security::TESTS,
         rootless::TESTS,

@@ -7,7 +7,7 @@ mod log;
 mod rpc;
 
 use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -194,6 +194,12 @@ impl Connection {
             (Kind::Notify, None) => Err(broken("a notification without a name")),
             _ => Ok(Event::Done(response)),
         }
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

@@ -53,7 +53,7 @@ impl Job<'_> {
             plan: self.plan,
             seccomp: self.seccomp,
         };
-        handshake::until_ready(link.as_fd(), &mut launched, &mut host)?;
+        handshake::until_ready(link.as_fd(), &mut launched, &options.cancel, &mut host)?;
         set_limits(self.plan, launched.pid)?;
         if let Some(group) = &self.record.resctrl {
             let monitoring = container::monitoring_group(self.record);
@@ -64,7 +64,13 @@ impl Job<'_> {
         if let Some(path) = &options.pidfd_socket {
             send_pidfd(path, b"setns", launched.pidfd())?;
         }
-        handshake::start(link.as_fd(), launched.pid, launched.pidfd(), &mut host)?;
+        handshake::start(
+            link.as_fd(),
+            launched.pid,
+            launched.pidfd(),
+            &options.cancel,
+            &mut host,
+        )?;
         if let Some(path) = &options.pid_file {
             pid_file::write(path, launched.pid)?;
         }

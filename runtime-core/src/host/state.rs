@@ -309,12 +309,29 @@ impl Store {
     fn open_root(&self) -> Result<Option<OwnedFd>> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match rustix::fs::open(&self.root, flags, Mode::empty()) {
-            Ok(root) => Ok(Some(root)),
+            Ok(root) => self.refuse_writable_by_others(&root).map(|()| Some(root)),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(Error::os("open", errno)
                 .path(&self.root)
                 .doing("open the root directory")),
         }
+    }
+
+    /// What stands in a record is believed: a pid is killed, a cgroup emptied. Where anyone may make a container's
+    /// directory, as in /tmp, anyone may write one; the sticky bit does not help.
+    fn refuse_writable_by_others(&self, root: &OwnedFd) -> Result<()> {
+        let status = rustix::fs::fstat(root).map_err(|errno| Error::os("fstat", errno).path(&self.root))?;
+        if Mode::from_raw_mode(status.st_mode).contains(Mode::WOTH) {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!(
+                    "{} is writable by everybody, who could forge the state of containers: take a directory of your own",
+                    self.root.display()
+                ),
+            )
+            .doing("open the root directory"));
+        }
+        Ok(())
     }
 
     fn open_or_make_root(&self) -> Result<OwnedFd> {

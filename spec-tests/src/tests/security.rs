@@ -10,7 +10,7 @@ use nix::mount::{MsFlags, mount};
 use serde_json::{Value, json};
 use std::{
     fs,
-    os::unix::fs::{MetadataExt, symlink},
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -61,7 +61,16 @@ pub(crate) const TESTS: &[Test] = &[
     ("security/environment_and_args_of_1_mb", long_environment),
     ("security/sys_fs_cgroup_of_the_host_is_not_writable", host_cgroup),
     ("security/state_root_is_private", state_root_private),
+    (
+        "security/state_root_of_everybody_is_refused",
+        state_root_of_everybody,
+    ),
     ("security/root_slash_is_refused", root_slash),
+    ("security/passwd_that_is_no_small_file", strange_passwd),
+    (
+        "security/start_container_hook_is_under_the_filter",
+        hook_under_the_filter,
+    ),
 ];
 
 /// Whether /proc/PID/exe of the runtime's own process is protected, from the verdict of an attacker in the container.
@@ -584,6 +593,65 @@ fn state_root_private(c: &mut Case) -> Check {
     );
     c.delete()?;
     c.nothing_left()
+}
+
+/// Who may make folders there may write the record of a container, and have the runtime kill what it names.
+fn state_root_of_everybody(c: &mut Case) -> Check {
+    c.state_root = c.dir.join("shared");
+    fs::create_dir(&c.state_root)?;
+    fs::set_permissions(&c.state_root, fs::Permissions::from_mode(0o1777))?;
+    c.args(&["true"]);
+    c.create()?.wants(1)?.refused()?;
+    c.nothing_left()
+}
+
+type Maker = fn(&Path) -> std::io::Result<()>;
+
+/// HOME is looked up in the image's file; one without end, or one whose opening waits, must not hold the runtime.
+fn strange_passwd(c: &mut Case) -> Check {
+    let passwd = c.rootfs("/etc/passwd");
+    let makers: [(&str, Maker); 4] = [
+        ("sparse file of a terabyte", |path| {
+            fs::File::create(path)?.set_len(1 << 40)
+        }),
+        ("fifo", |path| {
+            Ok(nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRUSR)?)
+        }),
+        ("folder", |path| fs::create_dir(path)),
+        ("link to /dev/zero", |path| symlink("/dev/zero", path)),
+    ];
+    c.config["process"]["env"] = json!(["PATH=/bin"]);
+    for (what, make) in makers {
+        if passwd.symlink_metadata().is_ok_and(|status| status.is_dir()) {
+            fs::remove_dir(&passwd)?;
+        } else {
+            fs::remove_file(&passwd)?;
+        }
+        make(&passwd)?;
+        let env = c.probe(&[])?["env"].clone();
+        ensure!(
+            env.as_array().is_some_and(|env| env.contains(&json!("HOME=/"))),
+            "/etc/passwd is a {what}: {env}"
+        );
+    }
+    Ok(())
+}
+
+/// The hook's program is the image's, as the process is.
+fn hook_under_the_filter(c: &mut Case) -> Check {
+    c.config["linux"]["seccomp"] = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}],
+    });
+    c.config["root"]["readonly"] = json!(false);
+    c.config["hooks"] = json!({"startContainer": [
+        {"path": "/bin/busybox", "args": ["sh", "-c", "mkdir /made 2>/seen; true"]},
+    ]});
+    c.args(&["true"]);
+    c.run()?.ok()?;
+    ensure!(c.rootfs("/seen").exists(), "the hook did not run");
+    ensure!(!c.rootfs("/made").exists(), "the hook ran without the filter");
+    Ok(())
 }
 
 fn root_slash(c: &mut Case) -> Check {

@@ -295,3 +295,19 @@ fn eight_threads_on_one_id() {
 fn eight_threads_on_their_own_ids() {
     race(false);
 }
+
+#[test]
+fn a_root_in_which_everybody_may_write_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_base, store) = store();
+    let c1 = id("c1");
+    drop(store.claim(&c1, &record(&c1)).unwrap());
+    for mode in [0o777, 0o1777, 0o702] {
+        std::fs::set_permissions(store.root(), std::fs::Permissions::from_mode(mode)).unwrap();
+        let error = store.read(&c1).unwrap_err().to_string();
+        assert!(error.contains("writable by everybody"), "{mode:o}: {error}");
+        assert!(store.claim(&id("c2"), &record(&id("c2"))).is_err(), "{mode:o}");
+    }
+    std::fs::set_permissions(store.root(), std::fs::Permissions::from_mode(0o775)).unwrap();
+    assert!(store.read(&c1).is_ok());
+}

@@ -136,7 +136,7 @@ impl Runtime {
             cgroup: cgroup.map(|location| container::cgroup_record(self.driver, location)),
             poststart: has_any(config, |hooks| hooks.poststart()),
             poststop: has_any(config, |hooks| hooks.poststop()),
-            own_pids: plan.namespaces.has_own_pids,
+            own_pids: plan.namespaces.makes(libc::CLONE_NEWPID as u32),
             stdio: if plan.process.terminal {
                 Vec::new()
             } else {

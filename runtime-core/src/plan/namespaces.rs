@@ -34,8 +34,6 @@ pub struct NamespacesPlan {
     pub has_own_mounts: bool,
     /// A cgroup namespace that is not the host's.
     pub has_own_cgroups: bool,
-    /// A pid namespace that is not the host's: then the end of init is the end of all.
-    pub has_own_pids: bool,
     /// A network namespace that is not the host's.
     pub has_own_network: bool,
 }
@@ -137,7 +135,6 @@ impl NamespacesPlan {
         match kind {
             LinuxNamespaceType::Mount => self.has_own_mounts = true,
             LinuxNamespaceType::Cgroup => self.has_own_cgroups = true,
-            LinuxNamespaceType::Pid => self.has_own_pids = true,
             LinuxNamespaceType::Network => self.has_own_network = true,
             _ => {}
         }
@@ -299,8 +296,9 @@ mod tests {
     #[test]
     fn a_pid_namespace_by_path_is_joined_by_the_runtime() {
         let plan = plan(r#"{"namespaces":[{"type":"pid","path":"/p"},{"type":"mount"}]}"#);
+        assert!(plan.join.is_empty() && plan.intermediate.is_none());
+        assert!(!plan.makes(libc::CLONE_NEWPID as u32));
         assert_eq!(plan.join_pid.unwrap().path, PathBuf::from("/p"));
-        assert!(plan.join.is_empty() && plan.intermediate.is_none() && plan.has_own_pids);
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("namespaces/absent_ones_are_the_hosts", absent_ones_are_the_hosts),
     ("namespaces/join_network_ipc_uts", join_network_ipc_uts),
     ("namespaces/join_pid", join_pid),
+    ("namespaces/kill_all_in_a_joined_pid", kill_all_in_joined_pid),
+    ("namespaces/kill_in_a_joined_pid_reaches_all", kill_in_joined_pid),
     ("namespaces/join_cgroup", join_cgroup),
     ("namespaces/join_by_bind_mounted_path", join_by_bind_mounted_path),
     ("namespaces/host_pid", host_pid),
@@ -163,6 +165,40 @@ fn join_pid(c: &mut Case) -> Check {
         report["pid"]
     );
     Ok(())
+}
+
+/// A pod's containers that share their pids: the kernel does not end the others with init, so the runtime must.
+/// Ends the container, three processes, and sees that all are gone and the pod is not.
+fn end_in_joined_pid(c: &mut Case, end: impl Fn(&Case) -> Check) -> Check {
+    let holder = Holder::start(c)?;
+    c.join_namespace("pid", Some(&holder.path("pid")));
+    c.shell("(setsid sleep 1000 &) ; sleep 1000 & exec sleep 1000");
+    let procs = c.cgroup().join("cgroup.procs");
+    let count = || fs::read_to_string(&procs).map_or(0, |text| text.lines().count());
+    c.run_with(&["--detach"])?.ok()?;
+    c.wait_until("three processes", || Ok(count() == 3))?;
+    end(c)?;
+    c.wait_until("the end of all", || Ok(count() == 0))?;
+    c.rt(&["delete", &c.id])?.ok()?;
+    same(
+        "status of the holder",
+        json!("running"),
+        c.state_of(&holder.id)?["status"].clone(),
+    )
+}
+
+/// What containerd's shim does when init has ended in a pid namespace that it shares.
+fn kill_all_in_joined_pid(c: &mut Case) -> Check {
+    end_in_joined_pid(c, |c| {
+        let init = nix::unistd::Pid::from_raw(c.pid()?);
+        nix::sys::signal::kill(init, nix::sys::signal::Signal::SIGKILL)?;
+        c.wait_status("stopped")?;
+        c.rt(&["kill", "--all", &c.id, "9"])?.ok().map(drop)
+    })
+}
+
+fn kill_in_joined_pid(c: &mut Case) -> Check {
+    end_in_joined_pid(c, |c| c.rt(&["kill", &c.id, "9"])?.ok().map(drop))
 }
 
 fn join_cgroup(c: &mut Case) -> Check {

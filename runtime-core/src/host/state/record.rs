@@ -96,7 +96,8 @@ pub struct Record {
     /// The same of poststop hooks, for `delete`.
     #[serde(default)]
     pub poststop: bool,
-    /// Whether the container has a pid namespace that is not the runtime's.
+    /// Whether the container has made its pid namespace. Only then does the kernel end all with init; a namespace that
+    /// is joined, a pod's for one, outlives it.
     #[serde(default)]
     pub own_pids: bool,
     /// Whether the container has a session keyring of its own, which `exec` joins.

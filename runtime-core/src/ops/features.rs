@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::OCI_VERSION;
 use crate::plan::seccomp;
-use crate::spec::{MEMORY_POLICY_FLAGS, MEMORY_POLICY_MODES};
+use crate::spec::{MEMORY_POLICY_FLAGS, MEMORY_POLICY_MODES, MOUNT_OPTIONS};
 
 /// The document of `features`. Serialises as the specification wants it.
 #[derive(Debug, Clone, Serialize)]
@@ -79,72 +79,6 @@ struct Enabled {
 struct MountExtensions {
     idmap: Enabled,
 }
-
-/// Options with a meaning of their own; others are data for the file system. Sorted.
-const MOUNT_OPTIONS: &[&str] = &[
-    "async",
-    "atime",
-    "bind",
-    "defaults",
-    "dev",
-    "diratime",
-    "dirsync",
-    "exec",
-    "idmap",
-    "iversion",
-    "lazytime",
-    "loud",
-    "mand",
-    "noatime",
-    "nodev",
-    "nodiratime",
-    "noexec",
-    "noiversion",
-    "nolazytime",
-    "nomand",
-    "norelatime",
-    "nostrictatime",
-    "nosuid",
-    "nosymfollow",
-    "private",
-    "ratime",
-    "rbind",
-    "rdev",
-    "rdiratime",
-    "relatime",
-    "remount",
-    "rexec",
-    "ridmap",
-    "rnoatime",
-    "rnodev",
-    "rnodiratime",
-    "rnoexec",
-    "rnorelatime",
-    "rnostrictatime",
-    "rnosuid",
-    "rnosymfollow",
-    "ro",
-    "rprivate",
-    "rrelatime",
-    "rro",
-    "rrw",
-    "rshared",
-    "rslave",
-    "rstrictatime",
-    "rsuid",
-    "rsymfollow",
-    "runbindable",
-    "rw",
-    "shared",
-    "silent",
-    "slave",
-    "strictatime",
-    "suid",
-    "symfollow",
-    "sync",
-    "tmpcopyup",
-    "unbindable",
-];
 
 /// What onggi can do. The value is the same on every host: what a kernel or a host lacks is said when it is asked for.
 pub fn features() -> Features {

@@ -8,9 +8,9 @@ use crate::{
     pty::{FdSocket, Master},
     runner::{self, Run},
     suite::{NeedyTest, Test},
+    tests::security::LockedSource,
     user::{COUNT, FIRST, UID, User, give},
 };
-use nix::mount::{MsFlags, mount};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -263,37 +263,11 @@ fn locked(c: &mut Case) -> Check {
     for set in ["bounding", "effective", "permitted"] {
         c.config["process"]["capabilities"][set] = json!(["CAP_SYS_ADMIN"]);
     }
-    let source = c.dir.join("locked");
-    fs::create_dir(&source)?;
-    let none = None::<&str>;
-    mount(
-        Some("t"),
-        &source,
-        Some("tmpfs"),
-        MsFlags::empty(),
-        Some("mode=0777"),
-    )?;
-    fs::create_dir(source.join("covered"))?;
-    fs::write(source.join("covered/secret"), "uncovered")?;
-    mount(
-        Some("t"),
-        &source.join("covered"),
-        Some("tmpfs"),
-        MsFlags::empty(),
-        none,
-    )?;
-    mount(
-        none,
-        &source,
-        none,
-        MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY,
-        none,
-    )?;
-    c.mount(json!({"destination": "/data", "type": "bind", "source": source, "options": ["rbind"]}));
+    let locked = LockedSource::new(c.dir.join("locked"))?;
+    c.mount(json!({"destination": "/data", "type": "bind", "source": locked.0, "options": ["rbind"]}));
     let text = c.sh("mount -o remount,rw,bind /data; touch /data/x && echo writable; \
          umount /data/covered; cat /data/covered/secret; echo end");
-    nix::mount::umount(&source.join("covered"))?;
-    nix::mount::umount(&source)?;
+    drop(locked);
     same("what root in the container could do", "end".to_owned(), text?)
 }
 

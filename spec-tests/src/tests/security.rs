@@ -278,6 +278,50 @@ fn exec_root(c: &mut Case) -> Check {
     same("what was seen", "none\n", live.finish()?.stdout.as_str())
 }
 
+/// A folder that is read-only by a flag of its mount, below which a mount hides a secret. Goes with the value.
+pub(super) struct LockedSource(pub(super) PathBuf);
+
+impl LockedSource {
+    pub(super) fn new(source: PathBuf) -> Check<Self> {
+        fs::create_dir(&source)?;
+        let none = None::<&str>;
+        mount(
+            Some("t"),
+            &source,
+            Some("tmpfs"),
+            MsFlags::empty(),
+            Some("mode=0777"),
+        )?;
+        fs::create_dir(source.join("covered"))?;
+        fs::write(source.join("covered/secret"), "uncovered")?;
+        mount(
+            Some("t"),
+            &source.join("covered"),
+            Some("tmpfs"),
+            MsFlags::empty(),
+            none,
+        )?;
+        mount(
+            none,
+            &source,
+            none,
+            MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY,
+            none,
+        )?;
+        Ok(Self(source))
+    }
+}
+
+impl Drop for LockedSource {
+    fn drop(&mut self) {
+        for path in [self.0.join("covered"), self.0.clone()] {
+            if let Err(errno) = nix::mount::umount(&path) {
+                eprintln!("unmount {}: {errno}", path.display());
+            }
+        }
+    }
+}
+
 fn locked_mounts(c: &mut Case) -> Check {
     // What is read-only on the host stays so, and what a mount of the host covers stays covered, also for root of a
     // user namespace with CAP_SYS_ADMIN (mount_namespaces(7)).
@@ -288,39 +332,14 @@ fn locked_mounts(c: &mut Case) -> Check {
     for set in ["bounding", "effective", "permitted"] {
         c.config["process"]["capabilities"][set] = json!(["CAP_SYS_ADMIN"]);
     }
-    let source = folder(c, "locked")?;
-    let none = None::<&str>;
-    mount(
-        Some("t"),
-        &source,
-        Some("tmpfs"),
-        MsFlags::empty(),
-        Some("mode=0777"),
-    )?;
-    fs::create_dir(source.join("covered"))?;
-    fs::write(source.join("covered/secret"), "uncovered")?;
-    mount(
-        Some("t"),
-        &source.join("covered"),
-        Some("tmpfs"),
-        MsFlags::empty(),
-        none,
-    )?;
-    mount(
-        none,
-        &source,
-        none,
-        MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY,
-        none,
-    )?;
-    c.mount(json!({"destination": "/mnt", "type": "bind", "source": source.to_string_lossy(), "options": ["rbind"]}));
+    let locked = LockedSource::new(c.dir.join("locked"))?;
+    c.mount(json!({"destination": "/mnt", "type": "bind", "source": locked.0, "options": ["rbind"]}));
     c.shell(
         "mount -o remount,bind,rw /mnt 2>/dev/null; touch /mnt/written 2>/dev/null && echo WRITTEN; \
          umount /mnt/covered 2>/dev/null; cat /mnt/covered/secret 2>/dev/null; echo end",
     );
     let run = c.run();
-    nix::mount::umount(&source.join("covered"))?;
-    nix::mount::umount(&source)?;
+    drop(locked);
     same(
         "what root in the container could do",
         "end\n",

@@ -19,7 +19,7 @@ use super::Config;
 use super::lenient::quoted;
 use crate::{Error, Result};
 
-pub use mounts::is_mount_option;
+pub use mounts::{MOUNT_OPTIONS, is_mount_option};
 pub use process::validate_process;
 pub use resources::validate_resources;
 

@@ -11,15 +11,12 @@ use super::{Namespaces, each, shown};
 use crate::{Error, Result};
 
 /// Options that every filesystem has, or that the runtime itself acts on. All others are data for the filesystem.
-/// The list of runtime-spec, config.md "Linux mount options", with runc's `tmpcopyup` and those of crun that
-/// Podman passes; in alphabetical order.
-const OPTIONS: &[&str] = &[
+/// The list of runtime-spec, config.md "Linux mount options", with runc's `tmpcopyup`; in alphabetical order.
+pub const MOUNT_OPTIONS: &[&str] = &[
     "async",
     "atime",
     "bind",
-    "copy-symlink",
     "defaults",
-    "dest-nofollow",
     "dev",
     "diratime",
     "dirsync",
@@ -72,7 +69,6 @@ const OPTIONS: &[&str] = &[
     "shared",
     "silent",
     "slave",
-    "src-nofollow",
     "strictatime",
     "suid",
     "symfollow",
@@ -80,6 +76,9 @@ const OPTIONS: &[&str] = &[
     "tmpcopyup",
     "unbindable",
 ];
+
+/// Options of crun that Podman passes. They are taken, as runc takes them on bind mounts, and have no effect.
+const WITHOUT_EFFECT: &[&str] = &["copy-symlink", "dest-nofollow", "src-nofollow"];
 
 /// What may be mounted over below /proc: files that only show numbers, and that lxcfs and the like replace.
 /// Anything else would let a container pose as the kernel towards whoever joins it.
@@ -104,7 +103,9 @@ pub fn is_mount_option(option: &str) -> bool {
         _ => option,
     };
     // Engines leave SELinux's relabelling marks and empty options in the list.
-    OPTIONS.binary_search(&word).is_ok() || matches!(word, "z" | "Z" | "")
+    MOUNT_OPTIONS.binary_search(&word).is_ok()
+        || WITHOUT_EFFECT.contains(&word)
+        || matches!(word, "z" | "Z" | "")
 }
 
 pub(super) fn mounts(spec: &Spec) -> Result<()> {
@@ -244,7 +245,8 @@ mod tests {
 
     #[test]
     fn the_list_is_sorted_for_the_search() {
-        assert!(OPTIONS.is_sorted());
+        assert!(MOUNT_OPTIONS.is_sorted());
+        assert!(is_mount_option("copy-symlink"));
         assert!(is_mount_option("rbind"));
         assert!(is_mount_option("idmap=uids=0-1000-1"));
         assert!(!is_mount_option("size=1m"));

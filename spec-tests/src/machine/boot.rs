@@ -56,8 +56,9 @@ fn qemu(kind: Kind, images: &Images, dir: &Path) -> Command {
         "-append",
         &format!(
             "console=ttyS0 panic=-1 quiet mitigations=off apparmor=1 security=apparmor systemd.show_status=false \
-             machine={}",
-            kind.name()
+             machine={} {}",
+            kind.name(),
+            kind.kernel_options()
         ),
     ]);
     let mut disk = |id: &str, file: &Path, options: &str| {

@@ -61,7 +61,7 @@ impl Images {
         let suite = kernel.suite();
         let name = format!("kernel-{}", kernel.name());
         let kernel = ready(&cache, &name, "kernel.sh", KERNEL_SCRIPT, &[suite])?;
-        let root = match kinds.iter().find(|kind| **kind != Kind::Fast) {
+        let root = match kinds.iter().find(|kind| kind.has_root()) {
             Some(kind) => {
                 let name = if *kind == Kind::Engines {
                     "root-engines"
@@ -78,7 +78,7 @@ impl Images {
     /// Without the root where the machine has none.
     pub(crate) fn for_kind(&self, kind: Kind) -> Self {
         let mut images = self.clone();
-        if kind == Kind::Fast {
+        if !kind.has_root() {
             images.root = None;
         }
         images

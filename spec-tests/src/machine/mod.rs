@@ -18,13 +18,15 @@ use std::{
     thread,
 };
 
-/// One of the machines. The host part of the suite and both machines run at the same time.
+/// One of the machines. The host part of the suite and the machines run at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// An initramfs with static programs: seconds to user space.
     Fast,
     /// A Debian root with systemd as process 1.
     Systemd,
+    /// As the first, with a kernel that has been told to do without some controllers.
+    Bare,
     /// As the last, of Debian's newest suite and with the engines. No test of the suite runs in it: see `engines/`.
     Engines,
 }
@@ -38,6 +40,9 @@ pub(crate) enum Kernel {
 }
 
 const CONTROLLERS: &[&str] = &["cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma", "misc"];
+
+/// What the kernel of the bare machine is told to do without (`cgroup_disable=`).
+const DISABLED: &[&str] = &["memory", "cpu"];
 
 /// What the root of the systemd machine has in PATH, see `machine/root.sh`.
 const PROGRAMS: &[&str] = &[
@@ -62,13 +67,14 @@ const PROGRAMS: &[&str] = &[
 
 impl Kind {
     /// Where tests run, in the order in which a place is looked for.
-    pub(crate) const ALL: [Self; 2] = [Self::Fast, Self::Systemd];
+    pub(crate) const ALL: [Self; 3] = [Self::Fast, Self::Systemd, Self::Bare];
 
     /// As options and the kernel command line spell it.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Fast => "fast",
             Self::Systemd => "systemd",
+            Self::Bare => "bare",
             Self::Engines => "engines",
         }
     }
@@ -78,6 +84,7 @@ impl Kind {
         match self {
             Self::Fast => "fast machine",
             Self::Systemd => "systemd machine",
+            Self::Bare => "bare machine",
             Self::Engines => "engines machine",
         }
     }
@@ -86,7 +93,7 @@ impl Kind {
         Self::ALL
             .into_iter()
             .find(|k| k.name() == name)
-            .ok_or(format!("no such machine: {name:?} (fast, systemd)"))
+            .ok_or(format!("no such machine: {name:?} (fast, systemd, bare)"))
     }
 
     /// As [`Self::from_name`], of all that one can have a shell in.
@@ -94,16 +101,31 @@ impl Kind {
         match name {
             "engines" => Ok(Self::Engines),
             _ => Self::from_name(name)
-                .map_err(|_| format!("no such machine: {name:?} (fast, systemd, engines)")),
+                .map_err(|_| format!("no such machine: {name:?} (fast, systemd, bare, engines)")),
+        }
+    }
+
+    /// Whether it has a Debian root, with systemd; otherwise all of it is in the initramfs.
+    pub(crate) fn has_root(self) -> bool {
+        matches!(self, Self::Systemd | Self::Engines)
+    }
+
+    /// What it adds to the kernel's command line.
+    fn kernel_options(self) -> String {
+        match self {
+            Self::Bare => format!("cgroup_disable={}", DISABLED.join(",")),
+            _ => String::new(),
         }
     }
 
     /// Whether the machine has what a test needs; the test itself looks again when it is there.
     pub(crate) fn offers(self, kernel: Kernel, need: Need) -> bool {
-        let systemd = self != Self::Fast;
+        let systemd = self.has_root();
+        let is_disabled = |name: &str| self == Self::Bare && DISABLED.contains(&name);
+        let has_controller = |name: &str| CONTROLLERS.contains(&name) && !is_disabled(name);
         match need {
-            Need::Controller(name) => CONTROLLERS.contains(&name),
-            Need::NoController(name) => !CONTROLLERS.contains(&name),
+            Need::Controller(name) => has_controller(name),
+            Need::NoController(name) => !has_controller(name),
             Need::Systemd | Need::User => systemd,
             Need::Program(name) => systemd && PROGRAMS.contains(&name),
             Need::Criu(_) | Need::Path(_) => systemd,
@@ -243,7 +265,7 @@ fn base_archive(kind: Kind, images: &Images) -> io::Result<Archive> {
     archive.file(Path::new("/bin/busybox"), "bin/busybox")?;
     archive.folder(&images.kernel.join("modules"), "modules")?;
     archive.program(&std::env::current_exe()?, "payload/spec-tests")?;
-    if kind == Kind::Fast {
+    if !kind.has_root() {
         // Tests start hooks with names of their own, which a busybox would take for an applet, and need a program
         // with a dynamic loader.
         archive.program(Path::new("/usr/bin/dash"), "payload/root/usr/bin/dash")?;

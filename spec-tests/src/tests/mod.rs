@@ -17,6 +17,7 @@ mod hooks;
 mod interrupt;
 mod lifecycle;
 mod logs;
+mod many;
 mod mounts;
 mod mounts_later;
 mod namespaces;
@@ -32,6 +33,7 @@ mod security;
 mod spec;
 mod steps;
 mod systemd;
+mod systemd_limits;
 mod terminal;
 mod update;
 
@@ -56,6 +58,7 @@ fn needy() -> Vec<NeedyTest> {
         events::NEEDY,
         rootless::NEEDY,
         systemd::NEEDY,
+        systemd_limits::NEEDY,
         checkpoint::NEEDY,
         exec_options::NEEDY,
         interrupt::NEEDY,
@@ -80,6 +83,7 @@ fn everywhere() -> Vec<Test> {
         cgroups::TESTS,
         cgroup_tree::TESTS,
         cgroup_identity::TESTS,
+        many::TESTS,
         resources::TESTS,
         update::TESTS,
         events::TESTS,

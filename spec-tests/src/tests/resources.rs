@@ -310,13 +310,13 @@ fn io_weight(c: &mut Case) -> Check {
 }
 
 /// Major and minor number of the scratch disk.
-fn scratch(disk: &Path) -> Check<(u64, u64)> {
+pub(super) fn scratch(disk: &Path) -> Check<(u64, u64)> {
     use std::os::unix::fs::MetadataExt;
     let device = fs::metadata(disk)?.rdev();
     Ok((nix::sys::stat::major(device), nix::sys::stat::minor(device)))
 }
 
-fn disk() -> Check<PathBuf> {
+pub(super) fn disk() -> Check<PathBuf> {
     crate::host::Host::scratch_disk().map_or_else(|| crate::outcome::fail("no scratch disk"), Ok)
 }
 
@@ -401,37 +401,74 @@ fn unified_last(c: &mut Case) -> Check {
     file_is(c, "memory.min", "4096")
 }
 
-fn all_fields(c: &mut Case) -> Check {
-    let (major, minor) = scratch(&disk()?)?;
+/// Every field that version 2 has a limit for, and the values that the kernel then has. `disk` is the number of a disk.
+pub(super) fn every_field(disk: (u64, u64)) -> Check<(Value, Vec<(&'static str, String)>)> {
+    let (major, minor) = disk;
     let rate = |rate: u64| json!([{"major": major, "minor": minor, "rate": rate}]);
-    c.config["linux"]["resources"] = json!({
+    let resources = json!({
         "devices": [{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rwm"}],
         "memory": {"limit": 64 << 20, "swap": 96 << 20, "reservation": 32 << 20, "checkBeforeUpdate": true},
         "cpu": {"shares": 512, "quota": 50000, "period": 100_000, "burst": 10000, "cpus": "0", "mems": "0"},
         "pids": {"limit": 50},
-        "blockIO": {"weight": 300, "throttleReadBpsDevice": rate(1 << 20), "throttleWriteIOPSDevice": rate(40)},
+        "blockIO": {"weight": 300, "weightDevice": [{"major": major, "minor": minor, "weight": 500}],
+            "throttleReadBpsDevice": rate(1 << 20), "throttleWriteBpsDevice": rate(2 << 20),
+            "throttleReadIOPSDevice": rate(30), "throttleWriteIOPSDevice": rate(40)},
         "hugepageLimits": [{"pageSize": "2MB", "limit": 4_194_304}],
         "unified": {"memory.high": "50331648"}
     });
-    c.start_sleeper()?;
-    for (name, wish) in [
+    let values = [
         ("memory.max", "67108864"),
+        ("memory.low", "33554432"),
         ("memory.high", "50331648"),
         ("memory.swap.max", "33554432"),
         ("cpu.weight", "59"),
         ("cpu.max", "50000 100000"),
         ("cpu.max.burst", "10000"),
         ("cpuset.cpus", "0"),
+        ("cpuset.mems", "0"),
         ("pids.max", "50"),
         ("hugetlb.2MB.max", "4194304"),
-    ] {
-        file_is(c, name, wish)?;
-    }
-    contains(
+        ("hugetlb.2MB.rsvd.max", "4194304"),
+    ];
+    let mut values: Vec<_> = values.map(|(name, value)| (name, value.to_owned())).into();
+    let number = format!("{major}:{minor}");
+    values.push((
         "io.max",
-        &file(c, "io.max")?,
-        "rbps=1048576 wbps=max riops=max wiops=40",
-    )
+        format!("{number} rbps=1048576 wbps=2097152 riops=30 wiops=40"),
+    ));
+    values.push(weights(disk, 300, 500)?);
+    Ok((resources, values))
+}
+
+/// The file with the weights of block devices, and what it holds for these of config.json: one for all, and one for the
+/// disk. The kernel has weights of single devices only for the scheduler bfq, or else for all by another scale.
+pub(super) fn weights(disk: (u64, u64), all: u64, one: u64) -> Check<(&'static str, String)> {
+    let number = format!("{}:{}", disk.0, disk.1);
+    let scheduler = format!("/sys/dev/block/{number}/queue/scheduler");
+    if fs::read_to_string(&scheduler)?.contains("bfq") {
+        fs::write(&scheduler, "bfq")?;
+        return Ok(("io.bfq.weight", format!("default {all}\n{number} {one}")));
+    }
+    let scaled = |weight: u64| 1 + (weight - 10) * 9999 / 990;
+    let text = format!("default {}\n{number} {}", scaled(all), scaled(one));
+    Ok(("io.weight", text))
+}
+
+/// Several times, under the same name: one cycle must leave nothing that changes the next.
+fn all_fields(c: &mut Case) -> Check {
+    let (resources, values) = every_field(scratch(&disk()?)?)?;
+    c.config["linux"]["resources"] = resources;
+    for _ in 0..3 {
+        c.args(&["/bin/sleep", "1000"]);
+        c.create()?.ok()?;
+        for (name, wish) in &values {
+            file_is(c, name, wish)?;
+        }
+        c.rt(&["start", &c.id])?.ok()?;
+        c.delete()?;
+        c.nothing_left()?;
+    }
+    Ok(())
 }
 
 /// A limit that cannot be set must not look as if it were.

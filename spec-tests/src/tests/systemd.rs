@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-const SYSTEMD: &[Need] = &[Need::Systemd];
+pub(super) const SYSTEMD: &[Need] = &[Need::Systemd];
 
 pub(crate) const NEEDY: &[NeedyTest] = &[
     (
@@ -79,16 +79,16 @@ pub(crate) const NEEDY: &[NeedyTest] = &[
 const USER: &[Need] = &[Need::Systemd, Need::User, Need::Program("setpriv")];
 
 /// Runs the runtime with the driver's flag in front of the command.
-fn with_systemd<S: AsRef<std::ffi::OsStr>>(c: &Case, args: &[S]) -> Check<Run> {
+pub(super) fn with_systemd<S: AsRef<std::ffi::OsStr>>(c: &Case, args: &[S]) -> Check<Run> {
     runner::start(c.command().arg("--systemd-cgroup").args(args), &c.dir)?.finish()
 }
 
-fn create(c: &Case) -> Check<Run> {
+pub(super) fn create(c: &Case) -> Check<Run> {
     with_systemd(c, &c.bundle_args("create", &[], &c.id)?)
 }
 
 /// A sleeping container in `system.slice/st-ID.scope`.
-fn start_sleeper(c: &mut Case) -> Check {
+pub(super) fn start_sleeper(c: &mut Case) -> Check {
     use_scope(c);
     c.args(&["/bin/sleep", "1000"]);
     create(c)?.ok()?;
@@ -96,19 +96,19 @@ fn start_sleeper(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn use_scope(c: &mut Case) {
+pub(super) fn use_scope(c: &mut Case) {
     c.config["linux"]["cgroupsPath"] = json!(format!("system.slice:st:{}", c.id));
 }
 
-fn unit(c: &Case) -> String {
+pub(super) fn unit(c: &Case) -> String {
     format!("st-{}.scope", c.id)
 }
 
-fn cgroup(c: &Case) -> PathBuf {
+pub(super) fn cgroup(c: &Case) -> PathBuf {
     c.host.cgroup2.join("system.slice").join(unit(c))
 }
 
-fn file(c: &Case, name: &str) -> Check<String> {
+pub(super) fn file(c: &Case, name: &str) -> Check<String> {
     Ok(fs::read_to_string(cgroup(c).join(name))?.trim().to_owned())
 }
 
@@ -119,7 +119,7 @@ fn command(c: &Case, words: &[&str]) -> Check<Run> {
     runner::start(&mut command, &c.dir)?.finish()
 }
 
-fn systemctl(c: &Case, args: &[&str]) -> Check<Run> {
+pub(super) fn systemctl(c: &Case, args: &[&str]) -> Check<Run> {
     // A reload reads all units again, which takes long in an emulated machine.
     let mut command = Command::new("systemctl");
     command.args(args).stdin(Stdio::null());
@@ -129,7 +129,7 @@ fn systemctl(c: &Case, args: &[&str]) -> Check<Run> {
 }
 
 /// Properties of a unit, as text.
-fn show(c: &Case, unit: &str) -> Check<HashMap<String, String>> {
+pub(super) fn show(c: &Case, unit: &str) -> Check<HashMap<String, String>> {
     let run = systemctl(c, &["show", unit])?;
     let pairs = run.stdout.lines().filter_map(|line| line.split_once('='));
     Ok(pairs
@@ -137,7 +137,7 @@ fn show(c: &Case, unit: &str) -> Check<HashMap<String, String>> {
         .collect())
 }
 
-fn has(properties: &HashMap<String, String>, wishes: &[(&str, &str)]) -> Check {
+pub(super) fn has(properties: &HashMap<String, String>, wishes: &[(&str, &str)]) -> Check {
     for (name, wish) in wishes {
         same(name, Some(*wish), properties.get(*name).map(String::as_str))?;
     }
@@ -145,7 +145,7 @@ fn has(properties: &HashMap<String, String>, wishes: &[(&str, &str)]) -> Check {
 }
 
 /// No unit whose name has the container's id in it may be loaded, also none that has failed.
-fn no_unit_left(c: &Case) -> Check {
+pub(super) fn no_unit_left(c: &Case) -> Check {
     let pattern = format!("*{}.scope", c.id);
     let list = systemctl(c, &["list-units", "--all", "--no-legend", "--plain", &pattern])?;
     same("units left", "", list.stdout.trim())?;

@@ -64,13 +64,21 @@ pub(super) fn check_usage(cgroup: &Cgroup, above_usage: &[(&'static str, i64)]) 
 
 /// What the files of a cgroup held before an update, to put it back.
 #[derive(Debug, Default)]
-pub(super) struct Before(Vec<(String, String)>);
+pub(super) struct Before(Vec<Held>);
+
+#[derive(Debug)]
+struct Held {
+    file: String,
+    line: String,
+    /// What has the same effect, where the kernel does not take `line`.
+    instead: Option<String>,
+}
 
 impl Before {
     /// Reads what `writes` would change. A file that is not there, or cannot be read, cannot be put back either: then the write
     /// itself fails, or did so already.
     pub(super) fn read(cgroup: &Cgroup, writes: &[CgroupWrite]) -> Self {
-        let mut lines = Vec::new();
+        let mut held = Vec::new();
         for write in writes {
             let mut files = vec![(&*write.file, &*write.value)];
             if let IfMissing::Write(file, value) = &write.if_missing {
@@ -81,24 +89,17 @@ impl Before {
                 files.push(("cpu.weight", "100"));
             }
             for (file, value) in files {
-                if let Ok(text) = read_file(cgroup.dir(), file) {
-                    let text = String::from_utf8_lossy(&text);
-                    // That of an idle group, which follows from cpu.idle.
-                    if file == "cpu.weight" && text.trim_end() == "0" {
-                        continue;
-                    }
-                    lines.extend(undoing(file, value, &text).map(|line| (file.to_owned(), line)));
-                }
+                held.extend(held_by(cgroup, file, value));
             }
         }
-        Self(lines)
+        Self(held)
     }
 
     /// The same as writes, for systemd.
     pub(super) fn writes(&self) -> Vec<CgroupWrite> {
-        let write = |(file, value): &(String, String)| CgroupWrite {
-            file: file.clone().into(),
-            value: value.clone(),
+        let write = |held: &Held| CgroupWrite {
+            file: held.file.clone().into(),
+            value: held.line.clone(),
             field: "linux.resources, as it was".into(),
             if_missing: IfMissing::Skip,
         };
@@ -109,22 +110,57 @@ impl Before {
     pub(super) fn restore(&self, cgroup: &Cgroup, failure: Error) -> Error {
         // Twice, since some values bound each other (`cpu.max.burst` and `cpu.max`): what is refused before the other is
         // back is taken after.
-        let mut left: Vec<&(String, String)> = self.0.iter().rev().collect();
+        let mut left: Vec<&Held> = self.0.iter().rev().collect();
         let mut errors = Vec::new();
         for _ in 0..2 {
             errors.clear();
-            left.retain(
-                |(file, line)| match write_file(cgroup.dir(), &**file, line.as_bytes()) {
-                    Ok(()) => false,
-                    Err(errno) => {
-                        errors.push(Error::os("write", errno).path(cgroup.path().join(file)));
-                        true
-                    }
-                },
-            );
+            left.retain(|held| match held.put_back(cgroup) {
+                Ok(()) => false,
+                Err(errno) => {
+                    errors.push(Error::os("write", errno).path(cgroup.path().join(&held.file)));
+                    true
+                }
+            });
         }
         errors.into_iter().fold(failure, Error::and)
     }
+}
+
+impl Held {
+    fn put_back(&self, cgroup: &Cgroup) -> rustix::io::Result<()> {
+        let write = |line: &str| write_file(cgroup.dir(), &*self.file, line.as_bytes());
+        match (write(&self.line), &self.instead) {
+            // A cpuset with processes cannot be emptied again (kernel, validate_change in cpuset.c).
+            (Err(Errno::NOSPC), Some(instead)) => write(instead),
+            (result, _) => result,
+        }
+    }
+}
+
+/// What takes back that `value` is written into `file`.
+fn held_by(cgroup: &Cgroup, file: &str, value: &str) -> Vec<Held> {
+    let read = |file: &str| {
+        let text = read_file(cgroup.dir(), file).ok()?;
+        Some(String::from_utf8_lossy(&text).into_owned())
+    };
+    let Some(text) = read(file) else {
+        return Vec::new();
+    };
+    // That of an idle group, which follows from cpu.idle.
+    if file == "cpu.weight" && text.trim_end() == "0" {
+        return Vec::new();
+    }
+    let instead = match file {
+        "cpuset.cpus" | "cpuset.mems" if text.trim_end().is_empty() => read(&format!("{file}.effective")),
+        _ => None,
+    };
+    undoing(file, value, &text)
+        .map(|line| Held {
+            file: file.to_owned(),
+            line,
+            instead: instead.clone(),
+        })
+        .collect()
 }
 
 /// The lines to write into `file` to take back that `value` was written, given the text that it held before.

@@ -363,7 +363,7 @@ impl Drop for Case {
 }
 
 /// Whether `mark`, which ends with a number, is in `text`, and not a longer number's.
-fn names(text: &str, mark: &str) -> bool {
+pub(crate) fn names(text: &str, mark: &str) -> bool {
     let mut rests = text.split(mark).skip(1);
     rests.any(|rest| !rest.starts_with(|next: char| next.is_ascii_digit()))
 }

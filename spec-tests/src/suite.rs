@@ -86,6 +86,7 @@ fn list(options: &Options) -> io::Result<ExitCode> {
 fn run_tests(mut options: Options, mut host: Host, before: &leaks::Snapshot) -> io::Result<ExitCode> {
     let mut expected = known_failures(&options, &host.runtime_name)?;
     host.may_leave_cgroups = expected.may_leave_cgroups;
+    let leaky = expected.leaks.keys().cloned().collect();
     let shims = expected::for_runtime(&host.runtime_name).unwrap_or_default();
     if shims.iptables_shim && !host::in_path("iptables-restore") {
         host.use_iptables_shim()?;
@@ -112,7 +113,7 @@ fn run_tests(mut options: Options, mut host: Host, before: &leaks::Snapshot) -> 
         .collect::<io::Result<_>>()?;
     // One value each for the whole process, which tests in several threads refer to until its end.
     let host: &'static Host = Box::leak(Box::new(host));
-    let shared: &'static Shared = Box::leak(Box::new(Shared::new(host, here, machines, sender)));
+    let shared: &'static Shared = Box::leak(Box::new(Shared::new(host, here, machines, sender, leaky)));
 
     let started = Instant::now();
     if options.format != Format::Libtest {
@@ -138,7 +139,7 @@ fn run_tests(mut options: Options, mut host: Host, before: &leaks::Snapshot) -> 
         // The leak check says what is in the way.
         eprintln!("spec-tests: remove {}: {error}", host.work.display());
     }
-    let own_leaks = (!options.no_leak_check).then(|| leak_record(before, host, here, started));
+    let own_leaks = (!options.no_leak_check).then(|| leak_record(before, shared, started));
     for record in machine_leaks.into_iter().chain(own_leaks) {
         if let (Format::Libtest, Verdict::Failed(text)) = (options.format, &record.verdict) {
             println!("---- {} ----\n{text}\n", record.name);
@@ -220,7 +221,12 @@ fn known_failures(options: &Options, name: &str) -> io::Result<Expected> {
         Some(path) => expected::from_file(path)?,
     };
     let names: Vec<&str> = tests::all().into_iter().map(|(name, _, _)| name).collect();
-    match expected.failures.keys().find(|k| !names.contains(&k.as_str())) {
+    match expected
+        .failures
+        .keys()
+        .chain(expected.leaks.keys())
+        .find(|k| !names.contains(&k.as_str()))
+    {
         Some(unknown) => Err(io::Error::other(format!(
             "the expected list names an unknown test: {unknown}"
         ))),
@@ -228,7 +234,7 @@ fn known_failures(options: &Options, name: &str) -> io::Result<Expected> {
     }
 }
 
-fn leak_record(before: &leaks::Snapshot, host: &Host, place: &'static str, started: Instant) -> Record {
+fn leak_record(before: &leaks::Snapshot, shared: &Shared, started: Instant) -> Record {
     let marks = [
         format!("st{}-", std::process::id()),
         format!("spec-tests-{}", std::process::id()),
@@ -237,7 +243,9 @@ fn leak_record(before: &leaks::Snapshot, host: &Host, place: &'static str, start
     let ours = |line: &str| {
         // On a shared machine other programs come and go: processes and files count only with our mark; mounts of our
         // own namespace, cgroups and keys of ours always.
-        marks.iter().any(|m| line.contains(m)) || line.contains(&me) || line.starts_with("mount: ")
+        let is_ours =
+            marks.iter().any(|m| line.contains(m)) || line.contains(&me) || line.starts_with("mount: ");
+        is_ours && !shared.is_excused(line)
     };
     let mut left = Vec::new();
     // The kernel removes some things a moment after the last process has gone.
@@ -252,7 +260,7 @@ fn leak_record(before: &leaks::Snapshot, host: &Host, place: &'static str, start
         [] => Verdict::Passed,
         lines => Verdict::Failed(format!(
             "{} has left behind:\n  {}",
-            host.runtime_name,
+            shared.host.runtime_name,
             lines.join("\n  ")
         )),
     };
@@ -260,7 +268,7 @@ fn leak_record(before: &leaks::Snapshot, host: &Host, place: &'static str, start
         name: LEAK_TEST.into(),
         verdict,
         time: started.elapsed(),
-        place,
+        place: shared.here,
     }
 }
 

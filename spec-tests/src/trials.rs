@@ -2,7 +2,7 @@
 //! (known differences of peers), and the record of it.
 
 use crate::{
-    case::Case,
+    case::{self, Case},
     expected::Known,
     host::Host,
     machine::{Machine, Sender},
@@ -14,6 +14,7 @@ use crate::{
 };
 use libtest_mimic::{Completion, Failed, Trial};
 use std::{
+    collections::BTreeSet,
     sync::{Mutex, MutexGuard, PoisonError, RwLock},
     time::{Duration, Instant},
 };
@@ -32,6 +33,9 @@ pub(crate) struct Shared {
     /// In a machine: the way to the host.
     sender: Option<Sender>,
     records: Mutex<Vec<Record>>,
+    /// Tests after which something is known to stay, and the marks of those that have run.
+    leaky: BTreeSet<String>,
+    excused: Mutex<Vec<String>>,
     /// Held for reading by every test that runs here, for writing by one that must be alone.
     company: RwLock<()>,
 }
@@ -42,6 +46,7 @@ impl Shared {
         here: &'static str,
         machines: Vec<Machine>,
         sender: Option<Sender>,
+        leaky: BTreeSet<String>,
     ) -> Self {
         Self {
             host,
@@ -49,6 +54,8 @@ impl Shared {
             machines,
             sender,
             records: Mutex::default(),
+            leaky,
+            excused: Mutex::default(),
             company: RwLock::default(),
         }
     }
@@ -63,6 +70,12 @@ impl Shared {
 
     pub(crate) fn records(&self) -> MutexGuard<'_, Vec<Record>> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a line of the leak check is about something that is known to stay.
+    pub(crate) fn is_excused(&self, line: &str) -> bool {
+        let excused = self.excused.lock().unwrap_or_else(PoisonError::into_inner);
+        excused.iter().any(|mark| case::names(line, mark))
     }
 
     fn record(&self, (name, needs, body): NeedyTest, place: &Place, known: Option<Known>) -> Record {
@@ -82,7 +95,7 @@ impl Shared {
                 let started = Instant::now();
                 Record {
                     name: name.to_owned(),
-                    verdict: judge(self.in_company(needs, body), known),
+                    verdict: judge(self.in_company(name, needs, body), known),
                     time: started.elapsed(),
                     place: self.here,
                 }
@@ -90,13 +103,29 @@ impl Shared {
         }
     }
 
-    fn in_company(&self, needs: &[Need], body: fn(&mut Case) -> Check) -> Check {
+    fn in_company(&self, name: &str, needs: &[Need], body: fn(&mut Case) -> Check) -> Check {
         if needs.contains(&Need::Alone) {
             let _alone = self.company.write().unwrap_or_else(PoisonError::into_inner);
-            one_test(self.host, body)
+            self.one_test(name, body)
         } else {
             let _company = self.company.read().unwrap_or_else(PoisonError::into_inner);
-            one_test(self.host, body)
+            self.one_test(name, body)
+        }
+    }
+
+    /// The body, then the runtime's own clean-up, then the light leak check.
+    fn one_test(&self, name: &str, body: fn(&mut Case) -> Check) -> Check {
+        let mut case = Case::new(self.host)?;
+        if self.leaky.contains(name) {
+            let mut excused = self.excused.lock().unwrap_or_else(PoisonError::into_inner);
+            excused.push(case.id.clone());
+        }
+        body(&mut case)?;
+        let left = case.close();
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(Stop::Fail(format!("left behind: {}", left.join("; "))))
         }
     }
 }
@@ -117,18 +146,6 @@ pub(crate) fn trial(shared: &'static Shared, test: NeedyTest, place: Place, know
         }
     };
     Trial::ignorable_test(test.0, body).with_kind(kind)
-}
-
-/// The body, then the runtime's own clean-up, then the light leak check.
-fn one_test(host: &'static Host, body: fn(&mut Case) -> Check) -> Check {
-    let mut case = Case::new(host)?;
-    body(&mut case)?;
-    let left = case.close();
-    if left.is_empty() {
-        Ok(())
-    } else {
-        Err(Stop::Fail(format!("left behind: {}", left.join("; "))))
-    }
 }
 
 fn judge(result: Check, known: Option<Known>) -> Verdict {

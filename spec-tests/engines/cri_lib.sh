@@ -85,8 +85,10 @@ status() { cri --get "/status/$2" ContainerStatus '{"container_id":"'"$1"'"}'; }
 is_state() { [ "$(status "$1" state)" = "$2" ]; }
 ended() { until_true 90 is_state "$1" CONTAINER_EXITED; }
 log_of() { cut -d ' ' -f 4- "$(status "$1" logPath)"; }
-pid_of() { cri --get /info/info ContainerStatus '{"container_id":"'"$1"'","verbose":true}' | sed 's/.*"pid":\([0-9]*\).*/\1/'; }
-pod_pid() { cri --get /info/info PodSandboxStatus '{"pod_sandbox_id":"'"$1"'","verbose":true}' | sed 's/.*"pid":\([0-9]*\).*/\1/'; }
+# The namespaces in the configuration further on have a `pid`, too.
+first_pid() { grep -o '"pid":[0-9]*' | head -n 1 | cut -d : -f 2; }
+pid_of() { cri --get /info/info ContainerStatus '{"container_id":"'"$1"'","verbose":true}' | first_pid; }
+pod_pid() { cri --get /info/info PodSandboxStatus '{"pod_sandbox_id":"'"$1"'","verbose":true}' | first_pid; }
 pod_ip() { cri --get /status/network/ip PodSandboxStatus '{"pod_sandbox_id":"'"$1"'"}'; }
 cgroup_of() { echo "/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$(pid_of "$1")/cgroup")"; }
 stop() { cri StopContainer '{"container_id":"'"$1"'","timeout":'"${2:-30}"'}' >/dev/null; }

@@ -41,7 +41,7 @@ test_exit_codes_and_start_errors() {
     local p c; p=$(pod codes)
     c=$(container "$p" crash 'exit 3'); ended "$c"
     same "3 Error" "$(status "$c" exitCode) $(status "$c" reason)" crash
-    c=$(container "$p" signal 'kill -SEGV $$; sleep 1' '{"command":["sh","-c","sh -c \"kill -SEGV $$\""]}'); ended "$c"
+    c=$(container "$p" signal 'sh -c '\''kill -SEGV $$'\''; exit $?'); ended "$c"
     same "139 Error" "$(status "$c" exitCode) $(status "$c" reason)" "child killed by a signal"
     c=$(created "$p" missing true '{"command":["/no/such/program"]}')
     fails cri StartContainer '{"container_id":"'"$c"'"}' || { status "$c" state; return 1; }

@@ -6,6 +6,7 @@ mod case;
 mod children;
 mod conformance;
 mod expected;
+mod faults;
 mod host;
 mod leaks;
 mod machine;

@@ -18,6 +18,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// How long a text is waited for: an emulated machine is slow.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Nothing more comes after this.
+const SILENCE: Duration = Duration::from_secs(2);
+
 /// A listening unix socket that a runtime sends file descriptors to.
 #[derive(Debug)]
 pub(crate) struct FdSocket {
@@ -100,7 +105,7 @@ impl Master {
 
     /// Reads until `text` has appeared; returns everything seen so far.
     pub(crate) fn expect(&mut self, text: &str) -> Check<String> {
-        self.read_until(|seen| seen.contains(text))?;
+        self.read_until(|seen| seen.contains(text), PATIENCE)?;
         if self.seen.contains(text) {
             return Ok(self.seen.clone());
         }
@@ -112,14 +117,15 @@ impl Master {
 
     /// Reads to the end (the other side closed) or until nothing comes for a while.
     pub(crate) fn rest(&mut self) -> Check<String> {
-        self.read_until(|_| false)?;
+        self.read_until(|_| false, SILENCE)?;
         Ok(self.seen.clone())
     }
 
-    fn read_until(&mut self, done: impl Fn(&str) -> bool) -> Check {
-        let end = Instant::now() + Duration::from_secs(10);
+    /// Until `done`, or until nothing has come for as long as `silence`.
+    fn read_until(&mut self, done: impl Fn(&str) -> bool, silence: Duration) -> Check {
+        let end = Instant::now() + PATIENCE;
         while !done(&self.seen) && Instant::now() < end {
-            if !readable(&self.file, Duration::from_millis(2000))? {
+            if !readable(&self.file, silence)? {
                 return Ok(());
             }
             let mut buffer = [0_u8; 4096];

@@ -17,6 +17,9 @@ pub(super) const TESTS: &[Test] = &[
     ("net_devices/template_of_a_name", |c| in_own_network(c, template)),
     ("net_devices/several", |c| in_own_network(c, several)),
     ("net_devices/addresses_go_along", |c| in_own_network(c, addresses)),
+    ("net_devices/attributes_go_along", |c| {
+        in_own_network(c, attributes)
+    }),
     ("net_devices/other_addresses_stay", |c| {
         in_own_network(c, other_addresses)
     }),
@@ -52,7 +55,10 @@ pub(super) const TESTS: &[Test] = &[
 ];
 
 /// Runs a test on a thread that has left the host's network; what it starts is born there too.
-fn in_own_network(c: &mut Case, test: fn(&mut Case) -> Check) -> Check {
+pub(super) fn in_own_network<T: Send>(
+    c: &mut Case,
+    test: impl FnOnce(&mut Case) -> Check<T> + Send,
+) -> Check<T> {
     on_a_thread(|| {
         unshare(CloneFlags::CLONE_NEWNET)?;
         match ip(c, "link add type veth") {
@@ -71,7 +77,7 @@ fn on_a_thread<T: Send>(body: impl FnOnce() -> Check<T> + Send) -> Check<T> {
 }
 
 /// `ip` in the network namespace of this thread.
-fn ip(c: &Case, words: &str) -> Check {
+pub(super) fn ip(c: &Case, words: &str) -> Check {
     let mut command = Command::new("/bin/busybox");
     command.arg("ip").args(words.split(' '));
     runner::start(&mut command, &c.dir)?.finish()?.ok()?;
@@ -189,6 +195,17 @@ fn addresses(c: &mut Case) -> Check {
     )?;
     contains("addresses", &text, "198.51.100.1/32 scope global eth0")?;
     contains("addresses", &text, "2001:db8::7/64 scope global")
+}
+
+fn attributes(c: &mut Case) -> Check {
+    ip(c, "link set veth0 address 02:00:00:00:00:11")?;
+    ip(c, "link set veth0 mtu 1400")?;
+    wish(c, json!({"veth0": {"name": "eth0"}}));
+    let text = ip_inside(c, "-o link show eth0")?;
+    for part in ["02:00:00:00:00:11", "mtu 1400"] {
+        contains("attributes", &text, part)?;
+    }
+    Ok(())
 }
 
 fn other_addresses(c: &mut Case) -> Check {

@@ -64,6 +64,7 @@ pub(super) const TESTS: &[Test] = &[
     ("spec/io_priority_classes", io_priority),
     ("spec/personality_linux", personality),
     ("spec/memory_policy", memory_policy),
+    ("spec/memory_policy_of_every_mode", memory_policy_modes),
     (
         "spec/memory_policy_without_nodes_is_refused",
         memory_policy_refused,
@@ -446,6 +447,19 @@ impl Tree {
         Ok(Self(path))
     }
 
+    /// The same of the disk's file system: before Linux 6.3 a tmpfs cannot be id-mapped.
+    fn of_folders(c: &Case) -> Check<Self> {
+        let (path, other) = (c.dir.join("tree"), c.dir.join("other"));
+        let sub = path.join("sub");
+        fs::create_dir_all(&sub)?;
+        fs::create_dir(&other)?;
+        for (source, target) in [(&path, &path), (&other, &sub)] {
+            let flags = nix::mount::MsFlags::MS_BIND;
+            nix::mount::mount(Some(source), target, None::<&str>, flags, None::<&str>)?;
+        }
+        Ok(Self(path))
+    }
+
     fn with_sub(self, flags: nix::mount::MsFlags) -> Check<Self> {
         let sub = self.0.join("sub");
         fs::create_dir(&sub)?;
@@ -579,7 +593,7 @@ fn idmap_of_container(c: &mut Case) -> Check {
 }
 
 fn ridmap(c: &mut Case) -> Check {
-    let tree = Tree::new(c, nix::mount::MsFlags::empty())?.with_sub(nix::mount::MsFlags::empty())?;
+    let tree = Tree::of_folders(c)?;
     for file in ["file", "sub/file"] {
         fs::write(tree.0.join(file), "x")?;
         nix::unistd::chown(&tree.0.join(file), Some(1000.into()), Some(1000.into()))?;
@@ -829,6 +843,46 @@ fn memory_policy(c: &mut Case) -> Check {
     ] {
         c.config["linux"]["memoryPolicy"] = json!({"mode": mode, "nodes": "0", "flags": flags});
         contains(mode, &c.sh("cat /proc/self/numa_maps")?, wish)?;
+    }
+    Ok(())
+}
+
+/// Every mode and flag of the list, as the kernel shows it inside; a mode that the kernel has not is an error that says so.
+fn memory_policy_modes(c: &mut Case) -> Check {
+    if !fs::exists("/proc/self/numa_maps")? {
+        return Err(Stop::Unsupported("the kernel has no NUMA".into()));
+    }
+    for (mode, nodes, flags, wish) in [
+        ("MPOL_DEFAULT", "", json!([]), " default "),
+        ("MPOL_LOCAL", "", json!([]), " local "),
+        ("MPOL_PREFERRED_MANY", "0", json!([]), " prefer (many):0 "),
+        (
+            "MPOL_WEIGHTED_INTERLEAVE",
+            "0",
+            json!([]),
+            " weighted interleave:0 ",
+        ),
+        (
+            "MPOL_INTERLEAVE",
+            "0",
+            json!(["MPOL_F_RELATIVE_NODES"]),
+            " interleave=relative:0 ",
+        ),
+        ("MPOL_BIND", "0", json!(["MPOL_F_NUMA_BALANCING"]), " bind"),
+    ] {
+        c.config["linux"]["memoryPolicy"] = json!({"mode": mode, "flags": flags});
+        if !nodes.is_empty() {
+            c.config["linux"]["memoryPolicy"]["nodes"] = json!(nodes);
+        }
+        c.shell("cat /proc/self/numa_maps");
+        let run = c.run()?;
+        // Since Linux 6.9.
+        if mode == "MPOL_WEIGHTED_INTERLEAVE" && run.code() != 0 {
+            run.refused_with("memoryPolicy")?;
+            c.nothing_left()?;
+            continue;
+        }
+        contains(mode, &run.ok()?.stdout, wish)?;
     }
     Ok(())
 }

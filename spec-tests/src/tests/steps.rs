@@ -1,15 +1,21 @@
 //! Runs in: SUITE. A creation can fail at any of its steps; whichever it is, nothing may be left behind. Each line of the
-//! table breaks one step by a value of config.json that only the kernel, or the rootfs, can find wrong.
+//! table breaks one step by a value of config.json that only the kernel, or the rootfs, can find wrong. The scenarios
+//! break everything else: every system call of the container's process, one after the other.
 
+use super::net_devices::{in_own_network, ip};
 use crate::{
     case::Case,
-    outcome::{Check, ensure},
+    faults,
+    outcome::{Check, ensure, fail},
     suite::Test,
 };
 use serde_json::{Value, json};
-use std::fs;
+use std::{fs, os::unix::net::UnixListener, path::Path, thread};
 
-pub(super) const TESTS: &[Test] = &[("steps/each_failure_leaves_nothing", each_failure)];
+pub(super) const TESTS: &[Test] = &[
+    ("steps/each_failure_leaves_nothing", each_failure),
+    ("steps/each_failed_call_leaves_nothing", each_failed_call),
+];
 
 type Break = fn(&mut Case) -> Check;
 
@@ -78,6 +84,10 @@ const TABLE: &[(&str, Break)] = &[
         c.config["process"]["user"] = json!({"uid": 70_000, "gid": 0});
         Ok(())
     }),
+    ("label", |c| {
+        c.config["process"]["selinuxLabel"] = json!("system_u:system_r:container_t:s0");
+        Ok(())
+    }),
     ("program", |c| {
         c.args(&["/bin/nosuch"]);
         Ok(())
@@ -97,6 +107,12 @@ fn hook(c: &mut Case, kind: &str) -> Check {
 }
 
 fn each_failure(c: &mut Case) -> Check {
+    let wrong = broken_configs(c, &mut Said::default())?;
+    ensure!(wrong.is_empty(), "left behind:\n    {}", wrong.join("\n    "));
+    Ok(())
+}
+
+fn broken_configs(c: &mut Case, said: &mut Said) -> Check<Vec<String>> {
     let config: Value = c.config.clone();
     let mut wrong = Vec::new();
     for (step, break_it) in TABLE {
@@ -107,10 +123,248 @@ fn each_failure(c: &mut Case) -> Check {
             wrong.push(format!("{step}: create succeeds"));
             c.delete()?;
         }
+        said.create.push(run.stderr);
         wrong.extend(c.leftovers().iter().map(|left| format!("{step}: {left}")));
         // So that the next line is not about this one.
         let _not_there = fs::remove_dir(c.cgroup());
     }
-    ensure!(wrong.is_empty(), "left behind:\n    {}", wrong.join("\n    "));
+    c.config = config;
+    Ok(wrong)
+}
+
+/// What a scenario adds to the default configuration.
+type Prepare = fn(&mut Case) -> Check;
+
+/// Together they take every step. Each is run once for each call that the container's process makes on its way.
+const SCENARIOS: &[(&str, Prepare)] = &[
+    ("everything", everything),
+    ("with a user namespace", user_namespace),
+    ("with namespaces of others, and offsets", offsets),
+    ("with a terminal", terminal),
+    ("with a network device", device),
+];
+
+fn everything(c: &mut Case) -> Check {
+    let hook = json!([{"path": "/bin/busybox", "args": ["true"]}]);
+    c.config["hooks"] = json!({"createRuntime": hook, "createContainer": hook, "startContainer": hook});
+    c.config["domainname"] = json!("example");
+    c.config["root"]["readonly"] = json!(true);
+    let process = &mut c.config["process"];
+    process["user"] = json!({"uid": 1000, "gid": 1000, "additionalGids": [5]});
+    process["noNewPrivileges"] = json!(true);
+    process["cwd"] = json!("/home/new");
+    process["rlimits"] = json!([{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]);
+    process["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": 1});
+    process["ioPriority"] = json!({"class": "IOPRIO_CLASS_BE", "priority": 5});
+    let linux = &mut c.config["linux"];
+    linux["rootfsPropagation"] = json!("shared");
+    linux["sysctl"] = json!({"net.ipv4.tcp_keepalive_time": "1000"});
+    linux["devices"] = json!([{"path": "/dev/extra", "type": "c", "major": 1, "minor": 3}]);
+    linux["maskedPaths"] = json!(["/root", "/etc/group"]);
+    linux["readonlyPaths"] = json!(["/etc"]);
+    linux["personality"] = json!({"domain": "LINUX32"});
+    linux["memoryPolicy"] = json!({"mode": "MPOL_PREFERRED", "nodes": "0"});
+    linux["seccomp"] = json!({
+        "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO"}]
+    });
     Ok(())
+}
+
+fn user_namespace(c: &mut Case) -> Check {
+    mapped(c, 0);
+    let source = c.dir.join("source");
+    fs::create_dir_all(&source)?;
+    c.mount(json!({
+        "destination": "/mnt", "type": "bind", "source": source.to_string_lossy(), "options": ["rbind", "ro"]
+    }));
+    c.mount(json!({"destination": "/var", "type": "tmpfs", "source": "t", "options": ["tmpcopyup"]}));
+    Ok(())
+}
+
+fn offsets(c: &mut Case) -> Check {
+    c.join_namespace("time", None);
+    c.config["linux"]["timeOffsets"] = json!({"monotonic": {"secs": 100}});
+    c.join_namespace("uts", Some("/proc/self/ns/uts"));
+    if let Some(config) = c.config.as_object_mut() {
+        config.remove("hostname");
+    }
+    Ok(())
+}
+
+fn terminal(c: &mut Case) -> Check {
+    c.config["process"]["terminal"] = json!(true);
+    c.config["process"]["noNewPrivileges"] = json!(false);
+    c.config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW"});
+    Ok(())
+}
+
+fn device(c: &mut Case) -> Check {
+    c.config["linux"]["netDevices"] = json!({"filled in by the scenario": {}});
+    Ok(())
+}
+
+/// What the runtime says of failures, by the command that failed.
+#[derive(Debug, Default)]
+struct Said {
+    create: Vec<String>,
+    start: Vec<String>,
+}
+
+impl Said {
+    fn add(&mut self, more: Self) {
+        self.create.extend(more.create);
+        self.start.extend(more.start);
+    }
+}
+
+fn each_failed_call(c: &mut Case) -> Check {
+    let mut said = Said::default();
+    // What is left of those is the other test's matter.
+    let _theirs = broken_configs(c, &mut said)?;
+    let mut wrong = Vec::new();
+    let host = c.host;
+    // Most of the time is spent on waiting for answers, so all of them at once.
+    let results: Vec<Check<(Said, Vec<String>)>> = thread::scope(|scope| {
+        let start = |(name, prepare): &'static (&'static str, Prepare)| {
+            scope.spawn(move || {
+                let mut own = Case::new(host)?;
+                own.args(&["/bin/true"]);
+                prepare(&mut own)?;
+                in_own_network(&mut own, |own| scenario(own, name))
+            })
+        };
+        let threads: Vec<_> = SCENARIOS.iter().map(start).collect();
+        let ended = |_| fail("the thread of a scenario ended");
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(ended))
+            .collect()
+    });
+    for result in results {
+        let (texts, left) = result?;
+        said.add(texts);
+        wrong.extend(left);
+    }
+    ensure!(wrong.is_empty(), "left behind:\n    {}", wrong.join("\n    "));
+    all_steps_have_failed(c, &said)
+}
+
+/// The container of `c`, created and started as often as its process makes calls, each time with another one failing.
+fn scenario(c: &mut Case, name: &str) -> Check<(Said, Vec<String>)> {
+    let (mut said, mut wrong) = (Said::default(), Vec::new());
+    // Every call; a sample in an emulated machine, where each asks for a hundred times as long.
+    let stride = if c.host.is_emulated() { 10 } else { 1 };
+    for which in (1..).step_by(stride) {
+        if c.config["linux"]["netDevices"].is_object() {
+            // Another each time: the kernel takes a while to destroy one with the namespace that it was in.
+            let device = format!("device{which}");
+            ip(c, &format!("link add {device} type veth"))?;
+            c.config["linux"]["netDevices"] = json!({device: {"name": "eth0"}});
+        }
+        let (texts, calls) = faults::failing(which, || attempt(c, which))?;
+        said.add(texts);
+        if let [first, ..] = c.leftovers().as_slice() {
+            wrong.push(format!("{name}: call {which}: {first}"));
+            let _nothing_to_delete = c.rt(&["delete", "--force", &c.id])?;
+            let _not_there = fs::remove_dir(c.cgroup());
+        }
+        if calls < which || wrong.len() > 5 {
+            break;
+        }
+    }
+    Ok((said, wrong))
+}
+
+fn attempt(c: &Case, which: usize) -> Check<Said> {
+    let mut said = Said::default();
+    let socket = c.dir.join(format!("console{which}"));
+    let _listener = UnixListener::bind(&socket)?;
+    let options = if c.config["process"]["terminal"] == true {
+        vec![
+            "--console-socket".to_owned(),
+            socket.to_string_lossy().into_owned(),
+        ]
+    } else {
+        Vec::new()
+    };
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let create = c.create_with(&options)?;
+    if create.code() == 0 {
+        let start = c.rt(&["start", &c.id])?;
+        if start.code() != 0 {
+            said.start.push(start.stderr);
+        }
+        c.delete()?;
+    } else {
+        said.create.push(create.stderr);
+    }
+    fs::remove_file(&socket)?;
+    Ok(said)
+}
+
+/// What this test does not break, and who does.
+const ELSEWHERE: &[(&str, &str)] = &[(
+    "Apparmor",
+    "needs AppArmor: bad_input/apparmor_profile_that_is_not_loaded, in a machine",
+)];
+
+/// onggi's own list of steps beside its own words for them, read where its source is: a new step without a fault fails.
+fn all_steps_have_failed(c: &Case, said: &Said) -> Check {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let read = |file: &str| fs::read_to_string(root.join(file));
+    let (Ok(steps), Ok(texts)) = (
+        read("runtime-init/src/step.rs"),
+        read("runtime-core/src/parent/explain.rs"),
+    ) else {
+        return Ok(());
+    };
+    if c.host.runtime_name != "onggi" || c.host.is_emulated() {
+        return Ok(());
+    }
+    let mut missing = Vec::new();
+    for step in names(&steps) {
+        let has_failed = match step {
+            "CreateContainerHook" => says(&said.create, "createContainer hook"),
+            "StartContainerHook" => says(&said.start, "startContainer hook"),
+            "FindProgram" => says(&said.create, "unable to start container process"),
+            "Exec" => says(&said.start, "unable to start container process"),
+            step => {
+                let text = text_of(&texts, step)?;
+                says(&said.create, text) || says(&said.start, text)
+            }
+        };
+        let is_elsewhere = ELSEWHERE.iter().any(|(name, _)| *name == step);
+        if has_failed == is_elsewhere {
+            missing.push(step);
+        }
+    }
+    ensure!(
+        missing.is_empty(),
+        "steps that no fault has broken (or that need not be in ELSEWHERE): {}",
+        missing.join(", ")
+    );
+    Ok(())
+}
+
+fn says(texts: &[String], part: &str) -> bool {
+    texts.iter().any(|text| text.contains(part))
+}
+
+/// The variants of the enum: lines of one word and a comma between `steps! {` and `}`.
+fn names(source: &str) -> impl Iterator<Item = &str> {
+    let list = source.split("steps! {").nth(1).unwrap_or_default();
+    list.lines()
+        .take_while(|line| *line != "}")
+        .filter_map(|line| line.trim().strip_suffix(','))
+        .filter(|name| name.chars().all(char::is_alphanumeric))
+}
+
+/// `Step::NAME => "text",`
+fn text_of<'a>(source: &'a str, step: &str) -> Check<&'a str> {
+    let start = format!("Step::{step} => \"");
+    let line = source.lines().find_map(|line| line.trim().strip_prefix(&start));
+    match line.and_then(|rest| rest.strip_suffix("\",")) {
+        Some(text) => Ok(text),
+        None => fail(format!("explain.rs has no text for {step}")),
+    }
 }

@@ -25,7 +25,7 @@ pub(super) fn probe_options(wish: &Wish) -> Vec<String> {
         add("--access", path);
     }
     add("--access", "/");
-    for file in ["/proc/sys/net/core/somaxconn", "/proc/sys/kernel/msgmax"] {
+    for file in ["/proc/sys/net/ipv4/tcp_keepalive_time", "/proc/sys/kernel/msgmax"] {
         add("--cat", file);
     }
     for (call, _) in &wish.kernel.seccomp {
@@ -280,7 +280,7 @@ fn kernel(wish: &Wish, inside: &Value, host: &Value, found: &mut Differences) {
     found.same("hostname", &names[0], &inside["hostname"]);
     found.same("domainname", &names[1], &inside["domainname"]);
     for (file, value) in [
-        ("/proc/sys/net/core/somaxconn", wish.kernel.somaxconn),
+        ("/proc/sys/net/ipv4/tcp_keepalive_time", wish.kernel.keepalive),
         ("/proc/sys/kernel/msgmax", wish.kernel.msgmax),
     ] {
         if let Some(value) = value {

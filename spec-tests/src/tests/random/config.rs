@@ -118,7 +118,7 @@ pub(super) struct Device {
 #[derive(Debug, Clone)]
 pub(super) struct Kernel {
     pub(super) names: Option<(String, String)>,
-    pub(super) somaxconn: Option<u32>,
+    pub(super) keepalive: Option<u32>,
     pub(super) msgmax: Option<u32>,
     pub(super) offsets: Option<(i64, i64)>,
     pub(super) seccomp: Vec<(usize, u32)>,
@@ -315,9 +315,9 @@ fn kernel() -> impl Strategy<Value = Kernel> {
         prop::bool::weighted(0.2),
     )
         .prop_map(
-            |(names, somaxconn, msgmax, offsets, calls, errnos, depth, annotations, hook)| Kernel {
+            |(names, keepalive, msgmax, offsets, calls, errnos, depth, annotations, hook)| Kernel {
                 names,
-                somaxconn,
+                keepalive,
                 msgmax,
                 offsets,
                 seccomp: calls.into_iter().zip(errnos).collect(),
@@ -349,7 +349,7 @@ impl Wish {
             self.kernel.names = None;
         }
         if !namespaces.network {
-            self.kernel.somaxconn = None;
+            self.kernel.keepalive = None;
         }
         if !namespaces.ipc {
             self.kernel.msgmax = None;
@@ -499,8 +499,8 @@ impl Wish {
             .collect();
         let kernel = &self.kernel;
         let mut sysctl = json!({});
-        if let Some(value) = kernel.somaxconn {
-            sysctl["net.core.somaxconn"] = json!(value.to_string());
+        if let Some(value) = kernel.keepalive {
+            sysctl["net.ipv4.tcp_keepalive_time"] = json!(value.to_string());
         }
         if let Some(value) = kernel.msgmax {
             sysctl["kernel.msgmax"] = json!(value.to_string());

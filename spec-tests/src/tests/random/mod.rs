@@ -25,6 +25,8 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
 };
 
 pub(super) const TESTS: &[Test] = &[("random/configs", configs)];
@@ -41,32 +43,69 @@ const SHRINKING: usize = 60;
 /// Seeds that have once failed, one a line with a reason behind it.
 const REGRESSIONS: &str = include_str!("../../../random-regressions.txt");
 
+/// At once: most of a case's time is the kernel's, for its namespaces.
+const WORKERS: usize = 4;
+
 fn configs(c: &mut Case) -> Check {
-    let world = World::new(c)?;
-    println!("random/configs: --cases {} --seed {}", c.host.cases, c.host.seed);
+    // An emulated machine takes ten times as long.
+    let cases = if c.host.is_emulated() {
+        c.host.cases / 10
+    } else {
+        c.host.cases
+    };
+    println!("random/configs: --cases {cases} --seed {}", c.host.seed);
     let known = REGRESSIONS
         .lines()
         .filter_map(|line| line.split_whitespace().next()?.parse().ok());
-    let new = (0..u64::from(c.host.cases)).map(|case| c.host.seed.wrapping_add(case));
+    let new = (0..u64::from(cases)).map(|case| c.host.seed.wrapping_add(case));
+    let seeds: Vec<u64> = known.chain(new).collect();
+    let has_shrunk = AtomicBool::new(false);
+    let host = c.host;
+    let results: Vec<Check<Vec<Failure>>> = thread::scope(|scope| {
+        let start = |worker: usize| {
+            let seeds = seeds.iter().copied().skip(worker).step_by(WORKERS);
+            let has_shrunk = &has_shrunk;
+            scope.spawn(move || some(&mut Case::new(host)?, seeds, has_shrunk))
+        };
+        let threads: Vec<_> = (0..WORKERS).map(start).collect();
+        let ended = |_| fail("the thread of some cases ended");
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(ended))
+            .collect()
+    });
     let mut failures = Vec::new();
-    for seed in known.chain(new) {
+    for result in results {
+        failures.extend(result?);
+    }
+    report(c, &failures)
+}
+
+/// A seed, and what differed.
+type Failure = (u64, Differences);
+
+/// The cases of these seeds, one after the other. The first failure of all workers is made smaller.
+fn some(c: &mut Case, seeds: impl Iterator<Item = u64>, has_shrunk: &AtomicBool) -> Check<Vec<Failure>> {
+    let world = World::new(c)?;
+    let mut failures = Vec::new();
+    for seed in seeds {
         let mut tree = tree(seed)?;
-        let found = world.differences(c, &tree.current())?;
-        if !found.0.is_empty() {
-            failures.push((seed, found));
-            if failures.len() == 1 {
-                let smallest = world.shrink(c, &mut tree)?;
-                failures[0]
-                    .1
-                    .0
-                    .push(("the smallest configuration that fails so".into(), smallest));
-            }
+        let mut found = world.differences(c, &tree.current())?;
+        if found.0.is_empty() {
+            continue;
         }
-        if failures.len() == ENOUGH {
+        if !has_shrunk.swap(true, Ordering::Relaxed) {
+            let smallest = world.shrink(c, &mut tree)?;
+            found
+                .0
+                .push(("the smallest configuration that fails so".into(), smallest));
+        }
+        failures.push((seed, found));
+        if failures.len() == ENOUGH / WORKERS {
             break;
         }
     }
-    report(c, &failures)
+    Ok(failures)
 }
 
 fn tree(seed: u64) -> Check<impl ValueTree<Value = Wish>> {
@@ -173,7 +212,7 @@ impl World {
 }
 
 /// Groups what was found by field, and keeps the seeds.
-fn report(c: &Case, failures: &[(u64, Differences)]) -> Check {
+fn report(c: &Case, failures: &[Failure]) -> Check {
     if failures.is_empty() {
         return Ok(());
     }
@@ -192,7 +231,7 @@ fn report(c: &Case, failures: &[(u64, Differences)]) -> Check {
 }
 
 /// Peers have their lists; a seed that fails on another runtime is run again next time.
-fn keep_seeds(c: &Case, failures: &[(u64, Differences)]) -> Check {
+fn keep_seeds(c: &Case, failures: &[Failure]) -> Check {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("random-regressions.txt");
     if ["runc", "crun"].contains(&c.host.runtime_name.as_str()) || !file.exists() {
         return Ok(());

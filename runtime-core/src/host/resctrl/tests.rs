@@ -189,6 +189,18 @@ fn monitoring_has_a_group_of_its_own() {
 }
 
 #[test]
+fn a_monitoring_group_that_cannot_be_made_is_an_error() {
+    let tree = Tree::new().with_group("shared", "");
+    // As when there are no more monitoring ids: mkdir fails.
+    fs::remove_dir(tree.path("shared/mon_groups")).unwrap();
+    let (mut group, plan) = tree
+        .group(json!({"closID": "shared", "enableMonitoring": true}))
+        .unwrap();
+    let error = group.make(&plan).unwrap_err();
+    assert_eq!(error.spec_field(), Some("linux.intelRdt"));
+}
+
+#[test]
 fn a_group_that_was_made_is_removed_with_the_container() {
     let tree = Tree::new();
     let mut group = tree.make(json!({"schemata": ["L3:0=f"]}));

@@ -12,7 +12,7 @@ ZSH_COMPLETIONS ?= share/zsh/site-functions
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 export ONGGI_COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
-.PHONY: help run test lint bench shell peers engines fuzz install install-files manuals deb setup build clean
+.PHONY: help run test lint bench shell peers validation engines fuzz install install-files manuals deb setup build clean
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -36,6 +36,9 @@ shell: setup build ## A shell in a virtual machine of the tests, with the runtim
 peers: setup ## Run the conformance suite on runc and crun, and compare with what is known of them
 	cargo run --quiet -p spec-tests -- --runtime "$$(command -v runc)"
 	cargo run --quiet -p spec-tests -- --runtime "$$(command -v crun)"
+
+validation: setup build ## The validation programs of the OCI's runtime-tools, in a virtual machine
+	cargo run --quiet -p spec-tests -- --validation --runtime $(ONGGI)
 
 engines: setup build ## The real engines in a virtual machine with onggi at the bottom (ENGINES="docker:cgroupfs podman ...")
 	spec-tests/engines/matrix $(ONGGI) $(ENGINES)

@@ -1,8 +1,9 @@
 //! Runs in: SUITE. `--conformance`: what the runtime-spec asks, from requirements.txt, beside the tests that show it and
 //! how they end on several runtimes. Runs this same program once for each runtime and reads what it prints.
 
+use crate::{expected, tests::runtime_tools};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     fs, io,
     path::{Path, PathBuf},
@@ -98,11 +99,12 @@ struct Results {
 }
 
 impl Results {
-    fn run(runtime: &Path, is_first: bool) -> io::Result<Self> {
+    fn run(runtime: &Path, is_first: bool, options: &[String]) -> io::Result<Self> {
         let output = Command::new(std::env::current_exe()?)
             .arg("--runtime")
             .arg(runtime)
-            .args(["--format", "tap", "--machine", "none"])
+            .args(["--format", "tap"])
+            .args(options)
             .output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let version = Command::new(runtime).arg("--version").output()?;
@@ -174,10 +176,10 @@ impl Results {
     }
 }
 
-/// Runs the suite on every runtime and writes the document.
-pub(crate) fn write(file: &Path, runtimes: &[PathBuf]) -> io::Result<()> {
+/// Runs the suite with `options` on every runtime and writes the document.
+pub(crate) fn write(file: &Path, runtimes: &[PathBuf], options: &[String]) -> io::Result<()> {
     let chapters = parse(REQUIREMENTS).map_err(io::Error::other)?;
-    let run = |(index, runtime): (usize, &PathBuf)| Results::run(runtime, index == 0);
+    let run = |(index, runtime): (usize, &PathBuf)| Results::run(runtime, index == 0, options);
     let results: Vec<Results> = runtimes.iter().enumerate().map(run).collect::<io::Result<_>>()?;
     fs::write(file, document(&chapters, &results).map_err(io::Error::other)?)
 }
@@ -222,7 +224,40 @@ fn document(chapters: &[Chapter<'_>], results: &[Results]) -> Result<String, std
         arguments(&mut text, requirements)?;
     }
     reasons(&mut text, chapters, results)?;
+    validation_programs(&mut text)?;
     Ok(text)
+}
+
+/// What `--validation` shows, from the lists that it is compared with: a listed program that passes fails that run.
+fn validation_programs(text: &mut String) -> std::fmt::Result {
+    let all = runtime_tools::names().count();
+    let wrong: BTreeSet<&str> = runtime_tools::wrong().map(|(program, _, _)| program).collect();
+    text.push_str(VALIDATION);
+    writeln!(
+        text,
+        "\nThere are {all} programs. {} of them pass on onggi as they are, and the other {} but for what they have wrong:\n",
+        all - wrong.len(),
+        wrong.len()
+    )?;
+    writeln!(
+        text,
+        "| program | what it reports | why that is wrong |\n|---|---|---|"
+    )?;
+    for (program, part, reason) in runtime_tools::wrong() {
+        writeln!(text, "| {program} | {part} | {reason} |")?;
+    }
+    writeln!(text, "\nOn the peers of Debian 12 these fail besides:\n")?;
+    for peer in ["runc", "crun"] {
+        let known = expected::for_runtime(peer).unwrap_or_default().failures;
+        for (name, known) in known
+            .iter()
+            .filter(|(name, _)| name.starts_with("runtime_tools/"))
+        {
+            let often = if known.sometimes { " (sometimes)" } else { "" };
+            writeln!(text, "- {peer}: `{name}`{often}: {}", known.reason)?;
+        }
+    }
+    Ok(())
 }
 
 fn row(requirement: &Requirement<'_>, results: &[Results]) -> String {
@@ -287,6 +322,13 @@ fn reasons(text: &mut String, chapters: &[Chapter<'_>], results: &[Results]) -> 
     Ok(())
 }
 
+const VALIDATION: &str = "
+## The OCI's own validation programs
+
+`make validation` builds the programs of the OCI's runtime-tools from Debian's source and runs them in a virtual machine
+with cgroup v2. They are of 2023, and most of what they ask of cgroups is version 1.
+";
+
 const INTRODUCTION: &str = "\
 # Conformance with runtime-spec 1.3.0
 
@@ -307,7 +349,6 @@ the real one was there.
 mod tests {
     use super::*;
     use crate::tests;
-    use std::collections::BTreeSet;
 
     #[test]
     fn every_test_that_is_named_exists() {

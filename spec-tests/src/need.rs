@@ -47,7 +47,12 @@ pub(crate) enum Need {
     NoPath(&'static str),
     /// The kernel is at least this version.
     Kernel(u32, u32),
+    /// The validation programs of the OCI's runtime-tools, which machines bring along: [`VALIDATION_PROGRAMS`].
+    ValidationPrograms,
 }
+
+/// The folder of [`Need::ValidationPrograms`].
+pub(crate) const VALIDATION_PROGRAMS: &str = "/payload/validation";
 
 impl Need {
     /// Whether the place where this process runs has it.
@@ -76,6 +81,7 @@ impl Need {
             Self::Path(path) => Path::new(path).exists(),
             Self::NoPath(path) => !Path::new(path).exists(),
             Self::Kernel(major, minor) => kernel_version() >= (major, minor),
+            Self::ValidationPrograms => Path::new(VALIDATION_PROGRAMS).join("runtimetest").exists(),
         }
     }
 }
@@ -99,6 +105,7 @@ impl fmt::Display for Need {
             Self::Path(path) => f.write_str(path),
             Self::NoPath(path) => write!(f, "absence of {path}"),
             Self::Kernel(major, minor) => write!(f, "Linux {major}.{minor}"),
+            Self::ValidationPrograms => f.write_str("the validation programs of the OCI"),
         }
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Options {
     pub(crate) hybrid: bool,
     pub(crate) expected: Option<PathBuf>,
     pub(crate) no_leak_check: bool,
+    /// The validation programs of the OCI instead of the suite's own tests.
+    pub(crate) validation: bool,
     pub(crate) format: Format,
     pub(crate) machine: Where,
     pub(crate) kernel: Kernel,
@@ -64,11 +66,12 @@ spec-tests --runtime PATH [FILTER]... [options]
   --machine WHERE     auto (default): on the host, and in virtual machines what it cannot do; none: the host only;
                       fast, systemd, bare: everything in this machine only
   --kernel VERSION    of the machines: 6.1, 6.12 (default) or newest
+  --validation        instead of the suite's own tests, the validation programs of the OCI's runtime-tools
   --shell MACHINE     a shell in the machine (fast, systemd, bare, engines); --runtime and every --file PATH are in its /payload
   --command LINE      with --shell: run this line instead, and end with its status
   --hybrid            stay in the host's cgroup view instead of a private pure cgroup2 view
   --expected FILE     known failures (`test/name: reason` a line); `none` for no list
-  --cases N           random configurations to run (default 150)
+  --cases N           random configurations to run (default 500; a tenth in machines)
   --seed N            the first of their seeds (default 1)
   --conformance FILE  run everything on --runtime and on each --peer, and write the table of docs/conformance.md
   --peer PATH         see --conformance; may be repeated
@@ -88,6 +91,7 @@ pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Options, St
         hybrid: false,
         expected: None,
         no_leak_check: false,
+        validation: false,
         format: Format::Libtest,
         machine: Where::Auto,
         kernel: Kernel::V6_12,
@@ -96,7 +100,7 @@ pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Options, St
         files: Vec::new(),
         tests: None,
         results: None,
-        cases: 150,
+        cases: 500,
         seed: 1,
         conformance: None,
         peers: Vec::new(),
@@ -124,6 +128,7 @@ pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Options, St
             "--conformance" => options.conformance = Some(value()?.into()),
             "--peer" => options.peers.push(value()?.into()),
             "--hybrid" => options.hybrid = true,
+            "--validation" => options.validation = true,
             "--no-leak-check" => options.no_leak_check = true,
             "--machine" => options.machine = machine(&text_value()?)?,
             "--kernel" => options.kernel = Kernel::from_name(&text_value()?)?,

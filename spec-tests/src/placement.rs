@@ -52,8 +52,13 @@ pub(crate) fn selected(options: &Options) -> io::Result<Vec<NeedyTest>> {
     };
     Ok(tests::all()
         .into_iter()
-        .filter(|(name, _, _)| wanted(name))
+        .filter(|(name, needs, _)| wanted(name) && (named.is_some() || is_of_this_run(options, needs)))
         .collect())
+}
+
+/// The validation programs take minutes, and show little that the suite's own tests do not: they are asked for.
+fn is_of_this_run(options: &Options, needs: &[Need]) -> bool {
+    options.validation == needs.contains(&Need::ValidationPrograms)
 }
 
 /// The place of a test with these needs.

@@ -48,7 +48,11 @@ pub(crate) fn run(options: Options) -> io::Result<ExitCode> {
     };
     if let Some(file) = &options.conformance {
         let runtimes: Vec<_> = [runtime].into_iter().chain(options.peers).collect();
-        return conformance::write(file, &runtimes).map(|()| ExitCode::SUCCESS);
+        let mut passed_on = vec!["--kernel".to_owned(), options.kernel.name().to_owned()];
+        if options.machine == Where::HostOnly {
+            passed_on.extend(["--machine".to_owned(), "none".to_owned()]);
+        }
+        return conformance::write(file, &runtimes, &passed_on).map(|()| ExitCode::SUCCESS);
     }
     if !nix::unistd::geteuid().is_root() {
         return Err(io::Error::other("the suite needs root"));
@@ -179,7 +183,13 @@ fn prepare_machines(options: &Options, host: &Host, placed: &[(NeedyTest, Place)
     if kinds.is_empty() {
         return Ok(Vec::new());
     }
-    let images = Images::ready(options.kernel, &kinds)?;
+    let away = placed
+        .iter()
+        .filter(|(_, place)| matches!(place, Place::Machine(_)));
+    let with_validation = away
+        .clone()
+        .any(|((_, needs, _), _)| needs.contains(&Need::ValidationPrograms));
+    let images = Images::ready(options.kernel, &kinds, with_validation)?;
     let mut passed_on = Vec::new();
     if options.no_leak_check {
         passed_on.push("--no-leak-check".to_owned());

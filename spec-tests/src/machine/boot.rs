@@ -72,6 +72,9 @@ fn qemu(kind: Kind, images: &Images, dir: &Path) -> Command {
     if let Some(root) = &images.root {
         disk("root", &root.join("root.ext4"), ",snapshot=on");
     }
+    if let Some(validation) = &images.validation {
+        disk("validation", &validation.join("programs.ext4"), ",snapshot=on");
+    }
     for (name, _) in DISKS {
         disk(name, &dir.join(name), ",cache=unsafe");
     }

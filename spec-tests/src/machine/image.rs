@@ -19,6 +19,8 @@ pub(crate) const MAIN: &[u8] = include_bytes!("../../machine/main");
 const PACKAGES_SCRIPT: &str = include_str!("../../machine/packages.sh");
 const KERNEL_SCRIPT: &str = include_str!("../../machine/kernel.sh");
 const ROOT_SCRIPT: &str = include_str!("../../machine/root.sh");
+const VALIDATION_SCRIPT: &str = include_str!("../../machine/validation.sh");
+const TAP: &str = include_str!("../../machine/tap.go");
 
 /// What building and booting need, with the Debian package of each.
 const TOOLS: &[(&str, &str)] = &[
@@ -41,11 +43,13 @@ pub(crate) struct Images {
     pub(crate) kernel: PathBuf,
     /// `root.ext4`, for a machine with systemd.
     pub(crate) root: Option<PathBuf>,
+    /// `programs.ext4`, where a test needs the validation programs of the OCI.
+    pub(crate) validation: Option<PathBuf>,
 }
 
 impl Images {
     /// Takes from the cache what these machines boot from, or builds it, which takes minutes.
-    pub(crate) fn ready(kernel: Kernel, kinds: &[Kind]) -> io::Result<Self> {
+    pub(crate) fn ready(kernel: Kernel, kinds: &[Kind], with_validation: bool) -> io::Result<Self> {
         let missing: Vec<&str> = TOOLS
             .iter()
             .filter(|(tool, _)| !crate::host::in_path(tool))
@@ -60,7 +64,7 @@ impl Images {
         let cache = cache()?;
         let suite = kernel.suite();
         let name = format!("kernel-{}", kernel.name());
-        let kernel = ready(&cache, &name, "kernel.sh", KERNEL_SCRIPT, &[suite])?;
+        let kernel = ready(&cache, &name, &[("kernel.sh", KERNEL_SCRIPT)], &[suite])?;
         let root = match kinds.iter().find(|kind| kind.has_root()) {
             Some(kind) => {
                 let name = if *kind == Kind::Engines {
@@ -68,11 +72,20 @@ impl Images {
                 } else {
                     "root"
                 };
-                Some(ready(&cache, name, "root.sh", ROOT_SCRIPT, &[kind.name()])?)
+                Some(ready(&cache, name, &[("root.sh", ROOT_SCRIPT)], &[kind.name()])?)
             }
             None => None,
         };
-        Ok(Self { kernel, root })
+        let recipe = [("validation.sh", VALIDATION_SCRIPT), ("tap.go", TAP)];
+        let validation = match with_validation {
+            true => Some(ready(&cache, "validation", &recipe, &[])?),
+            false => None,
+        };
+        Ok(Self {
+            kernel,
+            root,
+            validation,
+        })
     }
 
     /// Without the root where the machine has none.
@@ -106,10 +119,17 @@ fn cache() -> io::Result<PathBuf> {
     fs::canonicalize(folder)
 }
 
+/// A script, and the files that it wants beside it, with their names.
+type Recipe<'a> = [(&'a str, &'a str)];
+
 /// The folder of one artefact, built if need be. Two suites at once: the second waits for the first.
-fn ready(cache: &Path, name: &str, script: &str, text: &str, arguments: &[&str]) -> io::Result<PathBuf> {
+fn ready(cache: &Path, name: &str, recipe: &Recipe<'_>, arguments: &[&str]) -> io::Result<PathBuf> {
     let mut hasher = DefaultHasher::new();
-    (PACKAGES_SCRIPT, text, arguments).hash(&mut hasher);
+    PACKAGES_SCRIPT.hash(&mut hasher);
+    for (_, text) in recipe {
+        text.hash(&mut hasher);
+    }
+    arguments.hash(&mut hasher);
     let folder = cache.join(format!("{name}-{:016x}", hasher.finish()));
     if folder.is_dir() {
         return Ok(folder);
@@ -128,7 +148,7 @@ fn ready(cache: &Path, name: &str, script: &str, text: &str, arguments: &[&str])
         fs::remove_dir_all(&half)?;
     }
     fs::create_dir(&half)?;
-    let result = build(&half, script, text, arguments);
+    let result = build(&half, recipe, arguments);
     if result.is_ok() {
         fs::rename(half.join("out"), &folder)?;
     }
@@ -138,10 +158,11 @@ fn ready(cache: &Path, name: &str, script: &str, text: &str, arguments: &[&str])
     Ok(folder)
 }
 
-fn build(half: &Path, script: &str, text: &str, arguments: &[&str]) -> io::Result<()> {
-    for (name, text) in [("packages.sh", PACKAGES_SCRIPT), (script, text)] {
+fn build(half: &Path, recipe: &Recipe<'_>, arguments: &[&str]) -> io::Result<()> {
+    for (name, text) in [("packages.sh", PACKAGES_SCRIPT)].iter().chain(recipe) {
         fs::write(half.join(name), text)?;
     }
+    let script = recipe.first().map_or("", |(name, _)| name);
     let log = half.join("log");
     // A bootstrap mounts /proc in the new root; whatever happens to it, that stays in a mount namespace of its own.
     let status = Command::new("unshare")

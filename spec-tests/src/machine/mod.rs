@@ -130,13 +130,14 @@ impl Kind {
             Need::Program(name) => systemd && PROGRAMS.contains(&name),
             Need::Criu(_) | Need::Path(_) => systemd,
             Need::Kernel(major, minor) => kernel.version() >= (major, minor),
+            Need::NoPath(path) => !(systemd && path == "/run/systemd/system"),
             Need::Alone
             | Need::AppArmor
             | Need::CapSysResource
-            | Need::NoPath(_)
             | Need::ScratchDisk
             | Need::SecondCpu
-            | Need::Swap => true,
+            | Need::Swap
+            | Need::ValidationPrograms => true,
         }
     }
 }
@@ -151,7 +152,7 @@ impl Kernel {
         }
     }
 
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::V6_1 => "6.1",
             Self::V6_12 => "6.12",

@@ -14,7 +14,7 @@ pub(crate) fn shell(
     files: &[PathBuf],
     command: Option<&str>,
 ) -> io::Result<ExitCode> {
-    let images = Images::ready(kernel, &[kind])?.for_kind(kind);
+    let images = Images::ready(kernel, &[kind], false)?.for_kind(kind);
     let dir = PathBuf::from(format!("/tmp/spec-tests-shell-{}", std::process::id()));
     fs::create_dir(&dir)?;
     let result = boot_and_wait(kind, &images, &dir, files, command);

@@ -28,6 +28,7 @@ mod random;
 mod resources;
 mod rootless;
 mod run;
+pub(crate) mod runtime_tools;
 mod seccomp;
 mod security;
 mod spec;
@@ -63,6 +64,7 @@ fn needy() -> Vec<NeedyTest> {
         exec_options::NEEDY,
         interrupt::NEEDY,
         engine::NEEDY,
+        runtime_tools::NEEDY,
     ]
     .concat()
 }

@@ -165,7 +165,7 @@ fn shared_namespaces(plan: &Plan) -> [(&'static str, &'static str, bool); 2] {
     let is_joined = |kind| plan.namespaces.join.iter().any(|join| join.kind == kind);
     [
         ("net", NETWORK_KEY, is_joined(libc::CLONE_NEWNET as u32)),
-        ("pid", PID_KEY, plan.namespaces.join_pid.is_some()),
+        ("pid", PID_KEY, plan.namespaces.joins_pids()),
     ]
 }
 

@@ -147,6 +147,13 @@ pub(crate) fn enter_pid_namespace(namespace: Option<BorrowedFd<'_>>) -> Result<O
         rustix::fs::Mode::empty(),
     )
     .map_err(|errno| Error::os("open", errno).path(path))?;
+    // Into where it is already: whether there will be a way back.
+    namespace::setns(home.as_fd(), libc::CLONE_NEWPID as u32).map_err(|error| {
+        sys_error(error).hint(
+            "the runtime may not come back to its own pid namespace, which belongs to a user namespace above: join the \
+             user namespace, too, instead of a new one",
+        )
+    })?;
     namespace::setns(target, libc::CLONE_NEWPID as u32).map_err(sys_error)?;
     Ok(Some(AwayFromHome(home)))
 }

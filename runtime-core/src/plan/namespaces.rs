@@ -20,7 +20,7 @@ pub struct NamespacesPlan {
     pub birth: u64,
     /// `CLONE_NEW*` that INIT makes itself.
     pub unshare: u32,
-    /// Namespaces that the child joins, the user namespace first.
+    /// Namespaces that the child joins: the pid namespace if INTERMEDIATE does it, the user namespace, the others.
     pub join: Vec<Join>,
     /// The pid namespace that RUNTIME's thread joins for its next child.
     pub join_pid: Option<Join>,
@@ -116,6 +116,31 @@ impl NamespacesPlan {
         plan.loopback = new & libc::CLONE_NEWNET as u32 != 0;
         plan.divide(new, time_offsets(spec), pid_index);
         Ok(plan)
+    }
+
+    /// For a RUNTIME in a user namespace: its thread would need CAP_SYS_ADMIN over its own pid namespace to come back from
+    /// another one (setns(2)), and that may belong to a user namespace above. So INTERMEDIATE joins it, before all others,
+    /// while it has RUNTIME's rights. If the container has a new user namespace, INTERMEDIATE is born with less.
+    pub fn let_intermediate_join_pids(&mut self) {
+        if matches!(self.user, UserNamespace::New { .. }) {
+            return;
+        }
+        let Some(join) = self.join_pid.take() else { return };
+        if self.intermediate.is_none() {
+            self.intermediate = Some(Intermediate {
+                unshare: 0,
+                time_offsets: Vec::new(),
+                clone: 0,
+                index: join.index,
+            });
+        }
+        self.join.insert(0, join);
+    }
+
+    /// Whether the container's pid namespace is given by path.
+    pub fn joins_pids(&self) -> bool {
+        let pid = libc::CLONE_NEWPID as u32;
+        self.join_pid.is_some() || self.join.iter().any(|join| join.kind == pid)
     }
 
     /// Whether the container's user namespace is not RUNTIME's.
@@ -299,6 +324,24 @@ mod tests {
         assert!(plan.join.is_empty() && plan.intermediate.is_none());
         assert!(!plan.makes(libc::CLONE_NEWPID as u32));
         assert_eq!(plan.join_pid.unwrap().path, PathBuf::from("/p"));
+    }
+
+    #[test]
+    fn in_a_user_namespace_an_intermediate_process_joins_the_pid_namespace_first() {
+        let mut joined = plan(r#"{"namespaces":[{"type":"user","path":"/u"},{"type":"pid","path":"/p"}]}"#);
+        joined.let_intermediate_join_pids();
+        let kinds: Vec<_> = joined.join.iter().map(|join| u64::from(join.kind)).collect();
+        assert_eq!(kinds, [PID, USER]);
+        assert!(joined.join_pid.is_none() && joined.joins_pids());
+        let intermediate = joined.intermediate.unwrap();
+        assert_eq!(
+            (intermediate.clone, intermediate.unshare, intermediate.index),
+            (0, 0, 1)
+        );
+
+        let mut new = plan(r#"{"namespaces":[{"type":"user"},{"type":"pid","path":"/p"}]}"#);
+        new.let_intermediate_join_pids();
+        assert!(new.join_pid.is_some() && new.intermediate.is_none());
     }
 
     #[test]

@@ -76,6 +76,7 @@ pub(crate) const NEEDY: &[NeedyTest] = &[
         NESTED,
         nested_without_mounts,
     ),
+    ("rootless/joined_pid_namespace", NESTED, nested_pid_namespace),
     ("rootless/user_namespaces_disabled", NESTED, disabled),
 ];
 
@@ -707,13 +708,17 @@ fn in_delegated(c: &mut Case, top: &std::path::Path) -> Check {
 /// A config.json as rootless Podman and Docker write it: they have entered their user namespace already.
 fn run_nested(c: &mut Case, words: &[&str]) -> Check<Run> {
     ordinary_user(c)?;
+    without_user_namespace(c);
+    c.shell("id -u; cat /proc/self/uid_map; ls -l /dev/null; test -d /sys/class && echo sysfs");
+    run_behind(c, words)
+}
+
+fn without_user_namespace(c: &mut Case) {
     c.drop_namespace("user");
     if let Some(linux) = c.config["linux"].as_object_mut() {
         linux.remove("uidMappings");
         linux.remove("gidMappings");
     }
-    c.shell("id -u; cat /proc/self/uid_map; ls -l /dev/null; test -d /sys/class && echo sysfs");
-    run_behind(c, words)
 }
 
 fn run_behind(c: &mut Case, words: &[&str]) -> Check<Run> {
@@ -748,6 +753,43 @@ fn nested_without_mounts(c: &mut Case) -> Check {
     // Root of a user namespace, in a mount namespace that belongs to another.
     let run = run_nested(c, &["unshare", "--user", "--map-root-user"])?;
     check_nested(run)
+}
+
+fn nested_pid_namespace(c: &mut Case) -> Check {
+    // As Podman of an ordinary user does it for `--pid container:NAME`: the pid namespace belongs to the user namespace that
+    // the runtime is in, the runtime's own pid namespace to one above.
+    let script = "unshare --pid=\"$1\" --fork --kill-child sleep 1000 </dev/null >/dev/null 2>&1 &
+        until grep -qF \" $1 \" /proc/self/mountinfo; do sleep 0.1; done
+        stat -Lc 'pid:[%i]' \"$1\"; shift; \"$@\"; code=$?; kill -KILL $!; exit $code";
+    let dir = c.dir.join("namespaces");
+    fs::create_dir(&dir)?;
+    std::os::unix::fs::chown(&dir, Some(UID), Some(UID))?;
+    let file = dir.join("pid").to_string_lossy().into_owned();
+    fs::write(&file, "")?;
+    std::os::unix::fs::chown(&file, Some(UID), Some(UID))?;
+    c.join_namespace("pid", Some(&file));
+    let words = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        script,
+        "sh",
+        &file,
+    ];
+    ordinary_user(c)?;
+    without_user_namespace(c);
+    c.shell("readlink /proc/self/ns/pid");
+    let run = run_behind(c, &words)?.ok()?;
+    let lines: Vec<_> = run.stdout.lines().collect();
+    ensure!(
+        lines.len() == 2 && lines.first() == lines.last(),
+        "wish:    the pid namespace given, and the same inside\n    reality: {}",
+        run.report()
+    );
+    Ok(())
 }
 
 fn nested_default_root(c: &mut Case) -> Check {

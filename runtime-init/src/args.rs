@@ -110,6 +110,8 @@ pub struct RootfsArgs<'a> {
     pub final_propagation: Option<(u64, bool)>,
     /// Whether the root mount becomes read-only.
     pub readonly: bool,
+    /// New file systems that become read-only with it: place in `mounts`, and path without leading slash.
+    pub readonly_mounts: &'a [(u16, &'a CStr)],
     /// How it becomes the root.
     pub enter: EnterRoot,
 }

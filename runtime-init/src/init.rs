@@ -71,6 +71,7 @@ fn set_up(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<()> {
     console::take_control(args.process.console.as_ref()).at(Step::Console)?;
     program::take_own_null(root).at(Step::Stdio)?;
     program::give_stdio(&args.process.credentials).at(Step::Stdio)?;
+    mounts::make_readonly(root, args.rootfs.readonly_mounts)?;
     pivot::make_readonly(&args.rootfs).at(Step::ReadonlyRootfs)?;
     program::write_sysctls(args.procfs, args.sysctl)?;
     masks::make_readonly(root, args.readonly_paths)?;

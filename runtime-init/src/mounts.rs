@@ -1,6 +1,7 @@
 //! Runs in: INIT. Mounts what RUNTIME has prepared, in order. Parses nothing.
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::args::{MountArgs, MountWhat};
@@ -16,6 +17,19 @@ type Options<'a> = &'a [(&'a core::ffi::CStr, Option<&'a core::ffi::CStr>)];
 pub(crate) fn mount_all(root: BorrowedFd<'_>, mounts: &[MountArgs<'_>]) -> Result<()> {
     for mount in mounts {
         mount_one(root, mount)?;
+    }
+    Ok(())
+}
+
+/// Those that were to be read-only, now that nothing is made in them any more.
+pub(crate) fn make_readonly(root: BorrowedFd<'_>, mounts: &[(u16, &core::ffi::CStr)]) -> Result<()> {
+    let readonly = MountAttr {
+        set: ATTR_RDONLY,
+        ..MountAttr::default()
+    };
+    for (index, path) in mounts {
+        let mount = fs::open_in_root(root, path, OFlags::PATH).at_index(Step::MountAttach, *index)?;
+        mount::mount_setattr(mount.as_fd(), &readonly, false).at_index(Step::MountAttach, *index)?;
     }
     Ok(())
 }

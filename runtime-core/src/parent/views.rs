@@ -79,6 +79,12 @@ pub(crate) fn with_init_args<T>(
             value: &sysctl.value,
         })
         .collect();
+    let readonly_mounts: Vec<_> = plan
+        .mounts
+        .iter()
+        .filter(|mount| mount.readonly_late)
+        .map(|mount| (mount.index, mount.target.as_c_str()))
+        .collect();
     let readonly_paths = c_strs(&plan.rootfs.readonly_paths);
     let masked_paths = c_strs(&plan.rootfs.masked_paths);
     let [creating, created] = &prepared.hook_states;
@@ -128,6 +134,7 @@ pub(crate) fn with_init_args<T>(
             host_propagation: plan.rootfs.host_propagation,
             final_propagation: plan.rootfs.final_propagation,
             readonly: plan.rootfs.readonly,
+            readonly_mounts: &readonly_mounts,
             enter: plan.rootfs.enter,
         },
         mounts: &mounts,

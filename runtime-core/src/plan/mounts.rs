@@ -59,6 +59,8 @@ pub struct MountPlan {
     pub attributes: Vec<(MountAttr, bool)>,
     /// Id mapping, for bind mounts.
     pub id_map: Option<MountIdMap>,
+    /// Whether it becomes read-only when all else has been made: places of other mounts, or devices, are made in it.
+    pub readonly_late: bool,
 }
 
 /// What is mounted.
@@ -158,9 +160,42 @@ pub fn plan(
     rootfs: &RootfsPlan,
 ) -> Result<Vec<MountPlan>> {
     let mounts = spec.mounts().iter().flatten().enumerate();
-    mounts
+    let mut plans: Vec<_> = mounts
         .map(|(index, mount)| plan_one(index as u16, mount, facts, namespaces, rootfs))
-        .collect()
+        .collect::<Result<_>>()?;
+    for place in 0..plans.len() {
+        if let Some((mount, later)) = plans.get_mut(place..).and_then(<[_]>::split_first_mut) {
+            mount.postpone_readonly(later);
+        }
+    }
+    Ok(plans)
+}
+
+impl MountPlan {
+    /// A tmpfs that is read-only from the start has no directories for `later` mounts, nor devices. As runc does it.
+    fn postpone_readonly(&mut self, later: &[Self]) {
+        let MountSource::New(new) = &mut self.source else {
+            return;
+        };
+        let is_below = |path: &CString| {
+            let rest = path.as_bytes().strip_prefix(self.target.as_bytes());
+            rest.is_some_and(|rest| rest.starts_with(b"/"))
+        };
+        let is_written_to = self.target.as_bytes() == b"dev" || later.iter().any(|m| is_below(&m.target));
+        let is_covered = later.iter().any(|mount| mount.target == self.target);
+        if new.fstype.as_bytes() != b"tmpfs" || !is_written_to || is_covered {
+            return;
+        }
+        let only_readonly = MountAttr {
+            set: ATTR_RDONLY,
+            ..MountAttr::default()
+        };
+        let is_ro = |(change, _): &(MountAttr, bool)| *change == only_readonly;
+        self.readonly_late = new.attributes & ATTR_RDONLY != 0 || self.attributes.iter().any(is_ro);
+        new.attributes &= !ATTR_RDONLY;
+        new.options.retain(|(key, _)| key.as_bytes() != b"ro");
+        self.attributes.retain(|change| !is_ro(change));
+    }
 }
 
 fn plan_one(
@@ -198,6 +233,7 @@ fn plan_one(
         target,
         attributes,
         id_map,
+        readonly_late: false,
     })
 }
 
@@ -620,6 +656,46 @@ mod tests {
             None => key.to_str().unwrap().to_owned(),
         };
         new.options.iter().map(text).collect()
+    }
+
+    #[test]
+    fn what_is_written_to_becomes_read_only_late() {
+        let plan = |target: &str, fstype: &str| MountPlan {
+            index: 0,
+            target: CString::new(target).unwrap(),
+            refuse_links: false,
+            may_be_on_procfs: false,
+            source: MountSource::New(NewFilesystem {
+                fstype: CString::new(fstype).unwrap(),
+                options: vec![(c"ro".to_owned(), None)],
+                attributes: ATTR_RDONLY | NOSUID,
+                copy_up: false,
+                instead: None,
+            }),
+            attributes: Vec::new(),
+            id_map: None,
+            readonly_late: false,
+        };
+        for (target, fstype, later, is_late) in [
+            ("dev", "tmpfs", vec![], true),
+            ("a", "tmpfs", vec![plan("a/b", "tmpfs")], true),
+            ("a", "tmpfs", vec![plan("ab", "tmpfs")], false),
+            (
+                "a",
+                "tmpfs",
+                vec![plan("a/b", "tmpfs"), plan("a", "tmpfs")],
+                false,
+            ),
+            ("a", "ext4", vec![plan("a/b", "tmpfs")], false),
+        ] {
+            let mut mount = plan(target, fstype);
+            mount.postpone_readonly(&later);
+            assert_eq!(mount.readonly_late, is_late, "{target} {fstype} {later:?}");
+            let MountSource::New(new) = &mount.source else {
+                panic!()
+            };
+            assert_eq!(new.attributes == NOSUID && new.options.is_empty(), is_late);
+        }
     }
 
     #[test]

@@ -67,6 +67,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("mounts/readonly_paths", readonly_paths),
     ("mounts/readonly_missing_is_skipped", readonly_missing),
     ("mounts/in_user_namespace", in_user_namespace),
+    ("mounts/readonly_tmpfs_with_mounts_below", readonly_below),
     ("mounts/remount", remount),
     ("mounts/paths_in_an_unbindable_root", paths_in_unbindable_root),
 ];
@@ -362,6 +363,20 @@ fn tmpfs_size_and_mode(c: &mut Case) -> Check {
         (json!(7), json!(8)),
         (stat["uid"].clone(), stat["gid"].clone()),
     )
+}
+
+fn readonly_below(c: &mut Case) -> Check {
+    // Podman's containers with a read-only root have a read-only /dev, with devpts and more in it.
+    for mount in c.config["mounts"].as_array_mut().into_iter().flatten() {
+        if let (true, Some(options)) = (mount["destination"] == "/dev", mount["options"].as_array_mut()) {
+            options.push(json!("ro"));
+        }
+    }
+    c.config["root"]["readonly"] = json!(true);
+    let out = c.sh("test -c /dev/null && test -d /dev/pts && test -e /dev/ptmx && echo made; \
+                    touch /dev/file 2>/dev/null && echo written; echo x >/dev/null && echo usable; \
+                    while read -r a place b options c; do test \"$place\" = /dev && echo \"${options%%,*}\"; done </proc/mounts; true")?;
+    same("a read-only /dev", "made\nusable\nro", out.as_str())
 }
 
 fn tmpcopyup(c: &mut Case) -> Check {

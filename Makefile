@@ -4,7 +4,8 @@ TARGET := x86_64-unknown-linux-gnu
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 ONGGI := $(abspath $(TARGET_DIR)/$(TARGET)/release/onggi)
 MANUALS := $(abspath $(TARGET_DIR)/manuals)
-ENGINES ?= containerd:cgroupfs containerd:systemd cri:cgroupfs cri:systemd cri-o:cgroupfs cri-o:systemd docker:systemd docker:cgroupfs podman:systemd podman:cgroupfs buildah
+ENGINES ?= containerd:cgroupfs containerd:systemd cri:cgroupfs cri:systemd cri-o:cgroupfs cri-o:systemd docker:systemd docker:cgroupfs \
+    podman:systemd podman:cgroupfs rootless:systemd rootless:cgroupfs buildah
 PREFIX ?= /usr/local
 DESTDIR ?=
 ZSH_COMPLETIONS ?= share/zsh/site-functions

@@ -88,7 +88,8 @@ test_exec() {
 test_attach() {
     $E run -d -i --name c1 "$IMAGE" sh -c 'read line; echo "got $line"; sleep 0.5; exit 6'
     local code=0 out
-    out=$(echo word | $E attach c1) || code=$?
+    # The input stays open: an engine may leave where it ends.
+    out=$( (echo word; sleep 5) | $E attach c1) || code=$?
     contains "got word" "$out" attach
     # Podman ends with 0 when its input has ended before the container, whatever the runtime.
     case $E in podman*) ;; *) same 6 "$code" "exit code of attach" ;; esac
@@ -358,7 +359,8 @@ test_many_short_runs() {
 }
 
 test_nothing_is_left() {
-    after_each
+    # There may be no container to remove.
+    after_each || true
     sleep 1
     local left
     left=$(find /sys/fs/cgroup -type d \( -name 'docker-*' -o -name 'libpod-*' -o -path '*/docker/*' \) | head)

@@ -40,7 +40,6 @@ test_checkpoint_and_restore() {
 
 # Last: with another daemon.json, there are no other images and containers.
 test_user_namespace() {
-    after_each
     sed -i 's/"experimental"/"userns-remap": "spec-tests", "experimental"/' /etc/docker/daemon.json
     systemctl restart docker
     tar -C "$work/rootfs" -c . | docker import - "$IMAGE"

@@ -10,6 +10,7 @@
 //! | `intermediate.rs` | INTERMEDIATE, where a namespace order forces one |
 //! | `trees.rs` | TREES, a helper for containers with a user namespace, and INIT |
 //! | `join.rs` | EXEC, a process that enters a running container |
+//! | `sweeper.rs` | SWEEPER, a helper of `delete` for cgroups that an ordinary user cannot remove |
 //! | `start.rs` | RUNTIME up to `clone3`, then one of the above |
 //! | `sys/` | wherever a system call is made |
 //! | all others | INIT and EXEC |
@@ -43,6 +44,7 @@ mod program;
 pub mod report;
 pub mod start;
 pub mod step;
+mod sweeper;
 mod trees;
 pub mod wire;
 

@@ -5,7 +5,7 @@ use rustix::fd::{BorrowedFd, OwnedFd};
 use crate::args::{CriuArgs, HolderArgs, InitArgs, JoinProcessArgs, MounterArgs, TreesArgs};
 use crate::sys::process::{CloneFlags, Cloned, clone3};
 use crate::sys::{Result, process};
-use crate::{criu, init, intermediate, join, mounter, trees};
+use crate::{criu, init, intermediate, join, mounter, sweeper, trees};
 
 /// A process that RUNTIME has made.
 #[derive(Debug)]
@@ -135,6 +135,22 @@ pub fn start_namespace_holder(link: BorrowedFd<'_>) -> Result<Child> {
     match make_child(birth)? {
         Some(child) => Ok(child),
         None => hold(link),
+    }
+}
+
+/// Makes a process in a new user namespace that removes the cgroups below `cgroup`, once its ids are mapped and something
+/// has come over `link`. It ends with 0, or the errno of what it could not remove.
+///
+/// # Errors
+/// The errno of `clone3`.
+pub fn start_sweeper(link: BorrowedFd<'_>, cgroup: BorrowedFd<'_>) -> Result<Child> {
+    let birth = Birth {
+        flags: libc::CLONE_NEWUSER as u64,
+        cgroup: None,
+    };
+    match make_child(birth)? {
+        Some(child) => Ok(child),
+        None => sweeper::run(link, cgroup),
     }
 }
 

@@ -10,8 +10,9 @@ use crate::host::hooks;
 use crate::host::process::Process as HostProcess;
 use crate::host::resctrl;
 use crate::host::state::{ContainerId, Found, Record, Slot};
+use crate::parent::sweeper;
 use crate::spec::Config;
-use crate::{Error, ErrorKind, Result};
+use crate::{Errno, Error, ErrorKind, Result};
 
 /// How long `delete --force` lets another command that holds the container's lock finish, once its process is dead.
 const OTHERS: Duration = Duration::from_secs(5);
@@ -76,14 +77,15 @@ pub(super) fn delete(slot: Slot, force: bool) -> Result<()> {
         false => None,
     };
     let mut errors = Vec::new();
-    errors.extend(end_processes(&record).err());
+    errors.extend(end_processes(&slot).err());
     errors.extend(slot.remove().err());
     run_poststop(config.as_ref(), &record);
     Error::join(errors)
 }
 
 /// Kills what is left and removes the cgroup.
-fn end_processes(record: &Record) -> Result<()> {
+fn end_processes(slot: &Slot) -> Result<()> {
+    let record = slot.record();
     if let Some(init) = HostProcess::open(record.pid, record.start_time)? {
         init.kill(libc::SIGKILL)?;
         let is_over =
@@ -93,9 +95,27 @@ fn end_processes(record: &Record) -> Result<()> {
         }
     }
     if let Some(cgroup) = container::cgroup(record)? {
-        empty_cgroup(&cgroup)?;
+        empty_cgroup(&cgroup).or_else(|error| sweep(slot, &cgroup, error))?;
     }
     remove_resctrl_group(record)
+}
+
+/// An ordinary user may not remove what the container has made with subordinate ids. By now it has no processes.
+fn sweep(slot: &Slot, manager: &CgroupManager, refused: Error) -> Result<()> {
+    let is_denied = matches!(refused.errno(), Some(Errno::ACCESS | Errno::PERM));
+    let (true, Some(cgroup)) = (is_denied, manager.cgroup()) else {
+        return Err(refused);
+    };
+    let config = slot.read_file(CONFIG).and_then(container::saved_config)?;
+    let linux = config.spec.linux().as_ref();
+    let maps = linux.and_then(|linux| linux.uid_mappings().as_ref().zip(linux.gid_mappings().as_ref()));
+    let Some((uids, gids)) = maps else {
+        return Err(refused);
+    };
+    match sweeper::sweep(cgroup, uids, gids) {
+        Ok(()) => manager.remove(PATIENCE),
+        Err(error) => Err(refused.and(error)),
+    }
 }
 
 /// Only what was made for the container; others may be in the rest.

@@ -10,4 +10,5 @@ pub(crate) mod launch;
 pub(crate) mod locked_trees;
 pub(crate) mod mounter;
 pub(crate) mod seccomp_listener;
+pub(crate) mod sweeper;
 pub(crate) mod views;

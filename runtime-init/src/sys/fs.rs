@@ -281,6 +281,35 @@ pub fn for_each_entry(
     Ok(())
 }
 
+/// The longest name of a file, with its NUL.
+pub const LONGEST_NAME: usize = 256;
+
+/// Copies the name of the first directory in `dir`, but `.` and `..`, to `name`; `None` if there is none.
+pub fn first_directory<'n>(
+    dir: BorrowedFd<'_>,
+    buffer: &mut [MaybeUninit<u8>],
+    name: &'n mut [u8; LONGEST_NAME],
+) -> Result<Option<&'n CStr>> {
+    let mut entries = raw::RawDir::new(dir, buffer);
+    while let Some(entry) = entries.next() {
+        let entry = entry.named(Call::Getdents)?;
+        let bytes = entry.file_name().to_bytes_with_nul();
+        if entry.file_type() != FileType::Directory || matches!(bytes, b".\0" | b"..\0") {
+            continue;
+        }
+        if let Some(place) = name.get_mut(..bytes.len()) {
+            place.copy_from_slice(bytes);
+            return Ok(CStr::from_bytes_until_nul(name).ok());
+        }
+    }
+    Ok(None)
+}
+
+/// `unlinkat` of an empty directory.
+pub fn rmdir(dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    raw::unlinkat(dir, name, AtFlags::REMOVEDIR).named(Call::Unlink)
+}
+
 /// `ftruncate`.
 pub fn set_length(file: BorrowedFd<'_>, length: u64) -> Result<()> {
     raw::ftruncate(file, length).named(Call::Write)

@@ -65,6 +65,7 @@ pub(crate) const NEEDY: &[NeedyTest] = &[
     ("rootless/groups_of_many_ranges", RANGES, groups_of_many),
     ("rootless/ranges_of_others_are_refused", RANGES, ranges_of_others),
     ("rootless/delegated_cgroup", DELEGATED, delegated),
+    ("rootless/cgroups_of_subordinate_ids", CLOSED, closed_cgroups),
     ("rootless/root_of_a_user_namespace", NESTED, nested),
     (
         "rootless/default_root_of_a_user_namespace",
@@ -87,6 +88,12 @@ const RANGES: &[Need] = &[
 ];
 const DELEGATED: &[Need] = &[
     Need::Controller("hugetlb"),
+    Need::Program("setpriv"),
+    Need::Program("unshare"),
+];
+const CLOSED: &[Need] = &[
+    Need::Controller("hugetlb"),
+    Need::Program("newuidmap"),
     Need::Program("setpriv"),
     Need::Program("unshare"),
 ];
@@ -664,9 +671,13 @@ fn ranges_of_others(c: &mut Case) -> Check {
 
 fn delegated(c: &mut Case) -> Check {
     ordinary_user(c)?;
-    // What systemd makes for a user: a cgroup with controllers, its directory and three files the user's.
+    below_a_delegated_one(c, in_delegated)
+}
+
+/// Runs the body with what systemd makes for a user: a cgroup with controllers, its directory and three files the user's.
+fn below_a_delegated_one(c: &mut Case, body: fn(&mut Case, &std::path::Path) -> Check) -> Check {
     let top = c.host.cgroup2.join(c.id.replace("st", "st-delegated-"));
-    let result = in_delegated(c, &top);
+    let result = body(c, &top);
     if result.is_err() {
         // The runtime may have left the container somewhere else.
         let _shows_in_the_leak_check = c.delete();
@@ -677,13 +688,60 @@ fn delegated(c: &mut Case) -> Check {
     result
 }
 
-fn in_delegated(c: &mut Case, top: &std::path::Path) -> Check {
+/// A container with a cgroup tree of its own, in which a user of it has made cgroups that are closed to all others: to the
+/// ordinary user, too, who started the container.
+fn closed_cgroups(c: &mut Case) -> Check {
+    user_with_ranges(c)?;
+    below_a_delegated_one(c, with_closed_cgroups)
+}
+
+fn with_closed_cgroups(c: &mut Case, top: &std::path::Path) -> Check {
+    delegate(c, top)?;
+    c.mount(
+        json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+        "options": ["nosuid", "noexec", "nodev", "relatime", "rw"]}),
+    );
+    // As a service manager of a user in the container has it: a cgroup of his, and closed ones below it.
+    c.config["process"]["capabilities"] = json!({});
+    for set in ["bounding", "effective", "permitted"] {
+        c.config["process"]["capabilities"][set] = json!([
+            "CAP_CHOWN",
+            "CAP_FOWNER",
+            "CAP_DAC_OVERRIDE",
+            "CAP_SETUID",
+            "CAP_SETGID"
+        ]);
+    }
+    c.shell(
+        "cd /sys/fs/cgroup && mkdir -p alice/a/b alice/c bob && sleep 1000 & cd /sys/fs/cgroup; \
+         until test -d bob; do usleep 1000; done; echo $! > alice/a/b/cgroup.procs && \
+         for d in alice/a/b alice/a alice/c alice bob; do chown 1000:1000 $d && chmod 700 $d; done && echo done; \
+         exec sleep 1000",
+    );
+    let run = c.rt(&c.bundle_args("run", &["--detach"], &c.id)?)?.ok()?;
+    let output = || Ok(fs::read_to_string(&run.stdout_file)?.trim() == "done");
+    c.wait_until("the container to have made its cgroups", output)?;
+    let pids = c.rt(&["ps", "--format", "json", &c.id])?.ok()?.json()?;
+    same("number of processes", Some(2), pids.as_array().map(Vec::len))?;
+    c.rt(&["delete", "--force", &c.id])?.ok()?;
+    let own = top.join(&c.id);
+    ensure!(!own.exists(), "wish: {} is gone", own.display());
+    c.nothing_left()
+}
+
+/// Makes the cgroup `top` with `app` in it, in which the user starts his containers.
+fn delegate(c: &mut Case, top: &std::path::Path) -> Check {
     fs::write(c.host.cgroup2.join("cgroup.subtree_control"), "+hugetlb")?;
     fs::create_dir_all(top.join("app"))?;
     fs::write(top.join("cgroup.subtree_control"), "+hugetlb")?;
     give_directory(top)?;
     give_directory(&top.join("app"))?;
     user(c)?.cgroup = Some(top.join("app"));
+    Ok(())
+}
+
+fn in_delegated(c: &mut Case, top: &std::path::Path) -> Check {
+    delegate(c, top)?;
     c.config["linux"]["resources"] = json!({"unified": {"hugetlb.2MB.max": "4194304"}});
     c.args(&["/bin/sleep", "1000"]);
     let run = c.rt(&c.bundle_args("run", &["--detach"], &c.id)?)?.ok()?;

@@ -165,10 +165,28 @@ impl Cgroup {
             Err(Errno::OPNOTSUPP) => Ok(()),
             text => add_pids(&mut pids, text),
         };
-        walk::below(self.dir(), enter, |_, _| Ok(())).map_err(failed)?;
+        match walk::below(self.dir(), enter, |_, _| Ok(())) {
+            // A sub-cgroup of a subordinate id, closed to this ordinary user.
+            Err(error) if error.errno() == Some(Errno::ACCESS) => pids.extend(self.listed_by_procfs()?),
+            walked => walked.map_err(failed)?,
+        }
         pids.sort_unstable_by_key(|pid| pid.as_raw_nonzero());
         pids.dedup(); // a process that moved during the walk was seen twice
         Ok(pids)
+    }
+
+    /// The processes whose place, as procfs tells it to everybody, is this cgroup or below it.
+    fn listed_by_procfs(&self) -> Result<Vec<Pid>> {
+        let root = CgroupRoot::find()?;
+        let below_root = self.path.strip_prefix(root.path()).unwrap_or(&self.path);
+        let entries = std::fs::read_dir("/proc").map_err(|error| Error::io("read", &error).path("/proc"))?;
+        let pids = entries
+            .flatten() // one that has ended meanwhile
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter_map(Pid::from_raw);
+        Ok(pids
+            .filter(|pid| path::of_process(Some(*pid)).is_ok_and(|place| place.starts_with(below_root)))
+            .collect())
     }
 
     /// Whether any process is in the cgroup or below it. Two system calls besides open and close.

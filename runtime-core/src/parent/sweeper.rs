@@ -1,0 +1,46 @@
+//! Runs in: RUNTIME. Has the cgroups below a container's removed by a process with the container's ids, where RUNTIME, an
+//! ordinary user, may not: they belong to subordinate ids.
+
+use std::os::fd::AsFd;
+
+use oci_spec::runtime::LinuxIdMapping;
+use runtime_init::start::start_sweeper;
+use runtime_init::sys::{net, process};
+
+use super::launch::{Launched, write_maps};
+use crate::host::cgroup::Cgroup;
+use crate::prepare::{Links, sys_error};
+use crate::{Cancel, Errno, Error, ErrorKind, Result};
+
+/// A container may have made many.
+const PATIENCE: i64 = 30_000;
+
+/// Removes all cgroups below `cgroup`, which must have no processes any more.
+///
+/// # Errors
+/// The ids cannot be mapped, or a cgroup is busy.
+pub(crate) fn sweep(cgroup: &Cgroup, uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Result<()> {
+    let doing = |error: Error| {
+        error
+            .path(cgroup.path())
+            .doing("remove the sub-cgroups of subordinate ids")
+    };
+    let links = Links::new()?;
+    let sweeper = start_sweeper(links.child.as_fd(), cgroup.dir()).map_err(sys_error)?;
+    let sweeper = Launched::new(sweeper);
+    write_maps(sweeper.pid, uids, gids, &Cancel::default()).map_err(doing)?;
+    net::send(links.runtime.as_fd(), &[0], None).map_err(|error| doing(sys_error(error)))?;
+    if !process::wait_readable(sweeper.pidfd(), Some(PATIENCE)).map_err(sys_error)? {
+        return Err(doing(Error::new(ErrorKind::Os, "not done within 30 seconds")));
+    }
+    let (_, pidfd) = sweeper.keep();
+    let status = process::wait(pidfd.as_fd()).map_err(sys_error)?;
+    match status.exit_status() {
+        Some(0) => Ok(()),
+        Some(errno) => Err(doing(Error::os("rmdir", Errno::from_raw_os_error(errno)))),
+        None => Err(doing(Error::new(
+            ErrorKind::Os,
+            "the process that does it was killed",
+        ))),
+    }
+}

@@ -4,6 +4,7 @@
 
 mod args;
 mod commands;
+mod descriptors;
 mod flags;
 mod foreground;
 mod go_flags;
@@ -73,7 +74,8 @@ fn onggi(program: &str, arguments: &[OsString]) -> u8 {
 }
 
 fn command(definition: &Definition, invocation: &Invocation) -> u8 {
-    match (definition.run)(invocation) {
+    let kept = descriptors::keep_behind(invocation.handed_on());
+    match kept.and_then(|()| (definition.run)(invocation)) {
         Ok(code) => code,
         Err(error) => {
             let prefix = (definition.failure)(invocation.program);

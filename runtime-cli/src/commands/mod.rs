@@ -176,6 +176,16 @@ impl Invocation<'_> {
         self.flags.get_one(name).copied()
     }
 
+    /// How many of the caller's descriptors, from 3 on, are for the container's process.
+    pub(crate) fn handed_on(&self) -> u32 {
+        // Not every command has the flag.
+        let preserved = self.flags.try_get_one::<u32>("preserve-fds").ok().flatten();
+        preserved
+            .copied()
+            .unwrap_or(0)
+            .saturating_add(start_options::listen_fds())
+    }
+
     pub(crate) fn many<T: Clone + Send + Sync + 'static>(&self, name: &str) -> Vec<T> {
         self.flags
             .get_many(name)

@@ -45,7 +45,7 @@ pub(crate) fn create_options(call: &Invocation, console: Option<Console>) -> Res
         preserve_fds: call.number("preserve-fds").unwrap_or(0),
         notify: notify_host().is_some(),
         cancel: Cancel::default(),
-        listen_fds: listen_fds(std::env::var_os("LISTEN_PID"), std::env::var_os("LISTEN_FDS")),
+        listen_fds: listen_fds(),
     })
 }
 
@@ -90,8 +90,12 @@ pub(crate) fn refuse_console_socket(call: &Invocation) -> Result<()> {
     }
 }
 
-/// The sockets of systemd's socket activation, if they are meant for this process.
-fn listen_fds(pid: Option<OsString>, count: Option<OsString>) -> u32 {
+/// How many sockets systemd's socket activation has passed to this process.
+pub(crate) fn listen_fds() -> u32 {
+    sockets(std::env::var_os("LISTEN_PID"), std::env::var_os("LISTEN_FDS"))
+}
+
+fn sockets(pid: Option<OsString>, count: Option<OsString>) -> u32 {
     let own = std::process::id().to_string();
     if pid.is_none_or(|pid| pid != own.as_str()) {
         return 0;
@@ -106,9 +110,9 @@ mod tests {
     #[test]
     fn sockets_of_another_process_are_not_passed_on() {
         let own = OsString::from(std::process::id().to_string());
-        assert_eq!(listen_fds(Some(own.clone()), Some("2".into())), 2);
-        assert_eq!(listen_fds(Some("1".into()), Some("2".into())), 0);
-        assert_eq!(listen_fds(None, Some("2".into())), 0);
-        assert_eq!(listen_fds(Some(own), Some("x".into())), 0);
+        assert_eq!(sockets(Some(own.clone()), Some("2".into())), 2);
+        assert_eq!(sockets(Some("1".into()), Some("2".into())), 0);
+        assert_eq!(sockets(None, Some("2".into())), 0);
+        assert_eq!(sockets(Some(own), Some("x".into())), 0);
     }
 }

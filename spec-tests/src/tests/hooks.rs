@@ -4,6 +4,7 @@ use crate::{
     case::Case,
     outcome::{Check, ensure, fail, same},
     suite::Test,
+    tests::process::run_with_fds,
 };
 use serde_json::{Value, json};
 use std::{
@@ -49,6 +50,7 @@ pub(crate) const TESTS: &[Test] = &[
         stdout_does_not_mix,
     ),
     ("hooks/run_runs_all_of_them", run_runs_all),
+    ("hooks/inherit_none_of_the_callers_files", inherit_none),
 ];
 
 const HOST_HOOKS: [&str; 5] = [
@@ -100,6 +102,23 @@ fn all_hooks(c: &mut Case) -> Check {
     )]);
     c.shell("echo program >> /hooks.log; exec sleep 1000");
     Ok(())
+}
+
+/// What the caller has left open, an engine's lock say, is not for them.
+fn inherit_none(c: &mut Case) -> Check {
+    let log = log(c);
+    for kind in HOST_HOOKS {
+        let line = format!(
+            "for fd in 8 9; do test ! -e /proc/self/fd/$fd || echo {kind} has $fd >> {0}; done; echo {kind} ran >> {0}",
+            log.display()
+        );
+        c.config["hooks"][kind] = json!([hook("/bin/sh", &["-c", &line])]);
+    }
+    c.args(&["/bin/true"]);
+    run_with_fds(c, &[3, 4, 8, 9], &[], &["--preserve-fds", "2"])?.ok()?;
+    let seen = fs::read_to_string(log)?;
+    ensure!(!seen.contains("has"), "{seen}");
+    same("hooks that ran", HOST_HOOKS.len(), seen.lines().count())
 }
 
 /// One logged hook.

@@ -200,7 +200,12 @@ fn fd_numbers(report: &Value) -> Vec<u64> {
 }
 
 /// Runs the runtime by a shell that has opened these fds on the bundle folder.
-fn run_with_fds(c: &Case, fds: &[u32], environment: &[&str], options: &[&str]) -> Check<runner::Run> {
+pub(crate) fn run_with_fds(
+    c: &Case,
+    fds: &[u32],
+    environment: &[&str],
+    options: &[&str],
+) -> Check<runner::Run> {
     let words = c.bundle_args("run", options, &c.id)?;
     let opens: String = fds
         .iter()

@@ -42,6 +42,10 @@ pub(super) const TESTS: &[Test] = &[
     ("spec/mount_option_unknown_is_data", unknown_option),
     ("spec/idmap_without_mappings_is_refused", idmap_without),
     ("spec/idmap_takes_the_container_s_mapping", idmap_of_container),
+    (
+        "spec/idmap_with_mappings_in_a_user_namespace",
+        idmap_in_user_namespace,
+    ),
     ("spec/idmap_needs_both_mappings", idmap_half),
     ("spec/idmap_recursive", ridmap),
     ("spec/namespace_path_must_be_absolute", namespace_path_relative),
@@ -61,6 +65,7 @@ pub(super) const TESTS: &[Test] = &[
     ("spec/scheduler_policies", scheduler_policies),
     ("spec/scheduler_deadline", scheduler_deadline),
     ("spec/scheduler_reset_on_fork", scheduler_reset),
+    ("spec/scheduler_every_flag", scheduler_flags),
     ("spec/io_priority_classes", io_priority),
     ("spec/personality_linux", personality),
     ("spec/memory_policy", memory_policy),
@@ -592,6 +597,52 @@ fn idmap_of_container(c: &mut Case) -> Check {
     same("owner", [json!(1000), json!(1000)], owner(&report, "/mnt/file"))
 }
 
+/// The mount's own mapping says what is on disk, the user namespace what is seen of it: 1000 is 100,007 to the host, and 7
+/// inside. Without one of its own the mount has the container's, also recursively.
+fn idmap_in_user_namespace(c: &mut Case) -> Check {
+    let tree = Tree::of_folders(c)?;
+    for file in ["file", "sub/file"] {
+        fs::write(tree.0.join(file), "x")?;
+        nix::unistd::chown(&tree.0.join(file), Some(1000.into()), Some(1000.into()))?;
+    }
+    map_container(c)?;
+    let mapping = json!([{"containerID": 1000, "hostID": 100_007, "size": 1}]);
+    for (destination, option, has_own) in [
+        ("/mnt/own", "ridmap", true),
+        ("/mnt/top", "idmap", true),
+        ("/mnt/theirs", "ridmap", false),
+    ] {
+        // Root inside may not make it.
+        fs::create_dir(c.rootfs(destination))?;
+        let mut mount = json!({
+            "destination": destination, "type": "bind", "source": tree.0.to_string_lossy(), "options": ["rbind", option]
+        });
+        if has_own {
+            (mount["uidMappings"], mount["gidMappings"]) = (mapping.clone(), mapping.clone());
+        }
+        c.mount(mount);
+    }
+    let wishes = [
+        ("/mnt/own/file", 7),
+        ("/mnt/own/sub/file", 7),
+        ("/mnt/top/file", 7),
+        // Not below a user namespace's first id: nobody.
+        ("/mnt/top/sub/file", 65534),
+        ("/mnt/theirs/file", 1000),
+        ("/mnt/theirs/sub/file", 1000),
+    ];
+    let options: Vec<&str> = wishes.iter().flat_map(|(file, _)| ["--stat", file]).collect();
+    let report = c.probe(&options)?;
+    for (file, id) in wishes {
+        same(
+            &format!("owner of {file}"),
+            [json!(id), json!(id)],
+            owner(&report, file),
+        )?;
+    }
+    Ok(())
+}
+
 fn ridmap(c: &mut Case) -> Check {
     let tree = Tree::of_folders(c)?;
     for file in ["file", "sub/file"] {
@@ -806,6 +857,35 @@ fn scheduler_reset(c: &mut Case) -> Check {
         json!(1),
         json!(reality["flags"].as_u64().unwrap_or(0) & 1),
     )
+}
+
+/// sched(7), sched_setattr(2): what each flag does, where it can be seen.
+fn scheduler_flags(c: &mut Case) -> Check {
+    let deadline = |flag: &str| json!({"policy": "SCHED_DEADLINE", "runtime": 2_000_000, "deadline": 10_000_000, "period": 20_000_000, "flags": [flag]});
+    for (flag, bit) in [("SCHED_FLAG_RECLAIM", 2), ("SCHED_FLAG_DL_OVERRUN", 4)] {
+        let reality = scheduler(c, deadline(flag))?;
+        same(
+            flag,
+            json!(bit),
+            json!(reality["flags"].as_u64().unwrap_or(0) & bit),
+        )?;
+    }
+    for (flag, policy, nice) in [("SCHED_FLAG_KEEP_POLICY", 0, 5), ("SCHED_FLAG_KEEP_PARAMS", 0, 0)] {
+        let reality = scheduler(c, json!({"policy": "SCHED_OTHER", "nice": 5, "flags": [flag]}))?;
+        let values = ["policy", "nice"].map(|key| reality[key].clone());
+        same(flag, [json!(policy), json!(nice)], values)?;
+    }
+    for flag in ["SCHED_FLAG_UTIL_CLAMP_MIN", "SCHED_FLAG_UTIL_CLAMP_MAX"] {
+        c.config["process"]["scheduler"] = json!({"policy": "SCHED_OTHER", "flags": [flag]});
+        c.args(&["/bin/true"]);
+        let run = c.run()?;
+        // A kernel without utilization clamping (CONFIG_UCLAMP_TASK) refuses it.
+        if run.code() != 0 {
+            run.refused_with("scheduler")?;
+            c.nothing_left()?;
+        }
+    }
+    Ok(())
 }
 
 fn io_priority(c: &mut Case) -> Check {

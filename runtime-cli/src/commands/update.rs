@@ -52,11 +52,10 @@ const LARGEST: u64 = 1 << 20;
 
 fn run(call: &Invocation) -> Result<u8> {
     let (runtime, id) = (call.runtime()?, call.id()?);
-    for name in ["l3-cache-schema", "mem-bw-schema"] {
-        if call.text(name).is_some_and(|schema| !schema.is_empty()) {
-            let message = "updating a non-existent Intel RDT configuration is not supported";
-            return Err(Error::new(ErrorKind::Unsupported, message).hint(format!("leave out --{name}")));
-        }
+    let schema = |name| call.text(name).filter(|schema| !schema.is_empty());
+    let (l3_cache, memory_bandwidth) = (schema("l3-cache-schema"), schema("mem-bw-schema"));
+    if l3_cache.is_some() || memory_bandwidth.is_some() {
+        runtime.update_intel_rdt(&id, l3_cache.as_deref(), memory_bandwidth.as_deref())?;
     }
     let resources = match call.path("resources") {
         Some(path) => read(&path)?,

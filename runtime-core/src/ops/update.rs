@@ -6,7 +6,9 @@ use serde_json::Value;
 use super::container::{self, CONFIG, RESOURCES};
 use super::{Runtime, Status};
 use crate::host::cgroup::ResourcePlan;
+use crate::host::resctrl;
 use crate::host::state::{ContainerId, Slot};
+use crate::plan::intel_rdt;
 use crate::spec::update_resources;
 use crate::{Error, ErrorKind, Result};
 
@@ -29,6 +31,33 @@ impl Runtime {
             Some(manager) => manager.update(&plan, || slot.save_file(RESOURCES, &update.merged)),
             None => Err(container::no_cgroup(slot.record())),
         }
+    }
+}
+
+impl Runtime {
+    /// Writes `linux.intelRdt.l3CacheSchema` and `memBwSchema` anew, into the class of a container that has one. Other
+    /// containers in that class share them.
+    ///
+    /// # Errors
+    /// `Unsupported` for a container without `linux.intelRdt`; `WrongStatus`, "container not running"; `Invalid` with the
+    /// field; what the kernel refuses.
+    pub fn update_intel_rdt(
+        &self,
+        id: &ContainerId,
+        l3_cache: Option<&str>,
+        memory_bandwidth: Option<&str>,
+    ) -> Result<()> {
+        let slot = self.store.lock(id)?;
+        let status = container::status(slot.record(), slot.dir())?;
+        if matches!(status, Status::Stopped | Status::Creating) {
+            return Err(Error::new(ErrorKind::WrongStatus, "container not running"));
+        }
+        let Some(group) = &slot.record().resctrl else {
+            let message = "updating a non-existent Intel RDT configuration is not supported";
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        };
+        let text = intel_rdt::update(l3_cache, memory_bandwidth)?;
+        resctrl::write_schemata(&group.path, &text)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use oci_spec::runtime::Spec;
 
+use crate::{Error, ErrorKind, Result};
+
 /// `closID` of the group that every process is in at first: the root of the file system.
 const ROOT: &str = "/";
 
@@ -36,12 +38,7 @@ pub fn plan(spec: &Spec, id: &str) -> Option<IntelRdtPlan> {
         Some(ROOT) => ResctrlGroup::Root,
         Some(name) => ResctrlGroup::Named(name.to_owned()),
     };
-    let l3 = rdt.l3_cache_schema().as_deref().unwrap_or_default();
-    // Memory bandwidth has a field of its own.
-    let l3 = l3
-        .lines()
-        .filter(|line| !line.is_empty() && !line.starts_with("MB:"));
-    let older = lines(l3.chain(rdt.mem_bw_schema().as_deref()));
+    let older = older_fields(rdt.l3_cache_schema().as_deref(), rdt.mem_bw_schema().as_deref());
     let schemata = rdt.schemata().iter().flatten().map(String::as_str);
     let newer = lines(schemata.filter(|line| !line.is_empty()));
     Some(IntelRdtPlan {
@@ -52,6 +49,27 @@ pub fn plan(spec: &Spec, id: &str) -> Option<IntelRdtPlan> {
             .collect(),
         monitoring: rdt.enable_monitoring().unwrap_or(false),
     })
+}
+
+/// What an update of these two fields writes, in one write.
+///
+/// # Errors
+/// `Invalid`, as for the fields of config.json.
+pub fn update(l3_cache: Option<&str>, memory_bandwidth: Option<&str>) -> Result<String> {
+    match memory_bandwidth {
+        Some(line) if !line.starts_with("MB:") || line.contains('\n') => {
+            let text = format!("{line:?}: must be one line that starts with MB:");
+            Err(Error::new(ErrorKind::Invalid, text).field("linux.intelRdt.memBwSchema"))
+        }
+        _ => Ok(older_fields(l3_cache, memory_bandwidth)),
+    }
+}
+
+/// Memory bandwidth has a field of its own, so lines of it in the other give way.
+fn older_fields(l3_cache: Option<&str>, memory_bandwidth: Option<&str>) -> String {
+    let l3_cache = l3_cache.unwrap_or_default().lines();
+    let l3_cache = l3_cache.filter(|line| !line.is_empty() && !line.starts_with("MB:"));
+    lines(l3_cache.chain(memory_bandwidth))
 }
 
 fn lines<'a>(lines: impl Iterator<Item = &'a str>) -> String {

@@ -100,7 +100,7 @@ impl Group {
             make_directory(&self.path)?;
             self.to_undo.push(self.path.clone());
             for text in &plan.writes {
-                self.write_schemata(text)?;
+                write_schemata(&self.path, text)?;
             }
         }
         if let Some(path) = &self.monitoring {
@@ -108,17 +108,6 @@ impl Group {
             self.to_undo.push(path.clone());
         }
         Ok(())
-    }
-
-    fn write_schemata(&self, text: &str) -> Result<()> {
-        let file = self.path.join("schemata");
-        fs::write(&file, text).map_err(|error| {
-            let shown = text.trim_end().escape_default().to_string();
-            let error = Error::io("write", &error).field(FIELD).path(&file);
-            error
-                .doing(format!("write the schemata {shown}"))
-                .hint(last_status(&self.path))
-        })
     }
 
     /// Puts a process into the group, and all that it starts.
@@ -142,6 +131,21 @@ impl Drop for Group {
             let _left_behind = fs::remove_dir(path);
         }
     }
+}
+
+/// Changes what a group that is there may use. What `text` does not name stays.
+///
+/// # Errors
+/// What the kernel does not take: its reason is in `info/last_cmd_status`.
+pub fn write_schemata(group: &Path, text: &str) -> Result<()> {
+    let file = group.join("schemata");
+    fs::write(&file, text).map_err(|error| {
+        let shown = text.trim_end().escape_default().to_string();
+        let error = Error::io("write", &error).field(FIELD).path(&file);
+        error
+            .doing(format!("write the schemata {shown}"))
+            .hint(last_status(group))
+    })
 }
 
 /// Puts a process into a group that is there.

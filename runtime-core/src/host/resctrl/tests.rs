@@ -201,6 +201,24 @@ fn a_monitoring_group_that_cannot_be_made_is_an_error() {
 }
 
 #[test]
+fn an_update_writes_what_it_names() {
+    let tree = Tree::new().with_group("shared", "L3:0=f\nMB:0=10\n");
+    let text = intel_rdt::update(Some("L3:0=3\nMB:0=5\n"), Some("MB:0=20")).unwrap();
+    assert_eq!(text, "L3:0=3\nMB:0=20\n");
+    write_schemata(&tree.path("shared"), &text).unwrap();
+    assert_eq!(tree.text("shared/schemata").unwrap(), text);
+    assert!(write_schemata(&tree.path("missing"), &text).is_err());
+    for wrong in ["L3:0=1", "MB:0=1\nL3:0=1", ""] {
+        let error = intel_rdt::update(None, Some(wrong)).unwrap_err();
+        assert_eq!(
+            error.spec_field(),
+            Some("linux.intelRdt.memBwSchema"),
+            "{wrong:?}"
+        );
+    }
+}
+
+#[test]
 fn a_group_that_was_made_is_removed_with_the_container() {
     let tree = Tree::new();
     let mut group = tree.make(json!({"schemata": ["L3:0=f"]}));

@@ -71,7 +71,7 @@ test_limits() {
     same "50000 100000" "$(cat "$cgroup/cpu.max")" cpu.max
 }
 
-test_checkpoint_and_restore() {
+test_checkpoint() {
     ctr_run -d $(cgroup_option c1) "$IMAGE" c1 sh -c 'i=0; while :; do i=$((i+1)); echo $i >/tmp/n; sleep 0.2; done'
     sleep 2
     ctr task checkpoint --image-path "$work/cp" c1 || cannot "ctr cannot checkpoint here: see the log"

@@ -7,19 +7,18 @@ LOGS=$work/logs
 EMPTY='{}'
 cri() { timeout 300 "$CRI" "$@"; }
 
-# What the kubelet makes for a pod, and removes after it.
+# What the kubelet makes for a pod, and removes after it. With systemd, too, it names the folder: of that containerd takes
+# the last part for the runtime, and the whole for the pod's figures.
 cgroup_parent() {
-    if [ "$DRIVER" = systemd ]; then echo "kubepods-burstable-pod$1.slice"; else echo "/kubepods/burstable/pod$1"; fi
-}
-cgroup_folder() {
     if [ "$DRIVER" = systemd ]; then
-        echo "/sys/fs/cgroup/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod$1.slice"
+        echo "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod$1.slice"
     else
-        echo "/sys/fs/cgroup/kubepods/burstable/pod$1"
+        echo "/kubepods/burstable/pod$1"
     fi
 }
+cgroup_folder() { echo "/sys/fs/cgroup$(cgroup_parent "$1")"; }
 remove_cgroup_parent() {
-    if [ "$DRIVER" = systemd ]; then systemctl stop "$(cgroup_parent "$1")"; else rmdir "$(cgroup_folder "$1")"; fi
+    if [ "$DRIVER" = systemd ]; then systemctl stop "kubepods-burstable-pod$1.slice"; else rmdir "$(cgroup_folder "$1")"; fi
 }
 
 # pod NAME [PATCH]: prints the id of a sandbox that runs. PATCH is a PodSandboxConfig.

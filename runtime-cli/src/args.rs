@@ -228,7 +228,7 @@ pub(crate) fn globals() -> Command {
         )
         .arg(
             choice("log-level", ["error", "warning", "debug"])
-                .help("what is logged [default: error]; debug is the same as --debug"),
+                .help("what is logged [default: warning]; debug is the same as --debug"),
         )
         .arg(
             path("root")

@@ -33,9 +33,10 @@ pub(crate) fn open_log(globals: &ArgMatches) -> Result<()> {
     let level = match text("log-level") {
         _ if globals.get_flag("debug") => log::LevelFilter::Debug,
         Some("debug") => log::LevelFilter::Debug,
-        Some("warning") => log::LevelFilter::Warn,
-        // Engines want to read one line, and only of a failure.
-        _ => log::LevelFilter::Error,
+        Some("error") => log::LevelFilter::Error,
+        // Engines want to read one line, and only of a failure: a warning is what the caller should mend, or what the
+        // specification wants to be one.
+        _ => log::LevelFilter::Warn,
     };
     report::open(
         target.map(OsString::as_os_str),

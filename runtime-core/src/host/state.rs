@@ -262,7 +262,7 @@ impl Store {
             }
             // It is in nobody's way: what cannot be removed of one container must not keep others from being listed.
             if let Err(error) = self.sweep_one(root, &name) {
-                log::warn!("{}", error.doing("remove what a dead command left"));
+                log::info!("{}", error.doing("remove what a dead command left"));
             }
         }
         Ok(())

@@ -58,7 +58,7 @@ impl Runtime {
             _ => error,
         })?;
         for name in &config.extra.process.unknown_capabilities {
-            log::warn!("process.capabilities: unknown capability {name:?}, left out");
+            log::warn!("process.capabilities: unknown capability {name:?}, left out (a spelling mistake?)");
         }
         let facts = HostFacts::probe(bundle(&options))?;
         let plan = Plan::new(&config, id.as_str(), &facts, wishes(&options, &config))?;
@@ -231,7 +231,7 @@ fn delegate(plan: &Plan, cgroup: &CgroupManager) -> Result<()> {
         (Some(uid), Some(cgroup)) => match cgroup.delegate(rustix::fs::Uid::from_raw(uid)) {
             // Without CAP_CHOWN the owner is who has made it, and few containers need the cgroup at all.
             Err(error) if error.errno() == Some(rustix::io::Errno::PERM) => {
-                log::warn!("{error}");
+                log::info!("{error}");
                 Ok(())
             }
             other => other,

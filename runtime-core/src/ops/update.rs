@@ -26,7 +26,7 @@ impl Runtime {
         }
         let update = update_resources(&current(&slot)?, resources)?;
         let plan = ResourcePlan::new(&update.changes, update.pids_limit)?;
-        plan.warn();
+        plan.log_ignored();
         match container::cgroup(slot.record())? {
             Some(manager) => manager.update(&plan, || slot.save_file(RESOURCES, &update.merged)),
             None => Err(container::no_cgroup(slot.record())),

@@ -510,7 +510,12 @@ fn capabilities_unknown(c: &mut Case) -> Check {
     // config.md: a value the runtime cannot map should not be an error.
     let caps = json!(["CAP_KILL", "CAP_FROM_THE_FUTURE"]);
     c.config["process"]["capabilities"] = json!({"bounding": caps, "effective": caps, "permitted": caps});
-    same_caps(&c.probe(&[])?, "CapBnd", &["CAP_KILL"])
+    same_caps(&c.probe(&[])?, "CapBnd", &["CAP_KILL"])?;
+    // And a warning, which somebody has to see: by default, on standard error.
+    c.args(&["/bin/true"]);
+    let run = c.run()?.ok()?;
+    contains("stderr", &run.stderr, "level=warning")?;
+    contains("stderr", &run.stderr, "CAP_FROM_THE_FUTURE")
 }
 
 fn no_new_privileges(c: &mut Case) -> Check {

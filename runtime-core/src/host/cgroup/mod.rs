@@ -111,7 +111,7 @@ impl CgroupPlan {
             Some(resources) => ResourcePlan::new(resources, pids_limit)?,
             None => ResourcePlan::default(),
         };
-        resources.warn();
+        resources.log_ignored();
         if let (CgroupDriver::Disabled, Some(write)) = (driver, resources.writes.first()) {
             return Err(no_cgroup_to_limit(write));
         }

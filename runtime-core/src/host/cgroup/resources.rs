@@ -104,10 +104,10 @@ impl ResourcePlan {
         Ok(plan)
     }
 
-    /// Logs a warning for each field that is ignored.
-    pub fn warn(&self) {
+    /// Logs each field that is ignored: engines set some of them whatever the cgroup version is.
+    pub fn log_ignored(&self) {
         for field in &self.ignored {
-            log::warn!("{field}: cgroup version 2 has nothing like it; ignored");
+            log::info!("{field}: cgroup version 2 has nothing like it; ignored");
         }
     }
 

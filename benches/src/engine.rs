@@ -1,16 +1,17 @@
 //! One program under measurement, and how it is called.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::os::fd::AsFd;
 
-use crate::Outcome;
+use benches::{Outcome, timed};
+
 use crate::bundle::Bundles;
 
 /// A floor knows only `run`; an OCI runtime knows all commands.
@@ -179,21 +180,7 @@ impl Engine {
         command
     }
 
-    /// From before the process is made until it has been waited for. Standard error goes to a file: a pipe would be
-    /// inherited by a container and stay open.
     fn timed(&self, mut command: Command) -> Outcome<Duration> {
-        let messages = self.work.join("messages");
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(&messages)?);
-        let start = Instant::now();
-        let status = command.status()?;
-        let taken = start.elapsed();
-        if status.success() {
-            return Ok(taken);
-        }
-        let message = fs::read_to_string(&messages)?;
-        Err(format!("{}: {command:?}: {status}: {message}", self.name).into())
+        timed(&mut command, &self.work.join("messages"))
     }
 }

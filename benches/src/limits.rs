@@ -8,22 +8,18 @@
     reason = "looks at what is there, does not act on it"
 )]
 
-#[allow(dead_code, reason = "the samples themselves are for the other program")]
-mod table;
-
-use std::fs::{self, File};
+use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
 
+use benches::table::{self, Line};
+use benches::{Outcome, timed};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::{Value, json};
-use table::Line;
-
-type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 struct Options {
     what: String,
@@ -160,26 +156,17 @@ impl Engine {
         if self.systemd {
             command.arg("--systemd-cgroup");
         }
-        command.args(words).stdin(Stdio::null());
+        command.args(words);
         command
     }
 
     /// Runs it to its end, and returns how long that took; an error if it fails.
     fn timed(&self, words: &[&str], bundle: Option<&Bundle>) -> Outcome<Duration> {
-        let messages = self.root.with_extension("messages");
         let mut command = self.command(words);
         if let Some(bundle) = bundle {
             command.current_dir(&bundle.0);
         }
-        command.stdout(Stdio::null()).stderr(File::create(&messages)?);
-        let start = Instant::now();
-        let status = command.status()?;
-        let taken = start.elapsed();
-        if status.success() {
-            return Ok(taken);
-        }
-        let message = fs::read_to_string(&messages)?;
-        Err(format!("{}: {words:?}: {status}: {message}", self.name).into())
+        timed(&mut command, &self.root.with_extension("messages"))
     }
 }
 
@@ -204,13 +191,8 @@ fn cycle(options: &Options, bundle: &Bundle) -> Outcome<()> {
             }
         }
     }
-    let names: Vec<&str> = options
-        .engines
-        .iter()
-        .map(|engine| engine.name.as_str())
-        .collect();
     println!("{} rounds; cells are median / minimum\n", options.rounds);
-    table::print(&lines, &names, 0);
+    table::print(&lines, &names(options), 0);
     Ok(())
 }
 
@@ -285,49 +267,77 @@ fn least(works: impl Fn(u64) -> Outcome<bool>, most: u64, step: u64) -> Outcome<
     Ok(suffices)
 }
 
-/// Many containers alive, and then: what commands take, and what of the runtime stays.
+/// What is done while many containers are alive, and how its words begin.
+const COMMANDS: [&str; 6] = ["state", "list", "ps", "exec", "kill", "create"];
+
+/// Many containers of each engine alive, and then: what commands take, and what of the runtime stays. The engines take
+/// turns, and all their containers are there to the end.
 fn many(options: &Options, bundle: &Bundle) -> Outcome<()> {
-    println!(
-        "| {} containers alive | list, ms | ps, ms | state, ms | create, ms | processes of the runtime |",
-        options.containers
-    );
-    println!("|---|---|---|---|---|---|");
+    let count = options.engines.len();
     for engine in &options.engines {
-        let id = |number: usize| format!("{}-{number}", engine.name);
         for number in 0..options.containers {
-            bundle.write(engine, &id(number), &["sleep", "10000"], &no_limits())?;
-            engine.timed(&["run", "--detach", &id(number)], Some(bundle))?;
+            bundle.write(engine, &id(engine, number), &["sleep", "10000"], &no_limits())?;
+            engine.timed(&["run", "--detach", &id(engine, number)], Some(bundle))?;
         }
         // What a runtime forks on its way is left to this program, its subreaper.
         reap()?;
-        let stay = processes_of(engine)?;
-        let times = |words: &[&str]| -> Outcome<f64> {
-            let taken: Outcome<Vec<f64>> = (0..options.rounds)
-                .map(|_| Ok(engine.timed(words, None)?.as_secs_f64() * 1000.0))
-                .collect();
-            table::median(&taken?).ok_or_else(|| "no rounds".into())
-        };
-        let list = times(&["list"])?;
-        let ps = times(&["ps", "--format", "json", &id(0)])?;
-        let state = times(&["state", &id(0)])?;
-        let mut creates = Vec::new();
-        bundle.write(engine, "one", &["true"], &no_limits())?;
-        for _ in 0..options.rounds {
-            creates.push(engine.timed(&["create", "one"], Some(bundle))?.as_secs_f64() * 1000.0);
-            engine.timed(&["delete", "--force", "one"], None)?;
-            reap()?;
+    }
+    let mut lines = COMMANDS.map(|work| Line::new(work, "ms", count));
+    for round in 0..options.rounds {
+        for turn in 0..count {
+            let place = (round + turn) % count;
+            for line in &mut lines {
+                let taken = among_many(&options.engines[place], line.work, bundle)?;
+                line.samples[place].push(taken.as_secs_f64() * 1000.0);
+            }
         }
-        let create = table::median(&creates).ok_or("no rounds")?;
+    }
+    println!(
+        "{} containers of each alive, {} rounds; cells are median / minimum\n",
+        options.containers, options.rounds
+    );
+    table::print(&lines, &names(options), 0);
+    for engine in &options.engines {
         println!(
-            "| {} | {list:.1} | {ps:.2} | {state:.2} | {create:.2} | {stay} |",
-            engine.name
+            "processes of {} that stay: {}",
+            engine.name,
+            processes_of(engine)?
         );
         for number in 0..options.containers {
-            engine.timed(&["delete", "--force", &id(number)], None)?;
+            engine.timed(&["delete", "--force", &id(engine, number)], None)?;
         }
         reap()?;
     }
     Ok(())
+}
+
+fn id(engine: &Engine, number: usize) -> String {
+    format!("{}-{number}", engine.name)
+}
+
+fn names(options: &Options) -> Vec<&str> {
+    let engines = options.engines.iter();
+    engines.map(|engine| engine.name.as_str()).collect()
+}
+
+/// Asked about the first container; `create` makes one more, which is taken away again. The signal is one that a sleeping
+/// program does not mind.
+fn among_many(engine: &Engine, work: &str, bundle: &Bundle) -> Outcome<Duration> {
+    let first = id(engine, 0);
+    match work {
+        "list" => engine.timed(&["list"], None),
+        "ps" => engine.timed(&["ps", "--format", "json", &first], None),
+        "exec" => engine.timed(&["exec", &first, "/bin/true"], None),
+        "kill" => engine.timed(&["kill", &first, "CONT"], None),
+        "create" => {
+            bundle.write(engine, "one", &["true"], &no_limits())?;
+            let taken = engine.timed(&["create", "one"], Some(bundle))?;
+            engine.timed(&["delete", "--force", "one"], None)?;
+            reap()?;
+            Ok(taken)
+        }
+        _ => engine.timed(&["state", &first], None),
+    }
 }
 
 /// How many processes, zombies apart, have the engine's state directory on their command line.

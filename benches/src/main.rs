@@ -8,7 +8,6 @@
 mod bundle;
 mod engine;
 mod options;
-mod table;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,12 +18,12 @@ use nix::mount::{MsFlags, mount, umount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
+use benches::table::{self, Line};
 use bundle::Bundles;
 use engine::{Engine, Kind};
 use options::Options;
-use table::Line;
 
-pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+pub(crate) use benches::Outcome;
 
 /// Runs before the first that counts: files get into the page cache, the kernel's own caches fill.
 const WARM_UP: usize = 3;

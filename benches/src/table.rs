@@ -3,14 +3,19 @@
 use serde_json::{Value, json};
 
 /// One kind of work. Numbers are in `unit`; in the order of `engines`, empty where the engine has no such command.
-pub(crate) struct Line {
-    pub(crate) work: &'static str,
-    pub(crate) unit: &'static str,
-    pub(crate) samples: Vec<Vec<f64>>,
+#[derive(Debug)]
+pub struct Line {
+    /// What was measured.
+    pub work: &'static str,
+    /// Of the numbers.
+    pub unit: &'static str,
+    /// Of each engine.
+    pub samples: Vec<Vec<f64>>,
 }
 
 impl Line {
-    pub(crate) fn new(work: &'static str, unit: &'static str, engines: usize) -> Self {
+    /// Without numbers yet.
+    pub fn new(work: &'static str, unit: &'static str, engines: usize) -> Self {
         Self {
             work,
             unit,
@@ -19,7 +24,8 @@ impl Line {
     }
 }
 
-pub(crate) fn median(samples: &[f64]) -> Option<f64> {
+/// The middle, or the mean of the two in the middle.
+pub fn median(samples: &[f64]) -> Option<f64> {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
@@ -30,12 +36,13 @@ pub(crate) fn median(samples: &[f64]) -> Option<f64> {
     }
 }
 
-pub(crate) fn minimum(samples: &[f64]) -> Option<f64> {
+/// The least.
+pub fn minimum(samples: &[f64]) -> Option<f64> {
     samples.iter().copied().min_by(f64::total_cmp)
 }
 
 /// A Markdown table. `subject` is the place of onggi among the engines; cells are `median / minimum`.
-pub(crate) fn print(lines: &[Line], engines: &[&str], subject: usize) {
+pub fn print(lines: &[Line], engines: &[&str], subject: usize) {
     let others = || (0..engines.len()).filter(move |&other| other != subject);
     let mut head = String::from("| work |");
     for name in engines {
@@ -68,7 +75,7 @@ fn cell(first: Option<f64>, second: Option<f64>, between: &str) -> String {
 }
 
 /// Every sample, for later comparison.
-pub(crate) fn to_json(lines: &[Line], engines: &[&str]) -> Value {
+pub fn to_json(lines: &[Line], engines: &[&str]) -> Value {
     lines
         .iter()
         .map(|line| {

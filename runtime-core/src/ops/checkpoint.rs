@@ -124,7 +124,7 @@ fn dump(slot: &Slot, options: CheckpointOptions) -> Result<()> {
         }),
         freeze_cgroup: freezer(record)?,
         external: external_namespaces(&plan, record.pid)?,
-        ..common_options(&options.criu, &directories, record)
+        ..common_options(&options.criu, &directories, record)?
     };
     let kind = if options.pre_dump {
         Kind::SinglePreDump

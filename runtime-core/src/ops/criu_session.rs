@@ -133,7 +133,11 @@ pub(super) fn need_root(facts: &HostFacts) -> Result<()> {
 }
 
 /// The options that dump and restore have in common.
-pub(super) fn common_options(options: &CriuOptions, directories: &Directories, record: &Record) -> Options {
+pub(super) fn common_options(
+    options: &CriuOptions,
+    directories: &Directories,
+    record: &Record,
+) -> Result<Options> {
     let mode = match options.manage_cgroups {
         ManageCgroups::Soft => CgroupMode::Soft,
         ManageCgroups::Full => CgroupMode::Full,
@@ -149,7 +153,7 @@ pub(super) fn common_options(options: &CriuOptions, directories: &Directories, r
         NetworkLock::Skip => Some(Lock::Skip),
     };
     let annotation = record.annotations.get("org.criu.config").map(String::as_str);
-    Options {
+    Ok(Options {
         images_dir_fd: directories.images_number(),
         work_dir_fd: directories.work_number(),
         log_level: Some(4),
@@ -164,9 +168,9 @@ pub(super) fn common_options(options: &CriuOptions, directories: &Directories, r
         manage_cgroups: Some(true),
         manage_cgroups_mode: Some(mode.into()),
         network_lock: lock.map(Into::into),
-        config_file: criu::config_file(annotation),
+        config_file: criu::config_file(annotation)?,
         // What a network looks like is the business of whoever made it, at a restore as at `create`.
         empty_ns: Some(libc::CLONE_NEWNET as u32),
         ..Options::default()
-    }
+    })
 }

@@ -201,7 +201,7 @@ impl Job<'_> {
     }
 
     fn request(&self, slot: &Slot, pid: i32, namespaces: Options) -> Result<Options> {
-        let common = common_options(&self.options.criu, &self.directories, slot.record());
+        let common = common_options(&self.options.criu, &self.directories, slot.record())?;
         let mut inherit_fd = namespaces.inherit_fd;
         inherit_fd.extend(self.pipes());
         Ok(Options {

@@ -1,7 +1,8 @@
 //! Runs in: the CONTAINER. Prints, as one line of JSON, what a process inside really sees. It asserts nothing: the
 //! test compares this report with the wish in config.json. Uses std only, because build.rs compiles it alone.
 //!
-//! `--lock PATH` alone locks a file (flock(2)) and sleeps; `--notify TEXT` sends a text to NOTIFY_SOCKET.
+//! `--lock PATH` alone locks a file (flock(2)) and sleeps; `--notify TEXT` sends a text to NOTIFY_SOCKET; `--accept`
+//! answers one connection on descriptor 3.
 //!
 //! Options add to the report: `--access PATH`, `--stat PATH`, `--cat PATH`, `--syscall NR[:ARG]...`, `--mknod`.
 
@@ -447,7 +448,37 @@ fn notify(text: &str) {
     }
 }
 
+/// As a service that is started for its socket: answers one connection on descriptor 3 with what it has read, and with what
+/// descriptor 4 holds.
+fn accept() -> std::io::Result<()> {
+    use std::os::fd::FromRawFd;
+    let own = std::process::id().to_string();
+    if std::env::var("LISTEN_PID").as_deref() != Ok(&own) || std::env::var("LISTEN_FDS").as_deref() != Ok("1")
+    {
+        return Err(std::io::Error::other("LISTEN_PID or LISTEN_FDS"));
+    }
+    // SAFETY: the caller of the program has passed these two, and nothing else here owns them.
+    let (listener, mut note) = unsafe {
+        (
+            std::os::unix::net::UnixListener::from_raw_fd(3),
+            fs::File::from_raw_fd(4),
+        )
+    };
+    let (mut connection, _) = listener.accept()?;
+    let (mut said, mut kept) = (String::new(), String::new());
+    std::io::Read::read_to_string(&mut connection, &mut said)?;
+    std::io::Read::read_to_string(&mut note, &mut kept)?;
+    std::io::Write::write_all(&mut connection, format!("{said}, {kept}").as_bytes())
+}
+
 fn main() {
+    if std::env::args().nth(1).as_deref() == Some("--accept") {
+        if let Err(error) = accept() {
+            println!("{error}");
+            std::process::exit(1);
+        }
+        return;
+    }
     if std::env::args().nth(1).as_deref() == Some("--lock") {
         return hold_lock();
     }

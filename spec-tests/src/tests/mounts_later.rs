@@ -19,6 +19,11 @@ pub(crate) const TESTS: &[Test] = &[
     ("mounts_later/with_what_is_mounted_below", recursive),
     ("mounts_later/new_file_system", new_file_system),
     ("mounts_later/links_stay_inside", links),
+    ("mounts_later/places_that_are_exchanged_stay_inside", exchanged),
+    ("mounts_later/id_mapped", id_mapped),
+    ("mounts_later/not_through_procfs", through_procfs),
+    ("mounts_later/hidden_root_of_the_container", hidden_root),
+    ("mounts_later/locked_mounts_stay_in_a_user_namespace", locked),
     ("mounts_later/removal_through_no_link", removal_through_no_link),
     ("mounts_later/removal_wants_a_mount_point", no_mount_point),
     ("mounts_later/of_created_and_paused", created_and_paused),
@@ -200,6 +205,133 @@ fn links(c: &mut Case) -> Check {
     let magic =
         json!([{"destination": "/proc/1/root/x", "type": "bind", "source": source, "options": ["bind"]}]);
     change(c, "add", &magic)?.refused().map(drop)
+}
+
+/// A process in the container makes a link of the place, and a directory again, as fast as it can.
+fn exchanged(c: &mut Case) -> Check {
+    let source = source(c)?;
+    let outside = c.dir.join("outside");
+    fs::create_dir_all(outside.join("x"))?;
+    fs::create_dir_all(c.rootfs("/flip"))?;
+    c.shell(&format!(
+        "ln -s {0} /link; ln -s ../../../../../../../..{0} /up; mkdir /dir; \
+         while :; do mv -T /flip /a; mv -T /link /flip; mv -T /flip /link; mv -T /up /flip; mv -T /flip /up; mv -T /a /flip; done",
+        outside.display()
+    ));
+    c.create()?.ok()?;
+    c.rt(&["start", &c.id])?.ok()?;
+    let host = fs::read_to_string("/proc/self/mountinfo")?.lines().count();
+    for _ in 0..40 {
+        let add = json!([{"destination": "/flip/x", "type": "bind", "source": source, "options": ["bind"]}]);
+        // Whether a place is found in that moment is chance.
+        change(c, "add", &add)?;
+        change(c, "remove", &json!([{"destination": "/flip/x"}]))?;
+    }
+    same(
+        "what was made outside",
+        0,
+        fs::read_dir(outside.join("x"))?.count(),
+    )?;
+    let now = fs::read_to_string("/proc/self/mountinfo")?.lines().count();
+    same("mounts of the host", host, now)?;
+    same("status", "running".to_owned(), c.status()?)
+}
+
+fn id_mapped(c: &mut Case) -> Check {
+    let source = source(c)?;
+    c.start_sleeper()?;
+    let map = json!([{"containerID": 0, "hostID": 1000, "size": 100}]);
+    let mounts = json!([{"destination": "/later", "type": "bind", "source": source,
+        "options": ["bind", "idmap"], "uidMappings": map, "gidMappings": map}]);
+    change(c, "add", &mounts)?.ok()?;
+    same(
+        "owner",
+        "1000:1000",
+        inside(c, "stat -c %u:%g /later/file")?.as_str(),
+    )?;
+    change(c, "remove", &mounts)?.ok()?;
+    let owner = fs::metadata(source.join("file"))?;
+    same(
+        "owner on the host",
+        0,
+        std::os::unix::fs::MetadataExt::uid(&owner),
+    )
+}
+
+/// /proc/<pid> of the container shows what others write labels to, and leads through /proc/<pid>/root and fd elsewhere.
+fn through_procfs(c: &mut Case) -> Check {
+    let source = source(c)?;
+    c.start_sleeper()?;
+    let before = inside(c, "cat /proc/1/mountinfo")?;
+    for place in [
+        "/proc/1/cwd/x",
+        "/proc/self/fd/3/x",
+        "/proc/1/attr",
+        "/proc/self/attr/exec",
+    ] {
+        let add = json!([{"destination": place, "type": "bind", "source": source, "options": ["bind"]}]);
+        change(c, "add", &add)?.refused()?;
+    }
+    same("mounts", before, inside(c, "cat /proc/1/mountinfo")?)
+}
+
+/// A container with the right to mount covers its own root: what is added lies in the container all the same.
+fn hidden_root(c: &mut Case) -> Check {
+    let source = source(c)?;
+    for set in ["bounding", "effective", "permitted"] {
+        c.config["process"]["capabilities"][set] = json!(["CAP_SYS_ADMIN", "CAP_SYS_CHROOT"]);
+    }
+    c.shell("mount -t tmpfs none / && touch /covered; sleep 1000");
+    c.create()?.ok()?;
+    c.rt(&["start", &c.id])?.ok()?;
+    let covered = c.rootfs("/covered");
+    c.wait_until("the root is covered", || Ok(covered.exists()))?;
+    let host = fs::read_to_string("/proc/self/mountinfo")?.lines().count();
+    let add = json!([{"destination": "/later", "type": "bind", "source": source, "options": ["bind"]}]);
+    // It may be refused, or lie on one root or the other: of the container's.
+    change(c, "add", &add)?;
+    let now = fs::read_to_string("/proc/self/mountinfo")?.lines().count();
+    same("mounts of the host", host, now)?;
+    same("status", "running".to_owned(), c.status()?)
+}
+
+/// What config.json has hidden with a mount in a user namespace is not to be had by taking the mount away again.
+fn locked(c: &mut Case) -> Check {
+    let source = source(c)?;
+    c.join_namespace("user", None);
+    let ranges = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    c.config["linux"]["uidMappings"] = ranges.clone();
+    c.config["linux"]["gidMappings"] = ranges;
+    for set in ["bounding", "effective", "permitted"] {
+        c.config["process"]["capabilities"][set] = json!(["CAP_SYS_ADMIN"]);
+    }
+    std::os::unix::fs::chown(c.rootfs("/"), Some(100_000), Some(100_000))?;
+    let below = source.join("below");
+    fs::create_dir(&below)?;
+    fs::write(below.join("secret"), "secret")?;
+    mount(
+        Some("tmpfs"),
+        &below,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        None::<&str>,
+    )?;
+    let outcome = (|| {
+        c.start_sleeper()?;
+        let add = json!([{"destination": "/later", "type": "bind", "source": source, "options": ["rbind"]}]);
+        change(c, "add", &add)?.ok()?;
+        same(
+            "what the host has covered",
+            "hidden",
+            inside(
+                c,
+                "umount /later/below 2>/dev/null; cat /later/below/secret 2>/dev/null || echo hidden",
+            )?
+            .as_str(),
+        )
+    })();
+    nix::mount::umount2(&below, nix::mount::MntFlags::MNT_DETACH)?;
+    outcome
 }
 
 /// Else a process in the container could have its masks taken away.

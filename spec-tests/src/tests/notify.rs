@@ -31,6 +31,16 @@ pub(crate) const TESTS: &[Test] = &[
     ("notify/without_the_variable_there_is_none", without_variable),
     ("notify/nothing_left", nothing_left),
     ("notify/what_the_container_leaves_is_removed", what_is_left),
+    ("notify/socket_of_the_manager_may_be_abstract", abstract_socket),
+    ("notify/ready_on_any_line_of_several_messages", several_messages),
+    ("notify/ready_said_twice_goes_on_once", said_twice),
+    ("notify/a_flood_of_messages_does_not_hold_up_the_end", flood),
+    (
+        "notify/run_ends_with_a_container_that_is_never_ready",
+        never_ready,
+    ),
+    ("notify/manager_that_is_gone_is_an_error", manager_gone),
+    ("notify/listening_socket_is_accepted_on_inside", listening),
 ];
 
 /// systemd's end.
@@ -227,6 +237,143 @@ fn nothing_left(c: &mut Case) -> Check {
     manager.receive().map_err(|_| Stop::Fail("no READY".into()))?;
     drop(run);
     c.rt(&["delete", "--force", &c.id])?.ok()?;
+    c.nothing_left()
+}
+
+fn abstract_socket(c: &mut Case) -> Check {
+    let name = format!("spec-tests-{}", c.id);
+    let address =
+        <std::os::unix::net::SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(&name)?;
+    let mut manager = Manager::new(c)?;
+    manager.socket = UnixDatagram::bind_addr(&address)?;
+    manager.socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+    manager.path = format!("@{name}").into();
+    c.shell("/bin/probe --notify READY=1; exec sleep 1000");
+    let run = spawn(
+        c,
+        &manager,
+        &c.bundle_args("run", &["--detach", "--pid-file", "pid"], &c.id)?,
+    )?;
+    c.wait_until("the pid file is there", || Ok(c.dir.join("pid").exists()))?;
+    manager.wants_ready_of(fs::read_to_string(c.dir.join("pid"))?.parse()?)?;
+    run.finish()?.ok()?;
+    Ok(())
+}
+
+fn several_messages(c: &mut Case) -> Check {
+    let manager = Manager::new(c)?;
+    c.shell(
+        "printf 'STATUS=nearly\\nMAINPID=1\\nREADY=1\\nSTATUS=up' > /text; /bin/probe --notify STATUS=begins; \
+         /bin/probe --notify ''; /bin/probe --notify \"$(cat /text)\"; exec sleep 1000",
+    );
+    spawn(c, &manager, &c.bundle_args("create", &[], &c.id)?)?
+        .finish()?
+        .ok()?;
+    let start = spawn(c, &manager, &words(&["start", &c.id]))?;
+    manager.wants_ready_of(c.pid()?)?;
+    start.finish()?.ok()?;
+    manager.has_nothing()
+}
+
+fn said_twice(c: &mut Case) -> Check {
+    let manager = Manager::new(c)?;
+    // Nobody listens to the second one any more, and a program does not have to bear that.
+    c.shell("/bin/probe --notify READY=1; /bin/probe --notify READY=1 2>/dev/null; exit 4");
+    let run = spawn(c, &manager, &c.bundle_args("run", &[], &c.id)?)?;
+    same("message", "READY=1", &*manager.receive()?.0)?;
+    run.finish()?.wants(4)?;
+    manager.has_nothing()?;
+    c.nothing_left()
+}
+
+/// Whoever waits must look at other things, too.
+fn flood(c: &mut Case) -> Check {
+    let manager = Manager::new(c)?;
+    c.shell(
+        "for n in 1 2 3 4; do (while :; do /bin/probe --notify STATUS=$n; done) & done; trap 'exit 6' TERM; touch /ready; \
+         while :; do usleep 10000; done",
+    );
+    let run = spawn(c, &manager, &c.bundle_args("run", &[], &c.id)?)?;
+    let ready = c.rootfs("/ready");
+    c.wait_until("the program runs", || Ok(ready.exists()))?;
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(run.pid),
+        nix::sys::signal::Signal::SIGTERM,
+    )?;
+    run.finish_within(Duration::from_secs(20))?.wants(6)?;
+    manager.has_nothing()?;
+    c.nothing_left()
+}
+
+fn never_ready(c: &mut Case) -> Check {
+    let manager = Manager::new(c)?;
+    c.shell("/bin/probe --notify STATUS=dying; exit 3");
+    spawn(c, &manager, &c.bundle_args("run", &["--detach"], &c.id)?)?
+        .finish()?
+        .ok()?;
+    manager.has_nothing()?;
+    c.wait_status("stopped")?;
+    c.delete()?;
+    spawn(c, &manager, &c.bundle_args("run", &[], &c.id)?)?
+        .finish()?
+        .wants(3)?;
+    manager.has_nothing()?;
+    c.nothing_left()
+}
+
+fn manager_gone(c: &mut Case) -> Check {
+    let manager = Manager::new(c)?;
+    c.shell("/bin/probe --notify READY=1; exec sleep 1000");
+    spawn(c, &manager, &c.bundle_args("create", &[], &c.id)?)?
+        .finish()?
+        .ok()?;
+    let path = manager.path.clone();
+    drop(manager.socket);
+    fs::remove_file(&path)?;
+    let mut command = c.command();
+    command.args(["start", &c.id]).env("NOTIFY_SOCKET", &path);
+    runner::start(&mut command, &c.dir)?
+        .finish()?
+        .refused_with(&path.to_string_lossy())?;
+    same("the container runs all the same", "running", &*c.status()?)
+}
+
+/// A socket that listens on the host, and another descriptor behind it; a program inside takes a connection from it.
+fn listening(c: &mut Case) -> Check {
+    let path = c.dir.join("service.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&path)?;
+    let note = c.dir.join("note");
+    fs::write(&note, "kept")?;
+    c.args(&["/bin/probe", "--accept"]);
+    let mut words = c.host.runtime_words();
+    let at = words.len() - 1;
+    words.insert(at, "LISTEN_FDS=1".into());
+    let mut command = std::process::Command::new("/bin/sh");
+    // The caller's descriptors are close-on-exec; the shell copies them to where they are looked for.
+    let number = listener.as_raw_fd();
+    let copy = nix::unistd::dup(&listener)?;
+    let script = format!(
+        "exec 3<&{} 4<{}; shift 2; exec /usr/bin/env -i LISTEN_PID=$$ \"$@\"",
+        copy.as_raw_fd(),
+        note.display()
+    );
+    ensure!(number != copy.as_raw_fd(), "the copy has the same number");
+    command.arg("-c").arg(script).arg("sh").args(words);
+    command
+        .arg("--root")
+        .arg(&c.state_root)
+        .args(c.bundle_args("run", &["--preserve-fds", "1"], &c.id)?)
+        .stdin(std::process::Stdio::null());
+    let run = runner::start(&mut command, &c.dir)?;
+    drop(copy);
+    let mut client = std::os::unix::net::UnixStream::connect(&path)?;
+    client.set_read_timeout(Some(Duration::from_secs(20)))?;
+    std::io::Write::write_all(&mut client, b"hello")?;
+    client.shutdown(std::net::Shutdown::Write)?;
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut client, &mut answer)?;
+    same("what the container answers", "hello, kept", &*answer)?;
+    run.finish()?.ok()?;
     c.nothing_left()
 }
 

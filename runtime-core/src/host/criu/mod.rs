@@ -84,15 +84,52 @@ pub fn environment() -> Vec<CString> {
 
 /// The configuration file that criu reads beside its own: the one of the annotation `org.criu.config` (none if that is
 /// empty), else crun's if there is one, else runc's. criu passes over a file that is not there.
-pub fn config_file(annotation: Option<&str>) -> Option<String> {
+///
+/// # Errors
+/// [`ErrorKind::Denied`] for a file that somebody else than root and the caller may have written: an action script in it
+/// runs as the caller, and engines copy annotations from images.
+pub fn config_file(annotation: Option<&str>) -> Result<Option<String>> {
     const CRUN: &str = "/etc/criu/crun.conf";
     const RUNC: &str = "/etc/criu/runc.conf";
-    match annotation {
+    Ok(match annotation {
         Some("") => None,
-        Some(path) => Some(path.to_owned()),
+        Some(path) => {
+            refuse_foreign(Path::new(path))
+                .map_err(|error| error.field("annotations[org.criu.config]").path(path))?;
+            Some(path.to_owned())
+        }
         None if rustix::fs::stat(CRUN).is_ok() => Some(CRUN.to_owned()),
         None => Some(RUNC.to_owned()),
+    })
+}
+
+/// The file, and every directory on the way to it, belong to root or the caller, and nobody else may write to them: what
+/// is looked at here is then what criu opens. A directory with the sticky bit lets others add names, not exchange ours.
+fn refuse_foreign(path: &Path) -> Result<()> {
+    let denied = |text: &'static str| {
+        Err(Error::new(ErrorKind::Denied, text)
+            .hint("an action script in it would run as the caller of onggi"))
+    };
+    if !path.is_absolute() {
+        return denied("not an absolute path");
     }
+    let real = match std::fs::canonicalize(path) {
+        // criu passes over it.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        real => real.map_err(|error| Error::io("realpath", &error))?,
+    };
+    let own = rustix::process::geteuid().as_raw();
+    for (depth, part) in real.ancestors().enumerate() {
+        let stat = rustix::fs::lstat(part).map_err(|errno| Error::os("lstat", errno))?;
+        let is_sticky = depth > 0 && stat.st_mode & libc::S_ISVTX != 0;
+        if stat.st_uid != 0 && stat.st_uid != own {
+            return denied("it, or a directory above it, belongs to another user");
+        }
+        if stat.st_mode & 0o022 != 0 && !is_sticky {
+            return denied("others may write to it, or to a directory above it");
+        }
+    }
+    Ok(())
 }
 
 /// The conversation with one criu process.
@@ -243,9 +280,36 @@ mod tests {
 
     #[test]
     fn an_annotation_replaces_the_configuration_file_and_an_empty_one_removes_it() {
-        assert_eq!(config_file(Some("")), None);
-        assert_eq!(config_file(Some("/etc/own.conf")), Some("/etc/own.conf".into()));
-        assert!(config_file(None).unwrap().starts_with("/etc/criu/"));
+        assert_eq!(config_file(Some("")).unwrap(), None);
+        assert_eq!(
+            config_file(Some("/etc/own.conf")).unwrap(),
+            Some("/etc/own.conf".into())
+        );
+        assert!(config_file(None).unwrap().unwrap().starts_with("/etc/criu/"));
+    }
+
+    #[test]
+    fn a_configuration_that_others_may_write_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("criu.conf");
+        std::fs::write(&file, "").unwrap();
+        let text = file.to_str().unwrap();
+        let chmod =
+            |path: &Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+        chmod(&file, 0o644);
+        assert!(config_file(Some(text)).is_ok());
+        chmod(&file, 0o664);
+        assert_eq!(config_file(Some(text)).unwrap_err().kind(), ErrorKind::Denied);
+        chmod(&file, 0o644);
+        chmod(directory.path(), 0o777);
+        assert_eq!(config_file(Some(text)).unwrap_err().kind(), ErrorKind::Denied);
+        chmod(directory.path(), 0o755);
+        assert!(config_file(Some("criu.conf")).is_err());
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&file, Some(1), None).unwrap();
+            assert_eq!(config_file(Some(text)).unwrap_err().kind(), ErrorKind::Denied);
+        }
     }
 
     #[test]

@@ -7,12 +7,12 @@ mod log;
 mod rpc;
 
 use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use prost::Message;
-use rustix::fs::{Access, AtFlags, CWD, FileType};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags};
 
 use super::unix_socket;
 use crate::{Errno, Error, ErrorKind, Result};
@@ -113,11 +113,13 @@ fn refuse_foreign(path: &Path) -> Result<()> {
     if !path.is_absolute() {
         return denied("not an absolute path");
     }
-    let real = match std::fs::canonicalize(path) {
+    let file = match rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
         // criu passes over it.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        real => real.map_err(|error| Error::io("realpath", &error))?,
+        Err(Errno::NOENT) => return Ok(()),
+        file => file.map_err(|errno| Error::os("open", errno))?,
     };
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let real = std::fs::read_link(&link).map_err(|error| Error::io("readlink", &error))?;
     let own = rustix::process::geteuid().as_raw();
     for (depth, part) in real.ancestors().enumerate() {
         let stat = rustix::fs::lstat(part).map_err(|errno| Error::os("lstat", errno))?;

@@ -457,13 +457,10 @@ fn accept() -> std::io::Result<()> {
     {
         return Err(std::io::Error::other("LISTEN_PID or LISTEN_FDS"));
     }
-    // SAFETY: the caller of the program has passed these two, and nothing else here owns them.
-    let (listener, mut note) = unsafe {
-        (
-            std::os::unix::net::UnixListener::from_raw_fd(3),
-            fs::File::from_raw_fd(4),
-        )
-    };
+    // SAFETY: the caller of the program has passed this one, and nothing else here owns it.
+    let listener = unsafe { std::os::unix::net::UnixListener::from_raw_fd(3) };
+    // SAFETY: as above.
+    let mut note = unsafe { fs::File::from_raw_fd(4) };
     let (mut connection, _) = listener.accept()?;
     let (mut said, mut kept) = (String::new(), String::new());
     std::io::Read::read_to_string(&mut connection, &mut said)?;
@@ -475,7 +472,6 @@ fn main() {
     if std::env::args().nth(1).as_deref() == Some("--accept") {
         if let Err(error) = accept() {
             println!("{error}");
-            std::process::exit(1);
         }
         return;
     }

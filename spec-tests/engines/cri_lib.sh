@@ -116,7 +116,7 @@ state_of_host() {
     pgrep -fa 'containerd-shim|/pause|conmon' | sed 's/^[0-9]* /process: /'
     pgrep -x "$(basename "$RUNTIME")" | sed 's/^/runtime: /'
     awk '{ print "mount: " $5 }' /proc/self/mountinfo | sort
-    find /sys/fs/cgroup -type d \( -path '*kubepods*' -o -path '*cri-containerd*' -o -path '*k8s.io*' \) -path '*pod*' | sed 's/^/cgroup: /'
+    find /sys/fs/cgroup -type d \( -path '*kubepods*' -o -path '*cri-containerd*' -o -path '*k8s.io*' \) -path '*pod*' | grep -vE '/(kubepods|burstable|kubepods.slice|kubepods-burstable.slice)$' | sed 's/^/cgroup: /'
     find /run/netns /var/run/netns /run/containerd/runc/k8s.io /run/containerd/io.containerd.runtime.v2.task/k8s.io \
         /run/containerd/io.containerd.grpc.v1.cri/sandboxes /run/containerd/io.containerd.grpc.v1.cri/containers \
         /var/lib/containerd/io.containerd.grpc.v1.cri/sandboxes /var/lib/containerd/io.containerd.grpc.v1.cri/containers \

@@ -258,7 +258,7 @@ fn id_mapped(c: &mut Case) -> Check {
     )
 }
 
-/// /proc/<pid> of the container shows what others write labels to, and leads through /proc/<pid>/root and fd elsewhere.
+/// `/proc/<pid>` of the container shows what others write labels to, and leads through `/proc/<pid>/root` and `fd` elsewhere.
 fn through_procfs(c: &mut Case) -> Check {
     let source = source(c)?;
     c.start_sleeper()?;

@@ -53,7 +53,7 @@ pub struct ResourcePlan {
     pub writes: Vec<CgroupWrite>,
     /// Fields that are set but have no meaning in cgroup version 2, and without which a container has no more than it
     /// would have with them, or only worse tuning. They are ignored, as runc does, because engines pass them on from
-    /// their own users; [`ResourcePlan::warn`] says so.
+    /// their own users; a warning says so.
     pub ignored: Vec<&'static str>,
     /// `linux.resources.memory.checkBeforeUpdate`: limits in bytes, with their fields, that an update must refuse if
     /// the container uses as much already. Without the check the kernel would kill processes to get there.

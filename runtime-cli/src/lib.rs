@@ -74,7 +74,11 @@ fn onggi(program: &str, arguments: &[OsString]) -> u8 {
 }
 
 fn command(definition: &Definition, invocation: &Invocation) -> u8 {
-    let kept = descriptors::keep_behind(invocation.handed_on());
+    let kept = match definition.name {
+        // It takes one of them by its number first.
+        "checkpoint" => Ok(()),
+        _ => descriptors::keep_behind(invocation.handed_on()),
+    };
     match kept.and_then(|()| (definition.run)(invocation)) {
         Ok(code) => code,
         Err(error) => {

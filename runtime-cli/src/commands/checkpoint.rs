@@ -10,6 +10,7 @@ use runtime_core::{
 use rustix::fs::OFlags;
 
 use super::{Definition, Invocation, command};
+use crate::descriptors;
 use crate::flags::{list, path, switch, value};
 
 pub(crate) const COMMAND: Definition = command(
@@ -79,6 +80,8 @@ fn run(call: &Invocation) -> Result<u8> {
         link_remap: call.flag("link-remap"),
         criu,
     };
+    // criu and its action scripts get none of the caller's.
+    descriptors::keep_behind(0)?;
     runtime.checkpoint(&id, options)?;
     Ok(0)
 }

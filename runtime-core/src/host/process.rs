@@ -119,7 +119,8 @@ impl Process {
             return Ok(None);
         };
         let pidfd = match rustix::process::pidfd_open(target, PidfdFlags::empty()) {
-            Err(Errno::SRCH) => return Ok(None),
+            // EINVAL, newer ENOENT: the number is a thread's by now, or that of a group whose leader is gone.
+            Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) => return Ok(None),
             pidfd => pidfd.map_err(|errno| Error::os("pidfd_open", errno).doing("open the process"))?,
         };
         // Looked at after the descriptor was opened: if the pid belongs to the right process now, it did so then.

@@ -349,23 +349,18 @@ fn listening(c: &mut Case) -> Check {
     let at = words.len() - 1;
     words.insert(at, "LISTEN_FDS=1".into());
     let mut command = std::process::Command::new("/bin/sh");
-    // The caller's descriptors are close-on-exec; the shell copies them to where they are looked for.
-    let number = listener.as_raw_fd();
-    let copy = nix::unistd::dup(&listener)?;
+    // The socket goes by standard input, since a shell may know no number of more than one digit.
     let script = format!(
-        "exec 3<&{} 4<{}; shift 2; exec /usr/bin/env -i LISTEN_PID=$$ \"$@\"",
-        copy.as_raw_fd(),
+        "exec 3<&0 4<{} </dev/null; shift 2; exec /usr/bin/env -i LISTEN_PID=$$ \"$@\"",
         note.display()
     );
-    ensure!(number != copy.as_raw_fd(), "the copy has the same number");
     command.arg("-c").arg(script).arg("sh").args(words);
     command
         .arg("--root")
         .arg(&c.state_root)
         .args(c.bundle_args("run", &["--preserve-fds", "1"], &c.id)?)
-        .stdin(std::process::Stdio::null());
+        .stdin(std::process::Stdio::from(OwnedFd::from(listener)));
     let run = runner::start(&mut command, &c.dir)?;
-    drop(copy);
     let mut client = std::os::unix::net::UnixStream::connect(&path)?;
     client.set_read_timeout(Some(Duration::from_secs(20)))?;
     std::io::Write::write_all(&mut client, b"hello")?;

@@ -145,7 +145,13 @@ fn smallest(c: &mut Case) -> Check {
 /// full. Then both must have the old ones again, also after the next reload.
 fn failed_update(c: &mut Case) -> Check {
     let tmpfs = Some("tmpfs");
-    mount(tmpfs, &c.state_root, tmpfs, MsFlags::empty(), Some("size=256k"))?;
+    mount(
+        tmpfs,
+        &c.state_root,
+        tmpfs,
+        MsFlags::empty(),
+        Some("size=256k,mode=0700"),
+    )?;
     let result = with_full_state_root(c);
     // Room for what `delete` writes.
     let filler = c.state_root.join(".filler");

@@ -91,7 +91,8 @@ pub(crate) fn start(
 ) -> Result<()> {
     Link(link).send(Message::Start).map_err(sys_error)?;
     loop {
-        match receive(link, cancel)? {
+        wait_for_answer(link, cancel)?;
+        match receive(link, &Cancel::default())? {
             // The child's end is close-on-exec, and the child the only one who has it.
             None => return check_execution(pid, pidfd),
             Some((Message::SeccompFd, Some(shared))) => {
@@ -104,6 +105,20 @@ pub(crate) fn start(
             }
             Some((message, _)) => return Err(unexpected(message)),
         }
+    }
+}
+
+/// An answer that is there counts before the caller's wish to end: the program may run already, and is then told by
+/// whoever forwards signals.
+fn wait_for_answer(link: BorrowedFd<'_>, cancel: &Cancel) -> Result<()> {
+    match cancel.wait_readable(link) {
+        Err(error) if error.kind() == ErrorKind::Interrupted => {
+            match sys_process::wait_readable(link, Some(0)).map_err(sys_error)? {
+                true => Ok(()),
+                false => Err(error),
+            }
+        }
+        waited => waited,
     }
 }
 

@@ -292,6 +292,7 @@ impl Case {
     /// Kills what runs in a cgroup that the runtime or systemd has named, or is the runtime itself: its cgroup or its
     /// command line names this test. systemd then clears its unit away.
     pub(crate) fn kill_by_mark(&self) {
+        let marks = self.marks();
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
                 continue;
@@ -299,10 +300,19 @@ impl Case {
             // Gone since, or a kernel thread: no text, so no mark.
             let text = |name| fs::read(entry.path().join(name)).unwrap_or_default();
             let text = [text("cgroup"), text("cmdline")].concat();
-            if names(&String::from_utf8_lossy(&text), &self.cgroup_parent) {
+            let text = String::from_utf8_lossy(&text);
+            if marks.iter().any(|mark| names(&text, mark)) {
                 children::signal(pid, Signal::SIGKILL);
             }
         }
+    }
+
+    /// What the cgroups, the keyrings and the command lines of this test's processes have in them, and no other test's.
+    pub(crate) fn marks(&self) -> [String; 2] {
+        [
+            self.cgroup_parent.clone(),
+            self.dir.to_string_lossy().into_owned(),
+        ]
     }
 
     /// Clean-up by the runtime's own means; returns what it could not or did not remove.

@@ -1,8 +1,7 @@
 //! Runs in: SUITE. The known failures of peers: `expected/NAME.txt`, one `test/name: reason` a line, `#` comments,
 //! `!memlock-shim` (see shim/memlock.rs), `!iptables-shim` (see `Host::use_iptables_shim`) and `!may-leave-empty-cgroups`: a
 //! race of every `delete`, so no test can be named. A leading `~` marks a race of the peer: it may fail and may pass.
-//! `!leaves-behind test/name: reason` names a test after which something of its container stays, of which the leak check at
-//! the end of the run then says nothing. onggi has no such list.
+//! onggi has no such list.
 
 use std::{collections::BTreeMap, io, path::Path};
 
@@ -11,8 +10,6 @@ use std::{collections::BTreeMap, io, path::Path};
 pub(crate) struct Expected {
     /// Test name to what is known.
     pub(crate) failures: BTreeMap<String, Known>,
-    /// Tests after which something of their containers may stay, whatever the test does, with the reason.
-    pub(crate) leaks: BTreeMap<String, String>,
     /// Whether the peer needs the shim on a host without CAP_SYS_RESOURCE.
     pub(crate) memlock_shim: bool,
     /// Whether the peer lets criu use iptables also where there is none.
@@ -62,20 +59,12 @@ fn parse(text: &str) -> Result<Expected, String> {
             expected.may_leave_cgroups = true;
             continue;
         }
-        let (is_leak, line) = match line.strip_prefix("!leaves-behind ") {
-            Some(rest) => (true, rest),
-            None => (false, line),
-        };
         let Some((name, reason)) = line.split_once(": ") else {
             return Err(format!(
                 "expected list, line {}: not `test/name: reason`",
                 number + 1
             ));
         };
-        if is_leak {
-            expected.leaks.insert(name.to_owned(), reason.trim().to_owned());
-            continue;
-        }
         let (name, sometimes) = match name.strip_prefix('~') {
             Some(name) => (name, true),
             None => (name, false),
@@ -108,9 +97,6 @@ mod tests {
         };
         assert_eq!(list.failures.get("a/b"), Some(&known("because", false)));
         assert_eq!(list.failures.get("a/c"), Some(&known("race", true)));
-        let list = parse("!leaves-behind a/b: because\n").unwrap_or_default();
-        assert_eq!(list.leaks.get("a/b").map(String::as_str), Some("because"));
-        assert!(list.failures.is_empty());
     }
 
     /// Git merges the lists by union, which may leave a test in them twice.
@@ -121,7 +107,7 @@ mod tests {
             assert!(list.is_ok(), "{name}: {list:?}");
             let tests = crate::tests::all();
             let list = list.unwrap_or_default();
-            for known in list.failures.keys().chain(list.leaks.keys()) {
+            for known in list.failures.keys() {
                 assert!(tests.iter().any(|test| test.0 == known), "{name}: {known}");
             }
         }
@@ -130,7 +116,6 @@ mod tests {
     #[test]
     fn a_line_without_reason_or_twice_is_refused() {
         assert!(parse("a/b\n").is_err());
-        assert!(parse("!leaves-behind a/b\n").is_err());
         assert!(parse("a/b: x\na/b: y\n").is_err());
     }
 }

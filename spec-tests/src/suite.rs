@@ -90,7 +90,6 @@ fn list(options: &Options) -> io::Result<ExitCode> {
 fn run_tests(mut options: Options, mut host: Host, before: &leaks::Snapshot) -> io::Result<ExitCode> {
     let mut expected = known_failures(&options, &host.runtime_name)?;
     host.may_leave_cgroups = expected.may_leave_cgroups;
-    let leaky = expected.leaks.keys().cloned().collect();
     let shims = expected::for_runtime(&host.runtime_name).unwrap_or_default();
     if shims.iptables_shim && !host::in_path("iptables-restore") {
         host.use_iptables_shim()?;
@@ -117,7 +116,7 @@ fn run_tests(mut options: Options, mut host: Host, before: &leaks::Snapshot) -> 
         .collect::<io::Result<_>>()?;
     // One value each for the whole process, which tests in several threads refer to until its end.
     let host: &'static Host = Box::leak(Box::new(host));
-    let shared: &'static Shared = Box::leak(Box::new(Shared::new(host, here, machines, sender, leaky)));
+    let shared: &'static Shared = Box::leak(Box::new(Shared::new(host, here, machines, sender)));
 
     let started = Instant::now();
     if options.format != Format::Libtest {
@@ -231,12 +230,7 @@ fn known_failures(options: &Options, name: &str) -> io::Result<Expected> {
         Some(path) => expected::from_file(path)?,
     };
     let names: Vec<&str> = tests::all().into_iter().map(|(name, _, _)| name).collect();
-    match expected
-        .failures
-        .keys()
-        .chain(expected.leaks.keys())
-        .find(|k| !names.contains(&k.as_str()))
-    {
+    match expected.failures.keys().find(|k| !names.contains(&k.as_str())) {
         Some(unknown) => Err(io::Error::other(format!(
             "the expected list names an unknown test: {unknown}"
         ))),

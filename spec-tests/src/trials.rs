@@ -14,7 +14,6 @@ use crate::{
 };
 use libtest_mimic::{Completion, Failed, Trial};
 use std::{
-    collections::BTreeSet,
     sync::{Mutex, MutexGuard, PoisonError, RwLock},
     time::{Duration, Instant},
 };
@@ -33,9 +32,9 @@ pub(crate) struct Shared {
     /// In a machine: the way to the host.
     sender: Option<Sender>,
     records: Mutex<Vec<Record>>,
-    /// Tests after which something is known to stay, and the marks of those that have run.
-    leaky: BTreeSet<String>,
-    excused: Mutex<Vec<String>>,
+    /// What names the containers of tests that have failed as their peer's list says: such a test has not come to its own
+    /// clean-up, so the leak check at the end knows of nothing of theirs.
+    excused: Mutex<Vec<[String; 2]>>,
     /// Held for reading by every test that runs here, for writing by one that must be alone.
     company: RwLock<()>,
 }
@@ -46,7 +45,6 @@ impl Shared {
         here: &'static str,
         machines: Vec<Machine>,
         sender: Option<Sender>,
-        leaky: BTreeSet<String>,
     ) -> Self {
         Self {
             host,
@@ -54,7 +52,6 @@ impl Shared {
             machines,
             sender,
             records: Mutex::default(),
-            leaky,
             excused: Mutex::default(),
             company: RwLock::default(),
         }
@@ -75,7 +72,7 @@ impl Shared {
     /// Whether a line of the leak check is about something that is known to stay.
     pub(crate) fn is_excused(&self, line: &str) -> bool {
         let excused = self.excused.lock().unwrap_or_else(PoisonError::into_inner);
-        excused.iter().any(|mark| case::names(line, mark))
+        excused.iter().flatten().any(|mark| case::names(line, mark))
     }
 
     fn record(&self, (name, needs, body): NeedyTest, place: &Place, known: Option<Known>) -> Record {
@@ -95,7 +92,7 @@ impl Shared {
                 let started = Instant::now();
                 Record {
                     name: name.to_owned(),
-                    verdict: judge(self.in_company(name, needs, body), known),
+                    verdict: judge(self.in_company(needs, body, known.is_some()), known),
                     time: started.elapsed(),
                     place: self.here,
                 }
@@ -103,30 +100,31 @@ impl Shared {
         }
     }
 
-    fn in_company(&self, name: &str, needs: &[Need], body: fn(&mut Case) -> Check) -> Check {
+    fn in_company(&self, needs: &[Need], body: fn(&mut Case) -> Check, may_fail: bool) -> Check {
         if needs.contains(&Need::Alone) {
             let _alone = self.company.write().unwrap_or_else(PoisonError::into_inner);
-            self.one_test(name, body)
+            self.one_test(body, may_fail)
         } else {
             let _company = self.company.read().unwrap_or_else(PoisonError::into_inner);
-            self.one_test(name, body)
+            self.one_test(body, may_fail)
         }
     }
 
     /// The body, then the runtime's own clean-up, then the light leak check.
-    fn one_test(&self, name: &str, body: fn(&mut Case) -> Check) -> Check {
+    fn one_test(&self, body: fn(&mut Case) -> Check, may_fail: bool) -> Check {
         let mut case = Case::new(self.host)?;
-        if self.leaky.contains(name) {
-            let mut excused = self.excused.lock().unwrap_or_else(PoisonError::into_inner);
-            excused.push(case.id.clone());
+        let result = body(&mut case).and_then(|()| match case.close().as_slice() {
+            [] => Ok(()),
+            left => Err(Stop::Fail(format!("left behind: {}", left.join("; ")))),
+        });
+        if result.is_err() {
+            case.kill_by_mark();
+            if may_fail {
+                let mut excused = self.excused.lock().unwrap_or_else(PoisonError::into_inner);
+                excused.push(case.marks());
+            }
         }
-        body(&mut case)?;
-        let left = case.close();
-        if left.is_empty() {
-            Ok(())
-        } else {
-            Err(Stop::Fail(format!("left behind: {}", left.join("; "))))
-        }
+        result
     }
 }
 

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use std::{
     ffi::{OsStr, OsString},
     fs,
+    os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -289,8 +290,8 @@ impl Case {
             .collect()
     }
 
-    /// Kills what runs in a cgroup that the runtime or systemd has named, or is the runtime itself: its cgroup or its
-    /// command line names this test. systemd then clears its unit away.
+    /// Kills what runs in a cgroup that the runtime or systemd has named, or is the runtime itself: its cgroup, its
+    /// command line or its directory names this test. systemd then clears its unit away.
     pub(crate) fn kill_by_mark(&self) {
         let marks = self.marks();
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -299,7 +300,9 @@ impl Case {
             };
             // Gone since, or a kernel thread: no text, so no mark.
             let text = |name| fs::read(entry.path().join(name)).unwrap_or_default();
-            let text = [text("cgroup"), text("cmdline")].concat();
+            // A runtime's process 1 before its program, and a hook, begin in the bundle.
+            let directory = fs::read_link(entry.path().join("cwd")).unwrap_or_default();
+            let text = [text("cgroup"), text("cmdline"), directory.into_os_string().into_vec()].concat();
             let text = String::from_utf8_lossy(&text);
             if marks.iter().any(|mark| names(&text, mark)) {
                 children::signal(pid, Signal::SIGKILL);
@@ -307,7 +310,7 @@ impl Case {
         }
     }
 
-    /// What the cgroups, the keyrings and the command lines of this test's processes have in them, and no other test's.
+    /// What the cgroups, keyrings, command lines and directories of this test's processes have in them, and no other test's.
     pub(crate) fn marks(&self) -> [String; 2] {
         [
             self.cgroup_parent.clone(),

@@ -93,7 +93,9 @@ fn processes(lines: &mut BTreeSet<String>) {
             .split(' ')
             .nth(1)
             .unwrap_or_default();
-        lines.insert(format!("process: {name} parent={parent} {cgroup} {command}"));
+        let directory = fs::read_link(format!("/proc/{name}/cwd")).unwrap_or_default();
+        let directory = directory.display();
+        lines.insert(format!("process: {name} parent={parent} {cgroup} in {directory}: {command}"));
     }
 }
 

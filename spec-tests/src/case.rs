@@ -302,7 +302,12 @@ impl Case {
             let text = |name| fs::read(entry.path().join(name)).unwrap_or_default();
             // A runtime's process 1 before its program, and a hook, begin in the bundle.
             let directory = fs::read_link(entry.path().join("cwd")).unwrap_or_default();
-            let text = [text("cgroup"), text("cmdline"), directory.into_os_string().into_vec()].concat();
+            let text = [
+                text("cgroup"),
+                text("cmdline"),
+                directory.into_os_string().into_vec(),
+            ]
+            .concat();
             let text = String::from_utf8_lossy(&text);
             if marks.iter().any(|mark| names(&text, mark)) {
                 children::signal(pid, Signal::SIGKILL);

@@ -1,13 +1,13 @@
 //! Runs in: SUITE. `--conformance`: what the runtime-spec asks, from requirements.txt, beside the tests that show it and
 //! how they end on several runtimes. Runs this same program once for each runtime and reads what it prints.
 
-use crate::{expected, tests::runtime_tools};
+use crate::{expected, report::TAP_OF, tests::runtime_tools};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     fs, io,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 /// The reviewed list.
@@ -91,7 +91,8 @@ impl Outcome {
 #[derive(Debug)]
 struct Results {
     name: String,
-    summary: String,
+    /// Passed, failed, skipped.
+    counts: [u32; 3],
     outcomes: BTreeMap<String, Outcome>,
     /// Test to reason: known differences, and needs that are not met.
     reasons: BTreeMap<String, String>,
@@ -99,37 +100,48 @@ struct Results {
 }
 
 impl Results {
-    fn run(runtime: &Path, is_first: bool, options: &[String]) -> io::Result<Self> {
-        let output = Command::new(std::env::current_exe()?)
-            .arg("--runtime")
-            .arg(runtime)
-            .args(["--format", "tap"])
-            .args(options)
-            .output()?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    /// Of what is recorded of the runtime, or else of a run.
+    fn of_runtime(
+        runtime: &Path,
+        is_first: bool,
+        recorded: &[String],
+        options: &[String],
+    ) -> io::Result<Self> {
+        let file_name = runtime.file_name().unwrap_or_default().to_string_lossy();
+        let mark = format!("{TAP_OF}{file_name}");
+        let is_of_it = |text: &&String| text.lines().any(|line| line == mark);
+        let texts: Vec<&String> = recorded.iter().filter(is_of_it).collect();
         let version = Command::new(runtime).arg("--version").output()?;
-        let version = String::from_utf8_lossy(&version.stdout).into_owned();
-        let words: Vec<&str> = version
-            .split_whitespace()
-            .take(3)
-            .filter(|word| *word != "version")
-            .collect();
+        let name = short_name(&String::from_utf8_lossy(&version.stdout));
+        match texts.as_slice() {
+            [] => Self::of_texts(name, is_first, &[&run(runtime, options)?]),
+            texts => Self::of_texts(name, is_first, texts),
+        }
+    }
+
+    /// Of one run, or of several that had a part of the tests each.
+    fn of_texts(name: String, is_first: bool, texts: &[&String]) -> io::Result<Self> {
         let mut results = Self {
-            name: words.join(" "),
-            summary: text.lines().last().unwrap_or_default().to_owned(),
+            name,
+            counts: [0; 3],
             outcomes: BTreeMap::new(),
             reasons: BTreeMap::new(),
             is_first,
         };
-        for line in text.lines() {
-            results.read(line);
-        }
-        if results.outcomes.is_empty() {
-            let error = String::from_utf8_lossy(&output.stderr).into_owned();
-            return Err(io::Error::other(format!(
-                "{}: no results: {error}",
-                runtime.display()
-            )));
+        for text in texts {
+            let summary = text.lines().last().and_then(counts);
+            let Some(summary) = summary else {
+                return Err(io::Error::other(format!(
+                    "{}: a run that has not come to its end",
+                    results.name
+                )));
+            };
+            for (sum, part) in results.counts.iter_mut().zip(summary) {
+                *sum += part;
+            }
+            for line in text.lines() {
+                results.read(line);
+            }
         }
         Ok(results)
     }
@@ -176,11 +188,50 @@ impl Results {
     }
 }
 
-/// Runs the suite with `options` on every runtime and writes the document.
-pub(crate) fn write(file: &Path, runtimes: &[PathBuf], options: &[String]) -> io::Result<()> {
+/// What the suite prints for the runtime.
+fn run(runtime: &Path, options: &[String]) -> io::Result<String> {
+    let output = Command::new(std::env::current_exe()?)
+        .arg("--runtime")
+        .arg(runtime)
+        .args(["--format", "tap"])
+        .args(options)
+        .stderr(Stdio::inherit())
+        .output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// `runc version 1.1.5\n…` is runc 1.1.5.
+fn short_name(version: &str) -> String {
+    let words: Vec<&str> = version
+        .split_whitespace()
+        .take(3)
+        .filter(|word| *word != "version")
+        .collect();
+    words.join(" ")
+}
+
+/// The numbers of `N passed, N failed, N skipped`.
+fn counts(line: &str) -> Option<[u32; 3]> {
+    let mut parts = line.split(", ");
+    let mut number = |word| parts.next()?.strip_suffix(word)?.parse().ok();
+    Some([number(" passed")?, number(" failed")?, number(" skipped")?])
+}
+
+/// Runs the suite with `options` on every runtime of which nothing is recorded and writes the document.
+pub(crate) fn write(
+    file: &Path,
+    runtimes: &[PathBuf],
+    recorded: &[PathBuf],
+    options: &[String],
+) -> io::Result<()> {
     let chapters = parse(REQUIREMENTS).map_err(io::Error::other)?;
-    let run = |(index, runtime): (usize, &PathBuf)| Results::run(runtime, index == 0, options);
-    let results: Vec<Results> = runtimes.iter().enumerate().map(run).collect::<io::Result<_>>()?;
+    let recorded: Vec<String> = recorded
+        .iter()
+        .map(fs::read_to_string)
+        .collect::<io::Result<_>>()?;
+    let of =
+        |(index, runtime): (usize, &PathBuf)| Results::of_runtime(runtime, index == 0, &recorded, options);
+    let results: Vec<Results> = runtimes.iter().enumerate().map(of).collect::<io::Result<_>>()?;
     fs::write(file, document(&chapters, &results).map_err(io::Error::other)?)
 }
 
@@ -209,7 +260,12 @@ fn document(chapters: &[Chapter<'_>], results: &[Results]) -> Result<String, std
             counts.join(" | ")
         )?;
     }
-    let summaries: Vec<&str> = results.iter().map(|result| result.summary.as_str()).collect();
+    let summary =
+        |Results {
+             counts: [passed, failed, skipped],
+             ..
+         }: &Results| { format!("{passed} passed, {failed} failed, {skipped} skipped") };
+    let summaries: Vec<String> = results.iter().map(summary).collect();
     writeln!(text, "| the whole suite | {} |", summaries.join(" | "))?;
     for (name, requirements) in chapters {
         writeln!(
@@ -404,10 +460,23 @@ mod tests {
     }
 
     #[test]
+    fn parts_of_a_run_are_put_together() {
+        let part = |line: &str, counts: &str| format!("TAP version 13\n# of it\n1..1\n{line}\n{counts}\n");
+        let (one, two) = (
+            part("ok 1 - a/b", "1 passed, 0 failed, 0 skipped"),
+            part("not ok 1 - a/c", "0 passed, 1 failed, 0 skipped"),
+        );
+        let results = Results::of_texts("it 1".into(), false, &[&one, &two]);
+        assert!(results.is_ok_and(|results| results.counts == [1, 1, 0] && results.outcomes.len() == 2));
+        let cut_off = "TAP version 13\nok 1 - a/b\n".to_owned();
+        assert!(Results::of_texts("it 1".into(), false, &[&one, &cut_off]).is_err());
+    }
+
+    #[test]
     fn results_are_read_from_tap() {
         let mut results = Results {
             name: String::new(),
-            summary: String::new(),
+            counts: [0; 3],
             outcomes: BTreeMap::new(),
             reasons: BTreeMap::new(),
             is_first: false,

@@ -95,7 +95,9 @@ fn processes(lines: &mut BTreeSet<String>) {
             .unwrap_or_default();
         let directory = fs::read_link(format!("/proc/{name}/cwd")).unwrap_or_default();
         let directory = directory.display();
-        lines.insert(format!("process: {name} parent={parent} {cgroup} in {directory}: {command}"));
+        lines.insert(format!(
+            "process: {name} parent={parent} {cgroup} in {directory}: {command}"
+        ));
     }
 }
 

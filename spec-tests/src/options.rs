@@ -52,6 +52,8 @@ pub(crate) struct Options {
     pub(crate) conformance: Option<PathBuf>,
     /// Other runtimes in it.
     pub(crate) peers: Vec<PathBuf>,
+    /// TAP of earlier runs.
+    pub(crate) recorded: Vec<PathBuf>,
     /// Parts of names; a test with any of them runs. None: every test.
     pub(crate) filters: Vec<String>,
     pub(crate) libtest: Arguments,
@@ -75,6 +77,8 @@ spec-tests --runtime PATH [FILTER]... [options]
   --seed N            the first of their seeds (default 1)
   --conformance FILE  run everything on --runtime and on each --peer, and write the table of docs/conformance.md
   --peer PATH         see --conformance; may be repeated
+  --recorded FILE     with --conformance: what `--format tap` has printed for one of these runtimes, which is then not run
+                      again; may be repeated, for parts of a run too
   --no-leak-check     skip the comparison of the host before and after (other users on the machine)
   libtest's options (--exact, --skip, --test-threads, ...):
 ";
@@ -104,6 +108,7 @@ pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Options, St
         seed: 1,
         conformance: None,
         peers: Vec::new(),
+        recorded: Vec::new(),
         filters: Vec::new(),
         libtest: Arguments::default(),
     };
@@ -126,6 +131,7 @@ pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Options, St
             "--cases" => options.cases = number(&name, &text_value()?)?,
             "--seed" => options.seed = number(&name, &text_value()?)?,
             "--conformance" => options.conformance = Some(value()?.into()),
+            "--recorded" => options.recorded.push(value()?.into()),
             "--peer" => options.peers.push(value()?.into()),
             "--hybrid" => options.hybrid = true,
             "--validation" => options.validation = true,

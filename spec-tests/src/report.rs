@@ -24,9 +24,12 @@ pub(crate) struct Record {
     pub(crate) place: &'static str,
 }
 
-/// Test Anything Protocol, version 13.
-pub(crate) fn tap(records: &[Record]) -> String {
-    let mut text = format!("TAP version 13\n1..{}\n", records.len());
+/// Before the name of the runtime, in TAP.
+pub(crate) const TAP_OF: &str = "# of ";
+
+/// Test Anything Protocol, version 13. A comment says what `runtime` calls itself, for `--recorded`.
+pub(crate) fn tap(runtime: &str, records: &[Record]) -> String {
+    let mut text = format!("TAP version 13\n{TAP_OF}{runtime}\n1..{}\n", records.len());
     for (index, record) in records.iter().enumerate() {
         let (number, name) = (index + 1, &record.name);
         if record.place != HOST {
@@ -117,8 +120,8 @@ mod tests {
 
     #[test]
     fn tap_has_a_plan_and_reasons() {
-        let text = tap(&records());
-        assert!(text.starts_with("TAP version 13\n1..3\nok 1 - a/b\nnot ok 2 - a/c\n# <x>\n# y\n"));
+        let text = tap("it", &records());
+        assert!(text.starts_with("TAP version 13\n# of it\n1..3\nok 1 - a/b\nnot ok 2 - a/c\n# <x>\n# y\n"));
         assert!(text.ends_with("ok 3 - a/d # SKIP no cpu\n"));
     }
 

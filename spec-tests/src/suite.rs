@@ -52,7 +52,8 @@ pub(crate) fn run(options: Options) -> io::Result<ExitCode> {
         if options.machine == Where::HostOnly {
             passed_on.extend(["--machine".to_owned(), "none".to_owned()]);
         }
-        return conformance::write(file, &runtimes, &passed_on).map(|()| ExitCode::SUCCESS);
+        return conformance::write(file, &runtimes, &options.recorded, &passed_on)
+            .map(|()| ExitCode::SUCCESS);
     }
     if !nix::unistd::geteuid().is_root() {
         return Err(io::Error::other("the suite needs root"));
@@ -151,6 +152,7 @@ fn run_tests(mut options: Options, mut host: Host, before: &leaks::Snapshot) -> 
     }
     Ok(finish(
         &options,
+        &host.runtime_name,
         &shared.records(),
         left_out,
         conclusion.num_ignored,
@@ -276,10 +278,16 @@ fn leak_record(before: &leaks::Snapshot, shared: &Shared, started: Instant) -> R
     }
 }
 
-fn finish(options: &Options, records: &[Record], left_out: usize, never_started: u64) -> ExitCode {
+fn finish(
+    options: &Options,
+    runtime: &str,
+    records: &[Record],
+    left_out: usize,
+    never_started: u64,
+) -> ExitCode {
     match options.format {
         Format::Libtest => {}
-        Format::Tap => print!("{}", report::tap(records)),
+        Format::Tap => print!("{}", report::tap(runtime, records)),
         Format::Junit => print!("{}", report::junit(records)),
     }
     let count = |f: fn(&Verdict) -> bool| records.iter().filter(|r| f(&r.verdict)).count();

@@ -45,8 +45,7 @@ test_image_from_tar() {
     docker save -o "$work/image.tar" "$IMAGE"
     ctr image import "$work/image.tar"
     mkdir "$work/bundle"
-    ln -s "$work/rootfs" "$work/bundle/rootfs"
-    (cd "$work/bundle" && runc spec && sed -i -e 's/"terminal": true/"terminal": false/' -e 's,"sh",/bin/true,' -e 's,/bin/true$,"/bin/true",' config.json)
+    (cd "$work/bundle" && runc spec && sed -i -e 's/"terminal": true/"terminal": false/' -e "s,\"rootfs\",\"$work/rootfs\"," -e 's,"sh",/bin/true,' -e 's,/bin/true$,"/bin/true",' config.json)
     : >"$work/figures"
 }
 

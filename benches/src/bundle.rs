@@ -107,10 +107,26 @@ fn compiled_filter() -> Outcome<Vec<u8>> {
 /// How long onggi takes from the parsed profile to the BPF program, without the start of a process.
 pub(crate) fn seccomp_compile_times(rounds: usize) -> Outcome<Vec<Duration>> {
     let profile = serde_json::from_slice(&fs::read(PROFILE)?)?;
+    times(rounds, || {
+        std::hint::black_box(runtime_core::plan::seccomp::compile(&profile)?);
+        Ok(())
+    })
+}
+
+/// How long onggi takes to read config.json of this bundle and to judge it, without the start of a process.
+pub(crate) fn config_times(bundle: &Path, rounds: usize) -> Outcome<Vec<Duration>> {
+    let document = fs::read(bundle.join("config.json"))?;
+    times(rounds, || {
+        let config = runtime_core::spec::parse(document.clone())?;
+        Ok(runtime_core::spec::validate(&config)?)
+    })
+}
+
+fn times(rounds: usize, mut work: impl FnMut() -> Outcome<()>) -> Outcome<Vec<Duration>> {
     let mut times = Vec::with_capacity(rounds);
     for _ in 0..rounds {
         let start = Instant::now();
-        std::hint::black_box(runtime_core::plan::seccomp::compile(&profile)?);
+        work()?;
         times.push(start.elapsed());
     }
     Ok(times)

@@ -134,10 +134,21 @@ pub struct TargetArgs<'a> {
     pub path: &'a CStr,
     /// What is made there if nothing is.
     pub is_directory: bool,
-    /// Whether symbolic links on the way are an error: for proc and sysfs.
-    pub refuse_links: bool,
+    /// What symbolic links on the way are.
+    pub links: Links,
     /// Whether it may lie on a procfs: only for the few files that may be mounted over.
     pub may_be_on_procfs: bool,
+}
+
+/// What becomes of symbolic links in the path of a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Links {
+    /// They are followed, inside the root.
+    Follow,
+    /// The same, but for the last component: a link there is itself the place.
+    KeepLast,
+    /// They are an error: for proc and sysfs.
+    Refuse,
 }
 
 /// One mount.
@@ -158,6 +169,8 @@ pub struct MountArgs<'a> {
 pub enum MountWhat<'a> {
     /// A detached tree that RUNTIME has opened and set up.
     Tree(BorrowedFd<'a>),
+    /// Nothing: a symbolic link that says this is made instead.
+    Link(&'a CStr),
     /// A new file system.
     New {
         /// File system type.
@@ -508,6 +521,8 @@ pub struct CriuMountArgs<'a> {
     pub index: u16,
     /// Where.
     pub target: TargetArgs<'a>,
+    /// A symbolic link that is made there instead of a place.
+    pub link: Option<&'a CStr>,
     /// What is mounted there.
     pub tree: Option<BorrowedFd<'a>>,
 }

@@ -5,7 +5,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::args::{ConsoleArgs, TargetArgs};
+use crate::args::{ConsoleArgs, Links, TargetArgs};
 use crate::paths;
 use crate::report::refused;
 use crate::sys::{self, fs, mount, net, process};
@@ -63,7 +63,7 @@ fn become_dev_console(root: BorrowedFd<'_>, slave: BorrowedFd<'_>) -> sys::Resul
     let target = TargetArgs {
         path: c"dev/console",
         is_directory: false,
-        refuse_links: true,
+        links: Links::Refuse,
         may_be_on_procfs: false,
     };
     let target = paths::open_target(root, &target)?;

@@ -102,6 +102,10 @@ fn attach(tree: BorrowedFd<'_>, place: &CStr) -> Result<()> {
 /// mounted on another.
 fn make_places(args: &CriuRootArgs<'_>) -> Result<()> {
     for mount in args.mounts {
+        if let Some(link) = mount.link {
+            paths::make_link(args.draft, mount.target.path, link).at_index(Step::MountTarget, mount.index)?;
+            continue;
+        }
         let place = paths::open_target(args.draft, &mount.target).at_index(Step::MountTarget, mount.index)?;
         if let Some(tree) = mount.tree {
             mount::attach(tree, place.as_fd()).at_index(Step::MountAttach, mount.index)?;

@@ -3,7 +3,7 @@
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 
-use crate::args::{DeviceArgs, LinkArgs, TargetArgs};
+use crate::args::{DeviceArgs, LinkArgs, Links, TargetArgs};
 use crate::paths;
 use crate::report::{At, Result, refused};
 use crate::step::Step;
@@ -29,7 +29,7 @@ fn make(directory: BorrowedFd<'_>, device: &DeviceArgs<'_>) -> sys::Result<()> {
         let target = TargetArgs {
             path: device.name,
             is_directory: false,
-            refuse_links: true,
+            links: Links::Refuse,
             may_be_on_procfs: false,
         };
         let target = paths::open_target(directory, &target)?;

@@ -36,9 +36,13 @@ pub(crate) fn make_readonly(root: BorrowedFd<'_>, mounts: &[(u16, &core::ffi::CS
 
 fn mount_one(root: BorrowedFd<'_>, args: &MountArgs<'_>) -> Result<()> {
     let index = args.index;
+    if let MountWhat::Link(link) = args.what {
+        return paths::make_link(root, args.target.path, link).at_index(Step::MountTarget, index);
+    }
     let target = paths::open_target(root, &args.target).at_index(Step::MountTarget, index)?;
     let target = target.as_fd();
     match &args.what {
+        MountWhat::Link(_) => Ok(()),
         MountWhat::Tree(tree) => attach(*tree, target, args),
         MountWhat::New {
             fstype,

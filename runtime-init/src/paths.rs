@@ -7,7 +7,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::args::TargetArgs;
+use crate::args::{Links, TargetArgs};
 use crate::report::refused;
 use crate::sys::{self, SysError, fs};
 
@@ -20,16 +20,16 @@ const PROC_SUPER_MAGIC: u64 = 0x9fa0;
 /// Opens the place of a mount (O_PATH), making directories and the file on the way where they are missing.
 pub(crate) fn open_target(root: BorrowedFd<'_>, target: &TargetArgs<'_>) -> sys::Result<OwnedFd> {
     let path = if target.path.is_empty() { c"." } else { target.path };
-    let opened = if target.refuse_links {
-        fs::open_in_root_no_links(root, path, OFlags::PATH)
-    } else {
-        fs::open_in_root(root, path, OFlags::PATH)
-    };
-    let opened = match opened {
-        Err(SysError {
-            errno: Errno::NOENT, ..
-        }) => make(root, path, target.is_directory)?,
-        other => other?,
+    let opened = match target.links {
+        Links::KeepLast => open_or_make_last(root, path, target.is_directory)?,
+        Links::Refuse => match fs::open_in_root_no_links(root, path, OFlags::PATH) {
+            Err(error) if error.errno == Errno::NOENT => make(root, path, target.is_directory)?,
+            other => other?,
+        },
+        Links::Follow => match fs::open_in_root(root, path, OFlags::PATH) {
+            Err(error) if error.errno == Errno::NOENT => make(root, path, target.is_directory)?,
+            other => other?,
+        },
     };
     // Whoever mounts over /proc/self/attr and the like can fake what security labels are written to
     // (CVE-2019-16884). The path may be harmless and a link of the image not: so ask what was found.
@@ -37,6 +37,44 @@ pub(crate) fn open_target(root: BorrowedFd<'_>, target: &TargetArgs<'_>) -> sys:
         return Err(refused(Errno::PERM));
     }
     Ok(opened)
+}
+
+/// Opens the last component as it is, be it a link; what is missing is made.
+fn open_or_make_last(root: BorrowedFd<'_>, path: &CStr, is_directory: bool) -> sys::Result<OwnedFd> {
+    let (directory, name) = split_last(path)?;
+    let directory = open_directory(root, directory.as_cstr()?)?;
+    match fs::open_child(directory.as_fd(), name, OFlags::PATH) {
+        Err(error) if error.errno == Errno::NOENT => {}
+        other => return other,
+    }
+    // A link that has come to be since then is somebody's who races with us.
+    make_one(directory.as_fd(), name, is_directory)?.ok_or_else(|| refused(Errno::LOOP))
+}
+
+/// Makes a symbolic link that says `target`, and the directories on the way; one that is there already may stay.
+pub(crate) fn make_link(root: BorrowedFd<'_>, path: &CStr, target: &CStr) -> sys::Result<()> {
+    let (directory, name) = split_last(path)?;
+    let directory = open_directory(root, directory.as_cstr()?)?;
+    let error = match fs::symlink(target, directory.as_fd(), name) {
+        Err(error) if error.errno == Errno::EXIST => error,
+        other => return other,
+    };
+    let mut found = [0u8; PATH_MAX];
+    match fs::read_link(directory.as_fd(), name, &mut found) {
+        Ok(found) if found == target.to_bytes() => Ok(()),
+        // It is no link, or another one: that it is there says it best.
+        _ => Err(error),
+    }
+}
+
+/// The directory part, and the last component.
+fn split_last(path: &CStr) -> sys::Result<(Buffer, &CStr)> {
+    let start = path.to_bytes().iter().rposition(|byte| *byte == b'/');
+    let mut directory = Buffer::new();
+    directory.push(path.to_bytes().get(..start.unwrap_or(0)).unwrap_or_default())?;
+    let name = path.to_bytes_with_nul().get(start.map_or(0, |slash| slash + 1)..);
+    let name = CStr::from_bytes_until_nul(name.unwrap_or_default()).map_err(|_| refused(Errno::INVAL))?;
+    Ok((directory, name))
 }
 
 /// Opens a directory (O_PATH), making it where it is missing.

@@ -69,7 +69,8 @@ fn send_all(args: &TreesArgs<'_>, link: Link<'_>) -> Result<()> {
 }
 
 fn send_one(source: &TreeSource<'_>, link: Link<'_>) -> sys::Result<()> {
-    let found = fs::open_host_no_links(source.path, OFlags::PATH)?;
+    // The source may itself be a link (`src-nofollow`); the identity tells whether it is.
+    let found = fs::open_host_no_links(source.path, OFlags::PATH | OFlags::NOFOLLOW)?;
     let stat = fs::fstat(found.as_fd())?;
     if (stat.st_dev, stat.st_ino) != source.identity {
         // Somebody has put something else there since RUNTIME has looked.

@@ -33,6 +33,7 @@ pub(crate) fn create_options(call: &Invocation, console: Option<Console>) -> Res
         Some(bundle) => bundle,
         None => std::env::current_dir().map_err(|e| Error::io("getcwd", &e).doing("find the bundle"))?,
     };
+    let listen_fds = listen_fds();
     Ok(CreateOptions {
         bundle,
         config: call.path("config"),
@@ -45,7 +46,8 @@ pub(crate) fn create_options(call: &Invocation, console: Option<Console>) -> Res
         preserve_fds: call.number("preserve-fds").unwrap_or(0),
         notify: notify_host().is_some(),
         cancel: Cancel::default(),
-        listen_fds: listen_fds(),
+        listen_names: names(listen_fds, std::env::var_os("LISTEN_FDNAMES")),
+        listen_fds,
     })
 }
 
@@ -103,6 +105,14 @@ fn sockets(pid: Option<OsString>, count: Option<OsString>) -> u32 {
     count.and_then(|count| count.to_str()?.parse().ok()).unwrap_or(0)
 }
 
+/// The names of `count` sockets. A list of another length is left out: sd_listen_fds_with_names(3) would refuse it, where
+/// without one it gives the sockets.
+fn names(count: u32, names: Option<OsString>) -> Option<String> {
+    let names = names?.into_string().ok()?;
+    let is_whole = count > 0 && names.split(':').count() == count as usize;
+    is_whole.then_some(names)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,5 +124,15 @@ mod tests {
         assert_eq!(sockets(Some("1".into()), Some("2".into())), 0);
         assert_eq!(sockets(None, Some("2".into())), 0);
         assert_eq!(sockets(Some(own), Some("x".into())), 0);
+    }
+
+    #[test]
+    fn there_are_as_many_names_as_sockets_or_none() {
+        let two = Some(OsString::from("http:admin"));
+        assert_eq!(names(2, two.clone()).as_deref(), Some("http:admin"));
+        assert_eq!(names(1, two.clone()), None);
+        assert_eq!(names(0, two), None);
+        assert_eq!(names(1, Some("".into())).as_deref(), Some(""));
+        assert_eq!(names(2, None), None);
     }
 }

@@ -52,6 +52,9 @@ impl Runtime {
         if options.notify {
             notify::add_socket(&mut config, &self.store.root().join(id.as_str()));
         }
+        if let Some(names) = &options.listen_names {
+            notify::add_variable(&mut config, "LISTEN_FDNAMES", names);
+        }
         spec::validate(&config).map_err(|error| match error.spec_field() {
             // Its value says nothing, so that the file has to.
             Some("ociVersion") => error.path(config_path(&options)),

@@ -7,19 +7,21 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use runtime_init::args::Links;
 use rustix::fs::{Mode, OFlags};
 
 use crate::host::criu::{ExternalMount, path_bytes};
 use crate::host::mount_table::{ContainerMounts, MountTable};
 use crate::plan::Plan;
 use crate::plan::devices::DevicePlan;
-use crate::plan::mounts::MountSource;
-use crate::{Error, Result};
+use crate::plan::mounts::{MountPlan, MountSource, SourceLink};
+use crate::{Error, ErrorKind, Result};
 
 const NULL: &str = "/dev/null";
 
 /// For a dump: from the places in the container, as it is now, to names.
 pub(super) fn of_dump(plan: &Plan, pid: i32) -> Result<Vec<ExternalMount>> {
+    refuse_links(plan)?;
     let mounts = ContainerMounts::open(pid)?;
     let host = MountTable::of(None)?;
     let mut external = Vec::new();
@@ -56,6 +58,7 @@ pub(super) fn of_dump(plan: &Plan, pid: i32) -> Result<Vec<ExternalMount>> {
 
 /// For a restore: from names to the host's paths. The places have been made, so links in the rootfs can be followed.
 pub(super) fn of_restore(plan: &Plan) -> Result<Vec<ExternalMount>> {
+    refuse_links(plan)?;
     let host = MountTable::of(None)?;
     let mut external = vec![entry(Path::new(NULL), Path::new(NULL))];
     for (target, source, recursive) in binds(plan) {
@@ -78,11 +81,36 @@ pub(super) fn of_restore(plan: &Plan) -> Result<Vec<ExternalMount>> {
 
 fn binds(plan: &Plan) -> impl Iterator<Item = (&CStr, &Path, bool)> {
     plan.mounts.iter().filter_map(|mount| match &mount.source {
+        // Then there is a link in the rootfs, and no mount.
+        MountSource::Bind {
+            link: SourceLink::Copy,
+            path,
+            ..
+        } if path.is_symlink() => None,
         MountSource::Bind { path, recursive, .. } => {
             Some((mount.target.as_c_str(), path.as_path(), *recursive))
         }
         _ => None,
     })
+}
+
+/// criu binds by mount(2), which follows links at both ends.
+fn refuse_links(plan: &Plan) -> Result<()> {
+    let is_kept = |mount: &&MountPlan| {
+        let link = match &mount.source {
+            MountSource::Bind { link, .. } => *link,
+            _ => SourceLink::Follow,
+        };
+        link == SourceLink::Itself || mount.links == Links::KeepLast
+    };
+    match plan.mounts.iter().find(is_kept) {
+        None => Ok(()),
+        Some(mount) => Err(Error::new(
+            ErrorKind::Unsupported,
+            "criu follows symbolic links: a mount with src-nofollow or dest-nofollow cannot be restored",
+        )
+        .field(format!("mounts[{}].options", mount.index))),
+    }
 }
 
 /// What the host has mounted below the source of a recursive bind mount, as paths from there.

@@ -1,4 +1,4 @@
-//! Runs in: RUNTIME. sd_notify(3) from inside: the mount and the variable that `create` adds, and the socket that `start`
+//! Runs in: RUNTIME. sd_notify(3) from inside: the mount and the variables that `create` adds, and the socket that `start`
 //! listens on.
 
 use std::path::Path;
@@ -33,9 +33,14 @@ pub(super) fn add_socket(config: &mut Config, dir: &Path) {
     let mut mounts = config.spec.mounts().clone().unwrap_or_default();
     mounts.push(mount);
     config.spec.set_mounts(Some(mounts));
+    add_variable(config, "NOTIFY_SOCKET", &format!("{IN_CONTAINER}/{NAME}"));
+}
+
+/// Adds what the service manager says to the program's environment; it wins over what config.json has of that name.
+pub(super) fn add_variable(config: &mut Config, name: &str, value: &str) {
     if let Some(process) = config.spec.process_mut() {
         let mut env = process.env().clone().unwrap_or_default();
-        env.push(format!("NOTIFY_SOCKET={IN_CONTAINER}/{NAME}"));
+        env.push(format!("{name}={value}"));
         process.set_env(Some(env));
     }
 }

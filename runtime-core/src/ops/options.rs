@@ -65,6 +65,8 @@ pub struct CreateOptions {
     pub notify: bool,
     /// How many sockets of the service manager, from 3 on, are passed (LISTEN_FDS).
     pub listen_fds: u32,
+    /// Their names, with colons between them (LISTEN_FDNAMES). sd_listen_fds(3) wants as many as there are sockets.
+    pub listen_names: Option<String>,
     /// Ends the operation early.
     pub cancel: Cancel,
 }

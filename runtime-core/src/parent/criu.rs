@@ -165,9 +165,10 @@ fn places<'a>(restore: Option<&'a Surroundings<'_>>) -> Vec<CriuMountArgs<'a>> {
             target: TargetArgs {
                 path: &plan.target,
                 is_directory: prepared.is_directory,
-                refuse_links: plan.refuse_links,
+                links: plan.links,
                 may_be_on_procfs: plan.may_be_on_procfs,
             },
+            link: prepared.link.as_deref(),
             tree: prepared.tree.as_ref().filter(|_| is_bind).map(AsFd::as_fd),
         });
     }

@@ -307,6 +307,9 @@ fn hint(error: Error, failure: Failure) -> Error {
             error.hint("a user namespace without privileges denies setgroups: user_namespaces(7)")
         }
         (Step::Cwd, Errno::ACCESS) => error.hint("the user may not enter it"),
+        (Step::MountTarget, Errno::EXIST) => {
+            error.hint("copy-symlink: what is there already is no link, or another one")
+        }
         (Step::MountTarget, Errno::LOOP) => error.hint("symbolic links are not followed here"),
         (Step::Cwd | Step::CreateCwd, Errno::LOOP) => error.hint("magic links are not followed"),
         (Step::HostPropagation, Errno::INVAL) => error.hint("/ is not a mount: the runtime runs in a chroot"),

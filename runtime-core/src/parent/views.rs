@@ -217,6 +217,9 @@ fn mount_view<'a>(
     // RUNTIME has changed the trees it made itself.
     let mut attributes: &[_] = if tree.is_some() { &[] } else { &mount.attributes };
     let what = match (&mount.source, tree) {
+        (MountSource::Bind { .. }, None) if prepared.link.is_some() => {
+            init::MountWhat::Link(prepared.link.as_deref().unwrap_or_default())
+        }
         (MountSource::Cgroup(new), tree) if plan.namespaces.has_own_cgroups => {
             attributes = &mount.attributes;
             new_view(new, options, tree)
@@ -250,7 +253,7 @@ fn mount_view<'a>(
         target: init::TargetArgs {
             path: &mount.target,
             is_directory: prepared.is_directory,
-            refuse_links: mount.refuse_links,
+            links: mount.links,
             may_be_on_procfs: mount.may_be_on_procfs,
         },
         what,

@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{LinuxIdMapping, Mount, Spec};
+use runtime_init::args::Links;
 use runtime_init::sys::mount::{ATTR_RDONLY, MountAttr};
 
 use super::namespaces::{NamespacesPlan, UserNamespace};
@@ -49,8 +50,8 @@ pub struct MountPlan {
     pub index: u16,
     /// `destination`, clean, without leading slash.
     pub target: CString,
-    /// Whether links on the way are an error.
-    pub refuse_links: bool,
+    /// What symbolic links on the way are.
+    pub links: Links,
     /// Whether it may lie on a procfs.
     pub may_be_on_procfs: bool,
     /// What is mounted.
@@ -72,6 +73,8 @@ pub enum MountSource {
         path: PathBuf,
         /// `rbind`.
         recursive: bool,
+        /// What is mounted where the path ends in a symbolic link.
+        link: SourceLink,
         /// Must be of a procfs: it is mounted on /proc.
         must_be_procfs: bool,
     },
@@ -95,6 +98,18 @@ pub enum MountSource {
         /// Options of the superblock.
         options: Vec<FsOption>,
     },
+}
+
+/// What a bind mount makes of a source that is a symbolic link. Links before the last component are always followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SourceLink {
+    /// What it leads to is mounted.
+    #[default]
+    Follow,
+    /// `src-nofollow`: the link itself is mounted.
+    Itself,
+    /// `copy-symlink`: nothing is mounted; the destination becomes a link that says the same.
+    Copy,
 }
 
 /// Key and value of a file system option.
@@ -227,7 +242,11 @@ fn plan_one(
     options.push_attributes(&mut attributes);
     Ok(MountPlan {
         index,
-        refuse_links: is_proc_itself || is_kernel_tree,
+        links: match (is_proc_itself || is_kernel_tree, options.keep_last_link) {
+            (true, _) => Links::Refuse,
+            (false, true) => Links::KeepLast,
+            (false, false) => Links::Follow,
+        },
         may_be_on_procfs,
         source: plan_source(index, mount, fstype, options, (facts, namespaces), is_proc_itself)?,
         target,
@@ -282,6 +301,7 @@ fn plan_source(
         return Ok(MountSource::Bind {
             path: facts.bundle.join(source),
             recursive: options.recursive_bind,
+            link: options.source_link,
             must_be_procfs: is_proc_itself,
         });
     }
@@ -357,6 +377,9 @@ struct Options {
     recursive_bind: bool,
     remount: bool,
     copy_up: bool,
+    source_link: SourceLink,
+    /// `dest-nofollow`.
+    keep_last_link: bool,
     /// `idmap` (false) or `ridmap` (true).
     id_map: Option<bool>,
     /// Attributes of the mount: what they are for a new one, and what is set and cleared on an existing one.
@@ -400,6 +423,9 @@ impl Options {
             "rbind" => (self.bind, self.recursive_bind) = (true, true),
             "remount" => self.remount = true,
             "tmpcopyup" => self.copy_up = true,
+            "copy-symlink" => self.source_link = SourceLink::Copy,
+            "src-nofollow" => self.source_link = SourceLink::Itself,
+            "dest-nofollow" => self.keep_last_link = true,
             "idmap" => self.id_map = Some(false),
             "ridmap" => self.id_map = Some(true),
             "" | "defaults" => {}
@@ -663,7 +689,7 @@ mod tests {
         let plan = |target: &str, fstype: &str| MountPlan {
             index: 0,
             target: CString::new(target).unwrap(),
-            refuse_links: false,
+            links: Links::Follow,
             may_be_on_procfs: false,
             source: MountSource::New(NewFilesystem {
                 fstype: CString::new(fstype).unwrap(),
@@ -800,6 +826,28 @@ mod tests {
     }
 
     #[test]
+    fn crun_s_options_for_links_say_what_a_link_at_either_end_is() {
+        for (option, wanted, place) in [
+            ("ro", SourceLink::Follow, Links::Follow),
+            ("copy-symlink", SourceLink::Copy, Links::Follow),
+            ("src-nofollow", SourceLink::Itself, Links::Follow),
+            ("dest-nofollow", SourceLink::Follow, Links::KeepLast),
+        ] {
+            let mount = plan_mount(&format!(
+                r#"{{"destination":"/v","source":"/v","options":["bind","{option}"]}}"#
+            ))
+            .unwrap();
+            let MountSource::Bind { link, .. } = mount.source else {
+                panic!("{mount:?}")
+            };
+            assert_eq!((link, mount.links), (wanted, place), "{option}");
+        }
+        let mount = plan_mount(r#"{"destination":"/proc","source":"/v","options":["bind","dest-nofollow"]}"#)
+            .unwrap();
+        assert_eq!(mount.links, Links::Refuse);
+    }
+
+    #[test]
     fn a_remount_of_a_bind_mount_leaves_the_superblock_alone() {
         let mount = plan_mount(r#"{"destination":"/v","options":["bind","remount","ro"]}"#).unwrap();
         let MountSource::Remount { options } = &mount.source else {
@@ -831,7 +879,7 @@ mod tests {
     fn what_is_mounted_on_proc_must_be_a_procfs() {
         assert!(plan_mount(r#"{"destination":"/proc","type":"tmpfs"}"#).is_err());
         let mount = plan_mount(r#"{"destination":"/a/../proc","type":"proc"}"#).unwrap();
-        assert!(mount.refuse_links && mount.may_be_on_procfs);
+        assert!(mount.links == Links::Refuse && mount.may_be_on_procfs);
         let mount = plan_mount(r#"{"destination":"/proc/uptime","source":"/u","options":["bind"]}"#).unwrap();
         assert!(mount.may_be_on_procfs);
     }

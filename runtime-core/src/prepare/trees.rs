@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use crate::host::cgroup::CgroupManager;
 use crate::host::facts::resolve_directory;
-use crate::plan::mounts::{MountPlan, MountSource};
+use crate::plan::mounts::{MountPlan, MountSource, SourceLink};
 use crate::plan::{Plan, c_string};
 use crate::{Error, ErrorKind, Result};
 
@@ -63,7 +63,7 @@ pub(crate) fn mounts_to_lock(plan: &Plan, mounts: &[PreparedMount]) -> Result<Ve
             continue;
         };
         let at = |error: Error| error.field(format!("mounts[{}]", mount.index)).path(path);
-        let source = open_path(path, OFlags::empty()).map_err(at)?;
+        let source = open_path(path, source_flags(mount)).map_err(at)?;
         trees.extend(host_tree(Use::Mount(place), &source, recursive).map_err(at)?);
     }
     Ok(trees)
@@ -134,6 +134,17 @@ fn host_source(mount: &MountPlan) -> Option<(&Path, bool)> {
     }
 }
 
+/// How the source of a mount is opened.
+fn source_flags(mount: &MountPlan) -> OFlags {
+    match &mount.source {
+        MountSource::Bind {
+            link: SourceLink::Itself,
+            ..
+        } => OFlags::NOFOLLOW,
+        _ => OFlags::empty(),
+    }
+}
+
 /// All changes of the copy that is mounted, in order.
 fn mount_attributes(mount: &MountPlan) -> Vec<(MountAttr, bool)> {
     let mut attributes = match &mount.source {
@@ -173,6 +184,8 @@ pub(crate) struct PreparedMount {
     /// The tree to mount; for a new file system what is mounted instead if it is refused. Only the place of it (O_PATH)
     /// where RUNTIME may not copy mounts.
     pub tree: Option<OwnedFd>,
+    /// What a symbolic link says that is made at the destination, with nothing mounted.
+    pub link: Option<CString>,
     /// Whether a directory (not a file) is made where the destination is missing.
     pub is_directory: bool,
 }
@@ -246,9 +259,18 @@ fn prepare_mount(mount: &MountPlan, plan: &Plan, cgroup: &CgroupManager) -> Resu
         MountSource::Bind {
             path,
             recursive,
+            link,
             must_be_procfs,
         } => {
-            let source = open_path(path, OFlags::empty())?;
+            if *link == SourceLink::Copy
+                && let Some(text) = read_if_link(path)?
+            {
+                return Ok(PreparedMount {
+                    link: Some(text),
+                    ..PreparedMount::without_tree()
+                });
+            }
+            let source = open_path(path, source_flags(mount))?;
             if *must_be_procfs {
                 check_is_procfs(&source).map_err(|error| error.path(path))?;
             }
@@ -256,10 +278,7 @@ fn prepare_mount(mount: &MountPlan, plan: &Plan, cgroup: &CgroupManager) -> Resu
         }
         // No tree of a cgroup that is not there yet. The host's would show what is not the container's.
         MountSource::Cgroup(_) if plan.namespaces.has_own_cgroups && cgroup.is_awaited() => {
-            Ok(PreparedMount {
-                tree: None,
-                is_directory: true,
-            })
+            Ok(PreparedMount::without_tree())
         }
         MountSource::Cgroup(_) => {
             // Only a user namespace is ever refused a cgroup2 of its own. A tree that nobody attaches costs a grace
@@ -293,6 +312,15 @@ fn prepare_mount(mount: &MountPlan, plan: &Plan, cgroup: &CgroupManager) -> Resu
     }
 }
 
+/// What a symbolic link says; `None` for anything else, also if it has become that meanwhile.
+fn read_if_link(path: &Path) -> Result<Option<CString>> {
+    match rustix::fs::readlink(path, Vec::new()) {
+        Ok(text) => Ok(Some(text)),
+        Err(Errno::INVAL) => Ok(None),
+        Err(errno) => Err(Error::os("readlink", errno).path(path)),
+    }
+}
+
 fn check_is_procfs(source: &OwnedFd) -> Result<()> {
     let found = rustix::fs::fstatfs(source).map_err(|errno| Error::os("fstatfs", errno))?;
     if found.f_type as i64 == PROC_SUPER_MAGIC {
@@ -316,6 +344,7 @@ fn prepare_copy(mount: &MountPlan, plan: &Plan, source: OwnedFd, recursive: bool
     };
     Ok(PreparedMount {
         tree: Some(tree),
+        link: None,
         is_directory,
     })
 }
@@ -324,6 +353,7 @@ impl PreparedMount {
     fn without_tree() -> Self {
         Self {
             tree: None,
+            link: None,
             is_directory: true,
         }
     }

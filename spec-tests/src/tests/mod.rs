@@ -18,6 +18,7 @@ mod interrupt;
 mod lifecycle;
 mod logs;
 mod many;
+mod mount_links;
 mod mounts;
 mod mounts_later;
 mod namespaces;
@@ -76,6 +77,7 @@ fn everywhere() -> Vec<Test> {
         namespaces::TESTS,
         net_devices::TESTS,
         mounts::TESTS,
+        mount_links::TESTS,
         mounts_later::TESTS,
         devices::TESTS,
         process::TESTS,

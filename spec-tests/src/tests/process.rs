@@ -27,6 +27,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("process/preserve_fds", preserve_fds),
     ("process/preserve_fds_that_are_not_open", preserve_fds_missing),
     ("process/listen_fds", listen_fds),
+    ("process/listen_fdnames", listen_names),
     ("process/rlimits", rlimits),
     ("process/rlimits_absent_are_inherited", rlimits_inherited),
     ("process/capabilities_five_sets", capabilities),
@@ -249,6 +250,33 @@ fn preserve_fds_missing(c: &mut Case) -> Check {
         .wants(1)?
         .refused()?;
     c.nothing_left()
+}
+
+/// sd_listen_fds(3): names go with the sockets, one each. What the service manager says wins over config.json.
+fn listen_names(c: &mut Case) -> Check {
+    c.args(&["/bin/probe"]);
+    c.config["process"]["env"] = json!(["LISTEN_FDNAMES=of config.json"]);
+    for (count, names, wish) in [
+        (
+            "LISTEN_FDS=2",
+            "LISTEN_FDNAMES=http:admin",
+            "LISTEN_FDNAMES=http:admin",
+        ),
+        // Not one each: the whole list would be refused inside.
+        (
+            "LISTEN_FDS=1",
+            "LISTEN_FDNAMES=http:admin",
+            "LISTEN_FDNAMES=of config.json",
+        ),
+    ] {
+        let report = run_with_fds(c, &[3, 4], &[count, names], &[])?.ok()?.json()?;
+        let found: Vec<_> = (report["env"].as_array().into_iter().flatten())
+            .filter_map(serde_json::Value::as_str)
+            .filter(|entry| entry.starts_with("LISTEN_FDNAMES="))
+            .collect();
+        same("names", vec![wish], found)?;
+    }
+    Ok(())
 }
 
 fn listen_fds(c: &mut Case) -> Check {

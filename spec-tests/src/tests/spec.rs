@@ -183,8 +183,8 @@ fn features_mount_options(c: &mut Case) -> Check {
             _ if option.starts_with('r') && !["ro", "rw", "relatime"].contains(&option.as_str()) => json!({
                 "destination": destination, "type": "bind", "source": source.to_string_lossy(), "options": ["rbind", option]
             }),
-            "bind" => json!({
-                "destination": destination, "type": "bind", "source": source.to_string_lossy(), "options": [option]
+            "bind" | "copy-symlink" | "src-nofollow" | "dest-nofollow" => json!({
+                "destination": destination, "type": "bind", "source": source.to_string_lossy(), "options": ["bind", option]
             }),
             _ => json!({"destination": destination, "type": "tmpfs", "source": "t", "options": [option]}),
         };

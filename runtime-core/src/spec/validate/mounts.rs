@@ -11,12 +11,15 @@ use super::{Namespaces, each, shown};
 use crate::{Error, Result};
 
 /// Options that every filesystem has, or that the runtime itself acts on. All others are data for the filesystem.
-/// The list of runtime-spec, config.md "Linux mount options", with runc's `tmpcopyup`; in alphabetical order.
+/// The list of runtime-spec, config.md "Linux mount options", with runc's `tmpcopyup` and crun's
+/// `copy-symlink`, `src-nofollow`, `dest-nofollow`; in alphabetical order.
 pub const MOUNT_OPTIONS: &[&str] = &[
     "async",
     "atime",
     "bind",
+    "copy-symlink",
     "defaults",
+    "dest-nofollow",
     "dev",
     "diratime",
     "dirsync",
@@ -69,6 +72,7 @@ pub const MOUNT_OPTIONS: &[&str] = &[
     "shared",
     "silent",
     "slave",
+    "src-nofollow",
     "strictatime",
     "suid",
     "symfollow",
@@ -76,9 +80,6 @@ pub const MOUNT_OPTIONS: &[&str] = &[
     "tmpcopyup",
     "unbindable",
 ];
-
-/// Options of crun that Podman passes. They are taken, as runc takes them on bind mounts, and have no effect.
-const WITHOUT_EFFECT: &[&str] = &["copy-symlink", "dest-nofollow", "src-nofollow"];
 
 /// What may be mounted over below /proc: files that only show numbers, and that lxcfs and the like replace.
 /// Anything else would let a container pose as the kernel towards whoever joins it.
@@ -103,9 +104,7 @@ pub fn is_mount_option(option: &str) -> bool {
         _ => option,
     };
     // Engines leave SELinux's relabelling marks and empty options in the list.
-    MOUNT_OPTIONS.binary_search(&word).is_ok()
-        || WITHOUT_EFFECT.contains(&word)
-        || matches!(word, "z" | "Z" | "")
+    MOUNT_OPTIONS.binary_search(&word).is_ok() || matches!(word, "z" | "Z" | "")
 }
 
 pub(super) fn mounts(spec: &Spec) -> Result<()> {
@@ -115,6 +114,7 @@ pub(super) fn mounts(spec: &Spec) -> Result<()> {
         if bind {
             bind_options(index, mount)?;
         }
+        link_options(index, mount, bind)?;
         id_mapping(index, mount, bind, spec)?;
     }
     Ok(())
@@ -125,7 +125,7 @@ fn options(mount: &Mount) -> impl Iterator<Item = (usize, &String)> {
 }
 
 fn is_bind(mount: &Mount) -> bool {
-    mount.typ().as_deref() == Some("bind")
+    matches!(mount.typ().as_deref(), Some("bind" | "rbind"))
         || options(mount).any(|(_, name)| name == "bind" || name == "rbind")
 }
 
@@ -192,6 +192,27 @@ fn bind_options(index: usize, mount: &Mount) -> Result<()> {
             );
             Err(Error::invalid(format!("mounts[{index}].options[{at}]"), message))
         }
+    }
+}
+
+/// crun's options for links: of bind mounts only, and a link is either copied or mounted.
+fn link_options(index: usize, mount: &Mount, bind: bool) -> Result<()> {
+    let find = |wanted: &[&str]| options(mount).find(|(_, option)| wanted.contains(&option.as_str()));
+    let refuse = |(at, option): (usize, &String), message: &str| {
+        let field = format!("mounts[{index}].options[{at}]");
+        Err(Error::invalid(field, format!("{option} {message}")))
+    };
+    let (copy, source) = (find(&["copy-symlink"]), find(&["src-nofollow"]));
+    let destination = find(&["dest-nofollow"]);
+    if let (false, Some(option)) = (bind, copy.or(source).or(destination)) {
+        return refuse(option, "is for bind mounts only");
+    }
+    if let (Some(_), Some(option)) = (copy, source.or(destination)) {
+        return refuse(option, "and copy-symlink exclude each other");
+    }
+    match (find(&["remount"]), copy.or(source)) {
+        (Some(_), Some(option)) => refuse(option, "is about the source, and a remount has none"),
+        _ => Ok(()),
     }
 }
 

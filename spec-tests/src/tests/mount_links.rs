@@ -1,0 +1,298 @@
+//! Runs in: SUITE. crun's mount options for symbolic links at either end of a bind mount: copy-symlink, src-nofollow,
+//! dest-nofollow. Podman passes the first (`--mount …,no-dereference`).
+
+use crate::{
+    case::Case,
+    outcome::{Check, contains, ensure, same},
+    suite::Test,
+};
+use serde_json::json;
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, symlink},
+    path::{Path, PathBuf},
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("mount_links/copied", copied),
+    ("mount_links/copied_over_what_is_there", copied_over),
+    ("mount_links/copied_in_a_user_namespace", copied_for_users),
+    ("mount_links/copied_stays_inside", copied_stays_inside),
+    ("mount_links/no_link_to_copy", no_link_to_copy),
+    ("mount_links/source_itself", source_itself),
+    ("mount_links/source_itself_in_a_user_namespace", source_for_users),
+    ("mount_links/destination_itself", destination_itself),
+    (
+        "mount_links/destination_itself_in_a_user_namespace",
+        destination_for_users,
+    ),
+    ("mount_links/destination_is_made", destination_is_made),
+    ("mount_links/destination_of_a_folder", folder_on_a_link),
+    ("mount_links/links_on_the_way_stay_inside", on_the_way),
+    ("mount_links/not_on_procfs", not_on_procfs),
+    ("mount_links/what_contradicts_is_refused", contradictions),
+    ("mount_links/added_later", added_later),
+];
+
+/// A link of the host to a file of the host, each with a text that tells which of the two is seen.
+fn source(c: &Case) -> Check<PathBuf> {
+    fs::write(c.dir.join("file"), "of the file")?;
+    let link = c.dir.join("link");
+    symlink(c.dir.join("file"), &link)?;
+    Ok(link)
+}
+
+fn bind(c: &mut Case, destination: &str, source: &Path, options: &[&str]) {
+    let mut all = vec!["bind"];
+    all.extend(options);
+    c.mount(
+        json!({"destination": destination, "type": "bind", "source": source.to_string_lossy(), "options": all}),
+    );
+}
+
+fn user_namespace(c: &mut Case) -> Check {
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    c.join_namespace("user", None);
+    c.config["linux"]["uidMappings"] = map.clone();
+    c.config["linux"]["gidMappings"] = map;
+    std::os::unix::fs::chown(c.rootfs("/"), Some(100_000), Some(100_000))?;
+    Ok(())
+}
+
+fn copied(c: &mut Case) -> Check {
+    let link = source(c)?;
+    let text = fs::read_link(&link)?;
+    bind(c, "/made/place", &link, &["copy-symlink", "ro"]);
+    let wish = format!("{}\nno mount", text.display());
+    let line = "readlink /made/place; grep -q /made /proc/self/mountinfo || echo no mount";
+    same("inside", wish, c.sh(line)?)?;
+    same("the link", text, fs::read_link(c.rootfs("/made/place"))?)
+}
+
+fn copied_over(c: &mut Case) -> Check {
+    let link = source(c)?;
+    symlink(fs::read_link(&link)?, c.rootfs("/same"))?;
+    bind(c, "/same", &link, &["copy-symlink"]);
+    same("first", "there", c.sh("test -L /same && echo there")?.as_str())?;
+    symlink("something-else", c.rootfs("/other"))?;
+    fs::write(c.rootfs("/regular"), "precious")?;
+    for place in ["/other", "/regular"] {
+        c.config["mounts"].as_array_mut().map(Vec::pop);
+        bind(c, place, &link, &["copy-symlink"]);
+        let run = c.run()?.refused()?;
+        contains("error", &run.stderr, "mounts[")?;
+        contains("error", &run.stderr, "file exists")?;
+        c.nothing_left()?;
+    }
+    same(
+        "file of the image",
+        "precious".to_owned(),
+        fs::read_to_string(c.rootfs("/regular"))?,
+    )
+}
+
+fn copied_for_users(c: &mut Case) -> Check {
+    let link = source(c)?;
+    user_namespace(c)?;
+    bind(c, "/place", &link, &["copy-symlink"]);
+    let wish = format!("{}\n0", fs::read_link(&link)?.display());
+    same(
+        "text and owner",
+        wish,
+        c.sh("readlink /place; stat -c %u /place")?,
+    )
+}
+
+/// The directory of the destination is the image's: a link of it must not lead out.
+fn copied_stays_inside(c: &mut Case) -> Check {
+    let link = source(c)?;
+    let outside = c.dir.join("outside");
+    fs::create_dir(&outside)?;
+    symlink(&outside, c.rootfs("/way"))?;
+    bind(c, "/way/place", &link, &["copy-symlink"]);
+    let run = c.run()?;
+    ensure!(
+        outside.join("place").symlink_metadata().is_err(),
+        "a link came into being on the host: {}",
+        run.report()
+    );
+    Ok(())
+}
+
+fn no_link_to_copy(c: &mut Case) -> Check {
+    let file = source(c)?.with_file_name("file");
+    bind(c, "/place", &file, &["copy-symlink", "ro"]);
+    let seen = c.sh("cat /place; test -L /place || echo; grep -c ' /place ro' /proc/self/mountinfo")?;
+    same("inside", "of the file\n1", seen.as_str())
+}
+
+fn mounted_link(c: &mut Case) -> Check {
+    let link = source(c)?;
+    bind(c, "/place", &link, &["src-nofollow"]);
+    let wish = format!("{}\n1", fs::read_link(&link)?.display());
+    let seen = c.sh("readlink /place; grep -c ' /place ' /proc/self/mountinfo")?;
+    same("inside", wish, seen)?;
+    ensure!(
+        c.rootfs("/place").symlink_metadata()?.is_file(),
+        "the place is no file"
+    );
+    Ok(())
+}
+
+fn source_itself(c: &mut Case) -> Check {
+    mounted_link(c)
+}
+
+fn source_for_users(c: &mut Case) -> Check {
+    user_namespace(c)?;
+    mounted_link(c)
+}
+
+/// The image's link is covered; what it leads to stays as it was. With src-nofollow a link covers a link.
+fn covered_link(c: &mut Case) -> Check {
+    let link = source(c)?;
+    fs::write(c.rootfs("/real"), "of the image")?;
+    symlink("/real", c.rootfs("/place"))?;
+    symlink("/real", c.rootfs("/second"))?;
+    symlink("/nowhere", c.rootfs("/dangling"))?;
+    bind(c, "/place", &link, &["dest-nofollow"]);
+    bind(c, "/second", &link, &["dest-nofollow", "src-nofollow"]);
+    bind(c, "/dangling", &link, &["dest-nofollow"]);
+    let wish = format!(
+        "of the file\n{}\nof the file\nof the image",
+        fs::read_link(&link)?.display()
+    );
+    let seen = c.sh("cat /place; echo; readlink /second; cat /dangling; echo; cat /real; echo")?;
+    same("inside", wish, seen)?;
+    ensure!(!c.rootfs("/nowhere").exists(), "the link was followed");
+    Ok(())
+}
+
+fn destination_itself(c: &mut Case) -> Check {
+    covered_link(c)
+}
+
+fn destination_for_users(c: &mut Case) -> Check {
+    user_namespace(c)?;
+    covered_link(c)
+}
+
+/// As for every other mount: what is missing is made.
+fn destination_is_made(c: &mut Case) -> Check {
+    let link = source(c)?;
+    let folder = c.dir.join("folder");
+    fs::create_dir(&folder)?;
+    fs::write(folder.join("in"), "it")?;
+    bind(c, "/a/b", &link, &["dest-nofollow"]);
+    bind(c, "/c/d", &folder, &["dest-nofollow"]);
+    same(
+        "inside",
+        "of the file it",
+        c.sh("cat /a/b; echo -n ' '; cat /c/d/in")?.as_str(),
+    )?;
+    same(
+        "mode of a parent",
+        0o755,
+        fs::metadata(c.rootfs("/a"))?.mode() & 0o777,
+    )
+}
+
+/// A link is no directory.
+fn folder_on_a_link(c: &mut Case) -> Check {
+    let folder = c.dir.join("folder");
+    fs::create_dir(&folder)?;
+    fs::create_dir(c.rootfs("/real"))?;
+    symlink("/real", c.rootfs("/place"))?;
+    bind(c, "/place", &folder, &["dest-nofollow"]);
+    c.run()?.refused()?;
+    c.nothing_left()
+}
+
+fn on_the_way(c: &mut Case) -> Check {
+    let link = source(c)?;
+    let outside = c.dir.join("outside");
+    fs::create_dir(&outside)?;
+    symlink(&outside, c.rootfs("/way"))?;
+    symlink("/real", c.rootfs("/inside"))?;
+    fs::create_dir(c.rootfs("/real"))?;
+    symlink("/nowhere", c.rootfs("/real/place"))?;
+    bind(c, "/inside/place", &link, &["dest-nofollow"]);
+    bind(c, "/way/place", &link, &["dest-nofollow"]);
+    c.shell("cat /real/place");
+    let run = c.run()?;
+    ensure!(
+        !outside.join("place").exists(),
+        "a file came into being on the host: {}",
+        run.report()
+    );
+    // A link to where nothing is may be refused, or be followed inside.
+    match run.code() {
+        0 => same("inside", "of the file", run.stdout.as_str()),
+        _ => run.refused().map(drop),
+    }
+}
+
+/// What labels are written to must stay the kernel's own, whatever leads there (CVE-2019-16884).
+fn not_on_procfs(c: &mut Case) -> Check {
+    let link = source(c)?;
+    symlink("/proc", c.rootfs("/way"))?;
+    for (destination, options) in [
+        ("/proc/self", &["dest-nofollow"][..]),
+        ("/way/self", &["dest-nofollow"]),
+        ("/way/self", &["dest-nofollow", "src-nofollow"]),
+        ("/way/place", &["copy-symlink"]),
+    ] {
+        bind(c, destination, &link, options);
+        let run = c.run()?.refused()?;
+        contains("error", &run.stderr, "mounts[")?;
+        c.nothing_left()?;
+        c.config["mounts"].as_array_mut().map(Vec::pop);
+    }
+    Ok(())
+}
+
+fn contradictions(c: &mut Case) -> Check {
+    let link = source(c)?;
+    for (kind, options) in [
+        ("bind", json!(["bind", "copy-symlink", "src-nofollow"])),
+        ("bind", json!(["bind", "copy-symlink", "dest-nofollow"])),
+        ("tmpfs", json!(["copy-symlink"])),
+        ("tmpfs", json!(["src-nofollow"])),
+        ("tmpfs", json!(["dest-nofollow"])),
+        ("bind", json!(["bind", "remount", "copy-symlink"])),
+        ("bind", json!(["bind", "remount", "src-nofollow"])),
+    ] {
+        let index = c.config["mounts"].as_array().map_or(0, Vec::len);
+        c.mount(json!({"destination": "/place", "type": kind, "source": link, "options": options}));
+        c.run()?.refused_with(&format!("mounts[{index}].options["))?;
+        c.nothing_left()?;
+        c.config["mounts"].as_array_mut().map(Vec::pop);
+    }
+    Ok(())
+}
+
+fn added_later(c: &mut Case) -> Check {
+    let link = source(c)?;
+    symlink("/nowhere", c.rootfs("/place"))?;
+    c.start_sleeper()?;
+    let list = c.dir.join("mounts.json");
+    let mounts = json!([
+        {"destination": "/copy", "type": "bind", "source": link, "options": ["bind", "copy-symlink"]},
+        {"destination": "/place", "type": "bind", "source": link, "options": ["bind", "dest-nofollow"]},
+        {"destination": "/itself", "type": "bind", "source": link, "options": ["bind", "src-nofollow"]},
+    ]);
+    fs::write(&list, mounts.to_string())?;
+    c.rt(&["mounts", "add", &c.id, &list.to_string_lossy()])?.ok()?;
+    let text = fs::read_link(&link)?;
+    let wish = format!("{0}\nof the file\n{0}", text.display());
+    let line = "readlink /copy; cat /place; echo; readlink /itself";
+    same(
+        "inside",
+        wish,
+        c.rt(&["exec", &c.id, "/bin/sh", "-c", line])?
+            .ok()?
+            .stdout
+            .trim()
+            .to_owned(),
+    )
+}

@@ -61,10 +61,15 @@ fn row(state: &State) -> [String; 6] {
         state.id.to_string(),
         state.pid.to_string(),
         state.status.to_string(),
-        state.bundle.display().to_string(),
-        state.created.clone(),
+        shown(&state.bundle.to_string_lossy()),
+        shown(&state.created),
         state.owner.clone(),
     ]
+}
+
+/// What another user may have written must not speak to the terminal.
+fn shown(text: &str) -> String {
+    text.replace(char::is_control, "?")
 }
 
 /// Columns as Go's tabwriter sets them with minimal width 12 and padding 3; the last column has no padding.
@@ -127,6 +132,11 @@ mod tests {
             table(["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"], &[]),
             "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n"
         );
+    }
+
+    #[test]
+    fn a_cell_has_no_control_characters() {
+        assert_eq!(shown("/a b\u{1b}[2J\n\u{9b}é"), "/a b?[2J??é");
     }
 
     #[test]

@@ -7,6 +7,8 @@
 //! - `state.json` is replaced by rename, so reading needs no lock.
 //! - The lock is `flock` on the container's directory. It belongs to the open file, of which a forked INIT has a
 //!   copy; therefore it is given up by `LOCK_UN` and not only by closing.
+//! - A directory that belongs to another user than root or the caller is only looked at ([`Store::look`]): its owner may
+//!   have written anything.
 //! - Nothing is synced to disk: the root is a tmpfs, and after a crash of the machine there are no containers.
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -109,6 +111,8 @@ impl Store {
         };
         let dir = rustix::fs::openat(root, temporary, files::DIRECTORY, Mode::empty())
             .map_err(|e| gone("openat", e))?;
+        // Where another user owns the root, it may have been exchanged for one of his.
+        refuse_foreign(&dir, &self.root.join(temporary))?;
         flock(&dir, FlockOperation::LockExclusive).map_err(|errno| os("flock", errno))?;
         let undo = |error: Error| match remove_dir(root, &dir, temporary, &self.root) {
             Ok(()) => error,
@@ -168,6 +172,7 @@ impl Store {
                 }
                 Err(errno) => return Err(os("openat", errno)),
             };
+            refuse_foreign(&dir, &path)?;
             if !lock_until(&dir, deadline).map_err(|errno| os("flock", errno))? {
                 let text = "another command is at work on the container";
                 return Err(Error::new(ErrorKind::WrongStatus, text).path(&path));
@@ -196,19 +201,32 @@ impl Store {
             .hint(format!("looked below {}", self.root.display()))
     }
 
-    /// Reads a container's record, without the lock.
+    /// Looks at a container without the lock: its record, and its directory for the other files. The record may be
+    /// another user's, who can have written anything: to be shown, and not to be acted on.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`], or [`ErrorKind::Internal`] if the record is missing or damaged.
-    pub fn read(&self, id: &ContainerId) -> Result<Record> {
-        Ok(self.view(id)?.record)
+    pub fn look(&self, id: &ContainerId) -> Result<View> {
+        self.open_view(id, |_, _| Ok(()))
     }
 
-    /// Looks at a container without the lock: its record, and its directory for the other files.
+    /// The record alone of [`Store::look`].
     ///
     /// # Errors
-    /// As [`Store::read`].
+    /// As [`Store::look`].
+    pub fn read(&self, id: &ContainerId) -> Result<Record> {
+        Ok(self.look(id)?.record)
+    }
+
+    /// [`Store::look`] for a container that is the caller's or root's.
+    ///
+    /// # Errors
+    /// As [`Store::look`], and [`ErrorKind::Denied`] for one of another user.
     pub fn view(&self, id: &ContainerId) -> Result<View> {
+        self.open_view(id, refuse_foreign)
+    }
+
+    fn open_view(&self, id: &ContainerId, check: fn(&OwnedFd, &Path) -> Result<()>) -> Result<View> {
         let path = self.root.join(id.as_str());
         let Some(root) = self.open_root()? else {
             return Err(self.not_found(id));
@@ -219,6 +237,7 @@ impl Store {
                 Err(Errno::NOENT) => return Err(self.not_found(id)),
                 Err(errno) => return Err(Error::os("openat", errno).path(&path)),
             };
+            check(&dir, &path)?;
             let error = match read_record(dir.as_fd(), id, STATE, &path) {
                 Ok(record) => return Ok(View { dir, path, record }),
                 Err(error) => error,
@@ -256,6 +275,10 @@ impl Store {
     /// Removes the directories of commands that died while they made or removed one. A directory that is locked has a
     /// living owner and stays.
     fn sweep(&self, root: &OwnedFd) -> Result<()> {
+        if foreign_owner(root, &self.root)?.is_some() {
+            // Its owner chooses what has such a name: a directory of root's beside the containers, for one.
+            return Ok(());
+        }
         for (name, _) in self.entries(root)? {
             if !is_ours(&name) {
                 continue;
@@ -364,6 +387,27 @@ impl From<Error> for Unclaimed {
     fn from(error: Error) -> Self {
         Self::Failed(error)
     }
+}
+
+/// The user to whom a directory belongs, unless that is the caller or root.
+fn foreign_owner(dir: &OwnedFd, path: &Path) -> Result<Option<u32>> {
+    let status = rustix::fs::fstat(dir).map_err(|errno| Error::os("fstat", errno).path(path))?;
+    let is_own = status.st_uid == 0 || status.st_uid == rustix::process::geteuid().as_raw();
+    Ok((!is_own).then_some(status.st_uid))
+}
+
+/// Whoever owns a container's directory has written what is in it, or can have: a pid to kill, hooks to run.
+fn refuse_foreign(dir: &OwnedFd, path: &Path) -> Result<()> {
+    let Some(owner) = foreign_owner(dir, path)? else {
+        return Ok(());
+    };
+    Err(Error::new(
+        ErrorKind::Denied,
+        format!("the container belongs to user {owner}, who could have forged its state"),
+    )
+    .path(path)
+    .doing("read the container's state")
+    .hint(format!("do this as that user, with `sudo -u '#{owner}'` for one")))
 }
 
 fn already_exists(id: &ContainerId) -> Error {

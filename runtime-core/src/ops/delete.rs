@@ -48,8 +48,8 @@ impl Runtime {
             Err(error) if error.kind() == ErrorKind::WrongStatus => {}
             other => return other,
         }
-        let record = self.store.read(id)?;
-        if let Some(cgroup) = container::cgroup(&record)?
+        let view = self.store.view(id)?;
+        if let Some(cgroup) = container::cgroup(view.record())?
             .as_ref()
             .and_then(CgroupManager::cgroup)
         {

@@ -28,7 +28,7 @@ impl Runtime {
     /// # Errors
     /// `NotFound`; the container has no cgroup of its own.
     pub fn pids(&self, id: &ContainerId) -> Result<Vec<i32>> {
-        let view = self.store.view(id)?;
+        let view = self.store.look(id)?;
         let manager = container::cgroup(view.record())?;
         match manager.as_ref().and_then(CgroupManager::cgroup) {
             Some(cgroup) => Ok(cgroup.processes()?.into_iter().map(Pid::as_raw_pid).collect()),

@@ -79,7 +79,7 @@ impl Runtime {
     /// # Errors
     /// `NotFound`.
     pub fn state(&self, id: &ContainerId) -> Result<State> {
-        let view = self.store.view(id)?;
+        let view = self.store.look(id)?;
         let status = container::status(view.record(), view.dir())?;
         Ok(State::new(view.record(), status))
     }

@@ -3,7 +3,7 @@
 
 use crate::{
     case::Case,
-    outcome::{Check, contains, ensure, same},
+    outcome::{Check, ensure, same},
     suite::Test,
 };
 use serde_json::json;
@@ -79,9 +79,7 @@ fn copied_over(c: &mut Case) -> Check {
     for place in ["/other", "/regular"] {
         c.config["mounts"].as_array_mut().map(Vec::pop);
         bind(c, place, &link, &["copy-symlink"]);
-        let run = c.run()?.refused()?;
-        contains("error", &run.stderr, "mounts[")?;
-        contains("error", &run.stderr, "file exists")?;
+        c.run()?.refused()?;
         c.nothing_left()?;
     }
     same(
@@ -243,8 +241,7 @@ fn not_on_procfs(c: &mut Case) -> Check {
         ("/way/place", &["copy-symlink"]),
     ] {
         bind(c, destination, &link, options);
-        let run = c.run()?.refused()?;
-        contains("error", &run.stderr, "mounts[")?;
+        c.run()?.refused()?;
         c.nothing_left()?;
         c.config["mounts"].as_array_mut().map(Vec::pop);
     }
@@ -262,9 +259,8 @@ fn contradictions(c: &mut Case) -> Check {
         ("bind", json!(["bind", "remount", "copy-symlink"])),
         ("bind", json!(["bind", "remount", "src-nofollow"])),
     ] {
-        let index = c.config["mounts"].as_array().map_or(0, Vec::len);
         c.mount(json!({"destination": "/place", "type": kind, "source": link, "options": options}));
-        c.run()?.refused_with(&format!("mounts[{index}].options["))?;
+        c.run()?.refused()?;
         c.nothing_left()?;
         c.config["mounts"].as_array_mut().map(Vec::pop);
     }

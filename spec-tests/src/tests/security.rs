@@ -4,7 +4,9 @@
 use crate::{
     case::Case,
     outcome::{Check, ensure, same},
+    runner::Run,
     suite::Test,
+    user::give,
 };
 use nix::mount::{MsFlags, mount};
 use serde_json::{Value, json};
@@ -64,6 +66,18 @@ pub(crate) const TESTS: &[Test] = &[
     (
         "security/state_root_of_everybody_is_refused",
         state_root_of_everybody,
+    ),
+    (
+        "security/state_of_another_user_is_only_looked_at",
+        state_of_another_user,
+    ),
+    (
+        "security/state_root_of_another_user_with_forged_state",
+        forged_state,
+    ),
+    (
+        "security/state_root_that_a_user_has_made_for_root",
+        state_root_of_a_user,
     ),
     ("security/root_slash_is_refused", root_slash),
     ("security/passwd_that_is_no_small_file", strange_passwd),
@@ -621,6 +635,104 @@ fn state_root_of_everybody(c: &mut Case) -> Check {
     fs::set_permissions(&c.state_root, fs::Permissions::from_mode(0o1777))?;
     c.args(&["true"]);
     c.create()?.wants(1)?.refused()?;
+    c.nothing_left()
+}
+
+/// Every command that would act on a container, with its words behind the id.
+const ACTING: [(&str, &[&str]); 10] = [
+    ("start", &[]),
+    ("exec", &["true"]),
+    ("pause", &[]),
+    ("resume", &[]),
+    ("update", &["--pids-limit", "7"]),
+    ("events", &["--stats"]),
+    ("kill", &["KILL"]),
+    ("delete", &[]),
+    ("delete", &["--force"]),
+    ("checkpoint", &[]),
+];
+
+fn act(c: &Case, (command, words): (&str, &[&str])) -> Check<Run> {
+    let mut line = vec![command];
+    line.extend(words.iter().filter(|word| word.starts_with('-')));
+    // The value of a flag stands behind it.
+    line.extend(words.iter().filter(|word| **word == "7"));
+    line.push(&c.id);
+    line.extend(
+        words
+            .iter()
+            .filter(|word| !word.starts_with('-') && **word != "7"),
+    );
+    c.rt(&line)
+}
+
+/// A container whose state was given to a user: he could have written there whatever he likes, hooks for one.
+fn state_of_another_user(c: &mut Case) -> Check {
+    let witness = c.dir.join("hook-ran");
+    let hook = json!([{"path": "/bin/touch", "args": ["touch", witness]}]);
+    c.config["hooks"] = json!({"poststart": hook, "poststop": hook});
+    c.args(&["sleep", "600"]);
+    c.create()?.ok()?;
+    let state = c.state_root.join(&c.id);
+    give(&state)?;
+    let pid = c.pid()?;
+    same("it is shown", "created", c.status()?.as_str())?;
+    c.rt(&["list"])?.ok()?;
+    for command in ACTING {
+        // The exit code of a failing exec is another one.
+        let run = act(c, command)?;
+        ensure!(run.code() != 0, "{command:?}: {}", run.report());
+        ensure!(!witness.exists(), "{command:?} has run a hook");
+        same(command.0, "created", c.status()?.as_str())?;
+    }
+    same("pid", pid, c.pid()?)?;
+    std::os::unix::fs::chown(&state, Some(0), Some(0))?;
+    c.rt(&["start", &c.id])?.ok()?;
+    c.rt(&["delete", "--force", &c.id])?.ok()?;
+    ensure!(witness.exists(), "the hooks did not run when it was root's again");
+    c.nothing_left()
+}
+
+/// He writes a record of his own, in a directory of his own, that names a process of root's and a hook.
+fn forged_state(c: &mut Case) -> Check {
+    let witness = c.dir.join("hook-ran");
+    let hook = json!([{"path": "/bin/touch", "args": ["touch", witness]}]);
+    c.config["hooks"] = json!({"poststop": hook});
+    c.start_sleeper()?;
+    let (own, forged) = (c.state_root.clone(), c.dir.join("forged"));
+    let copy = forged.join(&c.id);
+    fs::create_dir_all(&copy)?;
+    for entry in fs::read_dir(own.join(&c.id))? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            fs::copy(entry.path(), copy.join(entry.file_name()))?;
+        }
+    }
+    give(&forged)?;
+    c.state_root = forged;
+    let acted: Check = ACTING.iter().try_for_each(|command| {
+        let run = act(c, *command)?;
+        ensure!(
+            run.code() != 0 && !witness.exists(),
+            "{command:?}: {}",
+            run.report()
+        );
+        Ok(())
+    });
+    fs::remove_dir_all(&c.state_root)?;
+    c.state_root = own;
+    acted?;
+    same("root's own container", "running", c.status()?.as_str())
+}
+
+/// `mkdir DIRECTORY; sudo onggi --root DIRECTORY run`: what root makes in there is root's.
+fn state_root_of_a_user(c: &mut Case) -> Check {
+    c.state_root = c.dir.join("of-a-user");
+    fs::create_dir(&c.state_root)?;
+    give(&c.state_root)?;
+    c.start_sleeper()?;
+    c.rt(&["exec", &c.id, "true"])?.ok()?;
+    c.delete()?;
     c.nothing_left()
 }
 

@@ -58,7 +58,8 @@ pub(super) fn create(
 /// Reads a whole file at `path` below `dir` (`state.json`, or `id/state.json` below the root).
 pub(super) fn read(dir: BorrowedFd<'_>, path: &str) -> std::result::Result<Vec<u8>, (&'static str, Errno)> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    // A fifo in its place must not be waited for.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file =
         rustix::fs::openat2(dir, path, flags, Mode::empty(), resolve).map_err(|errno| ("openat2", errno))?;
     let mut bytes = vec![0; 8 << 10];

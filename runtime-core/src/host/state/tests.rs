@@ -311,3 +311,48 @@ fn a_root_in_which_everybody_may_write_is_refused() {
     std::fs::set_permissions(store.root(), std::fs::Permissions::from_mode(0o775)).unwrap();
     assert!(store.read(&c1).is_ok());
 }
+
+#[test]
+fn another_users_directory_is_looked_at_and_nothing_more() {
+    if !rustix::process::geteuid().is_root() {
+        return; // only root can give files away
+    }
+    let (_temp, store) = store();
+    let c1 = id("c1");
+    drop(store.claim(&c1, &record(&c1)).unwrap());
+    let dir = store.root().join("c1");
+    let give = |path: &Path, uid| std::os::unix::fs::chown(path, Some(uid), None).unwrap();
+    give(&dir, 64_123);
+    assert!(store.look(&c1).is_ok() && store.ids().unwrap() == [c1.clone()]);
+    for error in [
+        store.view(&c1).unwrap_err(),
+        store.lock(&c1).unwrap_err(),
+        store.find(&c1, None).unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+        assert!(error.to_string().contains("belongs to user 64123"), "{error}");
+    }
+    give(&dir, 0);
+    assert!(store.view(&c1).is_ok());
+    // Who owns the root alone cannot write records, but chooses what is called like a leftover.
+    give(store.root(), 64_123);
+    assert!(store.lock(&c1).is_ok());
+    std::fs::create_dir(store.root().join("@gone-1")).unwrap();
+    store.ids().unwrap();
+    assert!(store.root().join("@gone-1").exists());
+    give(store.root(), 0);
+    store.ids().unwrap();
+    assert!(!store.root().join("@gone-1").exists());
+}
+
+#[test]
+fn a_fifo_for_a_record_is_not_waited_for() {
+    let (_temp, store) = store();
+    let c1 = id("c1");
+    drop(store.claim(&c1, &record(&c1)).unwrap());
+    let state = store.root().join("c1").join(STATE);
+    std::fs::remove_file(&state).unwrap();
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &state, FileType::Fifo, mode, 0).unwrap();
+    assert_eq!(store.read(&c1).unwrap_err().kind(), ErrorKind::Internal);
+}

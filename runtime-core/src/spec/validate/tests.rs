@@ -243,6 +243,18 @@ fn wrong_mounts() {
             json!({"destination": "/x", "type": "bind", "options": ["idmap"]}),
             "mounts[7].options: idmap needs uidMappings and gidMappings, or a user namespace of the container",
         ),
+        (
+            json!({"destination": "/x", "type": "tmpfs", "options": ["ro", "dest-nofollow"]}),
+            "mounts[7].options[1]: dest-nofollow is for bind mounts only",
+        ),
+        (
+            json!({"destination": "/x", "type": "bind", "options": ["src-nofollow", "copy-symlink"]}),
+            "mounts[7].options[0]: src-nofollow and copy-symlink exclude each other",
+        ),
+        (
+            json!({"destination": "/x", "type": "bind", "options": ["copy-symlink", "remount"]}),
+            "mounts[7].options[0]: copy-symlink is about the source, and a remount has none",
+        ),
     ];
     for (mount, text) in table {
         refused(&with("/mounts/-", mount.clone()), text);

@@ -271,7 +271,7 @@ fn listen_names(c: &mut Case) -> Check {
     ] {
         let report = run_with_fds(c, &[3, 4], &[count, names], &[])?.ok()?.json()?;
         let found: Vec<_> = (report["env"].as_array().into_iter().flatten())
-            .filter_map(serde_json::Value::as_str)
+            .filter_map(Value::as_str)
             .filter(|entry| entry.starts_with("LISTEN_FDNAMES="))
             .collect();
         same("names", vec![wish], found)?;

@@ -146,7 +146,7 @@ fn own_binary_exec(c: &mut Case) -> Check {
 }
 
 /// The container must not run, or run in a folder of its own.
-fn harmless_cwd(what: &str, run: &crate::runner::Run) -> Check {
+fn harmless_cwd(what: &str, run: &Run) -> Check {
     if run.code() != 0 {
         return Ok(());
     }

@@ -352,7 +352,7 @@ fn a_fifo_for_a_record_is_not_waited_for() {
     drop(store.claim(&c1, &record(&c1)).unwrap());
     let state = store.root().join("c1").join(STATE);
     std::fs::remove_file(&state).unwrap();
-    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    let mode = Mode::RUSR | Mode::WUSR;
     rustix::fs::mknodat(rustix::fs::CWD, &state, FileType::Fifo, mode, 0).unwrap();
     assert_eq!(store.read(&c1).unwrap_err().kind(), ErrorKind::Internal);
 }

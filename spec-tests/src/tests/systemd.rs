@@ -62,6 +62,11 @@ pub(crate) const NEEDY: &[NeedyTest] = &[
     ("systemd/nothing_left_after_an_oom_kill", SYSTEMD, oom),
     ("systemd/nothing_left_after_a_failure", SYSTEMD, failure),
     ("systemd/nothing_left_of_a_killed_create", SYSTEMD, killed_create),
+    (
+        "systemd/nothing_left_of_a_killed_create_with_a_description",
+        SYSTEMD,
+        killed_create_described,
+    ),
     ("systemd/unit_of_another_root_is_left_alone", SYSTEMD, other_root),
     (
         "systemd/unit_of_another_root_and_a_killed_create",
@@ -470,6 +475,9 @@ fn dangerous_annotations(c: &mut Case) -> Check {
         ("RefuseManualStop", "true"),
         ("Controller", "'org.example'"),
         ("User", "'daemon'"),
+        // systemd writes it into the unit's file, and reads that at the next reload.
+        ("Description", r"'x\nFailureAction=reboot'"),
+        ("Description", "'x\nFailureAction=reboot'"),
     ] {
         c.config["annotations"] = json!({format!("org.systemd.property.{name}"): value});
         let run = create(c)?;
@@ -661,6 +669,19 @@ fn killed_create(c: &mut Case) -> Check {
         json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", "kill -9 $PPID"]}]});
     let run = create(c)?;
     ensure!(run.code() != 0, "the runtime was to be killed: {}", run.report());
+    c.rt(&["delete", "--force", &c.id])?.ok()?;
+    no_unit_left(c)
+}
+
+/// The unit of a killed `create` is known by its description, of which an annotation may have a say.
+fn killed_create_described(c: &mut Case) -> Check {
+    annotate(c, &[("org.systemd.property.Description", "'web server'")]);
+    killed_create(c)?;
+    c.config["hooks"] = json!({});
+    start_sleeper(c)?;
+    let shown = show(c, &unit(c))?;
+    let description = shown.get("Description").map_or("", String::as_str);
+    contains("Description", description, "web server")?;
     c.rt(&["delete", "--force", &c.id])?.ok()?;
     no_unit_left(c)
 }

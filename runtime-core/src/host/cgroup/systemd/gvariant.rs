@@ -165,6 +165,11 @@ impl<'t> Parser<'t> {
 
     fn string(&mut self, wanted: Option<&Signature>) -> Parsed<Variant<'static>> {
         let text = self.quoted()?;
+        // systemd writes some texts as they are into the unit's file, and reads it again at the next reload: with a line
+        // of its own a text could set any property.
+        if text.contains(char::is_control) || text.ends_with('\\') {
+            return Err(self.wrong("a control character, or a backslash at the end of a text,"));
+        }
         self.text_value(text, wanted.unwrap_or(&Signature::Str))
     }
 
@@ -343,11 +348,25 @@ mod tests {
             ("double 3", Variant::F64(3.0)),
             ("'control-group'", Variant::from("control-group")),
             (r#""it's""#, Variant::from("it's")),
-            (r"'a\n\'\u20ac\\'", Variant::from("a\n'€\\")),
+            (r"'a\'\u20ac\\.'", Variant::from("a'€\\.")),
             ("string 'x'", Variant::from("x")),
             ("b'ab'", Variant::from(vec![b'a', b'b', 0])),
         ] {
             assert_eq!(parse(text).as_ref(), Ok(&value), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_a_part_of_one_line() {
+        for text in [
+            r"'x\nFailureAction=reboot'",
+            "'x\nFailureAction=reboot'",
+            r"['a', 'x\u000a[Unit]']",
+            r"<'\r'>",
+            r"'joins the next line\\'",
+            r"'\u0085'",
+        ] {
+            assert!(parse(text).is_err(), "{text:?}");
         }
     }
 

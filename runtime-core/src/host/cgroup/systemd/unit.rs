@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Pid;
+use zbus::wire::Variant;
 
 use super::annotation::{self, Subgroups};
 use super::bus::Manager;
@@ -122,7 +123,7 @@ impl UnitPlan {
         let mut list = self.basic_properties(usual_slice, pid, description);
         list.extend(properties::of_limits(&plan.resources.writes, Moment::Start));
         // Last: what is asked for by name wins over the defaults above.
-        list.extend(self.asked.iter().cloned());
+        list.extend(self.asked.iter().map(|asked| described(asked, description)));
         list
     }
 }
@@ -442,7 +443,10 @@ impl Unit {
     /// Whether the unit of that name, if there is one, has been asked for by this container's `create`.
     fn is_ours(&self) -> Result<bool> {
         match &self.description {
-            Some(ours) => Ok(ServiceManager::connect(self.manager)?.description(&self.name)? == *ours),
+            Some(ours) => {
+                let found = ServiceManager::connect(self.manager)?.description(&self.name)?;
+                Ok(is_described(&found, ours))
+            }
             None => Ok(true),
         }
     }
@@ -465,6 +469,20 @@ pub struct UnitReference {
 
 fn description(mark: &str) -> String {
     format!("onggi container {mark}")
+}
+
+/// A property as it is asked for; but a description has ours at its end, by which the unit is known.
+fn described(asked: &Property, ours: &str) -> Property {
+    let mut property = asked.clone();
+    if let ("Description", Variant::Str(text)) = (asked.name.as_ref(), &asked.value) {
+        property.value = format!("{text} ({ours})").into();
+    }
+    property
+}
+
+/// Whether a unit with this description is the one that `ours` describes. What an annotation says stands before.
+fn is_described(found: &str, ours: &str) -> bool {
+    found == ours || found.ends_with(&format!(" ({ours})"))
 }
 
 /// systemd must have moved the process where we think that the unit is: it has looked for it by its number, which is
@@ -504,5 +522,38 @@ fn cgroup_of_process_1() -> PathBuf {
     match place.file_name() {
         Some(name) if name == "init.scope" => place.parent().map(Path::to_owned).unwrap_or_default(),
         _ => PathBuf::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_is_known_whatever_an_annotation_says_of_it() {
+        let ours = description("box, created 2026");
+        let asked = |text: &str| {
+            Property::asked(
+                "Description".to_owned(),
+                Variant::from(text.to_owned()),
+                String::new(),
+            )
+        };
+        let shown = |text: &str| match described(&asked(text), &ours).value {
+            Variant::Str(text) => text.into_owned(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            shown("web server"),
+            "web server (onggi container box, created 2026)"
+        );
+        for text in ["web server", "", &ours] {
+            assert!(is_described(&shown(text), &ours), "{text}");
+        }
+        // What it says cannot pass for another's.
+        let theirs = description("other, created 2026");
+        assert!(!is_described(&shown(&theirs), &theirs));
+        assert!(!is_described(&shown(&format!("x ({theirs})")), &theirs));
+        assert!(!is_described("st.scope", &ours));
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use runtime_core::Cancel;
 use runtime_core::spec::{example, load, load_file, parse, validate};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 fn fixtures(verdict: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -95,8 +95,6 @@ fn a_missing_file_has_the_text_that_is_known() {
         .to_string();
     assert_eq!(text, "/dev/zero: larger than 64 MiB");
 }
-
-/// A document of the engines' size: the example with a profile of 400 names for three architectures.
 
 /// Numbers that never repeat soon: xorshift, so that a failure comes back with its seed.
 struct Numbers(u64);

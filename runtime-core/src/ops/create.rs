@@ -1,5 +1,6 @@
 //! Runs in: RUNTIME. `create` and `run`: from a bundle to a container that waits for `start`, or to one that runs.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -72,12 +73,14 @@ impl Runtime {
         let location = cgroup.locate()?;
         let record = self.record(id, &config, &facts, &plan, location.as_ref());
         let mut slot = self.store.claim(id, &record)?;
+        let hooks_begun = Cell::new(false);
         let job = Job {
             config: &config,
             plan: &plan,
             cgroup_plan: &cgroup,
             options,
             purpose,
+            hooks_begun: &hooks_begun,
         };
         let refuse = |cgroup: &Cgroup| self.refuse_shared(cgroup, id);
         let made = CgroupManager::create(&cgroup, location, &record.mark(), refuse).and_then(|mut cgroup| {
@@ -87,7 +90,16 @@ impl Runtime {
         });
         match made {
             Ok(process) => Ok(process),
-            Err(error) => Err(delete::undo_claim(slot, error)),
+            Err(error) => {
+                let record = slot.record().clone();
+                let error = delete::undo_claim(slot, error);
+                // runtime.md, Lifecycle: after a hook that fails the container is destroyed, and then come these. They also
+                // take back what prestart and createRuntime hooks have done, if something else fails after them.
+                if hooks_begun.get() || error.kind() == ErrorKind::Hook {
+                    delete::run_poststop(Some(&config), &record);
+                }
+                Err(error)
+            }
         }
     }
 
@@ -257,6 +269,8 @@ struct Job<'a> {
     cgroup_plan: &'a CgroupPlan,
     options: CreateOptions,
     purpose: Purpose,
+    /// A prestart or createRuntime hook may have done something.
+    hooks_begun: &'a Cell<bool>,
 }
 
 impl Job<'_> {
@@ -389,6 +403,7 @@ struct Host<'a> {
 
 impl Counterpart for Host<'_> {
     fn run_hooks(&mut self, pid: i32) -> Result<()> {
+        self.job.hooks_begun.set(true);
         run_runtime_hooks(self.job.config, &self.record, pid, &self.job.options.cancel)
     }
 

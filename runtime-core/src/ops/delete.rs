@@ -137,7 +137,8 @@ pub(super) fn empty_cgroup(manager: &CgroupManager) -> Result<()> {
     manager.remove(PATIENCE)
 }
 
-fn run_poststop(config: Option<&Config>, record: &Record) {
+/// Each failure is a warning (runtime.md, Lifecycle).
+pub(super) fn run_poststop(config: Option<&Config>, record: &Record) {
     let hooks = config
         .and_then(|config| config.spec.hooks().as_ref())
         .and_then(|hooks| hooks.poststop().as_ref());

@@ -174,11 +174,7 @@ pub(crate) fn container_id(word: Option<&OsString>) -> Result<ContainerId> {
 }
 
 /// A signal by number, or by name in any case, with or without SIG; real-time signals as RTMIN+n and RTMAX-n.
-/// Default: SIGTERM.
-pub(crate) fn signal(word: Option<&OsString>) -> Result<i32> {
-    let Some(word) = word.filter(|word| !word.is_empty()) else {
-        return Ok(libc::SIGTERM);
-    };
+pub(crate) fn signal(word: &OsStr) -> Result<i32> {
     let word = word.to_string_lossy();
     let unknown = || Error::new(ErrorKind::Invalid, format!("unknown signal \"{word}\""));
     if let Ok(number) = word.parse::<i32>() {
@@ -228,7 +224,6 @@ mod tests {
             ("SigTerm", 15),
             ("0", 0),
             ("64", 64),
-            ("", 15),
             ("iot", 6),
             ("SIGPOLL", 29),
             ("RTMIN", 34),
@@ -237,10 +232,10 @@ mod tests {
             ("RTMAX-1", 63),
             ("SIGRTMAX", 64),
         ] {
-            assert_eq!(signal(Some(&OsString::from(word))).unwrap(), number, "{word}");
+            assert_eq!(signal(OsStr::new(word)).unwrap(), number, "{word}");
         }
-        assert_eq!(signal(None).unwrap(), 15);
         for word in [
+            "",
             "FOO",
             "65",
             "-1",
@@ -250,7 +245,7 @@ mod tests {
             "RTMAX+1",
             "RT",
         ] {
-            assert!(signal(Some(&OsString::from(word))).is_err(), "{word}");
+            assert!(signal(OsStr::new(word)).is_err(), "{word}");
         }
     }
 

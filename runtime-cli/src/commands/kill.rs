@@ -1,11 +1,16 @@
 //! Runs in: RUNTIME. `kill`.
 
-use runtime_core::Result;
+use std::ffi::OsStr;
+
+use runtime_core::{ContainerId, Result, Runtime};
 
 use super::{Definition, Invocation, command};
 use crate::flags::{regex, switch};
 use crate::go_flags::FlagsEnd;
 use crate::settings;
+
+/// config.md, Annotations: what the image wants to be ended with.
+const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
 
 pub(crate) const COMMAND: Definition = Definition {
     usage: &["<container-id> [signal]"],
@@ -13,7 +18,7 @@ pub(crate) const COMMAND: Definition = Definition {
     flags_end: FlagsEnd::AtFirstPositional,
     ..command(
         "kill",
-        "send a signal (default: SIGTERM) to the container's init process",
+        "send a signal (default: the image's stop signal, or SIGTERM) to the container's init process",
         || {
             vec![
                 switch("all", "it is no error that the container has stopped").short('a'),
@@ -25,7 +30,31 @@ pub(crate) const COMMAND: Definition = Definition {
 };
 
 fn run(call: &Invocation) -> Result<u8> {
-    let signal = settings::signal(call.words().get(1))?;
-    call.for_each(|runtime, id| runtime.kill(id, signal, call.flag("all")))?;
+    let words = call.words();
+    let given = words.get(1).filter(|word| !word.is_empty());
+    // A wrong one is said before any container is looked at.
+    let given = given.map(|word| settings::signal(word)).transpose()?;
+    call.for_each(|runtime, id| {
+        let signal = match given {
+            Some(signal) => signal,
+            None => stop_signal(runtime, id)?,
+        };
+        runtime.kill(id, signal, call.flag("all"))
+    })?;
     Ok(0)
+}
+
+fn stop_signal(runtime: &Runtime, id: &ContainerId) -> Result<i32> {
+    let state = runtime.state(id)?;
+    let Some(name) = state.annotations.get(STOP_SIGNAL).filter(|name| !name.is_empty()) else {
+        return Ok(libc::SIGTERM);
+    };
+    match settings::signal(OsStr::new(name)) {
+        // 0 is no signal, and would end nothing.
+        Ok(signal) if signal > 0 => Ok(signal),
+        _ => {
+            log::warn!("annotations[{STOP_SIGNAL}]: {name:?} is no signal; SIGTERM is sent");
+            Ok(libc::SIGTERM)
+        }
+    }
 }

@@ -204,7 +204,6 @@ impl Walk {
 
 fn zero_value(zero: Zero) -> Value {
     match zero {
-        Zero::Number => Value::from(0),
         Zero::Text => Value::String(String::new()),
         Zero::List => Value::Array(Vec::new()),
         // The fields of `user` all have defaults of their own.
@@ -516,7 +515,8 @@ mod tests {
             r#"{"linux":{"seccomp":{"syscalls":[{"names":["read"],"action":"SCMP_ACT_KILL"}]}}}"#,
             "linux.seccomp.defaultAction: missing",
         );
-        let rule = r#"{"names":null,"action":"SCMP_ACT_ERRNO","args":[{"op":"SCMP_CMP_EQ"}]}"#;
+        let rule =
+            r#"{"names":null,"action":"SCMP_ACT_ERRNO","args":[{"index":0,"value":0,"op":"SCMP_CMP_EQ"}]}"#;
         let config = config(&format!(
             r#"{{"linux":{{"seccomp":{{"defaultAction":"SCMP_ACT_LOG","syscalls":[{rule}]}}}}}}"#
         ));

@@ -56,7 +56,6 @@ pub(super) enum Absent {
 
 #[derive(Clone, Copy)]
 pub(super) enum Zero {
-    Number,
     Text,
     List,
     Object,
@@ -190,8 +189,8 @@ const RLIMIT: Schema = Object(&[
             ],
         ),
     ),
-    optional("hard", U64),
-    optional("soft", U64),
+    required("hard", U64),
+    required("soft", U64),
 ]);
 
 const IO_PRIORITY: Schema = Object(&[
@@ -255,9 +254,9 @@ const MOUNT: Schema = Object(&[
 ]);
 
 const MAPPINGS: Schema = List(&Object(&[
-    optional("containerID", U32),
-    optional("hostID", U32),
-    optional("size", U32),
+    required("containerID", U32),
+    required("hostID", U32),
+    required("size", U32),
 ]));
 
 const HOOKS: Schema = Object(&[
@@ -389,7 +388,7 @@ pub(super) const RESOURCES: Schema = Object(&[
 ]);
 
 const DEVICE_RULE: Schema = Object(&[
-    optional("allow", Bool),
+    required("allow", Bool),
     Field {
         name: "type",
         // `p` and `u` are kinds of node, not of rule; validation refuses them with runc's text.
@@ -478,8 +477,9 @@ const SECCOMP_RULE: Schema = Object(&[
 ]);
 
 const SECCOMP_ARGUMENT: Schema = Object(&[
-    zero("index", U32, Zero::Number),
-    zero("value", U64, Zero::Number),
+    // Taken for 0, what is missing would make a filter that nobody meant.
+    required("index", U32),
+    required("value", U64),
     optional("valueTwo", U64),
     required(
         "op",

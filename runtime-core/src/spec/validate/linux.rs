@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use oci_spec::runtime::{
     Linux, LinuxDevice, LinuxDeviceType, LinuxIntelRdt, LinuxMemoryPolicy, LinuxNamespaceType as Type,
-    LinuxNetDevice, MemoryPolicyFlagType, MemoryPolicyModeType,
+    LinuxNetDevice, LinuxPersonality, MemoryPolicyFlagType, MemoryPolicyModeType,
 };
 
 use super::super::lenient::quoted;
@@ -25,6 +25,9 @@ pub(super) fn linux(linux: &Linux, namespaces: &Namespaces<'_>) -> Result<()> {
     }
     if let Some(rdt) = linux.intel_rdt() {
         intel_rdt(rdt)?;
+    }
+    if let Some(personality) = linux.personality() {
+        personality_flags(personality)?;
     }
     if let Some(policy) = linux.memory_policy() {
         memory_policy(policy)?;
@@ -123,6 +126,17 @@ fn propagation(linux: &Linux) -> Result<()> {
             let message = format!("rootfsPropagation={} is not supported", quoted(other));
             Err(Error::invalid("linux.rootfsPropagation", message))
         }
+    }
+}
+
+/// The specification has the property, and no value for it yet.
+fn personality_flags(personality: &LinuxPersonality) -> Result<()> {
+    match personality.flags().as_ref().and_then(|flags| flags.first()) {
+        None => Ok(()),
+        Some(flag) => Err(Error::invalid(
+            "linux.personality.flags",
+            format!("{}: is not supported", quoted(flag)),
+        )),
     }
 }
 

@@ -347,6 +347,22 @@ fn wrong_linux() {
             "linux.devices[0].major: 4096: must be from 0 to 4095",
         ),
         (
+            "/linux/personality",
+            json!({"domain": "LINUX", "flags": ["ADDR_NO_RANDOMIZE"]}),
+            "linux.personality.flags: \"ADDR_NO_RANDOMIZE\": is not supported",
+        ),
+        (
+            "/linux/seccomp",
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["kill"], "action": "SCMP_ACT_ERRNO",
+                "args": [{"index": 0, "op": "SCMP_CMP_EQ"}]}]}),
+            "linux.seccomp.syscalls[0].args[0].value: missing",
+        ),
+        (
+            "/process/rlimits",
+            json!([{"type": "RLIMIT_NOFILE", "hard": 5}]),
+            "process.rlimits[0].soft: missing",
+        ),
+        (
             "/linux/sysctl",
             json!({"vm/swappiness": "1"}),
             "linux.sysctl[\"vm/swappiness\"]: sysctl \"vm.swappiness\" is not in a separate kernel namespace",
@@ -435,11 +451,11 @@ fn wrong_resources() {
             "devices[0].access: device access field cannot be empty",
         ),
         (
-            json!({"devices": [{"type": "p", "access": "r"}]}),
+            json!({"devices": [{"allow": true, "type": "p", "access": "r"}]}),
             "devices[0].type: invalid cgroup device type \"p\"",
         ),
         (
-            json!({"devices": [{"access": "rx"}]}),
+            json!({"devices": [{"allow": true, "access": "rx"}]}),
             "devices[0].access: \"rx\": must be made of r, w and m",
         ),
         (

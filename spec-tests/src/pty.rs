@@ -60,6 +60,20 @@ impl FdSocket {
         }
         receive_fds(&stream)
     }
+
+    /// As `receive`, with all that comes until the other side closes the connection, which it must.
+    pub(crate) fn receive_until_closed(&self) -> Check<Received> {
+        if !readable(&self.listener, Duration::from_secs(10))? {
+            return fail("nobody has connected to the socket for 10 s");
+        }
+        let (mut stream, _) = self.listener.accept()?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let mut received = receive_fds(&stream)?;
+        match stream.read_to_end(&mut received.payload) {
+            Ok(_) => Ok(received),
+            Err(error) => fail(format!("the connection is not closed: {error}")),
+        }
+    }
 }
 
 fn receive_fds(stream: &UnixStream) -> Check<Received> {

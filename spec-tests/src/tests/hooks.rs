@@ -51,6 +51,18 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     ("hooks/run_runs_all_of_them", run_runs_all),
     ("hooks/inherit_none_of_the_callers_files", inherit_none),
+    ("hooks/failure_runs_poststop", failure_runs_poststop),
+    ("hooks/later_failure_runs_poststop", later_failure_runs_poststop),
+    (
+        "hooks/pid_is_that_of_the_hooks_namespace",
+        pid_of_the_hooks_namespace,
+    ),
+    (
+        "hooks/poststop_failure_is_a_warning",
+        poststop_failure_is_a_warning,
+    ),
+    ("hooks/poststart_sees_the_program", poststart_sees_the_program),
+    ("hooks/poststop_comes_after_the_deletion", poststop_after_deletion),
 ];
 
 const HOST_HOOKS: [&str; 5] = [
@@ -515,4 +527,149 @@ fn run_runs_all(c: &mut Case) -> Check {
     c.run()?.ok()?;
     same("hooks on the host", HOST_HOOKS.to_vec(), names(c)?)?;
     c.nothing_left()
+}
+
+/// runtime.md, Lifecycle 3 to 9: after a hook that fails comes step 12, and then 13.
+fn failure_runs_poststop(c: &mut Case) -> Check {
+    let script = logging_script(c)?;
+    for kind in ["prestart", "createRuntime", "createContainer"] {
+        c.config["hooks"] = json!({"poststop": [hook(&script, &["poststop"])]});
+        failing(c, kind);
+        c.create()?.refused()?;
+        same(
+            &format!("hooks after a failed {kind}"),
+            vec!["poststop"],
+            names(c)?,
+        )?;
+        c.nothing_left()?;
+        fs::remove_file(log(c))?;
+    }
+    for kind in ["startContainer", "poststart"] {
+        c.config["hooks"] = json!({"poststop": [hook(&script, &["poststop"])]});
+        failing(c, kind);
+        c.args(&["/bin/sleep", "2"]);
+        c.create()?.ok()?;
+        // `start` may be over before the hook inside is. The last steps may be left to the caller.
+        let _fails_now_or_later = c.rt(&["start", &c.id])?;
+        c.delete()?;
+        same(
+            &format!("hooks after a failed {kind}"),
+            vec!["poststop"],
+            names(c)?,
+        )?;
+        fs::remove_file(log(c))?;
+        let _fails_too = c.run()?;
+        same(
+            &format!("hooks after `run` with a failed {kind}"),
+            vec!["poststop"],
+            names(c)?,
+        )?;
+        c.nothing_left()?;
+        fs::remove_file(log(c))?;
+    }
+    Ok(())
+}
+
+/// What createRuntime has done can be taken back, if create fails later on.
+fn later_failure_runs_poststop(c: &mut Case) -> Check {
+    let script = logging_script(c)?;
+    c.config["hooks"] = json!({
+        "createRuntime": [hook(&script, &["createRuntime"])], "poststop": [hook(&script, &["poststop"])]
+    });
+    c.args(&["/bin/no-such-program"]);
+    c.run()?.refused()?;
+    same("hooks", vec!["createRuntime", "poststop"], names(c)?)?;
+    c.nothing_left()
+}
+
+/// runtime.md, State: the pid is that of the namespace in which the hook runs.
+fn pid_of_the_hooks_namespace(c: &mut Case) -> Check {
+    all_hooks(c)?;
+    c.create()?.ok()?;
+    let pid = c.pid()?;
+    c.rt(&["start", &c.id])?.ok()?;
+    let inside = c.rootfs("/hooks.log");
+    c.wait_until("the program has run", || {
+        Ok(fs::read_to_string(&inside)
+            .unwrap_or_default()
+            .contains("program"))
+    })?;
+    c.delete()?;
+    let entries = entries(c)?;
+    for (name, wish) in [
+        ("prestart", pid),
+        ("createRuntime", pid),
+        ("createContainer", 1),
+        ("startContainer", 1),
+        ("poststart", pid),
+    ] {
+        same(
+            &format!("{name}: pid"),
+            json!(wish),
+            entry(&entries, name)?.state["pid"].clone(),
+        )?;
+    }
+    Ok(())
+}
+
+/// runtime.md, Warnings: where it is to be seen is the runtime's choice; that nobody sees it is not a warning.
+fn poststop_failure_is_a_warning(c: &mut Case) -> Check {
+    c.config["hooks"]["poststop"] = json!([hook("/bin/false", &[])]);
+    c.args(&["/bin/sleep", "1000"]);
+    c.create()?.ok()?;
+    let run = c.rt(&["delete", &c.id])?.ok()?;
+    ensure!(
+        !run.stderr.is_empty(),
+        "delete says nothing of the hook that failed"
+    );
+    c.nothing_left()
+}
+
+/// The pid of the state on standard input, for a hook that is a shell.
+const PID_OF_STATE: &str = "pid=$(tr -d ' \\n\\t' | sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/')";
+
+fn poststart_sees_the_program(c: &mut Case) -> Check {
+    let out = c.dir.join("seen");
+    let line = format!(
+        "{PID_OF_STATE}; tr '\\0' ' ' < /proc/$pid/cmdline > {}",
+        out.display()
+    );
+    c.config["hooks"]["poststart"] = json!([hook("/bin/sh", &["-c", &line])]);
+    c.args(&["/bin/sleep", "1000"]);
+    c.create()?.ok()?;
+    c.rt(&["start", &c.id])?.ok()?;
+    same("program", "/bin/sleep 1000 ", fs::read_to_string(&out)?.as_str())?;
+    c.delete()?;
+    fs::remove_file(&out)?;
+    c.run_with(&["--detach"])?.ok()?;
+    same(
+        "program of `run`",
+        "/bin/sleep 1000 ",
+        fs::read_to_string(out)?.as_str(),
+    )
+}
+
+fn poststop_after_deletion(c: &mut Case) -> Check {
+    let out = c.dir.join("seen");
+    let cgroup = c.cgroup();
+    c.args(&["/bin/sleep", "1000"]);
+    c.create()?.ok()?;
+    let pid = c.pid()?;
+    c.delete()?;
+    // The same container once more, now that its places are known.
+    let line = format!(
+        "{{ test -e {} && echo cgroup; ls {}; }} > {} 2>&1; true",
+        cgroup.display(),
+        c.state_root.display(),
+        out.display()
+    );
+    c.config["hooks"]["poststop"] = json!([hook("/bin/sh", &["-c", &line])]);
+    c.create()?.ok()?;
+    ensure!(c.pid()? != pid, "the first container lives");
+    c.delete()?;
+    same(
+        "what poststop finds of the container",
+        "",
+        fs::read_to_string(out)?.as_str(),
+    )
 }

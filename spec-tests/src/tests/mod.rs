@@ -33,6 +33,8 @@ pub(crate) mod runtime_tools;
 mod seccomp;
 mod security;
 mod spec;
+mod spec_rules;
+mod spec_values;
 mod steps;
 mod systemd;
 mod systemd_limits;
@@ -63,6 +65,7 @@ fn needy() -> Vec<NeedyTest> {
         systemd_limits::NEEDY,
         checkpoint::NEEDY,
         exec_options::NEEDY,
+        spec_rules::NEEDY,
         interrupt::NEEDY,
         engine::NEEDY,
         runtime_tools::NEEDY,
@@ -103,6 +106,8 @@ fn everywhere() -> Vec<Test> {
         notify::TESTS,
         cli::TESTS,
         spec::TESTS,
+        spec_rules::TESTS,
+        spec_values::TESTS,
         steps::TESTS,
         random::TESTS,
     ]

@@ -625,7 +625,10 @@ fn order_is_kept(c: &mut Case) -> Check {
         text.find(" /mnt ") < text.find(" /mnt/inner "),
         "wrong order in {text}"
     );
-    Ok(())
+    // And not sorted: what comes later covers what lies below it.
+    c.mount(json!({"destination": "/var/below", "type": "tmpfs", "source": "inner"}));
+    c.mount(json!({"destination": "/var", "type": "tmpfs", "source": "outer"}));
+    same("/var, mounted after /var/below", "", c.sh("ls /var")?.as_str())
 }
 
 fn destination_relative(c: &mut Case) -> Check {

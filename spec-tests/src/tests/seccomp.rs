@@ -7,7 +7,10 @@ use crate::{
     suite::Test,
 };
 use serde_json::{Value, json};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::{
+    fs,
+    os::fd::{AsRawFd, OwnedFd},
+};
 
 pub(crate) const TESTS: &[Test] = &[
     ("seccomp/mode_is_filter", mode_is_filter),
@@ -42,6 +45,12 @@ pub(crate) const TESTS: &[Test] = &[
     ("seccomp/profile_of_the_engines", engines_profile),
     ("seccomp/profile_from_before_newer_calls", old_profile),
     ("seccomp/notify_agent_gets_state_and_answers", notify),
+    ("seccomp/notify_wait_killable", notify_wait_killable),
+    ("seccomp/notify_connection_is_closed", notify_is_closed),
+    (
+        "seccomp/listener_without_notify_is_ignored",
+        listener_without_notify,
+    ),
     ("seccomp/notify_exec", notify_exec),
     (
         "seccomp/notify_without_listener_path_is_refused",
@@ -507,7 +516,15 @@ fn notify(c: &mut Case) -> Check {
     let live = c.spawn(&c.bundle_args("run", &[], &c.id)?)?;
     let received = socket.receive()?;
     let pid = check_message(c, &received.payload, "creating")?;
-    ensure!(pid > 0, "pid: wish the container's, reality {pid}");
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let inner = status
+        .lines()
+        .find(|line| line.starts_with("NSpid:"))
+        .unwrap_or_default();
+    ensure!(
+        inner.ends_with("\t1"),
+        "pid {pid}: wish process 1 of the container, reality {inner:?}"
+    );
     let fd = match received.fds.as_slice() {
         [fd] => fd,
         other => return fail(format!("wish one descriptor, reality {other:?}")),
@@ -542,6 +559,42 @@ fn notify_exec(c: &mut Case) -> Check {
         json!(77),
         live.finish()?.ok()?.json()?["syscall"][&call].clone(),
     )
+}
+
+/// config-linux.md, Seccomp: without an action that notifies, the path is ignored.
+fn listener_without_notify(c: &mut Case) -> Check {
+    filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO"}]));
+    c.config["linux"]["seccomp"]["listenerPath"] = json!("/no/such/agent.sock");
+    same("getpgid(0)", vec![-1], calls(c, &[getpgid(0)])?)
+}
+
+/// config-linux.md, listenerPath: one state a connection, and then it is closed. The state comes before the first call that
+/// waits for an answer, so nothing else can hold the connection open.
+fn notify_is_closed(c: &mut Case) -> Check {
+    let socket = notify_filter(c)?;
+    c.args(&["/bin/sleep", "1000"]);
+    let live = c.spawn(&c.bundle_args("run", &["-d"], &c.id)?)?;
+    let received = socket.receive_until_closed()?;
+    same("descriptors", 1, received.fds.len())?;
+    live.finish()?.ok()?;
+    Ok(())
+}
+
+/// seccomp(2): only with a listener, since Linux 5.19.
+fn notify_wait_killable(c: &mut Case) -> Check {
+    let socket = notify_filter(c)?;
+    c.config["linux"]["seccomp"]["flags"] = json!(["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]);
+    let call = format!("{GETPRIORITY}:0:0");
+    c.args(&["/bin/probe", "--syscall", &call]);
+    let live = c.spawn(&c.bundle_args("run", &[], &c.id)?)?;
+    let received = socket.receive()?;
+    let Some(fd) = received.fds.first() else {
+        return fail("no descriptor came");
+    };
+    wait_for_notification(fd)?;
+    answer(fd, 11)?;
+    let report = live.finish()?.ok()?.json()?;
+    same("result of the call", json!(11), report["syscall"][&call].clone())
 }
 
 fn notify_without_path(c: &mut Case) -> Check {

@@ -765,6 +765,18 @@ fn readonly_relative(c: &mut Case) -> Check {
 }
 
 fn links_without_proc(c: &mut Case) -> Check {
+    c.args(&["/bin/sleep", "1000"]);
+    c.create()?.ok()?;
+    let dev = format!("/proc/{}/root/dev", c.pid()?);
+    for (name, wish) in [("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")] {
+        let target = fs::read_link(format!("{dev}/{name}"))?;
+        same(
+            name,
+            format!("/proc/self/fd{wish}"),
+            target.to_string_lossy().into_owned(),
+        )?;
+    }
+    c.delete()?;
     let report = c.probe(&["--stat", "/dev/fd", "--stat", "/dev/stdin"])?;
     same(
         "/dev/fd",

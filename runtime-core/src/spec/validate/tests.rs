@@ -232,11 +232,11 @@ fn wrong_mounts() {
             "mounts[7].options[2]: \"size=1\": bind mounts cannot have any filesystem-specific options applied",
         ),
         (
-            json!({"destination": "/x", "type": "bind", "uidMappings": [{"size": 1}]}),
+            json!({"destination": "/x", "type": "bind", "uidMappings": [{"containerID": 0, "hostID": 0, "size": 1}]}),
             "mounts[7].gidMappings: missing: an id-mapped mount must have both uidMappings and gidMappings",
         ),
         (
-            json!({"destination": "/x", "type": "tmpfs", "uidMappings": [{"size": 1}], "gidMappings": [{"size": 1}]}),
+            json!({"destination": "/x", "type": "tmpfs", "uidMappings": [{"containerID": 0, "hostID": 0, "size": 1}], "gidMappings": [{"containerID": 0, "hostID": 0, "size": 1}]}),
             "mounts[7].uidMappings: id-mapped mounts are only supported for bind-mounts",
         ),
         (
@@ -281,7 +281,7 @@ fn wrong_namespaces() {
         ),
         (
             "/linux/gidMappings",
-            json!([{"size": 1}]),
+            json!([{"containerID": 0, "hostID": 0, "size": 1}]),
             "linux.gidMappings: user namespace mappings specified, but user namespace isn't enabled in the config",
         ),
         (

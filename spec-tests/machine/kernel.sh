@@ -1,7 +1,8 @@
 #!/bin/sh
 # kernel.sh OUT SUITE: the cloud kernel of Debian's SUITE, unpacked and not installed: OUT/vmlinuz, OUT/version, and in
 # OUT/modules the modules that tests use, plain, with OUT/modules/order saying how to load them (and
-# order.systemd, what machines with systemd load, and order.engines, what the engines' networks are made of).
+# order.systemd, what machines with systemd load, and order.engines, what the engines' networks are made of). For a kernel
+# newer than the root of the systemd machine also OUT/criu.tar, the criu of its time.
 set -eu
 out=$1 suite=$2
 here=$(dirname "$0")
@@ -53,3 +54,13 @@ add() {
 for module in $wanted; do add order "$module"; done
 for module in $wanted_systemd; do add order.systemd "$module"; done
 for module in $wanted_engines; do add order.engines "$module"; done
+
+# criu 4.1.1 of Debian 13 dumps nothing since Linux 7.1, which has no UDP-Lite; 4.2.1 does without. With those libraries that
+# the root has in another version.
+if [ "$suite" = sid ]; then
+    mkdir "$work/criu"
+    libraries=$(apt-cache depends criu | sed -n 's/.*Depends: \(lib\(compel\|net\|nl-3\)[0-9-].*\)/\1/p')
+    (cd "$work/criu" && retry apt-get download -qq criu $libraries)
+    for file in "$work"/criu/*.deb; do dpkg-deb -x "$file" "$work/criu/root"; done
+    (cd "$work/criu/root" && tar -cf "$out/criu.tar" usr/sbin/criu usr/lib/*/lib*.so.*)
+fi

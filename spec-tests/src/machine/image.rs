@@ -39,7 +39,7 @@ const OLD: Duration = Duration::from_secs(14 * 24 * 3600);
 /// Folders with what to boot from.
 #[derive(Debug, Clone)]
 pub(crate) struct Images {
-    /// `vmlinuz` and `modules`.
+    /// `vmlinuz` and `modules`, and `criu.tar` if the root's criu is too old for it.
     pub(crate) kernel: PathBuf,
     /// `root.ext4`, for a machine with systemd.
     pub(crate) root: Option<PathBuf>,

@@ -266,6 +266,10 @@ fn base_archive(kind: Kind, images: &Images) -> io::Result<Archive> {
     archive.file(Path::new("/bin/busybox"), "bin/busybox")?;
     archive.folder(&images.kernel.join("modules"), "modules")?;
     archive.program(&std::env::current_exe()?, "payload/spec-tests")?;
+    let criu = images.kernel.join("criu.tar");
+    if kind == Kind::Systemd && criu.exists() {
+        archive.file(&criu, "payload/criu.tar")?;
+    }
     if !kind.has_root() {
         // Tests start hooks with names of their own, which a busybox would take for an applet, and need a program
         // with a dynamic loader.

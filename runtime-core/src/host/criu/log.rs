@@ -33,7 +33,26 @@ fn find(text: &str) -> Option<String> {
             .filter_map(|line| line.find("Error (").map(|place| &line[place..]))
     };
     let telling = errors().find(|line| !NO_REASONS.iter().any(|text| line.contains(text)));
-    telling.or_else(|| errors().next_back()).map(clean)
+    telling
+        .map(clean)
+        .or_else(|| Some(with_refused_sockets(clean(errors().next_back()?), text)))
+}
+
+/// criu does not say that it gives up because the kernel will not list the sockets of a protocol: criu before 4.2.1 on
+/// Linux 7.1, which has no UDP-Lite any more.
+fn with_refused_sockets(failure: String, text: &str) -> String {
+    let refused = text
+        .lines()
+        .filter(|line| line.contains("collect procedure"))
+        .filter_map(|line| line.split_once("family "))
+        .next_back();
+    match refused {
+        Some((_, socket)) => format!(
+            "{failure} The kernel did not list sockets of family {}: this criu may be too old for it",
+            clean(socket)
+        ),
+        None => failure,
+    }
 }
 
 /// On one line, and without bytes that could command a terminal: it holds names from the container.
@@ -60,6 +79,14 @@ mod tests {
         assert_eq!(find(text).unwrap(), "Error (b.c:3): tty: \\u{1b}[2Jdangling");
         let only = "Error (c.c:1): Restoring FAILED.";
         assert_eq!(find(&format!("x\n(00.1) {only}\n")).unwrap(), only);
+        let refused = "(1) sockets: Sockects collect procedure family AF_INET6 proto IPPROTO_UDPLITE: -2";
+        assert_eq!(
+            find(&format!("{refused}\n(2) {only}\n")).unwrap(),
+            format!(
+                "{only} The kernel did not list sockets of family AF_INET6 proto IPPROTO_UDPLITE: -2: \
+                 this criu may be too old for it"
+            )
+        );
         assert_eq!(find("nothing\nhere"), None);
         assert_eq!(reason(Path::new("/nonexistent/log")), None);
     }

@@ -95,6 +95,7 @@ fn dump(slot: &Slot, options: CheckpointOptions) -> Result<()> {
     let facts = container::facts_of(record)?;
     need_root(&facts)?;
     let plan = Plan::new(&config, slot.id().as_str(), &facts, wishes)?;
+    criu_mounts::refuse_id_mapped(&plan)?;
     // Before anything is made: without criu there is nothing to be done.
     criu::find()?;
     let work = options.criu.work.as_deref();

@@ -19,6 +19,16 @@ use crate::{Error, ErrorKind, Result};
 
 const NULL: &str = "/dev/null";
 
+/// criu would mount them without their mapping, and files would belong to the wrong ids.
+pub(super) fn refuse_id_mapped(plan: &Plan) -> Result<()> {
+    let Some(mount) = plan.mounts.iter().find(|mount| mount.id_map.is_some()) else {
+        return Ok(());
+    };
+    let field = format!("mounts[{}].options", mount.index);
+    let error = Error::invalid(field, "criu cannot save and restore id-mapped mounts");
+    Err(error.with_kind(ErrorKind::Unsupported))
+}
+
 /// For a dump: from the places in the container, as it is now, to names.
 pub(super) fn of_dump(plan: &Plan, pid: i32) -> Result<Vec<ExternalMount>> {
     refuse_links(plan)?;

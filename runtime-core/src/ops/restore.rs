@@ -27,6 +27,7 @@ use crate::host::net_devices::NetDevices;
 use crate::host::state::{ContainerId, Phase, Slot};
 use crate::host::{pid_file, stdio};
 use crate::parent::criu::{Start, Surroundings};
+use crate::parent::criu_images;
 use crate::parent::explain::Background;
 use crate::parent::launch::{Launched, pid_of};
 use crate::plan::namespaces::Join;
@@ -67,7 +68,8 @@ impl Runtime {
         need_root(&facts)?;
         check_plan(&plan)?;
         criu::find()?;
-        let directories = criu::open_images(&options.criu.images, options.criu.work.as_deref())?;
+        let mut directories = criu::open_images(&options.criu.images, options.criu.work.as_deref())?;
+        criu_images::show(&mut directories, &plan.namespaces.user)?;
         let descriptors = read_descriptors(&options.criu.images, &directories)?;
         let cgroup = self.plan_cgroup(&config, id)?;
         let location = cgroup.locate()?;
@@ -90,14 +92,21 @@ impl Runtime {
 }
 
 fn check_plan(plan: &Plan) -> Result<()> {
+    let refused = |field: String, text: &'static str| {
+        Err(Error::invalid(field, text).with_kind(ErrorKind::Unsupported))
+    };
     if plan.rootfs.enter == EnterRoot::Chroot {
-        let error = Error::invalid(
-            "linux.namespaces",
-            "a container without a mount namespace cannot be restored",
-        );
-        return Err(error.with_kind(ErrorKind::Unsupported));
+        let text = "a container without a mount namespace cannot be restored";
+        return refused("linux.namespaces".to_owned(), text);
     }
-    Ok(())
+    let user = libc::CLONE_NEWUSER as u32;
+    if let Some(join) = plan.namespaces.join.iter().find(|join| join.kind == user) {
+        // It enters it first, and then may neither make nor enter the others.
+        let text =
+            "criu cannot restore into a user namespace that is there already: without a path it makes one";
+        return refused(namespaces::field(join.index), text);
+    }
+    criu_mounts::refuse_id_mapped(plan)
 }
 
 /// The names of the pipes that standard input, output and error were.
@@ -277,7 +286,6 @@ fn join_by_path(kind: i32, join: &Join) -> Result<JoinNamespace> {
     let kind = match kind {
         libc::CLONE_NEWIPC => "ipc",
         libc::CLONE_NEWUTS => "uts",
-        libc::CLONE_NEWUSER => "user",
         TIME => "time",
         _ => {
             let message = "criu cannot restore into a namespace of this kind";

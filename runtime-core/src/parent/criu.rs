@@ -53,7 +53,7 @@ pub(crate) fn start(start: &Start<'_>) -> Result<(Launched, Connection)> {
     // The connection is made by the child, under a number that is known before.
     let socket = open_null()?;
     let null = open_null()?;
-    let inherit: Vec<_> = start.inherit.iter().map(AsFd::as_fd).collect();
+    let inherit: Vec<_> = inherited(start).map(AsFd::as_fd).collect();
     let directories = start.directories.all();
     let directories: Vec<_> = directories.into_iter().map(directory).collect();
     let places = places(start.restore.as_ref());
@@ -105,6 +105,11 @@ pub(crate) fn start(start: &Start<'_>) -> Result<(Launched, Connection)> {
             }
         }
     }
+}
+
+fn inherited<'a>(start: &'a Start<'_>) -> impl Iterator<Item = &'a OwnedFd> {
+    let mapped = start.directories.mapped.as_ref();
+    start.inherit.iter().chain(mapped.map(|mapped| &mapped.directory))
 }
 
 fn directory(directory: &Directory) -> CriuDirectory<'_> {
@@ -187,7 +192,7 @@ fn kept(start: &Start<'_>, own: [&OwnedFd; 3], directories: &[CriuDirectory<'_>]
         let mounts = restore.mounts.iter().filter_map(|mount| mount.tree.as_ref());
         restore.rootfs.iter().chain(mounts)
     });
-    let all = own.into_iter().chain(trees).chain(start.inherit);
+    let all = own.into_iter().chain(trees).chain(inherited(start));
     let mut kept: Vec<RawFd> = all.map(AsRawFd::as_raw_fd).collect();
     kept.extend(directories.iter().map(|directory| directory.fd.as_raw_fd()));
     kept.sort_unstable();

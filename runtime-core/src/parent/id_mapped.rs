@@ -3,6 +3,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use oci_spec::runtime::LinuxIdMapping;
 use runtime_init::start::start_namespace_holder;
 use runtime_init::sys::mount::{self, ATTR_IDMAP, MountAttr};
 use rustix::fd::AsRawFd;
@@ -48,12 +49,7 @@ pub(super) fn apply_one(
     let Some(map) = &mount.id_map else { return Ok(()) };
     let at = |error: Error| error.field(format!("mounts[{}].uidMappings", mount.index));
     let namespace = user_namespace(joined, map, init).map_err(at)?;
-    let attr = MountAttr {
-        set: ATTR_IDMAP,
-        userns_fd: namespace.as_raw_fd() as u64,
-        ..MountAttr::default()
-    };
-    mount::mount_setattr(tree.as_fd(), &attr, map.recursive).map_err(|error| at(explain(error)))
+    self::map(tree, &namespace, map.recursive).map_err(|error| at(explain(error)))
 }
 
 fn explain(error: runtime_init::sys::SysError) -> Error {
@@ -70,17 +66,32 @@ fn explain(error: runtime_init::sys::SysError) -> Error {
 
 fn user_namespace(joined: Option<&OwnedFd>, map: &MountIdMap, init: i32) -> Result<OwnedFd> {
     if let Some((uids, gids)) = &map.mappings {
-        let links = Links::new()?;
-        let holder = start_namespace_holder(links.child.as_fd()).map_err(sys_error)?;
-        let holder = Launched::new(holder);
-        // Only root makes such mounts, and needs no program for it that would have to be waited for.
-        write_maps(holder.pid, uids, gids, &Cancel::default())?;
-        return open_namespace(holder.pid);
+        return new_user_namespace(uids, gids);
     }
     match joined {
         Some(namespace) => namespace.try_clone().map_err(|error| Error::io("dup", &error)),
         None => open_namespace(init),
     }
+}
+
+/// A user namespace with these mappings and nobody in it.
+pub(super) fn new_user_namespace(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Result<OwnedFd> {
+    let links = Links::new()?;
+    let holder = start_namespace_holder(links.child.as_fd()).map_err(sys_error)?;
+    let holder = Launched::new(holder);
+    // Only root makes such mounts, and needs no program for it that would have to be waited for.
+    write_maps(holder.pid, uids, gids, &Cancel::default())?;
+    open_namespace(holder.pid)
+}
+
+/// Gives a detached tree the mapping of a user namespace.
+pub(super) fn map(tree: &OwnedFd, namespace: &OwnedFd, recursive: bool) -> runtime_init::sys::Result<()> {
+    let attr = MountAttr {
+        set: ATTR_IDMAP,
+        userns_fd: namespace.as_raw_fd() as u64,
+        ..MountAttr::default()
+    };
+    mount::mount_setattr(tree.as_fd(), &attr, recursive)
 }
 
 fn open_namespace(pid: i32) -> Result<OwnedFd> {

@@ -2,6 +2,7 @@
 //! handshake, and explains its failures.
 
 pub(crate) mod criu;
+pub(crate) mod criu_images;
 pub(crate) mod diagnose;
 pub(crate) mod explain;
 pub(crate) mod handshake;

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 
 use crate::{Error, ErrorKind, Result};
@@ -18,7 +18,18 @@ use crate::{Error, ErrorKind, Result};
 pub struct Directories {
     /// The images.
     pub images: Directory,
+    /// The images as criu is to see them, if not as they are.
+    pub mapped: Option<MappedImages>,
     work: Option<Directory>,
+}
+
+/// The images on an id-mapped copy of their mount.
+#[derive(Debug)]
+pub struct MappedImages {
+    /// Their directory. criu gets it under the same number.
+    pub directory: OwnedFd,
+    /// The detached tree that it is in, which would be taken apart without this.
+    pub tree: OwnedFd,
 }
 
 /// One of them.
@@ -35,12 +46,19 @@ pub struct Directory {
 impl Directories {
     /// For `images_dir_fd`.
     pub fn images_number(&self) -> i32 {
-        self.images.fd.as_raw_fd()
+        match &self.mapped {
+            Some(mapped) => mapped.directory.as_raw_fd(),
+            None => self.images.fd.as_raw_fd(),
+        }
     }
 
-    /// For `work_dir_fd`.
+    /// For `work_dir_fd`. criu writes there, which the host's root cannot do on a mount where he is not mapped.
     pub fn work_number(&self) -> Option<i32> {
-        self.work.as_ref().map(|work| work.fd.as_raw_fd())
+        match (&self.work, &self.mapped) {
+            (Some(work), _) => Some(work.fd.as_raw_fd()),
+            (None, Some(_)) => Some(self.images.fd.as_raw_fd()),
+            (None, None) => None,
+        }
     }
 
     /// All of them.
@@ -56,6 +74,32 @@ impl Directories {
         let directory = self.work.as_ref().unwrap_or(&self.images);
         Path::new(OsStr::from_bytes(directory.path.to_bytes())).join(name)
     }
+}
+
+impl Directory {
+    /// The path of the root of the mount that it is in.
+    ///
+    /// # Errors
+    /// As statx(2).
+    pub fn mount_root(&self) -> Result<&Path> {
+        let path = Path::new(OsStr::from_bytes(self.path.to_bytes()));
+        let own = mount_id(path)?;
+        let mut root = path;
+        for above in path.ancestors().skip(1) {
+            if mount_id(above)? != own {
+                break;
+            }
+            root = above;
+        }
+        Ok(root)
+    }
+}
+
+fn mount_id(path: &Path) -> Result<u64> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    rustix::fs::statx(CWD, path, flags, StatxFlags::MNT_ID)
+        .map(|stat| stat.stx_mnt_id)
+        .map_err(|errno| Error::os("statx", errno).path(path))
 }
 
 /// For a dump: directories that are missing are made, with mode 0700.
@@ -83,7 +127,11 @@ pub fn open_images(images: &Path, work: Option<&Path>) -> Result<Directories> {
         }
         None => None,
     };
-    Ok(Directories { images: opened, work })
+    Ok(Directories {
+        images: opened,
+        mapped: None,
+        work,
+    })
 }
 
 fn make(path: &Path) -> Result<()> {
@@ -137,5 +185,16 @@ mod tests {
             open_images(&images, None).unwrap().log("restore.log"),
             images.join("restore.log")
         );
+    }
+
+    #[test]
+    fn a_mount_has_one_root_for_all_that_is_in_it() {
+        let base = tempfile::tempdir().unwrap();
+        let images = base.path().join("a");
+        let directories = open_or_make_images(&images, None).unwrap();
+        let root = directories.images.mount_root().unwrap();
+        assert!(base.path().starts_with(root), "{root:?}");
+        let proc = open(Path::new("/proc/self/task")).unwrap();
+        assert_eq!(proc.mount_root().unwrap(), Path::new("/proc"));
     }
 }

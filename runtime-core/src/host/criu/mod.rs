@@ -18,7 +18,7 @@ use super::unix_socket;
 use crate::{Errno, Error, ErrorKind, Result};
 
 pub use cgroups::cgroup_roots;
-pub use images::{Directories, Directory, open_images, open_or_make_images};
+pub use images::{Directories, Directory, MappedImages, open_images, open_or_make_images};
 pub use log::reason;
 pub use rpc::{
     CgroupMode, CgroupRoot, ExternalMount, Features, InheritFd, JoinNamespace, Kind, NetworkLock,

@@ -25,9 +25,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("checkpoint/of_a_created_container", of_a_created_container),
     ("checkpoint/parent_path_is_checked", parent_path_is_checked),
     ("checkpoint/restore_without_images", restore_without_images),
+    ("checkpoint/id_mapped_mounts_are_refused", id_mapped),
 ];
 
-const CRIU: &[Need] = &[Need::Criu("")];
+pub(super) const CRIU: &[Need] = &[Need::Criu("")];
 
 pub(crate) const NEEDY: &[NeedyTest] = &[
     ("checkpoint/counter_goes_on", CRIU, counter_goes_on),
@@ -49,17 +50,14 @@ pub(crate) const NEEDY: &[NeedyTest] = &[
     ("checkpoint/failed_dump", CRIU, failed_dump),
     ("checkpoint/failed_restore", CRIU, failed_restore),
     ("checkpoint/failed_hook_of_a_restore", CRIU, failed_hook),
-    ("checkpoint/page_server", CRIU, page_server),
-    ("checkpoint/pre_dump", &[Need::Criu("mem_dirty_track")], pre_dump),
-    ("checkpoint/lazy_pages", &[Need::Criu("uffd-noncoop")], lazy_pages),
 ];
 
 /// Counts in /count, ten times a second.
-const COUNTER: &str =
+pub(super) const COUNTER: &str =
     "i=0; while :; do i=$((i+1)); echo $i > /count.new; mv /count.new /count; usleep 100000; done";
 
 /// `command` with its standard output and error on /dev/null: criu does not save files of the host.
-fn quiet(c: &Case, command: &str, options: &[&str], id: &str) -> Check<Run> {
+pub(super) fn quiet(c: &Case, command: &str, options: &[&str], id: &str) -> Check<Run> {
     quiet_live(c, command, options, id)?.finish()?.ok()
 }
 
@@ -72,50 +70,50 @@ fn quiet_live(c: &Case, command: &str, options: &[&str], id: &str) -> Check<Live
     runner::start_with_own_stdio(&mut line, c.dir.join("none"), log)
 }
 
-fn start(c: &Case) -> Check {
+pub(super) fn start(c: &Case) -> Check {
     quiet(c, "run", &["--detach"], &c.id)?;
     Ok(())
 }
 
-fn start_counter(c: &mut Case) -> Check {
+pub(super) fn start_counter(c: &mut Case) -> Check {
     c.shell(COUNTER);
     start(c)?;
     wait_for_count(c, 3)
 }
 
-fn count(c: &Case) -> i64 {
+pub(super) fn count(c: &Case) -> i64 {
     let text = fs::read_to_string(c.rootfs("count")).unwrap_or_default();
     text.trim().parse().unwrap_or(0)
 }
 
-fn wait_for_count(c: &Case, least: i64) -> Check {
+pub(super) fn wait_for_count(c: &Case, least: i64) -> Check {
     c.wait_until(&format!("a count of {least}"), || Ok(count(c) >= least))
 }
 
-fn images(c: &Case) -> PathBuf {
+pub(super) fn images(c: &Case) -> PathBuf {
     c.dir.join("images")
 }
 
-fn text(path: &Path) -> String {
+pub(super) fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
 /// `checkpoint --image-path` with more options.
-fn checkpoint(c: &Case, options: &[&str]) -> Check<Run> {
+pub(super) fn checkpoint(c: &Case, options: &[&str]) -> Check<Run> {
     let images = text(&images(c));
     let words = [&["checkpoint", "--image-path", &images], options, &[&c.id]].concat();
     c.spawn(&words)?.finish_within(Duration::from_secs(60))
 }
 
 /// `restore --detach --image-path` with more options, on /dev/null.
-fn restore(c: &Case, options: &[&str]) -> Check<Run> {
+pub(super) fn restore(c: &Case, options: &[&str]) -> Check<Run> {
     let images = text(&images(c));
     let options = [&["--detach", "--image-path", &images], options].concat();
     quiet(c, "restore", &options, &c.id)
 }
 
 /// The count must not have moved, and then moves on from there.
-fn goes_on_after(c: &Case, work: impl FnOnce() -> Check) -> Check {
+pub(super) fn goes_on_after(c: &Case, work: impl FnOnce() -> Check) -> Check {
     let before = count(c);
     thread::sleep(Duration::from_millis(300));
     same("the count, while the processes are in files", before, count(c))?;
@@ -547,96 +545,6 @@ fn failed_hook(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-/// A free port, for a moment.
-fn port() -> Check<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-/// criu, as a daemon of the suite's own.
-fn criu(c: &Case, words: &[&str]) -> Check<Live> {
-    let mut line = std::process::Command::new("criu");
-    line.args(words)
-        .env("PATH", crate::host::PATH)
-        .current_dir(&c.dir);
-    line.stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    runner::start_with_own_stdio(&mut line, c.dir.join("none"), c.dir.join("none"))
-}
-
-fn wait_for_listener(c: &Case, port: u16) -> Check {
-    let line = format!(":{port:04X} 00000000:0000 0A");
-    c.wait_until("the page server", || {
-        Ok(fs::read_to_string("/proc/net/tcp")?.contains(&line))
-    })
-}
-
-fn page_server(c: &mut Case) -> Check {
-    start_counter(c)?;
-    let port = port()?;
-    fs::create_dir(images(c))?;
-    let folder = text(&images(c));
-    let number = port.to_string();
-    let server = criu(
-        c,
-        &[
-            "page-server",
-            "--images-dir",
-            &folder,
-            "--address",
-            "127.0.0.1",
-            "--port",
-            &number,
-        ],
-    )?;
-    wait_for_listener(c, port)?;
-    checkpoint(c, &["--page-server", &format!("127.0.0.1:{port}")])?.ok()?;
-    server.finish()?.ok()?;
-    goes_on_after(c, || restore(c, &[]).map(drop))
-}
-
-fn pre_dump(c: &mut Case) -> Check {
-    start_counter(c)?;
-    let first = text(&c.dir.join("first"));
-    c.rt(&["checkpoint", "--pre-dump", "--image-path", &first, &c.id])?
-        .ok()?;
-    same("status after --pre-dump", "running".to_owned(), c.status()?)?;
-    let at = count(c);
-    wait_for_count(c, at + 2)?;
-    checkpoint(c, &["--parent-path", "../first"])?.ok()?;
-    ensure!(
-        images(c).join("parent").exists(),
-        "the images do not know their parent"
-    );
-    goes_on_after(c, || restore(c, &[]).map(drop))
-}
-
-fn lazy_pages(c: &mut Case) -> Check {
-    start_counter(c)?;
-    let port = port()?;
-    let folder = text(&images(c));
-    let server = format!("127.0.0.1:{port}");
-    let status = c.dir.join("status");
-    let inner = c.command();
-    // The shell gives the descriptor its number.
-    let shell = "status=$1; shift; exec \"$@\" 9> \"$status\"";
-    let mut line = std::process::Command::new("/bin/sh");
-    line.args(["-c", shell, "sh"]).arg(&status);
-    line.arg(inner.get_program()).args(inner.get_args());
-    line.args(["checkpoint", "--lazy-pages", "--status-fd", "9", "--image-path"]);
-    line.args([&folder, "--page-server", &server, &c.id]);
-    line.env_clear().env("PATH", &c.host.path);
-    line.current_dir(&c.dir).stdin(Stdio::null());
-    let dump = runner::start(&mut line, &c.dir)?;
-    c.wait_until("the byte of --status-fd", || {
-        Ok(fs::read(&status).unwrap_or_default() == [0])
-    })?;
-    // criu waits for whoever wants the pages. One who wants none ends it, and the container.
-    drop(std::net::TcpStream::connect(("127.0.0.1", port))?);
-    dump.finish_within(Duration::from_secs(60))?;
-    Ok(())
-}
-
 fn help(c: &mut Case) -> Check {
     let run = c.rt(&["checkpoint", "--help"])?.ok()?;
     contains("help", &run.stdout, "image-path")
@@ -667,6 +575,19 @@ fn of_a_created_container(c: &mut Case) -> Check {
     c.create()?.ok()?;
     checkpoint(c, &[])?.refused_with("Container cannot be checkpointed in created state")?;
     same("status", "created".to_owned(), c.status()?)
+}
+
+/// A restore would mount them without the mapping, and without a word: better the container stays.
+fn id_mapped(c: &mut Case) -> Check {
+    let source = text(&c.dir.join("source"));
+    fs::create_dir(&source)?;
+    let map = json!([{"containerID": 0, "hostID": 1000, "size": 100}]);
+    c.mount(json!({"destination": "/mnt", "type": "bind", "source": source,
+        "options": ["bind", "idmap"], "uidMappings": map, "gidMappings": map}));
+    c.start_sleeper()?;
+    checkpoint(c, &[])?.refused_with("id-mapped")?;
+    ensure!(!images(c).exists(), "images were made");
+    same("status", "running".to_owned(), c.status()?)
 }
 
 fn parent_path_is_checked(c: &mut Case) -> Check {

@@ -5,6 +5,7 @@ mod cgroup_identity;
 mod cgroup_tree;
 mod cgroups;
 mod checkpoint;
+mod checkpoint_surroundings;
 mod cli;
 mod crash;
 mod devices;
@@ -18,6 +19,7 @@ mod interrupt;
 mod lifecycle;
 mod logs;
 mod many;
+mod migration;
 mod mount_links;
 mod mounts;
 mod mounts_later;
@@ -64,6 +66,8 @@ fn needy() -> Vec<NeedyTest> {
         systemd::NEEDY,
         systemd_limits::NEEDY,
         checkpoint::NEEDY,
+        checkpoint_surroundings::NEEDY,
+        migration::NEEDY,
         exec_options::NEEDY,
         spec_rules::NEEDY,
         interrupt::NEEDY,

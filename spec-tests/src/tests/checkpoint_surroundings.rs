@@ -1,0 +1,236 @@
+//! Runs in: SUITE. What restored processes are put into: a unit of systemd, a user namespace, a network with devices of the
+//! host. By a real criu.
+
+use super::{
+    checkpoint::{
+        CRIU, checkpoint, count, goes_on_after, images, restore, start_counter, text, wait_for_count,
+    },
+    net_devices::{in_own_network, ip},
+    systemd,
+};
+use crate::{
+    case::Case,
+    need::Need,
+    outcome::{Check, contains, ensure, same},
+    runner,
+    suite::NeedyTest,
+};
+use serde_json::json;
+use std::{fs, process::Stdio, time::Duration};
+
+pub(crate) const NEEDY: &[NeedyTest] = &[
+    (
+        "checkpoint/systemd_driver",
+        &[Need::Systemd, Need::Criu("")],
+        systemd_driver,
+    ),
+    ("checkpoint/user_namespace", CRIU, user_namespace),
+    ("checkpoint/user_namespace_of_the_hosts_root", CRIU, hosts_root),
+    (
+        "checkpoint/pre_dump_in_a_user_namespace",
+        &[Need::Criu("mem_dirty_track")],
+        pre_dump_in_a_user_namespace,
+    ),
+    (
+        "checkpoint/user_namespace_by_path_is_refused",
+        CRIU,
+        user_namespace_by_path,
+    ),
+    ("checkpoint/network_devices", CRIU, |c| {
+        in_own_network(c, network_devices)
+    }),
+];
+
+/// `command` with the driver's flag in front, on /dev/null.
+fn with_systemd(c: &Case, command: &str, options: &[&str]) -> Check {
+    let log = c.dir.join("log");
+    let mut line = c.command();
+    line.arg("--systemd-cgroup").arg("--log").arg(&log);
+    line.args(c.bundle_args(command, options, &c.id)?);
+    line.stdout(Stdio::null()).stderr(Stdio::null());
+    let live = runner::start_with_own_stdio(&mut line, c.dir.join("none"), log)?;
+    live.finish_within(Duration::from_secs(60))?.ok()?;
+    Ok(())
+}
+
+fn limit(c: &mut Case, pids: i64, memory: i64) {
+    c.config["linux"]["resources"]["pids"] = json!({"limit": pids});
+    c.config["linux"]["resources"]["memory"] = json!({"limit": memory});
+}
+
+fn property(c: &Case, name: &str) -> Check<String> {
+    let shown = systemd::systemctl(c, &["show", "--value", "--property", name, &systemd::unit(c)])?;
+    Ok(shown.stdout.trim().to_owned())
+}
+
+fn systemd_driver(c: &mut Case) -> Check {
+    systemd::use_scope(c);
+    limit(c, 77, 64 << 20);
+    c.shell(super::checkpoint::COUNTER);
+    with_systemd(c, "run", &["--detach"])?;
+    wait_for_count(c, 3)?;
+    checkpoint(c, &[])?.ok()?;
+    c.wait_until("the end of the unit", || {
+        Ok(property(c, "ActiveState")? == "inactive")
+    })?;
+    ensure!(
+        !systemd::cgroup(c).exists(),
+        "the cgroup of the checkpoint is there"
+    );
+    // Those of the restore's config.json count.
+    limit(c, 88, 96 << 20);
+    let folder = text(&images(c));
+    goes_on_after(c, || {
+        with_systemd(c, "restore", &["--detach", "--image-path", &folder])
+    })?;
+    same(
+        "state of the unit",
+        "active".to_owned(),
+        property(c, "ActiveState")?,
+    )?;
+    let path = format!("/system.slice/{}", systemd::unit(c));
+    same("cgroup of the unit", path.clone(), property(c, "ControlGroup")?)?;
+    let own = fs::read_to_string(format!("/proc/{}/cgroup", c.pid()?))?;
+    same(
+        "cgroup of init",
+        Some(path.as_str()),
+        own.trim().strip_prefix("0::"),
+    )?;
+    for (property_name, file, wish) in [
+        ("TasksMax", "pids.max", 88),
+        ("MemoryMax", "memory.max", 96 << 20),
+    ] {
+        same(property_name, wish.to_string(), property(c, property_name)?)?;
+        same(file, wish.to_string(), systemd::file(c, file)?)?;
+    }
+    let exec = c
+        .rt(&["exec", &c.id, "/bin/cat", "/proc/self/cgroup"])?
+        .ok()?
+        .stdout;
+    contains("cgroup of exec", &exec, "0::/")?;
+    c.rt(&["update", "--pids-limit", "66", &c.id])?.ok()?;
+    same("TasksMax after update", "66".to_owned(), property(c, "TasksMax")?)?;
+    c.delete()?;
+    c.wait_until("the end of the unit", || {
+        Ok(property(c, "ActiveState")? == "inactive")
+    })?;
+    same("unit", "not-found".to_owned(), property(c, "LoadState")?)?;
+    ensure!(!systemd::cgroup(c).exists(), "the cgroup is there after delete");
+    c.nothing_left()
+}
+
+fn map_ids(c: &mut Case, first: u32) -> Check {
+    c.join_namespace("user", None);
+    let ranges = json!([{"containerID": 0, "hostID": first, "size": 65536}]);
+    c.config["linux"]["uidMappings"] = ranges.clone();
+    c.config["linux"]["gidMappings"] = ranges;
+    nix::unistd::chown(&c.rootfs("/"), Some(first.into()), Some(first.into()))?;
+    Ok(())
+}
+
+fn check_map(c: &Case, first: &str) -> Check {
+    let map = fs::read_to_string(format!("/proc/{}/uid_map", c.pid()?))?;
+    let map: Vec<&str> = map.split_whitespace().collect();
+    same("uid_map", vec!["0", first, "65536"], map)?;
+    let seen = c.rt(&["exec", &c.id, "/bin/sh", "-c", "id -u; echo from exec > /mine"])?;
+    same(
+        "id in the container",
+        "0".to_owned(),
+        seen.ok()?.stdout.trim().to_owned(),
+    )?;
+    let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(c.rootfs("mine"))?);
+    same("owner of what it makes", first, owner.to_string().as_str())
+}
+
+/// The images are the host's root's alone, and the container's root must become what is in them.
+fn user_namespace(c: &mut Case) -> Check {
+    map_ids(c, 100_000)?;
+    start_counter(c)?;
+    checkpoint(c, &[])?.ok()?;
+    goes_on_after(c, || restore(c, &[]).map(drop))?;
+    check_map(c, "100000")?;
+    ensure!(
+        images(c).join("restore.log").exists(),
+        "no restore.log beside the images"
+    );
+    // Nobody has been let in for it.
+    for path in [
+        images(c),
+        images(c).join("core-1.img"),
+        images(c).join("pages-1.img"),
+    ] {
+        let metadata = fs::metadata(&path)?;
+        same("owner", 0, std::os::unix::fs::MetadataExt::uid(&metadata))?;
+        let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions());
+        same("others' rights to memory", 0, mode & 0o077)?;
+    }
+    c.delete()?;
+    c.nothing_left()
+}
+
+fn hosts_root(c: &mut Case) -> Check {
+    map_ids(c, 0)?;
+    start_counter(c)?;
+    checkpoint(c, &[])?.ok()?;
+    goes_on_after(c, || restore(c, &[]).map(drop))?;
+    check_map(c, "0")
+}
+
+/// What has not changed is in other images, which those of the dump name as `../first`.
+fn pre_dump_in_a_user_namespace(c: &mut Case) -> Check {
+    map_ids(c, 100_000)?;
+    start_counter(c)?;
+    let first = text(&c.dir.join("first"));
+    c.rt(&["checkpoint", "--pre-dump", "--image-path", &first, &c.id])?
+        .ok()?;
+    let at = count(c);
+    wait_for_count(c, at + 2)?;
+    checkpoint(c, &["--parent-path", "../first"])?.ok()?;
+    goes_on_after(c, || restore(c, &[]).map(drop))
+}
+
+/// criu enters such a namespace too early to be able to make the others (its issue 2651).
+fn user_namespace_by_path(c: &mut Case) -> Check {
+    map_ids(c, 100_000)?;
+    start_counter(c)?;
+    checkpoint(c, &["--leave-running"])?.ok()?;
+    let other = format!("/proc/{}/ns/user", c.pid()?);
+    let linux = c.config["linux"].as_object_mut();
+    linux.map(|linux| (linux.remove("uidMappings"), linux.remove("gidMappings")));
+    c.join_namespace("user", Some(&other));
+    let own = c.id.clone();
+    c.id.push('b');
+    c.set_cgroup_leaf("other");
+    let folder = text(&images(c));
+    let words = c.bundle_args("restore", &["--detach", "--image-path", &folder], &c.id)?;
+    let run = c.spawn(&words)?.finish_within(Duration::from_secs(60))?;
+    run.refused_with("user namespace")?;
+    c.id = own;
+    c.delete()?;
+    c.nothing_left()
+}
+
+/// A device goes with its namespace when the container is saved: whoever made it makes it again, and it moves in as by
+/// `create`.
+fn network_devices(c: &mut Case) -> Check {
+    c.config["linux"]["netDevices"] = json!({"veth0": {"name": "eth0"}});
+    ip(c, "addr add 192.0.2.7/24 dev veth0")?;
+    start_counter(c)?;
+    checkpoint(c, &[])?.ok()?;
+    let here = || fs::read_to_string("/proc/thread-self/net/dev");
+    c.wait_until("the pair to vanish", || Ok(!here()?.contains("veth")))?;
+    let folder = text(&images(c));
+    let words = c.bundle_args("restore", &["--detach", "--image-path", &folder], &c.id)?;
+    let run = c.spawn(&words)?.finish_within(Duration::from_secs(60))?;
+    run.refused_with("veth0")?;
+    ip(c, "link add type veth")?;
+    ip(c, "addr add 192.0.2.8/24 dev veth0")?;
+    goes_on_after(c, || restore(c, &[]).map(drop))?;
+    let seen = c.rt(&["exec", &c.id, "/bin/busybox", "ip", "-o", "addr", "show", "up"])?;
+    let seen = seen.ok()?.stdout;
+    contains("addresses", &seen, "192.0.2.8/24")?;
+    contains("devices", &seen, "eth0")?;
+    ensure!(!here()?.contains("veth0"), "veth0 is still outside");
+    c.delete()?;
+    c.nothing_left()
+}

@@ -148,7 +148,17 @@ fn user_root(runtime_dir: &OsStr) -> Result<PathBuf> {
     let root = Path::new(runtime_dir).join("onggi");
     match fs::DirBuilder::new().mode(0o700).create(&root) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(root),
-        other => other.map_err(|e| Error::io("mkdir", &e).path(&root))?,
+        other => other.map_err(|e| {
+            let error = Error::io("mkdir", &e)
+                .path(&root)
+                .doing("make the place for the state of containers");
+            match e.kind() {
+                io::ErrorKind::NotFound => {
+                    error.hint("XDG_RUNTIME_DIR is not there: set it to a directory, or give --root")
+                }
+                _ => error.hint("XDG_RUNTIME_DIR must be a directory of yours: set it, or give --root"),
+            }
+        })?,
     }
     // The sticky bit keeps what cleans XDG_RUNTIME_DIR by age away from it (XDG base directory specification).
     fs::set_permissions(&root, fs::Permissions::from_mode(0o1700))

@@ -107,6 +107,24 @@ pub(crate) fn failing<T: Send>(which: usize, body: impl FnOnce() -> Check<T> + S
     })
 }
 
+/// Runs `body` on a thread of its own, on what looks like a kernel that has no system call `call`: it fails with ENOSYS,
+/// for the runtime too.
+pub(crate) fn on_a_kernel_without<T: Send>(
+    call: libc::c_long,
+    body: impl FnOnce() -> Check<T> + Send,
+) -> Check<T> {
+    let unknown = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+    thread::scope(|scope| {
+        let worker = scope.spawn(move || {
+            load(&mut program(&[call], unknown), 0)?;
+            body()
+        });
+        worker
+            .join()
+            .unwrap_or_else(|_| fail("the thread of the test ended"))
+    })
+}
+
 /// Decides about every call.
 struct Judge {
     which: usize,
@@ -178,6 +196,16 @@ fn is_grandchild(pid: u32) -> bool {
 
 /// Loads the filter into this thread; returns where its questions arrive.
 fn install() -> Check<OwnedFd> {
+    let raw = load(
+        &mut program(CALLS, libc::SECCOMP_RET_USER_NOTIF),
+        libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,
+    )?;
+    // SAFETY: with this flag the call returns a descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw as i32) })
+}
+
+/// A filter with this verdict about `calls`, which allows all others.
+fn program(calls: &[libc::c_long], verdict: u32) -> Vec<libc::sock_filter> {
     let statement = |code: u32, k: u32| libc::sock_filter {
         code: code as u16,
         jt: 0,
@@ -185,33 +213,33 @@ fn install() -> Check<OwnedFd> {
         k,
     };
     let mut program = vec![statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0)];
-    for (index, call) in CALLS.iter().enumerate() {
+    for (index, call) in calls.iter().enumerate() {
         let mut jump = statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, *call as u32);
         // Over the rest of the list, and over the statement that allows.
-        jump.jt = (CALLS.len() - index) as u8;
+        jump.jt = (calls.len() - index) as u8;
         program.push(jump);
     }
     program.push(statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW));
-    program.push(statement(
-        libc::BPF_RET | libc::BPF_K,
-        libc::SECCOMP_RET_USER_NOTIF,
-    ));
+    program.push(statement(libc::BPF_RET | libc::BPF_K, verdict));
+    program
+}
+
+fn load(program: &mut [libc::sock_filter], flags: libc::c_ulong) -> Check<libc::c_long> {
     let filter = libc::sock_fprog {
         len: program.len() as u16,
         filter: program.as_mut_ptr(),
     };
-    // SAFETY: the program lives until the kernel has copied it; the call returns a descriptor that nobody else owns.
-    let raw = unsafe {
+    // SAFETY: the program lives until the kernel has copied it.
+    let result = unsafe {
         libc::syscall(
             libc::SYS_seccomp,
             libc::SECCOMP_SET_MODE_FILTER,
-            libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,
+            flags,
             &raw const filter,
         )
     };
-    if raw < 0 {
+    if result < 0 {
         return Err(std::io::Error::last_os_error().into());
     }
-    // SAFETY: as above.
-    Ok(unsafe { OwnedFd::from_raw_fd(raw as i32) })
+    Ok(result)
 }

@@ -86,14 +86,32 @@ pub(super) fn delete(slot: Slot, force: bool) -> Result<()> {
 /// Kills what is left and removes the cgroup.
 fn end_processes(slot: &Slot) -> Result<()> {
     let record = slot.record();
-    if let Some(init) = HostProcess::open(record.pid, record.start_time)? {
-        init.kill(libc::SIGKILL)?;
-        let is_over =
-            runtime_init::sys::process::wait_readable(init.as_fd(), Some(PATIENCE.as_millis() as i64));
-        if !is_over.map_err(crate::prepare::sys_error)? {
-            return Err(Error::new(ErrorKind::Os, "container init still running"));
+    match HostProcess::open(record.pid, record.start_time) {
+        Ok(Some(init)) => end_init(&init)?,
+        Ok(None) => {}
+        // The cgroup is a way to kill it, too.
+        Err(error) => {
+            return match empty(slot) {
+                Ok(()) => Err(error),
+                Err(second) => Err(error.and(second)),
+            };
         }
     }
+    empty(slot)
+}
+
+fn end_init(init: &HostProcess) -> Result<()> {
+    init.kill(libc::SIGKILL)?;
+    let is_over = runtime_init::sys::process::wait_readable(init.as_fd(), Some(PATIENCE.as_millis() as i64));
+    match is_over.map_err(crate::prepare::sys_error)? {
+        true => Ok(()),
+        false => Err(Error::new(ErrorKind::Os, "container init still running")),
+    }
+}
+
+/// What there is beside init.
+fn empty(slot: &Slot) -> Result<()> {
+    let record = slot.record();
     if let Some(cgroup) = container::cgroup(record)? {
         empty_cgroup(&cgroup).or_else(|error| sweep(slot, &cgroup, error))?;
     }

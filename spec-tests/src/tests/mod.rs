@@ -26,6 +26,7 @@ mod mounts_later;
 mod namespaces;
 mod net_devices;
 mod notify;
+mod people;
 mod process;
 mod random;
 mod resources;
@@ -56,6 +57,7 @@ pub(crate) fn all() -> Vec<NeedyTest> {
 fn needy() -> Vec<NeedyTest> {
     [
         bad_input::NEEDY,
+        people::NEEDY,
         process::NEEDY,
         cgroups::NEEDY,
         cgroup_tree::NEEDY,
@@ -87,6 +89,7 @@ fn everywhere() -> Vec<Test> {
         mount_links::TESTS,
         mounts_later::TESTS,
         devices::TESTS,
+        people::TESTS,
         process::TESTS,
         exec::TESTS,
         exec_options::TESTS,

@@ -11,6 +11,8 @@ mod go_flags;
 mod interrupt;
 mod output;
 mod report;
+#[cfg(test)]
+mod runc_flags;
 mod sealed_exe;
 mod settings;
 mod terminal;

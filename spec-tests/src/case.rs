@@ -5,6 +5,7 @@ use crate::{
     bundle::{default_config, make_rootfs},
     children,
     host::Host,
+    leaks,
     outcome::{Check, Stop, ensure, fail},
     runner::{self, Live, Run},
     user::User,
@@ -17,7 +18,6 @@ use serde_json::{Value, json};
 use std::{
     ffi::{OsStr, OsString},
     fs,
-    os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -290,36 +290,37 @@ impl Case {
             .collect()
     }
 
-    /// Kills what runs in a cgroup that the runtime or systemd has named, or is the runtime itself: its cgroup, its
-    /// command line or its directory names this test. systemd then clears its unit away.
+    /// Kills every process of this test by what names the test: what runs in a cgroup that the runtime or systemd has named
+    /// (systemd then clears its unit away) or in none of its own, hooks, the runtime itself.
     pub(crate) fn kill_by_mark(&self) {
         let marks = self.marks();
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            let name = entry.file_name();
+            let Some((pid, name)) = name.to_str().and_then(|name| Some((name.parse().ok()?, name))) else {
                 continue;
             };
-            // Gone since, or a kernel thread: no text, so no mark.
-            let text = |name| fs::read(entry.path().join(name)).unwrap_or_default();
-            // A runtime's process 1 before its program, and a hook, begin in the bundle.
-            let directory = fs::read_link(entry.path().join("cwd")).unwrap_or_default();
-            let text = [
-                text("cgroup"),
-                text("cmdline"),
-                directory.into_os_string().into_vec(),
-            ]
-            .concat();
-            let text = String::from_utf8_lossy(&text);
+            let text = leaks::whereabouts(name);
             if marks.iter().any(|mark| names(&text, mark)) {
                 children::signal(pid, Signal::SIGKILL);
             }
         }
     }
 
-    /// What the cgroups, keyrings, command lines and directories of this test's processes have in them, and no other test's.
+    /// What the cgroups, keyrings, directories and command lines of this test's processes have in them, and no other test's.
     pub(crate) fn marks(&self) -> [String; 2] {
+        // Two names are enough of the directory: a mount says its path from the root of its own file system.
+        let directory: PathBuf = self
+            .dir
+            .iter()
+            .rev()
+            .take(2)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+            .collect();
         [
             self.cgroup_parent.clone(),
-            self.dir.to_string_lossy().into_owned(),
+            directory.to_string_lossy().into_owned(),
         ]
     }
 

@@ -82,9 +82,6 @@ fn processes(lines: &mut BTreeSet<String>) {
         if !name.bytes().all(|b| b.is_ascii_digit()) {
             continue;
         }
-        let command = read(&format!("/proc/{name}/cmdline")).replace('\0', " ");
-        let cgroup = read(&format!("/proc/{name}/cgroup"));
-        let cgroup = cgroup.lines().find(|l| l.starts_with("0::")).unwrap_or_default();
         let parent = read(&format!("/proc/{name}/stat"));
         let parent = parent
             .rsplit(") ")
@@ -93,12 +90,32 @@ fn processes(lines: &mut BTreeSet<String>) {
             .split(' ')
             .nth(1)
             .unwrap_or_default();
-        let directory = fs::read_link(format!("/proc/{name}/cwd")).unwrap_or_default();
-        let directory = directory.display();
-        lines.insert(format!(
-            "process: {name} parent={parent} {cgroup} in {directory}: {command}"
-        ));
+        lines.insert(format!("process: {name} parent={parent} {}", whereabouts(&name)));
     }
+}
+
+/// Of a process: its cgroup, its root and working directory as seen from here, its command line. Empty texts where it has
+/// ended since.
+pub(crate) fn whereabouts(pid: &str) -> String {
+    let file = |name| read(&format!("/proc/{pid}/{name}"));
+    let cgroup = file("cgroup");
+    let cgroup = cgroup.lines().find(|line| line.starts_with("0::"));
+    // The link `root` says "/" of what was pivoted into; the mount that is the root says where it comes from.
+    let mounts = file("mountinfo");
+    let root = mounts
+        .lines()
+        .find_map(|line| match line.split(' ').collect::<Vec<_>>()[..] {
+            [_, _, _, source, "/", ..] => Some(source),
+            _ => None,
+        });
+    let directory = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
+    format!(
+        "{} root={} in {}: {}",
+        cgroup.unwrap_or_default(),
+        root.unwrap_or_default(),
+        directory.display(),
+        file("cmdline").replace('\0', " ")
+    )
 }
 
 fn keys(lines: &mut BTreeSet<String>) {

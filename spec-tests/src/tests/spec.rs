@@ -347,7 +347,10 @@ fn annotations_kept(c: &mut Case) -> Check {
 
 fn other_platforms(c: &mut Case) -> Check {
     c.config["windows"] = json!({"layerFolders": ["C:\\layer"], "ignoreFlushesDuringBoot": true});
-    c.config["vm"] = json!({"hypervisor": {"path": "/hypervisor"}, "kernel": {"path": "/kernel"}});
+    c.config["vm"] = json!({
+        "hypervisor": {"path": "/hypervisor"}, "kernel": {"path": "/kernel"},
+        "hwConfig": {"vcpus": 2, "memory": 4096, "dtdevs": ["path"], "irqs": [5], "iomems": [{"firstMFN": 1, "nrMFNs": 1}]}
+    });
     c.config["zos"] = json!({"namespaces": [{"type": "mount"}]});
     c.config["solaris"] = json!({"milestone": "svc:/milestone/container:default"});
     c.config["freebsd"] = json!({"jail": {"parent": "p"}});

@@ -44,6 +44,8 @@ pub(super) const TESTS: &[Test] = &[
         features_memory_policy,
     ),
     ("spec/features_unsafe_annotations_are_names", features_annotations),
+    ("spec/streams_closed_by_the_caller_are_open", closed_stream),
+    ("spec/features_cgroup_version_is_true", features_cgroup),
 ];
 
 pub(super) const NEEDY: &[NeedyTest] = &[
@@ -507,6 +509,29 @@ fn features_annotations(c: &mut Case) -> Check {
         );
     }
     Ok(())
+}
+
+/// runtime-linux.md, File descriptors: three are open, whatever the caller has; what is behind them is the runtime's choice.
+fn closed_stream(c: &mut Case) -> Check {
+    c.shell("ls /proc/self/fd");
+    let run = run_through(c, &["/bin/sh", "-c", "exec \"$@\" <&-", "sh"])?.ok()?;
+    // The last one is what `ls` reads the directory by.
+    let reality: Vec<&str> = run.stdout.lines().collect();
+    same("descriptors", vec!["0", "1", "2", "3"], reality)
+}
+
+fn features_cgroup(c: &mut Case) -> Check {
+    let cgroup = features(c)?["linux"]["cgroup"].clone();
+    for (key, value) in cgroup.as_object().into_iter().flatten() {
+        ensure!(value.is_boolean(), "linux.cgroup.{key}: {value}");
+    }
+    // The suite's tree is version 2.
+    c.start_sleeper()?;
+    let members = fs::read_to_string(c.cgroup().join("cgroup.procs"))?;
+    let pid = c.pid()?.to_string();
+    let is_in_it = members.lines().any(|member| member == pid);
+    ensure!(is_in_it, "the container is not in {}", c.cgroup().display());
+    same("linux.cgroup.v2", json!(true), cgroup["v2"].clone())
 }
 
 /// config.md, execCPUAffinity: after the process is in the cgroup only the kernel changes it: with a cpuset, before Linux

@@ -138,7 +138,7 @@ fn host_source(mount: &MountPlan) -> Option<(&Path, bool)> {
 fn source_flags(mount: &MountPlan) -> OFlags {
     match &mount.source {
         MountSource::Bind {
-            link: SourceLink::Itself,
+            link: SourceLink::Itself | SourceLink::Copy,
             ..
         } => OFlags::NOFOLLOW,
         _ => OFlags::empty(),
@@ -262,15 +262,15 @@ fn prepare_mount(mount: &MountPlan, plan: &Plan, cgroup: &CgroupManager) -> Resu
             link,
             must_be_procfs,
         } => {
+            let source = open_path(path, source_flags(mount))?;
             if *link == SourceLink::Copy
-                && let Some(text) = read_if_link(path)?
+                && let Some(text) = read_if_link(&source).map_err(|error| error.path(path))?
             {
                 return Ok(PreparedMount {
                     link: Some(text),
                     ..PreparedMount::without_tree()
                 });
             }
-            let source = open_path(path, source_flags(mount))?;
             if *must_be_procfs {
                 check_is_procfs(&source).map_err(|error| error.path(path))?;
             }
@@ -312,12 +312,14 @@ fn prepare_mount(mount: &MountPlan, plan: &Plan, cgroup: &CgroupManager) -> Resu
     }
 }
 
-/// What a symbolic link says; `None` for anything else, also if it has become that meanwhile.
-fn read_if_link(path: &Path) -> Result<Option<CString>> {
-    match rustix::fs::readlink(path, Vec::new()) {
+/// What a symbolic link says; `None` for anything else. Of what is open: a path that is looked up a second time may have
+/// become a link, which is not to be followed.
+fn read_if_link(file: &OwnedFd) -> Result<Option<CString>> {
+    match rustix::fs::readlinkat(file, "", Vec::new()) {
         Ok(text) => Ok(Some(text)),
-        Err(Errno::INVAL) => Ok(None),
-        Err(errno) => Err(Error::os("readlink", errno).path(path)),
+        // The empty path says ENOENT where it is no link (readlink(2)).
+        Err(Errno::INVAL | Errno::NOENT) => Ok(None),
+        Err(errno) => Err(Error::os("readlinkat", errno)),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::{
     case::Case,
-    outcome::{Check, ensure, same},
+    outcome::{Check, ensure, fail, same},
     suite::Test,
 };
 use serde_json::json;
@@ -11,6 +11,8 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt, symlink},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -19,6 +21,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("mount_links/copied_in_a_user_namespace", copied_for_users),
     ("mount_links/copied_stays_inside", copied_stays_inside),
     ("mount_links/no_link_to_copy", no_link_to_copy),
+    ("mount_links/copied_while_it_is_exchanged", exchanged),
     ("mount_links/source_itself", source_itself),
     ("mount_links/source_itself_in_a_user_namespace", source_for_users),
     ("mount_links/destination_itself", destination_itself),
@@ -122,6 +125,47 @@ fn no_link_to_copy(c: &mut Case) -> Check {
     bind(c, "/place", &file, &["copy-symlink", "ro"]);
     let seen = c.sh("cat /place; test -L /place || echo; grep -c ' /place ro' /proc/self/mountinfo")?;
     same("inside", "of the file\n1", seen.as_str())
+}
+
+/// Whoever owns the source's directory must not get what a link leads to mounted, by making a link of a file in between.
+fn exchanged(c: &mut Case) -> Check {
+    let folder = c.dir.join("source");
+    fs::create_dir(&folder)?;
+    let secret = c.dir.join("secret");
+    fs::write(&secret, "secret")?;
+    let place = folder.join("place");
+    fs::write(&place, "public")?;
+    bind(c, "/place", &place, &["copy-symlink"]);
+    c.shell("test -L /place && echo link || cat /place");
+    c.write_config()?;
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let exchanger = scope.spawn(|| -> std::io::Result<()> {
+            while !stop.load(Ordering::Relaxed) {
+                symlink(&secret, folder.join("link"))?;
+                fs::rename(folder.join("link"), &place)?;
+                fs::write(folder.join("file"), "public")?;
+                fs::rename(folder.join("file"), &place)?;
+            }
+            Ok(())
+        });
+        let seen = (0..60).try_for_each(|_| {
+            let run = c.run()?;
+            // The image keeps a link that was made, and a file cannot be one.
+            fs::remove_file(c.rootfs("/place")).or_else(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => Ok(()),
+                _ => Err(error),
+            })?;
+            ensure!(!run.stdout.contains("secret"), "{}", run.report());
+            Ok(())
+        });
+        stop.store(true, Ordering::Relaxed);
+        match exchanger.join() {
+            Ok(result) => result?,
+            Err(_) => return fail("the thread that exchanges has ended"),
+        }
+        seen
+    })
 }
 
 fn mounted_link(c: &mut Case) -> Check {

@@ -15,6 +15,7 @@ use crate::{
     runner,
     suite::NeedyTest,
 };
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::json;
 use std::{fs, process::Stdio, time::Duration};
 
@@ -26,6 +27,16 @@ pub(crate) const NEEDY: &[NeedyTest] = &[
     ),
     ("checkpoint/user_namespace", CRIU, user_namespace),
     ("checkpoint/user_namespace_of_the_hosts_root", CRIU, hosts_root),
+    (
+        "checkpoint/images_on_a_mount_of_their_own",
+        &[Need::Criu(""), Need::Kernel(6, 3)],
+        own_mount,
+    ),
+    (
+        "checkpoint/images_that_cannot_be_id_mapped",
+        CRIU,
+        cannot_be_mapped,
+    ),
     (
         "checkpoint/pre_dump_in_a_user_namespace",
         &[Need::Criu("mem_dirty_track")],
@@ -174,6 +185,48 @@ fn hosts_root(c: &mut Case) -> Check {
     checkpoint(c, &[])?.ok()?;
     goes_on_after(c, || restore(c, &[]).map(drop))?;
     check_map(c, "0")
+}
+
+/// The images of a container with a user namespace are made on a new file system, in which then `work` is done.
+fn on_a_new_mount(c: &mut Case, file_system: &str, work: impl FnOnce(&mut Case) -> Check) -> Check {
+    map_ids(c, 100_000)?;
+    let place = images(c);
+    fs::create_dir(&place)?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(
+        Some(file_system),
+        &place,
+        Some(file_system),
+        flags,
+        Some("mode=0700"),
+    )?;
+    let done = start_counter(c)
+        .and_then(|()| checkpoint(c, &[])?.ok())
+        .and_then(|_| work(c));
+    umount2(&place, MntFlags::MNT_DETACH)?;
+    done?;
+    c.delete()?;
+    c.nothing_left()
+}
+
+/// tmpfs can be id-mapped since Linux 6.3.
+fn own_mount(c: &mut Case) -> Check {
+    on_a_new_mount(c, "tmpfs", |c| {
+        goes_on_after(c, || restore(c, &[]).map(drop))?;
+        check_map(c, "100000")
+    })
+}
+
+/// ramfs cannot: that is said before anything is made.
+fn cannot_be_mapped(c: &mut Case) -> Check {
+    on_a_new_mount(c, "ramfs", |c| {
+        let folder = text(&images(c));
+        let words = c.bundle_args("restore", &["--detach", "--image-path", &folder], &c.id)?;
+        let run = c.spawn(&words)?.finish_within(Duration::from_secs(60))?;
+        run.refused_with("file system that can be id-mapped")?;
+        c.rt(&["state", &c.id])?.refused_with("does not exist")?;
+        Ok(())
+    })
 }
 
 /// What has not changed is in other images, which those of the dump name as `../first`.

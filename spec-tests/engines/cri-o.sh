@@ -227,6 +227,8 @@ test_out_of_memory() {
     runtime start c1
     exited c1
     same 137 "$(cat "$EXITS/c1")" "exit file"
+    [ "$DRIVER" = cgroupfs ] || [ -e "$work/c1/dir/oom" ] ||
+        cannot "conmon reads memory.events of a cgroup that systemd may have removed by then: now and then with runc too"
     until_true 20 test -e "$work/c1/dir/oom"
 }
 

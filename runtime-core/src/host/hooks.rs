@@ -29,20 +29,29 @@ pub fn run(list: &str, hooks: &[Hook], state: &[u8], cancel: &Cancel) -> Result<
     hooks
         .iter()
         .enumerate()
-        .try_for_each(|(index, hook)| run_one(list, index, hook, state, cancel))
+        .try_for_each(|(index, hook)| run_one(list, index, hook, state, Ends { cancel, after: None }))
+}
+
+/// What ends a hook, besides its own `timeout`.
+#[derive(Debug, Clone, Copy)]
+pub struct Ends<'a> {
+    /// The caller gives up.
+    pub cancel: &'a Cancel,
+    /// Each hook has so long.
+    pub after: Option<Duration>,
 }
 
 /// Runs all the hooks, also after one has failed (poststop), and returns the failures.
-pub fn run_all(list: &str, hooks: &[Hook], state: &[u8]) -> Vec<Error> {
+pub fn run_all(list: &str, hooks: &[Hook], state: &[u8], ends: Ends<'_>) -> Vec<Error> {
     hooks
         .iter()
         .enumerate()
-        .filter_map(|(index, hook)| run_one(list, index, hook, state, &Cancel::default()).err())
+        .filter_map(|(index, hook)| run_one(list, index, hook, state, ends).err())
         .collect()
 }
 
-fn run_one(list: &str, index: usize, hook: &Hook, state: &[u8], cancel: &Cancel) -> Result<()> {
-    spawn_and_wait(list, index, hook, state, cancel).map_err(|error| {
+fn run_one(list: &str, index: usize, hook: &Hook, state: &[u8], ends: Ends<'_>) -> Result<()> {
+    spawn_and_wait(list, index, hook, state, ends).map_err(|error| {
         let kind = match error.kind() {
             kind @ (ErrorKind::Invalid | ErrorKind::Interrupted) => kind,
             _ => ErrorKind::Hook,
@@ -53,7 +62,8 @@ fn run_one(list: &str, index: usize, hook: &Hook, state: &[u8], cancel: &Cancel)
     })
 }
 
-fn spawn_and_wait(list: &str, index: usize, hook: &Hook, state: &[u8], cancel: &Cancel) -> Result<()> {
+fn spawn_and_wait(list: &str, index: usize, hook: &Hook, state: &[u8], ends: Ends<'_>) -> Result<()> {
+    let cancel = ends.cancel;
     let field = |name| format!("hooks.{list}[{index}].{name}");
     let limit = match hook.timeout() {
         None => None,
@@ -62,6 +72,7 @@ fn spawn_and_wait(list: &str, index: usize, hook: &Hook, state: &[u8], cancel: &
             _ => return Err(Error::invalid(field("timeout"), "must be greater than zero")),
         },
     };
+    let limit = limit.into_iter().chain(ends.after).min();
     // A relative one would be looked for in PATH or the working directory of whoever calls the runtime.
     if !hook.path().is_absolute() {
         return Err(Error::invalid(
@@ -422,7 +433,15 @@ mod tests {
             "{error}"
         );
         assert!(!mark.exists());
-        let errors = run_all("poststop", &hooks, b"");
+        let errors = run_all(
+            "poststop",
+            &hooks,
+            b"",
+            Ends {
+                cancel: &Cancel::default(),
+                after: None,
+            },
+        );
         assert_eq!(errors.len(), 2);
         assert!(
             errors[1]

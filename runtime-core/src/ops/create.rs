@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use oci_spec::runtime::{Hook, Hooks};
 use runtime_init::wire::Failure;
@@ -15,7 +16,7 @@ use crate::host::cgroup::{Cgroup, CgroupLocation, CgroupManager, CgroupPlan};
 use crate::host::resctrl::{self, Resctrl};
 use crate::host::state::{ContainerId, Phase, Record, ResctrlRecord, Slot};
 use crate::host::{
-    console, notify_socket, pid_file, process as host_process, seccomp_agent, start_socket, stdio,
+    console, hooks, notify_socket, pid_file, process as host_process, seccomp_agent, start_socket, stdio,
 };
 use crate::parent::explain::{self, Background};
 use crate::parent::handshake::{self, Counterpart};
@@ -26,6 +27,9 @@ use crate::plan::{ConsoleWish, HostFacts, Plan, Wishes};
 use crate::prepare::{Inputs, Links, Prepared, sys_error};
 use crate::spec::{self, Config};
 use crate::{Cancel, Error, ErrorKind, Result};
+
+/// How long a poststop hook has when the creation was interrupted: whoever has done that waits for the end.
+const LAST_HOOKS: Duration = Duration::from_secs(5);
 
 impl Runtime {
     /// OCI `create`: leaves an init process that waits just before the program, and the status `created`.
@@ -74,6 +78,7 @@ impl Runtime {
         let record = self.record(id, &config, &facts, &plan, location.as_ref());
         let mut slot = self.store.claim(id, &record)?;
         let hooks_begun = Cell::new(false);
+        let cancel = options.cancel.clone();
         let job = Job {
             config: &config,
             plan: &plan,
@@ -96,7 +101,18 @@ impl Runtime {
                 // runtime.md, Lifecycle: after a hook that fails the container is destroyed, and then come these. They also
                 // take back what prestart and createRuntime hooks have done, if something else fails after them.
                 if hooks_begun.get() || error.kind() == ErrorKind::Hook {
-                    delete::run_poststop(Some(&config), &record);
+                    // The signal that ends the creation has come already; it would end these at once.
+                    let ends = match error.kind() {
+                        ErrorKind::Interrupted => hooks::Ends {
+                            cancel: &Cancel::default(),
+                            after: Some(LAST_HOOKS),
+                        },
+                        _ => hooks::Ends {
+                            cancel: &cancel,
+                            after: None,
+                        },
+                    };
+                    delete::run_poststop(Some(&config), &record, ends);
                 }
                 Err(error)
             }

@@ -12,7 +12,7 @@ use crate::host::resctrl;
 use crate::host::state::{ContainerId, Found, Record, Slot};
 use crate::parent::sweeper;
 use crate::spec::Config;
-use crate::{Errno, Error, ErrorKind, Result};
+use crate::{Cancel, Errno, Error, ErrorKind, Result};
 
 /// How long `delete --force` lets another command that holds the container's lock finish, once its process is dead.
 const OTHERS: Duration = Duration::from_secs(5);
@@ -79,7 +79,11 @@ pub(super) fn delete(slot: Slot, force: bool) -> Result<()> {
     let mut errors = Vec::new();
     errors.extend(end_processes(&slot).err());
     errors.extend(slot.remove().err());
-    run_poststop(config.as_ref(), &record);
+    let ends = hooks::Ends {
+        cancel: &Cancel::default(),
+        after: None,
+    };
+    run_poststop(config.as_ref(), &record, ends);
     Error::join(errors)
 }
 
@@ -156,7 +160,7 @@ pub(super) fn empty_cgroup(manager: &CgroupManager) -> Result<()> {
 }
 
 /// Each failure is a warning (runtime.md, Lifecycle).
-pub(super) fn run_poststop(config: Option<&Config>, record: &Record) {
+pub(super) fn run_poststop(config: Option<&Config>, record: &Record, ends: hooks::Ends<'_>) {
     let hooks = config
         .and_then(|config| config.spec.hooks().as_ref())
         .and_then(|hooks| hooks.poststop().as_ref());
@@ -167,7 +171,7 @@ pub(super) fn run_poststop(config: Option<&Config>, record: &Record) {
         Ok(state) => state,
         Err(error) => return log::warn!("{error}"),
     };
-    for error in hooks::run_all("poststop", list, &state) {
+    for error in hooks::run_all("poststop", list, &state, ends) {
         log::warn!("{error}");
     }
 }

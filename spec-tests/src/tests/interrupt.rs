@@ -27,6 +27,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("interrupt/run_while_a_start_hook_hangs", start_hook),
     ("interrupt/run_while_a_poststart_hook_hangs", poststart_hook),
     ("interrupt/each_signal_has_its_exit_code", exit_codes),
+    ("interrupt/poststop_hooks_that_hang_are_ended", poststop_hangs),
     ("interrupt/run_while_init_is_stopped", init_stopped),
     (
         "interrupt/create_in_a_user_namespace_while_init_is_stopped",
@@ -109,6 +110,22 @@ fn with_hook(c: &mut Case, list: &str, command: &str, options: &[&str]) -> Check
 fn run_hook(c: &mut Case) -> Check {
     let live = with_hook(c, "createRuntime", "run", &[])?;
     ends(c, live, Signal::SIGTERM, 143)
+}
+
+/// They are run, since createRuntime hooks were, and have a few seconds: whoever has sent the signal waits.
+fn poststop_hangs(c: &mut Case) -> Check {
+    let ran = c.dir.join("poststop");
+    let script = format!("touch {}; sleep 1000", ran.display());
+    c.config["hooks"]["poststop"] =
+        json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]}]);
+    let live = with_hook(c, "createRuntime", "create", &[])?;
+    let mark = mark(c);
+    c.wait_until("the hook runs", || Ok(mark.exists()))?;
+    kill(Pid::from_raw(live.pid), Signal::SIGTERM)?;
+    // Two lines on standard error: the hook that was ended is a warning.
+    live.finish_within(AT_ONCE)?.wants(143)?;
+    ensure!(ran.exists(), "the poststop hook was not run");
+    c.nothing_left()
 }
 
 fn run_detached_hook(c: &mut Case) -> Check {

@@ -57,6 +57,7 @@ pub(crate) fn all() -> Vec<NeedyTest> {
 fn needy() -> Vec<NeedyTest> {
     [
         bad_input::NEEDY,
+        mount_links::NEEDY,
         people::NEEDY,
         process::NEEDY,
         cgroups::NEEDY,

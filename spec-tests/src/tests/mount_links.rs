@@ -4,7 +4,8 @@
 use crate::{
     case::Case,
     outcome::{Check, ensure, fail, same},
-    suite::Test,
+    suite::{NeedyTest, Test},
+    tests::checkpoint::{CRIU, checkpoint, restore},
 };
 use serde_json::json;
 use std::{
@@ -35,6 +36,15 @@ pub(crate) const TESTS: &[Test] = &[
     ("mount_links/not_on_procfs", not_on_procfs),
     ("mount_links/what_contradicts_is_refused", contradictions),
     ("mount_links/added_later", added_later),
+];
+
+pub(crate) const NEEDY: &[NeedyTest] = &[
+    ("mount_links/checkpoint_of_a_copied_link", CRIU, checkpoint_copied),
+    (
+        "mount_links/checkpoint_of_a_mounted_link_is_refused",
+        CRIU,
+        checkpoint_mounted,
+    ),
 ];
 
 /// A link of the host to a file of the host, each with a text that tells which of the two is seen.
@@ -335,4 +345,30 @@ fn added_later(c: &mut Case) -> Check {
             .trim()
             .to_owned(),
     )
+}
+
+/// The link is made again, as every other place of a mount: the rootfs may be a fresh copy of the image.
+fn checkpoint_copied(c: &mut Case) -> Check {
+    let link = source(c)?;
+    bind(c, "/made/place", &link, &["copy-symlink"]);
+    c.start_sleeper()?;
+    checkpoint(c, &[])?.ok()?;
+    c.rt(&["delete", &c.id])?.ok()?;
+    fs::remove_file(c.rootfs("/made/place"))?;
+    restore(c, &[])?.ok()?;
+    same(
+        "the link",
+        fs::read_link(&link)?,
+        fs::read_link(c.rootfs("/made/place"))?,
+    )?;
+    same("status", "running", c.status()?.as_str())
+}
+
+/// criu binds by mount(2), which follows links: it would mount something else, somewhere else.
+fn checkpoint_mounted(c: &mut Case) -> Check {
+    let link = source(c)?;
+    bind(c, "/place", &link, &["src-nofollow"]);
+    c.start_sleeper()?;
+    checkpoint(c, &[])?.refused_with("src-nofollow")?;
+    same("status", "running", c.status()?.as_str())
 }

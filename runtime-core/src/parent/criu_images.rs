@@ -2,18 +2,22 @@
 //! has become that root, whom files of the host's root tell nothing, and whom their directory does not let in. Opening
 //! them to everybody would give the container's secrets away: so criu gets them on an id-mapped copy of their mount, which
 //! nobody else has.
+//!
+//! The clocks alone it reads earlier, at times before ids are mapped: as the host's root without privileges. Their group is
+//! therefore shown as that root's, and lets him in.
 
-use std::os::fd::AsFd;
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::{ffi::CString, path::Path};
+use std::path::Path;
 
-use oci_spec::runtime::LinuxIdMapping;
+use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder};
 use runtime_init::sys::{fs, mount};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Dir, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::id_mapped;
-use crate::host::criu::{Directories, MappedImages};
+use crate::host::criu::{Directories, Directory, MappedImages};
 use crate::plan::namespaces::UserNamespace;
 use crate::prepare::sys_error;
 use crate::{Error, ErrorKind, Result};
@@ -23,38 +27,62 @@ use crate::{Error, ErrorKind, Result};
 /// # Errors
 /// [`ErrorKind::Unsupported`] if their file system cannot be id-mapped.
 pub(crate) fn show(directories: &mut Directories, user: &UserNamespace) -> Result<()> {
-    let UserNamespace::New { uids, gids } = user else {
+    let UserNamespace::New { uids, .. } = user else {
         return Ok(());
     };
-    if is_hosts_root(uids) && is_hosts_root(gids) {
+    let root = uids.iter().find(|range| range.container_id() == 0);
+    // Without a root criu restores nothing, and says so.
+    let Some(root) = root.map(LinuxIdMapping::host_id).filter(|root| *root != 0) else {
         return Ok(());
-    }
-    let images = &directories.images;
-    let path = Path::new(std::ffi::OsStr::from_bytes(images.path.to_bytes()));
-    let mapped = map(path, images.mount_root()?, images.identity, uids, gids)
+    };
+    let path = Path::new(OsStr::from_bytes(directories.images.path.to_bytes()));
+    let mapped = let_in(&directories.images)
+        .and_then(|()| map(&directories.images, path, root))
         .map_err(|error| error.path(path).doing("show the images to the container's root"))?;
     directories.mapped = Some(mapped);
     Ok(())
 }
 
-fn is_hosts_root(ranges: &[LinuxIdMapping]) -> bool {
-    ranges
-        .iter()
-        .any(|range| range.container_id() == 0 && range.host_id() == 0)
+/// The group, which for images is root's, may find the images by name, and read what clocks showed.
+fn let_in(images: &Directory) -> Result<()> {
+    add_mode(&images.fd, 0o710)?;
+    for entry in Dir::read_from(&images.fd).map_err(|errno| Error::os("getdents64", errno))? {
+        let entry = entry.map_err(|errno| Error::os("getdents64", errno))?;
+        if entry.file_name().to_bytes().starts_with(b"timens-") {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let file = rustix::fs::openat(&images.fd, entry.file_name(), flags, Mode::empty())
+                .map_err(|errno| Error::os("openat", errno))?;
+            add_mode(&file, 0o040)?;
+        }
+    }
+    Ok(())
+}
+
+fn add_mode(file: &OwnedFd, bits: u32) -> Result<()> {
+    let mode = rustix::fs::fstat(file)
+        .map_err(|errno| Error::os("fstat", errno))?
+        .st_mode
+        & 0o7777;
+    if mode & bits == bits {
+        return Ok(());
+    }
+    match rustix::fs::fchmod(file, Mode::from_raw_mode(mode | bits)) {
+        // Nearly always ids are mapped before criu looks.
+        Err(Errno::ROFS) => Ok(()),
+        changed => changed.map_err(|errno| Error::os("fchmod", errno)),
+    }
 }
 
 /// The whole mount, since images can name those of an earlier dump beside them.
-fn map(
-    path: &Path,
-    mount_root: &Path,
-    identity: (u64, u64),
-    uids: &[LinuxIdMapping],
-    gids: &[LinuxIdMapping],
-) -> Result<MappedImages> {
-    let root = rustix::fs::open(mount_root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+fn map(images: &Directory, path: &Path, root: u32) -> Result<MappedImages> {
+    let mount_root = images.mount_root()?;
+    let stat = rustix::fs::fstat(&images.fd).map_err(|errno| Error::os("fstat", errno))?;
+    let own_group = rustix::process::getegid().as_raw();
+    let namespace =
+        id_mapped::new_user_namespace(&single(stat.st_uid, root)?, &single(stat.st_gid, own_group)?)?;
+    let top = rustix::fs::open(mount_root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| Error::os("open", errno))?;
-    let tree = mount::clone_tree(root.as_fd(), false).map_err(sys_error)?;
-    let namespace = id_mapped::new_user_namespace(uids, gids)?;
+    let tree = mount::clone_tree(top.as_fd(), false).map_err(sys_error)?;
     id_mapped::map(&tree, &namespace, false).map_err(explain)?;
     let rest = path.strip_prefix(mount_root).unwrap_or(path);
     let below = match rest.as_os_str().is_empty() {
@@ -65,11 +93,22 @@ fn map(
     let directory =
         fs::open_beneath(tree.as_fd(), &below, OFlags::RDONLY | OFlags::DIRECTORY).map_err(sys_error)?;
     let stat = fs::fstat(directory.as_fd()).map_err(sys_error)?;
-    if (stat.st_dev, stat.st_ino) != identity {
+    if (stat.st_dev, stat.st_ino) != images.identity {
         // Somebody has put something else there since it was opened.
         return Err(Error::os("openat2", Errno::STALE));
     }
     Ok(MappedImages { directory, tree })
+}
+
+/// What belongs to the one id on disk is shown as the other's.
+fn single(on_disk: u32, shown: u32) -> Result<Vec<LinuxIdMapping>> {
+    let range = LinuxIdMappingBuilder::default()
+        .container_id(on_disk)
+        .host_id(shown)
+        .size(1u32)
+        .build()
+        .map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))?;
+    Ok(vec![range])
 }
 
 fn explain(error: runtime_init::sys::SysError) -> Error {

@@ -5,7 +5,7 @@ use crate::{
     case::Case,
     outcome::{Check, ensure, fail, same},
     suite::{NeedyTest, Test},
-    tests::checkpoint::{CRIU, checkpoint, restore},
+    tests::checkpoint::{CRIU, checkpoint, restore, start_counter},
 };
 use serde_json::json;
 use std::{
@@ -351,9 +351,8 @@ fn added_later(c: &mut Case) -> Check {
 fn checkpoint_copied(c: &mut Case) -> Check {
     let link = source(c)?;
     bind(c, "/made/place", &link, &["copy-symlink"]);
-    c.start_sleeper()?;
+    start_counter(c)?;
     checkpoint(c, &[])?.ok()?;
-    c.rt(&["delete", &c.id])?.ok()?;
     fs::remove_file(c.rootfs("/made/place"))?;
     restore(c, &[])?.ok()?;
     same(

@@ -29,6 +29,7 @@ mod notify;
 mod people;
 mod process;
 mod random;
+mod recorded;
 mod resources;
 mod rootless;
 mod run;
@@ -65,6 +66,7 @@ fn needy() -> Vec<NeedyTest> {
         resources::NEEDY,
         update::NEEDY,
         events::NEEDY,
+        recorded::NEEDY,
         rootless::NEEDY,
         systemd::NEEDY,
         systemd_limits::NEEDY,
@@ -113,6 +115,7 @@ fn everywhere() -> Vec<Test> {
         checkpoint::TESTS,
         notify::TESTS,
         cli::TESTS,
+        recorded::TESTS,
         spec::TESTS,
         spec_rules::TESTS,
         spec_values::TESTS,

@@ -36,6 +36,26 @@ pub(crate) fn version(program: &str) -> Result<()> {
     ))
 }
 
+/// JSON that means the same, and in which no control character of Unicode's speaks to a terminal (U+009B begins a sequence
+/// as ESC [ does); serde_json escapes those below the blank. Outside of strings JSON has none.
+pub(crate) fn without_controls(json: String) -> String {
+    if !json.contains(is_late_control) {
+        return json;
+    }
+    let mut text = String::with_capacity(json.len() + 64);
+    for letter in json.chars() {
+        match is_late_control(letter) {
+            true => text.push_str(&format!("\\u{:04x}", u32::from(letter))),
+            false => text.push(letter),
+        }
+    }
+    text
+}
+
+fn is_late_control(letter: char) -> bool {
+    matches!(letter, '\u{7f}'..='\u{9f}')
+}
+
 /// Prints a text to standard output.
 pub(crate) fn print(text: &str) -> Result<()> {
     print_bytes(text.as_bytes())

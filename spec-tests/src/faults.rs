@@ -3,7 +3,10 @@
 //! thread, by seccomp_unotify(2). The runtime itself, and the programs that its children become, are left alone.
 
 use crate::outcome::{Check, fail};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
 use std::{
     collections::HashMap,
     fs,
@@ -139,7 +142,11 @@ impl Judge {
     fn answer_one(&mut self, listener: &OwnedFd) -> Check {
         let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
         let timeout = PollTimeout::from(20_u8);
-        if poll(&mut fds, timeout)? == 0 || !fds[0].any().unwrap_or(false) {
+        let ready = match poll(&mut fds, timeout) {
+            Err(Errno::EINTR) => 0,
+            ready => ready?,
+        };
+        if ready == 0 || !fds[0].any().unwrap_or(false) {
             return Ok(());
         }
         // struct seccomp_notif: id; pid and flags; call and architecture; instruction; six arguments.
@@ -158,9 +165,14 @@ impl Judge {
             u64::from(CONTINUE) << 32
         };
         let mut response = [notification[0], 0, verdict];
-        // SAFETY: struct seccomp_notif_resp is 24 bytes: id, value, error and flags.
-        let _killed_meanwhile = unsafe { libc::ioctl(listener.as_raw_fd(), SEND, response.as_mut_ptr()) };
-        Ok(())
+        loop {
+            // SAFETY: struct seccomp_notif_resp is 24 bytes: id, value, error and flags.
+            let sent = unsafe { libc::ioctl(listener.as_raw_fd(), SEND, response.as_mut_ptr()) };
+            // Any other failure says that who asked has been killed meanwhile; unanswered it would wait for ever.
+            if sent == 0 || Errno::last() != Errno::EINTR {
+                return Ok(());
+            }
+        }
     }
 
     fn counts(&mut self, pid: u32, call: i32, argument: u64) -> bool {

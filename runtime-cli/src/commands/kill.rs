@@ -53,6 +53,7 @@ fn stop_signal(runtime: &Runtime, id: &ContainerId) -> Result<i32> {
         // 0 is no signal, and would end nothing.
         Ok(signal) if signal > 0 => Ok(signal),
         _ => {
+            let name: String = name.chars().take(80).collect();
             log::warn!("annotations[{STOP_SIGNAL}]: {name:?} is no signal; SIGTERM is sent");
             Ok(libc::SIGTERM)
         }

@@ -50,7 +50,10 @@ fn run(call: &Invocation) -> Result<u8> {
         }
         // Go prints a list that nothing was added to as null, and engines know it so.
         Listing::Json if states.is_empty() => "null\n".to_owned(),
-        Listing::Json => serde_json::to_string(&states).map_err(output::unprintable)? + "\n",
+        Listing::Json => {
+            let json = serde_json::to_string(&states).map_err(output::unprintable)?;
+            output::without_controls(json) + "\n"
+        }
     };
     output::print(&text)?;
     Ok(0)

@@ -11,6 +11,7 @@ pub(crate) const COMMAND: Definition =
 /// Two spaces deep, and no newline at the end, as runc has it.
 fn run(call: &Invocation) -> Result<u8> {
     let state = call.runtime()?.state(&call.id()?)?;
-    output::print(&serde_json::to_string_pretty(&state).map_err(output::unprintable)?)?;
+    let json = serde_json::to_string_pretty(&state).map_err(output::unprintable)?;
+    output::print(&output::without_controls(json))?;
     Ok(0)
 }

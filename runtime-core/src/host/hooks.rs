@@ -29,7 +29,7 @@ pub fn run(list: &str, hooks: &[Hook], state: &[u8], cancel: &Cancel) -> Result<
     hooks
         .iter()
         .enumerate()
-        .try_for_each(|(index, hook)| run_one(list, index, hook, state, Ends { cancel, after: None }))
+        .try_for_each(|(index, hook)| run_one(list, index, hook, state, Ends { cancel, at: None }))
 }
 
 /// What ends a hook, besides its own `timeout`.
@@ -37,8 +37,8 @@ pub fn run(list: &str, hooks: &[Hook], state: &[u8], cancel: &Cancel) -> Result<
 pub struct Ends<'a> {
     /// The caller gives up.
     pub cancel: &'a Cancel,
-    /// Each hook has so long.
-    pub after: Option<Duration>,
+    /// Then those that still run are ended, and others have no time left.
+    pub at: Option<Instant>,
 }
 
 /// Runs all the hooks, also after one has failed (poststop), and returns the failures.
@@ -72,7 +72,8 @@ fn spawn_and_wait(list: &str, index: usize, hook: &Hook, state: &[u8], ends: End
             _ => return Err(Error::invalid(field("timeout"), "must be greater than zero")),
         },
     };
-    let limit = limit.into_iter().chain(ends.after).min();
+    let left = ends.at.map(|at| at.saturating_duration_since(Instant::now()));
+    let limit = limit.into_iter().chain(left).min();
     // A relative one would be looked for in PATH or the working directory of whoever calls the runtime.
     if !hook.path().is_absolute() {
         return Err(Error::invalid(
@@ -439,7 +440,7 @@ mod tests {
             b"",
             Ends {
                 cancel: &Cancel::default(),
-                after: None,
+                at: None,
             },
         );
         assert_eq!(errors.len(), 2);
@@ -449,6 +450,21 @@ mod tests {
                 .starts_with("error running poststop hook #3: exit status 2")
         );
         assert!(mark.exists());
+    }
+
+    #[test]
+    fn one_deadline_ends_all_hooks() {
+        let hooks = [shell("sleep 1000"), shell("exit 0"), shell("sleep 1000")];
+        let ends = Ends {
+            cancel: &Cancel::default(),
+            at: Some(Instant::now()),
+        };
+        let errors = run_all("poststop", &hooks, b"", ends);
+        let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        for index in [0, 2] {
+            let start = format!("error running poststop hook #{index}: hook ran past");
+            assert!(texts.iter().any(|text| text.starts_with(&start)), "{texts:?}");
+        }
     }
 
     #[test]

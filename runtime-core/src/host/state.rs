@@ -396,18 +396,25 @@ fn foreign_owner(dir: &OwnedFd, path: &Path) -> Result<Option<u32>> {
     Ok((!is_own).then_some(status.st_uid))
 }
 
-/// Whoever owns a container's directory has written what is in it, or can have: a pid to kill, hooks to run.
+/// Whoever may write to a container's directory has written what is in it, or can have: a pid to kill, hooks to run. Ours
+/// nobody else may write to; a link in the root's path can make the id a name like `tmp`.
 fn refuse_foreign(dir: &OwnedFd, path: &Path) -> Result<()> {
-    let Some(owner) = foreign_owner(dir, path)? else {
-        return Ok(());
+    let denied = |text: String| {
+        Error::new(ErrorKind::Denied, text)
+            .path(path)
+            .doing("read the container's state")
     };
-    Err(Error::new(
-        ErrorKind::Denied,
-        format!("the container belongs to user {owner}, who could have forged its state"),
-    )
-    .path(path)
-    .doing("read the container's state")
-    .hint(format!("do this as that user, with `sudo -u '#{owner}'` for one")))
+    if let Some(owner) = foreign_owner(dir, path)? {
+        let text = format!("the container belongs to user {owner}, who could have forged its state");
+        let hint = format!("do this as that user, with `sudo -u '#{owner}'` for one");
+        return Err(denied(text).hint(hint));
+    }
+    let status = rustix::fs::fstat(dir).map_err(|errno| Error::os("fstat", errno).path(path))?;
+    if Mode::from_raw_mode(status.st_mode).intersects(Mode::WGRP | Mode::WOTH) {
+        let text = "other users may write to the directory, and could have forged the container's state";
+        return Err(denied(text.to_owned()));
+    }
+    Ok(())
 }
 
 fn already_exists(id: &ContainerId) -> Error {

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use oci_spec::runtime::{Hook, Hooks};
 use runtime_init::wire::Failure;
@@ -28,7 +28,7 @@ use crate::prepare::{Inputs, Links, Prepared, sys_error};
 use crate::spec::{self, Config};
 use crate::{Cancel, Error, ErrorKind, Result};
 
-/// How long a poststop hook has when the creation was interrupted: whoever has done that waits for the end.
+/// How long the poststop hooks have, together, when the creation was interrupted: whoever has done that waits for the end.
 const LAST_HOOKS: Duration = Duration::from_secs(5);
 
 impl Runtime {
@@ -95,27 +95,7 @@ impl Runtime {
         });
         match made {
             Ok(process) => Ok(process),
-            Err(error) => {
-                let record = slot.record().clone();
-                let error = delete::undo_claim(slot, error);
-                // runtime.md, Lifecycle: after a hook that fails the container is destroyed, and then come these. They also
-                // take back what prestart and createRuntime hooks have done, if something else fails after them.
-                if hooks_begun.get() || error.kind() == ErrorKind::Hook {
-                    // The signal that ends the creation has come already; it would end these at once.
-                    let ends = match error.kind() {
-                        ErrorKind::Interrupted => hooks::Ends {
-                            cancel: &Cancel::default(),
-                            after: Some(LAST_HOOKS),
-                        },
-                        _ => hooks::Ends {
-                            cancel: &cancel,
-                            after: None,
-                        },
-                    };
-                    delete::run_poststop(Some(&config), &record, ends);
-                }
-                Err(error)
-            }
+            Err(error) => Err(undo(slot, &config, hooks_begun.get(), &cancel, error)),
         }
     }
 
@@ -452,6 +432,26 @@ impl Counterpart for Host<'_> {
 }
 
 /// The hooks that run in the runtime's namespaces once those of the container are there.
+/// Gives the id back after a failed creation, and has poststop hooks take back what hooks have done.
+pub(super) fn undo(slot: Slot, config: &Config, hooks_begun: bool, cancel: &Cancel, error: Error) -> Error {
+    let record = slot.record().clone();
+    let error = delete::undo_claim(slot, error);
+    // runtime.md, Lifecycle: after a hook that fails the container is destroyed, and then come these. They also take back
+    // what prestart and createRuntime hooks have done, if something else fails after them.
+    if hooks_begun || error.kind() == ErrorKind::Hook {
+        // The signal that ends the creation has come already; it would end these at once.
+        let ends = match error.kind() {
+            ErrorKind::Interrupted => hooks::Ends {
+                cancel: &Cancel::default(),
+                at: Instant::now().checked_add(LAST_HOOKS),
+            },
+            _ => hooks::Ends { cancel, at: None },
+        };
+        delete::run_poststop(Some(config), &record, ends);
+    }
+    error
+}
+
 pub(super) fn run_runtime_hooks(config: &Config, record: &Record, pid: i32, cancel: &Cancel) -> Result<()> {
     let Some(hooks) = config.spec.hooks() else {
         return Ok(());

@@ -81,7 +81,7 @@ pub(super) fn delete(slot: Slot, force: bool) -> Result<()> {
     errors.extend(slot.remove().err());
     let ends = hooks::Ends {
         cancel: &Cancel::default(),
-        after: None,
+        at: None,
     };
     run_poststop(config.as_ref(), &record, ends);
     Error::join(errors)

@@ -1,6 +1,7 @@
 //! Runs in: RUNTIME. `restore`: has criu make the processes of a container from the files of a checkpoint, in a cgroup
 //! and a state directory made as by `create`.
 
+use std::cell::Cell;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Read;
@@ -16,9 +17,9 @@ use rustix::process::{Pid, PidfdFlags};
 use super::checkpoint::{DESCRIPTORS, NETWORK_KEY, PID_KEY};
 use super::checkpoint_options::RestoreOptions;
 use super::container::CONFIG;
-use super::create::{connect_console, console_wish, run_runtime_hooks, start_time, undo_cgroup};
+use super::create::{connect_console, console_wish, run_runtime_hooks, start_time, undo, undo_cgroup};
 use super::criu_session::{Attendant, Session, common_options, need_root};
-use super::{Process, Runtime, container, criu_mounts, delete};
+use super::{Process, Runtime, container, criu_mounts};
 use crate::host::cgroup::{Cgroup, CgroupManager};
 use crate::host::criu::{
     self, Directories, Features, InheritFd, JoinNamespace, Kind, Notification, Options, path_bytes,
@@ -75,9 +76,12 @@ impl Runtime {
         let location = cgroup.locate()?;
         let record = self.record(id, &config, &facts, &plan, location.as_ref());
         let mut slot = self.store.claim(id, &record)?;
+        let hooks_begun = Cell::new(false);
+        let cancel = options.cancel.clone();
         let job = Job {
             config: &config,
             plan: &plan,
+            hooks_begun: &hooks_begun,
             options,
             directories,
             descriptors,
@@ -87,7 +91,7 @@ impl Runtime {
             job.restore(&mut slot, &mut cgroup)
                 .map_err(|error| undo_cgroup(&cgroup, error))
         });
-        made.map_err(|error| delete::undo_claim(slot, error))
+        made.map_err(|error| undo(slot, &config, hooks_begun.get(), &cancel, error))
     }
 }
 
@@ -137,6 +141,7 @@ fn read_descriptors(path: &Path, directories: &Directories) -> Result<Vec<String
 struct Job<'a> {
     config: &'a Config,
     plan: &'a Plan,
+    hooks_begun: &'a Cell<bool>,
     options: RestoreOptions,
     directories: Directories,
     descriptors: Vec<String>,
@@ -144,6 +149,7 @@ struct Job<'a> {
 
 impl Job<'_> {
     fn restore(mut self, slot: &mut Slot, cgroup: &mut CgroupManager) -> Result<Process> {
+        criu::check_place(slot.path())?;
         slot.save_file(CONFIG, &self.config.json)?;
         let console = self.options.console.take().filter(|_| self.plan.process.terminal);
         let console = connect_console(console)?;
@@ -318,6 +324,7 @@ impl Attendant for Restore<'_> {
             "setup-namespaces" => {
                 let pid = self.take_init(notification.pid())?;
                 self.set_up_network(pid)?;
+                self.job.hooks_begun.set(true);
                 run_runtime_hooks(self.job.config, self.slot.record(), pid, &self.job.options.cancel)
             }
             "orphan-pts-master" => self.pass_terminal(fd),

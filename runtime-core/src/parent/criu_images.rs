@@ -13,7 +13,7 @@ use std::path::Path;
 
 use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder};
 use runtime_init::sys::{fs, mount};
-use rustix::fs::{Dir, Mode, OFlags};
+use rustix::fs::{Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::id_mapped;
@@ -36,14 +36,15 @@ pub(crate) fn show(directories: &mut Directories, user: &UserNamespace) -> Resul
         return Ok(());
     };
     let path = Path::new(OsStr::from_bytes(directories.images.path.to_bytes()));
-    let mapped = let_in(&directories.images)
-        .and_then(|()| map(&directories.images, path, root))
+    let mapped = map(&directories.images, path, root)
+        .and_then(|mapped| let_in(&directories.images).map(|()| mapped))
         .map_err(|error| error.path(path).doing("show the images to the container's root"))?;
     directories.mapped = Some(mapped);
     Ok(())
 }
 
-/// The group, which for images is root's, may find the images by name, and read what clocks showed.
+/// The group may find the images by name, and read what clocks showed, if it is root's: below a directory that hands its
+/// group down it is not, and then criu may have to say that it cannot read the clocks.
 fn let_in(images: &Directory) -> Result<()> {
     add_mode(&images.fd, 0o710)?;
     for entry in Dir::read_from(&images.fd).map_err(|errno| Error::os("getdents64", errno))? {
@@ -59,11 +60,16 @@ fn let_in(images: &Directory) -> Result<()> {
 }
 
 fn add_mode(file: &OwnedFd, bits: u32) -> Result<()> {
-    let mode = rustix::fs::fstat(file)
-        .map_err(|errno| Error::os("fstat", errno))?
-        .st_mode
-        & 0o7777;
-    if mode & bits == bits {
+    let stat = rustix::fs::fstat(file).map_err(|errno| Error::os("fstat", errno))?;
+    let own = (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    );
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    // A second name may stand where others are let in.
+    let is_alone = kind == FileType::Directory || kind == FileType::RegularFile && stat.st_nlink == 1;
+    let mode = stat.st_mode & 0o7777;
+    if (stat.st_uid, stat.st_gid) != own || !is_alone || mode & bits == bits {
         return Ok(());
     }
     match rustix::fs::fchmod(file, Mode::from_raw_mode(mode | bits)) {

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use runtime_init::args::EnterRoot;
+use runtime_init::args::{EnterRoot, Links};
 use runtime_init::sys::mount::{self, MountAttr};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -266,6 +266,14 @@ fn prepare_mount(mount: &MountPlan, plan: &Plan, cgroup: &CgroupManager) -> Resu
             if *link == SourceLink::Copy
                 && let Some(text) = read_if_link(&source).map_err(|error| error.path(path))?
             {
+                if mount.links == Links::Refuse {
+                    // What stands there must be the kernel's; a link leads where the image says.
+                    let error = Error::invalid(
+                        format!("mounts[{}].options", mount.index),
+                        "no link can be copied to this place",
+                    );
+                    return Err(error.path(path));
+                }
                 return Ok(PreparedMount {
                     link: Some(text),
                     ..PreparedMount::without_tree()

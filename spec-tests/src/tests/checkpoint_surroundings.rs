@@ -48,6 +48,16 @@ pub(crate) const NEEDY: &[NeedyTest] = &[
         pre_dump_in_a_user_namespace,
     ),
     (
+        "checkpoint/state_root_of_another_user",
+        CRIU,
+        state_root_of_another_user,
+    ),
+    (
+        "checkpoint/poststop_hooks_of_a_failed_restore",
+        CRIU,
+        poststop_of_a_failed_restore,
+    ),
+    (
         "checkpoint/user_namespace_by_path_is_refused",
         CRIU,
         user_namespace_by_path,
@@ -248,6 +258,43 @@ fn pre_dump_in_a_user_namespace(c: &mut Case) -> Check {
 }
 
 /// criu enters such a namespace too early to be able to make the others (its issue 2651).
+/// criu looks the directory up again on which it is to find the container's root: a user who can exchange it would say what
+/// is covered by the image's files, for a program that runs as the host's root.
+fn state_root_of_another_user(c: &mut Case) -> Check {
+    start_counter(c)?;
+    checkpoint(c, &[])?.ok()?;
+    let own = c.state_root.clone();
+    c.state_root = c.dir.join("of-a-user");
+    fs::create_dir(&c.state_root)?;
+    std::os::unix::fs::chown(&c.state_root, Some(1000), Some(1000))?;
+    let folder = text(&images(c));
+    let words = c.bundle_args("restore", &["--detach", "--image-path", &folder], &c.id)?;
+    let run = c.spawn(&words)?.finish_within(Duration::from_secs(60))?;
+    run.refused_with("belongs to another user")?;
+    c.nothing_left()?;
+    fs::remove_dir(&c.state_root)?;
+    c.state_root = own;
+    restore(c, &[])?.ok()?;
+    same("status", "running", c.status()?.as_str())
+}
+
+/// They take back what the hooks before have done, as after a creation that fails.
+fn poststop_of_a_failed_restore(c: &mut Case) -> Check {
+    start_counter(c)?;
+    checkpoint(c, &[])?.ok()?;
+    let witness = c.dir.join("hook-ran");
+    c.config["hooks"] = json!({
+        "createRuntime": [{"path": "/bin/false"}],
+        "poststop": [{"path": "/bin/touch", "args": ["touch", &witness]}],
+    });
+    let folder = text(&images(c));
+    let words = c.bundle_args("restore", &["--detach", "--image-path", &folder], &c.id)?;
+    let run = c.spawn(&words)?.finish_within(Duration::from_secs(60))?;
+    run.refused_with("hook #0")?;
+    ensure!(witness.exists(), "the poststop hook did not run");
+    c.nothing_left()
+}
+
 fn user_namespace_by_path(c: &mut Case) -> Check {
     map_ids(c, 100_000)?;
     start_counter(c)?;

@@ -35,6 +35,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("mount_links/links_on_the_way_stay_inside", on_the_way),
     ("mount_links/not_on_procfs", not_on_procfs),
     ("mount_links/what_contradicts_is_refused", contradictions),
+    ("mount_links/no_copy_at_proc", no_copy_at_proc),
     ("mount_links/added_later", added_later),
 ];
 
@@ -176,6 +177,22 @@ fn exchanged(c: &mut Case) -> Check {
         }
         seen
     })
+}
+
+/// What stands at /proc is written to and believed: it must be the kernel's.
+fn no_copy_at_proc(c: &mut Case) -> Check {
+    let link = source(c)?;
+    fs::remove_dir(c.rootfs("/proc"))?;
+    c.config["mounts"] = json!([]);
+    bind(c, "/proc", &link, &["copy-symlink"]);
+    c.args(&["true"]);
+    let run = c.run()?;
+    ensure!(run.code() != 0, "{}", run.report());
+    ensure!(
+        c.rootfs("/proc").symlink_metadata().is_err(),
+        "something was made"
+    );
+    c.nothing_left()
 }
 
 fn mounted_link(c: &mut Case) -> Check {

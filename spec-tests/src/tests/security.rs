@@ -76,6 +76,11 @@ pub(crate) const TESTS: &[Test] = &[
         forged_state,
     ),
     (
+        "security/forged_state_in_a_directory_that_all_may_write_to",
+        forged_for_all,
+    ),
+    ("security/annotations_do_not_speak_to_the_terminal", controls),
+    (
         "security/state_root_that_a_user_has_made_for_root",
         state_root_of_a_user,
     ),
@@ -723,6 +728,59 @@ fn forged_state(c: &mut Case) -> Check {
     c.state_root = own;
     acted?;
     same("root's own container", "running", c.status()?.as_str())
+}
+
+/// A link of his leads to a directory of root's, in which there is one of root's that everybody may write to, as /var/tmp is.
+fn forged_for_all(c: &mut Case) -> Check {
+    let witness = c.dir.join("hook-ran");
+    let hook = json!([{"path": "/bin/touch", "args": ["touch", witness]}]);
+    c.config["hooks"] = json!({"poststop": hook});
+    c.start_sleeper()?;
+    let state = c.state_root.join(&c.id);
+    let mode = fs::metadata(&state)?.permissions();
+    for forgeable in [0o1777, 0o775] {
+        fs::set_permissions(&state, fs::Permissions::from_mode(forgeable))?;
+        for command in ACTING {
+            let run = act(c, command)?;
+            ensure!(
+                run.code() != 0 && !witness.exists(),
+                "{forgeable:o}, {command:?}: {}",
+                run.report()
+            );
+        }
+        same("status", "running", c.status()?.as_str())?;
+    }
+    fs::set_permissions(&state, mode)?;
+    c.delete()?;
+    ensure!(
+        witness.exists(),
+        "the hook did not run when only root could write"
+    );
+    c.nothing_left()
+}
+
+/// U+009B begins a sequence of the terminal's as ESC [ does. JSON can say it in ASCII.
+fn controls(c: &mut Case) -> Check {
+    let text = "\u{9b}31m\u{1b}]0;x\u{7f}\u{85}ü";
+    c.config["annotations"] = json!({"image.says": text});
+    c.start_sleeper()?;
+    same(
+        "annotation",
+        text,
+        c.state()?["annotations"]["image.says"]
+            .as_str()
+            .unwrap_or_default(),
+    )?;
+    for words in [vec!["state", c.id.as_str()], vec!["list", "--format", "json"]] {
+        let run = c.rt(&words)?.ok()?;
+        let spoken = run
+            .stdout
+            .chars()
+            .find(|letter| letter.is_control() && *letter != '\n');
+        ensure!(spoken.is_none(), "{words:?} prints {spoken:?}");
+        ensure!(run.stdout.contains("image.says"), "{words:?}: {}", run.report());
+    }
+    Ok(())
 }
 
 /// `mkdir DIRECTORY; sudo onggi --root DIRECTORY run`: what root makes in there is root's.

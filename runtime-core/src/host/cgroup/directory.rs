@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::process::Pid;
 
 use super::devices::BpfInsn;
-use super::root::{CgroupRoot, join, open_cgroup2};
+use super::root::{CgroupRoot, join};
 use super::{Identity, bpf, path, walk};
 use crate::{Errno, Error, ErrorKind, Result};
 
@@ -32,12 +32,13 @@ impl Cgroup {
         Self { path, dir, is_new }
     }
 
-    /// Opens the cgroup at an absolute path, as it is kept in the state. `None` if there is none (any more).
+    /// Opens the cgroup at an absolute path, as it is kept in the state. `None` if there is none (any more), or if the path
+    /// leads out of the tree: another user may have written it, and other file systems can keep a call waiting for ever.
     ///
     /// # Errors
     /// The directory cannot be opened.
     pub fn open(path: &Path) -> Result<Option<Self>> {
-        let dir = open_cgroup2(path)?;
+        let dir = CgroupRoot::find()?.open_below(path)?;
         Ok(dir.map(|dir| Self::new(path.to_owned(), dir, false)))
     }
 

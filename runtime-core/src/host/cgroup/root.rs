@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
 use super::directory::read_file;
 use crate::host::mountinfo;
@@ -56,6 +56,25 @@ impl CgroupRoot {
         self.dir.as_fd()
     }
 
+    /// Opens a cgroup by its absolute path; `None` if there is none, or if the path is not one of this tree.
+    pub(super) fn open_below(&self, path: &Path) -> Result<Option<OwnedFd>> {
+        let Ok(below) = path.strip_prefix(&self.path) else {
+            return Ok(None);
+        };
+        let below = if below.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            below
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+        match rustix::fs::openat2(&self.dir, below, flags, Mode::empty(), resolve) {
+            Ok(dir) => Ok(Some(dir)),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::NODEV | Errno::XDEV | Errno::LOOP) => Ok(None),
+            Err(errno) => Err(Error::os("openat2", errno).path(path).doing("open the cgroup")),
+        }
+    }
+
     fn at(path: &Path) -> Result<Option<Self>> {
         let Some(dir) = open_cgroup2(path)? else {
             return Ok(None);
@@ -66,7 +85,7 @@ impl CgroupRoot {
 }
 
 /// Opens a directory of the cgroup2 tree; `None` if it does not exist or is of another file system.
-pub(super) fn open_cgroup2(path: &Path) -> Result<Option<OwnedFd>> {
+fn open_cgroup2(path: &Path) -> Result<Option<OwnedFd>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
         Ok(dir) => dir,
@@ -94,6 +113,19 @@ mod tests {
         assert!(open_cgroup2(Path::new("/proc")).unwrap().is_none());
         assert!(open_cgroup2(Path::new("/no/such/place")).unwrap().is_none());
         let root = CgroupRoot::find().unwrap();
+        assert!(root.open_below(root.path()).unwrap().is_some());
+        for outside in ["/proc", "/no/such/place", "relative"] {
+            assert!(
+                root.open_below(Path::new(outside)).unwrap().is_none(),
+                "{outside}"
+            );
+        }
+        for below in ["..", "../../proc", "no-such-cgroup", "cgroup.procs"] {
+            assert!(
+                root.open_below(&root.path().join(below)).unwrap().is_none(),
+                "{below}"
+            );
+        }
         assert!(open_cgroup2(root.path()).unwrap().is_some());
     }
 }

@@ -94,7 +94,7 @@ pub fn config_file(annotation: Option<&str>) -> Result<Option<String>> {
     Ok(match annotation {
         Some("") => None,
         Some(path) => {
-            refuse_foreign(Path::new(path))
+            check_config(Path::new(path))
                 .map_err(|error| error.field("annotations[org.criu.config]").path(path))?;
             Some(path.to_owned())
         }
@@ -103,16 +103,28 @@ pub fn config_file(annotation: Option<&str>) -> Result<Option<String>> {
     })
 }
 
+/// Refuses a directory for the container's root file system that others could exchange for one of theirs: criu is told its
+/// path, and looks it up again.
+///
+/// # Errors
+/// [`ErrorKind::Denied`].
+pub fn check_place(path: &Path) -> Result<()> {
+    let hint = "the container's root would be mounted where they say: restore with a --root that nobody else can exchange";
+    refuse_foreign(path).map_err(|error| error.hint(hint).path(path).doing("restore the container"))
+}
+
+fn check_config(path: &Path) -> Result<()> {
+    let checked = match path.is_absolute() {
+        true => refuse_foreign(path),
+        false => Err(Error::new(ErrorKind::Denied, "not an absolute path")),
+    };
+    checked.map_err(|error| error.hint("an action script in it would run as the caller of onggi"))
+}
+
 /// The file, and every directory on the way to it, belong to root or the caller, and nobody else may write to them: what
 /// is looked at here is then what criu opens. A directory with the sticky bit lets others add names, not exchange ours.
 fn refuse_foreign(path: &Path) -> Result<()> {
-    let denied = |text: &'static str| {
-        Err(Error::new(ErrorKind::Denied, text)
-            .hint("an action script in it would run as the caller of onggi"))
-    };
-    if !path.is_absolute() {
-        return denied("not an absolute path");
-    }
+    let denied = |text: &'static str| Err(Error::new(ErrorKind::Denied, text));
     let file = match rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
         // criu passes over it.
         Err(Errno::NOENT) => return Ok(()),

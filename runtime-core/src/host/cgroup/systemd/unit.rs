@@ -482,7 +482,9 @@ fn described(asked: &Property, ours: &str) -> Property {
 
 /// Whether a unit with this description is the one that `ours` describes. What an annotation says stands before.
 fn is_described(found: &str, ours: &str) -> bool {
-    found == ours || found.ends_with(&format!(" ({ours})"))
+    let after = found.strip_suffix(')').and_then(|found| found.strip_suffix(ours));
+    // Without a blank before it where the annotation is empty: systemd strips what it reads from its files.
+    found == ours || after.is_some_and(|before| before == "(" || before.ends_with(" ("))
 }
 
 /// systemd must have moved the process where we think that the unit is: it has looked for it by its number, which is

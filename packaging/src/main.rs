@@ -77,7 +77,7 @@ fn overview(command: &Command) -> io::Result<Vec<u8>> {
          128 and the number of the signal that ended it. 1 after an error; 255 after an error of \\fBexec\\fR; 3 for a \
          command that does not exist. An error is one line on standard error.\n\
          .SH FILES\n\
-         .TP\n/run/onggi\nstate of the containers; for other users $XDG_RUNTIME_DIR/onggi\n\
+         .TP\n/run/onggi\nstate of the containers; for other users $XDG_RUNTIME_DIR/onggi; called by a link named runc, /run/runc\n\
          .TP\nconfig.json\nin the bundle: what the container is to be; \\fBonggi spec\\fR writes an example\n\
          .SH SEE ALSO\n\
          .BR runc (8),\n.BR crun (1),\n.BR cgroups (7),\n.BR namespaces (7)"

@@ -78,8 +78,8 @@ pub(crate) struct Root {
 }
 
 impl Root {
-    /// From `--root`, or the default for this user.
-    pub(crate) fn new(globals: &ArgMatches) -> Result<Self> {
+    /// From `--root`, or the default for this user and for the name that the program is called by.
+    pub(crate) fn new(globals: &ArgMatches, program: &str) -> Result<Self> {
         match globals
             .get_one::<PathBuf>("root")
             .filter(|root| !root.as_os_str().is_empty())
@@ -89,7 +89,7 @@ impl Root {
                 named: true,
             }),
             None => Ok(Self {
-                path: default_root()?,
+                path: default_root(program)?,
                 named: false,
             }),
         }
@@ -130,22 +130,24 @@ fn without_dots(path: &Path) -> PathBuf {
     clean
 }
 
-fn default_root() -> Result<PathBuf> {
+/// Called runc, it is runc's: that is where those look who know of no other runtime, and where it would be wrong to say that
+/// a container which runc has made does not exist.
+fn default_root(program: &str) -> Result<PathBuf> {
     let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
     let is_root = rustix::process::geteuid().is_root();
     match runtime_dir {
         // Root of a user namespace keeps the user's own directory; the real root never does.
-        Some(dir) if !is_root || is_mapped_user()? => user_root(&dir),
+        Some(dir) if !is_root || is_mapped_user()? => user_root(&dir, program),
         None if !is_root => Err(Error::new(
             ErrorKind::Denied,
             "XDG_RUNTIME_DIR is not set, so there is no place for the state of containers: set it, or give --root",
         )),
-        _ => Ok(PathBuf::from("/run/onggi")),
+        _ => Ok(Path::new("/run").join(program)),
     }
 }
 
-fn user_root(runtime_dir: &OsStr) -> Result<PathBuf> {
-    let root = Path::new(runtime_dir).join("onggi");
+fn user_root(runtime_dir: &OsStr, program: &str) -> Result<PathBuf> {
+    let root = Path::new(runtime_dir).join(program);
     match fs::DirBuilder::new().mode(0o700).create(&root) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(root),
         other => other.map_err(|e| {

@@ -105,7 +105,7 @@ pub(crate) struct Invocation<'a> {
 
 impl Invocation<'_> {
     pub(crate) fn root(&self) -> Result<Root> {
-        Root::new(self.globals)
+        Root::new(self.globals, self.program)
     }
 
     pub(crate) fn runtime(&self) -> Result<Runtime> {

@@ -87,6 +87,10 @@ impl Store {
                     });
                 }
                 Err(Unclaimed::Again) => {}
+                // That sentence is runc's, and stands alone there.
+                Err(Unclaimed::Failed(error)) if error.kind() == ErrorKind::AlreadyExists => {
+                    return Err(error);
+                }
                 Err(Unclaimed::Failed(error)) => return Err(error.doing("claim the container's id")),
             }
         }

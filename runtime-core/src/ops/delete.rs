@@ -33,7 +33,10 @@ impl Runtime {
         match found {
             Err(error) if force && error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
-            Ok(Found::Damaged(wreck)) if force => wreck.remove(),
+            // Or its refusal, for what another runtime has made.
+            Ok(Found::Damaged(wreck)) if force || wreck.reason().kind() == ErrorKind::Unsupported => {
+                wreck.remove()
+            }
             Ok(Found::Damaged(wreck)) => {
                 let reason = wreck.reason().to_string();
                 Err(Error::new(ErrorKind::Internal, reason).hint("delete --force removes what is left of it"))

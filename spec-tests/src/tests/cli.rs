@@ -7,7 +7,7 @@ use crate::{
     suite::Test,
 };
 use serde_json::Value;
-use std::{ffi::OsStr, fs, os::unix::fs::symlink, time::Duration};
+use std::{ffi::OsStr, fs, time::Duration};
 
 pub(crate) const TESTS: &[Test] = &[
     ("cli/one_dash_or_two_space_or_equals_sign", spellings),
@@ -24,7 +24,6 @@ pub(crate) const TESTS: &[Test] = &[
     ("cli/unknown_command_is_code_3", unknown_command),
     ("cli/no_command_is_help", no_command),
     ("cli/help_of_every_command", help_of_every_command),
-    ("cli/version_has_the_name_it_is_called_by", version_as_runc),
     ("cli/rootless_is_accepted", rootless),
     ("cli/empty_signal_is_term", empty_signal),
     ("cli/kill_by_number_zero_and_real_time", kill_by_number),
@@ -224,27 +223,6 @@ fn help_of_every_command(c: &mut Case) -> Check {
             same("stderr", "", &*run.stderr)?;
         }
     }
-    Ok(())
-}
-
-fn version_as_runc(c: &mut Case) -> Check {
-    let link = c.dir.join("runc");
-    symlink(&c.host.runtime, &link)?;
-    let mut command = c.host.runtime_command();
-    let runtime = command.get_program().to_owned();
-    let mut called_runc = std::process::Command::new(&link);
-    called_runc.env_clear().arg("--version");
-    let run = runner::start(&mut called_runc, &c.dir)?.finish()?.ok()?;
-    ensure!(
-        run.stdout.starts_with("runc version "),
-        "called by a link named runc, {runtime:?} says {:?}",
-        run.stdout
-    );
-    let own = runner::start(command.arg("-v"), &c.dir)?.finish()?.ok()?;
-    let lines: Vec<&str> = own.stdout.lines().collect();
-    contains("line 1", lines.first().unwrap_or(&""), " version ")?;
-    contains("line 2", lines.get(1).unwrap_or(&""), "commit: ")?;
-    ensure!(lines.iter().any(|l| l.starts_with("spec: 1.")), "{lines:?}");
     Ok(())
 }
 

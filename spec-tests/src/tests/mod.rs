@@ -1,6 +1,7 @@
 //! Runs in: SUITE. The tests, one file per topic; each file lists its own in `TESTS`.
 
 mod bad_input;
+mod called_runc;
 mod cgroup_identity;
 mod cgroup_tree;
 mod cgroups;
@@ -115,6 +116,7 @@ fn everywhere() -> Vec<Test> {
         checkpoint::TESTS,
         notify::TESTS,
         cli::TESTS,
+        called_runc::TESTS,
         recorded::TESTS,
         spec::TESTS,
         spec_rules::TESTS,

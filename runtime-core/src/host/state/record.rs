@@ -157,14 +157,14 @@ impl Record {
         /// Read first: a newer format may differ in any other field.
         #[derive(Deserialize)]
         struct Head {
-            version: u32,
+            version: Option<u32>,
         }
         let damaged = |error: serde_json::Error| Error::new(ErrorKind::Internal, format!("damaged: {error}"));
         let record: Self = match serde_json::from_slice(json) {
             Ok(record) => record,
             Err(error) => {
                 let head: Head = serde_json::from_slice(json).map_err(damaged)?;
-                check_version(head.version)?;
+                check_version(head.version.ok_or_else(foreign)?)?;
                 return Err(damaged(error));
             }
         };
@@ -177,6 +177,16 @@ impl Record {
         }
         Ok(record)
     }
+}
+
+/// The error for a container of another runtime, which shares the root with this one: runc, crun and youki use the same
+/// layout. It may be running, so nothing of it is touched.
+pub(super) fn foreign() -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        "the container was made by another runtime",
+    )
+    .hint("use that one for it; this runtime leaves it alone")
 }
 
 fn check_version(version: u32) -> Result<()> {

@@ -9,12 +9,16 @@ use rustix::fs::{AtFlags, FlockOperation, RenameFlags};
 use rustix::io::Errno;
 
 use super::id::ContainerId;
-use super::record::Record;
+use super::record::{Record, foreign};
 use super::{GONE, STATE, files, unique};
 use crate::{Error, ErrorKind, Result};
 
 /// The files that nearly every container has; they are unlinked without reading the directory.
 const USUAL: [&str; 2] = [STATE, "config.json"];
+/// What another runtime has in a container's directory before, or in place of, a `state.json`: runc while it creates, crun,
+/// youki.
+const FOREIGN: [&str; 3] = ["exec.fifo", "status", "youki_config.json"];
+
 /// A container's directory, locked for this command alone until it is dropped, and its record.
 #[derive(Debug)]
 pub struct Slot {
@@ -104,9 +108,16 @@ impl Wreck {
         self.held.dir.as_fd()
     }
 
-    /// Removes the directory, as [`Slot::remove`].
+    /// Removes the directory, as [`Slot::remove`]; not one of another runtime, or of a newer release, whose container may be
+    /// running.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`], the [`Wreck::reason`], for these.
     pub fn remove(self) -> Result<()> {
-        self.held.remove()
+        match self.reason.kind() {
+            ErrorKind::Unsupported => Err(self.reason),
+            _ => self.held.remove(),
+        }
     }
 }
 
@@ -159,9 +170,14 @@ impl Drop for Held {
 pub(super) fn read_record(dir: BorrowedFd<'_>, id: &ContainerId, name: &str, path: &Path) -> Result<Record> {
     let result = match files::read(dir, name) {
         Ok(json) => Record::decode(id, &json),
+        Err((_, Errno::NOENT)) if FOREIGN.iter().any(|name| is_there(dir, name)) => Err(foreign()),
         Err((call, errno)) => Err(Error::os(call, errno).with_kind(ErrorKind::Internal)),
     };
     result.map_err(|error| error.path(path.join(name)).doing("read the container's state"))
+}
+
+fn is_there(dir: BorrowedFd<'_>, name: &str) -> bool {
+    rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
 }
 
 fn read_file(dir: BorrowedFd<'_>, path: &Path, name: &str) -> Result<Vec<u8>> {

@@ -157,6 +157,44 @@ fn damage_is_found_by_find_refused_by_lock_and_can_be_removed() {
     }
 }
 
+/// What runc (state.json, and before it exec.fifo), crun and youki have there.
+#[test]
+fn a_container_of_another_runtime_is_left_alone() {
+    let (_dir, store) = store();
+    let foreign: [(&str, &str); 5] = [
+        (
+            "state.json",
+            r#"{"id":"c1","init_process_pid":1,"created":"2026-11-21T16:54:42.98Z","cgroup_paths":{"":"/"}}"#,
+        ),
+        (
+            "state.json",
+            r#"{"ociVersion":"v1.0.2","id":"c1","status":"running","pid":1,"bundle":"/b"}"#,
+        ),
+        ("state.json", r#"{"version":2,"id":"c1"}"#),
+        ("exec.fifo", ""),
+        ("status", r#"{"pid":1}"#),
+    ];
+    for (name, contents) in foreign {
+        let (c1, file) = (id("c1"), store.root().join("c1").join(name));
+        std::fs::create_dir_all(store.root().join("c1")).unwrap();
+        std::fs::write(&file, contents).unwrap();
+        for error in [
+            store.lock(&c1).unwrap_err(),
+            store.read(&c1).unwrap_err(),
+            store.claim(&c1, &record(&c1)).unwrap_err(),
+        ] {
+            let kinds = [ErrorKind::Unsupported, ErrorKind::AlreadyExists];
+            assert!(kinds.contains(&error.kind()), "{error}");
+        }
+        let Found::Damaged(wreck) = store.find(&c1, None).unwrap() else {
+            panic!("a container")
+        };
+        assert_eq!(wreck.remove().unwrap_err().kind(), ErrorKind::Unsupported);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), contents);
+        std::fs::remove_file(file).unwrap();
+    }
+}
+
 #[test]
 fn a_locked_container_can_be_read_but_not_locked() {
     let (_base, store) = store();

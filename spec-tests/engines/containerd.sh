@@ -2,12 +2,15 @@
 # containerd by `ctr`. containerd.sh RUNTIME NAME [cgroupfs|systemd] [FILTER]
 RUNTIME=$1 NAME=$2 DRIVER=${3:-cgroupfs} SUITE=containerd-${3:-cgroupfs}
 . "$(dirname "$0")/lib.sh"
-IMAGE=docker.io/library/onggi-test:latest
+IMAGE=docker.io/library/test-image:latest
 systemctl start containerd || exit 1
 options=(--runc-binary "$RUNTIME")
 [ "$DRIVER" = cgroupfs ] || options+=(--runc-systemd-cgroup)
 ctr_run() { ctr run "${options[@]}" "$@"; }
 cgroup_option() { if [ "$DRIVER" = systemd ]; then echo "--cgroup system.slice:ctr:$1"; else echo "--cgroup /ctr/$1"; fi; }
+# For state_of_host.
+CTR_NAMESPACE=default
+TRACES="/run/containerd/runc/default /run/containerd/io.containerd.runtime.v2.task/default"
 pid_of() { ctr task ls | awk -v name="$1" '$1 == name { print $2 }'; }
 # sh_once NAME LINE OPTIONS...
 sh_once() {
@@ -30,8 +33,9 @@ test_image_from_tar() {
     umoci unpack --image "$work/oci:latest" "$work/unpacked"
     cp -a "$work/rootfs/." "$work/unpacked/rootfs/"
     umoci repack --image "$work/oci:latest" "$work/unpacked"
-    tar -C "$work/oci" -c . | ctr image import --base-name docker.io/library/onggi-test -
-    ctr image ls -q | grep -q onggi-test || { ctr image ls; return 1; }
+    tar -C "$work/oci" -c . | ctr image import --base-name docker.io/library/test-image -
+    ctr image ls -q | grep -q test-image || { ctr image ls; return 1; }
+    state_of_host >"$work/before"
 }
 
 test_run_and_exit_code() {
@@ -54,6 +58,15 @@ test_life() {
     ctr task kill c1
     until_true 20 sh -c 'ctr task ls | grep -q STOPPED'
     contains "code 7" "$(ctr task rm c1 2>&1)" "task rm"
+    # ctr has no `stop`: SIGTERM, which this one does not mind, then SIGKILL.
+    # shellcheck disable=SC2046
+    ctr_run -d $(cgroup_option c2) "$IMAGE" c2 sh -c 'trap "echo >/tmp/term" TERM; while :; do sleep 0.2; done'
+    ctr task kill -s TERM c2
+    until_true 20 ctr task exec --exec-id e3 c2 test -e /tmp/term
+    contains RUNNING "$(ctr task ls)" "after SIGTERM"
+    ctr task kill -s KILL c2
+    until_true 20 sh -c 'ctr task ls | grep -q STOPPED'
+    contains "code 137" "$(ctr task rm c2 2>&1)" "task rm after SIGKILL"
 }
 
 test_terminal() {
@@ -62,8 +75,17 @@ test_terminal() {
     out=$(python3 /payload/on_terminal.py "$work/typed" ctr run "${options[@]}" $(cgroup_option t1) --rm -t "$IMAGE" t1 sh) || code=$?
     same 4 "$code" "exit code"
     contains /dev/ "$out" tty
+    # shellcheck disable=SC2046
+    ctr_run -d $(cgroup_option t2) "$IMAGE" t2 sleep 1000
+    printf 'tty; stty size\nexit 5\n' >"$work/typed"
+    code=0
+    out=$(python3 /payload/on_terminal.py "$work/typed" ctr task exec -t --exec-id e1 t2 sh) || code=$?
+    same 5 "$code" "exit code of exec -t"
+    contains /dev/pts/ "$out" "tty of exec -t"
+    contains "33 101" "$out" "window size of exec -t"
 }
 
+# ctr has no options for pids, sysctls and ulimits.
 test_limits() {
     ctr_run -d --memory-limit 67108864 --cpu-quota 50000 --cpu-period 100000 $(cgroup_option c1) "$IMAGE" c1 sleep 1000
     local cgroup; cgroup=$(cgroup_of "$(pid_of c1)")
@@ -72,9 +94,26 @@ test_limits() {
 }
 
 test_checkpoint() {
-    ctr_run -d $(cgroup_option c1) "$IMAGE" c1 sh -c 'i=0; while :; do i=$((i+1)); echo $i >/tmp/n; sleep 0.2; done'
+    counted() { ctr task exec --exec-id "e$RANDOM" "$1" cat /tmp/n; }
+    # shellcheck disable=SC2046
+    ctr_run -d $(cgroup_option c1) "$IMAGE" c1 sh -c "$COUNTER"
+    until_true 30 counted c1
+    local before after; before=$(counted c1)
+    ctr task checkpoint --image-path "$work/cp" c1
+    [ -s "$work/cp/inventory.img" ]
+    [ "$(counted c1)" != "$before" ] || { echo "does not run on after the checkpoint"; return 1; }
+    before=$(counted c1)
+    # As an image, of which another container is made.
+    ctr container checkpoint --task --rw c1 docker.io/library/checkpoint:1
+    ctr task kill -s KILL c1
+    until_true 20 sh -c 'ctr task ls | grep -q STOPPED'
+    ctr task rm c1 || true
+    ctr container rm c1
+    ctr container restore --rw --live c2 docker.io/library/checkpoint:1 >"$work/restored" 2>&1 &
+    until_true 60 counted c2 || { cat "$work/restored"; return 1; }
+    after=$(counted c2)
     sleep 2
-    ctr task checkpoint --image-path "$work/cp" c1 || cannot "ctr cannot checkpoint here: see the log"
+    goes_on "$before" "$after" "$(counted c2)"
 }
 
 test_registry() {
@@ -88,17 +127,24 @@ test_registry() {
 
 test_exit_codes() {
     exits 127 sh_once e1 'exec no-such-program'
-    contains "no such file or directory" "$(ctr_run --rm $(cgroup_option e3) "$IMAGE" e3 /no/such/program 2>&1 || true)" "a program that is not there"
-    contains "permission denied" "$(ctr_run --rm $(cgroup_option e4) "$IMAGE" e4 /etc/passwd 2>&1 || true)" "a file that is no program"
+    # ctr has one exit code of its own for all that keeps a container from being made.
+    # shellcheck disable=SC2046
+    refused 1 "no such file or directory" ctr_run --rm $(cgroup_option e3) "$IMAGE" e3 /no/such/program
+    # shellcheck disable=SC2046
+    refused 1 "permission denied" ctr_run --rm $(cgroup_option e4) "$IMAGE" e4 /etc/passwd
+    # Signals end the very process that the shim waits for: in a pid namespace of its own it would be process 1, and safe.
+    exits 137 sh_once e5 'kill -9 $$' --with-ns pid:/proc/1/ns/pid
+    exits 139 sh_once e6 'kill -SEGV $$' --with-ns pid:/proc/1/ns/pid
+    exits 143 sh_once e7 'kill -TERM $$' --with-ns pid:/proc/1/ns/pid
 }
 
 test_file_systems() {
     mkdir -p "$work/bound"
     sh_once f1 'echo from-inside >/b/f' --mount "type=bind,src=$work/bound,dst=/b,options=rbind:rw"
     same from-inside "$(cat "$work/bound/f")" "bind mount"
-    fails sh_once f2 'echo x >/b/f' --mount "type=bind,src=$work/bound,dst=/b,options=rbind:ro"
+    refused 1 "Read-only file system" sh_once f2 'echo x >/b/f' --mount "type=bind,src=$work/bound,dst=/b,options=rbind:ro"
     contains size=1024k "$(sh_once f3 'grep /scratch /proc/mounts' --mount type=tmpfs,src=tmpfs,dst=/scratch,options=size=1m)" tmpfs
-    fails sh_once f4 'touch /x' --read-only
+    refused 1 "Read-only file system" sh_once f4 'touch /x' --read-only
     contains overlay "$(sh_once f5 'grep " / " /proc/mounts')" "root mount"
 }
 
@@ -151,6 +197,13 @@ test_attach() {
 
 test_out_of_memory() {
     exits 137 sh_once o1 'exec tail /dev/zero' --memory-limit 16777216
+    # The shell lives on for the shim to see what has happened in the cgroup.
+    ctr events >"$work/events" 2>&1 &
+    local listener=$!
+    sleep 1
+    exits 137 sh_once o2 'tail /dev/zero; code=$?; sleep 5; exit $code' --memory-limit 16777216
+    until_true 20 grep -q '/tasks/oom.*"container_id":"o2"' "$work/events" || { cat "$work/events"; return 1; }
+    kill "$listener"
 }
 
 test_hundred_in_parallel() {
@@ -163,11 +216,16 @@ test_hundred_in_parallel() {
 
 test_nothing_is_left() {
     after_each
-    sleep 1
-    same "" "$(pgrep -f containerd-shim || true)" shims
-    same "" "$(ls /run/containerd/runc/default 2>/dev/null || true)" "state of the runtime"
-    same "" "$(find /sys/fs/cgroup -type d \( -path '*/ctr/*' -o -name 'ctr-*.scope' \))" cgroups
-    same "" "$(grep containerd /proc/mounts | grep rootfs || true)" mounts
+    # What is looked for below is there while a container is.
+    # shellcheck disable=SC2046
+    ctr_run -d $(cgroup_option c1) "$IMAGE" c1 sleep 1000
+    state_of_host >"$work/meanwhile"
+    contains "file: /run/containerd/runc/default/c1" "$(cat "$work/meanwhile")" "state of the host with a container"
+    contains "containerd-shim" "$(cat "$work/meanwhile")" "state of the host with a container"
+    contains "cgroup: $(cgroup_of "$(pid_of c1)")" "$(cat "$work/meanwhile")" "state of the host with a container"
+    contains "mount: /run/containerd/io.containerd.runtime.v2.task/default/c1/rootfs" "$(cat "$work/meanwhile")" "state of the host with a container"
+    after_each
+    until_true 30 as_before || as_before
 }
 
 run_tests "${4:-}"

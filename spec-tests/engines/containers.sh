@@ -1,7 +1,8 @@
 # Sourced. The life of a container as its users live it, in the command line that Docker and Podman share.
 # From the caller: $E, the engine's command with its global options.
 
-IMAGE=onggi-test:latest
+# Not named as a runtime is: that one is looked for.
+IMAGE=test-image:latest
 
 # In one line: a container that ends by itself, removed afterwards.
 once() { $E run --rm "$@"; }
@@ -11,15 +12,23 @@ idle() { $E run -d "$@" "$IMAGE" sh -c 'trap "exit 0" TERM; while :; do sleep 0.
 field() { $E inspect -f "$2" "$1"; }
 after_each() { $E rm -f -t 0 $($E ps -aq) || $E rm -f $($E ps -aq); }
 
+# has_state CONTAINER: the runtime under test keeps it where this engine has it keep containers.
+has_state() {
+    local id; id=$(field "$1" '{{.Id}}')
+    [ -e "$STATE_ROOT/$id" ] || { echo "$1 is not in $STATE_ROOT, but: $(find /run -name "$id" 2>/dev/null)"; return 1; }
+}
+
 test_image_from_tar() {
     make_rootfs "$work/rootfs"
     tar -C "$work/rootfs" -c . | $E import - "$IMAGE"
-    contains onggi-test "$($E images)" images
+    contains test-image "$($E images)" images
+    state_of_host >"$work/before"
 }
 
 test_runtime_is_the_one_asked_for() {
     idle --name c1
-    case $($E inspect c1 | tr -d ' \n') in *"$NAME"*) ;; *) $E inspect c1 | grep -i runtime; return 1 ;; esac
+    same "$NAME" "$(field c1 "$RUNTIME_FIELD")" "the engine's answer"
+    has_state c1
 }
 
 test_run_prints_and_exits() {
@@ -36,6 +45,10 @@ test_exit_codes() {
     exits 137 sh_once 'kill -9 $$' --init
     exits 139 sh_once 'kill -SEGV $$' --init
     exits 143 sh_once 'kill -TERM $$' --init
+    # Here the signal ends the very process that the engine waits for: in a pid namespace of its own it would be process 1, and safe.
+    exits 137 sh_once 'kill -9 $$' --pid host
+    exits 139 sh_once 'kill -SEGV $$' --pid host
+    exits 143 sh_once 'kill -TERM $$' --pid host
 }
 
 test_build_from_a_file() {
@@ -43,8 +56,11 @@ test_build_from_a_file() {
     printf 'FROM %s\nRUN echo one >/one\nENV TWO=two\nWORKDIR /tmp\nUSER user\nCMD ["sh", "-c", "cat /one; echo $TWO; pwd; id -u"]\n' "$IMAGE" \
         >"$work/build/Dockerfile"
     $E build ${BUILD_OPTIONS:-} -t built "$work/build"
-    same "one two /tmp 1000" "$(once built | tr '\n' ' ' | sed 's/ $//')" output
+    is_what_was_built built
+    if declare -F builders >/dev/null; then builders; fi
 }
+# is_what_was_built IMAGE
+is_what_was_built() { same "one two /tmp 1000" "$(once "$1" | tr '\n' ' ' | sed 's/ $//')" "output of $1"; }
 
 test_layers_on_overlayfs() {
     contains overlay "$(sh_once 'grep " / " /proc/mounts')" "root mount"
@@ -62,8 +78,9 @@ test_detached_ps_logs_inspect() {
 
 test_interactive_terminal() {
     printf 'tty; stty size; exit 4\n' >"$work/typed"
-    local out
-    out=$(python3 /payload/on_terminal.py "$work/typed" $E run --rm -it "$IMAGE" sh) || same 4 $? "exit code"
+    local out code=0
+    out=$(python3 /payload/on_terminal.py "$work/typed" $E run --rm -it "$IMAGE" sh) || code=$?
+    same 4 "$code" "exit code"
     contains /dev/ "$out" tty
     contains "33 101" "$out" "window size"
 }
@@ -93,6 +110,15 @@ test_attach() {
     contains "got word" "$out" attach
     # Podman ends with 0 when its input has ended before the container, whatever the runtime.
     case $E in podman*) ;; *) same 6 "$code" "exit code of attach" ;; esac
+    # On a terminal. Another line of output comes after the client is there, whenever that is.
+    $E run -d -it --name c2 "$IMAGE" sh -c 'until read -t 3 line; do echo waiting; done; tty; stty size; echo "got $line"; exit 5'
+    echo word >"$work/typed"
+    code=0
+    out=$(python3 /payload/on_terminal.py "$work/typed" $E attach c2) || code=$?
+    contains /dev/pts/ "$out" "terminal of attach"
+    contains "33 101" "$out" "window size of attach"
+    contains "got word" "$out" "attach on a terminal"
+    same 5 "$code" "exit code of attach on a terminal"
 }
 
 test_top_and_stats() {
@@ -114,13 +140,19 @@ test_stop_ends_by_term_then_kill() {
 }
 
 test_kill_restart_rm() {
-    idle --name c1
-    $E kill -s USR1 c1 || true
-    $E restart -t 5 c1
+    $E run -d --name c1 "$IMAGE" sh -c 'trap "echo has come" USR1; trap "exit 0" TERM; echo ready; while :; do sleep 0.2; done'
+    until_true 20 sh -c "$E logs c1 | grep -q ready"
+    $E kill -s USR1 c1
+    until_true 20 sh -c "$E logs c1 | grep -q 'has come'"
+    local pid; pid=$(field c1 '{{.State.Pid}}')
+    $E restart -t 20 c1
     same running "$(field c1 '{{.State.Status}}')" "after restart"
+    [ "$(field c1 '{{.State.Pid}}')" != "$pid" ] || { echo "process $pid as before the restart"; return 1; }
+    fails test -e "/proc/$pid"
     $E kill c1
-    until_true 20 sh -c "$E inspect -f '{{.State.ExitCode}}' c1 | grep -q 137"
+    until_true 20 sh -c "$E inspect -f '{{.State.ExitCode}}' c1 | grep -qx 137"
     $E start c1
+    same running "$(field c1 '{{.State.Status}}')" "after start"
     exits 0 $E rm -f c1
     fails $E container inspect c1
 }
@@ -172,7 +204,7 @@ test_volumes_outlive_containers() {
     $E volume create v1
     sh_once 'echo kept >/v/file' -v v1:/v
     same kept "$(sh_once 'cat /v/file' -v v1:/v:ro)" "from the second container"
-    fails sh_once 'echo x >/v/file' -v v1:/v:ro
+    refused 1 "Read-only file system" sh_once 'echo x >/v/file' -v v1:/v:ro
     mkdir -p "$work/bound"
     sh_once 'echo from-inside >/b/f' -v "$work/bound:/b"
     same from-inside "$(cat "$work/bound/f")" "bind mount"
@@ -191,10 +223,10 @@ test_cp_and_commit() {
 }
 
 test_filesystem_options() {
-    fails sh_once 'touch /x' --read-only
+    refused 1 "Read-only file system" sh_once 'touch /x' --read-only
     contains "size=1024k" "$(sh_once 'grep /scratch /proc/mounts' --tmpfs /scratch:size=1m,mode=700)" tmpfs
     contains "size=2048k" "$(sh_once 'grep /dev/shm /proc/mounts' --shm-size 2m)" shm
-    same ok "$(sh_once 'touch /x && echo ok' --read-only --tmpfs /run -v /x 2>/dev/null || sh_once 'touch /run/x && echo ok' --read-only --tmpfs /run)" "writable tmpfs"
+    same ok "$(sh_once 'touch /run/x /v/x && echo ok' --read-only --tmpfs /run -v /v)" "tmpfs and volume below a read-only root"
 }
 
 test_capabilities() {
@@ -204,7 +236,7 @@ test_capabilities() {
     eff=$(sh_once 'grep CapEff /proc/self/status' --cap-drop ALL --cap-add NET_ADMIN)
     contains 0000000000001000 "$eff" "NET_ADMIN alone"
     exits 0 sh_once 'mount -t tmpfs t /tmp' --privileged
-    fails sh_once 'mount -t tmpfs t /tmp'
+    refused 1 "ermission denied" sh_once 'mount -t tmpfs t /tmp'
 }
 
 test_privileged() {
@@ -214,7 +246,15 @@ test_privileged() {
 
 test_devices() {
     sh_once 'test -c /dev/fuse && dd if=/dev/fuse count=0' --device /dev/fuse
-    fails sh_once 'mknod /tmp/k c 1 1 && dd if=/tmp/k count=1 bs=1'
+    local node='mknod /tmp/k c 10 229 && echo made && dd if=/tmp/k of=/dev/null count=0'
+    if [ "$(id -u)" -ne 0 ]; then
+        refused 1 "mknod: /tmp/k: Operation not permitted" sh_once "$node" --cap-add MKNOD
+        return
+    fi
+    # The same device, which is there and which anyone may open: only the container's rules for devices stand in the way.
+    refused 1 "can't open '/tmp/k': Operation not permitted" sh_once "$node" --cap-add MKNOD
+    same made "$(sh_once "$node 2>/dev/null" --cap-add MKNOD --device-cgroup-rule 'c 10:229 r')" "with a rule for it"
+    refused 1 "can't create /tmp/k: Operation not permitted" sh_once "mknod /tmp/k c 10 229 && : >/tmp/k" --cap-add MKNOD --device-cgroup-rule 'c 10:229 r'
 }
 
 test_security_options() {
@@ -222,7 +262,7 @@ test_security_options() {
     contains "Seccomp:	2" "$(sh_once 'grep Seccomp: /proc/self/status')" "default profile"
     contains "Seccomp:	0" "$(sh_once 'grep Seccomp: /proc/self/status' --security-opt seccomp=unconfined)" unconfined
     echo '{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO"}]}' >"$work/seccomp.json"
-    fails sh_once 'mkdir /tmp/d' --security-opt "seccomp=$work/seccomp.json"
+    refused 1 "can't create directory '/tmp/d': Operation not permitted" sh_once 'mkdir /tmp/d' --security-opt "seccomp=$work/seccomp.json"
 }
 
 test_apparmor() {
@@ -231,7 +271,7 @@ test_apparmor() {
     if [ "$(id -u)" -eq 0 ]; then
         printf 'profile engines-test flags=(attach_disconnected) {\n file,\n signal,\n deny /tmp/forbidden w,\n}\n' | apparmor_parser -r
         contains engines-test "$(sh_once 'cat /proc/self/attr/current' --security-opt apparmor=engines-test)" "profile of its own"
-        fails sh_once 'echo >/tmp/forbidden' --security-opt apparmor=engines-test
+        refused 1 "can't create /tmp/forbidden: Permission denied" sh_once 'echo >/tmp/forbidden' --security-opt apparmor=engines-test
     fi
     case $E in
         docker*) contains docker-default "$(sh_once 'cat /proc/self/attr/current')" "default profile" ;;
@@ -247,8 +287,18 @@ test_users_and_limits() {
     same box "$(sh_once hostname --hostname box)" hostname
 }
 
+# has_zombie CONTAINER: by what the kernel says of its processes.
+has_zombie() { $E exec "$1" sh -c 'cat /proc/[0-9]*/status' 2>/dev/null | grep '^State:.Z'; }
+
 test_init_reaps() {
-    contains init "$(sh_once 'cat /proc/1/comm' --init)" "process 1"
+    # What ends later than its parent is left to process 1, and `sleep` does not care for it.
+    local line='(sleep 0.2 &); exec sleep 1000'
+    $E run -d --name plain "$IMAGE" sh -c "$line"
+    until_true 30 has_zombie plain
+    $E run -d --name reaps --init "$IMAGE" sh -c "$line"
+    contains init "$($E exec reaps cat /proc/1/comm)" "process 1"
+    until_true 30 sh -c "! $E exec reaps ps | grep -q '[s]leep 0.2'"
+    fails has_zombie reaps
 }
 
 test_namespaces_of_the_host() {
@@ -361,12 +411,14 @@ test_many_short_runs() {
 test_nothing_is_left() {
     # There may be no container to remove.
     after_each || true
-    sleep 1
-    local left
-    left=$(find /sys/fs/cgroup -type d \( -name 'docker-*' -o -name 'libpod-*' -o -path '*/docker/*' \) | head)
-    same "" "$left" cgroups
-    left=$(pgrep -x "$(basename "$RUNTIME")" || true)
-    same "" "$left" processes
-    left=$(ls "${STATE_ROOT:-/nonexistent}" 2>/dev/null || true)
-    same "" "$left" "state of the runtime"
+    # What is looked for below is there while a container is.
+    idle --name c1
+    has_state c1
+    state_of_host >"$work/meanwhile"
+    contains "process of a container" "$(cat "$work/meanwhile")" "state of the host with a container"
+    contains "cgroup: " "$(cat "$work/meanwhile")" "state of the host with a container"
+    contains "$(field c1 '{{.Id}}')" "$(grep ^file: "$work/meanwhile")" "state of the host with a container"
+    after_each
+    until_true 30 as_before || as_before
+    same "" "$(ls "$STATE_ROOT")" "state of the runtime"
 }

@@ -2,7 +2,7 @@
 # over what these functions ask for.
 
 CRI=/payload/cri-client
-IMAGE=localhost/onggi-test:latest
+IMAGE=localhost/test-image:latest
 LOGS=$work/logs
 EMPTY='{}'
 cri() { timeout 300 "$CRI" "$@"; }
@@ -111,17 +111,8 @@ after_each() {
     done
 }
 
-# Whatever a pod could leave on the host, a line each.
-state_of_host() {
-    pgrep -fa 'containerd-shim|/pause|conmon' | sed 's/^[0-9]* /process: /'
-    pgrep -x "$(basename "$RUNTIME")" | sed 's/^/runtime: /'
-    awk '{ print "mount: " $5 }' /proc/self/mountinfo | sort
-    find /sys/fs/cgroup -type d \( -path '*kubepods*' -o -path '*cri-containerd*' -o -path '*k8s.io*' \) -path '*pod*' | grep -vE '/(kubepods|burstable|kubepods.slice|kubepods-burstable.slice)$' | sed 's/^/cgroup: /'
-    find /run/netns /var/run/netns /run/containerd/runc/k8s.io /run/containerd/io.containerd.runtime.v2.task/k8s.io \
-        /run/containerd/io.containerd.grpc.v1.cri/sandboxes /run/containerd/io.containerd.grpc.v1.cri/containers \
-        /var/lib/containerd/io.containerd.grpc.v1.cri/sandboxes /var/lib/containerd/io.containerd.grpc.v1.cri/containers \
-        /run/containerd/s -mindepth 1 -maxdepth 1 2>/dev/null | sed 's/^/file: /'
-    find /var/lib/cni/networks -name '10.*' 2>/dev/null | sed 's/^/address: /'
-    ip -o link | sed -n 's/^[0-9]*: \(veth[^:@]*\).*/link: \1/p'
-    ctr -n k8s.io containers ls -q | sed 's/^/container: /'
-}
+# For state_of_host.
+CTR_NAMESPACE=k8s.io
+TRACES="/run/containerd/runc/k8s.io /run/containerd/io.containerd.runtime.v2.task/k8s.io
+    /run/containerd/io.containerd.grpc.v1.cri/sandboxes /run/containerd/io.containerd.grpc.v1.cri/containers
+    /var/lib/containerd/io.containerd.grpc.v1.cri/sandboxes /var/lib/containerd/io.containerd.grpc.v1.cri/containers"

@@ -224,10 +224,19 @@ test_events() {
 }
 
 test_checkpoint() {
-    local p c code=0; p=$(pod checkpoint)
-    c=$(container "$p" c "$IDLE")
-    cri CheckpointContainer '{"container_id":"'"$c"'","location":"'"$work/checkpoint.tar"'","timeout":60}' || code=$?
-    [ "$code" = 0 ] || cannot "containerd's CheckpointContainer: see the log"
-    contains checkpoint "$(tar -tf "$work/checkpoint.tar")" "archive"
+    local p c before after; p=$(pod checkpoint)
+    c=$(container "$p" c "$COUNTER")
+    until_true 30 in_container "$c" 'test -e /tmp/n'
+    before=$(in_container "$c" 'cat /tmp/n')
+    cri CheckpointContainer '{"container_id":"'"$c"'","location":"'"$work/checkpoint.tar"'","timeout":60}'
+    contains checkpoint/inventory.img "$(tar -tf "$work/checkpoint.tar")" "archive"
     same CONTAINER_RUNNING "$(status "$c" state)" "state afterwards"
+    goes_on "$before" "$(in_container "$c" 'cat /tmp/n')" "$(sleep 1; in_container "$c" 'cat /tmp/n')"
+    stop "$c" 0
+    remove "$c"
+    # An archive in the place of the image: the container is restored when it is started.
+    c=$(container "$p" c "" '{"image":{"image":"'"$work/checkpoint.tar"'"}}')
+    after=$(in_container "$c" 'cat /tmp/n')
+    sleep 2
+    goes_on "$before" "$after" "$(in_container "$c" 'cat /tmp/n')"
 }

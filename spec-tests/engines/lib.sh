@@ -37,6 +37,16 @@ fails() {
     if "$@"; then echo "succeeded: $*"; return 1; fi
 }
 
+# refused CODE TEXT COMMAND...: the command must end with this exit code and say this, which a container that was not even made
+# does not.
+refused() {
+    local wish=$1 text=$2 code=0 said
+    shift 2
+    said=$("$@" 2>&1) || code=$?
+    same "$wish" "$code" "exit code of: $*, which said '$said'"
+    contains "$text" "$said" "what is said by: $*"
+}
+
 # until_true SECONDS COMMAND...: tries again until the command succeeds.
 until_true() {
     local end=$((SECONDS + $1))
@@ -49,6 +59,47 @@ until_true() {
 
 # cgroup_of PID: its cgroup as a folder.
 cgroup_of() { echo "/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$1/cgroup")"; }
+
+# A shell line for containers that are checkpointed: /tmp/n holds a word that only this process knows, and how far it has counted.
+COUNTER='word=$(cat /proc/sys/kernel/random/uuid) i=0; while :; do i=$((i+1)); echo $word $i >/tmp/next; mv /tmp/next /tmp/n; sleep 0.2; done'
+
+# goes_on BEFORE AFTER LATER: contents of that /tmp/n, before the checkpoint and twice after it. The process is the one that was saved,
+# none that was started anew, and it runs.
+goes_on() {
+    [ -n "$1" ]
+    same "${1% *}" "${2% *}" "the word in the memory of the process"
+    [ "${2#* }" -ge "${1#* }" ] || { echo "has counted to $1 before, to $2 after"; return 1; }
+    same "${1% *}" "${3% *}" "the word in the memory of the process, later"
+    [ "${3#* }" -gt "${2#* }" ] || { echo "counts no further than $2: $3"; return 1; }
+}
+
+# Whatever containers could leave on the host, a line each. From the caller: TRACES, folders that have an entry for each container.
+state_of_host() {
+    local pid
+    pgrep -fa 'containerd-shim|/pause|conmon|docker-proxy|docker-init|pasta|slirp4netns|rootlessport|aardvark-dns|criu' | sed 's/^[0-9]* /process: /'
+    pgrep -x "$(basename "$RUNTIME")" | sed 's/^/runtime: /'
+    for pid in /proc/[0-9]*; do
+        # Those of others an ordinary user may not look at.
+        case $(readlink "$pid/ns/pid") in "" | "$(readlink /proc/self/ns/pid)") ;; *) echo "process of a container: $(cat "$pid/comm")" ;; esac
+    done 2>/dev/null
+    # /run/netns and Docker's `default` are made for the first network namespace, and kept; credentials come and go with services.
+    ${UNSHARE:-} awk '{ print "mount: " $5 }' /proc/self/mountinfo | grep -vE ' (/run/netns|/run/docker/netns/default|/run/credentials.*)$' | sort
+    # Engines keep the parents that they have made.
+    find /sys/fs/cgroup -type d \( -name 'docker-*' -o -path '*/docker/*' -o -path '*/ctr/*' -o -name 'ctr-*' -o -name 'libpod[-_]*' -o -path '*/libpod_parent/*' -o -name '*buildah*' \
+        -o -path '*kubepods*' -o -path '*cri-containerd*' -o -path '*k8s.io*' \) |
+        grep -vE '/(kubepods|burstable|kubepods.slice|kubepods-burstable.slice|libpod_parent|libpod_parent/conmon|docker/buildkit)$' | sed 's/^/cgroup: /'
+    # shellcheck disable=SC2086
+    find /run/netns /run/docker/netns /run/containerd/s $TRACES -mindepth 1 -maxdepth 1 2>/dev/null | grep -vx /run/docker/netns/default | sed 's/^/file: /'
+    find /var/lib/cni/networks -name '10.*' 2>/dev/null | sed 's/^/address: /'
+    ip -o link | sed -n 's/^[0-9]*: \(veth[^:@]*\).*/link: \1/p'
+    [ "$(id -u)" -ne 0 ] || ! [ -S /run/containerd/containerd.sock ] || ctr -n "${CTR_NAMESPACE:-moby}" containers ls -q | sed 's/^/container: /'
+}
+
+# as_before: nothing has been added to what state_of_host said when the tests began, written to $work/before.
+as_before() {
+    state_of_host >"$work/after"
+    same "" "$(diff "$work/before" "$work/after" | grep '^>' || true)" "left on the host"
+}
 
 # A registry on 127.0.0.1:5000, Debian's; it ends with the script.
 start_registry() {
@@ -124,12 +175,12 @@ run_tests() {
     echo "done $SUITE"
 }
 
-# Names of the tests, those of containers.sh before the engine's own.
+# Names of the tests, those of containers.sh before the engine's own, and what all of them have left in the end.
 in_order() {
     local f
     shopt -s extdebug
     for f in $(declare -F | sed -n 's/^declare -f test_//p'); do declare -F "test_$f"; done |
-        sort -k 3,3 -k 2,2n | sed 's/^test_\([^ ]*\).*/\1/'
+        sort -k 3,3 -k 2,2n | sed 's/^test_\([^ ]*\).*/\1/' | awk '$1 == "nothing_is_left" { last = $1; next } { print } END { if (last) print last }'
     shopt -u extdebug
 }
 

@@ -6,11 +6,13 @@ E="podman --runtime $RUNTIME --cgroup-manager $DRIVER" BUILD_OPTIONS="--runtime 
 REGISTRY_OPTIONS=--tls-verify=false SYSTEMD_OPTIONS=--systemd=always
 . "$(dirname "$0")/containers.sh"
 if [ "$(id -u)" -eq 0 ]; then
-    STATE_ROOT=/run/$(basename "$RUNTIME")
+    STATE_ROOT=/run/$(basename "$RUNTIME") TRACES=/run/containers/storage/overlay-containers
     make_outside
 else
     STATE_ROOT=$XDG_RUNTIME_DIR/$(basename "$RUNTIME") UNSHARE="podman unshare"
+    TRACES="$XDG_RUNTIME_DIR/containers/overlay-containers $XDG_RUNTIME_DIR/netns"
 fi
+RUNTIME_FIELD={{.OCIRuntime}} TRACES="$TRACES $STATE_ROOT"
 
 test_pod() {
     $E pod create --name p1 -p 8081:80
@@ -40,6 +42,7 @@ YAML
     until_true 30 sh -c "$E logs kube-main | grep -q from-kube"
     local cgroup; cgroup=$(cgroup_of "$(field kube-main '{{.State.Pid}}')")
     same 67108864 "$(cat "$cgroup/memory.max")" memory.max
+    same "50000 100000" "$(cat "$cgroup/cpu.max")" cpu.max
     $E play kube --down "$work/pod.yaml"
 }
 
@@ -50,8 +53,8 @@ test_user_namespaces() {
         mkdir -p "$work/kept"
         sh_once 'echo mine >/b/f' --userns keep-id -v "$work/kept:/b"
         same 1000 "$(stat -c %u "$work/kept/f")" "owner outside of what keep-id has written"
-        same "0 1 65535" "$(sh_once 'cat /proc/self/uid_map' --userns nomap | awk '{ print $1, $2, $3 }')" "nomap" ||
-            same "0 1" "$(sh_once 'cat /proc/self/uid_map' --userns nomap | awk '{ print $1, $2 }')" "nomap"
+        # In Podman's own user namespace 0 is the user, 1 the first of the subordinate ids. Nothing else is mapped, so the user is not.
+        same "0 1" "$(sh_once 'cat /proc/self/uid_map' --userns nomap | awk '{ print $1, $2 }')" "nomap"
         return
     fi
     same "0 100000 65536" "$(sh_once 'cat /proc/self/uid_map' --uidmap 0:100000:65536 | awk '{ print $1, $2, $3 }')" uid_map
@@ -62,19 +65,28 @@ test_user_namespaces() {
     # Newer libsubid gives ranges only to a user that there is.
     id containers >/dev/null 2>&1 || useradd --system --no-create-home --shell /usr/sbin/nologin containers
     grep -q '^containers:' /etc/subuid || echo containers:200000:1000000 | tee -a /etc/subuid >>/etc/subgid
-    contains " 0 " "$(sh_once 'cat /proc/self/uid_map' --userns auto)" "uid_map of auto"
+    local first count start other
+    IFS=: read -r _ first count < <(grep '^containers:' /etc/subuid)
+    idle --name c1 --userns auto
+    start=$($E exec c1 awk '$1 == 0 { print $2 }' /proc/self/uid_map)
+    [ "$start" -ge "$first" ] && [ "$start" -lt $((first + count)) ] || { echo "auto begins at $start, not in $first + $count"; return 1; }
+    same "$start" "$(stat -c %u "/proc/$(field c1 '{{.State.Pid}}')")" "owner of the process with auto"
+    # The next one gets ids of its own.
+    other=$(sh_once 'cat /proc/self/uid_map' --userns auto | awk '$1 == 0 { print $2 }')
+    [ "$other" -ge "$first" ] && [ "$other" != "$start" ] || { echo "auto begins at $start, and again at $other"; return 1; }
 }
 
 test_checkpoint_and_restore() {
     [ "$(id -u)" -eq 0 ] || cannot "Podman checkpoints containers of root only"
-    $E run -d --name c1 --network none "$IMAGE" sh -c 'i=0; while :; do i=$((i+1)); echo $i >/tmp/n; sleep 0.2; done'
-    sleep 2
+    $E run -d --name c1 --network none "$IMAGE" sh -c "$COUNTER"
+    until_true 30 $E exec c1 test -e /tmp/n
+    local before after; before=$($E exec c1 cat /tmp/n)
     $E container checkpoint c1
     same false "$(field c1 '{{.State.Running}}')" "running after checkpoint"
     $E container restore c1
-    local first; first=$($E exec c1 cat /tmp/n)
+    after=$($E exec c1 cat /tmp/n)
     sleep 2
-    [ "$($E exec c1 cat /tmp/n)" -gt "$first" ]
+    goes_on "$before" "$after" "$($E exec c1 cat /tmp/n)"
 }
 
 run_tests "${4:-}"

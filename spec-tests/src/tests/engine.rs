@@ -29,6 +29,11 @@ const ENGINE: &[Need] = &[
 pub(crate) const NEEDY: &[NeedyTest] = &[
     ("engine/containerd_with_cgroupfs", ENGINE, cgroupfs),
     ("engine/containerd_with_systemd", ENGINE, systemd),
+    (
+        "engine/containerd_finds_a_link_named_runc",
+        ENGINE,
+        link_named_runc,
+    ),
 ];
 
 const IMAGE: &str = "docker.io/library/spec-tests:latest";
@@ -42,8 +47,8 @@ struct Containerd<'a> {
 }
 
 impl<'a> Containerd<'a> {
-    /// `options` are those of `ctr run`.
-    fn start(case: &'a Case, options: Vec<String>) -> Check<Self> {
+    /// `options` are those of `ctr run`; `path` is where containerd and its shims look for programs.
+    fn start(case: &'a Case, options: Vec<String>, path: &str) -> Check<Self> {
         let dir = case.dir.join("containerd");
         fs::create_dir(&dir)?;
         let config = format!(
@@ -62,10 +67,7 @@ impl<'a> Containerd<'a> {
         fs::create_dir(dir.join("run"))?;
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]);
-        command
-            .arg(&dir)
-            .env("PATH", crate::host::PATH)
-            .stdin(Stdio::null());
+        command.arg(&dir).env("PATH", path).stdin(Stdio::null());
         let daemon = runner::start(&mut command, &case.dir)?;
         let containerd = Self {
             case,
@@ -149,6 +151,20 @@ impl<'a> Containerd<'a> {
         Ok(pid.unwrap_or_default().to_owned())
     }
 
+    /// The runtime itself, by its own path, on the state that it has with this containerd.
+    fn runtime(&self, words: &[&str]) -> Check<Run> {
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--mount=/proc/{}/ns/mnt", self.daemon.pid))
+            .arg(&self.case.host.runtime)
+            .arg("--root")
+            .arg(Path::new("/run/containerd/runc").join(&self.case.id))
+            .args(words)
+            .env("PATH", crate::host::PATH)
+            .stdin(Stdio::null());
+        runner::start(&mut command, &self.case.dir)?.finish()
+    }
+
     /// The container that ended and the one that was killed have left nothing, in containerd's view either.
     fn nothing_left(&self) -> Check {
         let view = PathBuf::from(format!("/proc/{}", self.daemon.pid));
@@ -219,8 +235,39 @@ fn with_containerd(c: &Case, mut options: Vec<String>) -> Check {
         "--runc-binary".to_owned(),
         c.host.runtime.to_string_lossy().into_owned(),
     ]);
-    let containerd = Containerd::start(c, options)?;
+    let containerd = Containerd::start(c, options, crate::host::PATH)?;
     life(&containerd).map_err(|stop| containerd.explain(stop))
+}
+
+/// How an engine that lets nobody choose gets another runtime: a link in front of the real runc. A runtime does not know the
+/// containers of another, so its state tells which one it was.
+fn link_named_runc(c: &mut Case) -> Check {
+    let links = c.dir.join("links");
+    fs::create_dir(&links)?;
+    std::os::unix::fs::symlink(&c.host.runtime, links.join("runc"))?;
+    let options = vec!["--cgroup".to_owned(), c.cgroups_path().to_owned()];
+    let path = format!("{}:{}", links.display(), crate::host::PATH);
+    let containerd = Containerd::start(c, options, &path)?;
+    linked_life(&containerd).map_err(|stop| containerd.explain(stop))
+}
+
+fn linked_life(containerd: &Containerd<'_>) -> Check {
+    containerd.import_image()?;
+    containerd
+        .run("--detach", "stays", "while :; do sleep 0.1; done")?
+        .ok()?;
+    let state = containerd.runtime(&["state", "stays"])?.ok()?;
+    contains("state of the runtime under test", &state.stdout, "running")?;
+    containerd
+        .ctr(&["task", "kill", "--signal", "KILL", "stays"])?
+        .ok()?;
+    wait_until("the end of the task", || {
+        Ok(containerd.ctr(&["task", "ls"])?.ok()?.stdout.contains("STOPPED"))
+    })?;
+    let run = containerd.ctr(&["task", "rm", "stays"])?.ok()?;
+    contains("standard error of ctr task rm", &run.stderr, "exit code 137")?;
+    containerd.ctr(&["container", "rm", "stays"])?.ok()?;
+    containerd.nothing_left()
 }
 
 fn life(containerd: &Containerd<'_>) -> Check {

@@ -2,7 +2,8 @@
 //! test compares this report with the wish in config.json. Uses std only, because build.rs compiles it alone.
 //!
 //! `--lock PATH` alone locks a file (flock(2)) and sleeps; `--notify TEXT` sends a text to NOTIFY_SOCKET; `--accept`
-//! answers one connection on descriptor 3.
+//! answers one connection on descriptor 3; `--in-a-thread CALL` makes a system call in a second thread and tells what has
+//! become of it.
 //!
 //! Options add to the report: `--access PATH`, `--stat PATH`, `--cat PATH`, `--syscall NR[:ARG]...`, `--mknod`.
 
@@ -15,6 +16,7 @@ use std::{
         fs::{FileTypeExt, MetadataExt},
     },
     path::Path,
+    sync::atomic::{AtomicI64, Ordering},
 };
 
 unsafe extern "C" {
@@ -36,6 +38,28 @@ unsafe extern "C" {
     fn clock_gettime(clock: i32, time: *mut [i64; 2]) -> i32;
     fn personality(persona: u64) -> i32;
     fn socket(domain: i32, kind: i32, protocol: i32) -> i32;
+    fn sigaction(signal: i32, action: *const SignalAction, old: *mut SignalAction) -> i32;
+}
+
+/// struct sigaction of the C library.
+#[repr(C)]
+struct SignalAction {
+    handler: extern "C" fn(i32, *const SignalInfo, *const u8),
+    mask: [u64; 16],
+    flags: i32,
+    restorer: usize,
+}
+
+/// The part of siginfo_t that SIGSYS has.
+#[repr(C)]
+struct SignalInfo {
+    signal: i32,
+    errno: i32,
+    code: i32,
+    padding: i32,
+    address: usize,
+    call: i32,
+    architecture: u32,
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -468,7 +492,62 @@ fn accept() -> std::io::Result<()> {
     std::io::Write::write_all(&mut connection, format!("{said}, {kept}").as_bytes())
 }
 
+static SIGSYS_CALL: AtomicI64 = AtomicI64::new(-1);
+static SIGUSR1_COUNT: AtomicI64 = AtomicI64::new(0);
+static RESULT: AtomicI64 = AtomicI64::new(i64::MIN);
+
+extern "C" fn note_signal(signal: i32, info: *const SignalInfo, _context: *const u8) {
+    const SIGSYS: i32 = 31;
+    const SYS_SECCOMP: i32 = 1;
+    if signal != SIGSYS {
+        SIGUSR1_COUNT.fetch_add(1, Ordering::Relaxed);
+        return;
+    }
+    // SAFETY: with SA_SIGINFO the kernel gives a siginfo_t that lives as long as the handler.
+    let info = unsafe { &*info };
+    if info.code == SYS_SECCOMP {
+        SIGSYS_CALL.store(info.call.into(), Ordering::Relaxed);
+    }
+}
+
+/// Makes the call in a second thread of a process that handles SIGSYS and SIGUSR1. `call`: what SIGSYS named, or -1;
+/// `sigusr1`: how often that came; `result`: of the call, or null if the thread has ended in it.
+fn in_a_thread(call: &str) {
+    const SA_SIGINFO: i32 = 4;
+    const SIGNALS: [i32; 2] = [31, 10];
+    let action = SignalAction {
+        handler: note_signal,
+        mask: [0; 16],
+        flags: SA_SIGINFO,
+        restorer: 0,
+    };
+    for signal in SIGNALS {
+        // SAFETY: action is a live struct sigaction, and its handler uses atomics only.
+        unsafe { sigaction(signal, &action, std::ptr::null_mut()) };
+    }
+    let call = call.to_owned();
+    // Never joined: a thread that the kernel has killed returns nothing.
+    let _thread = std::thread::spawn(move || {
+        let result = syscall_verdict(&call).parse().unwrap_or(i64::MIN);
+        RESULT.store(result, Ordering::Relaxed);
+    });
+    while fs::read_dir("/proc/self/task").map(Iterator::count).unwrap_or(1) > 1 {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let mut o = Object::new();
+    o.number("call", SIGSYS_CALL.load(Ordering::Relaxed));
+    o.number("sigusr1", SIGUSR1_COUNT.load(Ordering::Relaxed));
+    match RESULT.load(Ordering::Relaxed) {
+        i64::MIN => o.raw("result", "null"),
+        result => o.number("result", result),
+    }
+    println!("{}", o.done());
+}
+
 fn main() {
+    if std::env::args().nth(1).as_deref() == Some("--in-a-thread") {
+        return in_a_thread(&std::env::args().nth(2).unwrap_or_default());
+    }
     if std::env::args().nth(1).as_deref() == Some("--accept") {
         if let Err(error) = accept() {
             println!("{error}");

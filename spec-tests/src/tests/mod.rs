@@ -36,6 +36,8 @@ mod rootless;
 mod run;
 pub(crate) mod runtime_tools;
 mod seccomp;
+mod seccomp_actions;
+mod seccomp_notify;
 mod security;
 mod spec;
 mod spec_rules;
@@ -75,6 +77,7 @@ fn needy() -> Vec<NeedyTest> {
         checkpoint_surroundings::NEEDY,
         migration::NEEDY,
         exec_options::NEEDY,
+        seccomp_actions::NEEDY,
         spec_rules::NEEDY,
         interrupt::NEEDY,
         engine::NEEDY,
@@ -109,6 +112,8 @@ fn everywhere() -> Vec<Test> {
         run::TESTS,
         interrupt::TESTS,
         seccomp::TESTS,
+        seccomp_actions::TESTS,
+        seccomp_notify::TESTS,
         security::TESTS,
         rootless::TESTS,
         crash::TESTS,

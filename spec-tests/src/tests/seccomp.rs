@@ -2,15 +2,10 @@
 
 use crate::{
     case::Case,
-    outcome::{Check, Stop, contains, ensure, fail, same},
-    pty::FdSocket,
+    outcome::{Check, ensure, same},
     suite::Test,
 };
 use serde_json::{Value, json};
-use std::{
-    fs,
-    os::fd::{AsRawFd, OwnedFd},
-};
 
 pub(crate) const TESTS: &[Test] = &[
     ("seccomp/mode_is_filter", mode_is_filter),
@@ -18,12 +13,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("seccomp/errno_ret", errno_ret),
     ("seccomp/without_no_new_privileges", without_nnp),
     ("seccomp/as_a_user", as_a_user),
-    ("seccomp/action_kill", action_kill),
-    ("seccomp/action_kill_process", action_kill_process),
-    ("seccomp/action_kill_thread", action_kill_thread),
-    ("seccomp/action_trap", action_trap),
     ("seccomp/action_trace_without_tracer", action_trace),
-    ("seccomp/action_log", action_log),
     ("seccomp/operators", operators),
     ("seccomp/operators_compare_64_bits", operators_64),
     (
@@ -33,7 +23,6 @@ pub(crate) const TESTS: &[Test] = &[
     ("seccomp/conditions_on_one_argument_are_ored", conditions_ored),
     ("seccomp/several_rules_of_one_call", several_rules),
     ("seccomp/unknown_names_are_ignored", unknown_names),
-    ("seccomp/flags", flags),
     ("seccomp/flag_unknown_is_refused", flag_unknown),
     (
         "seccomp/errno_ret_where_it_has_no_place_is_refused",
@@ -44,26 +33,13 @@ pub(crate) const TESTS: &[Test] = &[
     ("seccomp/exec_is_filtered_too", exec_is_filtered),
     ("seccomp/profile_of_the_engines", engines_profile),
     ("seccomp/profile_from_before_newer_calls", old_profile),
-    ("seccomp/notify_agent_gets_state_and_answers", notify),
-    ("seccomp/notify_wait_killable", notify_wait_killable),
-    ("seccomp/notify_connection_is_closed", notify_is_closed),
-    (
-        "seccomp/listener_without_notify_is_ignored",
-        listener_without_notify,
-    ),
-    ("seccomp/notify_exec", notify_exec),
-    (
-        "seccomp/notify_without_listener_path_is_refused",
-        notify_without_path,
-    ),
-    ("seccomp/notify_without_agent_is_refused", notify_without_agent),
 ];
 
-const GETPGID: i64 = libc::SYS_getpgid;
-const GETPRIORITY: i64 = libc::SYS_getpriority;
+pub(super) const GETPGID: i64 = libc::SYS_getpgid;
+pub(super) const GETPRIORITY: i64 = libc::SYS_getpriority;
 const ESRCH: i64 = -3;
 
-fn filter(c: &mut Case, rules: Value) {
+pub(super) fn filter(c: &mut Case, rules: Value) {
     c.config["linux"]["seccomp"] = json!({
         "defaultAction": "SCMP_ACT_ALLOW",
         "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
@@ -75,7 +51,7 @@ fn filter(c: &mut Case, rules: Value) {
 }
 
 /// Results of these calls in the container.
-fn calls(c: &mut Case, calls: &[String]) -> Check<Vec<i64>> {
+pub(super) fn calls(c: &mut Case, calls: &[String]) -> Check<Vec<i64>> {
     let options: Vec<&str> = calls
         .iter()
         .flat_map(|call| ["--syscall", call.as_str()])
@@ -87,7 +63,7 @@ fn calls(c: &mut Case, calls: &[String]) -> Check<Vec<i64>> {
         .collect())
 }
 
-fn getpgid(pid: i64) -> String {
+pub(super) fn getpgid(pid: i64) -> String {
     format!("{GETPGID}:{pid}")
 }
 
@@ -157,31 +133,6 @@ fn as_a_user(c: &mut Case) -> Check {
     Ok(())
 }
 
-const SIGSYS: i32 = 31;
-
-fn dies_of(c: &mut Case, action: &str) -> Check {
-    filter(c, json!([{"names": ["getpgid"], "action": action}]));
-    c.args(&["/bin/probe", "--syscall", &getpgid(0)]);
-    c.run()?.wants(128 + SIGSYS)?;
-    Ok(())
-}
-
-fn action_kill(c: &mut Case) -> Check {
-    dies_of(c, "SCMP_ACT_KILL")
-}
-
-fn action_kill_process(c: &mut Case) -> Check {
-    dies_of(c, "SCMP_ACT_KILL_PROCESS")
-}
-
-fn action_kill_thread(c: &mut Case) -> Check {
-    dies_of(c, "SCMP_ACT_KILL_THREAD")
-}
-
-fn action_trap(c: &mut Case) -> Check {
-    dies_of(c, "SCMP_ACT_TRAP")
-}
-
 fn action_trace(c: &mut Case) -> Check {
     filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_TRACE"}]));
     same(
@@ -189,11 +140,6 @@ fn action_trace(c: &mut Case) -> Check {
         vec![-38],
         calls(c, &[getpgid(0)])?,
     )
-}
-
-fn action_log(c: &mut Case) -> Check {
-    filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_LOG"}]));
-    same("getpgid(0) is executed", vec![1], calls(c, &[getpgid(1)])?)
 }
 
 fn operators(c: &mut Case) -> Check {
@@ -309,24 +255,7 @@ fn unknown_names(c: &mut Case) -> Check {
     same("getpgid(0)", vec![-1], calls(c, &[getpgid(0)])?)
 }
 
-fn flags(c: &mut Case) -> Check {
-    filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO"}]));
-    for flags in [
-        json!([]),
-        json!(["SECCOMP_FILTER_FLAG_LOG"]),
-        json!(["SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"]),
-    ] {
-        c.config["linux"]["seccomp"]["flags"] = flags.clone();
-        same(
-            &format!("getpgid(0) with {flags}"),
-            vec![-1],
-            calls(c, &[getpgid(0)])?,
-        )?;
-    }
-    Ok(())
-}
-
-fn refused(c: &mut Case, text: &str) -> Check {
+pub(super) fn refused(c: &mut Case, text: &str) -> Check {
     c.create()?.wants(1)?.refused_with(text)?;
     c.nothing_left()
 }
@@ -441,175 +370,4 @@ fn engines_profile(c: &mut Case) -> Check {
         same("unshare: EPERM", -1, results[4])?;
     }
     Ok(())
-}
-
-/// Answers one notification on `fd` with this value; returns the number of the call.
-fn answer(fd: &OwnedFd, value: i64) -> Check<i32> {
-    const RECV: libc::Ioctl = 0xc050_2100_u32 as libc::Ioctl;
-    const SEND: libc::Ioctl = 0xc018_2101_u32 as libc::Ioctl;
-    let mut notification = [0_u64; 10];
-    // SAFETY: struct seccomp_notif is 80 bytes, zeroed as the kernel demands.
-    if unsafe { libc::ioctl(fd.as_raw_fd(), RECV, notification.as_mut_ptr()) } != 0 {
-        return Err(std::io::Error::last_os_error().into());
-    }
-    let mut response = [notification[0], value as u64, 0];
-    // SAFETY: struct seccomp_notif_resp is 24 bytes: id, value, error and flags.
-    if unsafe { libc::ioctl(fd.as_raw_fd(), SEND, response.as_mut_ptr()) } != 0 {
-        return Err(std::io::Error::last_os_error().into());
-    }
-    Ok((notification[2] & 0xffff_ffff) as i32)
-}
-
-fn wait_for_notification(fd: &OwnedFd) -> Check {
-    use nix::poll::{PollFd, PollFlags, poll};
-    let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(fd), PollFlags::POLLIN)];
-    if poll(&mut fds, 10_000_u16)? == 0 {
-        return fail("no notification for 10 s");
-    }
-    Ok(())
-}
-
-fn notify_filter(c: &mut Case) -> Check<FdSocket> {
-    let socket = FdSocket::new(c.dir.join("agent.sock"))?;
-    filter(
-        c,
-        json!([{"names": ["getpriority"], "action": "SCMP_ACT_NOTIFY"}]),
-    );
-    c.config["linux"]["seccomp"]["listenerPath"] = json!(socket.path_text());
-    c.config["linux"]["seccomp"]["listenerMetadata"] = json!("some metadata");
-    Ok(socket)
-}
-
-fn check_message(c: &Case, payload: &[u8], status: &str) -> Check<i64> {
-    let text = String::from_utf8_lossy(payload).into_owned();
-    let message: Value = serde_json::from_str(text.trim_end_matches('\0'))
-        .map_err(|e| Stop::Fail(format!("ContainerProcessState: not JSON ({e}): {text:?}")))?;
-    same("fds", json!(["seccompFd"]), message["fds"].clone())?;
-    same("metadata", json!("some metadata"), message["metadata"].clone())?;
-    same(
-        "state.id",
-        c.id.as_str(),
-        message["state"]["id"].as_str().unwrap_or_default(),
-    )?;
-    same(
-        "state.status",
-        status,
-        message["state"]["status"].as_str().unwrap_or_default(),
-    )?;
-    same(
-        "state.bundle",
-        c.bundle.to_str(),
-        message["state"]["bundle"].as_str(),
-    )?;
-    contains(
-        "ociVersion",
-        message["ociVersion"].as_str().unwrap_or_default(),
-        "1.",
-    )?;
-    Ok(message["pid"].as_i64().unwrap_or(0))
-}
-
-fn notify(c: &mut Case) -> Check {
-    let socket = notify_filter(c)?;
-    let call = format!("{GETPRIORITY}:0:0");
-    c.args(&["/bin/probe", "--syscall", &call]);
-    let live = c.spawn(&c.bundle_args("run", &[], &c.id)?)?;
-    let received = socket.receive()?;
-    let pid = check_message(c, &received.payload, "creating")?;
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let inner = status
-        .lines()
-        .find(|line| line.starts_with("NSpid:"))
-        .unwrap_or_default();
-    ensure!(
-        inner.ends_with("\t1"),
-        "pid {pid}: wish process 1 of the container, reality {inner:?}"
-    );
-    let fd = match received.fds.as_slice() {
-        [fd] => fd,
-        other => return fail(format!("wish one descriptor, reality {other:?}")),
-    };
-    wait_for_notification(fd)?;
-    same("number of the call", GETPRIORITY, i64::from(answer(fd, 4242)?))?;
-    let report = live.finish()?.ok()?.json()?;
-    same(
-        "result of the call",
-        json!(4242),
-        report["syscall"][&call].clone(),
-    )
-}
-
-fn notify_exec(c: &mut Case) -> Check {
-    let socket = notify_filter(c)?;
-    c.args(&["/bin/sleep", "1000"]);
-    let live = c.spawn(&c.bundle_args("run", &["-d"], &c.id)?)?;
-    let _of_init = socket.receive()?;
-    live.finish()?.ok()?;
-    let call = format!("{GETPRIORITY}:0:0");
-    let live = c.spawn(&["exec", &c.id, "/bin/probe", "--syscall", &call])?;
-    let received = socket.receive()?;
-    check_message(c, &received.payload, "running")?;
-    let Some(fd) = received.fds.first() else {
-        return fail("no descriptor came");
-    };
-    wait_for_notification(fd)?;
-    answer(fd, 77)?;
-    same(
-        "result of the call",
-        json!(77),
-        live.finish()?.ok()?.json()?["syscall"][&call].clone(),
-    )
-}
-
-/// config-linux.md, Seccomp: without an action that notifies, the path is ignored.
-fn listener_without_notify(c: &mut Case) -> Check {
-    filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO"}]));
-    c.config["linux"]["seccomp"]["listenerPath"] = json!("/no/such/agent.sock");
-    same("getpgid(0)", vec![-1], calls(c, &[getpgid(0)])?)
-}
-
-/// config-linux.md, listenerPath: one state a connection, and then it is closed. The state comes before the first call that
-/// waits for an answer, so nothing else can hold the connection open.
-fn notify_is_closed(c: &mut Case) -> Check {
-    let socket = notify_filter(c)?;
-    c.args(&["/bin/sleep", "1000"]);
-    let live = c.spawn(&c.bundle_args("run", &["-d"], &c.id)?)?;
-    let received = socket.receive_until_closed()?;
-    same("descriptors", 1, received.fds.len())?;
-    live.finish()?.ok()?;
-    Ok(())
-}
-
-/// seccomp(2): only with a listener, since Linux 5.19.
-fn notify_wait_killable(c: &mut Case) -> Check {
-    let socket = notify_filter(c)?;
-    c.config["linux"]["seccomp"]["flags"] = json!(["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]);
-    let call = format!("{GETPRIORITY}:0:0");
-    c.args(&["/bin/probe", "--syscall", &call]);
-    let live = c.spawn(&c.bundle_args("run", &[], &c.id)?)?;
-    let received = socket.receive()?;
-    let Some(fd) = received.fds.first() else {
-        return fail("no descriptor came");
-    };
-    wait_for_notification(fd)?;
-    answer(fd, 11)?;
-    let report = live.finish()?.ok()?.json()?;
-    same("result of the call", json!(11), report["syscall"][&call].clone())
-}
-
-fn notify_without_path(c: &mut Case) -> Check {
-    filter(
-        c,
-        json!([{"names": ["getpriority"], "action": "SCMP_ACT_NOTIFY"}]),
-    );
-    refused(c, "listenerPath")
-}
-
-fn notify_without_agent(c: &mut Case) -> Check {
-    filter(
-        c,
-        json!([{"names": ["getpriority"], "action": "SCMP_ACT_NOTIFY"}]),
-    );
-    c.config["linux"]["seccomp"]["listenerPath"] = json!("/no/such/agent.sock");
-    refused(c, "/no/such/agent.sock")
 }

@@ -124,7 +124,7 @@ pub(super) const PROCESS: Schema = Object(&[
     optional("terminal", Bool),
     optional(
         "consoleSize",
-        Object(&[optional("height", U64), optional("width", U64)]),
+        Object(&[required("height", U64), required("width", U64)]),
     ),
     zero("user", USER, Zero::Object),
     optional("args", STRINGS),
@@ -364,7 +364,7 @@ pub(super) const RESOURCES: Schema = Object(&[
         "hugepageLimits",
         List(&Object(&[
             text("pageSize"),
-            optional("limit", Mended(Mend::HugepageLimit, &U64)),
+            required("limit", Mended(Mend::HugepageLimit, &U64)),
         ])),
     ),
     optional(
@@ -430,8 +430,8 @@ const BLOCK_IO: Schema = Object(&[
     optional(
         "weightDevice",
         List(&Object(&[
-            optional("major", I64),
-            optional("minor", I64),
+            required("major", I64),
+            required("minor", I64),
             optional("weight", U16),
             optional("leafWeight", U16),
         ])),
@@ -443,9 +443,10 @@ const BLOCK_IO: Schema = Object(&[
 ]);
 
 const THROTTLES: Schema = List(&Object(&[
-    optional("major", I64),
-    optional("minor", I64),
-    optional("rate", U64),
+    // Without them it would be a limit of device 0:0, or of no bytes at all.
+    required("major", I64),
+    required("minor", I64),
+    required("rate", U64),
 ]));
 
 const SECCOMP: Schema = Object(&[

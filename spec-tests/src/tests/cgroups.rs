@@ -36,6 +36,11 @@ pub(crate) const TESTS: &[Test] = &[
 pub(crate) const NEEDY: &[NeedyTest] = &[
     ("cgroup/hugetlb_limit", &[Need::Controller("hugetlb")], hugetlb),
     (
+        "cgroup/hugetlb_limit_refuses",
+        &[Need::Controller("hugetlb"), Need::Alone],
+        hugetlb_refuses,
+    ),
+    (
         "cgroup/limit_without_controller_is_an_error",
         &[Need::NoController("memory")],
         missing_controller,
@@ -255,6 +260,53 @@ fn hugetlb(c: &mut Case) -> Check {
         "4194304",
         fs::read_to_string(c.cgroup().join("hugetlb.2MB.rsvd.max"))?.trim(),
     )
+}
+
+/// The kernel's pool of huge pages, as large as it was again in the end.
+struct Pool(String);
+
+impl Pool {
+    const FILE: &str = "/proc/sys/vm/nr_hugepages";
+
+    fn of(pages: u32) -> Check<Self> {
+        let pool = Self(fs::read_to_string(Self::FILE)?);
+        fs::write(Self::FILE, pages.to_string())?;
+        let reality: u32 = fs::read_to_string(Self::FILE)?.trim().parse()?;
+        if reality < pages {
+            let reason = format!("no memory for a pool of {pages} huge pages");
+            return Err(crate::outcome::Stop::Unsupported(reason));
+        }
+        Ok(pool)
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // A pool that stays too large is memory, and nothing of a test.
+        let _best_effort = fs::write(Self::FILE, &self.0);
+    }
+}
+
+/// config-linux.md, Huge page limits: of reservation, so that mmap(2) fails, and not by SIGBUS later on.
+fn hugetlb_refuses(c: &mut Case) -> Check {
+    const ENOMEM: i64 = 12;
+    let _pool = Pool::of(8)?;
+    c.config["linux"]["resources"]["hugepageLimits"] = json!([{"pageSize": "2MB", "limit": 4_194_304}]);
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB | libc::MAP_HUGE_2MB;
+    // Three pages, in three places so that each call has a name of its own.
+    let calls: Vec<String> = [0, 1 << 40, 1 << 41]
+        .iter()
+        .map(|place: &u64| format!("{}:{place}:{}:3:{flags}:-1:0", libc::SYS_mmap, 2 << 20))
+        .collect();
+    let options: Vec<&str> = calls.iter().flat_map(|call| ["--syscall", call]).collect();
+    let report = c.probe(&options)?;
+    let result = |call: &String| report["syscall"][call].as_i64().unwrap_or(0);
+    ensure!(
+        result(&calls[0]) > 0 && result(&calls[1]) > 0,
+        "two pages are within the limit: {}",
+        report["syscall"]
+    );
+    same("the third page", -ENOMEM, result(&calls[2]))
 }
 
 fn missing_controller(c: &mut Case) -> Check {

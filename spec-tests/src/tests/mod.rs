@@ -79,6 +79,7 @@ fn needy() -> Vec<NeedyTest> {
         exec_options::NEEDY,
         seccomp_actions::NEEDY,
         spec_rules::NEEDY,
+        spec_values::NEEDY,
         interrupt::NEEDY,
         engine::NEEDY,
         runtime_tools::NEEDY,

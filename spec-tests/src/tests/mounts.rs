@@ -786,7 +786,9 @@ fn idmapped_bind(c: &mut Case) -> Check {
         "owner of a file of host uid 0",
         (json!(1000), json!(1000)),
         (stat["uid"].clone(), stat["gid"].clone()),
-    )
+    )?;
+    let on_disk = fs::metadata(source.join("file"))?;
+    same("owner on disk", (0, 0), (on_disk.uid(), on_disk.gid()))
 }
 
 fn masked_file(c: &mut Case) -> Check {
@@ -847,7 +849,18 @@ fn masked_many(c: &mut Case) -> Check {
         "files that are left",
         "0",
         c.sh("find /many -type f | wc -l")?.as_str(),
-    )
+    )?;
+    // Each file system takes memory of the kernel, which no limit of the container counts.
+    let report = c.probe(&[])?;
+    let text = report["mountinfo"].as_str().unwrap_or_default();
+    let words = text.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let mut masks: Vec<&str> = words
+        .filter(|words| words.get(4).is_some_and(|path| path.starts_with("/many/")))
+        .filter_map(|words| words.get(2).copied())
+        .collect();
+    same("mounts below /many", 60, masks.len())?;
+    masks.dedup();
+    same("file systems of the masks", 1, masks.len())
 }
 
 fn readonly_paths(c: &mut Case) -> Check {

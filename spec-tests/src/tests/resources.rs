@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("resources/swap_limit_below_memory_limit_is_refused", swap_below),
     ("resources/realtime_is_refused", realtime),
     ("resources/network_class_is_refused", network),
+    ("resources/fields_of_version_1", version_1),
     (
         "resources/unified_of_unknown_controller_is_refused",
         unknown_controller,
@@ -536,6 +537,44 @@ fn huge_pages(c: &mut Case) -> Check {
     let text = file(c, "hugetlb.2MB.max")?;
     let is_unlimited = text == "max" || text.parse::<u64>().is_ok_and(|limit| limit > 1 << 62);
     ensure!(is_unlimited, "wish: hugetlb.2MB.max without end, reality {text}");
+    Ok(())
+}
+
+/// config-linux.md, Unified: what cannot be converted is an error. These are set by engines for all their users, and a container
+/// has no more without them than with them, so that runc passes over them, and crun over most: each alone either gives a
+/// container, or an error that names it. What an engine writes for "not set" always gives one.
+fn version_1(c: &mut Case) -> Check {
+    c.args(&["/bin/true"]);
+    let unset = [
+        (
+            "memory",
+            json!({"kernel": -1, "kernelTCP": 0, "disableOOMKiller": false, "useHierarchy": false}),
+        ),
+        ("cpu", json!({"realtimeRuntime": 0, "realtimePeriod": 0})),
+        ("blockIO", json!({"leafWeight": 0, "weightDevice": []})),
+        ("network", json!({"classID": 0, "priorities": []})),
+    ];
+    for (name, value) in unset {
+        c.config["linux"]["resources"] = json!({name: value});
+        c.run()?.ok()?;
+    }
+    for (name, key, value) in [
+        ("memory", "swappiness", json!(0)),
+        ("memory", "swappiness", json!(60)),
+        ("memory", "disableOOMKiller", json!(true)),
+        ("memory", "kernel", json!(32 << 20)),
+        ("memory", "kernelTCP", json!(32 << 20)),
+        ("memory", "useHierarchy", json!(true)),
+        ("blockIO", "leafWeight", json!(300)),
+        ("cpu", "realtimePeriod", json!(1_000_000)),
+    ] {
+        c.config["linux"]["resources"] = json!({name: {key: value}});
+        let run = c.run()?;
+        if run.code() != 0 {
+            run.refused_with(key)?;
+        }
+        c.nothing_left()?;
+    }
     Ok(())
 }
 

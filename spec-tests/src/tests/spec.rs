@@ -448,8 +448,8 @@ fn mount_options_undo(c: &mut Case) -> Check {
 struct Tree(std::path::PathBuf);
 
 impl Tree {
-    fn new(c: &Case, flags: nix::mount::MsFlags) -> Check<Self> {
-        let path = c.dir.join("tree");
+    fn new(c: &Case, name: &str, flags: nix::mount::MsFlags) -> Check<Self> {
+        let path = c.dir.join(name);
         fs::create_dir(&path)?;
         nix::mount::mount(Some("t"), &path, Some("tmpfs"), flags, None::<&str>)?;
         Ok(Self(path))
@@ -485,8 +485,15 @@ impl Drop for Tree {
 
 fn recursive_undo(c: &mut Case) -> Check {
     use nix::mount::MsFlags as F;
-    let flags = F::MS_NOSUID | F::MS_NODEV | F::MS_NOEXEC | F::MS_NOATIME | F::MS_NODIRATIME;
-    let tree = Tree::new(c, flags)?.with_sub(flags)?;
+    // nix has no word for it.
+    let nosymfollow = F::from_bits_retain(256);
+    let flags = F::MS_NOSUID | F::MS_NODEV | F::MS_NOEXEC | F::MS_NOATIME | F::MS_NODIRATIME | nosymfollow;
+    let tree = Tree::new(c, "tree", flags)?.with_sub(flags)?;
+    let strict = Tree::new(c, "strict", F::MS_STRICTATIME)?.with_sub(F::MS_STRICTATIME)?;
+    for path in [strict.0.clone(), strict.0.join("sub")] {
+        let flags = F::MS_REMOUNT | F::MS_BIND | F::MS_RDONLY | F::MS_STRICTATIME;
+        nix::mount::mount(None::<&str>, &path, None::<&str>, flags, None::<&str>)?;
+    }
     let table = [
         (vec!["rsuid"], "!nosuid"),
         (vec!["rdev"], "!nodev"),
@@ -494,15 +501,19 @@ fn recursive_undo(c: &mut Case) -> Check {
         (vec!["ratime"], "!noatime"),
         (vec!["rdiratime"], "!nodiratime"),
         (vec!["rrelatime"], "relatime"),
-        (vec!["rnostrictatime"], "!strictatime"),
+        (vec!["rsymfollow"], "!nosymfollow"),
+        // What is left of the old times of access is not said by mount(8): taken, no more.
         (vec!["rnorelatime"], "!strictatime"),
-        (vec!["rnosymfollow", "rsymfollow"], "!nosymfollow"),
-        (vec!["rro", "rrw"], "!ro"),
+        // Of the other tree: a mount without a word about times is strict.
+        (vec!["rnostrictatime"], "relatime"),
+        (vec!["rrw"], "!ro"),
     ];
     for (index, (options, _)) in table.iter().enumerate() {
         let mut all = vec!["rbind"];
         all.extend(options);
-        c.mount(json!({"destination": format!("/mnt/{index}"), "source": tree.0.to_string_lossy(), "options": all}));
+        let is_strict = ["rnostrictatime", "rrw"].contains(&options[0]);
+        let source = if is_strict { &strict.0 } else { &tree.0 };
+        c.mount(json!({"destination": format!("/mnt/{index}"), "source": source.to_string_lossy(), "options": all}));
     }
     let report = c.probe(&[])?;
     for (index, (options, wish)) in table.iter().enumerate() {
@@ -521,7 +532,7 @@ fn recursive_undo(c: &mut Case) -> Check {
 }
 
 fn runbindable(c: &mut Case) -> Check {
-    let tree = Tree::new(c, nix::mount::MsFlags::empty())?.with_sub(nix::mount::MsFlags::empty())?;
+    let tree = Tree::new(c, "tree", nix::mount::MsFlags::empty())?.with_sub(nix::mount::MsFlags::empty())?;
     c.mount(json!({"destination": "/mnt", "source": tree.0.to_string_lossy(), "options": ["rbind", "runbindable"]}));
     let report = c.probe(&[])?;
     let text = report["mountinfo"].as_str().unwrap_or_default();
@@ -668,6 +679,11 @@ fn ridmap(c: &mut Case) -> Check {
             [json!(uid), json!(uid)],
             owner(&report, file),
         )?;
+    }
+    for file in ["file", "sub/file"] {
+        let on_disk = fs::metadata(tree.0.join(file))?;
+        let wish = (1000, 1000);
+        same(&format!("{file} on disk"), wish, (on_disk.uid(), on_disk.gid()))?;
     }
     Ok(())
 }
@@ -922,8 +938,30 @@ fn io_priority(c: &mut Case) -> Check {
 }
 
 fn personality(c: &mut Case) -> Check {
-    c.config["linux"]["personality"] = json!({"domain": "LINUX"});
-    same("personality", json!(0), c.probe(&[])?["personality"].clone())
+    const PER_LINUX32: libc::c_ulong = 8;
+    c.args(&["/bin/probe"]);
+    // First without a wish, when it is the caller's: so that the other says something.
+    for wish in [8, 0] {
+        if wish == 0 {
+            c.config["linux"]["personality"] = json!({"domain": "LINUX"});
+        }
+        let words = c.bundle_args("run", &[], &c.id)?;
+        let mut command = c.command();
+        // SAFETY: one system call without memory, between fork and exec.
+        unsafe {
+            std::os::unix::process::CommandExt::pre_exec(&mut command, || {
+                libc::personality(PER_LINUX32);
+                Ok(())
+            })
+        };
+        let run = crate::runner::start(command.args(&words), &c.dir)?.finish()?;
+        same(
+            "personality",
+            json!(wish),
+            run.ok()?.json()?["personality"].clone(),
+        )?;
+    }
+    Ok(())
 }
 
 fn memory_policy(c: &mut Case) -> Check {
@@ -986,7 +1024,13 @@ fn memory_policy_refused(c: &mut Case) -> Check {
     c.config["linux"]["memoryPolicy"] = json!({"mode": "MPOL_BIND"});
     refused(c, "")?;
     c.config["linux"]["memoryPolicy"] = json!({"mode": "MPOL_NOSUCH", "nodes": "0"});
-    refused(c, "")
+    refused(c, "")?;
+    // set_mempolicy(2): these two take no nodes.
+    for mode in ["MPOL_DEFAULT", "MPOL_LOCAL"] {
+        c.config["linux"]["memoryPolicy"] = json!({"mode": mode, "nodes": "0"});
+        refused(c, "")?;
+    }
+    Ok(())
 }
 
 fn rdt_lines(c: &mut Case) -> Check {

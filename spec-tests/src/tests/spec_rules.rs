@@ -364,6 +364,10 @@ fn features(c: &Case) -> Check<Value> {
 /// features.md and features-linux.md, version 1.3.0.
 fn features_properties(c: &mut Case) -> Check {
     let features = features(c)?;
+    for module in ["apparmor", "selinux"] {
+        let enabled = features["linux"][module]["enabled"].as_bool();
+        same(&format!("linux.{module}.enabled"), Some(true), enabled)?;
+    }
     let table: [(&str, &[&str]); 9] = [
         (
             "",
@@ -549,9 +553,9 @@ fn affinity_without_final(c: &mut Case) -> Check {
         .ok()?;
     let cpus = run.stdout.split_whitespace().last().unwrap_or_default();
     let of_the_cgroup = fs::read_to_string(c.cgroup().join("cpuset.cpus.effective")).unwrap_or_default();
-    ensure!(
-        cpus == "1" || cpus == of_the_cgroup.trim(),
-        "Cpus_allowed_list: wish 1, reality {cpus}"
-    );
-    Ok(())
+    // Before Linux 6.2 the cpuset that a process comes into undoes what was asked of sched_setaffinity(2).
+    if !Need::Kernel(6, 2).is_met(c.host) && cpus == of_the_cgroup.trim() {
+        return Ok(());
+    }
+    same("Cpus_allowed_list", "1", cpus)
 }

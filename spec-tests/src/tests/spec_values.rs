@@ -1,10 +1,12 @@
 //! Runs in: SUITE. config.md, Valid values: what is missing or wrong in config.json is an error. Each table has a right value
 //! beside the wrong ones, so that a refusal is for the value and not for something else.
 
+use super::resources::{disk, every_field, scratch};
 use crate::{
     case::Case,
+    need::Need,
     outcome::{Check, ensure},
-    suite::Test,
+    suite::{NeedyTest, Test},
 };
 use serde_json::{Map, Value, json};
 
@@ -17,6 +19,27 @@ pub(super) const TESTS: &[Test] = &[
     ("spec/required_properties_of_linux", required_of_linux),
     ("spec/required_properties_of_seccomp", required_of_seccomp),
     ("spec/config_is_utf_8_without_doubles", json_itself),
+];
+
+pub(super) const NEEDY: &[NeedyTest] = &[
+    (
+        "spec/required_properties_of_limits",
+        &[
+            Need::Controller("memory"),
+            Need::Controller("cpu"),
+            Need::Controller("pids"),
+            Need::Controller("io"),
+            Need::Controller("cpuset"),
+            Need::Controller("hugetlb"),
+            Need::ScratchDisk,
+        ],
+        required_of_limits,
+    ),
+    (
+        "spec/mount_label_without_selinux",
+        &[Need::NoPath("/sys/fs/selinux/enforce")],
+        mount_label,
+    ),
 ];
 
 /// Puts `value` at `pointer`, making the objects on the way. Entries of lists must be there.
@@ -392,6 +415,34 @@ fn required_of_linux(c: &mut Case) -> Check {
         c.config["linux"][key] = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
     }
     each_missing_property(c, &[("/linux/uidMappings/0", &["containerID", "hostID", "size"])])
+}
+
+fn required_of_limits(c: &mut Case) -> Check {
+    c.config["linux"]["resources"] = every_field(scratch(&disk()?)?)?.0;
+    let block = |name: &str| format!("/linux/resources/blockIO/{name}/0");
+    let throttles = ["ReadBps", "WriteBps", "ReadIOPS", "WriteIOPS"].map(|what| {
+        (
+            block(&format!("throttle{what}Device")),
+            ["major", "minor", "rate"],
+        )
+    });
+    let mut owners: Vec<(&str, &[&str])> = throttles
+        .iter()
+        .map(|(pointer, keys)| (pointer.as_str(), keys.as_slice()))
+        .collect();
+    let weights = block("weightDevice");
+    owners.push((&weights, &["major", "minor", "weight"]));
+    owners.push(("/linux/resources/hugepageLimits/0", &["pageSize", "limit"]));
+    each_missing_property(c, &owners)
+}
+
+/// Without SELinux a label means nothing.
+fn mount_label(c: &mut Case) -> Check {
+    c.config["linux"]["mountLabel"] = json!("system_u:object_r:container_file_t:s0:c1,c2");
+    c.args(&["/bin/cat", "/proc/self/mountinfo"]);
+    let mounts = c.run()?.ok()?.stdout;
+    ensure!(!mounts.contains("context="), "a mount has a context:\n{mounts}");
+    Ok(())
 }
 
 fn required_of_seccomp(c: &mut Case) -> Check {

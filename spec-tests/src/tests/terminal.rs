@@ -20,6 +20,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("terminal/console_socket_pty_is_the_stdio", console_stdio),
     ("terminal/console_socket_create_lets_go_of_stdio", create_lets_go),
     ("terminal/console_size", console_size),
+    ("terminal/console_size_has_both", console_size_half),
     (
         "terminal/console_size_ignored_without_terminal",
         console_size_without_terminal,
@@ -151,6 +152,18 @@ fn console_size(c: &mut Case) -> Check {
     c.config["process"]["consoleSize"] = json!({"height": 33, "width": 117});
     let report = probe_on_socket(c, &[])?;
     same("rows and columns", json!([33, 117]), report["winsize"].clone())
+}
+
+fn console_size_half(c: &mut Case) -> Check {
+    let socket = socket(c)?;
+    with_terminal(c);
+    for key in ["height", "width"] {
+        c.config["process"]["consoleSize"] = json!({key: 33});
+        let run = c.create_with(&["--console-socket", &socket.path_text()])?;
+        run.refused()?;
+        c.nothing_left()?;
+    }
+    Ok(())
 }
 
 fn console_size_without_terminal(c: &mut Case) -> Check {

@@ -19,6 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("hooks/several_of_one_kind_in_order", several),
     ("hooks/state_on_stdin", state_on_stdin),
     ("hooks/namespaces", namespaces),
+    ("hooks/namespaces_user_and_time", namespaces_user_and_time),
     (
         "hooks/create_container_sees_mounts_and_host_paths",
         create_container_view,
@@ -45,6 +46,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("hooks/relative_path_is_refused", relative_path),
     ("hooks/timeout_kills", timeout_kills),
     ("hooks/timeout_that_is_not_reached", timeout_not_reached),
+    ("hooks/first_failure_ends_the_rest", first_failure_ends_the_rest),
+    ("hooks/ended_by_a_signal_is_a_failure", ended_by_a_signal),
     (
         "hooks/stdout_does_not_mix_with_the_containers",
         stdout_does_not_mix,
@@ -77,18 +80,14 @@ fn log(c: &Case) -> PathBuf {
     c.dir.join("hooks.log")
 }
 
-/// A host script that logs its name, time, mount and uts namespace and its stdin, one line.
+/// A host script that logs its name.
 fn logging_script(c: &Case) -> Check<String> {
     let script = c.dir.join("hook.sh");
-    let log = log(c);
-    fs::write(
-        &script,
-        format!(
-            "#!/bin/sh\nstate=$(tr -d '\\n\\t')\nprintf '%s|%s|%s|%s|%s\\n' \"$1\" \"$(date +%s%N)\" \
-         \"$(readlink /proc/self/ns/mnt)\" \"$(readlink /proc/self/ns/uts)\" \"$state\" >> {}\n",
-            log.display()
-        ),
-    )?;
+    let text = format!(
+        "#!/bin/sh\ncat > /dev/null\necho \"$1\" >> {}\n",
+        log(c).display()
+    );
+    fs::write(&script, text)?;
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
     Ok(script.to_string_lossy().into_owned())
 }
@@ -101,18 +100,14 @@ fn hook(path: &str, args: &[&str]) -> Value {
 
 /// All six hooks write to the log; startContainer to /hooks.log in the rootfs, which the program does too.
 fn all_hooks(c: &mut Case) -> Check {
-    let script = logging_script(c)?;
+    let (probe, log) = (c.rootfs("/bin/probe"), log(c));
+    let (probe, log) = (probe.to_string_lossy(), log.to_string_lossy());
     for kind in HOST_HOOKS {
-        c.config["hooks"][kind] = json!([hook(&script, &[kind])]);
+        c.config["hooks"][kind] = json!([hook(&probe, &["--hook", kind, &log])]);
     }
-    c.config["hooks"]["startContainer"] = json!([hook(
-        "/bin/sh",
-        &[
-            "-c",
-            "printf 'startContainer|%s|%s|%s|%s\\n' $(date +%s) $(readlink /proc/self/ns/mnt) $(readlink /proc/self/ns/uts) \"$(tr -d '\\n\\t')\" >> /hooks.log"
-        ]
-    )]);
-    c.shell("echo program >> /hooks.log; exec sleep 1000");
+    let inside = hook("/bin/probe", &["--hook", "startContainer", "/hooks.log"]);
+    c.config["hooks"]["startContainer"] = json!([inside]);
+    c.shell("/bin/probe --hook program /hooks.log; exec sleep 1000");
     Ok(())
 }
 
@@ -137,27 +132,25 @@ fn inherit_none(c: &mut Case) -> Check {
 #[derive(Debug)]
 struct Entry {
     name: String,
-    mnt: String,
-    uts: String,
+    /// CLOCK_MONOTONIC in nanoseconds.
+    time: u64,
+    /// The links of all eight, sorted by name.
+    namespaces: String,
     state: Value,
 }
 
 fn entries(c: &Case) -> Check<Vec<Entry>> {
     let mut entries = Vec::new();
     for path in [log(c), c.rootfs("/hooks.log")] {
-        for line in fs::read_to_string(path)
-            .unwrap_or_default()
-            .lines()
-            .filter(|l| l.contains('|'))
-        {
-            let fields: Vec<&str> = line.splitn(5, '|').collect();
-            let [name, _time, mnt, uts, state] = fields[..] else {
+        for line in fs::read_to_string(path).unwrap_or_default().lines() {
+            let fields: Vec<&str> = line.splitn(4, '|').collect();
+            let [name, time, namespaces, state] = fields[..] else {
                 return fail(format!("log line: {line}"));
             };
             entries.push(Entry {
                 name: name.to_owned(),
-                mnt: mnt.to_owned(),
-                uts: uts.to_owned(),
+                time: time.parse()?,
+                namespaces: namespaces.trim().to_owned(),
                 state: serde_json::from_str(state).unwrap_or(Value::String(state.to_owned())),
             });
         }
@@ -214,7 +207,30 @@ fn order(c: &mut Case) -> Check {
         "after delete",
         Some("poststop"),
         names(c)?.last().map(String::as_str),
-    )
+    )?;
+    let entries = entries(c)?;
+    let in_order = |names: &[&str]| -> Check {
+        let mut earlier = 0;
+        for name in names {
+            let time = entry(&entries, name)?.time;
+            ensure!(
+                time > earlier,
+                "{name} at {time}: wish after all before it in {names:?}, reality not after {earlier}"
+            );
+            earlier = time;
+        }
+        Ok(())
+    };
+    in_order(&[
+        "prestart",
+        "createRuntime",
+        "createContainer",
+        "startContainer",
+        "poststart",
+        "poststop",
+    ])?;
+    // The program may be slow to say that it has begun, and poststart does not wait for that.
+    in_order(&["startContainer", "program", "poststop"])
 }
 
 fn several(c: &mut Case) -> Check {
@@ -285,17 +301,37 @@ fn state_on_stdin(c: &mut Case) -> Check {
     Ok(())
 }
 
+/// All eight links of a process, as an entry has them.
+fn links(pid: &str) -> Check<String> {
+    let links: Vec<String> = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"]
+        .iter()
+        .map(|name| {
+            Ok(fs::read_link(format!("/proc/{pid}/ns/{name}"))?
+                .to_string_lossy()
+                .into_owned())
+        })
+        .collect::<Check<_>>()?;
+    Ok(links.join(" "))
+}
+
 fn namespaces(c: &mut Case) -> Check {
+    each_hook_is_where_it_belongs(c)
+}
+
+/// The two kinds that the usual container has not.
+fn namespaces_user_and_time(c: &mut Case) -> Check {
+    for kind in ["user", "time"] {
+        c.join_namespace(kind, None);
+    }
+    for key in ["uidMappings", "gidMappings"] {
+        c.config["linux"][key] = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
+    }
+    each_hook_is_where_it_belongs(c)
+}
+
+fn each_hook_is_where_it_belongs(c: &mut Case) -> Check {
     all_hooks(c)?;
     c.create()?.ok()?;
-    let pid = c.pid()?;
-    let link = |who: &str, name: &str| -> Check<String> {
-        Ok(fs::read_link(format!("/proc/{who}/ns/{name}"))?
-            .to_string_lossy()
-            .into_owned())
-    };
-    let (host, host_uts) = (link("self", "mnt")?, link("self", "uts")?);
-    let (container, container_uts) = (link(&pid.to_string(), "mnt")?, link(&pid.to_string(), "uts")?);
     c.rt(&["start", &c.id])?.ok()?;
     let inside = c.rootfs("/hooks.log");
     c.wait_until("the program has run", || {
@@ -303,23 +339,18 @@ fn namespaces(c: &mut Case) -> Check {
             .unwrap_or_default()
             .contains("program"))
     })?;
+    let (host, container) = (links("self")?, links(&c.pid()?.to_string())?);
     c.rt(&["delete", "--force", &c.id])?.ok()?;
     let entries = entries(c)?;
-    for name in ["prestart", "createRuntime", "poststart", "poststop"] {
-        let e = entry(&entries, name)?;
-        same(
-            name,
-            (host.as_str(), host_uts.as_str()),
-            (e.mnt.as_str(), e.uts.as_str()),
-        )?;
-    }
-    for name in ["createContainer", "startContainer"] {
-        let e = entry(&entries, name)?;
-        same(
-            name,
-            (container.as_str(), container_uts.as_str()),
-            (e.mnt.as_str(), e.uts.as_str()),
-        )?;
+    for (kind, wish) in [
+        ("prestart", &host),
+        ("createRuntime", &host),
+        ("createContainer", &container),
+        ("startContainer", &container),
+        ("poststart", &host),
+        ("poststop", &host),
+    ] {
+        same(kind, wish, &entry(&entries, kind)?.namespaces)?;
     }
     Ok(())
 }
@@ -485,18 +516,102 @@ fn relative_path(c: &mut Case) -> Check {
 }
 
 fn timeout_kills(c: &mut Case) -> Check {
-    for kind in ["createRuntime", "createContainer"] {
-        c.config["hooks"] = json!({kind: [{"path": "/bin/sleep", "args": ["sleep", "600"], "timeout": 1}]});
-        let started = Instant::now();
-        c.create()?.wants(1)?.refused()?;
+    let about_a_second = |kind: &str, started: Instant| -> Check {
         let took = started.elapsed();
-        ensure!(
-            (Duration::from_millis(900)..Duration::from_secs(8)).contains(&took),
-            "{kind}: wish ~1 s, reality {took:?}"
-        );
+        let is_right = (Duration::from_millis(900)..Duration::from_secs(8)).contains(&took);
+        ensure!(is_right, "{kind}: wish ~1 s, reality {took:?}");
+        Ok(())
+    };
+    let hangs = |kind: &str| json!({kind: [{"path": "/bin/sleep", "args": ["sleep", "600"], "timeout": 1}]});
+    for kind in ["prestart", "createRuntime", "createContainer"] {
+        c.config["hooks"] = hangs(kind);
+        let started = Instant::now();
+        c.create()?.wants(1)?.refused_with(kind)?;
+        about_a_second(kind, started)?;
+        c.nothing_left()?;
+    }
+    for kind in ["startContainer", "poststart", "poststop"] {
+        c.config["hooks"] = hangs(kind);
+        c.args(&["/bin/sleep", "1000"]);
+        c.create()?.ok()?;
+        let mut started = Instant::now();
+        let start = c.rt(&["start", &c.id])?;
+        if kind == "poststop" {
+            start.ok()?;
+            started = Instant::now();
+            c.delete()?;
+            about_a_second(kind, started)?;
+        } else {
+            start.wants(1)?.refused_with(kind)?;
+            about_a_second(kind, started)?;
+            c.wait_status("stopped")?;
+            c.delete()?;
+        }
         c.nothing_left()?;
     }
     Ok(())
+}
+
+/// Hooks that end `create`, and those that end `start`, in the order in which they run.
+const AT_CREATE: [&str; 3] = ["prestart", "createRuntime", "createContainer"];
+const AT_START: [&str; 2] = ["startContainer", "poststart"];
+
+/// runtime.md, Lifecycle 3 to 9: the first that fails ends it all, and what is left is step 13.
+fn first_failure_ends_the_rest(c: &mut Case) -> Check {
+    let script = logging_script(c)?;
+    // Where the one of the rootfs writes to is what the program writes to as well.
+    let inside = |name: &str| hook("/bin/sh", &["-c", &format!("echo {name} >> /hooks.log")]);
+    for (at, kind) in AT_CREATE.iter().chain(&AT_START).enumerate() {
+        c.config["hooks"] = json!({});
+        for later in AT_CREATE.iter().chain(&AT_START).skip(at + 1) {
+            c.config["hooks"][later] = match *later {
+                "startContainer" => json!([inside(later)]),
+                _ => json!([hook(&script, &[later])]),
+            };
+        }
+        let second = match *kind {
+            "startContainer" => inside("second"),
+            _ => hook(&script, &["second"]),
+        };
+        c.config["hooks"][kind] = json!([hook("/bin/false", &[]), second]);
+        c.shell("exec sleep 1000");
+        if AT_CREATE.contains(kind) {
+            c.create()?.wants(1)?.refused_with(kind)?;
+        } else {
+            c.create()?.ok()?;
+            c.rt(&["start", &c.id])?.wants(1)?.refused_with(kind)?;
+            c.wait_status("stopped")?;
+            c.delete()?;
+        }
+        c.nothing_left()?;
+        for file in [log(c), c.rootfs("/hooks.log")] {
+            let ran = fs::read_to_string(file).unwrap_or_default();
+            same(&format!("what ran after the failure of {kind}"), "", ran.as_str())?;
+        }
+    }
+    Ok(())
+}
+
+/// As by another exit status than 0.
+fn ended_by_a_signal(c: &mut Case) -> Check {
+    let dies = |kind: &str| json!({kind: [hook("/bin/sh", &["-c", "kill -9 $$"])]});
+    for kind in AT_CREATE {
+        c.config["hooks"] = dies(kind);
+        c.create()?.wants(1)?.refused_with(kind)?;
+        c.nothing_left()?;
+    }
+    for kind in AT_START {
+        c.config["hooks"] = dies(kind);
+        c.args(&["/bin/sleep", "1000"]);
+        c.create()?.ok()?;
+        c.rt(&["start", &c.id])?.wants(1)?.refused_with(kind)?;
+        c.wait_status("stopped")?;
+        c.delete()?;
+    }
+    c.config["hooks"] = dies("poststop");
+    c.start_sleeper()?;
+    c.delete()?;
+    c.nothing_left()
 }
 
 fn timeout_not_reached(c: &mut Case) -> Check {

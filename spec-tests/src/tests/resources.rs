@@ -38,6 +38,11 @@ const CPU: &[Need] = &[Need::Controller("cpu")];
 const IO: &[Need] = &[Need::Controller("io"), Need::ScratchDisk];
 
 pub(crate) const NEEDY: &[NeedyTest] = &[
+    (
+        "resources/unified_enables_the_controller",
+        &[Need::Controller("hugetlb")],
+        unified_enables,
+    ),
     ("resources/memory_files", MEMORY, memory_files),
     ("resources/memory_without_swap", MEMORY, memory_without_swap),
     ("resources/memory_unlimited", MEMORY, memory_unlimited),
@@ -537,6 +542,31 @@ fn huge_pages(c: &mut Case) -> Check {
     let text = file(c, "hugetlb.2MB.max")?;
     let is_unlimited = text == "max" || text.parse::<u64>().is_ok_and(|limit| limit > 1 << 62);
     ensure!(is_unlimited, "wish: hugetlb.2MB.max without end, reality {text}");
+    Ok(())
+}
+
+/// In cgroups that are new, so that nobody else has enabled it on the way.
+fn unified_enables(c: &mut Case) -> Check {
+    c.set_cgroup_leaf("a/b/box");
+    *limit(c, "unified") = json!({"hugetlb.2MB.max": "2097152"});
+    c.start_sleeper()?;
+    file_is(c, "hugetlb.2MB.max", "2097152")?;
+    let parents: Vec<PathBuf> = c
+        .cgroup()
+        .ancestors()
+        .skip(1)
+        .take(3)
+        .map(Path::to_owned)
+        .collect();
+    for parent in &parents {
+        let enabled = fs::read_to_string(parent.join("cgroup.subtree_control"))?;
+        contains(&parent.display().to_string(), &enabled, "hugetlb")?;
+    }
+    c.delete()?;
+    // Those between may be left, since a runtime cannot know whose they are.
+    for parent in &parents[..2] {
+        let _may_be_gone = fs::remove_dir(parent);
+    }
     Ok(())
 }
 

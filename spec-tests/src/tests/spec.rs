@@ -947,13 +947,13 @@ fn personality(c: &mut Case) -> Check {
         }
         let words = c.bundle_args("run", &[], &c.id)?;
         let mut command = c.command();
-        // SAFETY: one system call without memory, between fork and exec.
-        unsafe {
-            std::os::unix::process::CommandExt::pre_exec(&mut command, || {
-                libc::personality(PER_LINUX32);
-                Ok(())
-            })
+        let be_32 = || {
+            // SAFETY: no memory is involved, and 8 is a persona.
+            unsafe { libc::personality(PER_LINUX32) };
+            Ok(())
         };
+        // SAFETY: between fork and exec there is one system call.
+        unsafe { std::os::unix::process::CommandExt::pre_exec(&mut command, be_32) };
         let run = crate::runner::start(command.args(&words), &c.dir)?.finish()?;
         same(
             "personality",

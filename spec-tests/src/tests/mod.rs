@@ -16,6 +16,7 @@ mod exec;
 mod exec_options;
 mod fuse;
 mod hooks;
+mod intel_rdt;
 mod interrupt;
 mod lifecycle;
 mod logs;
@@ -78,6 +79,7 @@ fn needy() -> Vec<NeedyTest> {
         migration::NEEDY,
         exec_options::NEEDY,
         seccomp_actions::NEEDY,
+        intel_rdt::NEEDY,
         spec_rules::NEEDY,
         spec_values::NEEDY,
         interrupt::NEEDY,

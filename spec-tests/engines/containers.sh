@@ -27,7 +27,8 @@ test_image_from_tar() {
 
 test_runtime_is_the_one_asked_for() {
     idle --name c1
-    same "$NAME" "$(field c1 "$RUNTIME_FIELD")" "the engine's answer"
+    # Podman, which is given a path, has it as a path.
+    same "$NAME" "$(basename "$(field c1 "$RUNTIME_FIELD")")" "the engine's answer"
     has_state c1
 }
 
@@ -108,8 +109,9 @@ test_attach() {
     # The input stays open: an engine may leave where it ends.
     out=$( (echo word; sleep 5) | $E attach c1) || code=$?
     contains "got word" "$out" attach
-    # Podman ends with 0 when its input has ended before the container, whatever the runtime.
+    # Podman's attach ends with 0, whatever the container and the runtime.
     case $E in podman*) ;; *) same 6 "$code" "exit code of attach" ;; esac
+    until_true 20 sh -c "$E inspect -f '{{.State.ExitCode}}' c1 | grep -qx 6"
     # On a terminal. Another line of output comes after the client is there, whenever that is.
     $E run -d -it --name c2 "$IMAGE" sh -c 'until read -t 3 line; do echo waiting; done; tty; stty size; echo "got $line"; exit 5'
     echo word >"$work/typed"
@@ -118,7 +120,8 @@ test_attach() {
     contains /dev/pts/ "$out" "terminal of attach"
     contains "33 101" "$out" "window size of attach"
     contains "got word" "$out" "attach on a terminal"
-    same 5 "$code" "exit code of attach on a terminal"
+    case $E in podman*) ;; *) same 5 "$code" "exit code of attach on a terminal" ;; esac
+    until_true 20 sh -c "$E inspect -f '{{.State.ExitCode}}' c2 | grep -qx 5"
 }
 
 test_top_and_stats() {
@@ -290,7 +293,7 @@ test_users_and_limits() {
 # states CONTAINER: a line for each of its processes, as the kernel has them.
 states() { $E exec "$1" sh -c 'cat /proc/[0-9]*/status 2>/dev/null | grep ^State'; }
 # Only one `sleep` is left, a zombie counts.
-reaped() { [ "$($E exec "$1" pgrep -x sleep | wc -l)" -eq 1 ]; }
+reaped() { [ "$($E exec "$1" sh -c 'cat /proc/[0-9]*/comm' 2>/dev/null | grep -cx sleep)" -eq 1 ]; }
 has_zombie() { states "$1" | grep 'State:.Z'; }
 
 test_init_reaps() {
@@ -300,7 +303,7 @@ test_init_reaps() {
     until_true 60 has_zombie plain
     $E run -d --name reaps --init "$IMAGE" sh -c "$line"
     contains init "$($E exec reaps cat /proc/1/comm)" "process 1"
-    until_true 60 reaped reaps
+    until_true 60 reaped reaps || { $E exec reaps ps; return 1; }
     of_reaps=$(states reaps)
     contains "State:" "$of_reaps" "states of the processes"
     fails grep Z <<<"$of_reaps"

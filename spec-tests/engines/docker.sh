@@ -7,7 +7,8 @@ export DOCKER_BUILDKIT=1
 . "$(dirname "$0")/containers.sh"
 # Docker gives every runtime this one folder for its state.
 STATE_ROOT=/run/docker/runtime-runc/moby RUNTIME_FIELD={{.HostConfig.Runtime}}
-TRACES="$STATE_ROOT /run/containerd/io.containerd.runtime.v2.task/moby /run/docker/containerd"
+TRACES="$STATE_ROOT $STATE_ROOT-100000.100000 /run/docker/containerd
+    /run/containerd/io.containerd.runtime.v2.task/moby /run/containerd/io.containerd.runtime.v2.task/moby-100000.100000"
 SYSTEMD_OPTIONS="--security-opt writable-cgroups=true --tmpfs /run --tmpfs /run/lock --tmpfs /tmp --stop-signal SIGRTMIN+3 -e container=docker"
 make_outside
 
@@ -75,8 +76,9 @@ test_checkpoint_and_restore() {
     goes_on "$before" "$after" "$(docker exec c1 cat /tmp/n)"
 }
 
-# Behind all that needs images: with another daemon.json, there are no others.
+# With this daemon.json there are no other images and containers; the state has another folder, too.
 test_user_namespace() {
+    trap 'docker rm -f c1; configuration; systemctl restart docker' EXIT
     sed -i 's/"experimental"/"userns-remap": "spec-tests", "experimental"/' /etc/docker/daemon.json
     systemctl restart docker
     tar -C "$work/rootfs" -c . | docker import - "$IMAGE"

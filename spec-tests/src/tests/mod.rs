@@ -36,6 +36,7 @@ mod resources;
 mod rootless;
 mod run;
 pub(crate) mod runtime_tools;
+mod schema_examples;
 mod seccomp;
 mod seccomp_actions;
 mod seccomp_notify;
@@ -127,6 +128,7 @@ fn everywhere() -> Vec<Test> {
         called_runc::TESTS,
         recorded::TESTS,
         spec::TESTS,
+        schema_examples::TESTS,
         spec_rules::TESTS,
         spec_values::TESTS,
         steps::TESTS,

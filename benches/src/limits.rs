@@ -2,7 +2,7 @@
 //! with a cgroup2 tree. Builds nothing and needs nothing but static `/bin/busybox` and root, so that it runs in the
 //! virtual machine, where every controller is. Prints numbers and asserts nothing. See `docs/benchmarks.md`.
 //!
-//!     limits cycle|smallest|many [--systemd] [--rounds N] [--containers N] NAME=PATH...
+//!     limits cycle|smallest|many [--systemd] [--rounds N] [--containers N] [--disk MAJOR:MINOR] NAME=PATH...
 #![allow(
     clippy::disallowed_methods,
     reason = "looks at what is there, does not act on it"
@@ -25,6 +25,8 @@ struct Options {
     what: String,
     rounds: usize,
     containers: usize,
+    /// A disk that has limits, too.
+    disk: Option<(u64, u64)>,
     engines: Vec<Engine>,
 }
 
@@ -65,14 +67,20 @@ fn options(work: &Path) -> Outcome<Options> {
         what: words.next().unwrap_or_default(),
         rounds: 20,
         containers: 500,
+        disk: None,
         engines: Vec::new(),
     };
     let mut systemd = false;
     while let Some(word) = words.next() {
-        let mut number = || -> Outcome<usize> { Ok(words.next().unwrap_or_default().parse()?) };
+        let mut next = || words.next().unwrap_or_default();
         match word.as_str() {
-            "--rounds" => options.rounds = number()?,
-            "--containers" => options.containers = number()?,
+            "--rounds" => options.rounds = next().parse()?,
+            "--containers" => options.containers = next().parse()?,
+            "--disk" => {
+                let disk = next();
+                let (major, minor) = disk.split_once(':').ok_or(format!("{disk}: not MAJOR:MINOR"))?;
+                options.disk = Some((major.parse()?, minor.parse()?));
+            }
             "--systemd" => systemd = true,
             _ => {
                 let (name, program) = word.split_once('=').ok_or(format!("{word}: not NAME=PATH"))?;
@@ -135,9 +143,9 @@ fn no_limits() -> Value {
     json!({"devices": [{"allow": false, "access": "rwm"}]})
 }
 
-/// Every field that needs no particular device.
-fn all_limits() -> Value {
-    json!({
+/// Every field that a cgroup of version 2 has a file for; those of single disks if there is one.
+fn all_limits(disk: Option<(u64, u64)>) -> Value {
+    let mut resources = json!({
         "devices": [{"allow": false, "access": "rwm"},
             {"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rwm"}],
         "memory": {"limit": 256 << 20, "swap": 512 << 20, "reservation": 128 << 20},
@@ -146,7 +154,19 @@ fn all_limits() -> Value {
         "blockIO": {"weight": 300},
         "hugepageLimits": [{"pageSize": "2MB", "limit": 4_194_304}],
         "unified": {"memory.high": "200000000"}
-    })
+    });
+    if let Some((major, minor)) = disk {
+        let rate = |rate: u64| json!([{"major": major, "minor": minor, "rate": rate}]);
+        resources["blockIO"] = json!({
+            "weight": 300,
+            "weightDevice": [{"major": major, "minor": minor, "weight": 500}],
+            "throttleReadBpsDevice": rate(1 << 20),
+            "throttleWriteBpsDevice": rate(2 << 20),
+            "throttleReadIOPSDevice": rate(30),
+            "throttleWriteIOPSDevice": rate(40),
+        });
+    }
+    resources
 }
 
 impl Engine {
@@ -179,7 +199,7 @@ fn cycle(options: &Options, bundle: &Bundle) -> Outcome<()> {
     ];
     const WARM_UP: usize = 2;
     for round in 0..options.rounds + WARM_UP {
-        for (line, resources) in [no_limits(), all_limits()].iter().enumerate() {
+        for (line, resources) in [no_limits(), all_limits(options.disk)].iter().enumerate() {
             for turn in 0..count {
                 let place = (round + turn) % count;
                 let engine = &options.engines[place];
@@ -299,9 +319,10 @@ fn many(options: &Options, bundle: &Bundle) -> Outcome<()> {
     table::print(&lines, &names(options), 0);
     for engine in &options.engines {
         println!(
-            "processes of {} that stay: {}",
+            "{}: processes that stay: {}; state directory: {} bytes per container",
             engine.name,
-            processes_of(engine)?
+            processes_of(engine)?,
+            bytes_below(&engine.root)? / options.containers.max(1) as u64
         );
         for number in 0..options.containers {
             engine.timed(&["delete", "--force", &id(engine, number)], None)?;
@@ -349,4 +370,18 @@ fn processes_of(engine: &Engine) -> Outcome<usize> {
         count += usize::from(String::from_utf8_lossy(&command).contains(&*root));
     }
     Ok(count)
+}
+
+/// What is in the files below a directory: where it is a tmpfs, as /run is, that is memory.
+fn bytes_below(directory: &Path) -> Outcome<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        bytes += match entry.file_type()? {
+            kind if kind.is_dir() => bytes_below(&entry.path())?,
+            kind if kind.is_file() => entry.metadata()?.len(),
+            _ => 0,
+        };
+    }
+    Ok(bytes)
 }

@@ -116,16 +116,15 @@ fn poll(
 }
 
 fn pass_on(signal: i32, process: &Process, terminal: Option<&Terminal>) -> Result<()> {
-    match signal {
-        libc::SIGCHLD => reap_orphans(process.pid()),
-        libc::SIGWINCH => {
-            if let Some(terminal) = terminal {
-                terminal.copy_window_size();
-            }
+    match (signal, terminal) {
+        (libc::SIGCHLD, _) => reap_orphans(process.pid()),
+        // The kernel tells the process itself, by the same signal. One that has the caller's terminal gets ours.
+        (libc::SIGWINCH, Some(terminal)) => {
+            terminal.copy_window_size();
             Ok(())
         }
         // Ours: a reader of our output went away, which the write tells as well.
-        libc::SIGPIPE => Ok(()),
+        (libc::SIGPIPE, _) => Ok(()),
         _ => match process.kill(signal) {
             // It has just ended, which the next poll tells.
             Err(error) if error.errno() == Some(Errno::SRCH) => Ok(()),

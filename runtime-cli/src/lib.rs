@@ -76,6 +76,12 @@ fn onggi(program: &str, arguments: &[OsString]) -> u8 {
 }
 
 fn command(definition: &Definition, invocation: &Invocation) -> u8 {
+    log::debug!(
+        "{} {} (onggi), command {}",
+        invocation.program,
+        env!("CARGO_PKG_VERSION"),
+        definition.name
+    );
     let kept = match definition.name {
         // It takes one of them by its number first.
         "checkpoint" => Ok(()),

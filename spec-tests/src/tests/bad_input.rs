@@ -122,7 +122,7 @@ fn raw_config_refused(c: &Case, text: &[u8]) -> Check {
 fn config_missing(c: &mut Case) -> Check {
     c.rt(&["create", "--bundle", "bundle", &c.id])?
         .wants(1)?
-        .refused_with("config.json")?;
+        .refused_with("JSON specification file config.json not found")?;
     c.nothing_left()
 }
 
@@ -361,16 +361,15 @@ fn apparmor_missing(c: &mut Case) -> Check {
 }
 
 fn bad_id(c: &Case, id: &str) -> Check {
+    let text = match id {
+        "" => "container id cannot be empty",
+        _ => "invalid container ID format",
+    };
     let run = c.rt(&c.bundle_args("create", &[], id)?)?;
     same("exit code", 1, run.code())?;
-    run.refused()?;
+    run.refused_with(text)?;
     c.nothing_left()?;
-    let run = c.rt(&["state", id])?;
-    ensure!(
-        run.code() == 1,
-        "state {id:?}: wish exit code 1, reality {}",
-        run.report()
-    );
+    c.rt(&["state", id])?.wants(1)?.refused_with(text)?;
     Ok(())
 }
 
@@ -403,42 +402,53 @@ fn id_with_bad_characters(c: &mut Case) -> Check {
 fn id_exists(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let before = c.state()?;
-    c.create()?.wants(1)?.refused_with("exist")?;
+    c.create()?
+        .wants(1)?
+        .refused_with("container with given ID already exists")?;
     same("the existing container is untouched", before, c.state()?)
 }
 
 fn start_twice(c: &mut Case) -> Check {
     c.start_sleeper()?;
-    c.rt(&["start", &c.id])?.wants(1)?.refused()?;
-    same("status", "running", c.status()?.as_str())
+    c.rt(&["start", &c.id])?
+        .wants(1)?
+        .refused_with("cannot start an already running container")?;
+    same("status", "running", c.status()?.as_str())?;
+    c.rt(&["pause", &c.id])?.ok()?;
+    c.rt(&["start", &c.id])?
+        .wants(1)?
+        .refused_with("cannot start a container in the paused state")?;
+    same("status", "paused", c.status()?.as_str())
 }
 
 fn start_of_stopped(c: &mut Case) -> Check {
     c.start_sleeper()?;
     c.rt(&["kill", &c.id, "KILL"])?.ok()?;
     c.wait_status("stopped")?;
-    c.rt(&["start", &c.id])?.wants(1)?.refused()?;
+    c.rt(&["start", &c.id])?
+        .wants(1)?
+        .refused_with("cannot start a container that has stopped")?;
     Ok(())
 }
 
 fn start_of_nothing(c: &mut Case) -> Check {
     c.rt(&["start", "nobody"])?
         .wants(1)?
-        .refused_with("does not exist")?;
+        .refused_with("container does not exist")?;
     Ok(())
 }
 
 fn state_of_nothing(c: &mut Case) -> Check {
     c.rt(&["state", "nobody"])?
         .wants(1)?
-        .refused_with("does not exist")?;
+        .refused_with("container does not exist")?;
     Ok(())
 }
 
 fn kill_of_nothing(c: &mut Case) -> Check {
     c.rt(&["kill", "nobody", "KILL"])?
         .wants(1)?
-        .refused_with("does not exist")?;
+        .refused_with("container does not exist")?;
     Ok(())
 }
 
@@ -448,7 +458,7 @@ fn kill_of_stopped(c: &mut Case) -> Check {
     c.wait_status("stopped")?;
     c.rt(&["kill", &c.id, "KILL"])?
         .wants(1)?
-        .refused_with("not running")?;
+        .refused_with("container not running")?;
     Ok(())
 }
 
@@ -468,14 +478,22 @@ fn kill_with_unknown_signal(c: &mut Case) -> Check {
 fn delete_of_nothing(c: &mut Case) -> Check {
     c.rt(&["delete", "nobody"])?
         .wants(1)?
-        .refused_with("does not exist")?;
+        .refused_with("container does not exist")?;
     Ok(())
 }
 
 fn delete_of_running(c: &mut Case) -> Check {
     c.start_sleeper()?;
-    c.rt(&["delete", &c.id])?.wants(1)?.refused()?;
-    same("status", "running", c.status()?.as_str())
+    let text = |status| format!("cannot delete container {} that is not stopped: {status}", c.id);
+    c.rt(&["delete", &c.id])?
+        .wants(1)?
+        .refused_with(&text("running"))?;
+    same("status", "running", c.status()?.as_str())?;
+    c.rt(&["pause", &c.id])?.ok()?;
+    c.rt(&["delete", &c.id])?
+        .wants(1)?
+        .refused_with(&text("paused"))?;
+    same("status", "paused", c.status()?.as_str())
 }
 
 /// create (or, where a runtime looks later, start) fails with all of these texts (`|` between spellings), and nothing

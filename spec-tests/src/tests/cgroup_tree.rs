@@ -76,7 +76,9 @@ fn relative_path(c: &mut Case) -> Check {
 fn frozen(c: &mut Case) -> Check {
     fs::create_dir_all(c.cgroup())?;
     fs::write(c.cgroup().join("cgroup.freeze"), "1")?;
-    c.create()?.wants(1)?.refused_with("frozen")?;
+    c.create()?
+        .wants(1)?
+        .refused_with("container's cgroup unexpectedly frozen")?;
     ensure!(c.cgroup().exists(), "the cgroup that was there before is gone");
     fs::write(c.cgroup().join("cgroup.freeze"), "0")?;
     fs::remove_dir(c.cgroup())?;

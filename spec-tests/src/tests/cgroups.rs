@@ -154,13 +154,17 @@ fn pause_of_stopped(c: &mut Case) -> Check {
     c.start_sleeper()?;
     c.rt(&["kill", &c.id, "KILL"])?.ok()?;
     c.wait_status("stopped")?;
-    c.rt(&["pause", &c.id])?.wants(1)?.refused()?;
+    c.rt(&["pause", &c.id])?
+        .wants(1)?
+        .refused_with("container not running")?;
     Ok(())
 }
 
 fn resume_of_running(c: &mut Case) -> Check {
     c.start_sleeper()?;
-    c.rt(&["resume", &c.id])?.wants(1)?.refused_with("not paused")?;
+    c.rt(&["resume", &c.id])?
+        .wants(1)?
+        .refused_with("container not paused")?;
     Ok(())
 }
 

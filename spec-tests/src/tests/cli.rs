@@ -31,6 +31,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("cli/kill_all_reaches_every_process", kill_all),
     ("cli/kill_all_of_stopped", kill_all_of_stopped),
     ("cli/kill_and_delete_by_regex", regex),
+    ("cli/cgroup_manager", cgroup_manager),
     ("cli/root_of_the_file_system_is_refused", root_is_slash),
     ("cli/list_of_a_missing_root", list_of_missing_root),
     ("cli/list_and_state_agree", list_and_state_agree),
@@ -324,6 +325,32 @@ fn regex(c: &mut Case) -> Check {
     c.rt(&["delete", "-r", "red"])?.ok()?;
     same("left", "blue\n", &*c.rt(&["list", "-q"])?.ok()?.stdout)?;
     c.rt(&["delete", "--force", "--regex", "^b.*e$"])?.ok()?;
+    c.nothing_left()
+}
+
+fn cgroup_manager(c: &mut Case) -> Check {
+    c.args(&["/bin/sleep", "1000"]);
+    for (manager, in_its_own) in [("cgroupfs", true), ("disabled", false)] {
+        let mut command = c.command();
+        command.args(["--cgroup-manager", manager]);
+        command.args(c.bundle_args("run", &["--detach"], &c.id)?);
+        runner::start(&mut command, &c.dir)?.finish()?.ok()?;
+        same(&format!("cgroup with {manager}"), in_its_own, c.cgroup().exists())?;
+        let own = fs::read_to_string("/proc/self/cgroup")?;
+        let of_init = fs::read_to_string(format!("/proc/{}/cgroup", c.pid()?))?;
+        same(
+            &format!("where init is with {manager}"),
+            in_its_own,
+            own != of_init,
+        )?;
+        c.delete()?;
+    }
+    let mut command = c.command();
+    command.args(["--cgroup-manager=bogus", "list"]);
+    runner::start(&mut command, &c.dir)?
+        .finish()?
+        .wants(1)?
+        .refused_with("cgroup")?;
     c.nothing_left()
 }
 

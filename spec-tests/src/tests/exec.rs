@@ -25,6 +25,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("exec/process_file", process_file),
     ("exec/process_file_cpu_affinity", process_file_cpu_affinity),
     ("exec/process_file_detached", process_file_detached),
+    ("exec/without_a_program_is_refused", without_a_program),
     ("exec/process_file_broken", process_file_broken),
     ("exec/capabilities_of_the_config", capabilities_of_config),
     ("exec/cap_adds_without_inheritable", cap_option),
@@ -304,6 +305,14 @@ fn process_file_detached(c: &mut Case) -> Check {
     )
 }
 
+fn without_a_program(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    c.rt(&["exec", &c.id])?
+        .wants(255)?
+        .refused_with("exec args cannot be empty")?;
+    Ok(())
+}
+
 fn process_file_broken(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let file = c.dir.join("broken.json");
@@ -407,14 +416,15 @@ fn into_paused(c: &mut Case) -> Check {
     c.rt(&["pause", &c.id])?.ok()?;
     let run = c.rt(&["exec", &c.id, "/bin/true"])?;
     c.rt(&["resume", &c.id])?.ok()?;
-    run.wants(255)?.refused_with("paused")?;
+    run.wants(255)?
+        .refused_with("cannot exec in a paused container (use --ignore-paused to override)")?;
     Ok(())
 }
 
 fn into_nothing(c: &mut Case) -> Check {
     c.rt(&["exec", "nobody", "/bin/true"])?
         .wants(255)?
-        .refused_with("does not exist")?;
+        .refused_with("container does not exist")?;
     Ok(())
 }
 

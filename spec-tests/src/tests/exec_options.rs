@@ -4,11 +4,14 @@
 use crate::{
     case::Case,
     need::Need,
-    outcome::{Check, contains, ensure, same},
+    outcome::{Check, Stop, contains, ensure, same},
     pty::FdSocket,
     runner,
     suite::{NeedyTest, Test},
-    tests::namespaces::{mapping, user_namespace},
+    tests::{
+        namespaces::{mapping, user_namespace},
+        process::with_profile,
+    },
 };
 use serde_json::{Value, json};
 use std::{ffi::OsString, fs, os::fd::AsRawFd, path::PathBuf, process::Command};
@@ -34,17 +37,89 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     ("exec/cap_makes_ambient_what_is_inheritable", cap_ambient),
     ("exec/home_of_the_user", home_of_the_user),
+    ("exec/no_new_privs_can_be_switched_off", no_new_privs_off),
     ("pidfd_socket/create", pidfd_of_create),
     ("pidfd_socket/run", pidfd_of_run),
     ("pidfd_socket/exec", pidfd_of_exec),
     ("pidfd_socket/missing", pidfd_socket_missing),
 ];
 
-pub(crate) const NEEDY: &[NeedyTest] = &[(
-    "exec/after_init_has_changed_its_cgroup",
-    &[Need::Controller("pids")],
-    moved_init,
-)];
+pub(crate) const NEEDY: &[NeedyTest] = &[
+    (
+        "exec/after_init_has_changed_its_cgroup",
+        &[Need::Controller("pids")],
+        moved_init,
+    ),
+    (
+        "exec/apparmor",
+        &[Need::AppArmor, Need::Program("apparmor_parser")],
+        apparmor,
+    ),
+    (
+        "exec/process_label_without_selinux_is_refused",
+        &[Need::NoPath("/sys/fs/selinux/enforce")],
+        process_label,
+    ),
+];
+
+fn no_new_privs_off(c: &mut Case) -> Check {
+    c.config["process"]["noNewPrivileges"] = json!(true);
+    c.start_sleeper()?;
+    for (flags, wish) in [
+        (&[][..], 1),
+        (&["--no-new-privs=false"], 0),
+        (&["--no-new-privs=true"], 1),
+    ] {
+        let report = c.exec_probe(flags, &[])?;
+        same(
+            &format!("with {flags:?}"),
+            json!(wish),
+            report["no_new_privs"].clone(),
+        )?;
+    }
+    Ok(())
+}
+
+/// The flag counts, whatever the container's own profile is.
+fn apparmor(c: &mut Case) -> Check {
+    let label = |c: &Case, flags: &[&str]| {
+        let label = c.exec_probe(flags, &[])?["label"].clone();
+        Ok::<_, Stop>(label.as_str().unwrap_or_default().to_owned())
+    };
+    with_profile(c, |c, name| {
+        c.start_sleeper()?;
+        same("without the flag", "unconfined", &*label(c, &[])?)?;
+        let confined = format!("{name} (enforce)");
+        same(
+            "with the flag",
+            confined.clone(),
+            label(c, &["--apparmor", name])?,
+        )?;
+        c.delete()?;
+        c.config["process"]["apparmorProfile"] = json!(name);
+        c.start_sleeper()?;
+        same("of a confined container", confined, label(c, &[])?)?;
+        same(
+            "taken off",
+            "unconfined",
+            &*label(c, &["--apparmor", "unconfined"])?,
+        )?;
+        c.rt(&["exec", "--apparmor", "no-such-profile", &c.id, "/bin/true"])?
+            .wants(255)?
+            .refused_with("apparmor")?;
+        Ok(())
+    })
+}
+
+/// To run it without the label would be to run it unconfined.
+fn process_label(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    let label = "system_u:system_r:container_t:s0";
+    c.rt(&["exec", "--process-label", label, &c.id, "/bin/true"])?
+        .wants(255)?
+        .refused_with("selinux")?;
+    Ok(())
+}
 
 fn process_file(c: &Case, more: Value) -> Check<String> {
     let mut process = json!({

@@ -13,9 +13,13 @@ pub(crate) const TESTS: &[Test] = &[
     ("log/json_has_one_line_on_failure", one_line_on_failure),
     ("log/json_of_a_failure_in_the_container", failure_in_container),
     ("log/json_of_every_command", every_command),
+    ("log/json_of_usage_errors", usage_errors),
+    ("log/json_has_runcs_keys_in_runcs_order", key_order),
     ("log/json_is_empty_on_success", empty_on_success),
     ("log/json_is_appended", appended),
     ("log/text_names_the_error", text),
+    ("log/text_is_one_line_of_three_fields", text_line),
+    ("log/debug_adds_lines", debug),
     ("log/stderr_has_the_message_too", stderr_too),
     ("log/file_that_cannot_be_opened", cannot_open),
 ];
@@ -93,6 +97,11 @@ fn failure_in_container(c: &mut Case) -> Check {
 }
 
 fn every_command(c: &mut Case) -> Check {
+    // There is a config.json already.
+    c.write_config()?;
+    let resources = c.dir.join("resources.json");
+    fs::write(&resources, "{}")?;
+    let resources = resources.to_string_lossy().into_owned();
     for command in [
         &["start", "nobody"][..],
         &["state", "nobody"],
@@ -100,14 +109,89 @@ fn every_command(c: &mut Case) -> Check {
         &["delete", "nobody"],
         &["exec", "nobody", "true"],
         &["pause", "nobody"],
+        &["resume", "nobody"],
+        &["ps", "nobody"],
+        &["events", "--stats", "nobody"],
+        &["update", "--resources", &resources, "nobody"],
+        &["list", "--format", "xml"],
+        &["spec", "--bundle", "bundle"],
+        &["checkpoint", "nobody"],
+        &["restore", "--bundle", "/no/such/bundle", "nobody"],
     ] {
-        ensure!(
-            logged(c, &words(command), "json")?.code() != 0,
-            "{command:?} must fail"
-        );
-        the_line(c)?;
-        fs::remove_file(c.dir.join("log.json"))?;
+        fails_with_a_line(c, command)?;
     }
+    Ok(())
+}
+
+fn fails_with_a_line(c: &Case, command: &[&str]) -> Check {
+    let run = logged(c, &words(command), "json")?;
+    ensure!(run.code() != 0, "{command:?} must fail");
+    ensure!(
+        !lines(c).is_empty(),
+        "nothing in the log of {command:?}: {}",
+        run.report()
+    );
+    the_line(c)?;
+    fs::remove_file(c.dir.join("log.json"))?;
+    Ok(())
+}
+
+fn usage_errors(c: &mut Case) -> Check {
+    for command in [
+        &["state"][..],
+        &["state", "a", "b"],
+        &["state", "--bogus", "nobody"],
+        &["exec", "--env"],
+        &["statt", "nobody"],
+    ] {
+        fails_with_a_line(c, command)?;
+    }
+    Ok(())
+}
+
+/// Podman and containerd decode it; people and scripts search it by its beginning.
+fn key_order(c: &mut Case) -> Check {
+    logged(c, &words(&["state", "nobody"]), "json")?.wants(1)?;
+    let lines = lines(c);
+    let line = lines.first().map_or("", String::as_str);
+    let rest = line.strip_prefix("{\"level\":\"error\",\"msg\":\"container does not exist");
+    let time = rest.and_then(|rest| rest.split_once("\",\"time\":\""));
+    let time = time.and_then(|(_, time)| time.strip_suffix("\"}"));
+    // Whole seconds, as Go's time.RFC3339.
+    ensure!(
+        time.is_some_and(|time| time.len() == 20 && time.ends_with('Z')),
+        "reality: {line}"
+    );
+    Ok(())
+}
+
+fn text_line(c: &mut Case) -> Check {
+    let run = logged(c, &words(&["state", "nobody"]), "text")?.wants(1)?;
+    let message = Value::from(run.stderr.trim_end()).to_string();
+    let lines = lines(c);
+    let line = lines.first().map_or("", String::as_str);
+    let time = line.strip_prefix("time=\"").and_then(|rest| rest.get(..20));
+    ensure!(time.is_some_and(|time| time.ends_with('Z')), "reality: {line}");
+    same(
+        "line",
+        format!("time=\"{}\" level=error msg={message}", time.unwrap_or_default()).as_str(),
+        line,
+    )
+}
+
+/// On standard error without `--log`, in the log with it; nothing of it without `--debug`.
+fn debug(c: &mut Case) -> Check {
+    c.shell("exit 0");
+    let run = c.bundle_args("run", &[], &c.id)?;
+    logged(c, &run, "text")?.ok()?;
+    same("lines without --debug", Vec::<String>::new(), lines(c))?;
+    let with_debug: Vec<OsString> = ["--debug".into()].into_iter().chain(run).collect();
+    logged(c, &with_debug, "text")?.ok()?;
+    let is_debug = |line: &str| line.starts_with("time=\"") && line.contains("\" level=debug msg=");
+    let lines = lines(c);
+    ensure!(lines.iter().any(|line| is_debug(line)), "log: {lines:?}");
+    let run = c.rt(&with_debug)?.ok()?;
+    ensure!(run.stderr.lines().any(is_debug), "stderr: {:?}", run.stderr);
     Ok(())
 }
 

@@ -41,6 +41,7 @@ mod seccomp;
 mod seccomp_actions;
 mod seccomp_notify;
 mod security;
+mod signals;
 mod spec;
 mod spec_rules;
 mod spec_values;
@@ -114,6 +115,7 @@ fn everywhere() -> Vec<Test> {
         events::TESTS,
         terminal::TESTS,
         run::TESTS,
+        signals::TESTS,
         interrupt::TESTS,
         seccomp::TESTS,
         seccomp_actions::TESTS,

@@ -764,6 +764,11 @@ fn apparmor(c: &mut Case) -> Check {
 
 /// A loaded profile confines init and, by default, every process of exec.
 fn apparmor_profile(c: &mut Case) -> Check {
+    with_profile(c, confined)
+}
+
+/// Does it with a profile of this test's own, of which it gets the name.
+pub(super) fn with_profile(c: &mut Case, body: impl FnOnce(&mut Case, &str) -> Check) -> Check {
     let name = format!("spec-tests-{}", c.id);
     let file = c.dir.join("profile");
     // Later rules do not matter: a `deny` wins.
@@ -780,7 +785,7 @@ fn apparmor_profile(c: &mut Case) -> Check {
         runner::start(&mut command, &dir)?.finish()?.ok()
     };
     parser("--replace")?;
-    let result = confined(c, &name);
+    let result = body(c, &name);
     c.delete()?;
     parser("--remove")?;
     result

@@ -41,6 +41,7 @@ pub(crate) const TESTS: &[Test] = &[
         restored_after_kill,
     ),
     ("terminal/exec_in_the_foreground", exec_foreground),
+    ("terminal/exec_passes_the_window_sizes_changes", exec_window_size),
     ("terminal/exec_console_socket_detached", exec_console_socket),
     ("terminal/exec_process_file_with_terminal", exec_process_file),
 ];
@@ -349,6 +350,23 @@ fn exec_foreground(c: &mut Case) -> Check {
         seen.contains("22 66"),
         "window size: wish 22 66, reality {seen:?}"
     );
+    Ok(())
+}
+
+fn exec_window_size(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    let line = "trap 'echo changed $(stty size)' WINCH; trap 'exit 7' TERM; echo ready; \
+                while true; do usleep 10000; done";
+    let words = ["exec", "-t", &c.id, "/bin/sh", "-c", line];
+    let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+    let (live, mut master) = on_own_pty(c, &words, 22, 66)?;
+    master.expect("ready")?;
+    for (rows, columns) in [(41, 101), (50, 132)] {
+        master.set_size(rows, columns)?;
+        master.expect(&format!("changed {rows} {columns}"))?;
+    }
+    children::signal(live.pid, Signal::SIGTERM);
+    live.finish()?.wants(7)?;
     Ok(())
 }
 

@@ -14,6 +14,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("update/of_stopped_is_refused", stopped),
     ("update/of_nothing_is_refused", nothing),
     ("update/without_any_limit", without_limit),
+    ("update/realtime_is_refused", realtime),
     ("update/rdt_without_rdt_is_refused", rdt),
     ("update/wrong_values_are_refused", wrong_values),
     ("update/wrong_file_is_refused", wrong_file),
@@ -132,7 +133,9 @@ fn check_before(c: &mut Case) -> Check {
 fn kernel_memory(c: &mut Case) -> Check {
     c.start_sleeper()?;
     update(c, &["--kernel-memory", "1000000", "--memory", "64m"])?.ok()?;
-    file_is(c, "memory.max", "67108864")
+    file_is(c, "memory.max", "67108864")?;
+    update(c, &["--kernel-memory-tcp", "1000000", "--memory", "32m"])?.ok()?;
+    file_is(c, "memory.max", "33554432")
 }
 
 fn pids(c: &mut Case) -> Check {
@@ -260,11 +263,27 @@ fn without_limit(c: &mut Case) -> Check {
     same("status", "running", c.status()?.as_str())
 }
 
+/// cgroup v2 has no such limit: an update that is not made must not seem to be.
+fn realtime(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    for flags in [
+        &["--cpu-rt-runtime=950000"][..],
+        &["--cpu-rt-period=1000000", "--cpu-rt-runtime=950000"],
+    ] {
+        update(c, flags)?.wants(1)?.refused_with("realtime")?;
+    }
+    // It limits nothing by itself.
+    update(c, &["--cpu-rt-period=1000000"])?.ok()?;
+    same("status", "running", c.status()?.as_str())
+}
+
 fn rdt(c: &mut Case) -> Check {
     c.start_sleeper()?;
-    update(c, &["--l3-cache-schema", "L3:0=f"])?
-        .wants(1)?
-        .refused_with("RDT")?;
+    for flag in ["--l3-cache-schema=L3:0=f", "--mem-bw-schema=MB:0=50"] {
+        update(c, &[flag])?
+            .wants(1)?
+            .refused_with("updating a non-existent Intel RDT configuration is not supported")?;
+    }
     Ok(())
 }
 

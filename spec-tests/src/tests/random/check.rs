@@ -1,6 +1,9 @@
 //! Runs in: SUITE. Compares what the probe saw inside with what was wished. Every difference has the name of its field.
 
-use super::config::{CALLS, Mount, Wish, mask};
+use super::{
+    config::{CALLS, Mount, Wish, mask},
+    more::Place,
+};
 use serde_json::{Value, json};
 use std::fmt::Debug;
 
@@ -9,7 +12,7 @@ use std::fmt::Debug;
 pub(super) struct Differences(pub(super) Vec<(String, String)>);
 
 impl Differences {
-    fn same<W: PartialEq<R> + Debug, R: Debug>(&mut self, field: &str, wish: W, reality: R) {
+    pub(super) fn same<W: PartialEq<R> + Debug, R: Debug>(&mut self, field: &str, wish: W, reality: R) {
         if wish != reality {
             self.0
                 .push((field.to_owned(), format!("wish {wish:?}, reality {reality:?}")));
@@ -18,7 +21,7 @@ impl Differences {
 }
 
 /// What the probe is to look at beside the usual.
-pub(super) fn probe_options(wish: &Wish) -> Vec<String> {
+pub(super) fn probe_options(wish: &Wish, place: &Place) -> Vec<String> {
     let mut options = Vec::new();
     let mut add = |option: &str, value: &str| options.extend([option.to_owned(), value.to_owned()]);
     for path in wish.files.masked.iter().chain(&wish.files.readonly) {
@@ -31,6 +34,7 @@ pub(super) fn probe_options(wish: &Wish) -> Vec<String> {
     for (call, _) in &wish.kernel.seccomp {
         add("--syscall", &CALLS[*call].1.to_string());
     }
+    options.extend(wish.more.probe_options(wish, place));
     options
 }
 
@@ -63,7 +67,8 @@ fn namespaces(wish: &Wish, inside: &Value, host: &Value, found: &mut Differences
     if wishes.pid {
         found.same("pid", json!(1), inside["pid"].clone());
     }
-    if wishes.network {
+    // Of a namespace that is joined it is somebody else's matter.
+    if wishes.network && !wish.more.joined[2] {
         found.same("lo is up", json!(true), inside["lo_up"].clone());
     }
 }
@@ -156,10 +161,11 @@ fn privileges(wish: &Wish, inside: &Value, found: &mut Differences) {
         inside["no_new_privs"].clone(),
     );
     // capabilities(7): execve gives root what the bounding set allows, and others what is ambient.
-    let effective = if wish.identity.uid == 0 {
-        wish.bounding
-    } else {
-        wish.ambient
+    // With noNewPrivileges root gets no more than it was given.
+    let effective = match (wish.identity.uid, wish.process.no_new_privileges) {
+        (0, false) => wish.bounding,
+        (0, true) => wish.more.permitted,
+        _ => wish.ambient,
     };
     for (name, set) in [
         ("CapBnd", wish.bounding),
@@ -177,7 +183,7 @@ fn privileges(wish: &Wish, inside: &Value, found: &mut Differences) {
 }
 
 /// Options, propagation and type of the topmost mount at a path.
-fn mount_at<'a>(inside: &'a Value, path: &str) -> Option<(Vec<&'a str>, &'a str, &'a str)> {
+pub(super) fn mount_at<'a>(inside: &'a Value, path: &str) -> Option<(Vec<&'a str>, &'a str, &'a str)> {
     let text = inside["mountinfo"].as_str()?;
     let line = text.lines().rfind(|line| line.split(' ').nth(4) == Some(path))?;
     let (left, right) = line.split_once(" - ")?;
@@ -200,7 +206,11 @@ fn files(wish: &Wish, inside: &Value, found: &mut Differences) {
     };
     found.same("linux.rootfsPropagation holds", true, propagation);
     for (index, mount) in wish.files.mounts.iter().enumerate() {
-        check_mount(mount, mount_at(inside, &format!("/mnt/{index}")), found);
+        let mut mount = mount.clone();
+        if mount.is_bind {
+            mount.flags.extend(wish.more.flags(index));
+        }
+        check_mount(&mount, mount_at(inside, &format!("/mnt/{index}")), found);
     }
     if wish.files.cgroup_mount {
         let kind = mount_at(inside, "/sys/fs/cgroup").map(|(_, _, kind)| kind);
@@ -301,9 +311,11 @@ fn kernel(wish: &Wish, inside: &Value, host: &Value, found: &mut Differences) {
     for (call, errno) in &wish.kernel.seccomp {
         let (name, number) = CALLS[*call];
         let reality = inside["syscall"][number.to_string()].clone();
+        // seccomp(2): without a tracer there is no such call.
+        let errno = if wish.more.traced[*call] { 38 } else { *errno };
         found.same(
             &format!("linux.seccomp: {name}"),
-            json!(-i64::from(*errno)),
+            json!(-i64::from(errno)),
             reality,
         );
     }

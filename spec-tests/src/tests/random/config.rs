@@ -1,6 +1,7 @@
 //! Runs in: SUITE. Legal configurations as proptest strategies: what is wished for, and the config.json that says so.
 //! Knows the rules by which fields depend on each other; runs nothing.
 
+use super::more::{More, Place, more};
 use proptest::{collection, option, prelude::*, sample};
 use serde_json::{Value, json};
 
@@ -48,6 +49,7 @@ pub(super) struct Wish {
     pub(super) process: Process,
     pub(super) files: Files,
     pub(super) kernel: Kernel,
+    pub(super) more: More,
 }
 
 #[derive(Debug, Clone)]
@@ -136,9 +138,19 @@ pub(super) fn wish() -> impl Strategy<Value = Wish> {
         process(),
         files(),
         kernel(),
+        more(),
     )
         .prop_map(
-            |(namespaces, identity, [bounding, inheritable, ambient], limits, process, files, kernel)| {
+            |(
+                namespaces,
+                identity,
+                [bounding, inheritable, ambient],
+                limits,
+                process,
+                files,
+                kernel,
+                more,
+            )| {
                 // Inheritable and ambient sets grow out of the others (capabilities(7)).
                 let inheritable = inheritable & bounding;
                 Wish {
@@ -146,11 +158,12 @@ pub(super) fn wish() -> impl Strategy<Value = Wish> {
                     identity,
                     bounding,
                     inheritable,
-                    ambient: ambient & inheritable,
+                    ambient: ambient & inheritable & more.permitted,
                     limits,
                     process,
                     files,
                     kernel,
+                    more,
                 }
                 .made_legal()
             },
@@ -345,6 +358,14 @@ impl Wish {
                 mount.flags.retain(|flag| *flag != "noatime");
             }
         }
+        let joined = &mut self.more.joined;
+        // They belong to another user namespace, of which root inside is nobody. One that is joined keeps the names that it
+        // has, if there are no others.
+        joined[0] &= namespaces.ipc && !namespaces.user;
+        joined[1] &= namespaces.uts && !namespaces.user && self.kernel.names.is_some();
+        joined[2] &= namespaces.network && !namespaces.user;
+        self.more.permitted &= self.bounding;
+        self.more.effective &= self.more.permitted;
         if !namespaces.uts {
             self.kernel.names = None;
         }
@@ -374,7 +395,7 @@ impl Wish {
     }
 
     /// config.json on top of the default one.
-    pub(super) fn write(&self, config: &mut Value, source: &str, hook_file: &str) {
+    pub(super) fn write(&self, config: &mut Value, source: &str, hook_file: &str, place: &Place) {
         self.write_process(&mut config["process"]);
         config["root"]["readonly"] = json!(self.files.readonly_root);
         config["annotations"] = self
@@ -396,11 +417,12 @@ impl Wish {
             config.remove("hostname");
         }
         if self.kernel.hook {
-            let line = format!("echo hook > {hook_file}");
+            let line = format!("cat > {hook_file}");
             config["hooks"]["createContainer"] = json!([{"path": "/bin/sh", "args": ["sh", "-c", line]}]);
         }
         self.write_mounts(&mut config["mounts"], source);
         self.write_linux(&mut config["linux"]);
+        self.more.write(config, place);
     }
 
     fn write_process(&self, process: &mut Value) {
@@ -412,10 +434,15 @@ impl Wish {
         process["cwd"] = json!(wish.cwd);
         process["env"] = json!(wish.env);
         process["noNewPrivileges"] = json!(wish.no_new_privileges);
-        let [bounding, inheritable, ambient] = [self.bounding, self.inheritable, self.ambient].map(names);
-        process["capabilities"] = json!({
-            "bounding": bounding, "permitted": bounding, "effective": bounding, "inheritable": inheritable, "ambient": ambient
-        });
+        for (key, set) in [
+            ("bounding", self.bounding),
+            ("permitted", self.more.permitted),
+            ("effective", self.more.effective),
+            ("inheritable", self.inheritable),
+            ("ambient", self.ambient),
+        ] {
+            process["capabilities"][key] = json!(names(set));
+        }
         let limit = |limit: &Limit| json!({"type": limit.name, "soft": limit.soft, "hard": limit.hard});
         process["rlimits"] = self.limits.iter().map(limit).collect();
         if let Some(score) = wish.oom_score_adj {
@@ -441,17 +468,17 @@ impl Wish {
         for (index, mount) in self.files.mounts.iter().enumerate() {
             let mut options: Vec<String> = mount.flags.iter().map(|flag| (*flag).to_owned()).collect();
             let destination = format!("/mnt/{index}");
-            if mount.is_bind {
+            let mut entry = if mount.is_bind {
                 options.push("bind".to_owned());
-                mounts.push(
-                    json!({"destination": destination, "type": "bind", "source": source, "options": options}),
-                );
+                json!({"destination": destination, "type": "bind", "source": source, "options": options})
             } else {
                 options.push(format!("size={}k", mount.size * 4));
-                mounts.push(
-                    json!({"destination": destination, "type": "tmpfs", "source": "t", "options": options}),
-                );
-            }
+                json!({"destination": destination, "type": "tmpfs", "source": "t", "options": options})
+            };
+            let in_user_namespace = self.namespaces.user;
+            self.more
+                .write_mount(index, mount.is_bind, in_user_namespace, &mut entry);
+            mounts.push(entry);
         }
     }
 
@@ -510,7 +537,10 @@ impl Wish {
             linux["timeOffsets"] = json!({"monotonic": {"secs": monotonic}, "boottime": {"secs": boottime}});
         }
         if !kernel.seccomp.is_empty() {
-            let rule = |(call, errno): &(usize, u32)| json!({"names": [CALLS[*call].0], "action": "SCMP_ACT_ERRNO", "errnoRet": errno});
+            let rule = |(call, errno): &(usize, u32)| match self.more.traced[*call] {
+                true => json!({"names": [CALLS[*call].0], "action": "SCMP_ACT_TRACE"}),
+                false => json!({"names": [CALLS[*call].0], "action": "SCMP_ACT_ERRNO", "errnoRet": errno}),
+            };
             let rules: Vec<Value> = kernel.seccomp.iter().map(rule).collect();
             linux["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules});
         }

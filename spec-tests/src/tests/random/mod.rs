@@ -3,6 +3,7 @@
 
 mod check;
 mod config;
+mod more;
 
 use crate::{
     bundle::make_rootfs,
@@ -13,6 +14,7 @@ use crate::{
 };
 use check::Differences;
 use config::Wish;
+use more::{HOOKS, Place};
 use proptest::{
     strategy::{Strategy, ValueTree},
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
@@ -125,6 +127,10 @@ struct World {
     /// A folder that everybody may write to: hooks in a user namespace are nobody to the host.
     open: PathBuf,
     config: Value,
+    place: Place,
+    /// Namespaces to join, by their names.
+    joined: BTreeMap<String, String>,
+    _holder: runner::Live,
 }
 
 impl World {
@@ -135,11 +141,36 @@ impl World {
         fs::set_permissions(&open, fs::Permissions::from_mode(0o777))?;
         let mut probe = Command::new(c.rootfs("/bin/probe"));
         let host = runner::start(&mut probe, &c.dir)?.finish()?.ok()?.json()?;
+        // Of nobody and everybody: each id-mapped mount shows it as somebody else's.
+        fs::write(source.join("file"), "")?;
+        let mut holder = Command::new("unshare");
+        holder.args(["-i", "-u", "-n", "sleep", "100000"]);
+        let holder = runner::start(&mut holder, &c.dir)?;
+        let link = |pid: &str, name: &str| fs::read_link(format!("/proc/{pid}/ns/{name}"));
+        let pid = holder.pid.to_string();
+        c.wait_until("namespaces to join", || {
+            Ok(fs::read_to_string(format!("/proc/{pid}/comm"))?.trim() == "sleep")
+        })?;
+        let mut joined = BTreeMap::new();
+        for name in ["ipc", "uts", "net"] {
+            let link = link(&pid, name)?.to_string_lossy().into_owned();
+            joined.insert(name.to_owned(), link);
+        }
+        let controllers = fs::read_to_string(c.host.cgroup2.join("cgroup.controllers"))?;
+        let place = Place {
+            controllers: controllers.split_whitespace().map(str::to_owned).collect(),
+            has_numa: fs::exists("/proc/self/numa_maps")?,
+            joined: holder.pid,
+            open: open.to_string_lossy().into_owned(),
+        };
         Ok(Self {
             host,
             source,
             open,
             config: c.config.clone(),
+            place,
+            joined,
+            _holder: holder,
         })
     }
 
@@ -159,9 +190,18 @@ impl World {
             &mut c.config,
             &self.source.to_string_lossy(),
             &hook_file.to_string_lossy(),
+            &self.place,
         );
+        // Those of a case that has failed half way.
+        for name in HOOKS
+            .iter()
+            .map(|kind| self.open.join(kind))
+            .chain([hook_file.clone()])
+        {
+            let _mostly_not_there = fs::remove_file(name);
+        }
         let mut args = vec!["/bin/probe".to_owned()];
-        args.extend(check::probe_options(wish));
+        args.extend(check::probe_options(wish, &self.place));
         c.args(&args);
         let run = c.run()?;
         if run.code() != 0 {
@@ -169,19 +209,34 @@ impl World {
             self.clean(c)?;
             return Ok(Differences(vec![("runs at all".to_owned(), text)]));
         }
-        let mut found = check::compare(wish, &run.json()?, &self.host);
-        let has_run = fs::remove_file(&hook_file).is_ok();
-        if has_run != wish.kernel.hook {
-            found.0.push((
-                "hooks.createContainer".to_owned(),
-                format!("wish {}, reality {has_run}", wish.kernel.hook),
-            ));
-        }
+        let inside = run.json()?;
+        let mut found = check::compare(wish, &inside, &self.host);
+        wish.more
+            .compare(wish, &self.place, &inside, &self.joined, &mut found);
+        self.compare_hooks(wish, &hook_file, &mut found);
         if let [first, ..] = c.leftovers().as_slice() {
             found.0.push(("leaves nothing".to_owned(), first.clone()));
             self.clean(c)?;
         }
         Ok(found)
+    }
+
+    /// That those of the host have run, and with the annotations in the state that they were told.
+    fn compare_hooks(&self, wish: &Wish, create_container: &Path, found: &mut Differences) {
+        let of_host = HOOKS.iter().filter(|kind| **kind != "startContainer");
+        let rest = of_host.map(|kind| (*kind, self.open.join(kind), wish.more.hooks.contains(kind)));
+        let first = ("createContainer", create_container.to_owned(), wish.kernel.hook);
+        for (kind, file, wished) in rest.chain([first]) {
+            let state = fs::read(&file).ok();
+            found.same(&format!("hooks.{kind}"), wished, state.is_some());
+            let Some(state) = state else { continue };
+            let _it_is_there = fs::remove_file(&file);
+            let state: Value = serde_json::from_slice(&state).unwrap_or_default();
+            let reality: BTreeMap<String, String> =
+                serde_json::from_value(state["annotations"].clone()).unwrap_or_default();
+            let wish: BTreeMap<String, String> = wish.kernel.annotations.iter().cloned().collect();
+            found.same(&format!("annotations in the state of {kind}"), wish, reality);
+        }
     }
 
     /// What a failed run has left would make the next one fail too.

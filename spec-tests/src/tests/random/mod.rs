@@ -9,6 +9,7 @@ use crate::{
     bundle::make_rootfs,
     case::Case,
     outcome::{Check, Stop, fail},
+    pty::{FdSocket, Master},
     runner,
     suite::Test,
 };
@@ -203,13 +204,20 @@ impl World {
         let mut args = vec!["/bin/probe".to_owned()];
         args.extend(check::probe_options(wish, &self.place));
         c.args(&args);
-        let run = c.run()?;
-        if run.code() != 0 {
-            let text = run.stderr.trim().to_owned();
-            self.clean(c)?;
-            return Ok(Differences(vec![("runs at all".to_owned(), text)]));
-        }
-        let inside = run.json()?;
+        let inside = match wish.more.terminal {
+            Some(_) => in_a_terminal(c)?,
+            None => c.run().map(|run| match run.code() {
+                0 => run.json(),
+                _ => fail(run.stderr.trim()),
+            })?,
+        };
+        let inside = match inside {
+            Ok(inside) => inside,
+            Err(Stop::Fail(text) | Stop::Unsupported(text)) => {
+                self.clean(c)?;
+                return Ok(Differences(vec![("runs at all".to_owned(), text)]));
+            }
+        };
         let mut found = check::compare(wish, &inside, &self.host);
         wish.more
             .compare(wish, &self.place, &inside, &self.joined, &mut found);
@@ -264,6 +272,29 @@ impl World {
         }
         Ok(format!("{smallest:?}"))
     }
+}
+
+/// What the probe has printed on its terminal; the inner error is the container's.
+fn in_a_terminal(c: &Case) -> Check<Check<Value>> {
+    /// The end of its report.
+    const END: &str = "\"mknod\":{}}";
+    let path = c.dir.join("console.sock");
+    let _of_the_case_before = fs::remove_file(&path);
+    let socket = FdSocket::new(path)?;
+    let options = ["--detach", "--console-socket", &socket.path_text()];
+    let live = c.spawn(&c.bundle_args("run", &options, &c.id)?)?;
+    let received = socket.receive();
+    let run = live.finish()?;
+    let Some(fd) = received.ok().and_then(|mut received| received.fds.pop()) else {
+        return Ok(fail(run.stderr.trim()));
+    };
+    if run.code() != 0 {
+        return Ok(fail(run.stderr.trim()));
+    }
+    let text = Master::new(fd).expect(END)?;
+    c.delete()?;
+    let start = text.find('{').unwrap_or_default();
+    Ok(Ok(serde_json::from_str(text[start..].trim_end())?))
 }
 
 /// Groups what was found by field, and keeps the seeds.

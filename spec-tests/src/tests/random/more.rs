@@ -39,6 +39,8 @@ pub(super) struct More {
     /// For each rule of seccomp: whether it is SCMP_ACT_TRACE.
     pub(super) traced: Vec<bool>,
     limits: Limits,
+    /// Rows and columns.
+    pub(super) terminal: Option<(u16, u16)>,
 }
 
 /// What a mount has beside flags and size.
@@ -128,9 +130,10 @@ pub(super) fn more() -> impl Strategy<Value = More> {
         any::<[bool; 3]>(),
         collection::vec(prop::bool::weighted(0.2), super::config::CALLS.len()),
         limits,
+        option::weighted(0.1, (1_u16..200, 1_u16..200)),
     )
         .prop_map(
-            |(mounts, policy, [permitted, effective], hooks, joined, traced, limits)| More {
+            |(mounts, policy, [permitted, effective], hooks, joined, traced, limits, terminal)| More {
                 mounts,
                 policy,
                 permitted,
@@ -139,6 +142,7 @@ pub(super) fn more() -> impl Strategy<Value = More> {
                 joined,
                 traced,
                 limits,
+                terminal,
             },
         )
 }
@@ -196,6 +200,10 @@ impl More {
                     entry["path"] = json!(format!("/proc/{}/ns/{short}", place.joined));
                 }
             }
+        }
+        if let Some((rows, columns)) = self.terminal {
+            config["process"]["terminal"] = json!(true);
+            config["process"]["consoleSize"] = json!({"height": rows, "width": columns});
         }
         let limits = &self.limits;
         let resources = &mut config["linux"]["resources"];
@@ -284,6 +292,19 @@ impl More {
         if let Some((mode, _, shown)) = self.policy.filter(|_| place.has_numa) {
             let maps = inside["cat"]["/proc/self/numa_maps"].as_str().unwrap_or_default();
             found.same(&format!("linux.memoryPolicy: {mode}"), true, maps.contains(shown));
+        }
+        let is_terminal = self.terminal.is_some();
+        found.same(
+            "process.terminal",
+            json!([is_terminal, is_terminal, is_terminal]),
+            inside["tty"].clone(),
+        );
+        if let Some((rows, columns)) = self.terminal {
+            found.same(
+                "process.consoleSize",
+                json!([rows, columns]),
+                inside["winsize"].clone(),
+            );
         }
         for (index, _) in self.id_mapped(wish) {
             let stat = &inside["stat"][format!("/mnt/{index}/file")];

@@ -311,6 +311,383 @@ mod tests {
         assert_eq!(request.encode_to_vec(), expected);
     }
 
+    /// Numbers and wire types of `criu_opts` in criu's rpc.proto: 0 is a number, 2 has a length.
+    #[test]
+    fn every_option_has_its_number_of_rpc_proto() {
+        let (none, text) = (Options::default, || String::from("x"));
+        let options: [(u32, u32, Options); 37] = [
+            (
+                2,
+                0,
+                Options {
+                    pid: Some(1),
+                    ..none()
+                },
+            ),
+            (
+                3,
+                0,
+                Options {
+                    leave_running: Some(true),
+                    ..none()
+                },
+            ),
+            (
+                4,
+                0,
+                Options {
+                    ext_unix_sk: Some(true),
+                    ..none()
+                },
+            ),
+            (
+                5,
+                0,
+                Options {
+                    tcp_established: Some(true),
+                    ..none()
+                },
+            ),
+            (
+                6,
+                0,
+                Options {
+                    evasive_devices: Some(true),
+                    ..none()
+                },
+            ),
+            (
+                7,
+                0,
+                Options {
+                    shell_job: Some(true),
+                    ..none()
+                },
+            ),
+            (
+                8,
+                0,
+                Options {
+                    file_locks: Some(true),
+                    ..none()
+                },
+            ),
+            (
+                9,
+                0,
+                Options {
+                    log_level: Some(1),
+                    ..none()
+                },
+            ),
+            (
+                10,
+                2,
+                Options {
+                    log_file: Some(text()),
+                    ..none()
+                },
+            ),
+            (
+                11,
+                2,
+                Options {
+                    page_server: Some(PageServer::default()),
+                    ..none()
+                },
+            ),
+            (
+                12,
+                0,
+                Options {
+                    notify_scripts: Some(true),
+                    ..none()
+                },
+            ),
+            (
+                13,
+                2,
+                Options {
+                    root: Some(vec![]),
+                    ..none()
+                },
+            ),
+            (
+                14,
+                2,
+                Options {
+                    parent_img: Some(vec![]),
+                    ..none()
+                },
+            ),
+            (
+                15,
+                0,
+                Options {
+                    track_mem: Some(true),
+                    ..none()
+                },
+            ),
+            (
+                16,
+                0,
+                Options {
+                    auto_dedup: Some(true),
+                    ..none()
+                },
+            ),
+            (
+                17,
+                0,
+                Options {
+                    work_dir_fd: Some(1),
+                    ..none()
+                },
+            ),
+            (
+                18,
+                0,
+                Options {
+                    link_remap: Some(true),
+                    ..none()
+                },
+            ),
+            (
+                23,
+                2,
+                Options {
+                    ext_mnt: vec![ExternalMount::default()],
+                    ..none()
+                },
+            ),
+            (
+                24,
+                0,
+                Options {
+                    manage_cgroups: Some(true),
+                    ..none()
+                },
+            ),
+            (
+                25,
+                2,
+                Options {
+                    cg_root: vec![CgroupRoot::default()],
+                    ..none()
+                },
+            ),
+            (
+                26,
+                0,
+                Options {
+                    rst_sibling: Some(true),
+                    ..none()
+                },
+            ),
+            (
+                27,
+                2,
+                Options {
+                    inherit_fd: vec![InheritFd::default()],
+                    ..none()
+                },
+            ),
+            (
+                29,
+                0,
+                Options {
+                    ext_sharing: Some(true),
+                    ..none()
+                },
+            ),
+            (
+                30,
+                0,
+                Options {
+                    ext_masters: Some(true),
+                    ..none()
+                },
+            ),
+            (
+                34,
+                0,
+                Options {
+                    manage_cgroups_mode: Some(1),
+                    ..none()
+                },
+            ),
+            (
+                37,
+                2,
+                Options {
+                    external: vec![text()],
+                    ..none()
+                },
+            ),
+            (
+                38,
+                0,
+                Options {
+                    empty_ns: Some(1),
+                    ..none()
+                },
+            ),
+            (
+                39,
+                2,
+                Options {
+                    join_ns: vec![JoinNamespace::default()],
+                    ..none()
+                },
+            ),
+            (
+                44,
+                2,
+                Options {
+                    freeze_cgroup: Some(vec![]),
+                    ..none()
+                },
+            ),
+            (
+                46,
+                0,
+                Options {
+                    tcp_skip_in_flight: Some(true),
+                    ..none()
+                },
+            ),
+            (
+                48,
+                0,
+                Options {
+                    lazy_pages: Some(true),
+                    ..none()
+                },
+            ),
+            (
+                50,
+                0,
+                Options {
+                    orphan_pts_master: Some(true),
+                    ..none()
+                },
+            ),
+            (
+                51,
+                2,
+                Options {
+                    config_file: Some(text()),
+                    ..none()
+                },
+            ),
+            (
+                52,
+                0,
+                Options {
+                    tcp_close: Some(true),
+                    ..none()
+                },
+            ),
+            (
+                53,
+                2,
+                Options {
+                    lsm_profile: Some(text()),
+                    ..none()
+                },
+            ),
+            (
+                63,
+                2,
+                Options {
+                    lsm_mount_context: Some(text()),
+                    ..none()
+                },
+            ),
+            (
+                64,
+                0,
+                Options {
+                    network_lock: Some(1),
+                    ..none()
+                },
+            ),
+        ];
+        for (number, wire, option) in options {
+            let bytes = option.encode_to_vec();
+            let mut wish = vec![0x08, 0];
+            prost::encoding::encode_varint(u64::from(number << 3 | wire), &mut wish);
+            assert_eq!(bytes.get(..wish.len()), Some(&wish[..]), "field {number}");
+            let length = bytes.len() - wish.len();
+            let value = bytes[wish.len()];
+            // Nothing else is said: the rest is one small number, or as long as it says.
+            assert!(
+                wire == 0 && length == 1 || usize::from(value) == length - 1,
+                "field {number}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_values_of_enumerations_are_those_of_rpc_proto() {
+        let modes = [
+            CgroupMode::Ignore,
+            CgroupMode::Soft,
+            CgroupMode::Full,
+            CgroupMode::Strict,
+        ];
+        assert_eq!(modes.map(i32::from), [0, 3, 4, 5]);
+        let locks = [NetworkLock::Iptables, NetworkLock::Nftables, NetworkLock::Skip];
+        assert_eq!(locks.map(i32::from), [1, 2, 3]);
+        let kinds = [
+            Kind::Empty,
+            Kind::Dump,
+            Kind::Restore,
+            Kind::Notify,
+            Kind::FeatureCheck,
+            Kind::Version,
+            Kind::SinglePreDump,
+        ];
+        assert_eq!(kinds.map(i32::from), [0, 1, 2, 6, 9, 10, 13]);
+    }
+
+    #[test]
+    fn parts_of_options_have_their_numbers_of_rpc_proto() {
+        let (key, value) = (b"k".to_vec(), b"v".to_vec());
+        let mount = ExternalMount { key, value };
+        assert_eq!(mount.encode_to_vec(), b"\x0a\x01k\x12\x01v");
+        let address = Some("a".to_owned());
+        let server = PageServer {
+            address,
+            port: Some(7),
+        };
+        assert_eq!(server.encode_to_vec(), b"\x0a\x01a\x10\x07");
+        let (controller, path) = (Some("c".to_owned()), b"p".to_vec());
+        let root = CgroupRoot { controller, path };
+        assert_eq!(root.encode_to_vec(), b"\x0a\x01c\x12\x01p");
+        let inherit = InheritFd {
+            key: "k".to_owned(),
+            fd: 9,
+        };
+        assert_eq!(inherit.encode_to_vec(), b"\x0a\x01k\x10\x09");
+        let (kind, path) = ("net".to_owned(), b"/n".to_vec());
+        let join = JoinNamespace { kind, path };
+        assert_eq!(join.encode_to_vec(), b"\x0a\x03net\x12\x02/n");
+        let features = Features {
+            mem_track: Some(true),
+            lazy_pages: Some(true),
+        };
+        assert_eq!(features.encode_to_vec(), b"\x08\x01\x10\x01");
+        let request = Request {
+            kind: Kind::Notify.into(),
+            notify_success: Some(true),
+            keep_open: Some(true),
+            features: Some(Features::default()),
+            options: None,
+        };
+        assert_eq!(request.encode_to_vec(), b"\x08\x06\x18\x01\x20\x01\x2a\x00");
+    }
+
     #[test]
     fn a_response_of_a_newer_criu_is_read_as_far_as_it_is_known() {
         let bytes = [

@@ -6,6 +6,7 @@ mod cgroup_identity;
 mod cgroup_tree;
 mod cgroups;
 mod checkpoint;
+mod checkpoint_flags;
 mod checkpoint_surroundings;
 mod cli;
 mod crash;
@@ -77,6 +78,7 @@ fn needy() -> Vec<NeedyTest> {
         systemd::NEEDY,
         systemd_limits::NEEDY,
         checkpoint::NEEDY,
+        checkpoint_flags::NEEDY,
         checkpoint_surroundings::NEEDY,
         migration::NEEDY,
         exec_options::NEEDY,
@@ -125,6 +127,7 @@ fn everywhere() -> Vec<Test> {
         crash::TESTS,
         logs::TESTS,
         checkpoint::TESTS,
+        checkpoint_flags::TESTS,
         notify::TESTS,
         cli::TESTS,
         called_runc::TESTS,

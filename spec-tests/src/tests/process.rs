@@ -786,9 +786,9 @@ pub(super) fn with_profile(c: &mut Case, body: impl FnOnce(&mut Case, &str) -> C
     };
     parser("--replace")?;
     let result = body(c, &name);
-    c.delete()?;
+    let deleted = c.delete();
     parser("--remove")?;
-    result
+    result.and(deleted)
 }
 
 fn confined(c: &mut Case, name: &str) -> Check {

@@ -52,6 +52,12 @@ pub(crate) const NEEDY: &[NeedyTest] = &[
         SYSTEMD,
         widening_annotations,
     ),
+    (
+        "systemd/calls_per_container",
+        &[Need::Systemd, Need::Alone],
+        calls,
+    ),
+    ("systemd/global_flag_of_crun", SYSTEMD, cgroup_manager),
     ("systemd/driver_is_remembered", SYSTEMD, remembered),
     ("systemd/exec_is_in_the_scope", SYSTEMD, exec_in_scope),
     ("systemd/exec_where_init_has_moved", SYSTEMD, exec_after_move),
@@ -780,6 +786,73 @@ fn broker(c: &mut Case) -> Check {
         .args(words);
     runner::start(&mut command, &c.dir)?.finish()?.ok()?;
     no_unit_left(c)
+}
+
+fn cgroup_manager(c: &mut Case) -> Check {
+    use_scope(c);
+    c.args(&["/bin/sleep", "1000"]);
+    let mut line = c.command();
+    line.arg("--cgroup-manager=systemd");
+    line.args(c.bundle_args("create", &[], &c.id)?);
+    runner::start(&mut line, &c.dir)?.finish()?.ok()?;
+    has(
+        &show(c, &unit(c))?,
+        &[("ActiveState", "active"), ("Delegate", "yes")],
+    )?;
+    c.delete()?;
+    no_unit_left(c)
+}
+
+/// Each is a round trip through process 1, on the way of every container.
+fn calls(c: &mut Case) -> Check {
+    use_scope(c);
+    c.args(&["/bin/sleep", "1000"]);
+    let before = systemctl(c, &["log-level"])?.stdout.trim().to_owned();
+    systemctl(c, &["log-level", "debug"])?;
+    let result = counted(c);
+    systemctl(c, &["log-level", &before])?;
+    result
+}
+
+fn counted(c: &Case) -> Check {
+    let started = calls_of(c, || {
+        create(c)?.ok()?;
+        c.rt(&["start", &c.id])?.ok()?;
+        Ok(())
+    })?;
+    same(
+        "calls of create and start",
+        vec!["StartTransientUnit".to_owned()],
+        started,
+    )?;
+    let deleted = calls_of(c, || c.delete())?;
+    same("calls of delete", vec!["StopUnit".to_owned()], deleted)?;
+    no_unit_left(c)
+}
+
+/// The methods of systemd that are called meanwhile, as its debug log has them.
+fn calls_of(c: &Case, work: impl FnOnce() -> Check) -> Check<Vec<String>> {
+    command(c, &["journalctl", "--sync"])?.ok()?;
+    let shown = command(c, &["journalctl", "--lines=1", "--show-cursor", "--quiet"])?.ok()?;
+    let cursor = shown
+        .stdout
+        .lines()
+        .find_map(|line| line.strip_prefix("-- cursor: "));
+    let after = format!("--after-cursor={}", cursor.unwrap_or_default());
+    work()?;
+    command(c, &["journalctl", "--sync"])?.ok()?;
+    let log = command(c, &["journalctl", "--quiet", "--output=cat", &after, "_PID=1"])?.ok()?;
+    let calls = log.stdout.lines().filter(|line| {
+        line.contains("Got message type=method_call") && line.contains(" path=/org/freedesktop/systemd1")
+    });
+    let member = |line: &str| {
+        line.split(" member=")
+            .nth(1)?
+            .split(' ')
+            .next()
+            .map(str::to_owned)
+    };
+    Ok(calls.filter_map(member).collect())
 }
 
 /// The runtime, started by the account that has a service manager of its own. `environment` is NAME=VALUE words.

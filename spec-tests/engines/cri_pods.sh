@@ -224,8 +224,13 @@ test_events() {
 }
 
 test_checkpoint() {
-    local p c before after; p=$(pod checkpoint)
-    c=$(container "$p" c "$COUNTER")
+    local p c before after image=127.0.0.1:5000/checkpointed:1; p=$(pod checkpoint)
+    # The archive names its image by the digest that a registry has given it, and containerd looks for that.
+    start_registry
+    ctr -n k8s.io image tag --force "$IMAGE" "$image"
+    ctr -n k8s.io image push --plain-http "$image"
+    cri PullImage '{"image":{"image":"'"$image"'"}}'
+    c=$(container "$p" c "$COUNTER" '{"image":{"image":"'"$image"'"}}')
     until_true 30 in_container "$c" 'test -e /tmp/n'
     before=$(in_container "$c" 'cat /tmp/n')
     cri CheckpointContainer '{"container_id":"'"$c"'","location":"'"$work/checkpoint.tar"'","timeout":60}'

@@ -48,6 +48,11 @@ pub(crate) const NEEDY: &[NeedyTest] = &[
         pre_dump_in_a_user_namespace,
     ),
     (
+        "checkpoint/read_only_volume_of_a_user_namespace",
+        CRIU,
+        read_only_volume,
+    ),
+    (
         "checkpoint/state_root_of_another_user",
         CRIU,
         state_root_of_another_user,
@@ -258,6 +263,37 @@ fn pre_dump_in_a_user_namespace(c: &mut Case) -> Check {
 }
 
 /// criu enters such a namespace too early to be able to make the others (its issue 2651).
+/// What the host has mounted read-only stays so for the container's root, also with CAP_SYS_ADMIN (mount_namespaces(7)).
+fn read_only_volume(c: &mut Case) -> Check {
+    map_ids(c, 100_000)?;
+    for set in ["bounding", "effective", "permitted"] {
+        c.config["process"]["capabilities"][set] = json!(["CAP_SYS_ADMIN"]);
+    }
+    let volume = c.dir.join("volume");
+    fs::create_dir(&volume)?;
+    nix::unistd::chown(&volume, Some(100_000.into()), Some(100_000.into()))?;
+    let none: Option<&str> = None;
+    mount(Some(&volume), &volume, none, MsFlags::MS_BIND, none)?;
+    let readonly = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    mount(none, &volume, none, readonly, none)?;
+    c.mount(json!({"destination": "/vol", "type": "bind", "source": volume, "options": ["bind"]}));
+    let attempt = |c: &Case, file: &str| -> Check {
+        let script =
+            format!("mount -o remount,bind,rw /vol; touch /vol/{file}; grep ' /vol ' /proc/self/mountinfo");
+        let run = c.rt(&["exec", &c.id, "/bin/sh", "-c", &script])?;
+        ensure!(!volume.join(file).exists(), "{file}: {}", run.report());
+        ensure!(run.stdout.contains(" /vol ro"), "{file}: {}", run.report());
+        Ok(())
+    };
+    let attempts = start_counter(c)
+        .and_then(|()| attempt(c, "before"))
+        .and_then(|()| checkpoint(c, &[])?.ok())
+        .and_then(|_| restore(c, &[])?.ok())
+        .and_then(|_| attempt(c, "after"));
+    umount2(&volume, MntFlags::MNT_DETACH)?;
+    attempts
+}
+
 /// criu looks the directory up again on which it is to find the container's root: a user who can exchange it would say what
 /// is covered by the image's files, for a program that runs as the host's root.
 fn state_root_of_another_user(c: &mut Case) -> Check {

@@ -424,7 +424,7 @@ fn runtime_hooks_view(c: &mut Case) -> Check {
         let out = c.dir.join(kind);
         let line = format!(
             "pid=$(tr -d ' \\n\\t' | sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); \
-             {{ readlink /proc/$pid/ns/uts /proc/$pid/ns/net; readlink /proc/$pid/root; cat /proc/$pid/mountinfo; }} > {}",
+             {{ for link in ns/uts ns/net root; do readlink /proc/$pid/$link; done; cat /proc/$pid/mountinfo; }} > {}",
             out.display()
         );
         c.config["hooks"][kind] = json!([hook("/bin/sh", &["-c", &line])]);

@@ -23,6 +23,7 @@ mod tests;
 mod trials;
 mod user;
 
+use nix::sys::signal::{SigHandler, Signal, signal};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -33,8 +34,23 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if let Err(errno) = default_signals() {
+        eprintln!("spec-tests: rt_sigaction: {errno}");
+        return ExitCode::from(2);
+    }
     suite::run(options).unwrap_or_else(|error| {
         eprintln!("spec-tests: {error}");
         ExitCode::from(2)
     })
+}
+
+/// A shell's job in the background ignores SIGINT and SIGQUIT, and what nohup(1) starts SIGHUP: the runtimes, which inherit
+/// that and keep to it, would not be ended by them.
+fn default_signals() -> nix::Result<()> {
+    [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM]
+        .into_iter()
+        .try_for_each(|number| {
+            // SAFETY: the default disposition runs no code of ours.
+            unsafe { signal(number, SigHandler::SigDfl) }.map(drop)
+        })
 }

@@ -55,8 +55,8 @@ const RULES: &[(&str, Rule)] = &[
     ("/data/memory/raw", Rule::AnyNames),
     // Go leaves out what is zero or empty, which depends on the moment.
     ("/data/cpu/throttling/periods", Rule::MayLack),
-    ("/data/cpu/throttling/throttledPeriods", Rule::MayHave),
-    ("/data/cpu/throttling/throttledTime", Rule::MayHave),
+    ("/data/cpu/throttling/throttledPeriods", Rule::MayLack),
+    ("/data/cpu/throttling/throttledTime", Rule::MayLack),
     ("/data/cpu/usage/kernel", Rule::MayLack),
     ("/data/memory/cache", Rule::MayLack),
     ("/data/memory/swap/usage", Rule::MayLack),

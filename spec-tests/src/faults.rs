@@ -146,7 +146,11 @@ impl Judge {
             Err(Errno::EINTR) => 0,
             ready => ready?,
         };
-        if ready == 0 || !fds[0].any().unwrap_or(false) {
+        // Once nobody has the filter any more it hangs up, and Linux 6.1 waits for ever if one reads then.
+        let asks = fds[0]
+            .revents()
+            .is_some_and(|events| events.contains(PollFlags::POLLIN));
+        if ready == 0 || !asks {
             return Ok(());
         }
         // struct seccomp_notif: id; pid and flags; call and architecture; instruction; six arguments.

@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::fs::{FileType, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
 use crate::{Error, ErrorKind, Result};
@@ -279,7 +279,7 @@ impl Store {
     /// Removes the directories of commands that died while they made or removed one. A directory that is locked has a
     /// living owner and stays.
     fn sweep(&self, root: &OwnedFd) -> Result<()> {
-        if foreign_owner(root, &self.root)?.is_some() {
+        if foreign_owner(&status(root, &self.root)?).is_some() {
             // Its owner chooses what has such a name: a directory of root's beside the containers, for one.
             return Ok(());
         }
@@ -347,7 +347,7 @@ impl Store {
     /// What stands in a record is believed: a pid is killed, a cgroup emptied. Where anyone may make a container's
     /// directory, as in /tmp, anyone may write one; the sticky bit does not help.
     fn refuse_writable_by_others(&self, root: &OwnedFd) -> Result<()> {
-        let status = rustix::fs::fstat(root).map_err(|errno| Error::os("fstat", errno).path(&self.root))?;
+        let status = status(root, &self.root)?;
         if Mode::from_raw_mode(status.st_mode).contains(Mode::WOTH) {
             return Err(Error::new(
                 ErrorKind::Invalid,
@@ -393,11 +393,14 @@ impl From<Error> for Unclaimed {
     }
 }
 
+fn status(dir: &OwnedFd, path: &Path) -> Result<Stat> {
+    rustix::fs::fstat(dir).map_err(|errno| Error::os("fstat", errno).path(path))
+}
+
 /// The user to whom a directory belongs, unless that is the caller or root.
-fn foreign_owner(dir: &OwnedFd, path: &Path) -> Result<Option<u32>> {
-    let status = rustix::fs::fstat(dir).map_err(|errno| Error::os("fstat", errno).path(path))?;
+fn foreign_owner(status: &Stat) -> Option<u32> {
     let is_own = status.st_uid == 0 || status.st_uid == rustix::process::geteuid().as_raw();
-    Ok((!is_own).then_some(status.st_uid))
+    (!is_own).then_some(status.st_uid)
 }
 
 /// Whoever may write to a container's directory has written what is in it, or can have: a pid to kill, hooks to run. Ours
@@ -408,12 +411,12 @@ fn refuse_foreign(dir: &OwnedFd, path: &Path) -> Result<()> {
             .path(path)
             .doing("read the container's state")
     };
-    if let Some(owner) = foreign_owner(dir, path)? {
+    let status = status(dir, path)?;
+    if let Some(owner) = foreign_owner(&status) {
         let text = format!("the container belongs to user {owner}, who could have forged its state");
         let hint = format!("do this as that user, with `sudo -u '#{owner}'` for one");
         return Err(denied(text).hint(hint));
     }
-    let status = rustix::fs::fstat(dir).map_err(|errno| Error::os("fstat", errno).path(path))?;
     if Mode::from_raw_mode(status.st_mode).intersects(Mode::WGRP | Mode::WOTH) {
         let text = "other users may write to the directory, and could have forged the container's state";
         return Err(denied(text.to_owned()));

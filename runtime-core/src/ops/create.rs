@@ -431,7 +431,6 @@ impl Counterpart for Host<'_> {
     }
 }
 
-/// The hooks that run in the runtime's namespaces once those of the container are there.
 /// Gives the id back after a failed creation, and has poststop hooks take back what hooks have done.
 pub(super) fn undo(slot: Slot, config: &Config, hooks_begun: bool, cancel: &Cancel, error: Error) -> Error {
     let record = slot.record().clone();
@@ -452,6 +451,7 @@ pub(super) fn undo(slot: Slot, config: &Config, hooks_begun: bool, cancel: &Canc
     error
 }
 
+/// The hooks that run in the runtime's namespaces once those of the container are there.
 pub(super) fn run_runtime_hooks(config: &Config, record: &Record, pid: i32, cancel: &Cancel) -> Result<()> {
     let Some(hooks) = config.spec.hooks() else {
         return Ok(());

@@ -1,3 +1,5 @@
+//! Runs in: RUNTIME. Tests of the store on a real directory: many at once, damaged records, records of other runtimes.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;

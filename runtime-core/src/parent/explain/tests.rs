@@ -1,5 +1,6 @@
-//! Golden messages: what people read when a step of the child fails, one entry for each [`Step`] at least. A message
-//! names the operation, the field of config.json, the path, the call and the errno, and a hint where the cause is known.
+//! Runs in: RUNTIME. Golden messages: what people read when a step of the child fails, one entry for each [`Step`] at least.
+//! A message names the operation, the field of config.json, the path, the call and the errno, and a hint where the cause is
+//! known.
 
 use std::collections::HashSet;
 use std::fs::File;

@@ -1,3 +1,5 @@
+//! Runs in: RUNTIME. Tests of the translation of a profile.
+
 use oci_spec::runtime::{Arch, LinuxSeccomp};
 use serde_json::{Value, json};
 

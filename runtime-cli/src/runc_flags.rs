@@ -1,4 +1,4 @@
-//! Every command and flag of runc is here or left out on purpose, and docs/commands.md says of each how it is. A test.
+//! Every command and flag of runc is here or left out on purpose, and docs/peers.md says of each how it is. A test.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -164,14 +164,14 @@ fn ours() -> BTreeMap<String, BTreeSet<String>> {
     commands.chain([(String::new(), flags(&all))]).collect()
 }
 
-/// The words with two dashes that docs/commands.md has for each command; a row without a command goes on with the one
+/// The words with two dashes that docs/peers.md has for each command; a row without a command goes on with the one
 /// before, and one for two commands counts for both.
 fn documented() -> BTreeMap<String, BTreeSet<String>> {
-    let text = include_str!("../../docs/commands.md");
+    let text = include_str!("../../docs/peers.md");
     let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let (mut section, mut commands) = ("", Vec::new());
     for line in text.lines() {
-        if let Some(title) = line.strip_prefix("## ") {
+        if let Some(title) = line.strip_prefix("### ") {
             (section, commands) = (title, vec![String::new()]);
         }
         let cells: Vec<&str> = line.split('|').collect();

@@ -5,6 +5,8 @@ mod bundle;
 mod case;
 mod children;
 mod conformance;
+#[cfg(test)]
+mod documents;
 mod expected;
 mod faults;
 mod host;

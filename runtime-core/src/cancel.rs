@@ -4,8 +4,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::event::{PollFd, PollFlags};
-use rustix::io::Errno;
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::{Error, ErrorKind, Result};
 
@@ -38,21 +37,25 @@ impl Cancel {
     /// # Errors
     /// `Interrupted`, also if both have come.
     pub(crate) fn wait_readable(&self, fd: BorrowedFd<'_>) -> Result<()> {
-        let Some(own) = self.fd() else { return Ok(()) };
-        loop {
-            let mut fds = [
-                PollFd::from_borrowed_fd(own, PollFlags::IN),
-                PollFd::from_borrowed_fd(fd, PollFlags::IN),
-            ];
-            match rustix::event::poll(&mut fds, None) {
-                Err(Errno::INTR) => continue,
-                polled => polled.map_err(|errno| Error::os("poll", errno))?,
-            };
-            match fds.map(|fd| !fd.revents().is_empty()) {
-                [true, _] => return Err(interrupted()),
-                [false, true] => return Ok(()),
-                [false, false] => {}
-            }
+        if !self.may_come() {
+            return Ok(());
+        }
+        self.wait_readable_for(fd, None).map(drop)
+    }
+
+    /// Waits until `fd` can be read, or its other end is gone, with a descriptor of its own or without. False once this time
+    /// has passed.
+    ///
+    /// # Errors
+    /// `Interrupted`, also if both have come.
+    pub(crate) fn wait_readable_for(&self, fd: BorrowedFd<'_>, timeout: Option<&Timespec>) -> Result<bool> {
+        let mut fds = vec![PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+        fds.extend(self.fd().map(|own| PollFd::from_borrowed_fd(own, PollFlags::IN)));
+        let ready = rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, timeout))
+            .map_err(|errno| Error::os("poll", errno))?;
+        match fds.get(1) {
+            Some(own) if !own.revents().is_empty() => Err(interrupted()),
+            _ => Ok(ready > 0),
         }
     }
 }
@@ -75,6 +78,15 @@ mod tests {
         let cancel = Cancel::when_readable(wish);
         rustix::io::write(&theirs, b"x").unwrap();
         cancel.wait_readable(ours.as_fd()).unwrap();
+        assert!(cancel.wait_readable_for(ours.as_fd(), None).unwrap());
+        let (silent, _writer) = pipe();
+        let at_once = Timespec::default();
+        assert!(!cancel.wait_readable_for(silent.as_fd(), Some(&at_once)).unwrap());
+        assert!(
+            !Cancel::default()
+                .wait_readable_for(silent.as_fd(), Some(&at_once))
+                .unwrap()
+        );
         rustix::io::write(&caller, b"x").unwrap();
         let error = cancel.clone().wait_readable(ours.as_fd()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Interrupted);

@@ -27,6 +27,13 @@ impl Stat {
         matches!(self.state, b'Z' | b'X' | b'x')
     }
 
+    /// Whether the process is about to end and has not yet: `PF_EXITING` (include/linux/sched.h). The init of a pid
+    /// namespace stays so until all others there have been reaped.
+    pub fn is_ending(self) -> bool {
+        const EXITING: u32 = 0x4;
+        self.flags & EXITING != 0 && !self.has_ended()
+    }
+
     /// Whether the process has become another program since it was made: execve(2) clears `PF_FORKNOEXEC`
     /// (include/linux/sched.h) before it closes descriptors. Known until its parent has reaped it.
     pub fn has_executed(self) -> bool {

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
+use rustix::event::Timespec;
 use rustix::io::Errno;
 
 use super::checkpoint_options::{CriuOptions, ManageCgroups, NetworkLock};
@@ -10,9 +11,10 @@ use crate::host::criu::{
     self, CgroupMode, Connection, Directories, Event, Features, Kind, NetworkLock as Lock, Notification,
     Options, Request, Response,
 };
+use crate::host::process::Stat;
 use crate::host::state::Record;
 use crate::parent::criu::{self as process, Start};
-use crate::parent::launch::Launched;
+use crate::parent::launch::{Launched, pid_of};
 use crate::plan::HostFacts;
 use crate::{Cancel, Error, ErrorKind, Result};
 
@@ -20,7 +22,21 @@ use crate::{Cancel, Error, ErrorKind, Result};
 pub(super) trait Attendant {
     /// Something has happened; criu waits. An error makes it undo what it has done.
     fn attend(&mut self, notification: &Notification, fd: Option<OwnedFd>) -> Result<()>;
+
+    /// The container's first process, once criu has told which it is.
+    fn init(&self) -> Option<&Launched> {
+        None
+    }
 }
+
+/// How often is looked whether a restore stands still.
+const TICK: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 500_000_000,
+};
+
+/// How many looks in a row have to say so.
+const LOOKS: u32 = 10;
 
 /// A criu process that waits for requests.
 #[derive(Debug)]
@@ -76,7 +92,7 @@ impl Session {
         let mut refused = None;
         let answer = loop {
             // On the way out of here criu is killed.
-            self.cancel.wait_readable(self.connection.as_fd())?;
+            self.wait(attendant.init())?;
             let (notification, fd) = match self.connection.receive() {
                 Ok(Event::Notification(notification, fd)) => (notification, fd),
                 Ok(Event::Done(response)) => break Ok(response),
@@ -103,6 +119,34 @@ impl Session {
                 .map(|()| response)
                 .map_err(|error| explain(error, &self.log)),
         }
+    }
+
+    /// Waits for criu's next word.
+    ///
+    /// When a restore fails late criu kills the container's first process and waits for it. The kernel lets that end only
+    /// after all others of its pid namespace have been reaped, which criu, who traces them, does not do: both wait for ever.
+    fn wait(&self, init: Option<&Launched>) -> Result<()> {
+        let Some(init) = init else {
+            return self.cancel.wait_readable(self.connection.as_fd());
+        };
+        let pid = pid_of(init.pid)?;
+        let mut looks = 0;
+        while !self
+            .cancel
+            .wait_readable_for(self.connection.as_fd(), Some(&TICK))?
+        {
+            // We have not reaped it, so the pid is still its own.
+            let is_ending = Stat::read(pid)?.is_some_and(Stat::is_ending);
+            looks = if is_ending { looks + 1 } else { 0 };
+            if looks == LOOKS {
+                let error = Error::new(
+                    ErrorKind::Os,
+                    "criu failed, and waits for processes that wait for it",
+                );
+                return Err(explain(error, &self.log));
+            }
+        }
+        Ok(())
     }
 }
 

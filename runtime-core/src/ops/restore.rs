@@ -336,6 +336,10 @@ impl Attendant for Restore<'_> {
             _ => Ok(()),
         }
     }
+
+    fn init(&self) -> Option<&Launched> {
+        self.init.as_ref()
+    }
 }
 
 impl Restore<'_> {

@@ -264,8 +264,8 @@ fn tcp_skip_in_flight(c: &mut Case) -> Check {
 fn lsm_profile(c: &mut Case) -> Check {
     with_profile(c, |c, name| {
         c.config["process"]["apparmorProfile"] = name.into();
-        // One process: criu has been seen to hang over the failure of one of two.
-        c.shell("mkfifo /fifo; exec cat <> /fifo");
+        // Two processes: criu and they wait for each other when it has failed.
+        c.shell("mkfifo /fifo; cat <> /fifo & exec cat <> /fifo");
         start(c)?;
         c.wait_until("the fifo", || Ok(c.rootfs("fifo").exists()))?;
         checkpoint(c, &[])?.ok()?;

@@ -109,6 +109,12 @@ pub(crate) struct Master {
     seen: String,
 }
 
+impl From<Master> for OwnedFd {
+    fn from(master: Master) -> Self {
+        master.file.into()
+    }
+}
+
 impl Master {
     pub(crate) fn new(fd: OwnedFd) -> Self {
         Self {

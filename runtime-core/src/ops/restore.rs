@@ -225,6 +225,8 @@ impl Job<'_> {
             rst_sibling: Some(true),
             evasive_devices: Some(true),
             tcp_close: Some(self.options.criu.tcp.close),
+            // Without a terminal of the container's, `--shell-job` gives that of the caller.
+            orphan_pts_master: Some(self.plan.process.terminal || !self.options.criu.shell_job),
             lsm_profile: self.options.lsm_profile.clone(),
             lsm_mount_context: self.options.lsm_mount_context.clone(),
             ext_mnt: criu_mounts::of_restore(self.plan)?,

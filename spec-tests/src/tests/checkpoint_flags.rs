@@ -14,8 +14,19 @@ use crate::{
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use std::{
     fs,
-    os::{fd::OwnedFd, unix::net::UnixDatagram},
+    io::Read,
+    net::Shutdown,
+    os::{
+        fd::OwnedFd,
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixDatagram},
+    },
     process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
+    thread,
     time::Duration,
 };
 
@@ -140,52 +151,97 @@ fn link_remap(c: &mut Case) -> Check {
     })
 }
 
-/// Starts the counter with this standard input.
-fn start_with_input(c: &mut Case, input: OwnedFd) -> Check {
-    c.shell(super::checkpoint::COUNTER);
+/// As the counter, and says each number to its standard input.
+const TELLING: &str = "i=0; while :; do i=$((i+1)); echo $i >&0; echo $i > /count.new; mv /count.new /count; usleep 100000; done";
+
+/// `run` or `restore`, with this standard input.
+fn with_input(c: &Case, command: &str, options: &[&str], input: OwnedFd) -> Check {
+    let log = c.dir.join("log");
     let mut line = c.command();
-    line.args(c.bundle_args("run", &["--detach"], &c.id)?);
+    line.arg("--log").arg(&log);
+    line.args(c.bundle_args(command, &[&["--detach"], options].concat(), &c.id)?);
     line.stdin(input).stdout(Stdio::null()).stderr(Stdio::null());
-    let live = runner::start_with_own_stdio(&mut line, c.dir.join("none"), c.dir.join("none"))?;
+    let live = runner::start_with_own_stdio(&mut line, c.dir.join("none"), log)?;
     drop(line);
-    live.finish()?.ok()?;
-    wait_for_count(c, 2)
+    live.finish()?.ok().map(drop)
 }
 
-/// A socket whose other end is outside.
+/// The last number that was said to this descriptor. Read by a thread, so that nobody waits for us; it ends with its peers.
+fn listen(fd: OwnedFd) -> Arc<AtomicI64> {
+    let last = Arc::new(AtomicI64::new(0));
+    let heard = last.clone();
+    thread::spawn(move || {
+        let (mut file, mut buffer) = (fs::File::from(fd), [0; 4096]);
+        while let Ok(length @ 1..) = file.read(&mut buffer) {
+            let said = String::from_utf8_lossy(&buffer[..length]);
+            // A terminal may give half of a line.
+            let whole = said.rsplit_once('\n').map_or("", |(lines, _)| lines);
+            if let Some(Ok(number)) = whole.lines().next_back().map(|line| line.trim().parse()) {
+                heard.store(number, Relaxed);
+            }
+        }
+    });
+    last
+}
+
+/// What the process says to its standard input goes on after a checkpoint that needs `option`, and a restore.
+fn says_goes_on(c: &mut Case, option: &str, inputs: [OwnedFd; 2], heard: [&AtomicI64; 2]) -> Check {
+    let [first, second] = inputs;
+    let hear = |c: &Case, which: usize, least: i64| {
+        c.wait_until(&format!("to hear more than {least}"), || {
+            Ok(heard[which].load(Relaxed) > least)
+        })
+    };
+    c.shell(TELLING);
+    with_input(c, "run", &[], first)?;
+    hear(c, 0, 1)?;
+    let run = checkpoint(c, &["--leave-running"])?;
+    ensure!(
+        run.code() != 0,
+        "a dump without {option} must fail: {}",
+        run.report()
+    );
+    checkpoint(c, &["--leave-running", option])?.ok()?;
+    let at = count(c);
+    wait_for_count(c, at + 2)?;
+    fs::remove_dir_all(images(c))?;
+    checkpoint(c, &[option])?.ok()?;
+    let before = count(c);
+    let folder = text(&images(c));
+    goes_on_after(c, || {
+        with_input(c, "restore", &["--image-path", &folder, option], second)
+    })?;
+    hear(c, 1, before + 1)
+}
+
+/// A socket whose other end is outside, by a name that is no path: that would be looked up in the container.
 fn external_unix_socket(c: &mut Case) -> Check {
-    let path = c.dir.join("outside.sock");
-    let _outside = UnixDatagram::bind(&path)?;
+    let address = SocketAddr::from_abstract_name(format!("spec-tests-{}", c.id))?;
+    let outside = UnixDatagram::bind_addr(&address)?;
+    outside.set_read_timeout(Some(Duration::from_secs(60)))?;
     let inside = UnixDatagram::unbound()?;
-    inside.connect(&path)?;
+    inside.connect_addr(&address)?;
     fcntl(&inside, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
     // criu knows the sockets of the container's network namespace.
     c.drop_namespace("network");
-    start_with_input(c, inside.into())?;
-    let run = checkpoint(c, &["--leave-running"])?;
-    ensure!(
-        run.code() != 0,
-        "a dump without --ext-unix-sk must fail: {}",
-        run.report()
-    );
-    checkpoint(c, &["--leave-running", "--ext-unix-sk"])?.ok()?;
-    let at = count(c);
-    wait_for_count(c, at + 2)
+    let heard = listen(outside.try_clone()?.into());
+    let null = fs::File::open("/dev/null")?;
+    let said = says_goes_on(c, "--ext-unix-sk", [inside.into(), null.into()], [&heard, &heard]);
+    outside.shutdown(Shutdown::Both)?;
+    said
 }
 
-/// A terminal that belongs to a session outside.
+/// A terminal that belongs to a session outside; the caller of `restore` has another one.
 fn shell_job(c: &mut Case) -> Check {
-    let (_master, slave) = pty::own_pty()?;
-    start_with_input(c, slave.into())?;
-    let run = checkpoint(c, &["--leave-running"])?;
-    ensure!(
-        run.code() != 0,
-        "a dump without --shell-job must fail: {}",
-        run.report()
-    );
-    checkpoint(c, &["--leave-running", "--shell-job"])?.ok()?;
-    let at = count(c);
-    wait_for_count(c, at + 2)
+    let (first, first_slave) = pty::own_pty()?;
+    let (second, second_slave) = pty::own_pty()?;
+    let heard = [first, second].map(|master| listen(master.into()));
+    says_goes_on(
+        c,
+        "--shell-job",
+        [first_slave.into(), second_slave.into()],
+        [&heard[0], &heard[1]],
+    )
 }
 
 /// Pages that are in the images of the pre-dump as well are punched out of them.

@@ -117,6 +117,23 @@ impl Case {
         self
     }
 
+    /// A new user namespace: its 65536 ids are those of the host from `first` on, and its root owns the rootfs.
+    pub(crate) fn map_ids(&mut self, first: u32) -> Check {
+        self.join_namespace("user", None);
+        for key in ["uidMappings", "gidMappings"] {
+            self.config["linux"][key] = json!([{"containerID": 0, "hostID": first, "size": 65536}]);
+        }
+        nix::unistd::chown(&self.rootfs("/"), Some(first.into()), Some(first.into()))?;
+        Ok(())
+    }
+
+    /// The process has these capabilities, and no others.
+    pub(crate) fn grant(&mut self, capabilities: &[&str]) {
+        for set in ["bounding", "effective", "permitted"] {
+            self.config["process"]["capabilities"][set] = json!(capabilities);
+        }
+    }
+
     /// Shares namespace `kind` with the host.
     pub(crate) fn drop_namespace(&mut self, kind: &str) -> &mut Self {
         if let Some(list) = self.config["linux"]["namespaces"].as_array_mut() {

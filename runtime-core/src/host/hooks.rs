@@ -514,20 +514,24 @@ mod tests {
             error.to_string(),
             "error running createRuntime hook #0: hook ran past specified timeout of 1s, stdout: late, stderr: "
         );
-        let pid = std::fs::read_to_string(pid).unwrap();
-        let status = || std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
-        // Killed, and reaped by whoever adopts it; a zombie at most.
-        let ended = (0..200).any(|_| {
-            std::thread::sleep(Duration::from_millis(10));
-            status().map_or(true, |stat| stat.contains(") Z "))
-        });
-        assert!(ended, "{:?}", status());
+        assert_ends(&pid);
         run(
             "createRuntime",
             &[limited("true", i64::MAX), limited("true", 100)],
             b"",
         )
         .unwrap();
+    }
+
+    /// The process whose pid stands in this file: killed, and reaped by whoever adopts it; a zombie at most.
+    fn assert_ends(pid: &Path) {
+        let pid = std::fs::read_to_string(pid).unwrap();
+        let status = || std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+        let ended = (0..200).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            status().map_or(true, |stat| stat.contains(") Z "))
+        });
+        assert!(ended, "{:?}", status());
     }
 
     #[test]
@@ -548,13 +552,7 @@ mod tests {
         drop(caller);
         let error = waiting.join().unwrap().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Interrupted);
-        let pid = std::fs::read_to_string(pid).unwrap();
-        let status = || std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
-        let ended = (0..200).any(|_| {
-            std::thread::sleep(Duration::from_millis(10));
-            status().map_or(true, |stat| stat.contains(") Z "))
-        });
-        assert!(ended, "{:?}", status());
+        assert_ends(&pid);
     }
 
     #[test]

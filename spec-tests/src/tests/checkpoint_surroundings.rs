@@ -150,15 +150,6 @@ fn systemd_driver(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn map_ids(c: &mut Case, first: u32) -> Check {
-    c.join_namespace("user", None);
-    let ranges = json!([{"containerID": 0, "hostID": first, "size": 65536}]);
-    c.config["linux"]["uidMappings"] = ranges.clone();
-    c.config["linux"]["gidMappings"] = ranges;
-    nix::unistd::chown(&c.rootfs("/"), Some(first.into()), Some(first.into()))?;
-    Ok(())
-}
-
 fn check_map(c: &Case, first: &str) -> Check {
     let map = fs::read_to_string(format!("/proc/{}/uid_map", c.pid()?))?;
     let map: Vec<&str> = map.split_whitespace().collect();
@@ -175,7 +166,7 @@ fn check_map(c: &Case, first: &str) -> Check {
 
 /// The images are the host's root's alone, and the container's root must become what is in them.
 fn user_namespace(c: &mut Case) -> Check {
-    map_ids(c, 100_000)?;
+    c.map_ids(100_000)?;
     start_counter(c)?;
     checkpoint(c, &[])?.ok()?;
     goes_on_after(c, || restore(c, &[]).map(drop))?;
@@ -200,7 +191,7 @@ fn user_namespace(c: &mut Case) -> Check {
 }
 
 fn hosts_root(c: &mut Case) -> Check {
-    map_ids(c, 0)?;
+    c.map_ids(0)?;
     start_counter(c)?;
     checkpoint(c, &[])?.ok()?;
     goes_on_after(c, || restore(c, &[]).map(drop))?;
@@ -209,7 +200,7 @@ fn hosts_root(c: &mut Case) -> Check {
 
 /// The images of a container with a user namespace are made on a new file system, in which then `work` is done.
 fn on_a_new_mount(c: &mut Case, file_system: &str, work: impl FnOnce(&mut Case) -> Check) -> Check {
-    map_ids(c, 100_000)?;
+    c.map_ids(100_000)?;
     let place = images(c);
     fs::create_dir(&place)?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
@@ -251,7 +242,7 @@ fn cannot_be_mapped(c: &mut Case) -> Check {
 
 /// What has not changed is in other images, which those of the dump name as `../first`.
 fn pre_dump_in_a_user_namespace(c: &mut Case) -> Check {
-    map_ids(c, 100_000)?;
+    c.map_ids(100_000)?;
     start_counter(c)?;
     let first = text(&c.dir.join("first"));
     c.rt(&["checkpoint", "--pre-dump", "--image-path", &first, &c.id])?
@@ -265,10 +256,8 @@ fn pre_dump_in_a_user_namespace(c: &mut Case) -> Check {
 /// criu enters such a namespace too early to be able to make the others (its issue 2651).
 /// What the host has mounted read-only stays so for the container's root, also with CAP_SYS_ADMIN (mount_namespaces(7)).
 fn read_only_volume(c: &mut Case) -> Check {
-    map_ids(c, 100_000)?;
-    for set in ["bounding", "effective", "permitted"] {
-        c.config["process"]["capabilities"][set] = json!(["CAP_SYS_ADMIN"]);
-    }
+    c.map_ids(100_000)?;
+    c.grant(&["CAP_SYS_ADMIN"]);
     let volume = c.dir.join("volume");
     fs::create_dir(&volume)?;
     nix::unistd::chown(&volume, Some(100_000.into()), Some(100_000.into()))?;
@@ -332,7 +321,7 @@ fn poststop_of_a_failed_restore(c: &mut Case) -> Check {
 }
 
 fn user_namespace_by_path(c: &mut Case) -> Check {
-    map_ids(c, 100_000)?;
+    c.map_ids(100_000)?;
     start_counter(c)?;
     checkpoint(c, &["--leave-running"])?.ok()?;
     let other = format!("/proc/{}/ns/user", c.pid()?);

@@ -188,9 +188,7 @@ fn existing_mismatch(c: &mut Case) -> Check {
 
 /// Lets the container make nodes: CAP_MKNOD, and device rules as given.
 fn with_mknod(c: &mut Case, rules: Value) {
-    for set in ["bounding", "effective", "permitted"] {
-        c.config["process"]["capabilities"][set] = json!(["CAP_MKNOD"]);
-    }
+    c.grant(&["CAP_MKNOD"]);
     c.config["linux"]["resources"] = if rules.is_null() {
         json!({})
     } else {

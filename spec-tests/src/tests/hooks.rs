@@ -240,18 +240,22 @@ fn several(c: &mut Case) -> Check {
     same("order", vec!["hook0", "hook1", "hook2", "hook3"], names(c)?)
 }
 
+fn program_has_run(c: &Case) -> Check {
+    let inside = c.rootfs("/hooks.log");
+    c.wait_until("the program has run", || {
+        Ok(fs::read_to_string(&inside)
+            .unwrap_or_default()
+            .contains("program"))
+    })
+}
+
 fn state_on_stdin(c: &mut Case) -> Check {
     all_hooks(c)?;
     c.config["annotations"] = json!({"com.example": "x"});
     c.create()?.ok()?;
     let pid = c.pid()?;
     c.rt(&["start", &c.id])?.ok()?;
-    let inside = c.rootfs("/hooks.log");
-    c.wait_until("the program has run", || {
-        Ok(fs::read_to_string(&inside)
-            .unwrap_or_default()
-            .contains("program"))
-    })?;
+    program_has_run(c)?;
     c.rt(&["delete", "--force", &c.id])?.ok()?;
     let entries = entries(c)?;
     let wish = [
@@ -333,12 +337,7 @@ fn each_hook_is_where_it_belongs(c: &mut Case) -> Check {
     all_hooks(c)?;
     c.create()?.ok()?;
     c.rt(&["start", &c.id])?.ok()?;
-    let inside = c.rootfs("/hooks.log");
-    c.wait_until("the program has run", || {
-        Ok(fs::read_to_string(&inside)
-            .unwrap_or_default()
-            .contains("program"))
-    })?;
+    program_has_run(c)?;
     let (host, container) = (links("self")?, links(&c.pid()?.to_string())?);
     c.rt(&["delete", "--force", &c.id])?.ok()?;
     let entries = entries(c)?;
@@ -703,12 +702,7 @@ fn pid_of_the_hooks_namespace(c: &mut Case) -> Check {
     c.create()?.ok()?;
     let pid = c.pid()?;
     c.rt(&["start", &c.id])?.ok()?;
-    let inside = c.rootfs("/hooks.log");
-    c.wait_until("the program has run", || {
-        Ok(fs::read_to_string(&inside)
-            .unwrap_or_default()
-            .contains("program"))
-    })?;
+    program_has_run(c)?;
     c.delete()?;
     let entries = entries(c)?;
     for (name, wish) in [

@@ -64,15 +64,6 @@ fn bind(c: &mut Case, destination: &str, source: &Path, options: &[&str]) {
     );
 }
 
-fn user_namespace(c: &mut Case) -> Check {
-    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
-    c.join_namespace("user", None);
-    c.config["linux"]["uidMappings"] = map.clone();
-    c.config["linux"]["gidMappings"] = map;
-    std::os::unix::fs::chown(c.rootfs("/"), Some(100_000), Some(100_000))?;
-    Ok(())
-}
-
 fn copied(c: &mut Case) -> Check {
     let link = source(c)?;
     let text = fs::read_link(&link)?;
@@ -105,7 +96,7 @@ fn copied_over(c: &mut Case) -> Check {
 
 fn copied_for_users(c: &mut Case) -> Check {
     let link = source(c)?;
-    user_namespace(c)?;
+    c.map_ids(100_000)?;
     bind(c, "/place", &link, &["copy-symlink"]);
     let wish = format!("{}\n0", fs::read_link(&link)?.display());
     same(
@@ -213,7 +204,7 @@ fn source_itself(c: &mut Case) -> Check {
 }
 
 fn source_for_users(c: &mut Case) -> Check {
-    user_namespace(c)?;
+    c.map_ids(100_000)?;
     mounted_link(c)
 }
 
@@ -242,7 +233,7 @@ fn destination_itself(c: &mut Case) -> Check {
 }
 
 fn destination_for_users(c: &mut Case) -> Check {
-    user_namespace(c)?;
+    c.map_ids(100_000)?;
     covered_link(c)
 }
 

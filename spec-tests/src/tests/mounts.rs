@@ -901,10 +901,7 @@ fn readonly_missing(c: &mut Case) -> Check {
 }
 
 fn in_user_namespace(c: &mut Case) -> Check {
-    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
-    c.join_namespace("user", None);
-    c.config["linux"]["uidMappings"] = map.clone();
-    c.config["linux"]["gidMappings"] = map;
+    c.map_ids(100_000)?;
     c.config["root"]["readonly"] = json!(true);
     let source = c.dir.join("source");
     fs::create_dir(&source)?;

@@ -85,14 +85,8 @@ fn folder_and_file(c: &mut Case) -> Check {
 
 fn user_namespace(c: &mut Case) -> Check {
     let source = source(c)?;
-    c.join_namespace("user", None);
-    let ranges = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
-    c.config["linux"]["uidMappings"] = ranges.clone();
-    c.config["linux"]["gidMappings"] = ranges;
-    for set in ["bounding", "effective", "permitted"] {
-        c.config["process"]["capabilities"][set] = json!(["CAP_SYS_ADMIN"]);
-    }
-    std::os::unix::fs::chown(c.rootfs("/"), Some(100_000), Some(100_000))?;
+    c.map_ids(100_000)?;
+    c.grant(&["CAP_SYS_ADMIN"]);
     c.start_sleeper()?;
     let mounts = json!([
         {"destination": "/later", "type": "bind", "source": source, "options": ["bind", "ro"]},
@@ -278,9 +272,7 @@ fn through_procfs(c: &mut Case) -> Check {
 /// A container with the right to mount covers its own root: what is added lies in the container all the same.
 fn hidden_root(c: &mut Case) -> Check {
     let source = source(c)?;
-    for set in ["bounding", "effective", "permitted"] {
-        c.config["process"]["capabilities"][set] = json!(["CAP_SYS_ADMIN", "CAP_SYS_CHROOT"]);
-    }
+    c.grant(&["CAP_SYS_ADMIN", "CAP_SYS_CHROOT"]);
     c.shell("mount -t tmpfs none / && touch /covered; sleep 1000");
     c.create()?.ok()?;
     c.rt(&["start", &c.id])?.ok()?;
@@ -298,14 +290,8 @@ fn hidden_root(c: &mut Case) -> Check {
 /// What config.json has hidden with a mount in a user namespace is not to be had by taking the mount away again.
 fn locked(c: &mut Case) -> Check {
     let source = source(c)?;
-    c.join_namespace("user", None);
-    let ranges = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
-    c.config["linux"]["uidMappings"] = ranges.clone();
-    c.config["linux"]["gidMappings"] = ranges;
-    for set in ["bounding", "effective", "permitted"] {
-        c.config["process"]["capabilities"][set] = json!(["CAP_SYS_ADMIN"]);
-    }
-    std::os::unix::fs::chown(c.rootfs("/"), Some(100_000), Some(100_000))?;
+    c.map_ids(100_000)?;
+    c.grant(&["CAP_SYS_ADMIN"]);
     let below = source.join("below");
     fs::create_dir(&below)?;
     fs::write(below.join("secret"), "secret")?;

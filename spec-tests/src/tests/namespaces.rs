@@ -496,10 +496,7 @@ fn hostname_and_domainname(c: &mut Case) -> Check {
 
 /// Found by random/configs: the file with the offsets belongs to the host's root, as the process is not dumpable.
 fn time_offsets_mapped(c: &mut Case) -> Check {
-    c.join_namespace("user", None);
-    c.config["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
-    c.config["linux"]["gidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
-    nix::unistd::chown(&c.rootfs("/"), Some(100_000.into()), Some(100_000.into()))?;
+    c.map_ids(100_000)?;
     c.join_namespace("time", None);
     c.config["linux"]["timeOffsets"] = json!({"monotonic": {"secs": 100_000}});
     let before = c.sh("cat /proc/uptime")?;

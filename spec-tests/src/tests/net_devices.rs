@@ -251,10 +251,7 @@ fn not_moved_back(c: &mut Case) -> Check {
 }
 
 fn user_namespace(c: &mut Case) -> Check {
-    c.join_namespace("user", None);
-    c.config["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
-    c.config["linux"]["gidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
-    nix::unistd::chown(&c.rootfs("/"), Some(100_000.into()), Some(100_000.into()))?;
+    c.map_ids(100_000)?;
     ip(c, "addr add 192.0.2.7/24 dev veth0")?;
     wish(c, json!({"veth0": {"name": "eth0"}}));
     contains("addresses", &ip_inside(c, "-o addr show eth0")?, "192.0.2.7/24")

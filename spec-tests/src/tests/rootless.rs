@@ -268,9 +268,7 @@ fn bind_mount(c: &mut Case) -> Check {
 fn locked(c: &mut Case) -> Check {
     // The same as security/host_mounts_stay_locked_in_a_user_namespace, where the runtime itself has no rights.
     ordinary_user(c)?;
-    for set in ["bounding", "effective", "permitted"] {
-        c.config["process"]["capabilities"][set] = json!(["CAP_SYS_ADMIN"]);
-    }
+    c.grant(&["CAP_SYS_ADMIN"]);
     let locked = LockedSource::new(c.dir.join("locked"))?;
     c.mount(json!({"destination": "/data", "type": "bind", "source": locked.0, "options": ["rbind"]}));
     let text = c.sh("mount -o remount,rw,bind /data; touch /data/x && echo writable; \
@@ -703,15 +701,13 @@ fn with_closed_cgroups(c: &mut Case, top: &std::path::Path) -> Check {
     );
     // As a service manager of a user in the container has it: a cgroup of his, and closed ones below it.
     c.config["process"]["capabilities"] = json!({});
-    for set in ["bounding", "effective", "permitted"] {
-        c.config["process"]["capabilities"][set] = json!([
-            "CAP_CHOWN",
-            "CAP_FOWNER",
-            "CAP_DAC_OVERRIDE",
-            "CAP_SETUID",
-            "CAP_SETGID"
-        ]);
-    }
+    c.grant(&[
+        "CAP_CHOWN",
+        "CAP_FOWNER",
+        "CAP_DAC_OVERRIDE",
+        "CAP_SETUID",
+        "CAP_SETGID",
+    ]);
     c.shell(
         "cd /sys/fs/cgroup && mkdir -p alice/a/b alice/c bob && sleep 1000 & cd /sys/fs/cgroup; \
          until test -d bob; do usleep 1000; done; echo $! > alice/a/b/cgroup.procs && \

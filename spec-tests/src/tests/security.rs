@@ -116,9 +116,7 @@ fn exe_is_protected(c: &Case, host_pid: i32, verdict: &Value) -> Check {
 }
 
 fn attacker_caps(c: &mut Case) {
-    for set in ["bounding", "effective", "permitted"] {
-        c.config["process"]["capabilities"][set] = json!(["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE"]);
-    }
+    c.grant(&["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE"]);
 }
 
 fn own_binary_init(c: &mut Case) -> Check {
@@ -278,9 +276,7 @@ fn dev_node_parent_symlink(c: &mut Case) -> Check {
 fn exec_root(c: &mut Case) -> Check {
     // A process that exec brings in must have left the host's root before a process inside, here one with CAP_SYS_PTRACE,
     // can see it: /proc/PID/root of it is the host.
-    for set in ["bounding", "effective", "permitted"] {
-        c.config["process"]["capabilities"][set] = json!(["CAP_SYS_PTRACE"]);
-    }
+    c.grant(&["CAP_SYS_PTRACE"]);
     c.args(&["/bin/probe", "--watch-roots"]);
     let live = c.spawn(&c.bundle_args("run", &[], &c.id)?)?;
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
@@ -345,13 +341,8 @@ impl Drop for LockedSource {
 fn locked_mounts(c: &mut Case) -> Check {
     // What is read-only on the host stays so, and what a mount of the host covers stays covered, also for root of a
     // user namespace with CAP_SYS_ADMIN (mount_namespaces(7)).
-    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
-    c.join_namespace("user", None);
-    c.config["linux"]["uidMappings"] = map.clone();
-    c.config["linux"]["gidMappings"] = map;
-    for set in ["bounding", "effective", "permitted"] {
-        c.config["process"]["capabilities"][set] = json!(["CAP_SYS_ADMIN"]);
-    }
+    c.map_ids(100_000)?;
+    c.grant(&["CAP_SYS_ADMIN"]);
     let locked = LockedSource::new(c.dir.join("locked"))?;
     c.mount(json!({"destination": "/mnt", "type": "bind", "source": locked.0, "options": ["rbind"]}));
     c.shell(

@@ -301,7 +301,7 @@ fn features_new(c: &mut Case) -> Check {
 }
 
 fn cgroup_owner(c: &mut Case) -> Check {
-    map_container(c)?;
+    c.map_ids(100_000)?;
     c.mount(
         json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]}),
     );
@@ -591,21 +591,13 @@ fn idmap_half(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn map_container(c: &mut Case) -> Check {
-    c.join_namespace("user", None);
-    c.config["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
-    c.config["linux"]["gidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
-    nix::unistd::chown(&c.rootfs("/"), Some(100_000.into()), Some(100_000.into()))?;
-    Ok(())
-}
-
 fn owner(report: &Value, path: &str) -> [Value; 2] {
     ["uid", "gid"].map(|key| report["stat"][path][key].clone())
 }
 
 fn idmap_of_container(c: &mut Case) -> Check {
     let source = source_of_1000(c)?;
-    map_container(c)?;
+    c.map_ids(100_000)?;
     c.mount(json!({"destination": "/mnt", "type": "bind", "source": source, "options": ["bind", "idmap"]}));
     let report = c.probe(&["--stat", "/mnt/file"])?;
     same("owner", [json!(1000), json!(1000)], owner(&report, "/mnt/file"))
@@ -619,7 +611,7 @@ fn idmap_in_user_namespace(c: &mut Case) -> Check {
         fs::write(tree.0.join(file), "x")?;
         nix::unistd::chown(&tree.0.join(file), Some(1000.into()), Some(1000.into()))?;
     }
-    map_container(c)?;
+    c.map_ids(100_000)?;
     let mapping = json!([{"containerID": 1000, "hostID": 100_007, "size": 1}]);
     for (destination, option, has_own) in [
         ("/mnt/own", "ridmap", true),
@@ -694,7 +686,7 @@ fn namespace_path_relative(c: &mut Case) -> Check {
 }
 
 fn mapping_owner(c: &mut Case) -> Check {
-    map_container(c)?;
+    c.map_ids(100_000)?;
     let owners = |c: &Case| -> Check<Vec<(u32, u32)>> {
         let files = ["/etc/passwd", "/bin", "/bin/busybox", "/tmp"];
         files

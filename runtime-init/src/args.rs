@@ -181,6 +181,8 @@ pub enum MountWhat<'a> {
         attributes: u64,
         /// Whether the contents of the directory below are copied into it.
         copy_up: bool,
+        /// `security.selinux` of its root directory.
+        root_label: Option<&'a CStr>,
         /// A tree to mount where the kernel does not allow a new one (sysfs, cgroup in a user namespace).
         fallback: Option<BorrowedFd<'a>>,
     },
@@ -241,6 +243,8 @@ pub struct MaskArgs<'a> {
     pub paths: &'a [&'a CStr],
     /// A detached mount of the host's /dev/null, verified.
     pub null: Option<BorrowedFd<'a>>,
+    /// SELinux's label, as an option of the tmpfs over directories.
+    pub label: Option<(&'a CStr, Option<&'a CStr>)>,
 }
 
 /// One kernel parameter.

@@ -30,8 +30,7 @@ pub(crate) fn hide(root: BorrowedFd<'_>, masks: &MaskArgs<'_>) -> Result<()> {
     let mut tmpfs: Option<OwnedFd> = None;
     let mut null_used = false;
     for (index, path) in masks.paths.iter().enumerate() {
-        hide_one(root, path, masks.null, &mut tmpfs, &mut null_used)
-            .at_index(Step::MaskedPath, index as u16)?;
+        hide_one(root, path, masks, &mut tmpfs, &mut null_used).at_index(Step::MaskedPath, index as u16)?;
     }
     Ok(())
 }
@@ -39,7 +38,7 @@ pub(crate) fn hide(root: BorrowedFd<'_>, masks: &MaskArgs<'_>) -> Result<()> {
 fn hide_one(
     root: BorrowedFd<'_>,
     path: &CStr,
-    null: Option<BorrowedFd<'_>>,
+    masks: &MaskArgs<'_>,
     tmpfs: &mut Option<OwnedFd>,
     null_used: &mut bool,
 ) -> sys::Result<()> {
@@ -47,7 +46,7 @@ fn hide_one(
         return Ok(());
     };
     if fs::fstat(target.as_fd())?.st_mode & libc::S_IFMT != libc::S_IFDIR {
-        let null = null.ok_or(refused(Errno::BADF))?;
+        let null = masks.null.ok_or(refused(Errno::BADF))?;
         mounts::attach_copy(null, target.as_fd(), !*null_used)?;
         *null_used = true;
         return Ok(());
@@ -55,7 +54,7 @@ fn hide_one(
     let first = tmpfs.is_none();
     let tree = match tmpfs.take() {
         Some(tree) => tree,
-        None => mounts::empty_tmpfs()?,
+        None => mounts::empty_tmpfs(masks.label)?,
     };
     let attached = mounts::attach_copy(tree.as_fd(), target.as_fd(), first);
     *tmpfs = Some(tree);

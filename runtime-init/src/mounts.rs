@@ -1,5 +1,7 @@
 //! Runs in: INIT. Mounts what RUNTIME has prepared, in order. Parses nothing.
 
+use core::ffi::CStr;
+
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -11,7 +13,7 @@ use crate::sys::mount::{self, ATTR_RDONLY, MountAttr};
 use crate::sys::{SysError, fs};
 use crate::{copy_up, paths};
 
-type Options<'a> = &'a [(&'a core::ffi::CStr, Option<&'a core::ffi::CStr>)];
+type Options<'a> = &'a [(&'a CStr, Option<&'a CStr>)];
 
 /// All mounts. An error names the place in `mounts`.
 pub(crate) fn mount_all(root: BorrowedFd<'_>, mounts: &[MountArgs<'_>]) -> Result<()> {
@@ -22,7 +24,7 @@ pub(crate) fn mount_all(root: BorrowedFd<'_>, mounts: &[MountArgs<'_>]) -> Resul
 }
 
 /// Those that were to be read-only, now that nothing is made in them any more.
-pub(crate) fn make_readonly(root: BorrowedFd<'_>, mounts: &[(u16, &core::ffi::CStr)]) -> Result<()> {
+pub(crate) fn make_readonly(root: BorrowedFd<'_>, mounts: &[(u16, &CStr)]) -> Result<()> {
     let readonly = MountAttr {
         set: ATTR_RDONLY,
         ..MountAttr::default()
@@ -49,6 +51,7 @@ fn mount_one(root: BorrowedFd<'_>, args: &MountArgs<'_>) -> Result<()> {
             options,
             attributes,
             copy_up,
+            root_label,
             fallback,
         } => {
             let made = make_filesystem(fstype, options, *attributes, index);
@@ -58,6 +61,9 @@ fn mount_one(root: BorrowedFd<'_>, args: &MountArgs<'_>) -> Result<()> {
                 }
                 (made, _) => made?,
             };
+            if let Some(label) = root_label {
+                fs::label_directory(made.as_fd(), label).at_index(Step::MountFilesystem, index)?;
+            }
             if *copy_up {
                 copy_up::copy(target, made.as_fd()).at_index(Step::MountCopyUp, index)?;
             }
@@ -81,12 +87,7 @@ fn mount_one(root: BorrowedFd<'_>, args: &MountArgs<'_>) -> Result<()> {
 }
 
 /// A new file system, as a detached mount.
-fn make_filesystem(
-    fstype: &core::ffi::CStr,
-    options: Options<'_>,
-    attributes: u64,
-    index: u16,
-) -> Result<OwnedFd> {
+fn make_filesystem(fstype: &CStr, options: Options<'_>, attributes: u64, index: u16) -> Result<OwnedFd> {
     let context = mount::fsopen(fstype).at_index(Step::MountFilesystem, index)?;
     for (number, (key, value)) in options.iter().enumerate() {
         mount::fsconfig(context.as_fd(), key, *value)
@@ -159,8 +160,11 @@ fn reconfigure(target: BorrowedFd<'_>, options: Options<'_>, index: u16) -> Resu
 }
 
 /// A read-only tmpfs without room for anything: what hides directories.
-pub(crate) fn empty_tmpfs() -> crate::sys::Result<OwnedFd> {
+pub(crate) fn empty_tmpfs(label: Option<(&CStr, Option<&CStr>)>) -> crate::sys::Result<OwnedFd> {
     let context = mount::fsopen(c"tmpfs")?;
+    if let Some((key, value)) = label {
+        mount::fsconfig(context.as_fd(), key, value)?;
+    }
     for (key, value) in [(c"nr_blocks", c"1"), (c"nr_inodes", c"1"), (c"mode", c"0555")] {
         mount::fsconfig(context.as_fd(), key, Some(value))?;
     }

@@ -70,6 +70,19 @@ pub(crate) fn close_all_but(keep: &[BorrowedFd<'_>], preserve_fds: u32) -> sys::
     close_gaps(preserved.chain(own.into_iter().filter(|fd| *fd != RawFd::MAX)))
 }
 
+/// With SELinux the session keyring gets the label of the program, which could not use one of RUNTIME's. No key is made
+/// after it, and execve(2) forgets the wish (security/selinux/hooks.c).
+pub(crate) fn label_keyring(
+    procfs: Option<BorrowedFd<'_>>,
+    keyring: Option<&CStr>,
+    args: &ProcessArgs<'_>,
+) -> Result<()> {
+    match (keyring, args.selinux) {
+        (Some(_), Some(label)) => write_proc(procfs, c"thread-self/attr/keycreate", label).at(Step::Selinux),
+        _ => Ok(()),
+    }
+}
+
 /// Joins a new session keyring, readable and searchable by the container's user, so that `exec` can join it by name.
 pub(crate) fn new_keyring(name: Option<&CStr>) -> sys::Result<()> {
     /// Possessor: all; user: view, read, search, link (include/linux/key.h).

@@ -33,11 +33,18 @@ impl HostFacts {
             last_capability: last_capability()?,
             permitted_capabilities: permitted.permitted.bits(),
             in_user_namespace,
+            selinux: has_selinux(),
             is_rootless: in_user_namespace || !rustix::process::geteuid().is_root(),
             may_mount: permitted.effective.contains(CapabilitySet::SYS_ADMIN)
                 && (!in_user_namespace || owns_mount_namespace()?),
         })
     }
+}
+
+/// As libselinux asks: where it is off, or hidden from us in a container, nothing is mounted there.
+fn has_selinux() -> bool {
+    const SELINUX_MAGIC: u64 = 0xf97c_ff8c;
+    rustix::fs::statfs("/sys/fs/selinux").is_ok_and(|status| status.f_type as u64 == SELINUX_MAGIC)
 }
 
 /// Whether this process is in another user namespace than the first, which has always the same inode number.

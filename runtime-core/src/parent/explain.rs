@@ -192,6 +192,10 @@ fn locate(error: Error, plan: &Plan, spec: &Spec, failure: Failure) -> Error {
             None => error.field("linux.sysctl"),
         },
         Step::ReadonlyPath => locate_listed(error, "linux.readonlyPaths", &plan.rootfs.readonly_paths, index),
+        // Nothing else that the tmpfs over a directory is told comes from config.json.
+        Step::MaskedPath if failure.call == Call::Fsconfig && plan.mount_label.is_some() => {
+            error.field(MOUNT_LABEL).hint(UNKNOWN_LABEL)
+        }
         Step::MaskedPath => locate_listed(error, "linux.maskedPaths", &plan.rootfs.masked_paths, index),
         Step::Personality => error.field("linux.personality"),
         Step::MemoryPolicy => error.field("linux.memoryPolicy"),
@@ -222,6 +226,9 @@ fn locate_process(error: Error, process: &ProcessPlan, failure: Failure) -> Erro
     }
 }
 
+const MOUNT_LABEL: &str = "linux.mountLabel";
+const UNKNOWN_LABEL: &str = "does SELinux's policy know this label, and may the file system have it?";
+
 fn locate_mount(error: Error, plan: &Plan, spec: &Spec, failure: Failure) -> Error {
     let field = format!("mounts[{}]", failure.index);
     let mount = spec.mounts().iter().flatten().nth(usize::from(failure.index));
@@ -230,7 +237,10 @@ fn locate_mount(error: Error, plan: &Plan, spec: &Spec, failure: Failure) -> Err
     let fstype = mount
         .and_then(|mount| mount.typ().as_ref())
         .filter(|_| failure.call == Call::Fsopen);
+    let is_label = failure.call == Call::Setxattr
+        || option.is_some() && option == plan.mount_label.as_ref().map(|label| text_of(&label.option()));
     let error = match (option, fstype) {
+        _ if is_label => error.field(MOUNT_LABEL).hint(UNKNOWN_LABEL),
         (Some(option), _) => error.field(format!("{field}.options \"{option}\"")),
         (None, Some(fstype)) => error.field(format!("{field}.type \"{fstype}\"")),
         (None, None) => error.field(field),
@@ -248,12 +258,15 @@ fn option_text(source: &MountSource, number: usize) -> Option<String> {
         MountSource::Remount { options } => options,
         _ => return None,
     };
-    let (key, value) = options.get(number.checked_sub(1)?)?;
+    options.get(number.checked_sub(1)?).map(text_of)
+}
+
+fn text_of((key, value): &FsOption) -> String {
     let key = key.to_string_lossy();
-    Some(match value {
+    match value {
         Some(value) => format!("{key}={}", value.to_string_lossy()),
         None => key.into_owned(),
-    })
+    }
 }
 
 fn locate_listed(error: Error, field: &str, paths: &[std::ffi::CString], index: usize) -> Error {

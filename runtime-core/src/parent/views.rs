@@ -11,6 +11,7 @@ use runtime_init::sys::process::ExecVector;
 
 use crate::plan::Plan;
 use crate::plan::hooks::HookPlan;
+use crate::plan::mount_label::MountLabel;
 use crate::plan::mounts::{FsOption, MountPlan, MountSource};
 use crate::plan::process::{ProcessPlan, Rlimit};
 use crate::plan::seccomp::SeccompPlan;
@@ -87,6 +88,7 @@ pub(crate) fn with_init_args<T>(
         .collect();
     let readonly_paths = c_strs(&plan.rootfs.readonly_paths);
     let masked_paths = c_strs(&plan.rootfs.masked_paths);
+    let mask_label = plan.mount_label.as_ref().map(MountLabel::option);
     let [creating, created] = &prepared.hook_states;
     let mut rooms = HookRooms::new(&plan.hooks.create_container, &prepared.inherited_environment);
     let mut create_container = rooms.hooks(&plan.hooks.create_container, &prepared.inherited_environment);
@@ -152,6 +154,9 @@ pub(crate) fn with_init_args<T>(
         masked: init::MaskArgs {
             paths: &masked_paths,
             null: prepared.null.as_ref().map(AsFd::as_fd),
+            label: mask_label
+                .as_ref()
+                .map(|(key, value)| (key.as_c_str(), value.as_deref())),
         },
         process: room.view(&plan.process, plan.seccomp.as_ref(), console),
         gate: match &prepared.gate {
@@ -271,6 +276,7 @@ fn new_view<'a>(
         options,
         attributes: new.attributes,
         copy_up: new.copy_up,
+        root_label: new.root_label.as_deref(),
         fallback,
     }
 }

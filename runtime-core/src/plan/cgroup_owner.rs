@@ -55,15 +55,7 @@ mod tests {
         config["mounts"] = json!([{"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["rw"]}]);
         change(&mut config);
         let config = crate::spec::parse(config.to_string().into_bytes()).unwrap();
-        let facts = HostFacts {
-            bundle: "/b".into(),
-            last_capability: 40,
-            permitted_capabilities: u64::MAX,
-            in_user_namespace: false,
-            may_mount: true,
-            is_rootless: false,
-        };
-        Plan::new(&config, "c", &facts, Wishes::default())
+        Plan::new(&config, "c", &HostFacts::of_root(), Wishes::default())
             .unwrap()
             .cgroup_owner()
     }

@@ -5,6 +5,7 @@ mod cgroup_owner;
 pub mod devices;
 pub mod hooks;
 pub mod intel_rdt;
+pub mod mount_label;
 pub mod mounts;
 pub mod namespaces;
 pub mod net_devices;
@@ -23,6 +24,7 @@ use crate::{Error, ErrorKind, Result};
 use devices::DevicesPlan;
 use hooks::HooksPlan;
 use intel_rdt::IntelRdtPlan;
+use mount_label::MountLabel;
 use mounts::MountPlan;
 use namespaces::NamespacesPlan;
 use net_devices::NetDevicePlan;
@@ -43,8 +45,26 @@ pub struct HostFacts {
     pub in_user_namespace: bool,
     /// RUNTIME may mount where it is, and so copy mounts. It has CAP_SYS_ADMIN then.
     pub may_mount: bool,
+    /// SELinux is on.
+    pub selinux: bool,
     /// RUNTIME lacks powers of the host's root: it is another user, or in another user namespace than the first.
     pub is_rootless: bool,
+}
+
+#[cfg(test)]
+impl HostFacts {
+    /// Those of an ordinary host, for its root.
+    pub(crate) fn of_root() -> Self {
+        Self {
+            bundle: "/bundle".into(),
+            last_capability: 40,
+            permitted_capabilities: u64::MAX,
+            in_user_namespace: false,
+            may_mount: true,
+            selinux: false,
+            is_rootless: false,
+        }
+    }
 }
 
 /// What the caller decides that is not in config.json.
@@ -107,8 +127,8 @@ pub struct Plan {
     pub hooks: HooksPlan,
     /// The program.
     pub process: ProcessPlan,
-    /// Whether `linux.mountLabel` is set.
-    pub has_mount_label: bool,
+    /// `linux.mountLabel`, where there is SELinux.
+    pub mount_label: Option<MountLabel>,
     /// Its filter.
     pub seccomp: Option<SeccompPlan>,
 }
@@ -138,7 +158,14 @@ impl Plan {
         }
         refuse_without_user_namespace(facts, &namespaces)?;
         let rootfs = RootfsPlan::new(spec, facts, &namespaces, wishes)?;
-        let mounts = mounts::plan(spec, facts, &namespaces, &rootfs)?;
+        let mount_label = MountLabel::plan(spec, facts)?;
+        let around = mounts::Around {
+            facts,
+            namespaces: &namespaces,
+            rootfs: &rootfs,
+            label: mount_label.as_ref(),
+        };
+        let mounts = mounts::plan(spec, around)?;
         refuse_mounts_on_the_host(spec, &namespaces)?;
         let process = spec
             .process()
@@ -157,10 +184,7 @@ impl Plan {
             hooks: HooksPlan::new(spec)?,
             process: ProcessPlan::new(process, spec.linux().as_ref(), facts, inside, wishes)?,
             seccomp: plan_seccomp(spec)?,
-            has_mount_label: spec
-                .linux()
-                .as_ref()
-                .is_some_and(|linux| linux.mount_label().is_some()),
+            mount_label,
             namespaces,
             rootfs,
             mounts,

@@ -12,6 +12,7 @@ use oci_spec::runtime::{LinuxIdMapping, Mount, Spec};
 use runtime_init::args::Links;
 use runtime_init::sys::mount::{ATTR_RDONLY, MountAttr};
 
+use super::mount_label::{self, MountLabel};
 use super::namespaces::{NamespacesPlan, UserNamespace};
 use super::rootfs::RootfsPlan;
 use super::{HostFacts, c_string, clean_in_container};
@@ -126,6 +127,8 @@ pub struct NewFilesystem {
     pub attributes: u64,
     /// `tmpcopyup`.
     pub copy_up: bool,
+    /// `security.selinux` of its root directory.
+    pub root_label: Option<CString>,
     /// What of the host is mounted instead if the kernel refuses the file system to a user namespace.
     pub instead: Option<PathBuf>,
 }
@@ -164,19 +167,27 @@ pub struct MountIdMap {
     pub recursive: bool,
 }
 
+/// What the plan of a mount has to know of the rest.
+#[derive(Debug, Clone, Copy)]
+pub struct Around<'a> {
+    /// The host.
+    pub facts: &'a HostFacts,
+    /// The container's namespaces.
+    pub namespaces: &'a NamespacesPlan,
+    /// Its rootfs.
+    pub rootfs: &'a RootfsPlan,
+    /// `linux.mountLabel`, where there is SELinux.
+    pub label: Option<&'a MountLabel>,
+}
+
 /// All of `mounts`, in order.
 ///
 /// # Errors
 /// `Invalid` with the field.
-pub fn plan(
-    spec: &Spec,
-    facts: &HostFacts,
-    namespaces: &NamespacesPlan,
-    rootfs: &RootfsPlan,
-) -> Result<Vec<MountPlan>> {
+pub fn plan(spec: &Spec, around: Around<'_>) -> Result<Vec<MountPlan>> {
     let mounts = spec.mounts().iter().flatten().enumerate();
     let mut plans: Vec<_> = mounts
-        .map(|(index, mount)| plan_one(index as u16, mount, facts, namespaces, rootfs))
+        .map(|(index, mount)| plan_one(index as u16, mount, around))
         .collect::<Result<_>>()?;
     for place in 0..plans.len() {
         if let Some((mount, later)) = plans.get_mut(place..).and_then(<[_]>::split_first_mut) {
@@ -213,13 +224,13 @@ impl MountPlan {
     }
 }
 
-fn plan_one(
-    index: u16,
-    mount: &Mount,
-    facts: &HostFacts,
-    namespaces: &NamespacesPlan,
-    rootfs: &RootfsPlan,
-) -> Result<MountPlan> {
+fn plan_one(index: u16, mount: &Mount, around: Around<'_>) -> Result<MountPlan> {
+    let Around {
+        facts,
+        namespaces,
+        rootfs,
+        ..
+    } = around;
     let mut options = Options::parse(mount, index)?;
     if mount.typ().as_deref() == Some("devpts") {
         options.data.retain(|option| is_mapped_group(option, namespaces));
@@ -248,7 +259,7 @@ fn plan_one(
             (false, false) => Links::Follow,
         },
         may_be_on_procfs,
-        source: plan_source(index, mount, fstype, options, (facts, namespaces), is_proc_itself)?,
+        source: plan_source(index, mount, fstype, options, around, is_proc_itself)?,
         target,
         attributes,
         id_map,
@@ -279,8 +290,8 @@ fn plan_source(
     index: u16,
     mount: &Mount,
     fstype: &str,
-    options: Options,
-    (facts, namespaces): (&HostFacts, &NamespacesPlan),
+    mut options: Options,
+    around: Around<'_>,
     is_proc_itself: bool,
 ) -> Result<MountSource> {
     let field = |name: &str| format!("mounts[{index}].{name}");
@@ -299,7 +310,7 @@ fn plan_source(
             .as_ref()
             .ok_or_else(|| Error::invalid(field("source"), "missing"))?;
         return Ok(MountSource::Bind {
-            path: facts.bundle.join(source),
+            path: around.facts.bundle.join(source),
             recursive: options.recursive_bind,
             link: options.source_link,
             must_be_procfs: is_proc_itself,
@@ -324,10 +335,15 @@ fn plan_source(
             options,
             attributes,
             copy_up: false,
+            root_label: None,
             instead: None,
         }));
     }
     let name = c_string(fstype, field("type"))?;
+    let label = around.label;
+    options
+        .data
+        .extend(label.and_then(|label| label.option_for(fstype, &options.data)));
     if options.needs_classic(&source) {
         return options.classic(source, name, index);
     }
@@ -337,7 +353,8 @@ fn plan_source(
         options: options.superblock(Some(source)),
         attributes,
         copy_up,
-        instead: instead(fstype, namespaces, facts),
+        root_label: label.and_then(|label| label.of_root(fstype)),
+        instead: instead(fstype, around.namespaces, around.facts),
     }))
 }
 
@@ -601,6 +618,10 @@ impl Options {
             .data
             .into_iter()
             .map(|(key, value)| match value {
+                // The categories of a label stand between commas.
+                Some(value) if mount_label::is_context(&key) => {
+                    [key.as_bytes(), b"=\"", value.as_bytes(), b"\""].concat()
+                }
                 Some(value) => [key.as_bytes(), b"=", value.as_bytes()].concat(),
                 None => key.into_bytes(),
             })
@@ -652,36 +673,39 @@ mod tests {
     use crate::plan::Wishes;
     use crate::spec;
 
-    fn facts() -> HostFacts {
-        HostFacts {
-            in_user_namespace: false,
-            may_mount: true,
-            is_rootless: false,
-            bundle: "/bundle".into(),
-            last_capability: 40,
-            permitted_capabilities: u64::MAX,
-        }
+    fn plan_mount(mount: &str) -> Result<MountPlan> {
+        plan_on(&HostFacts::of_root(), mount)
     }
 
-    fn plan_mount(mount: &str) -> Result<MountPlan> {
+    /// With a label, which counts where there is SELinux.
+    fn plan_on(facts: &HostFacts, mount: &str) -> Result<MountPlan> {
         let json = format!(
-            r#"{{"ociVersion":"1.3.0","root":{{"path":"r"}},"mounts":[{mount}],"linux":{{"namespaces":[{{"type":"mount"}}]}}}}"#
+            r#"{{"ociVersion":"1.3.0","root":{{"path":"r"}},"mounts":[{mount}],"linux":{{"mountLabel":"u:r:t:s0:c1,c2","namespaces":[{{"type":"mount"}}]}}}}"#
         );
         let config = spec::parse(json.into_bytes())?;
         let namespaces = NamespacesPlan::new(&config.spec)?;
-        let rootfs = RootfsPlan::new(&config.spec, &facts(), &namespaces, Wishes::default())?;
-        Ok(plan(&config.spec, &facts(), &namespaces, &rootfs)?.remove(0))
+        let rootfs = RootfsPlan::new(&config.spec, facts, &namespaces, Wishes::default())?;
+        let label = MountLabel::plan(&config.spec, facts)?;
+        let around = Around {
+            facts,
+            namespaces: &namespaces,
+            rootfs: &rootfs,
+            label: label.as_ref(),
+        };
+        Ok(plan(&config.spec, around)?.remove(0))
     }
 
     fn options_of(mount: &MountPlan) -> Vec<String> {
-        let MountSource::New(new) = &mount.source else {
-            panic!("{:?}", mount.source)
+        let options = match &mount.source {
+            MountSource::New(new) | MountSource::Cgroup(new) => &new.options,
+            MountSource::Remount { options } => options,
+            source => panic!("{source:?}"),
         };
         let text = |(key, value): &FsOption| match value {
             Some(value) => format!("{}={}", key.to_str().unwrap(), value.to_str().unwrap()),
             None => key.to_str().unwrap().to_owned(),
         };
-        new.options.iter().map(text).collect()
+        options.iter().map(text).collect()
     }
 
     #[test]
@@ -696,6 +720,7 @@ mod tests {
                 options: vec![(c"ro".to_owned(), None)],
                 attributes: ATTR_RDONLY | NOSUID,
                 copy_up: false,
+                root_label: None,
                 instead: None,
             }),
             attributes: Vec::new(),
@@ -873,6 +898,59 @@ mod tests {
         };
         assert_eq!(*flags, libc::MS_RDONLY | libc::MS_NOATIME);
         assert_eq!(data.to_str().unwrap(), format!("lowerdir={lower},index=off"));
+    }
+
+    #[test]
+    fn new_file_systems_get_the_label_and_nothing_else_does() {
+        let selinux = HostFacts {
+            selinux: true,
+            ..HostFacts::of_root()
+        };
+        for (mount, wish) in [
+            (
+                r#""tmpfs","options":["size=1m"]"#,
+                vec!["source=tmpfs", "size=1m", "context=u:r:t:s0:c1,c2"],
+            ),
+            (
+                r#""tmpfs","options":["rootcontext=x"]"#,
+                vec!["source=tmpfs", "rootcontext=x"],
+            ),
+            (r#""tmpfs","options":["remount","size=1m"]"#, vec!["size=1m"]),
+            (r#""mqueue""#, vec!["source=mqueue"]),
+            (r#""proc""#, vec!["source=proc"]),
+            (r#""cgroup2""#, vec!["source=cgroup"]),
+        ] {
+            let json = format!(r#"{{"destination":"/m","type":{mount}}}"#);
+            let planned = plan_on(&selinux, &json).unwrap();
+            assert_eq!(options_of(&planned), wish, "{mount}");
+            let root = match &planned.source {
+                MountSource::New(new) => new.root_label.clone(),
+                _ => None,
+            };
+            let wish = mount.contains("mqueue").then(|| c"u:r:t:s0:c1,c2".to_owned());
+            assert_eq!(root, wish, "{mount}");
+            let without = plan_mount(&json).unwrap();
+            assert!(
+                !options_of(&without)
+                    .iter()
+                    .any(|option| option.starts_with("context"))
+            );
+        }
+        let bind = r#"{"destination":"/m","type":"bind","source":"/s"}"#;
+        assert!(matches!(
+            plan_on(&selinux, bind).unwrap().source,
+            MountSource::Bind { .. }
+        ));
+        let long = format!(
+            r#"{{"destination":"/m","type":"overlay","options":["lowerdir={}"]}}"#,
+            "l".repeat(300)
+        );
+        match plan_on(&selinux, &long).unwrap().source {
+            MountSource::Classic { data, .. } => {
+                assert!(data.to_str().unwrap().ends_with(r#",context="u:r:t:s0:c1,c2""#));
+            }
+            source => panic!("{source:?}"),
+        }
     }
 
     #[test]

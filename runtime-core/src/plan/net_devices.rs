@@ -60,12 +60,8 @@ mod tests {
         let json =
             format!(r#"{{"ociVersion":"1.3.0","root":{{"path":"r"}},"linux":{{"netDevices":{devices}}}}}"#);
         let facts = HostFacts {
-            in_user_namespace: false,
-            may_mount: true,
-            is_rootless: false,
-            bundle: "/b".into(),
-            last_capability: 40,
             permitted_capabilities,
+            ..HostFacts::of_root()
         };
         plan(&crate::spec::parse(json.into_bytes()).unwrap().spec, &facts)
     }

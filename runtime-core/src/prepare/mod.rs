@@ -87,7 +87,6 @@ impl Prepared {
         refuse_sysctls_of_the_host(plan, &joins)?;
         let net_devices = find_net_devices(plan, &joins)?;
         check_seccomp_agent(plan)?;
-        refuse_mount_label(plan)?;
         let join_pid = plan
             .namespaces
             .join_pid
@@ -202,15 +201,6 @@ pub(crate) fn find_net_devices(plan: &Plan, joins: &[OwnedFd]) -> Result<Option<
         }
     }
     NetDevices::find(&plan.net_devices).map(Some)
-}
-
-/// Without SELinux a label for mounts means nothing, and engines set it all the same; with it, it must not be lost.
-fn refuse_mount_label(plan: &Plan) -> Result<()> {
-    if plan.has_mount_label && rustix::fs::stat("/sys/fs/selinux/enforce").is_ok() {
-        let error = Error::invalid("linux.mountLabel", "is not supported yet");
-        return Err(error.with_kind(crate::ErrorKind::Unsupported));
-    }
-    Ok(())
 }
 
 /// The listener is taken from a process that is dumpable for that moment, and a copy of RUNTIME's memory. Nobody in

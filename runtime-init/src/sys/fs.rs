@@ -73,6 +73,24 @@ pub fn open_host_no_links(path: &CStr, flags: OFlags) -> Result<OwnedFd> {
     openat2(raw::CWD, path, flags, 0, ResolveFlags::NO_SYMLINKS)
 }
 
+/// Gives the root directory of a detached mount SELinux's label.
+pub fn label_directory(mount: BorrowedFd<'_>, label: &CStr) -> Result<()> {
+    let directory = openat2(
+        mount,
+        c".",
+        OFlags::RDONLY | OFlags::DIRECTORY,
+        0,
+        ResolveFlags::BENEATH,
+    )?;
+    raw::fsetxattr(
+        directory,
+        c"security.selinux",
+        label.to_bytes_with_nul(),
+        raw::XattrFlags::empty(),
+    )
+    .named(Call::Setxattr)
+}
+
 /// Makes an empty file `name` directly in `dir`, which must not exist.
 pub fn create_file(dir: BorrowedFd<'_>, name: &CStr, mode: u32) -> Result<OwnedFd> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

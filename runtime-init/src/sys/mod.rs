@@ -105,6 +105,7 @@ calls! {
     Setresgid = "setresgid",
     Setresuid = "setresuid",
     Setsid = "setsid",
+    Setxattr = "fsetxattr",
     Sigaction = "rt_sigaction",
     Sigmask = "rt_sigprocmask",
     Socket = "socket",

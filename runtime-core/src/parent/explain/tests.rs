@@ -54,6 +54,7 @@ const CONFIG: &str = r#"{
         "personality": {"domain": "LINUX32"},
         "memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0-1"},
         "rootfsPropagation": "slave",
+        "mountLabel": "system_u:object_r:no_t:s0",
         "maskedPaths": ["/proc/kcore", "/sys/firmware"],
         "readonlyPaths": ["/proc/sys"],
         "seccomp": {"defaultAction": "SCMP_ACT_ALLOW"}
@@ -67,12 +68,8 @@ struct Made {
 
 fn made() -> Made {
     let facts = HostFacts {
-        in_user_namespace: false,
-        may_mount: true,
-        is_rootless: false,
-        bundle: "/bundle".into(),
-        last_capability: 40,
-        permitted_capabilities: u64::MAX,
+        selinux: true,
+        ..HostFacts::of_root()
     };
     let config = spec::parse(CONFIG.as_bytes().to_vec()).unwrap();
     spec::validate(&config).unwrap();
@@ -182,6 +179,12 @@ fn goldens() -> Vec<(Failure, &'static str)> {
             "make a file system: mounts[4].type \"xfz\" (/data): fsopen: no such device (the kernel does not know this file system type)"),
         (nth(1, sub(2, at(Step::MountFilesystem, Fsconfig, E::INVAL))),
             "make a file system: mounts[1].options \"mode=755\" (/dev): fsconfig: invalid argument"),
+        (nth(1, sub(4, at(Step::MountFilesystem, Fsconfig, E::INVAL))),
+            "make a file system: linux.mountLabel (/dev): fsconfig: invalid argument (does SELinux's policy know this label, and may the file system have it?)"),
+        (nth(1, at(Step::MountFilesystem, Setxattr, E::ACCESS)),
+            "make a file system: linux.mountLabel (/dev): fsetxattr: permission denied (does SELinux's policy know this label, and may the file system have it?)"),
+        (at(Step::MaskedPath, Fsconfig, E::INVAL),
+            "mask a path: linux.mountLabel: fsconfig: invalid argument (does SELinux's policy know this label, and may the file system have it?)"),
         (nth(3, at(Step::MountCopyUp, Write, E::NOSPC)),
             "copy into the tmpfs: mounts[3] (/var/cache): write: no space left on device"),
         (nth(2, at(Step::MountAttach, MoveMount, E::NOTDIR)),

@@ -85,7 +85,7 @@ state_of_host() {
     # /run/netns and Docker's `default` are made for the first network namespace, and kept; credentials come and go with services.
     ${UNSHARE:-} awk '{ print "mount: " $5 }' /proc/self/mountinfo | grep -vE ' (/run/netns|/run/docker/netns/default|/run/credentials.*)$' | sort
     # Engines keep the parents that they have made.
-    find /sys/fs/cgroup -type d \( -name 'docker-*' -o -path '*/docker/*' -o -path '*/ctr/*' -o -name 'ctr-*' -o -name 'libpod[-_]*' -o -path '*/libpod_parent/*' -o -name '*buildah*' \
+    find /sys/fs/cgroup -regextype posix-extended -type d \( -regex '.*/[0-9a-f]{64}' -o -name 'docker-*' -o -path '*/docker/*' -o -path '*/ctr/*' -o -name 'ctr-*' -o -name 'libpod[-_]*' -o -path '*/libpod_parent/*' -o -name '*buildah*' \
         -o -path '*kubepods*' -o -path '*cri-containerd*' -o -path '*k8s.io*' \) |
         grep -vE '/(kubepods|burstable|kubepods.slice|kubepods-burstable.slice|libpod_parent|libpod_parent/conmon|docker/buildkit)$' | sed 's/^/cgroup: /'
     # shellcheck disable=SC2086

@@ -29,6 +29,8 @@ pub(crate) enum Need {
     User,
     /// AppArmor is enabled in the kernel.
     AppArmor,
+    /// SELinux is enabled, and enforces a policy that has the labels of containers.
+    SELinux,
     /// A disk that tests may write to, see [`Host::scratch_disk`].
     ScratchDisk,
     /// Swap is on.
@@ -51,6 +53,9 @@ pub(crate) enum Need {
     ValidationPrograms,
 }
 
+/// Where SELinux says whether it enforces its policy; absent without SELinux.
+pub(crate) const SELINUX_STATUS: &str = "/sys/fs/selinux/enforce";
+
 /// The folder of [`Need::ValidationPrograms`].
 pub(crate) const VALIDATION_PROGRAMS: &str = "/payload/validation";
 
@@ -72,6 +77,7 @@ impl Need {
                 starts("/etc/passwd") && starts("/etc/subuid") && host::in_path("newuidmap")
             }
             Self::AppArmor => host::file_says("/sys/module/apparmor/parameters/enabled", "Y"),
+            Self::SELinux => host::file_says(SELINUX_STATUS, "1"),
             Self::ScratchDisk => Host::scratch_disk().is_some(),
             Self::Swap => fs::read_to_string("/proc/swaps").is_ok_and(|t| t.lines().count() > 1),
             Self::SecondCpu => std::thread::available_parallelism().is_ok_and(|n| n.get() > 1),
@@ -95,6 +101,7 @@ impl fmt::Display for Need {
             Self::Systemd => f.write_str("systemd"),
             Self::User => write!(f, "user {}", Host::USER),
             Self::AppArmor => f.write_str("AppArmor"),
+            Self::SELinux => f.write_str("SELinux"),
             Self::ScratchDisk => f.write_str("scratch disk"),
             Self::Swap => f.write_str("swap"),
             Self::SecondCpu => f.write_str("second CPU"),

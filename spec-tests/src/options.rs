@@ -66,10 +66,10 @@ spec-tests --runtime PATH [FILTER]... [options]
   --list              print the names of the tests, and what they need
   --format FORMAT     pretty (default), terse, json, tap or junit
   --machine WHERE     auto (default): on the host, and in virtual machines what it cannot do; none: the host only;
-                      fast, systemd, bare: everything in this machine only
+                      fast, systemd, bare, selinux: everything in this machine only
   --kernel VERSION    of the machines: 6.1, 6.12 (default) or newest
   --validation        instead of the suite's own tests, the validation programs of the OCI's runtime-tools
-  --shell MACHINE     a shell in the machine (fast, systemd, bare, engines); --runtime and every --file PATH are in its /payload
+  --shell MACHINE     a shell in the machine (fast, systemd, bare, selinux, engines); --runtime and every --file PATH are in its /payload
   --command LINE      with --shell: run this line instead, and end with its status
   --hybrid            stay in the host's cgroup view instead of a private pure cgroup2 view
   --expected FILE     known failures (`test/name: reason` a line); `none` for no list

@@ -55,7 +55,7 @@ fn qemu(kind: Kind, images: &Images, dir: &Path) -> Command {
     command.args([
         "-append",
         &format!(
-            "console=ttyS0 panic=-1 quiet mitigations=off apparmor=1 security=apparmor systemd.show_status=false \
+            "console=ttyS0 panic=-1 quiet mitigations=off systemd.show_status=false \
              machine={} {}",
             kind.name(),
             kind.kernel_options()

@@ -16,6 +16,7 @@ use std::{
 pub(crate) const INIT: &[u8] = include_bytes!("../../machine/init");
 pub(crate) const START: &[u8] = include_bytes!("../../machine/start");
 pub(crate) const MAIN: &[u8] = include_bytes!("../../machine/main");
+const SELINUX_POLICY: &str = include_str!("../../machine/selinux.cil");
 const PACKAGES_SCRIPT: &str = include_str!("../../machine/packages.sh");
 const KERNEL_SCRIPT: &str = include_str!("../../machine/kernel.sh");
 const ROOT_SCRIPT: &str = include_str!("../../machine/root.sh");
@@ -32,6 +33,9 @@ const TOOLS: &[(&str, &str)] = &[
     ("apt-get", "apt"),
     ("ldd", "libc-bin"),
 ];
+
+/// The same for the machine with SELinux alone.
+const POLICY_COMPILER: (&str, &str) = ("secilc", "secilc");
 
 /// An image of an older recipe that nobody has made for so long is removed.
 const OLD: Duration = Duration::from_secs(14 * 24 * 3600);
@@ -50,8 +54,10 @@ pub(crate) struct Images {
 impl Images {
     /// Takes from the cache what these machines boot from, or builds it, which takes minutes.
     pub(crate) fn ready(kernel: Kernel, kinds: &[Kind], with_validation: bool) -> io::Result<Self> {
+        let policy = kinds.contains(&Kind::Selinux).then_some(&POLICY_COMPILER);
         let missing: Vec<&str> = TOOLS
             .iter()
+            .chain(policy)
             .filter(|(tool, _)| !crate::host::in_path(tool))
             .map(|(_, package)| *package)
             .collect();
@@ -96,6 +102,43 @@ impl Images {
         }
         images
     }
+}
+
+/// The policy of the machine with SELinux, in the form that the kernel loads. It takes no time, so that nothing is kept.
+pub(crate) fn selinux_policy() -> io::Result<Vec<u8>> {
+    let dir = PathBuf::from(format!("/tmp/spec-tests-policy-{}", std::process::id()));
+    fs::create_dir(&dir)?;
+    let result = compile_policy(&dir);
+    fs::remove_dir_all(&dir)?;
+    result
+}
+
+fn compile_policy(dir: &Path) -> io::Result<Vec<u8>> {
+    let (source, policy) = (dir.join("selinux.cil"), dir.join("policy"));
+    fs::write(&source, SELINUX_POLICY)?;
+    // 33 is the newest format that Linux 6.1 reads; the list of labels of files by path is nobody's here.
+    let output = Command::new(POLICY_COMPILER.0)
+        .args([
+            "--mls",
+            "true",
+            "--policyvers",
+            "33",
+            "--filecontexts",
+            "/dev/null",
+            "--output",
+        ])
+        .arg(&policy)
+        .arg(&source)
+        .env("PATH", crate::host::PATH)
+        .output()?;
+    if output.status.success() {
+        return fs::read(&policy);
+    }
+    Err(io::Error::other(format!(
+        "the machine's SELinux policy: {}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr).trim()
+    )))
 }
 
 /// `SPEC_TESTS_CACHE`, or `spec-tests` in the user's cache folder.

@@ -10,7 +10,10 @@ mod shell;
 pub(crate) use self::{image::Images, results::Sender, shell::shell};
 
 use self::{archive::Archive, results::Outcomes};
-use crate::{need::Need, report::Record};
+use crate::{
+    need::{Need, SELINUX_STATUS},
+    report::Record,
+};
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -27,7 +30,9 @@ pub(crate) enum Kind {
     Systemd,
     /// As the first, with a kernel that has been told to do without some controllers.
     Bare,
-    /// As the last, of Debian's newest suite and with the engines. No test of the suite runs in it: see `engines/`.
+    /// As the first, with SELinux instead of AppArmor, and a policy of our own that is enforced.
+    Selinux,
+    /// As the second, of Debian's newest suite and with the engines. No test of the suite runs in it: see `engines/`.
     Engines,
 }
 
@@ -67,7 +72,7 @@ const PROGRAMS: &[&str] = &[
 
 impl Kind {
     /// Where tests run, in the order in which a place is looked for.
-    pub(crate) const ALL: [Self; 3] = [Self::Fast, Self::Systemd, Self::Bare];
+    pub(crate) const ALL: [Self; 4] = [Self::Fast, Self::Systemd, Self::Bare, Self::Selinux];
 
     /// As options and the kernel command line spell it.
     pub(crate) fn name(self) -> &'static str {
@@ -75,6 +80,7 @@ impl Kind {
             Self::Fast => "fast",
             Self::Systemd => "systemd",
             Self::Bare => "bare",
+            Self::Selinux => "selinux",
             Self::Engines => "engines",
         }
     }
@@ -85,15 +91,15 @@ impl Kind {
             Self::Fast => "fast machine",
             Self::Systemd => "systemd machine",
             Self::Bare => "bare machine",
+            Self::Selinux => "SELinux machine",
             Self::Engines => "engines machine",
         }
     }
 
     pub(crate) fn from_name(name: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|k| k.name() == name)
-            .ok_or(format!("no such machine: {name:?} (fast, systemd, bare)"))
+        Self::ALL.into_iter().find(|k| k.name() == name).ok_or(format!(
+            "no such machine: {name:?} (fast, systemd, bare, selinux)"
+        ))
     }
 
     /// As [`Self::from_name`], of all that one can have a shell in.
@@ -101,7 +107,7 @@ impl Kind {
         match name {
             "engines" => Ok(Self::Engines),
             _ => Self::from_name(name)
-                .map_err(|_| format!("no such machine: {name:?} (fast, systemd, bare, engines)")),
+                .map_err(|_| format!("no such machine: {name:?} (fast, systemd, bare, selinux, engines)")),
         }
     }
 
@@ -112,9 +118,11 @@ impl Kind {
 
     /// What it adds to the kernel's command line.
     fn kernel_options(self) -> String {
+        const APPARMOR: &str = "apparmor=1 security=apparmor";
         match self {
-            Self::Bare => format!("cgroup_disable={}", DISABLED.join(",")),
-            _ => String::new(),
+            Self::Bare => format!("{APPARMOR} cgroup_disable={}", DISABLED.join(",")),
+            Self::Selinux => "selinux=1 security=selinux enforcing=1".to_owned(),
+            Self::Fast | Self::Systemd | Self::Engines => APPARMOR.to_owned(),
         }
     }
 
@@ -130,9 +138,11 @@ impl Kind {
             Need::Program(name) => systemd && PROGRAMS.contains(&name),
             Need::Criu(_) | Need::Path(_) => systemd,
             Need::Kernel(major, minor) => kernel.version() >= (major, minor),
-            Need::NoPath(path) => !(systemd && path == "/run/systemd/system"),
-            Need::Alone
-            | Need::AppArmor
+            Need::NoPath("/run/systemd/system") => !systemd,
+            Need::NoPath(SELINUX_STATUS) | Need::AppArmor => self != Self::Selinux,
+            Need::SELinux => self == Self::Selinux,
+            Need::NoPath(_)
+            | Need::Alone
             | Need::CapSysResource
             | Need::ScratchDisk
             | Need::SecondCpu
@@ -269,6 +279,9 @@ fn base_archive(kind: Kind, images: &Images) -> io::Result<Archive> {
     let criu = images.kernel.join("criu.tar");
     if kind == Kind::Systemd && criu.exists() {
         archive.file(&criu, "payload/criu.tar")?;
+    }
+    if kind == Kind::Selinux {
+        archive.data("payload/selinux.policy", 0o644, &image::selinux_policy()?)?;
     }
     if !kind.has_root() {
         // Tests start hooks with names of their own, which a busybox would take for an applet, and need a program

@@ -56,6 +56,11 @@ pub(crate) const NEEDY: &[NeedyTest] = &[
         apparmor,
     ),
     (
+        "exec/apparmor_of_a_process_file",
+        &[Need::AppArmor, Need::Program("apparmor_parser")],
+        apparmor_of_a_file,
+    ),
+    (
         "exec/process_label_without_selinux_is_refused",
         &[Need::NoPath("/sys/fs/selinux/enforce")],
         process_label,
@@ -108,6 +113,18 @@ fn apparmor(c: &mut Case) -> Check {
             .wants(255)?
             .refused_with("apparmor")?;
         Ok(())
+    })
+}
+
+/// A process file without a profile does not take the container's off: the process would be unconfined.
+fn apparmor_of_a_file(c: &mut Case) -> Check {
+    with_profile(c, |c, name| {
+        c.config["process"]["apparmorProfile"] = json!(name);
+        let label = report_of(c, json!({}))?["label"].clone();
+        same("without one", json!(format!("{name} (enforce)")), label)?;
+        let file = process_file(c, json!({"apparmorProfile": "unconfined"}))?;
+        let label = c.rt(&["exec", "--process", &file, &c.id])?.ok()?.json()?["label"].clone();
+        same("with its own", json!("unconfined"), label)
     })
 }
 

@@ -42,6 +42,8 @@ mod seccomp;
 mod seccomp_actions;
 mod seccomp_notify;
 mod security;
+mod selinux;
+mod selinux_mounts;
 mod signals;
 mod spec;
 mod spec_rules;
@@ -86,6 +88,8 @@ fn needy() -> Vec<NeedyTest> {
         intel_rdt::NEEDY,
         spec_rules::NEEDY,
         spec_values::NEEDY,
+        selinux::NEEDY,
+        selinux_mounts::NEEDY,
         interrupt::NEEDY,
         engine::NEEDY,
         runtime_tools::NEEDY,

@@ -100,7 +100,7 @@ const CLOSED: &[Need] = &[
 const NESTED: &[Need] = &[Need::Program("unshare")];
 
 /// The case is the user's from here on, with a config.json that asks for nothing that needs root.
-fn ordinary_user(c: &mut Case) -> Check {
+pub(super) fn ordinary_user(c: &mut Case) -> Check {
     c.user = Some(User::new(c.host, &c.dir)?);
     c.join_namespace("user", None);
     map(c, &json!([{"containerID": 0, "hostID": UID, "size": 1}]));

@@ -55,7 +55,7 @@ fn socket(c: &Case) -> Check<FdSocket> {
 }
 
 /// create with a console socket; returns the master.
-fn create_with_socket(c: &Case) -> Check<Master> {
+pub(super) fn create_with_socket(c: &Case) -> Check<Master> {
     let socket = socket(c)?;
     let live = c.spawn(&c.bundle_args("create", &["--console-socket", &socket.path_text()], &c.id)?)?;
     let received = socket.receive();

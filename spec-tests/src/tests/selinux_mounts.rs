@@ -1,0 +1,395 @@
+//! Runs in: SUITE. SELinux, enforced: `linux.mountLabel`, the label of the file systems that are made for a container.
+
+use super::selinux::{FILES, IMAGE, UNKNOWN, confine, label_of, relabel};
+use crate::{
+    case::Case,
+    need::Need,
+    outcome::{Check, contains, ensure, fail, same},
+    suite::NeedyTest,
+};
+use serde_json::json;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+pub(crate) const NEEDY: &[NeedyTest] = &[
+    ("selinux/mount_label", &[Need::SELinux], mount_label),
+    ("selinux/mount_label_of_new_files", &[Need::SELinux], of_new_files),
+    (
+        "selinux/mount_label_of_message_queues",
+        &[Need::SELinux],
+        of_message_queues,
+    ),
+    ("selinux/mount_label_of_masks", &[Need::SELinux], of_masks),
+    ("selinux/mount_label_of_devices", &[Need::SELinux], of_devices),
+    (
+        "selinux/mount_label_is_not_of_bind_mounts",
+        &[Need::SELinux],
+        bind_mounts,
+    ),
+    (
+        "selinux/mount_label_is_not_of_the_kernels",
+        &[Need::SELinux],
+        of_the_kernel,
+    ),
+    ("selinux/mount_label_and_options", &[Need::SELinux], options),
+    ("selinux/mount_label_and_categories", &[Need::SELinux], categories),
+    (
+        "selinux/mount_label_in_a_user_namespace",
+        &[Need::SELinux],
+        user_namespace,
+    ),
+    (
+        "selinux/mount_label_with_a_users_queues",
+        &[Need::SELinux],
+        users_queues,
+    ),
+    (
+        "selinux/mount_label_lets_the_container_write",
+        &[Need::SELinux],
+        lets_write,
+    ),
+    (
+        "selinux/unknown_mount_label_is_refused",
+        &[Need::SELinux],
+        unknown,
+    ),
+    ("selinux/mount_without_a_label", &[Need::SELinux], without),
+    ("selinux/mount_context_type", &[Need::SELinux], context_type),
+    (
+        "selinux/mount_context_type_that_is_wrong",
+        &[Need::SELinux],
+        wrong_type,
+    ),
+    ("selinux/mounts_added_later", &[Need::SELinux], later),
+];
+
+/// One line of mountinfo.
+struct Mount {
+    point: String,
+    kind: String,
+    options: String,
+}
+
+/// What is mounted in the running container.
+fn mounts(c: &Case) -> Check<Vec<Mount>> {
+    let path = format!("/proc/{}/mountinfo", c.pid()?);
+    mounts_of(&fs::read_to_string(path)?)
+}
+
+fn mounts_of(text: &str) -> Check<Vec<Mount>> {
+    let mut mounts = Vec::new();
+    for line in text.lines() {
+        let (first, second) = line.split_once(" - ").unwrap_or_default();
+        let (first, second): (Vec<&str>, Vec<&str>) =
+            (first.split(' ').collect(), second.split(' ').collect());
+        let (Some(point), Some(kind), Some(options)) = (first.get(4), second.first(), second.get(2)) else {
+            return fail(format!("not a line of mountinfo: {line:?}"));
+        };
+        let [point, kind, options] = [point, kind, options].map(|word| (*word).to_owned());
+        mounts.push(Mount { point, kind, options });
+    }
+    Ok(mounts)
+}
+
+/// The label that is an option of the super block; it has a comma in it and so stands between quotation marks.
+fn option(name: &str) -> String {
+    format!(",{name}=\"{FILES}\"")
+}
+
+/// A path in the running container.
+fn inside(c: &Case, path: &str) -> Check<PathBuf> {
+    let root = Path::new("/proc").join(c.pid()?.to_string()).join("root");
+    Ok(root.join(path.trim_start_matches('/')))
+}
+
+fn tmpfs(c: &mut Case, destination: &str, options: &[&str]) {
+    c.mount(json!({"destination": destination, "type": "tmpfs", "source": "tmpfs", "options": options}));
+}
+
+/// Every tmpfs and devpts has the label.
+fn labelled(c: &Case, points: &[&str]) -> Check {
+    let mounts = mounts(c)?;
+    for point in points {
+        let mount = mounts.iter().rfind(|m| m.point == *point);
+        let options = mount.map_or("no such mount", |m| m.options.as_str());
+        contains(point, options, &option("context"))?;
+    }
+    let without = mounts.iter().filter(|m| {
+        ["tmpfs", "devpts"].contains(&m.kind.as_str()) && !m.options.contains(&option("context"))
+    });
+    let without: Vec<&str> = without.map(|m| m.point.as_str()).collect();
+    same("without the label", Vec::<&str>::new(), without)
+}
+
+fn mount_label(c: &mut Case) -> Check {
+    confine(c)?;
+    tmpfs(c, "/mnt", &["mode=0700", "size=1m"]);
+    c.start_sleeper()?;
+    labelled(c, &["/dev", "/dev/pts", "/dev/shm", "/mnt", "/sys/firmware"])
+}
+
+fn of_new_files(c: &mut Case) -> Check {
+    confine(c)?;
+    tmpfs(c, "/mnt", &[]);
+    c.shell("touch /mnt/file /dev/shm/file && mkdir /dev/folder && exec sleep 1000");
+    c.create()?.ok()?;
+    c.rt(&["start", &c.id])?.ok()?;
+    let last = inside(c, "/dev/folder")?;
+    c.wait_until("the files", || Ok(last.exists()))?;
+    for path in [
+        "/mnt",
+        "/mnt/file",
+        "/dev",
+        "/dev/folder",
+        "/dev/shm",
+        "/dev/shm/file",
+        "/dev/pts",
+    ] {
+        same(path, FILES, label_of(&inside(c, path)?)?.as_str())?;
+    }
+    Ok(())
+}
+
+/// mqueue is not labelled by an option of the mount, but by the attribute of its root.
+fn of_message_queues(c: &mut Case) -> Check {
+    confine(c)?;
+    c.start_sleeper()?;
+    same("its root", FILES, label_of(&inside(c, "/dev/mqueue")?)?.as_str())?;
+    c.rt(&["exec", &c.id, "/bin/ls", "/dev/mqueue"])?.ok()?;
+    Ok(())
+}
+
+fn of_masks(c: &mut Case) -> Check {
+    confine(c)?;
+    for folder in ["masked", "other"] {
+        fs::create_dir_all(c.rootfs(folder).join("inside"))?;
+    }
+    relabel(&c.rootfs("/"), IMAGE)?;
+    c.config["linux"]["maskedPaths"] = json!(["/masked", "/other", "/proc/kcore", "/sys/firmware"]);
+    c.start_sleeper()?;
+    labelled(c, &["/masked", "/other", "/sys/firmware"])?;
+    // The container may look, and there is nothing.
+    let run = c
+        .rt(&["exec", &c.id, "/bin/ls", "-A", "/masked", "/other"])?
+        .ok()?;
+    same("what is there", "/masked:\n\n/other:\n", run.stdout.as_str())
+}
+
+fn of_devices(c: &mut Case) -> Check {
+    confine(c)?;
+    c.config["linux"]["devices"] = json!([{"path": "/dev/own", "type": "c", "major": 1, "minor": 5, "fileMode": 0o666, "uid": 0, "gid": 0}]);
+    c.config["linux"]["resources"]["devices"] = json!([{"allow": true, "access": "rwm"}]);
+    c.start_sleeper()?;
+    for node in ["null", "zero", "full", "random", "urandom", "tty", "own"] {
+        let path = inside(c, "/dev")?.join(node);
+        same(node, FILES, label_of(&path)?.as_str())?;
+    }
+    let line = "echo x > /dev/null && head -c 3 /dev/zero | wc -c && head -c 3 /dev/own | wc -c && ls /dev/ptmx /dev/fd/0 >/dev/null";
+    let run = c.rt(&["exec", &c.id, "/bin/sh", "-c", line])?.ok()?;
+    same("what they give", "3\n3\n", run.stdout.as_str())
+}
+
+fn bind_mounts(c: &mut Case) -> Check {
+    confine(c)?;
+    let source = c.dir.join("source");
+    fs::create_dir(&source)?;
+    fs::write(source.join("file"), "x")?;
+    relabel(&source, IMAGE)?;
+    c.mount(json!({"destination": "/mnt", "type": "bind", "source": source, "options": ["rbind", "ro"]}));
+    c.start_sleeper()?;
+    for path in ["/mnt", "/mnt/file", "/bin/busybox", "/"] {
+        same(path, IMAGE, label_of(&inside(c, path)?)?.as_str())?;
+    }
+    same("source", IMAGE, label_of(&source)?.as_str())?;
+    for mount in mounts(c)?
+        .iter()
+        .filter(|m| ["/", "/mnt"].contains(&m.point.as_str()))
+    {
+        ensure!(
+            !mount.options.contains("context="),
+            "{}: {}",
+            mount.point,
+            mount.options
+        );
+    }
+    Ok(())
+}
+
+/// proc, sysfs, cgroup2 and mqueue have labels of the kernel's.
+fn of_the_kernel(c: &mut Case) -> Check {
+    const KINDS: [&str; 4] = ["proc", "sysfs", "cgroup2", "mqueue"];
+    confine(c)?;
+    c.mount(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro", "nosuid"]}));
+    let own = label_of(Path::new("/sys/fs/cgroup/cgroup.procs"))?;
+    c.start_sleeper()?;
+    let mounts = mounts(c)?;
+    for kind in KINDS {
+        let options: Vec<&str> = mounts
+            .iter()
+            .filter(|m| m.kind == kind)
+            .map(|m| m.options.as_str())
+            .collect();
+        ensure!(!options.is_empty(), "{kind} is not mounted");
+        ensure!(
+            !options.iter().any(|o| o.contains("context=")),
+            "{kind}: {options:?}"
+        );
+    }
+    same(
+        "a cgroup's file",
+        own,
+        label_of(&inside(c, "/sys/fs/cgroup/cgroup.procs")?)?,
+    )?;
+    same(
+        "/sys",
+        label_of(Path::new("/sys/kernel"))?,
+        label_of(&inside(c, "/sys/kernel")?)?,
+    )
+}
+
+/// What else the mount is told stays.
+fn options(c: &mut Case) -> Check {
+    confine(c)?;
+    fs::create_dir(c.rootfs("/copied"))?;
+    fs::write(c.rootfs("/copied/file"), "of the image")?;
+    relabel(&c.rootfs("/copied"), IMAGE)?;
+    tmpfs(c, "/copied", &["tmpcopyup", "mode=0711"]);
+    tmpfs(c, "/read-only", &["ro", "nosuid", "size=64k"]);
+    tmpfs(c, "/plain", &["noexec", "size=128k", "mode=0750"]);
+    c.start_sleeper()?;
+    labelled(c, &["/copied", "/read-only", "/plain"])?;
+    let mounts = mounts(c)?;
+    for (point, wish) in [
+        ("/read-only", "size=64k"),
+        ("/plain", "size=128k"),
+        ("/plain", "mode=750"),
+    ] {
+        let found = mounts.iter().rfind(|m| m.point == point);
+        contains(point, found.map_or("", |m| &m.options), wish)?;
+    }
+    same("copied", FILES, label_of(&inside(c, "/copied/file")?)?.as_str())?;
+    let line =
+        "cat /copied/file && echo && (touch /read-only/x 2>/dev/null || echo refused) && touch /plain/x";
+    let run = c.rt(&["exec", &c.id, "/bin/sh", "-c", line])?.ok()?;
+    same("inside", "of the image\nrefused\n", run.stdout.as_str())
+}
+
+/// A label without a comma is as good as one with.
+fn categories(c: &mut Case) -> Check {
+    confine(c)?;
+    c.args(&["/bin/cat", "/proc/self/mountinfo"]);
+    for label in [IMAGE, "system_u:object_r:container_file_t:s0:c1", FILES] {
+        c.config["linux"]["mountLabel"] = json!(label);
+        let mounts = mounts_of(&c.run()?.ok()?.stdout)?;
+        let shm = mounts.iter().find(|m| m.point == "/dev/shm");
+        let options = shm.map_or("", |m| m.options.as_str()).replace('"', "");
+        contains("/dev/shm", &format!("{options},"), &format!(",context={label},"))?;
+    }
+    Ok(())
+}
+
+fn user_namespace(c: &mut Case) -> Check {
+    confine(c)?;
+    c.map_ids(100_000)?;
+    tmpfs(c, "/mnt", &["mode=1777"]);
+    // Its queues are another test's matter.
+    if let Some(mounts) = c.config["mounts"].as_array_mut() {
+        mounts.retain(|m| m["type"] != "mqueue");
+    }
+    c.shell("touch /mnt/file /dev/shm/file && exec sleep 1000");
+    c.create()?.ok()?;
+    c.rt(&["start", &c.id])?.ok()?;
+    let last = inside(c, "/dev/shm/file")?;
+    c.wait_until("the files", || Ok(last.exists()))?;
+    labelled(c, &["/dev", "/dev/pts", "/dev/shm", "/mnt", "/sys/firmware"])?;
+    same("a new file", FILES, label_of(&last)?.as_str())
+}
+
+fn users_queues(c: &mut Case) -> Check {
+    confine(c)?;
+    c.map_ids(100_000)?;
+    c.start_sleeper()?;
+    same("its root", FILES, label_of(&inside(c, "/dev/mqueue")?)?.as_str())
+}
+
+fn lets_write(c: &mut Case) -> Check {
+    confine(c)?;
+    tmpfs(c, "/mnt", &["mode=1777"]);
+    let line = "(echo x > /mnt/file) 2>/dev/null && echo written || echo refused";
+    same("with the label", "written", c.sh(line)?.as_str())?;
+    if let Some(linux) = c.config["linux"].as_object_mut() {
+        linux.remove("mountLabel");
+    }
+    same("without", "refused", c.sh(line)?.as_str())
+}
+
+fn unknown(c: &mut Case) -> Check {
+    confine(c)?;
+    c.config["linux"]["mountLabel"] = json!(UNKNOWN);
+    c.create()?.wants(1)?.refused_with("mountLabel")?;
+    c.nothing_left()
+}
+
+/// A label of the process alone, and none at all.
+fn without(c: &mut Case) -> Check {
+    confine(c)?;
+    c.args(&["/bin/cat", "/proc/self/mountinfo"]);
+    for field in ["mountLabel", "selinuxLabel"] {
+        for owner in ["linux", "process"] {
+            if let Some(owner) = c.config[owner].as_object_mut() {
+                owner.remove(field);
+            }
+        }
+        let text = c.run()?.ok()?.stdout;
+        ensure!(
+            !text.contains("context="),
+            "without {field} a mount has a context:\n{text}"
+        );
+    }
+    Ok(())
+}
+
+/// crun's annotation, which Podman sets for `label=nested`: the label of the root alone, so that processes inside can label
+/// what is below it.
+fn context_type(c: &mut Case) -> Check {
+    confine(c)?;
+    c.args(&["/bin/cat", "/proc/self/mountinfo"]);
+    for kind in ["context", "fscontext", "rootcontext"] {
+        c.config["annotations"] = json!({"run.oci.mount_context_type": kind});
+        let mounts = mounts_of(&c.run()?.ok()?.stdout)?;
+        for point in ["/dev", "/dev/pts", "/dev/shm"] {
+            let options = mounts
+                .iter()
+                .find(|m| m.point == point)
+                .map_or("", |m| m.options.as_str());
+            contains(point, options, &option(kind))?;
+            same("labels", 1, options.matches("context=").count())?;
+        }
+    }
+    Ok(())
+}
+
+/// defcontext is for file systems that store labels, which no tmpfs does: the kernel refuses it. What is none of the four
+/// must not become an option of the mount.
+fn wrong_type(c: &mut Case) -> Check {
+    confine(c)?;
+    for kind in ["defcontext", "nothing", "size=1,context", ""] {
+        c.config["annotations"] = json!({"run.oci.mount_context_type": kind});
+        c.create()?.wants(1)?.refused()?;
+        c.nothing_left()?;
+    }
+    Ok(())
+}
+
+fn later(c: &mut Case) -> Check {
+    confine(c)?;
+    c.start_sleeper()?;
+    let list = c.dir.join("mounts.json");
+    let mounts =
+        json!([{"destination": "/later", "type": "tmpfs", "source": "tmpfs", "options": ["size=64k"]}]);
+    fs::write(&list, mounts.to_string())?;
+    c.rt(&["mounts", "add", &c.id, &list.to_string_lossy()])?.ok()?;
+    labelled(c, &["/later"])
+}

@@ -82,8 +82,8 @@ state_of_host() {
     find /proc/[0-9]*/ns/pid -maxdepth 0 -printf '%l %p\n' 2>/dev/null | grep ^pid: | grep -vF "$(readlink /proc/self/ns/pid)" | while read -r _ pid; do
         sed 's/^/process of a container: /' "${pid%/ns/pid}/comm" || true # It may have ended since.
     done 2>/dev/null
-    # /run/netns and Docker's `default` are made for the first network namespace, and kept; credentials come and go with services.
-    ${UNSHARE:-} awk '{ print "mount: " $5 }' /proc/self/mountinfo | grep -vE ' (/run/netns|/run/docker/netns/default|/run/credentials.*)$' | sort
+    # /run/netns, a user's, and Docker's `default` are made for the first network namespace, and kept; credentials come and go with services.
+    ${UNSHARE:-} awk '{ print "mount: " $5 }' /proc/self/mountinfo | grep -vE ' (/run/netns|/run/user/[0-9]+/netns|/run/docker/netns/default|/run/credentials.*)$' | sort
     # Engines keep the parents that they have made.
     find /sys/fs/cgroup -regextype posix-extended -type d \( -regex '.*/[0-9a-f]{64}' -o -name 'docker-*' -o -path '*/docker/*' -o -path '*/ctr/*' -o -name 'ctr-*' -o -name 'libpod[-_]*' -o -path '*/libpod_parent/*' -o -name '*buildah*' \
         -o -path '*kubepods*' -o -path '*cri-containerd*' -o -path '*k8s.io*' \) |

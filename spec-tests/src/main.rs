@@ -10,6 +10,7 @@ mod documents;
 mod expected;
 mod faults;
 mod host;
+mod label;
 mod leaks;
 mod machine;
 mod need;

@@ -3,15 +3,15 @@
 
 use crate::{
     case::Case,
+    label::{label_of, label_of_key, label_of_process, relabel, text},
     need::Need,
-    outcome::{Check, contains, ensure, fail, same},
+    outcome::{Check, contains, ensure, same},
     suite::NeedyTest,
 };
 use serde_json::{Value, json};
 use std::{
-    ffi::{CStr, CString},
-    fs, io,
-    os::unix::{ffi::OsStrExt, fs::PermissionsExt},
+    fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -54,6 +54,11 @@ pub(crate) const NEEDY: &[NeedyTest] = &[
         &[Need::SELinux],
         unknown_of_exec,
     ),
+    (
+        "selinux/program_that_the_label_may_not_start",
+        &[Need::SELinux],
+        no_entrypoint,
+    ),
     ("selinux/secrets_stay_secret", &[Need::SELinux], secrets),
     ("selinux/containers_are_kept_apart", &[Need::SELinux], apart),
     ("selinux/terminal", &[Need::SELinux], terminal),
@@ -73,76 +78,12 @@ const SECRET: &str = "system_u:object_r:shadow_t:s0";
 /// No policy has it.
 pub(super) const UNKNOWN: &str = "system_u:object_r:of_no_policy_t:s0";
 
-const ATTRIBUTE: &CStr = c"security.selinux";
-
-/// The label of a file.
-pub(super) fn label_of(path: &Path) -> Check<String> {
-    let name = CString::new(path.as_os_str().as_bytes())?;
-    let mut value = [0_u8; 256];
-    // SAFETY: both names are C strings, and the call writes at most the given size.
-    let size = unsafe {
-        libc::lgetxattr(
-            name.as_ptr(),
-            ATTRIBUTE.as_ptr(),
-            value.as_mut_ptr().cast(),
-            value.len(),
-        )
-    };
-    match usize::try_from(size) {
-        Ok(size) => Ok(text(value.get(..size).unwrap_or_default())),
-        Err(_) => fail(format!(
-            "label of {}: {}",
-            path.display(),
-            io::Error::last_os_error()
-        )),
-    }
-}
-
-/// The kernel ends a label with NUL, and sometimes with a line's end.
-fn text(label: &[u8]) -> String {
-    String::from_utf8_lossy(label)
-        .trim_end_matches(['\0', '\n'])
-        .to_owned()
-}
-
-/// Labels a file, or a folder with all that is in it.
-pub(super) fn relabel(path: &Path, label: &str) -> Check {
-    let name = CString::new(path.as_os_str().as_bytes())?;
-    // SAFETY: both names are C strings, and the call reads the given size of the label.
-    let done = unsafe {
-        libc::lsetxattr(
-            name.as_ptr(),
-            ATTRIBUTE.as_ptr(),
-            label.as_ptr().cast(),
-            label.len(),
-            0,
-        )
-    };
-    if done != 0 {
-        return fail(format!(
-            "label {}: {}",
-            path.display(),
-            io::Error::last_os_error()
-        ));
-    }
-    if fs::symlink_metadata(path)?.is_dir() {
-        for entry in fs::read_dir(path)? {
-            relabel(&entry?.path(), label)?;
-        }
-    }
-    Ok(())
-}
-
 /// As an engine does it: an image that all may read, and labels of the container's own.
 pub(super) fn confine(c: &mut Case) -> Check {
     relabel(&c.rootfs("/"), IMAGE)?;
     c.config["process"]["selinuxLabel"] = json!(PROCESS);
     c.config["linux"]["mountLabel"] = json!(FILES);
     Ok(())
-}
-
-fn label_of_process(pid: &str) -> Check<String> {
-    Ok(text(&fs::read(format!("/proc/{pid}/attr/current"))?))
 }
 
 /// What the probe has seen of itself.
@@ -277,17 +218,6 @@ fn without_proc(c: &mut Case) -> Check {
     same("exec", PROCESS, label.as_str())
 }
 
-/// KEYCTL_GET_SECURITY.
-fn label_of_key(id: i64) -> Check<String> {
-    let mut value = [0_u8; 256];
-    // SAFETY: the call writes at most the given size.
-    let size = unsafe { libc::syscall(libc::SYS_keyctl, 17, id, value.as_mut_ptr(), value.len()) };
-    match usize::try_from(size) {
-        Ok(size) => Ok(text(value.get(..size.min(value.len())).unwrap_or_default())),
-        Err(_) => fail(format!("label of key {id}: {}", io::Error::last_os_error())),
-    }
-}
-
 /// KEYCTL_CLEAR of the session keyring: writing to it.
 fn clear() -> String {
     format!("{}:7:-3", libc::SYS_keyctl)
@@ -339,6 +269,23 @@ fn unknown_of_exec(c: &mut Case) -> Check {
         .wants(255)?
         .refused_with("label")?;
     same("the container", "running", c.status()?.as_str())
+}
+
+/// The policy refuses the change to the label: the program must not run with another one instead.
+fn no_entrypoint(c: &mut Case) -> Check {
+    confine(c)?;
+    let program = c.rootfs("/bin/secret");
+    fs::copy(c.rootfs("/bin/probe"), &program)?;
+    relabel(&program, SECRET)?;
+    c.args(&["/bin/secret"]);
+    let run = c.run()?;
+    same("its output", "", run.stdout.as_str())?;
+    run.refused_with("/bin/secret")?;
+    c.nothing_left()?;
+    c.start_sleeper()?;
+    let run = c.rt(&["exec", &c.id, "/bin/secret"])?;
+    same("the output of exec", "", run.stdout.as_str())?;
+    run.refused().map(drop)
 }
 
 /// A file with this label in a folder that is mounted at /mnt.

@@ -1,8 +1,9 @@
 //! Runs in: SUITE. SELinux, enforced: `linux.mountLabel`, the label of the file systems that are made for a container.
 
-use super::selinux::{FILES, IMAGE, UNKNOWN, confine, label_of, relabel};
+use super::selinux::{FILES, IMAGE, UNKNOWN, confine};
 use crate::{
     case::Case,
+    label::{label_of, relabel},
     need::Need,
     outcome::{Check, contains, ensure, fail, same},
     suite::NeedyTest,
@@ -54,6 +55,17 @@ pub(crate) const NEEDY: &[NeedyTest] = &[
         "selinux/unknown_mount_label_is_refused",
         &[Need::SELinux],
         unknown,
+    ),
+    (
+        "selinux/mount_label_of_an_overlay",
+        &[Need::SELinux],
+        of_an_overlay,
+    ),
+    ("selinux/mount_with_its_own_label", &[Need::SELinux], of_the_mount),
+    (
+        "selinux/mount_with_its_own_label_beside_that_of_all",
+        &[Need::SELinux],
+        of_the_mount_and_of_all,
     ),
     ("selinux/mount_without_a_label", &[Need::SELinux], without),
     ("selinux/mount_context_type", &[Need::SELinux], context_type),
@@ -121,6 +133,53 @@ fn labelled(c: &Case, points: &[&str]) -> Check {
     });
     let without: Vec<&str> = without.map(|m| m.point.as_str()).collect();
     same("without the label", Vec::<&str>::new(), without)
+}
+
+/// The file systems below have labels of their own, which do not count.
+fn of_an_overlay(c: &mut Case) -> Check {
+    confine(c)?;
+    let mut options = Vec::new();
+    for name in ["lowerdir", "upperdir", "workdir"] {
+        fs::create_dir(c.dir.join(name))?;
+        options.push(format!("{name}={}", c.dir.join(name).display()));
+    }
+    fs::write(c.dir.join("lowerdir/file"), "below")?;
+    c.mount(json!({"destination": "/mnt", "type": "overlay", "source": "overlay", "options": options}));
+    c.start_sleeper()?;
+    labelled(c, &["/mnt"])?;
+    let run = c.rt(&[
+        "exec",
+        &c.id,
+        "/bin/sh",
+        "-c",
+        "cat /mnt/file && echo more >> /mnt/file",
+    ])?;
+    same("what it reads", "below", run.ok()?.stdout.as_str())?;
+    same(
+        "a copied file",
+        FILES,
+        label_of(&inside(c, "/mnt/file")?)?.as_str(),
+    )
+}
+
+/// As engines give it to volumes: an option of one mount.
+fn of_the_mount(c: &mut Case) -> Check {
+    confine(c)?;
+    tmpfs(c, "/mnt", &[&format!("context={IMAGE}")]);
+    if let Some(linux) = c.config["linux"].as_object_mut() {
+        linux.remove("mountLabel");
+    }
+    c.start_sleeper()?;
+    same("label", IMAGE, label_of(&inside(c, "/mnt")?)?.as_str())
+}
+
+/// It counts more than the label for all.
+fn of_the_mount_and_of_all(c: &mut Case) -> Check {
+    confine(c)?;
+    tmpfs(c, "/mnt", &[&format!("context={IMAGE}")]);
+    c.start_sleeper()?;
+    same("label", IMAGE, label_of(&inside(c, "/mnt")?)?.as_str())?;
+    same("of others", FILES, label_of(&inside(c, "/dev/shm")?)?.as_str())
 }
 
 fn mount_label(c: &mut Case) -> Check {

@@ -14,6 +14,7 @@ mod devices;
 mod engine;
 mod events;
 mod exec;
+mod exec_file;
 mod exec_options;
 mod fuse;
 mod hooks;
@@ -110,6 +111,7 @@ fn everywhere() -> Vec<Test> {
         people::TESTS,
         process::TESTS,
         exec::TESTS,
+        exec_file::TESTS,
         exec_options::TESTS,
         hooks::TESTS,
         cgroups::TESTS,

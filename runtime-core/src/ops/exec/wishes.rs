@@ -1,7 +1,9 @@
 //! Runs in: RUNTIME. What the process of `exec` is to be: the container's own, or that of a file, with the caller's
 //! options on top. No I/O but reading that file.
 
-use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, LinuxCapabilitiesBuilder, User};
+use oci_spec::runtime::{
+    Capabilities, Capability, LinuxCapabilities, LinuxCapabilitiesBuilder, Process, User,
+};
 use rustix::thread::CpuSet;
 
 use super::launch::rustix_pid;
@@ -12,15 +14,20 @@ use crate::{Error, ErrorKind, Result, spec};
 pub(super) fn process_of(
     config: &spec::Config,
     options: &ExecOptions,
-) -> Result<(oci_spec::runtime::Process, spec::ProcessExtra)> {
+) -> Result<(Process, spec::ProcessExtra)> {
+    let own = config.spec.process().clone();
+    let mut own = own.ok_or_else(|| Error::invalid("process", "missing"))?;
     let (mut process, extra) = match &options.process_file {
         Some(path) => {
             let json = std::fs::read(path).map_err(|error| Error::io("read", &error).path(path))?;
-            spec::parse_process(&json).map_err(|error| error.path(path))?
+            let (mut process, mut extra) = spec::parse_process(&json).map_err(|error| error.path(path))?;
+            inherit(&mut process, own);
+            extra.exec_cpu_affinity = extra
+                .exec_cpu_affinity
+                .or_else(|| config.extra.process.exec_cpu_affinity.clone());
+            (process, extra)
         }
         None => {
-            let own = config.spec.process().clone();
-            let mut own = own.ok_or_else(|| Error::invalid("process", "missing"))?;
             // What the container's own process does with its terminal is not for others.
             own.set_terminal(Some(false));
             own.set_console_size(None);
@@ -32,7 +39,31 @@ pub(super) fn process_of(
     Ok((process, extra))
 }
 
-fn override_process(process: &mut oci_spec::runtime::Process, options: &ExecOptions) -> Result<()> {
+/// What confines the container's own process, where the file says nothing of it: what is not mentioned must not be what is
+/// not confined. As runc has it: `rlimits` and `noNewPrivileges` are what the file says, or none and false.
+fn inherit(process: &mut Process, own: Process) {
+    if process.capabilities().is_none() {
+        process.set_capabilities(own.capabilities().clone());
+    }
+    let is_empty = |text: &Option<String>| text.as_deref().unwrap_or_default().is_empty();
+    if is_empty(process.apparmor_profile()) {
+        process.set_apparmor_profile(own.apparmor_profile().clone());
+    }
+    if is_empty(process.selinux_label()) {
+        process.set_selinux_label(own.selinux_label().clone());
+    }
+    if process.oom_score_adj().is_none() {
+        process.set_oom_score_adj(own.oom_score_adj());
+    }
+    if process.io_priority().is_none() {
+        process.set_io_priority(*own.io_priority());
+    }
+    if process.scheduler().is_none() {
+        process.set_scheduler(own.scheduler().clone());
+    }
+}
+
+fn override_process(process: &mut Process, options: &ExecOptions) -> Result<()> {
     let text = |word: &std::ffi::OsString, what: &'static str| {
         word.to_str()
             .map(str::to_owned)
@@ -76,7 +107,7 @@ fn override_process(process: &mut oci_spec::runtime::Process, options: &ExecOpti
 }
 
 /// `UID[:GID]`, nothing else: a name taken for 0 would be root (CVE-2026-30892). Other groups are of the other user.
-fn set_user(process: &mut oci_spec::runtime::Process, text: &str) -> Result<()> {
+fn set_user(process: &mut Process, text: &str) -> Result<()> {
     let wrong = || {
         Error::invalid(
             "process.user",
@@ -103,7 +134,7 @@ fn set_user(process: &mut oci_spec::runtime::Process, text: &str) -> Result<()> 
 }
 
 /// Never the inheritable set: a program without privileges could get them back by execve (CVE-2022-29162).
-fn add_capabilities(process: &mut oci_spec::runtime::Process, names: &[String]) -> Result<()> {
+fn add_capabilities(process: &mut Process, names: &[String]) -> Result<()> {
     if names.is_empty() {
         return Ok(());
     }

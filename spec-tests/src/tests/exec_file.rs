@@ -1,0 +1,95 @@
+//! Runs in: SUITE. `exec --process FILE`: what confines the container's own process holds where the file says nothing of it.
+//! That is how engines call `exec`, and what is not mentioned must not be what is not confined.
+
+use crate::{
+    case::Case,
+    outcome::{Check, ensure, same},
+    suite::Test,
+};
+use serde_json::{Value, json};
+use std::fs;
+
+pub(crate) const TESTS: &[Test] = &[
+    ("exec/process_file_without_capabilities", capabilities),
+    ("exec/process_file_without_oom_score_adj", oom_score_adj),
+    ("exec/process_file_without_priorities", priorities),
+    ("exec/process_file_without_affinity", affinity),
+    ("exec/process_file_without_no_new_privileges", no_new_privileges),
+];
+
+/// Runs a file that has only what is REQUIRED, with the probe as program.
+fn report(c: &mut Case) -> Check<Value> {
+    c.start_sleeper()?;
+    let file = c.dir.join("process.json");
+    let process = json!({"args": ["/bin/probe"], "cwd": "/", "user": {"uid": 0, "gid": 0}});
+    fs::write(&file, process.to_string())?;
+    c.rt(&["exec", "--process", &file.to_string_lossy(), &c.id])?
+        .ok()?
+        .json()
+}
+
+/// A line of the container's own process.
+fn of_init(c: &Case, name: &str) -> Check<String> {
+    let status = fs::read_to_string(format!("/proc/{}/status", c.pid()?))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    Ok(line.unwrap_or_default().trim().to_owned())
+}
+
+fn capabilities(c: &mut Case) -> Check {
+    c.grant(&["CAP_KILL", "CAP_NET_BIND_SERVICE"]);
+    let report = report(c)?;
+    for name in ["CapBnd", "CapEff", "CapPrm"] {
+        let own = of_init(c, &format!("{name}:"))?;
+        ensure!(own.ends_with("0420"), "{name} of init: {own}");
+        same(
+            name,
+            own.as_str(),
+            report["status"][name].as_str().unwrap_or_default(),
+        )?;
+    }
+    Ok(())
+}
+
+fn oom_score_adj(c: &mut Case) -> Check {
+    c.config["process"]["oomScoreAdj"] = json!(321);
+    let report = report(c)?;
+    same(
+        "oom_score_adj",
+        "321",
+        report["oom_score_adj"].as_str().unwrap_or_default(),
+    )
+}
+
+fn priorities(c: &mut Case) -> Check {
+    c.config["process"]["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": 3});
+    c.config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_BE", "priority": 6});
+    let report = report(c)?;
+    let scheduler = &report["scheduler"];
+    same(
+        "policy, nice",
+        (&json!(3), &json!(3)),
+        (&scheduler["policy"], &scheduler["nice"]),
+    )?;
+    same("ioprio", &json!((2 << 13) | 6), &report["ioprio"])
+}
+
+fn affinity(c: &mut Case) -> Check {
+    c.config["process"]["execCPUAffinity"] = json!({"initial": "0", "final": "0"});
+    c.start_sleeper()?;
+    let file = c.dir.join("process.json");
+    let args = ["/bin/grep", "Cpus_allowed_list", "/proc/self/status"];
+    let process = json!({"args": args, "cwd": "/", "user": {"uid": 0, "gid": 0}});
+    fs::write(&file, process.to_string())?;
+    let run = c
+        .rt(&["exec", "--process", &file.to_string_lossy(), &c.id])?
+        .ok()?;
+    same("CPUs", Some("0"), run.stdout.split_whitespace().last())
+}
+
+/// The one that has a default of its own: false.
+fn no_new_privileges(c: &mut Case) -> Check {
+    c.config["process"]["noNewPrivileges"] = json!(true);
+    let report = report(c)?;
+    same("of init", "1", of_init(c, "NoNewPrivs:")?.as_str())?;
+    same("of the file's process", &json!(0), &report["no_new_privs"])
+}

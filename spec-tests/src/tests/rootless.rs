@@ -281,9 +281,10 @@ fn sysfs(c: &mut Case) -> Check {
     // The host's network namespace belongs to the host's user namespace, so a new sysfs is refused to the user's.
     ordinary_user(c)?;
     c.drop_namespace("network");
-    let text = c.sh("test -d /sys/class && echo there; mkdir /sys/fs/cgroup/made && echo made; grep ' /sys ' /proc/mounts")?;
+    let text = c.sh("test -d /sys/class && echo there; mkdir /sys/fs/cgroup/made && echo made; grep ' /sys ' /proc/self/mountinfo")?;
     contains("/sys", &text, "there")?;
-    contains("options", &text, " sysfs ro,nosuid,nodev,noexec,")?;
+    contains("options", &text, " /sys ro,nosuid,nodev,noexec,")?;
+    contains("type", &text, " - sysfs ")?;
     ensure!(
         !text.contains("made"),
         "wish:    nothing can be made below /sys\n    reality: {text}"

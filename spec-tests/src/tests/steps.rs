@@ -85,7 +85,7 @@ const TABLE: &[(&str, Break)] = &[
         Ok(())
     }),
     ("label", |c| {
-        c.config["process"]["selinuxLabel"] = json!("system_u:system_r:container_t:s0");
+        c.config["process"]["selinuxLabel"] = json!("system_u:system_r:of_no_policy_t:s0");
         Ok(())
     }),
     ("program", |c| {

@@ -353,7 +353,10 @@ fn plan_source(
         options: options.superblock(Some(source)),
         attributes,
         copy_up,
-        root_label: label.and_then(|label| label.of_root(fstype)),
+        // Without an ipc namespace these are the queues of the host, whose label is its own.
+        root_label: label
+            .filter(|_| around.namespaces.has(libc::CLONE_NEWIPC as u32))
+            .and_then(|label| label.of_root(fstype)),
         instead: instead(fstype, around.namespaces, around.facts),
     }))
 }
@@ -680,7 +683,7 @@ mod tests {
     /// With a label, which counts where there is SELinux.
     fn plan_on(facts: &HostFacts, mount: &str) -> Result<MountPlan> {
         let json = format!(
-            r#"{{"ociVersion":"1.3.0","root":{{"path":"r"}},"mounts":[{mount}],"linux":{{"mountLabel":"u:r:t:s0:c1,c2","namespaces":[{{"type":"mount"}}]}}}}"#
+            r#"{{"ociVersion":"1.3.0","root":{{"path":"r"}},"mounts":[{mount}],"linux":{{"mountLabel":"u:r:t:s0:c1,c2","namespaces":[{{"type":"mount"}},{{"type":"ipc"}}]}}}}"#
         );
         let config = spec::parse(json.into_bytes())?;
         let namespaces = NamespacesPlan::new(&config.spec)?;

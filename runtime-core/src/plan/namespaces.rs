@@ -148,6 +148,11 @@ impl NamespacesPlan {
         self.user != UserNamespace::Host
     }
 
+    /// Whether config.json has a namespace of this kind: if not, the container has RUNTIME's.
+    pub fn has(&self, kind: u32) -> bool {
+        self.makes(kind) || self.join.iter().any(|join| join.kind == kind)
+    }
+
     /// Whether the container makes a namespace of this kind (`CLONE_NEW*`), rather than join one or keep RUNTIME's.
     pub fn makes(&self, kind: u32) -> bool {
         let by_intermediate = self.intermediate.as_ref().map_or(0, |intermediate| {

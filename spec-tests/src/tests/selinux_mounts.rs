@@ -22,6 +22,11 @@ pub(crate) const NEEDY: &[NeedyTest] = &[
         &[Need::SELinux],
         of_message_queues,
     ),
+    (
+        "selinux/mount_label_is_not_of_the_hosts_queues",
+        &[Need::SELinux],
+        hosts_queues,
+    ),
     ("selinux/mount_label_of_masks", &[Need::SELinux], of_masks),
     ("selinux/mount_label_of_devices", &[Need::SELinux], of_devices),
     (
@@ -217,6 +222,19 @@ fn of_message_queues(c: &mut Case) -> Check {
     c.start_sleeper()?;
     same("its root", FILES, label_of(&inside(c, "/dev/mqueue")?)?.as_str())?;
     c.rt(&["exec", &c.id, "/bin/ls", "/dev/mqueue"])?.ok()?;
+    Ok(())
+}
+
+/// Without an ipc namespace they are the host's, for which the label would stay.
+fn hosts_queues(c: &mut Case) -> Check {
+    confine(c)?;
+    c.drop_namespace("ipc");
+    c.start_sleeper()?;
+    let label = label_of(&inside(c, "/dev/mqueue")?)?;
+    ensure!(
+        label != FILES,
+        "the host's message queues have the container's label"
+    );
     Ok(())
 }
 

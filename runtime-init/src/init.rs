@@ -54,7 +54,7 @@ fn set_up(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<()> {
     namespaces::unshare_rest(&args.namespaces).at(Step::Unshare)?;
     trees::receive(args.locked_trees, args.unprivileged, link)?;
     process::setsid().at(Step::Session)?;
-    program::label_keyring(args.procfs, args.keyring, &args.process)?;
+    program::label_keyring(args.procfs, args.keyring, &args.process).at(Step::Keyring)?;
     program::new_keyring(args.keyring).at(Step::Keyring)?;
     namespaces::loopback(&args.namespaces).at(Step::Loopback)?;
     namespaces::ask_for_net_devices(args.net_devices, link).at(Step::NetDevices)?;

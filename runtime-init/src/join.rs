@@ -36,7 +36,7 @@ fn enter(args: &mut JoinProcessArgs<'_>, link: Link<'_>) -> Result<()> {
     program::await_go(args.unprivileged, link).at(Step::AwaitGo)?;
     namespaces::join(args.namespaces)?;
     namespaces::become_root(args.become_root).at(Step::BecomeRoot)?;
-    program::label_keyring(args.procfs, args.keyring, &args.process)?;
+    program::label_keyring(args.procfs, args.keyring, &args.process).at(Step::Keyring)?;
     program::join_keyring(args.keyring).at(Step::Keyring)?;
     enter_root(args).at(Step::Pivot)?;
     let root = init::open_root().at(Step::Pivot)?;

@@ -76,9 +76,9 @@ pub(crate) fn label_keyring(
     procfs: Option<BorrowedFd<'_>>,
     keyring: Option<&CStr>,
     args: &ProcessArgs<'_>,
-) -> Result<()> {
+) -> sys::Result<()> {
     match (keyring, args.selinux) {
-        (Some(_), Some(label)) => write_proc(procfs, c"thread-self/attr/keycreate", label).at(Step::Selinux),
+        (Some(_), Some(label)) => write_proc(procfs, c"thread-self/attr/keycreate", label),
         _ => Ok(()),
     }
 }

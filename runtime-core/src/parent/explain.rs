@@ -48,6 +48,14 @@ pub(crate) fn explain(
     output: Option<OwnedFd>,
 ) -> Error {
     let Background { process, container } = background;
+    let failure = match (failure.step, failure.call) {
+        // The keyring's label, which is the program's: what is wrong with it is the same.
+        (Step::Keyring, Call::Open | Call::Write) => Failure {
+            step: Step::Selinux,
+            ..failure
+        },
+        _ => failure,
+    };
     match failure.step {
         Step::FindProgram => find_program(process, failure),
         Step::Exec => execute(process, pid, failure),

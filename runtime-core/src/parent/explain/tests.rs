@@ -231,6 +231,8 @@ fn goldens() -> Vec<(Failure, &'static str)> {
             "set the memory policy: linux.memoryPolicy: set_mempolicy: invalid argument (are the nodes online, and allowed by cpuset.mems?)"),
         (at(Step::Apparmor, Write, E::NOENT),
             "set the AppArmor profile: process.apparmorProfile (`/proc/thread-self/attr/apparmor/exec`): write: no such file or directory (AppArmor is not enabled, or the profile is not loaded)"),
+        (at(Step::Keyring, Write, E::INVAL),
+            "set the SELinux label: process.selinuxLabel (`/proc/thread-self/attr/exec`): write: invalid argument (selinux label is specified in config, but selinux is disabled or not supported)"),
         (at(Step::Selinux, Write, E::INVAL),
             "set the SELinux label: process.selinuxLabel (`/proc/thread-self/attr/exec`): write: invalid argument (selinux label is specified in config, but selinux is disabled or not supported)"),
         (at(Step::Cwd, Open, E::ACCESS),

@@ -1,4 +1,5 @@
-//! Builds the two small artefacts that the suite embeds: the static inside probe and the RLIMIT_MEMLOCK shim.
+//! Builds the small artefacts that the suite embeds: the probe and the attacker that run inside, static, and the
+//! RLIMIT_MEMLOCK shim.
 //! Both use nothing but std (or less), so plain rustc is enough and `cargo run -p spec-tests` needs no extra step.
 
 use std::{env, path::PathBuf, process::Command};
@@ -10,6 +11,7 @@ fn main() {
 
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=src/bin/probe.rs");
+    println!("cargo::rerun-if-changed=src/bin/attacker.rs");
     println!("cargo::rerun-if-changed=shim/memlock.rs");
 
     let compile = |source: &str, output: &str, extra: &[&str]| {
@@ -34,6 +36,8 @@ fn main() {
         assert!(status.success(), "rustc failed on {source}");
     };
     // Static, because the rootfs of a test has no dynamic loader.
-    compile("src/bin/probe.rs", "probe", &["-C", "target-feature=+crt-static"]);
+    let static_program = &["-C", "target-feature=+crt-static"];
+    compile("src/bin/probe.rs", "probe", static_program);
+    compile("src/bin/attacker.rs", "attacker", static_program);
     compile("shim/memlock.rs", "memlock.so", &["--crate-type", "cdylib"]);
 }

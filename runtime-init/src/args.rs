@@ -1,7 +1,7 @@
 //! What RUNTIME has prepared for its child: borrowed views only, the contract between the two crates.
 //!
-//! Everything here was made before `clone3` and lies in the child's copy of memory at the same place. Descriptors
-//! are in the child's copy of the table under the same numbers.
+//! Everything here was made before `clone3` and lies in the child's copy of memory at the same place, from where the child takes it
+//! into memory of its own (`carry.rs`). Descriptors are in the child's copy of the table under the same numbers.
 
 use core::ffi::CStr;
 
@@ -554,4 +554,20 @@ pub struct JoinProcessArgs<'a> {
     pub procfs: Option<BorrowedFd<'a>>,
     /// The program.
     pub process: ProcessArgs<'a>,
+}
+
+/// Everything that the process needs which holds a new user namespace, and does nothing else.
+#[derive(Debug)]
+pub struct NamespaceHolderArgs<'a> {
+    /// Its end of a socket pair of its own: it ends with the other.
+    pub link: BorrowedFd<'a>,
+}
+
+/// Everything that SWEEPER needs.
+#[derive(Debug)]
+pub struct SweeperArgs<'a> {
+    /// Its end of a socket pair of its own.
+    pub link: BorrowedFd<'a>,
+    /// The cgroup below which all are removed.
+    pub cgroup: BorrowedFd<'a>,
 }

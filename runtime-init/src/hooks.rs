@@ -26,7 +26,13 @@ pub(crate) fn run_create_container(root: BorrowedFd<'_>, hooks: &mut HookArgs<'_
         hooks.create_container,
         hooks.creating_state,
         None,
-    )
+    )?;
+    // That of RUNTIME may be among them.
+    hooks
+        .create_container
+        .iter_mut()
+        .for_each(|hook| hook.envp.wipe());
+    Ok(())
 }
 
 /// startContainer hooks, with the environment of the process where they give none.

@@ -12,9 +12,17 @@ use crate::sys::{fs, net, process};
 use crate::wire::{Link, Message};
 use crate::{console, devices, hooks, masks, mounts, namespaces, pivot, program, trees};
 
-/// The whole life of init. Never returns: it becomes the program, or reports why not and ends. `has_its_cgroup`: it
-/// will not be moved into another one.
-pub(crate) fn run(mut args: InitArgs<'_>, has_its_cgroup: bool) -> ! {
+/// The whole life of init. Never returns: it becomes the program, or reports why not and ends.
+pub(crate) fn run(args: InitArgs<'_>) -> ! {
+    live(args, false)
+}
+
+/// The same for one that will not be moved into another cgroup.
+pub(crate) fn run_in_its_cgroup(args: InitArgs<'_>) -> ! {
+    live(args, true)
+}
+
+fn live(mut args: InitArgs<'_>, has_its_cgroup: bool) -> ! {
     let link = Link(args.link);
     if let Err(stop) = enter(&mut args, has_its_cgroup, link) {
         stop.report(link)

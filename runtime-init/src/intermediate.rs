@@ -49,9 +49,8 @@ pub(crate) fn make_sibling(flags: u64, index: u16, link: Link<'_>) -> Result<Clo
             // RUNTIME must know us before it hears us.
             link.expect(Message::Go).at(Step::CloneInit)?;
         }
-        Cloned::Parent(pid, pidfd) => {
-            link.send_fd(Message::InitPid(*pid), pidfd.as_fd())
-                .at(Step::CloneInit)?;
+        Cloned::Parent(_, pidfd) => {
+            link.send_fd(Message::Born, pidfd.as_fd()).at(Step::CloneInit)?;
         }
     }
     Ok(cloned)

@@ -2,7 +2,8 @@
 //!
 //! No heap, no locks, no formatting, no panics: the process that called `clone3` may have had threads, and every lock
 //! they held is held for ever here. What can fail for another reason than a system call has been done before, in
-//! `runtime-core`, and arrives as borrowed views ([`args::InitArgs`]).
+//! `runtime-core`, and arrives as borrowed views ([`args::InitArgs`]). A child takes these along into memory of its own, and gives
+//! all other memory of the host program back ([`sys::memory`]) before anybody can look at it.
 //!
 //! | file | runs in |
 //! |---|---|
@@ -12,6 +13,7 @@
 //! | `join.rs` | EXEC, a process that enters a running container |
 //! | `sweeper.rs` | SWEEPER, a helper of `delete` for cgroups that an ordinary user cannot remove |
 //! | `start.rs` | RUNTIME up to `clone3`, then one of the above |
+//! | `carry.rs` | each of them, first of all |
 //! | `sys/` | wherever a system call is made |
 //! | all others | INIT and EXEC |
 #![no_std]
@@ -25,6 +27,7 @@
 )]
 
 pub mod args;
+mod carry;
 mod console;
 mod copy_up;
 mod criu;

@@ -20,7 +20,8 @@ use crate::{environment, paths};
 const CAP_SETGID: u64 = 1 << 6;
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 
-/// Leaves the host program behind: its descriptors, its signal actions and mask, its umask. Dies with RUNTIME.
+/// Leaves the host program behind: its descriptors, its signal actions and mask, its umask, the name of its thread. Dies with
+/// RUNTIME.
 ///
 /// A RUNTIME without privileges may write the id maps and oom_score_adj only of a process that is dumpable, so then
 /// it is, up to [`await_go`]: until then it is alone in its user namespace, and of its own user nothing is hidden.
@@ -34,7 +35,7 @@ pub(crate) fn detach(keep: &[RawFd], unprivileged: bool) -> sys::Result<()> {
     process::default_signal_actions()?;
     process::set_signal_mask(0)?;
     credentials::umask(0);
-    Ok(())
+    process::set_name(c"onggi")
 }
 
 /// Waits until RUNTIME has done its part from outside.

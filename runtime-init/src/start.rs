@@ -2,9 +2,15 @@
 
 use rustix::fd::{BorrowedFd, OwnedFd};
 
-use crate::args::{CriuArgs, HolderArgs, InitArgs, JoinProcessArgs, MounterArgs, TreesArgs};
+use crate::args::{
+    CriuArgs, HolderArgs, InitArgs, JoinProcessArgs, MounterArgs, NamespaceHolderArgs, SweeperArgs, TreesArgs,
+};
+use crate::report::Stop;
+use crate::step::Step;
+use crate::sys::memory::{self, Carry, Image};
 use crate::sys::process::{CloneFlags, Cloned, clone3};
-use crate::sys::{Result, process};
+use crate::sys::{Result, SysError, process};
+use crate::wire::Link;
 use crate::{criu, init, intermediate, join, mounter, sweeper, trees};
 
 /// A process that RUNTIME has made.
@@ -17,7 +23,7 @@ pub struct Child {
 }
 
 /// How the child is made.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Birth<'a> {
     /// `CLONE_NEWUSER`, `CLONE_NEWPID` and what else must be there from the first instruction on.
     pub flags: u64,
@@ -25,17 +31,22 @@ pub struct Birth<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
 }
 
+const NEW_USER: Birth<'static> = Birth {
+    flags: libc::CLONE_NEWUSER as u64,
+    cgroup: None,
+};
+
 /// Makes INIT, or INTERMEDIATE where the arguments have one.
 ///
 /// # Errors
 /// The errno of `clone3`.
 pub fn start_init(birth: Birth<'_>, args: InitArgs<'_>) -> Result<Child> {
-    let has_its_cgroup = birth.cgroup.is_some();
-    match make_child(birth)? {
-        Some(child) => Ok(child),
-        None if args.intermediate.is_some() => intermediate::run(args),
-        None => init::run(args, has_its_cgroup),
-    }
+    let run = match (&args.intermediate, birth.cgroup) {
+        (Some(_), _) => intermediate::run,
+        (None, Some(_)) => init::run_in_its_cgroup,
+        (None, None) => init::run,
+    };
+    start(birth, &args, run, |args, error| give_up(args.link, error))
 }
 
 /// Makes EXEC.
@@ -43,9 +54,85 @@ pub fn start_init(birth: Birth<'_>, args: InitArgs<'_>) -> Result<Child> {
 /// # Errors
 /// The errno of `clone3`.
 pub fn start_join(birth: Birth<'_>, args: JoinProcessArgs<'_>) -> Result<Child> {
+    start(birth, &args, join::run, |args, error| give_up(args.link, error))
+}
+
+/// Makes TREES, which sends [`crate::wire::Message::Tree`] records over its link, and ends.
+///
+/// # Errors
+/// The errno of `clone3`.
+pub fn start_trees(args: TreesArgs<'_>) -> Result<Child> {
+    start(Birth::default(), &args, trees::run, |args, error| {
+        give_up(args.link, error)
+    })
+}
+
+/// Makes MOUNTER, which sends Ready over its link when it is done, and ends.
+///
+/// # Errors
+/// The errno of `clone3`.
+pub fn start_mounter(args: MounterArgs<'_>) -> Result<Child> {
+    start(Birth::default(), &args, mounter::run, |args, error| {
+        give_up(args.link, error)
+    })
+}
+
+/// Makes a process with a new mount namespace that a container's user namespace owns, until its link is closed or it
+/// is killed. It sends Ready when the namespace is there.
+///
+/// # Errors
+/// The errno of `clone3`.
+pub fn start_mounts_holder(args: HolderArgs<'_>) -> Result<Child> {
+    start(Birth::default(), &args, mounter::hold, |args, error| {
+        give_up(args.link, error)
+    })
+}
+
+/// Makes the process that becomes criu, in the cgroup that restored processes are to be in.
+///
+/// # Errors
+/// The errno of `clone3`.
+pub fn start_criu(cgroup: Option<BorrowedFd<'_>>, args: CriuArgs<'_>) -> Result<Child> {
+    start(Birth { flags: 0, cgroup }, &args, criu::run, |args, error| {
+        give_up(args.link, error)
+    })
+}
+
+/// Makes a process that does nothing but be in a new user namespace, until `link` is closed or it is killed.
+///
+/// # Errors
+/// The errno of `clone3`.
+pub fn start_namespace_holder(args: NamespaceHolderArgs<'_>) -> Result<Child> {
+    // Whether it holds nothing but its own memory is nothing that RUNTIME waits for.
+    start(NEW_USER, &args, hold, |_, _| process::exit_now(1))
+}
+
+/// Makes a process in a new user namespace that removes the cgroups below one, once its ids are mapped and something
+/// has come over its link. It ends with 0, or the errno of what it could not remove.
+///
+/// # Errors
+/// The errno of `clone3`.
+pub fn start_sweeper(args: SweeperArgs<'_>) -> Result<Child> {
+    start(NEW_USER, &args, sweeper::run, |_, error| {
+        process::exit_now(error.errno.raw_os_error())
+    })
+}
+
+/// Makes a child that goes on in `run`, with its arguments and nothing else of this program's memory.
+fn start<A: Carry>(
+    birth: Birth<'_>,
+    args: &A,
+    run: fn(A::Carried) -> !,
+    give_up: fn(&A::Carried, SysError) -> !,
+) -> Result<Child> {
+    let image = Image::of_this_program();
     match make_child(birth)? {
         Some(child) => Ok(child),
-        None => join::run(args),
+        // For want of memory: there is no way to say so without.
+        None => match memory::leave_host(&image, args, run, give_up) {
+            Ok(never) => match never {},
+            Err(_) => process::exit_now(1),
+        },
     }
 }
 
@@ -69,96 +156,15 @@ fn make_child(birth: Birth<'_>) -> Result<Option<Child>> {
     }
 }
 
-/// Makes TREES, which sends [`crate::wire::Message::Tree`] records over its link, and ends.
-///
-/// # Errors
-/// The errno of `clone3`.
-pub fn start_trees(args: TreesArgs<'_>) -> Result<Child> {
-    match make_child(Birth {
-        flags: 0,
-        cgroup: None,
-    })? {
-        Some(child) => Ok(child),
-        None => trees::run(args),
-    }
-}
-
-/// Makes MOUNTER, which sends Ready over its link when it is done, and ends.
-///
-/// # Errors
-/// The errno of `clone3`.
-pub fn start_mounter(args: MounterArgs<'_>) -> Result<Child> {
-    match make_child(Birth {
-        flags: 0,
-        cgroup: None,
-    })? {
-        Some(child) => Ok(child),
-        None => mounter::run(args),
-    }
-}
-
-/// Makes a process with a new mount namespace that a container's user namespace owns, until its link is closed or it
-/// is killed. It sends Ready when the namespace is there.
-///
-/// # Errors
-/// The errno of `clone3`.
-pub fn start_mounts_holder(args: HolderArgs<'_>) -> Result<Child> {
-    match make_child(Birth {
-        flags: 0,
-        cgroup: None,
-    })? {
-        Some(child) => Ok(child),
-        None => mounter::hold(args),
-    }
-}
-
-/// Makes the process that becomes criu, in the cgroup that restored processes are to be in.
-///
-/// # Errors
-/// The errno of `clone3`.
-pub fn start_criu(cgroup: Option<BorrowedFd<'_>>, args: CriuArgs<'_>) -> Result<Child> {
-    match make_child(Birth { flags: 0, cgroup })? {
-        Some(child) => Ok(child),
-        None => criu::run(args),
-    }
-}
-
-/// Makes a process that does nothing but be in a new user namespace, until `link` is closed or it is killed.
-///
-/// # Errors
-/// The errno of `clone3`.
-pub fn start_namespace_holder(link: BorrowedFd<'_>) -> Result<Child> {
-    let birth = Birth {
-        flags: libc::CLONE_NEWUSER as u64,
-        cgroup: None,
-    };
-    match make_child(birth)? {
-        Some(child) => Ok(child),
-        None => hold(link),
-    }
-}
-
-/// Makes a process in a new user namespace that removes the cgroups below `cgroup`, once its ids are mapped and something
-/// has come over `link`. It ends with 0, or the errno of what it could not remove.
-///
-/// # Errors
-/// The errno of `clone3`.
-pub fn start_sweeper(link: BorrowedFd<'_>, cgroup: BorrowedFd<'_>) -> Result<Child> {
-    let birth = Birth {
-        flags: libc::CLONE_NEWUSER as u64,
-        cgroup: None,
-    };
-    match make_child(birth)? {
-        Some(child) => Ok(child),
-        None => sweeper::run(link, cgroup),
-    }
+fn give_up(link: BorrowedFd<'_>, error: SysError) -> ! {
+    Stop::new(Step::Detach, 0, error).report(Link(link))
 }
 
 /// Runs in: the holder.
-fn hold(link: BorrowedFd<'_>) -> ! {
+fn hold(args: NamespaceHolderArgs<'_>) -> ! {
     // Without the signal it would outlive a RUNTIME that was killed: then better not be there at all.
     if process::parent_death_signal(Some(rustix::process::Signal::KILL)).is_ok() {
-        let _ended = process::wait_readable(link, None);
+        let _ended = process::wait_readable(args.link, None);
     }
     process::exit_now(0)
 }

@@ -8,13 +8,14 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::Signal;
 
+use crate::args::SweeperArgs;
 use crate::namespaces::become_root;
 use crate::sys::fs::{self, LONGEST_NAME};
 use crate::sys::{self, process};
 
 /// Waits until something comes over the link: then the ids are mapped. Its exit status is 0, or the errno that it met.
-pub(crate) fn run(link: BorrowedFd<'_>, cgroup: BorrowedFd<'_>) -> ! {
-    process::exit_now(match sweep(link, cgroup) {
+pub(crate) fn run(args: SweeperArgs<'_>) -> ! {
+    process::exit_now(match sweep(args.link, args.cgroup) {
         Ok(()) => 0,
         Err(error) => error.errno.raw_os_error(),
     })

@@ -1,10 +1,10 @@
 //! The records on the link, one socket pair (`SOCK_SEQPACKET`) between RUNTIME and its child. Eight bytes each.
 //!
 //! ```text
-//!   RUNTIME                                          INIT (or EXEC; INTERMEDIATE and JOINER send InitPid and Failure)
+//!   RUNTIME                                          INIT, or EXEC, or the helper that makes it (INTERMEDIATE, JOINER)
 //!           ---- Go ------------------------------>   id mappings written, cgroup joined, mounts idmapped
-//!           <--- InitPid (pid; pidfd attached) ----   from INTERMEDIATE or JOINER, before its end
-//!           ---- Go ------------------------------>   to the process that it has made: it is known now
+//!           <--- Born (pidfd attached) ------------   from a helper, once: it has made the process, and ends
+//!           ---- Go ------------------------------>   to the process: from now on it is the one that is heard
 //!           <--- NeedTrees ------------------------   only with a user namespace and trees of the host; RUNTIME
 //!                                                     makes TREES, which answers it with the same Tree records
 //!           ---- Tree (fd attached), n times ------>   in the order of the plan
@@ -12,13 +12,17 @@
 //!           ---- NetDevicesDone ------------------>   they have been moved there
 //!           <--- RunHooks -------------------------   only if there are prestart or createRuntime hooks
 //!           ---- HooksDone ----------------------->
-//!           <--- Ready (pid in its namespace) -----   rlimits are set and the state is published now
+//!           <--- Ready ----------------------------   rlimits are set and the state is published now
 //!           ---- Start --------------------------->   only from `run` and `exec`; `start` comes by its own socket
 //!           <--- SeccompFd (fd attached) ----------   only with a notify filter
 //!           <--- CriuSocket (fd attached) ---------   only from CRIU
 //!           <=== end of file ======================   execve has closed the child's end: the program runs
 //!           <--- Failure --------------------------   instead of any of these; the child waits for our end of file
 //! ```
+//!
+//! RUNTIME believes nothing of this that matters: the kernel says who has sent a record (`SO_PASSCRED`) and whose pidfd it is,
+//! each record is taken once and in this order, and what a record asks for must be in the plan. The table is in
+//! docs/design.md, "What a record can do".
 
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -34,8 +38,8 @@ pub const RECORD: usize = 8;
 pub enum Message {
     /// RUNTIME: what had to be done from outside is done.
     Go,
-    /// INTERMEDIATE: the pid of INIT, as RUNTIME sees it; its pidfd is attached.
-    InitPid(i32),
+    /// INTERMEDIATE or JOINER: the process is made; its pidfd is attached.
+    Born,
     /// INIT: the mount namespace is there; send the trees.
     NeedTrees,
     /// A tree is attached.
@@ -80,34 +84,35 @@ const FAILURE: u8 = 0xff;
 impl Message {
     /// The record's bytes.
     pub fn encode(self) -> [u8; RECORD] {
-        let (tag, value) = match self {
-            Message::Go => (1, 0),
-            Message::InitPid(pid) => (2, pid),
-            Message::RunHooks => (3, 0),
-            Message::HooksDone => (4, 0),
-            Message::Ready => (5, 0),
-            Message::Start => (6, 0),
-            Message::SeccompFd => (7, 0),
-            Message::NeedTrees => (8, 0),
-            Message::Tree => (9, 0),
-            Message::NeedNetDevices => (10, 0),
-            Message::NetDevicesDone => (11, 0),
-            Message::CriuSocket => (12, 0),
+        let tag = match self {
+            Message::Go => 1,
+            Message::Born => 2,
+            Message::RunHooks => 3,
+            Message::HooksDone => 4,
+            Message::Ready => 5,
+            Message::Start => 6,
+            Message::SeccompFd => 7,
+            Message::NeedTrees => 8,
+            Message::Tree => 9,
+            Message::NeedNetDevices => 10,
+            Message::NetDevicesDone => 11,
+            Message::CriuSocket => 12,
             Message::Failure(failure) => return failure.encode(),
         };
-        let [a, b, c, d] = value.to_ne_bytes();
-        [tag, 0, 0, 0, a, b, c, d]
+        [tag, 0, 0, 0, 0, 0, 0, 0]
     }
 
     /// The record with these bytes; `None` if they are no record of ours.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let &[tag, _, _, _, a, b, c, d] = bytes else {
+        let &[tag, _, _, _, _, _, _, _] = bytes else {
             return None;
         };
-        let value = i32::from_ne_bytes([a, b, c, d]);
+        if tag != FAILURE && bytes.iter().skip(1).any(|byte| *byte != 0) {
+            return None;
+        }
         Some(match tag {
             1 => Message::Go,
-            2 => Message::InitPid(value),
+            2 => Message::Born,
             3 => Message::RunHooks,
             4 => Message::HooksDone,
             5 => Message::Ready,
@@ -181,21 +186,22 @@ impl Link<'_> {
 
     /// Waits for a record. `None`: the other end is closed.
     pub fn receive(self) -> sys::Result<Option<(Message, Option<OwnedFd>)>> {
-        let mut buffer = [0; RECORD];
-        let (length, fd) = match net::receive(self.0, &mut buffer) {
+        // One byte more than a record: a longer one is none.
+        let mut buffer = [0; RECORD + 1];
+        let received = match net::receive(self.0, &mut buffer) {
             // A peer that ended with unread records leaves this instead of an end of file.
             Err(SysError {
                 errno: Errno::CONNRESET,
                 ..
-            }) => (0, None),
+            }) => return Ok(None),
             other => other?,
         };
-        if length == 0 {
+        if received.length == 0 {
             return Ok(None);
         }
-        let message = buffer.get(..length).and_then(Message::decode);
+        let message = buffer.get(..received.length).and_then(Message::decode);
         match message {
-            Some(message) => Ok(Some((message, fd))),
+            Some(message) => Ok(Some((message, received.fd))),
             None => Err(SysError {
                 call: Call::Recv,
                 errno: Errno::PROTO,
@@ -227,7 +233,7 @@ mod tests {
     fn every_message_survives_the_wire() {
         let messages = [
             Message::Go,
-            Message::InitPid(4_194_304),
+            Message::Born,
             Message::RunHooks,
             Message::HooksDone,
             Message::Ready,
@@ -265,6 +271,7 @@ mod tests {
         assert_eq!(Message::decode(&[1; 7]), None);
         assert_eq!(Message::decode(&[1; 9]), None);
         assert_eq!(Message::decode(&[0; 8]), None);
+        assert_eq!(Message::decode(&[1, 0, 0, 0, 0, 0, 0, 1]), None);
         assert_eq!(Message::decode(&[0xff; 8]), None);
         // A failure without an errno.
         assert_eq!(Message::decode(&[0xff, 0, 0, 0, 0, 1, 0, 0]), None);

@@ -10,6 +10,7 @@ use std::{
 };
 
 const PROBE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probe"));
+const ATTACKER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/attacker"));
 
 const APPLETS: &[&str] = &[
     "sh", "ls", "cat", "true", "false", "echo", "id", "sleep", "env", "pwd", "mount", "umount", "mkdir",
@@ -18,17 +19,19 @@ const APPLETS: &[&str] = &[
     "trap", "setsid",
 ];
 
-/// Puts busybox and the probe into `base`, once per run; each rootfs hard-links them.
+/// Puts busybox, the probe and the attacker into `base`, once per run; each rootfs hard-links them.
 pub(crate) fn prepare_base(base: &Path) -> io::Result<()> {
     fs::create_dir_all(base)?;
     fs::copy("/bin/busybox", base.join("busybox"))
         .map_err(|e| io::Error::new(e.kind(), format!("/bin/busybox (Debian: busybox-static): {e}")))?;
-    let mut probe = fs::File::options()
-        .create_new(true)
-        .write(true)
-        .mode(0o755)
-        .open(base.join("probe"))?;
-    probe.write_all(PROBE)?;
+    for (name, program) in [("probe", PROBE), ("attacker", ATTACKER)] {
+        let mut file = fs::File::options()
+            .create_new(true)
+            .write(true)
+            .mode(0o755)
+            .open(base.join(name))?;
+        file.write_all(program)?;
+    }
     fs::set_permissions(base.join("busybox"), fs::Permissions::from_mode(0o755))
 }
 
@@ -41,7 +44,7 @@ pub(crate) fn make_rootfs(base: &Path, rootfs: &Path) -> io::Result<()> {
     }
     fs::set_permissions(rootfs.join("tmp"), fs::Permissions::from_mode(0o1777))?;
     let bin = rootfs.join("bin");
-    for program in ["busybox", "probe"] {
+    for program in ["busybox", "probe", "attacker"] {
         fs::hard_link(base.join(program), bin.join(program))?;
     }
     for applet in APPLETS {

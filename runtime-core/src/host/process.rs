@@ -1,7 +1,7 @@
 //! Runs in: RUNTIME. Is a process that was seen earlier still there, and is it the same one? Signals to exactly that
 //! one. Does not start or wait for processes.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -111,6 +111,21 @@ pub fn is_running(pid: i32, start_time: u64) -> Result<bool> {
 /// A pid as the kernel takes it. `Pid::from_raw` alone asserts that the number is not negative.
 fn positive(pid: i32) -> Option<Pid> {
     if pid > 0 { Pid::from_raw(pid) } else { None }
+}
+
+/// The pid of the process behind a pidfd, in this process's pid namespace, as the kernel tells it (`Pid:` of its fdinfo,
+/// proc(5)).
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] if the process has been reaped, or is not in this pid namespace.
+pub fn pid_of(pidfd: BorrowedFd<'_>) -> Result<i32> {
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let info = std::fs::read_to_string(&path).map_err(|error| Error::io("read", &error).path(&path))?;
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"));
+    match pid.and_then(|pid| pid.trim().parse().ok()) {
+        Some(pid @ 1..) => Ok(pid),
+        _ => Err(Error::new(ErrorKind::NotFound, "a pidfd of no process of this pid namespace").path(&path)),
+    }
 }
 
 /// A handle on one running process. It cannot come to mean another one, even when the pid is used again.

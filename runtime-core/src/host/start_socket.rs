@@ -72,6 +72,8 @@ pub fn exists(dir: BorrowedFd<'_>) -> Result<bool> {
 pub fn connect(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
     let connect = || {
         let socket = unix_socket::socket(SocketType::SEQPACKET)?;
+        // Before INIT can have answered: who takes the listener out of it must not answer in its place.
+        rustix::net::sockopt::set_socket_passcred(&socket, true).map_err(|errno| ("setsockopt", errno))?;
         let address = unix_socket::address_below(dir, NAME)?;
         rustix::io::retry_on_intr(|| rustix::net::connect(&socket, &address))
             .map_err(|errno| ("connect", errno))?;

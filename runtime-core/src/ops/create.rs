@@ -19,7 +19,7 @@ use crate::host::{
     console, hooks, notify_socket, pid_file, process as host_process, seccomp_agent, start_socket, stdio,
 };
 use crate::parent::explain::{self, Background};
-use crate::parent::handshake::{self, Counterpart};
+use crate::parent::handshake::{Conversation, Counterpart};
 use crate::parent::launch::{self, Launched};
 use crate::parent::locked_trees;
 use crate::plan::process::ProcessPlan;
@@ -297,13 +297,15 @@ impl Job<'_> {
             record: slot.record().clone(),
         };
         let cancel = &self.options.cancel;
-        handshake::until_ready(link.as_fd(), &mut launched, cancel, &mut host)?;
+        let awaits_birth = self.plan.namespaces.intermediate.is_some();
+        let mut conversation = Conversation::new(link.as_fd(), cancel, awaits_birth);
+        conversation.until_ready(&mut launched, &mut host)?;
         cgroup.settle(launch::pid_of(launched.pid)?)?;
         delegate(self.plan, cgroup)?;
         set_limits(&self.plan.process, launched.pid)?;
         self.publish(slot, &launched, cgroup)?;
         if self.purpose == Purpose::Run {
-            handshake::start(link.as_fd(), launched.pid, launched.pidfd(), cancel, &mut host)?;
+            conversation.start(launched.speaker(), &mut host)?;
             self.poststart(slot.record())?;
         }
         resctrl.iter_mut().for_each(resctrl::Group::keep);

@@ -11,7 +11,8 @@ use crate::host::process::Process as HostProcess;
 use crate::host::start_socket;
 use crate::host::state::{ContainerId, Record, Slot};
 use crate::parent::explain::{self, Background};
-use crate::parent::handshake::{self, Counterpart};
+use crate::parent::handshake::{Conversation, Counterpart};
+use crate::parent::link::Speaker;
 use crate::plan::{ConsoleWish, Plan, Wishes};
 use crate::spec::Config;
 use crate::{Cancel, Error, ErrorKind, Result};
@@ -49,7 +50,12 @@ impl Runtime {
             slot: &slot,
             replanned: None,
         };
-        let started = handshake::start(connection.as_fd(), record.pid, init.as_fd(), cancel, &mut host)
+        let speaker = Speaker {
+            pid: record.pid,
+            pidfd: init.as_fd(),
+        };
+        let started = Conversation::with_ready(connection.as_fd(), cancel)
+            .start(speaker, &mut host)
             .and_then(|()| poststart(&slot, &record, cancel));
         if started.is_err() {
             // It may have ended by itself.

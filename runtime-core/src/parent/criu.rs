@@ -8,15 +8,16 @@ use runtime_init::args::{CriuArgs, CriuDirectory, CriuMountArgs, CriuRootArgs, T
 use runtime_init::start::start_criu;
 use runtime_init::step::Step;
 use runtime_init::sys::process::{self as sys_process, ExecVector};
-use runtime_init::wire::{Failure, Link, Message};
+use runtime_init::wire::{Failure, Message};
 use rustix::fs::{Mode, OFlags};
 
 use super::explain::{self, Background};
 use super::launch::Launched;
+use super::link;
 use crate::host::criu::{self, Connection, Directories, Directory};
 use crate::plan::mounts::{MountPlan, MountSource};
 use crate::prepare::{Links, PreparedMount, sys_error};
-use crate::{Error, ErrorKind, Result};
+use crate::{Cancel, Error, ErrorKind, Result};
 
 /// How criu is started.
 #[derive(Debug)]
@@ -91,7 +92,7 @@ pub(crate) fn start(start: &Start<'_>) -> Result<(Launched, Connection)> {
     drop(links.child);
     let mut connection = None;
     loop {
-        let message = Link(links.runtime.as_fd()).receive().map_err(sys_error)?;
+        let message = link::receive(links.runtime.as_fd(), launched.speaker(), &Cancel::default())?;
         match (message, connection) {
             (Some((Message::CriuSocket, Some(socket))), None) => connection = Some(Connection::new(socket)),
             (Some((Message::Failure(failure), _)), _) => {

@@ -14,6 +14,7 @@ use runtime_init::wire::Failure;
 use rustix::io::Errno;
 
 use super::diagnose;
+use super::link::is_memfd;
 use crate::host::user_namespaces;
 use crate::plan::Plan;
 use crate::plan::hooks::HookPlan;
@@ -406,7 +407,9 @@ fn hook(list: &str, hooks: Option<&Vec<HookPlan>>, failure: Failure, output: Opt
             };
         }
     };
+    // What else it could be, a child that something in the container traces may have sent: reading it might not end.
     let quoted = output
+        .filter(|output| is_memfd(output))
         .and_then(|output| read_output(output).ok())
         .unwrap_or_default();
     let text = match quoted.trim_end() {

@@ -2,12 +2,15 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use runtime_init::sys::{SysError, process as sys_process};
+use runtime_init::start::Child;
+use runtime_init::sys::process as sys_process;
 use runtime_init::wire::{Failure, Link, Message};
+use rustix::io::Errno;
 
 use super::launch::Launched;
+use super::link::{self, Speaker};
 use super::seccomp_listener;
-use crate::host::process::Stat;
+use crate::host::process::{self, Stat};
 use crate::prepare::sys_error;
 use crate::{Cancel, Error, ErrorKind, Result};
 
@@ -43,114 +46,169 @@ fn asked_too_late(what: &str) -> Error {
     )
 }
 
-/// Follows the child up to Ready.
-pub(crate) fn until_ready(
-    link: BorrowedFd<'_>,
-    launched: &mut Launched,
-    cancel: &Cancel,
-    counterpart: &mut dyn Counterpart,
-) -> Result<()> {
-    loop {
-        match receive(link, cancel)? {
-            Some((Message::InitPid(pid), Some(pidfd))) => {
-                replace(launched, pid, pidfd, cancel)?;
-                Link(link).send(Message::Go).map_err(sys_error)?;
-            }
-            Some((Message::NeedNetDevices, Some(there))) => {
-                counterpart.move_net_devices(there.as_fd())?;
-                Link(link).send(Message::NetDevicesDone).map_err(sys_error)?;
-            }
-            Some((Message::NeedTrees, mounts)) => counterpart.send_trees(launched, mounts, link)?,
-            Some((Message::RunHooks, _)) => {
-                counterpart.run_hooks(launched.pid)?;
-                Link(link).send(Message::HooksDone).map_err(sys_error)?;
-            }
-            Some((Message::SeccompFd, Some(shared))) => {
-                let pid = launched.pid;
-                seccomp_listener::take_over(shared.as_fd(), launched.pidfd(), |listener| {
-                    counterpart.pass_listener(pid, listener)
-                })?;
-            }
-            Some((Message::Ready, _)) => return Ok(()),
-            Some((Message::Failure(failure), output)) => {
-                return Err(counterpart.explain(launched.pid, failure, output));
-            }
-            Some((message, _)) => return Err(unexpected(message)),
-            None => return Err(ended(launched.pidfd())),
-        }
-    }
+/// RUNTIME's side of the conversation with one child, from Go until its program runs.
+///
+/// Whatever comes may come from an attacker: a process in the container that may trace EXEC can take its end of the link. So
+/// each record is taken once, in the order of the protocol, and only from the process that is the child by the kernel's word.
+pub(crate) struct Conversation<'a> {
+    link: BorrowedFd<'a>,
+    cancel: &'a Cancel,
+    /// The record of the highest rank so far: what comes has a higher one.
+    heard: Rank,
+    /// Whether a helper speaks, which is yet to make the process.
+    awaits_birth: bool,
 }
 
-/// Lets the child become the program, and returns when it has.
-pub(crate) fn start(
-    link: BorrowedFd<'_>,
-    pid: i32,
-    pidfd: BorrowedFd<'_>,
-    cancel: &Cancel,
-    counterpart: &mut dyn Counterpart,
-) -> Result<()> {
-    Link(link).send(Message::Start).map_err(sys_error)?;
-    loop {
-        wait_for_answer(link, cancel)?;
-        match receive(link, &Cancel::default())? {
-            // The child's end is close-on-exec, and the child the only one who has it.
-            None => return check_execution(pid, pidfd),
-            Some((Message::SeccompFd, Some(shared))) => {
-                seccomp_listener::take_over(shared.as_fd(), pidfd, |listener| {
-                    counterpart.pass_listener(pid, listener)
-                })?;
-            }
-            Some((Message::Failure(failure), output)) => {
-                return Err(counterpart.explain(pid, failure, output));
-            }
-            Some((message, _)) => return Err(unexpected(message)),
-        }
-    }
+/// The order of what a child may say, each at most once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Nothing,
+    Trees,
+    NetDevices,
+    Hooks,
+    Listener,
+    Ready,
+    /// A filter that is loaded after `start`.
+    LateListener,
 }
 
-/// An answer that is there counts before the caller's wish to end: the program may run already, and is then told by
-/// whoever forwards signals.
-fn wait_for_answer(link: BorrowedFd<'_>, cancel: &Cancel) -> Result<()> {
-    match cancel.wait_readable(link) {
-        Err(error) if error.kind() == ErrorKind::Interrupted => {
-            match sys_process::wait_readable(link, Some(0)).map_err(sys_error)? {
-                true => Ok(()),
-                false => Err(error),
+impl<'a> Conversation<'a> {
+    /// With a child that has been told to go on. `awaits_birth`: it is a helper, which makes the process.
+    pub(crate) fn new(link: BorrowedFd<'a>, cancel: &'a Cancel, awaits_birth: bool) -> Self {
+        Self {
+            link,
+            cancel,
+            heard: Rank::Nothing,
+            awaits_birth,
+        }
+    }
+
+    /// With a process that was Ready long ago, and is reached by another socket.
+    pub(crate) fn with_ready(link: BorrowedFd<'a>, cancel: &'a Cancel) -> Self {
+        Self {
+            heard: Rank::Ready,
+            ..Self::new(link, cancel, false)
+        }
+    }
+
+    /// Follows the child up to Ready.
+    pub(crate) fn until_ready(
+        &mut self,
+        launched: &mut Launched,
+        counterpart: &mut dyn Counterpart,
+    ) -> Result<()> {
+        loop {
+            let Some((message, fd)) = link::receive(self.link, launched.speaker(), self.cancel)? else {
+                return Err(ended(launched.pidfd()));
+            };
+            match (message, fd) {
+                (Message::Born, Some(pidfd)) if self.awaits_birth => {
+                    self.awaits_birth = false;
+                    replace(launched, pidfd, self.cancel)?;
+                    self.send(Message::Go)?;
+                }
+                (Message::NeedTrees, mounts) => {
+                    self.advance(Rank::Trees, message)?;
+                    counterpart.send_trees(launched, mounts, self.link)?;
+                }
+                (Message::NeedNetDevices, Some(there)) => {
+                    self.advance(Rank::NetDevices, message)?;
+                    counterpart.move_net_devices(there.as_fd())?;
+                    self.send(Message::NetDevicesDone)?;
+                }
+                (Message::RunHooks, _) => {
+                    self.advance(Rank::Hooks, message)?;
+                    counterpart.run_hooks(launched.pid)?;
+                    self.send(Message::HooksDone)?;
+                }
+                (Message::SeccompFd, Some(shared)) => {
+                    self.advance(Rank::Listener, message)?;
+                    self.take_listener(&shared, launched.speaker(), counterpart)?;
+                }
+                (Message::Ready, _) if !self.awaits_birth => return self.advance(Rank::Ready, message),
+                (Message::Failure(failure), output) => {
+                    return Err(counterpart.explain(launched.pid, failure, output));
+                }
+                (message, _) => return Err(unexpected(message)),
             }
         }
-        waited => waited,
+    }
+
+    /// Lets the child become the program, and returns when it has.
+    pub(crate) fn start(&mut self, child: Speaker<'_>, counterpart: &mut dyn Counterpart) -> Result<()> {
+        self.send(Message::Start)?;
+        loop {
+            match link::receive(self.link, child, self.cancel)? {
+                // The child's end is close-on-exec.
+                None => return check_execution(child),
+                Some((Message::SeccompFd, Some(shared))) => {
+                    self.advance(Rank::LateListener, Message::SeccompFd)?;
+                    self.take_listener(&shared, child, counterpart)?;
+                }
+                Some((Message::Failure(failure), output)) => {
+                    return Err(counterpart.explain(child.pid, failure, output));
+                }
+                Some((message, _)) => return Err(unexpected(message)),
+            }
+        }
+    }
+
+    fn send(&self, message: Message) -> Result<()> {
+        Link(self.link).send(message).map_err(sys_error)
+    }
+
+    fn advance(&mut self, rank: Rank, message: Message) -> Result<()> {
+        if rank <= self.heard {
+            return Err(unexpected(message));
+        }
+        self.heard = rank;
+        Ok(())
+    }
+
+    fn take_listener(
+        &self,
+        shared: &OwnedFd,
+        child: Speaker<'_>,
+        counterpart: &mut dyn Counterpart,
+    ) -> Result<()> {
+        seccomp_listener::take_over(shared, child.pidfd, self.cancel, |listener| {
+            counterpart.pass_listener(child.pid, listener)
+        })
     }
 }
 
 /// The end of the link says that the program runs, unless the child was killed on the way there.
-fn check_execution(pid: i32, pidfd: BorrowedFd<'_>) -> Result<()> {
-    match rustix::process::Pid::from_raw(pid)
+fn check_execution(child: Speaker<'_>) -> Result<()> {
+    match rustix::process::Pid::from_raw(child.pid)
         .map(Stat::read)
         .transpose()?
         .flatten()
     {
-        Some(stat) if !stat.has_executed() => Err(ended(pidfd)),
+        Some(stat) if !stat.has_executed() => Err(ended(child.pidfd)),
         // None: a short program, which its parent has reaped already.
         _ => Ok(()),
     }
 }
 
-fn receive(link: BorrowedFd<'_>, cancel: &Cancel) -> Result<Option<(Message, Option<OwnedFd>)>> {
-    cancel.wait_readable(link)?;
-    Link(link)
-        .receive()
-        .map_err(|error: SysError| sys_error(error).doing("talk to the container's process"))
-}
-
-/// INTERMEDIATE has made INIT, or JOINER EXEC, and ends.
-fn replace(launched: &mut Launched, pid: i32, pidfd: OwnedFd, cancel: &Cancel) -> Result<()> {
-    let intermediate = std::mem::replace(launched, Launched::new(runtime_init::start::Child { pid, pidfd }));
+/// A helper has made the process, and ends. Which process that is, the kernel says: a pidfd could be anybody's, and its
+/// number is not asked of whoever sent it.
+fn replace(launched: &mut Launched, pidfd: OwnedFd, cancel: &Cancel) -> Result<()> {
+    if !sys_process::is_child(pidfd.as_fd()).map_err(sys_error)? {
+        return Err(Error::new(
+            ErrorKind::Denied,
+            "the process that was announced is no child of the runtime",
+        ));
+    }
+    let pid = process::pid_of(pidfd.as_fd())?;
+    let helper = std::mem::replace(launched, Launched::new(Child { pid, pidfd }));
     // Still killed if it is dropped now: somebody may have stopped it.
-    cancel.wait_readable(intermediate.pidfd())?;
-    let (_, intermediate) = intermediate.keep();
-    sys_process::wait(intermediate.as_fd())
-        .map(drop)
-        .map_err(sys_error)
+    cancel.wait_readable(helper.pidfd())?;
+    let (_, helper) = helper.keep();
+    match sys_process::wait(helper.as_fd()) {
+        // The host program reaps all its children.
+        Err(error) if error.errno == Errno::CHILD => Ok(()),
+        ended => ended.map(drop).map_err(sys_error),
+    }
 }
 
 fn unexpected(message: Message) -> Error {

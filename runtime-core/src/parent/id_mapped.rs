@@ -4,6 +4,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use oci_spec::runtime::LinuxIdMapping;
+use runtime_init::args::NamespaceHolderArgs;
 use runtime_init::start::start_namespace_holder;
 use runtime_init::sys::mount::{self, ATTR_IDMAP, MountAttr};
 use rustix::fd::AsRawFd;
@@ -77,7 +78,10 @@ fn user_namespace(joined: Option<&OwnedFd>, map: &MountIdMap, init: i32) -> Resu
 /// A user namespace with these mappings and nobody in it.
 pub(super) fn new_user_namespace(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Result<OwnedFd> {
     let links = Links::new()?;
-    let holder = start_namespace_holder(links.child.as_fd()).map_err(sys_error)?;
+    let args = NamespaceHolderArgs {
+        link: links.child.as_fd(),
+    };
+    let holder = start_namespace_holder(args).map_err(sys_error)?;
     let holder = Launched::new(holder);
     // Only root makes such mounts, and needs no program for it that would have to be waited for.
     write_maps(holder.pid, uids, gids, &Cancel::default())?;

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::id_mapped;
 use super::launch::Launched;
+use super::link;
 use crate::plan::Plan;
 use crate::prepare::{HostTree, Links, Prepared, Use, change_mount, change_rootfs, sys_error};
 use crate::{Cancel, Error, ErrorKind, Result};
@@ -109,13 +110,11 @@ pub(super) fn copy(
         sources: &sources,
     };
     // Killed and reaped when it is dropped, if it has not ended by then.
-    let _helper = Launched::new(start_trees(args).map_err(sys_error)?);
+    let helper = Launched::new(start_trees(args).map_err(sys_error)?);
     drop(links.child);
-    let link = Link(links.runtime.as_fd());
     let mut copies = Vec::with_capacity(sources.len());
     while copies.len() < sources.len() {
-        cancel.wait_readable(links.runtime.as_fd())?;
-        match link.receive().map_err(sys_error)? {
+        match link::receive(links.runtime.as_fd(), helper.speaker(), cancel)? {
             Some((Message::Tree, Some(tree))) => copies.push(tree),
             Some((Message::Failure(failure), _)) => return Err(explain(failure, plan, trees)),
             _ => {

@@ -8,6 +8,7 @@ pub(crate) mod explain;
 pub(crate) mod handshake;
 pub(crate) mod id_mapped;
 pub(crate) mod launch;
+pub(crate) mod link;
 pub(crate) mod locked_trees;
 pub(crate) mod mounter;
 pub(crate) mod seccomp_listener;

@@ -8,11 +8,12 @@ use oci_spec::runtime::Spec;
 use runtime_init::args::{HolderArgs, JoinArgs, MounterArgs, MounterWork, RemovalArgs};
 use runtime_init::start::{start_mounter, start_mounts_holder};
 use runtime_init::sys::Call;
-use runtime_init::wire::{Failure, Link, Message};
+use runtime_init::wire::{Failure, Message};
 use rustix::io::Errno;
 
 use super::explain::{self, Background};
 use super::launch::Launched;
+use super::link;
 use super::{id_mapped, locked_trees, views};
 use crate::host::cgroup::CgroupManager;
 use crate::plan::Plan;
@@ -135,7 +136,7 @@ fn lock(plan: &Plan, mounts: &mut [PreparedMount], inside: Inside<'_>) -> Result
     };
     let holder = Launched::new(start_mounts_holder(args).map_err(sys_error)?);
     drop(links.child);
-    await_ready(links.runtime.as_fd(), |failure| {
+    await_ready(links.runtime.as_fd(), &holder, |failure| {
         Error::os(failure.call.name(), failure.errno).doing("make a mount namespace for the copies")
     })?;
     let join = JoinArgs {
@@ -177,13 +178,17 @@ fn run(
         work,
     };
     // Killed and reaped when it is dropped, if it has not ended by then.
-    let _mounter = Launched::new(start_mounter(args).map_err(sys_error)?);
+    let mounter = Launched::new(start_mounter(args).map_err(sys_error)?);
     drop(links.child);
-    await_ready(links.runtime.as_fd(), explain)
+    await_ready(links.runtime.as_fd(), &mounter, explain)
 }
 
-fn await_ready(link: BorrowedFd<'_>, explain: impl FnOnce(Failure) -> Error) -> Result<()> {
-    match Link(link).receive().map_err(sys_error)? {
+fn await_ready(
+    link: BorrowedFd<'_>,
+    helper: &Launched,
+    explain: impl FnOnce(Failure) -> Error,
+) -> Result<()> {
+    match link::receive(link, helper.speaker(), &Cancel::default())? {
         Some((Message::Ready, _)) => Ok(()),
         Some((Message::Failure(failure), _)) => Err(explain(failure)),
         _ => Err(Error::new(

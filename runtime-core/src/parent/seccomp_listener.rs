@@ -1,31 +1,45 @@
 //! Runs in: RUNTIME. Takes the seccomp listener from a child that can make no more system calls (its filter may send
 //! each of them to the agent, who is still waiting for the listener): see `load_with_listener` in `runtime-init`.
 
-use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use runtime_init::sys::process as sys_process;
+use rustix::event::Timespec;
 use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 
-use crate::{Error, ErrorKind, Result};
+use super::link::is_memfd;
+use crate::{Cancel, Error, ErrorKind, Result};
 
-const PAUSE: Duration = Duration::from_micros(50);
+const PAUSE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 50_000,
+};
+/// How the kernel names a listener (kernel/seccomp.c).
+const LISTENER: &str = "anon_inode:seccomp notify";
 
 /// Waits until the child has loaded its filter, takes the listener, hands it to `pass_on`, and lets the child go on.
+///
+/// # Errors
+/// `Interrupted`; `Denied` if the child gives something else for a listener.
 pub(super) fn take_over(
-    shared: BorrowedFd<'_>,
+    shared: &OwnedFd,
     pidfd: BorrowedFd<'_>,
+    cancel: &Cancel,
     pass_on: impl FnOnce(BorrowedFd<'_>) -> Result<()>,
 ) -> Result<()> {
+    if !is_memfd(shared) {
+        return Err(not_a_listener("the memory for its number"));
+    }
+    let shared = shared.as_fd();
     let number = loop {
         match read_word(shared)? {
-            0 if sys_process::wait_readable(pidfd, Some(0)).unwrap_or(true) => {
+            // Also the pause until the next look.
+            0 if cancel.wait_readable_for(pidfd, Some(&PAUSE))? => {
                 return Err(Error::new(
                     ErrorKind::Internal,
                     "the container's process ended while its filter was loaded",
                 ));
             }
-            0 => std::thread::sleep(PAUSE),
+            0 => {}
             // The failure itself comes over the link.
             number if number < 0 => return Ok(()),
             number => break number,
@@ -33,14 +47,30 @@ pub(super) fn take_over(
     };
     let listener = pidfd_getfd(pidfd, number, PidfdGetfdFlags::empty())
         .map_err(|errno| Error::os("pidfd_getfd", errno).field("linux.seccomp.listenerPath"))?;
+    let path = format!("/proc/self/fd/{}", listener.as_raw_fd());
+    let kind = std::fs::read_link(&path).map_err(|error| Error::io("readlink", &error).path(&path))?;
+    if kind.as_os_str() != LISTENER {
+        return Err(not_a_listener("the descriptor"));
+    }
     pass_on(listener.as_fd())?;
     write_word(shared, 0)
 }
 
+/// A process in the container that traces the child could have anything of its own given to the agent.
+fn not_a_listener(what: &str) -> Error {
+    Error::new(
+        ErrorKind::Denied,
+        format!("{what} that the container's process gave is not that of a seccomp listener"),
+    )
+    .field("linux.seccomp.listenerPath")
+}
+
 fn read_word(shared: BorrowedFd<'_>) -> Result<i32> {
     let mut word = [0; 4];
-    rustix::io::pread(shared, &mut word, 0).map_err(|errno| Error::os("pread", errno))?;
-    Ok(i32::from_ne_bytes(word))
+    match rustix::io::pread(shared, &mut word, 0).map_err(|errno| Error::os("pread", errno))? {
+        4 => Ok(i32::from_ne_bytes(word)),
+        _ => Err(not_a_listener("the memory for its number")),
+    }
 }
 
 fn write_word(shared: BorrowedFd<'_>, word: i32) -> Result<()> {

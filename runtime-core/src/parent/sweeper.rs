@@ -4,6 +4,7 @@
 use std::os::fd::AsFd;
 
 use oci_spec::runtime::LinuxIdMapping;
+use runtime_init::args::SweeperArgs;
 use runtime_init::start::start_sweeper;
 use runtime_init::sys::{net, process};
 
@@ -26,7 +27,11 @@ pub(crate) fn sweep(cgroup: &Cgroup, uids: &[LinuxIdMapping], gids: &[LinuxIdMap
             .doing("remove the sub-cgroups of subordinate ids")
     };
     let links = Links::new()?;
-    let sweeper = start_sweeper(links.child.as_fd(), cgroup.dir()).map_err(sys_error)?;
+    let args = SweeperArgs {
+        link: links.child.as_fd(),
+        cgroup: cgroup.dir(),
+    };
+    let sweeper = start_sweeper(args).map_err(sys_error)?;
     let sweeper = Launched::new(sweeper);
     write_maps(sweeper.pid, uids, gids, &Cancel::default()).map_err(doing)?;
     net::send(links.runtime.as_fd(), &[0], None).map_err(|error| doing(sys_error(error)))?;

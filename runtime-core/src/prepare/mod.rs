@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use oci_spec::runtime::LinuxNamespaceType;
+use runtime_init::sys::net;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::host::cgroup::CgroupManager;
@@ -62,6 +63,8 @@ impl Links {
             None,
         )
         .map_err(|errno| Error::os("socketpair", errno))?;
+        // Before anybody can have sent anything.
+        net::tell_sender(runtime.as_fd()).map_err(sys_error)?;
         Ok(Self { runtime, child })
     }
 }

@@ -7,6 +7,7 @@
 pub mod bpf;
 pub mod credentials;
 pub mod fs;
+pub mod memory;
 pub mod mount;
 pub mod namespace;
 pub mod net;
@@ -80,9 +81,11 @@ calls! {
     MemfdCreate = "memfd_create",
     Mkdir = "mkdirat",
     Mknod = "mknodat",
+    Mmap = "mmap",
     Mount = "mount",
     MountSetattr = "mount_setattr",
     MoveMount = "move_mount",
+    Munmap = "munmap",
     Open = "openat2",
     OpenTree = "open_tree",
     Personality = "personality",
@@ -105,6 +108,7 @@ calls! {
     Setresgid = "setresgid",
     Setresuid = "setresuid",
     Setsid = "setsid",
+    Setsockopt = "setsockopt",
     Setxattr = "fsetxattr",
     Sigaction = "rt_sigaction",
     Sigmask = "rt_sigprocmask",

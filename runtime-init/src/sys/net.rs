@@ -2,16 +2,15 @@
 
 use core::mem::{MaybeUninit, size_of};
 
-use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use rustix::io::{Errno, IoSlice, IoSliceMut};
+use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use rustix::io::{Errno, IoSlice};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
-use super::{Call, Named, Result, checked};
+use super::{Call, Named, Result, SysError, checked};
 
 /// Sends one record, with at most one descriptor. SIGPIPE is not raised.
 pub fn send(socket: BorrowedFd<'_>, record: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<()> {
@@ -30,24 +29,101 @@ pub fn send(socket: BorrowedFd<'_>, record: &[u8], fd: Option<BorrowedFd<'_>>) -
     }
 }
 
-/// Receives one record into `buffer` and at most one descriptor, close-on-exec. Length 0: the other end is closed.
-pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Option<OwnedFd>)> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let mut record = [IoSliceMut::new(buffer)];
-    let received = loop {
-        match rustix::net::recvmsg(socket, &mut record, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
-            Err(Errno::INTR) => {}
-            other => break other.named(Call::Recv)?,
+/// What came with one record.
+#[derive(Debug, Default)]
+pub struct Received {
+    /// Bytes of the record; 0: the other end is closed.
+    pub length: usize,
+    /// A descriptor, close-on-exec. Of several the last; the others are closed.
+    pub fd: Option<OwnedFd>,
+    /// Pid of the sender, as the kernel tells it and as the receiver sees it: only with [`tell_sender`]. 0 if the receiver's
+    /// pid namespace does not have it.
+    pub sender: Option<i32>,
+}
+
+/// Has every record that is received here say who has sent it (`SO_PASSCRED`, unix(7)). A sender may put another pid in
+/// its place only with CAP_SYS_ADMIN over its own pid namespace, and only one that it sees itself.
+pub fn tell_sender(socket: BorrowedFd<'_>) -> Result<()> {
+    rustix::net::sockopt::set_socket_passcred(socket, true).named(Call::Setsockopt)
+}
+
+/// Receives one record into `buffer`.
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Received> {
+    receive_with(socket, buffer, 0)
+}
+
+/// The same, but EAGAIN where it would have to wait.
+pub fn receive_now(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Received> {
+    receive_with(socket, buffer, libc::MSG_DONTWAIT)
+}
+
+/// Room for one descriptor and the credentials of the sender, each with its header.
+#[repr(C, align(8))]
+struct Control([u8; 56]);
+
+fn receive_with(socket: BorrowedFd<'_>, buffer: &mut [u8], flags: i32) -> Result<Received> {
+    let mut control = Control([0; 56]);
+    let mut record = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    // SAFETY: msghdr is a struct of integers and pointers, for which all zeroes is a valid value.
+    let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
+    message.msg_iov = &raw mut record;
+    message.msg_iovlen = 1;
+    message.msg_control = control.0.as_mut_ptr().cast();
+    message.msg_controllen = control.0.len() as _;
+    let flags = flags | libc::MSG_CMSG_CLOEXEC;
+    let raw = loop {
+        // SAFETY: the header points to the live record and control buffers, with their lengths.
+        let raw = unsafe { libc::syscall(libc::SYS_recvmsg, socket.as_raw_fd(), &raw mut message, flags) };
+        match checked(Call::Recv, raw) {
+            Err(SysError {
+                errno: Errno::INTR, ..
+            }) => {}
+            other => break other?,
         }
     };
-    let mut fd = None;
-    for message in ancillary.drain() {
-        if let RecvAncillaryMessage::ScmRights(fds) = message {
-            fd = fds.last();
+    let filled = (message.msg_controllen as usize).min(control.0.len());
+    let mut received = Received {
+        length: raw as usize,
+        ..Received::default()
+    };
+    read_control(control.0.get(..filled).unwrap_or_default(), &mut received);
+    Ok(received)
+}
+
+/// Reads what the kernel has written into a control buffer (cmsg(3)): headers of length, level and type, each followed by its
+/// data, padded to words.
+fn read_control(mut control: &[u8], received: &mut Received) {
+    const HEADER: usize = size_of::<libc::cmsghdr>();
+    const LEVEL: usize = size_of::<usize>();
+    while let Some((length, level, kind)) = header(control) {
+        let data = control.get(HEADER..length).unwrap_or_default();
+        if level == libc::SOL_SOCKET && kind == libc::SCM_RIGHTS {
+            for number in data.chunks_exact(size_of::<RawFd>()) {
+                let number = number.try_into().map_or(-1, RawFd::from_ne_bytes);
+                if number >= 0 {
+                    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows its number.
+                    received.fd = Some(unsafe { OwnedFd::from_raw_fd(number) });
+                }
+            }
         }
+        if level == libc::SOL_SOCKET && kind == libc::SCM_CREDENTIALS {
+            // struct ucred begins with the pid.
+            received.sender = data.first_chunk().map(|pid| i32::from_ne_bytes(*pid));
+        }
+        control = control.get(length.next_multiple_of(LEVEL)..).unwrap_or_default();
     }
-    Ok((received.bytes, fd))
+}
+
+/// Length, level and type of the message that begins here; `None` at the end.
+fn header(control: &[u8]) -> Option<(usize, i32, i32)> {
+    const WORD: usize = size_of::<usize>();
+    let length = usize::from_ne_bytes(*control.first_chunk::<WORD>()?);
+    let level = i32::from_ne_bytes(*control.get(WORD..)?.first_chunk()?);
+    let kind = i32::from_ne_bytes(*control.get(WORD + 4..)?.first_chunk()?);
+    (length >= size_of::<libc::cmsghdr>() && length <= control.len()).then_some((length, level, kind))
 }
 
 /// A pair of connected sockets that keep records apart, close-on-exec.

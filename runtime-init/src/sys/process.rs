@@ -6,6 +6,7 @@ use core::mem::size_of;
 use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::process::{Signal, WaitIdOptions, WaitIdStatus};
 
+use super::memory::{Carry, Room};
 use super::{Call, Named, Result, SysError, checked};
 
 /// What `clone3` makes, beyond a copy of the calling process.
@@ -99,11 +100,27 @@ pub fn exit_now(status: i32) -> ! {
 
 /// A vector of C strings, ended by a null pointer, as `execve` wants it.
 ///
-/// The pointers are made by RUNTIME before the clone from strings that it keeps alive; in the child the same memory
-/// lies at the same addresses.
+/// The pointers are made by RUNTIME before the clone from strings that it keeps alive; the child copies them.
 #[derive(Debug)]
 pub struct ExecVector<'a> {
     pointers: &'a mut [*const c_char],
+}
+
+impl Carry for ExecVector<'_> {
+    type Carried = ExecVector<'static>;
+
+    fn carry(&self, room: &Room) -> Result<ExecVector<'static>> {
+        let pointers = room.each(self.pointers, |pointer| {
+            if pointer.is_null() {
+                return Ok(core::ptr::null());
+            }
+            // SAFETY: `new` and `push` put only C strings there, which live as long as the vector.
+            let string = unsafe { CStr::from_ptr(*pointer) };
+            let copy = room.copy(string.to_bytes_with_nul())?;
+            Ok(copy.as_mut_ptr().cast_const().cast())
+        })?;
+        Ok(ExecVector { pointers })
+    }
 }
 
 impl<'a> ExecVector<'a> {
@@ -118,6 +135,16 @@ impl<'a> ExecVector<'a> {
             *pointer = string.as_ref().as_ptr();
         }
         Self { pointers }
+    }
+
+    /// Zeroes all its strings, which nobody needs any more. Only for a vector that was carried (`carry.rs`).
+    pub(crate) fn wipe(&mut self) {
+        for pointer in self.pointers.iter_mut().take_while(|pointer| !pointer.is_null()) {
+            // SAFETY: a C string that lives as long as the vector.
+            let length = unsafe { CStr::from_ptr(*pointer) }.to_bytes().len();
+            // SAFETY: as many bytes of memory that `carry` has taken for this string alone, and that can be written.
+            unsafe { core::ptr::write_bytes(pointer.cast_mut(), 0, length) };
+        }
     }
 
     /// Puts one more string behind the last, if a spare slot is left. `string` must live until the process has
@@ -296,6 +323,11 @@ pub fn set_dumpable() -> Result<()> {
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable).named(Call::Prctl)
 }
 
+/// Gives this process a name, as `ps` shows it (PR_SET_NAME).
+pub fn set_name(name: &CStr) -> Result<()> {
+    rustix::thread::set_name(name).named(Call::Prctl)
+}
+
 /// `setsid(2)`: the process leads a new session, without a controlling terminal.
 pub fn setsid() -> Result<()> {
     rustix::process::setsid().map(drop).named(Call::Setsid)
@@ -308,6 +340,24 @@ pub fn wait(pidfd: BorrowedFd<'_>) -> Result<WaitIdStatus> {
             Err(rustix::io::Errno::INTR) => {}
             Ok(Some(status)) => return Ok(status),
             Ok(None) => {}
+            Err(errno) => {
+                return Err(SysError {
+                    call: Call::Wait,
+                    errno,
+                });
+            }
+        }
+    }
+}
+
+/// Whether the process behind `pidfd` is a child of this process that nobody has reaped yet. False for what is no pidfd.
+pub fn is_child(pidfd: BorrowedFd<'_>) -> Result<bool> {
+    let only_look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    loop {
+        match rustix::process::waitid(rustix::process::WaitId::PidFd(pidfd), only_look) {
+            Ok(_) => return Ok(true),
+            Err(rustix::io::Errno::CHILD | rustix::io::Errno::BADF) => return Ok(false),
+            Err(rustix::io::Errno::INTR) => {}
             Err(errno) => {
                 return Err(SysError {
                     call: Call::Wait,

@@ -53,6 +53,7 @@ mod steps;
 mod systemd;
 mod systemd_limits;
 mod terminal;
+mod traced;
 mod update;
 
 use crate::suite::{NeedyTest, Test};
@@ -129,6 +130,7 @@ fn everywhere() -> Vec<Test> {
         seccomp_actions::TESTS,
         seccomp_notify::TESTS,
         security::TESTS,
+        traced::TESTS,
         rootless::TESTS,
         crash::TESTS,
         logs::TESTS,

@@ -19,7 +19,7 @@ use crate::ops::create::{send_listener, send_pidfd, set_limits};
 use crate::ops::options::ExecOptions;
 use crate::ops::{Process, container};
 use crate::parent::explain::{self, Background};
-use crate::parent::handshake::{self, Counterpart};
+use crate::parent::handshake::{Conversation, Counterpart};
 use crate::parent::launch::{Launched, set_oom_score};
 use crate::parent::views::{ProcessRoom, console_view};
 use crate::plan::process::ProcessPlan;
@@ -53,7 +53,8 @@ impl Job<'_> {
             plan: self.plan,
             seccomp: self.seccomp,
         };
-        handshake::until_ready(link.as_fd(), &mut launched, &options.cancel, &mut host)?;
+        let mut conversation = Conversation::new(link.as_fd(), &options.cancel, self.init.joins_pids());
+        conversation.until_ready(&mut launched, &mut host)?;
         set_limits(self.plan, launched.pid)?;
         if let Some(group) = &self.record.resctrl {
             let monitoring = container::monitoring_group(self.record);
@@ -64,13 +65,7 @@ impl Job<'_> {
         if let Some(path) = &options.pidfd_socket {
             send_pidfd(path, b"setns", launched.pidfd())?;
         }
-        handshake::start(
-            link.as_fd(),
-            launched.pid,
-            launched.pidfd(),
-            &options.cancel,
-            &mut host,
-        )?;
+        conversation.start(launched.speaker(), &mut host)?;
         if let Some(path) = &options.pid_file {
             pid_file::write(path, launched.pid)?;
         }
@@ -168,7 +163,7 @@ impl Job<'_> {
                 keep: &keep,
                 unprivileged: self.unprivileged,
                 namespaces: join,
-                joins_pids: init.kinds & libc::CLONE_NEWPID as u32 != 0,
+                joins_pids: init.joins_pids(),
                 become_root: init.other_user,
                 chroot: init.chroot.as_ref().map(AsFd::as_fd),
                 keyring,

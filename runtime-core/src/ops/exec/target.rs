@@ -31,6 +31,11 @@ impl Target {
         ("time", 0x80),
     ];
 
+    /// Whether its pid namespace is not ours, so that only a child can be born there.
+    pub(super) fn joins_pids(&self) -> bool {
+        self.kinds & libc::CLONE_NEWPID as u32 != 0
+    }
+
     pub(in crate::ops) fn open(record: &Record) -> Result<Self> {
         let stopped = || Error::new(ErrorKind::WrongStatus, "cannot exec in a stopped container");
         let process = HostProcess::open(record.pid, record.start_time)?.ok_or_else(stopped)?;

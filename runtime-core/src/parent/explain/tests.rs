@@ -274,7 +274,7 @@ fn operations_are_told_apart() {
 fn what_a_hook_has_printed_is_quoted_on_one_line() {
     let made = made();
     let output = || {
-        let mut file = tempfile::tempfile().unwrap();
+        let mut file = File::from(runtime_init::sys::fs::memfd(c"output").unwrap());
         file.write_all(b"no\nluck\x1b[31m\n").unwrap();
         Some(OwnedFd::from(file))
     };
@@ -284,6 +284,13 @@ fn what_a_hook_has_printed_is_quoted_on_one_line() {
     assert_eq!(
         error.to_string(),
         r"error running createContainer hook #0: exit status 3, output: no\nluck\u{1b}[31m"
+    );
+    // A pipe, which a process in the container may have sent, would hold whoever reads it.
+    let (pipe, _writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    let error = message(&made, failed, Some(pipe));
+    assert_eq!(
+        error.to_string(),
+        "error running createContainer hook #0: exit status 3"
     );
 }
 

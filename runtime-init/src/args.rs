@@ -65,6 +65,8 @@ pub struct InitArgs<'a> {
 pub struct NamespaceArgs<'a> {
     /// Namespace files to join, the user namespace first.
     pub join: &'a [JoinArgs<'a>],
+    /// Whether the user namespace is made after the others have been joined; RUNTIME is asked for its maps then.
+    pub new_user: bool,
     /// Whether a user namespace is new or joined, so that ids must be changed to its root.
     pub become_root: bool,
     /// `CLONE_NEW*` that init makes itself.
@@ -95,6 +97,8 @@ pub struct IntermediateArgs<'a> {
     pub clone: u64,
     /// Place in `linux.namespaces` of what `clone` makes, for messages.
     pub index: u16,
+    /// Whether it takes all of INIT's steps up to Ready itself, and makes INIT then.
+    pub last: bool,
 }
 
 /// The root file system.
@@ -183,6 +187,8 @@ pub enum MountWhat<'a> {
         copy_up: bool,
         /// `security.selinux` of its root directory.
         root_label: Option<&'a CStr>,
+        /// What fsopen(2) gave in the pid namespace that INIT will be in.
+        context: Option<ContextArgs<'a>>,
         /// A tree to mount where the kernel does not allow a new one (sysfs, cgroup in a user namespace).
         fallback: Option<BorrowedFd<'a>>,
     },
@@ -202,6 +208,28 @@ pub enum MountWhat<'a> {
         /// Options of the superblock to change.
         options: &'a [(&'a CStr, Option<&'a CStr>)],
     },
+}
+
+/// A procfs that is yet to be made.
+#[derive(Debug, Clone, Copy)]
+pub struct ContextArgs<'a> {
+    /// From fsopen(2).
+    pub fd: BorrowedFd<'a>,
+    /// Device and inode of the pid namespace that it must show, where the context comes from a process that others could reach.
+    pub must_show: Option<(u64, u64)>,
+}
+
+/// Everything that the process needs which has a procfs opened in a pid namespace.
+#[derive(Debug)]
+pub struct ProcfsArgs<'a> {
+    /// Its end of a socket pair of its own.
+    pub link: BorrowedFd<'a>,
+    /// The descriptors to keep, sorted.
+    pub keep: &'a [RawFd],
+    /// A user namespace to join first, where RUNTIME has no rights over the pid namespace itself.
+    pub user: Option<JoinArgs<'a>>,
+    /// The pid namespace.
+    pub pids: JoinArgs<'a>,
 }
 
 /// One device node. `path` as in [`TargetArgs`].

@@ -40,9 +40,11 @@ carried! {
         link, keep, unprivileged, namespaces, intermediate, locked_trees, net_devices, keyring, hostname, domainname, procfs,
         rootfs, mounts, devices, device_links, runtime_hooks, hooks, sysctl, readonly_paths, masked, process, gate,
     }
-    NamespaceArgs { join, become_root, unshare, loopback }
+    NamespaceArgs { join, new_user, become_root, unshare, loopback }
     JoinArgs { index, fd, kind }
-    IntermediateArgs { unshare, time_offsets, clone, index }
+    IntermediateArgs { unshare, time_offsets, clone, index, last }
+    ContextArgs { fd, must_show }
+    ProcfsArgs { link, keep, user, pids }
     RootfsArgs { path, tree, host_propagation, final_propagation, readonly, readonly_mounts, enter }
     TargetArgs { path, is_directory, links, may_be_on_procfs }
     MountArgs { index, target, what, attributes }
@@ -88,6 +90,7 @@ impl Carry for MountWhat<'_> {
                 attributes,
                 copy_up,
                 root_label,
+                context,
                 fallback,
             } => MountWhat::New {
                 fstype: fstype.carry(room)?,
@@ -95,6 +98,7 @@ impl Carry for MountWhat<'_> {
                 attributes: *attributes,
                 copy_up: *copy_up,
                 root_label: root_label.carry(room)?,
+                context: context.carry(room)?,
                 fallback: fallback.carry(room)?,
             },
             Self::Classic {

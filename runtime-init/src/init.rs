@@ -3,14 +3,15 @@
 
 use core::convert::Infallible;
 
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::args::{Gate, InitArgs};
 use crate::report::{At, Result, Stop};
 use crate::step::Step;
+use crate::sys::process::Cloned;
 use crate::sys::{fs, net, process};
 use crate::wire::{Link, Message};
-use crate::{console, devices, hooks, masks, mounts, namespaces, pivot, program, trees};
+use crate::{console, devices, hooks, intermediate, masks, mounts, namespaces, pivot, program, trees};
 
 /// The whole life of init. Never returns: it becomes the program, or reports why not and ends.
 pub(crate) fn run(args: InitArgs<'_>) -> ! {
@@ -36,6 +37,11 @@ pub(crate) fn go_on(args: &mut InitArgs<'_>) -> ! {
     if let Err(stop) = set_up(args, link) {
         stop.report(link)
     }
+    match be_born(args, link) {
+        Err(stop) => stop.report(link),
+        Ok(Cloned::Parent(..)) => process::exit_now(0),
+        Ok(Cloned::Child) => {}
+    }
     match await_start(args, link) {
         Err(stop) => stop.report(link),
         Ok(None) => become_program(args, link).report(link),
@@ -53,15 +59,59 @@ fn enter(args: &mut InitArgs<'_>, has_its_cgroup: bool, link: Link<'_>) -> Resul
         namespaces::unshare_rest(&args.namespaces).at(Step::Unshare)?;
         args.namespaces.unshare = 0;
     }
-    program::await_go(args.unprivileged, link).at(Step::AwaitGo)?;
-    namespaces::enter(&args.namespaces)
+    await_go(args, link)?;
+    namespaces::enter(&args.namespaces, args.unprivileged, link)
+}
+
+/// In a user namespace that is yet to be made, RUNTIME writes the maps after Go.
+pub(crate) fn await_go(args: &InitArgs<'_>, link: Link<'_>) -> Result<()> {
+    let hides = args.unprivileged && !args.namespaces.new_user;
+    program::await_go(hides, link).at(Step::AwaitGo)
+}
+
+fn is_made_last(args: &InitArgs<'_>) -> bool {
+    args.intermediate
+        .as_ref()
+        .is_some_and(|intermediate| intermediate.last)
+}
+
+/// Makes INIT where that comes last. Until here nobody in its pid namespace could see it.
+fn be_born(args: &InitArgs<'_>, link: Link<'_>) -> Result<Cloned> {
+    let Some(intermediate) = args
+        .intermediate
+        .as_ref()
+        .filter(|intermediate| intermediate.last)
+    else {
+        return Ok(Cloned::Child);
+    };
+    // What was opened on the way is closed before anybody there can see it.
+    if !program::loads_seccomp_early(&args.process) {
+        program::close_all_but(&own(args), args.process.preserve_fds).at(Step::CloneInit)?;
+    }
+    let born = intermediate::make_sibling(0, intermediate.index, link)?;
+    if let Cloned::Child = born {
+        process::setsid().at(Step::Session)?;
+        console::take_control(args.process.console.as_ref()).at(Step::Console)?;
+    }
+    Ok(born)
+}
+
+/// The descriptors that INIT needs until it is started.
+fn own<'a>(args: &InitArgs<'a>) -> [BorrowedFd<'a>; 2] {
+    match args.gate {
+        Gate::Socket(listener) => [args.link, listener],
+        Gate::Link => [args.link; 2],
+    }
 }
 
 fn set_up(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<()> {
     let root = args.rootfs.tree;
     namespaces::unshare_rest(&args.namespaces).at(Step::Unshare)?;
     trees::receive(args.locked_trees, args.unprivileged, link)?;
-    process::setsid().at(Step::Session)?;
+    let is_init = !is_made_last(args);
+    if is_init {
+        process::setsid().at(Step::Session)?;
+    }
     program::label_keyring(args.procfs, args.keyring, &args.process).at(Step::Keyring)?;
     program::new_keyring(args.keyring).at(Step::Keyring)?;
     namespaces::loopback(&args.namespaces).at(Step::Loopback)?;
@@ -77,7 +127,9 @@ fn set_up(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<()> {
     pivot::enter(&args.rootfs).at(Step::Pivot)?;
     program::make_cwd(root, args.process.cwd).at(Step::CreateCwd)?;
     console::open(root, args.process.console.as_ref()).at(Step::Console)?;
-    console::take_control(args.process.console.as_ref()).at(Step::Console)?;
+    if is_init {
+        console::take_control(args.process.console.as_ref()).at(Step::Console)?;
+    }
     program::take_own_null(root).at(Step::Stdio)?;
     program::give_stdio(&args.process.credentials).at(Step::Stdio)?;
     mounts::make_readonly(root, args.rootfs.readonly_mounts)?;
@@ -86,10 +138,7 @@ fn set_up(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<()> {
     masks::make_readonly(root, args.readonly_paths)?;
     masks::hide(root, &args.masked)?;
     pivot::set_propagation(&args.rootfs).at(Step::RootPropagation)?;
-    let own = match &args.gate {
-        Gate::Socket(listener) => [link.0, *listener],
-        Gate::Link => [link.0; 2],
-    };
+    let own = own(args);
     program::settle(root, args.procfs, &mut args.process, &own, link)
 }
 

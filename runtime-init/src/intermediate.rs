@@ -1,6 +1,7 @@
 //! Runs in: INTERMEDIATE, which exists only where init cannot be made by RUNTIME itself: a new pid namespace that
-//! must belong to a joined user namespace, or a time namespace whose offsets must be written before anybody is in it.
-//! It makes INIT as its sibling (CLONE_PARENT), tells RUNTIME, and ends.
+//! must belong to a joined user namespace, a time namespace whose offsets must be written before anybody is in it, or a pid
+//! namespace given by path, whose processes must not see INIT before it is what it is to be.
+//! It makes INIT as its sibling (CLONE_PARENT), tells RUNTIME, and ends: in the last case when everything is set up (`init.rs`).
 
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::OFlags;
@@ -15,22 +16,26 @@ use crate::{init, namespaces, program};
 
 pub(crate) fn run(mut args: InitArgs<'_>) -> ! {
     let link = Link(args.link);
-    match make_init(&args, link) {
+    match prepare(&args, link) {
         Err(stop) => stop.report(link),
         Ok(Cloned::Parent(..)) => process::exit_now(0),
         Ok(Cloned::Child) => init::go_on(&mut args),
     }
 }
 
-fn make_init(args: &InitArgs<'_>, link: Link<'_>) -> Result<Cloned> {
+/// Where INIT is made last, that is `init.rs`' to do, and we go on as it.
+fn prepare(args: &InitArgs<'_>, link: Link<'_>) -> Result<Cloned> {
     let Some(intermediate) = &args.intermediate else {
         return Err(refused(rustix::io::Errno::INVAL)).at(Step::CloneInit);
     };
     program::detach(args.keep, args.unprivileged).at(Step::Detach)?;
     let offsets = open_offsets(args, intermediate).at(Step::TimeOffsets)?;
-    program::await_go(args.unprivileged, link).at(Step::AwaitGo)?;
-    namespaces::enter(&args.namespaces)?;
+    init::await_go(args, link)?;
+    namespaces::enter(&args.namespaces, args.unprivileged, link)?;
     new_time_namespace(intermediate, offsets).at(Step::TimeOffsets)?;
+    if intermediate.last {
+        return Ok(Cloned::Child);
+    }
     make_sibling(intermediate.clone, intermediate.index, link)
 }
 

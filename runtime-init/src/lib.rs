@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `init.rs` | INIT, process 1 of the container: read this first |
 //! | `intermediate.rs` | INTERMEDIATE, where a namespace order forces one |
+//! | `procfs.rs` | PROCFS, where a pid namespace is given by path, before Linux 6.17 |
 //! | `trees.rs` | TREES, a helper for containers with a user namespace, and INIT |
 //! | `join.rs` | EXEC, a process that enters a running container |
 //! | `sweeper.rs` | SWEEPER, a helper of `delete` for cgroups that an ordinary user cannot remove |
@@ -43,6 +44,7 @@ mod mounts;
 mod namespaces;
 mod paths;
 mod pivot;
+mod procfs;
 mod program;
 pub mod report;
 pub mod start;

@@ -6,8 +6,8 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::args::{MountArgs, MountWhat};
-use crate::report::{At, Result, Stop};
+use crate::args::{ContextArgs, MountArgs, MountWhat};
+use crate::report::{At, Result, Stop, refused};
 use crate::step::Step;
 use crate::sys::mount::{self, ATTR_RDONLY, MountAttr};
 use crate::sys::{SysError, fs};
@@ -52,9 +52,10 @@ fn mount_one(root: BorrowedFd<'_>, args: &MountArgs<'_>) -> Result<()> {
             attributes,
             copy_up,
             root_label,
+            context,
             fallback,
         } => {
-            let made = make_filesystem(fstype, options, *attributes, index);
+            let made = make_filesystem(fstype, context.as_ref(), options, *attributes, index);
             let made = match (made, fallback) {
                 (Err(stop), Some(tree)) if stop.is_refusal() => {
                     return attach_fallback(stop, *tree, target, args);
@@ -87,15 +88,46 @@ fn mount_one(root: BorrowedFd<'_>, args: &MountArgs<'_>) -> Result<()> {
 }
 
 /// A new file system, as a detached mount.
-fn make_filesystem(fstype: &CStr, options: Options<'_>, attributes: u64, index: u16) -> Result<OwnedFd> {
-    let context = mount::fsopen(fstype).at_index(Step::MountFilesystem, index)?;
+fn make_filesystem(
+    fstype: &CStr,
+    given: Option<&ContextArgs<'_>>,
+    options: Options<'_>,
+    attributes: u64,
+    index: u16,
+) -> Result<OwnedFd> {
+    let own = match given {
+        Some(_) => None,
+        None => Some(mount::fsopen(fstype).at_index(Step::MountFilesystem, index)?),
+    };
+    let context = match (&own, given) {
+        (Some(own), _) => own.as_fd(),
+        (None, Some(given)) => given.fd,
+        (None, None) => return Err(refused(Errno::BADF)).at_index(Step::MountFilesystem, index),
+    };
     for (number, (key, value)) in options.iter().enumerate() {
-        mount::fsconfig(context.as_fd(), key, *value)
+        mount::fsconfig(context, key, *value)
             .at_index(Step::MountFilesystem, index)
             .map_err(|stop| stop.at_sub(number as u16 + 1))?;
     }
-    mount::fsconfig_create(context.as_fd()).at_index(Step::MountFilesystem, index)?;
-    mount::fsmount(context.as_fd(), attributes).at_index(Step::MountFilesystem, index)
+    mount::fsconfig_create(context).at_index(Step::MountFilesystem, index)?;
+    let made = mount::fsmount(context, attributes).at_index(Step::MountFilesystem, index)?;
+    if let Some(pids) = given.and_then(|given| given.must_show) {
+        check_procfs(made.as_fd(), pids).at_index(Step::MountFilesystem, index)?;
+    }
+    Ok(made)
+}
+
+/// Whether it is a procfs, and of the pid namespace with this device and inode: its process 1 is in that one.
+fn check_procfs(made: BorrowedFd<'_>, pids: (u64, u64)) -> crate::sys::Result<()> {
+    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+    if fs::fstatfs(made)?.f_type as i64 != PROC_SUPER_MAGIC {
+        return Err(refused(Errno::STALE));
+    }
+    let namespace = fs::stat_below(made, c"1/ns/pid")?;
+    match (namespace.st_dev, namespace.st_ino) == pids {
+        true => Ok(()),
+        false => Err(refused(Errno::STALE)),
+    }
 }
 
 fn attach_fallback(

@@ -1,6 +1,7 @@
 //! Runs in: INIT, INTERMEDIATE, EXEC. Enters namespaces in the order that the kernel allows.
 
 use rustix::fd::AsFd;
+use rustix::io::Errno;
 
 use crate::args::{JoinArgs, NamespaceArgs};
 use crate::report::{At, Result};
@@ -10,16 +11,51 @@ use crate::wire::{Link, Message};
 
 /// Whether all that is new can be made before RUNTIME has done anything from outside.
 pub(crate) fn need_nothing_first(args: &NamespaceArgs<'_>) -> bool {
-    args.join.is_empty() && !args.become_root
+    args.join.is_empty() && !args.become_root && !args.new_user
 }
 
-/// Joins what is given by path, and becomes root in the user namespace.
-pub(crate) fn enter(args: &NamespaceArgs<'_>) -> Result<()> {
-    join(args.join)?;
+/// Joins what is given by path, enters the user namespace, and becomes root in it.
+///
+/// A namespace by path may belong to RUNTIME's user namespace, to another container's, or to the container's own: so each is tried
+/// with RUNTIME's rights first, and what these do not allow with those that the user namespace gives (setns(2)).
+pub(crate) fn enter(args: &NamespaceArgs<'_>, unprivileged: bool, link: Link<'_>) -> Result<()> {
+    let is_user = |namespace: &JoinArgs<'_>| namespace.kind == libc::CLONE_NEWUSER as u32;
+    let user = args.join.iter().find(|namespace| is_user(namespace));
+    if user.is_none() && !args.new_user {
+        join(args.join)?;
+        return become_root(args.become_root).at(Step::BecomeRoot);
+    }
+    // One bit each; there are eight kinds.
+    let mut later = 0u32;
+    for (place, namespace) in args.join.iter().enumerate().filter(|(_, other)| !is_user(other)) {
+        match namespace::setns(namespace.fd, namespace.kind) {
+            Err(error) if error.errno == Errno::PERM => later |= 1 << place,
+            other => other.at_index(Step::JoinNamespace, namespace.index)?,
+        }
+    }
+    match user {
+        Some(user) => join(core::slice::from_ref(user))?,
+        None => new_user(unprivileged, link)?,
+    }
+    for (place, namespace) in args.join.iter().enumerate() {
+        if later & (1 << place) != 0 {
+            join(core::slice::from_ref(namespace))?;
+        }
+    }
     become_root(args.become_root).at(Step::BecomeRoot)
 }
 
-/// Joins namespaces, in the given order: RUNTIME has put the user namespace first.
+fn new_user(unprivileged: bool, link: Link<'_>) -> Result<()> {
+    namespace::unshare(libc::CLONE_NEWUSER as u32).at(Step::Unshare)?;
+    link.send(Message::NeedMaps).at(Step::BecomeRoot)?;
+    link.expect(Message::Mapped).at(Step::BecomeRoot)?;
+    match unprivileged {
+        true => process::set_undumpable().at(Step::BecomeRoot),
+        false => Ok(()),
+    }
+}
+
+/// Joins namespaces, in the given order.
 pub(crate) fn join(namespaces: &[JoinArgs<'_>]) -> Result<()> {
     for namespace in namespaces {
         namespace::setns(namespace.fd, namespace.kind).at_index(Step::JoinNamespace, namespace.index)?;

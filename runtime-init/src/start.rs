@@ -3,7 +3,8 @@
 use rustix::fd::{BorrowedFd, OwnedFd};
 
 use crate::args::{
-    CriuArgs, HolderArgs, InitArgs, JoinProcessArgs, MounterArgs, NamespaceHolderArgs, SweeperArgs, TreesArgs,
+    CriuArgs, HolderArgs, InitArgs, JoinProcessArgs, MounterArgs, NamespaceHolderArgs, ProcfsArgs,
+    SweeperArgs, TreesArgs,
 };
 use crate::report::Stop;
 use crate::step::Step;
@@ -11,7 +12,7 @@ use crate::sys::memory::{self, Carry, Image};
 use crate::sys::process::{CloneFlags, Cloned, clone3};
 use crate::sys::{Result, SysError, process};
 use crate::wire::Link;
-use crate::{criu, init, intermediate, join, mounter, sweeper, trees};
+use crate::{criu, init, intermediate, join, mounter, procfs, sweeper, trees};
 
 /// A process that RUNTIME has made.
 #[derive(Debug)]
@@ -63,6 +64,16 @@ pub fn start_join(birth: Birth<'_>, args: JoinProcessArgs<'_>) -> Result<Child> 
 /// The errno of `clone3`.
 pub fn start_trees(args: TreesArgs<'_>) -> Result<Child> {
     start(Birth::default(), &args, trees::run, |args, error| {
+        give_up(args.link, error)
+    })
+}
+
+/// Makes PROCFS, which sends [`crate::wire::Message::Procfs`] over its link, and ends.
+///
+/// # Errors
+/// The errno of `clone3`.
+pub fn start_procfs(args: ProcfsArgs<'_>) -> Result<Child> {
+    start(Birth::default(), &args, procfs::run, |args, error| {
         give_up(args.link, error)
     })
 }

@@ -5,6 +5,8 @@
 //!           ---- Go ------------------------------>   id mappings written, cgroup joined, mounts idmapped
 //!           <--- Born (pidfd attached) ------------   from a helper, once: it has made the process, and ends
 //!           ---- Go ------------------------------>   to the process: from now on it is the one that is heard
+//!           <--- NeedMaps -------------------------   only with a new user namespace and others given by path
+//!           ---- Mapped -------------------------->
 //!           <--- NeedTrees ------------------------   only with a user namespace and trees of the host; RUNTIME
 //!                                                     makes TREES, which answers it with the same Tree records
 //!           ---- Tree (fd attached), n times ------>   in the order of the plan
@@ -16,6 +18,7 @@
 //!           ---- Start --------------------------->   only from `run` and `exec`; `start` comes by its own socket
 //!           <--- SeccompFd (fd attached) ----------   only with a notify filter
 //!           <--- CriuSocket (fd attached) ---------   only from CRIU
+//!           <--- Procfs (fd attached) -------------   only from PROCFS
 //!           <=== end of file ======================   execve has closed the child's end: the program runs
 //!           <--- Failure --------------------------   instead of any of these; the child waits for our end of file
 //! ```
@@ -40,6 +43,12 @@ pub enum Message {
     Go,
     /// INTERMEDIATE or JOINER: the process is made; its pidfd is attached.
     Born,
+    /// INIT: the user namespace is there; write its maps.
+    NeedMaps,
+    /// RUNTIME: they are written.
+    Mapped,
+    /// PROCFS: what fsopen(2) gave in the pid namespace is attached.
+    Procfs,
     /// INIT: the mount namespace is there; send the trees.
     NeedTrees,
     /// A tree is attached.
@@ -97,6 +106,9 @@ impl Message {
             Message::NeedNetDevices => 10,
             Message::NetDevicesDone => 11,
             Message::CriuSocket => 12,
+            Message::NeedMaps => 13,
+            Message::Mapped => 14,
+            Message::Procfs => 15,
             Message::Failure(failure) => return failure.encode(),
         };
         [tag, 0, 0, 0, 0, 0, 0, 0]
@@ -123,6 +135,9 @@ impl Message {
             10 => Message::NeedNetDevices,
             11 => Message::NetDevicesDone,
             12 => Message::CriuSocket,
+            13 => Message::NeedMaps,
+            14 => Message::Mapped,
+            15 => Message::Procfs,
             FAILURE => Message::Failure(Failure::decode(bytes)?),
             _ => return None,
         })
@@ -244,6 +259,9 @@ mod tests {
             Message::NeedNetDevices,
             Message::NetDevicesDone,
             Message::CriuSocket,
+            Message::NeedMaps,
+            Message::Mapped,
+            Message::Procfs,
         ];
         for message in messages {
             assert_eq!(Message::decode(&message.encode()), Some(message));

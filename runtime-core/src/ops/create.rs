@@ -21,7 +21,7 @@ use crate::host::{
 use crate::parent::explain::{self, Background};
 use crate::parent::handshake::{Conversation, Counterpart};
 use crate::parent::launch::{self, Launched};
-use crate::parent::locked_trees;
+use crate::parent::{locked_trees, procfs_context};
 use crate::plan::process::ProcessPlan;
 use crate::plan::{ConsoleWish, HostFacts, Plan, Wishes};
 use crate::prepare::{Inputs, Links, Prepared, sys_error};
@@ -300,6 +300,9 @@ impl Job<'_> {
         let awaits_birth = self.plan.namespaces.intermediate.is_some();
         let mut conversation = Conversation::new(link.as_fd(), cancel, awaits_birth);
         conversation.until_ready(&mut launched, &mut host)?;
+        if self.plan.namespaces.init_is_made_last() {
+            launch::set_scheduler(&self.plan.process, launched.pid)?;
+        }
         cgroup.settle(launch::pid_of(launched.pid)?)?;
         delegate(self.plan, cgroup)?;
         set_limits(&self.plan.process, launched.pid)?;
@@ -345,7 +348,7 @@ impl Job<'_> {
         };
         let console = self.options.console.take().filter(|_| self.plan.process.terminal);
         let console = connect_console(console)?;
-        Prepared::acquire(
+        let mut prepared = Prepared::acquire(
             self.plan,
             Inputs {
                 cgroup,
@@ -353,7 +356,9 @@ impl Job<'_> {
                 gate,
                 hook_states: states,
             },
-        )
+        )?;
+        procfs_context::open_all(self.plan, &mut prepared, &self.options.cancel)?;
+        Ok(prepared)
     }
 
     /// The container is there for others: its state, its pid file, its pidfd.
@@ -403,6 +408,10 @@ impl Counterpart for Host<'_> {
     fn run_hooks(&mut self, pid: i32) -> Result<()> {
         self.job.hooks_begun.set(true);
         run_runtime_hooks(self.job.config, &self.record, pid, &self.job.options.cancel)
+    }
+
+    fn map_ids(&mut self, init: &Launched) -> Result<()> {
+        launch::map_ids(self.job.plan, &self.prepared, init, &self.job.options.cancel)
     }
 
     fn send_trees(&mut self, init: &Launched, mounts: Option<OwnedFd>, link: BorrowedFd<'_>) -> Result<()> {

@@ -270,7 +270,7 @@ impl Namespaces {
     fn open(plan: &Plan) -> Result<Self> {
         let mut all = Vec::new();
         let mut options = Options::default();
-        for join in plan.namespaces.join.iter().chain(&plan.namespaces.join_pid) {
+        for join in &plan.namespaces.join {
             let namespace = prepare::open_namespace(join)?;
             // Those that have a name in the dump for what was outside.
             let mut inherit = |key: &str| {

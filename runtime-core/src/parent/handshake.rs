@@ -16,9 +16,13 @@ use crate::{Cancel, Error, ErrorKind, Result};
 
 /// What RUNTIME does when the child asks. `create`, `run` and `exec` give their own.
 pub(crate) trait Counterpart {
-    /// Runs prestart and createRuntime hooks. Only `create` and `run` are asked; so are the next two.
+    /// Runs prestart and createRuntime hooks. Only `create` and `run` are asked; so are the next three.
     fn run_hooks(&mut self, _pid: i32) -> Result<()> {
         Err(asked_too_late("hooks"))
+    }
+    /// Writes the maps of a user namespace that the child has just made.
+    fn map_ids(&mut self, _init: &Launched) -> Result<()> {
+        Err(asked_too_late("maps of ids"))
     }
     /// Moves network devices to the namespace of the socket.
     fn move_net_devices(&mut self, _there: BorrowedFd<'_>) -> Result<()> {
@@ -63,6 +67,7 @@ pub(crate) struct Conversation<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     Nothing,
+    Maps,
     Trees,
     NetDevices,
     Hooks,
@@ -106,6 +111,11 @@ impl<'a> Conversation<'a> {
                     self.awaits_birth = false;
                     replace(launched, pidfd, self.cancel)?;
                     self.send(Message::Go)?;
+                }
+                (Message::NeedMaps, _) => {
+                    self.advance(Rank::Maps, message)?;
+                    counterpart.map_ids(launched)?;
+                    self.send(Message::Mapped)?;
                 }
                 (Message::NeedTrees, mounts) => {
                     self.advance(Rank::Trees, message)?;

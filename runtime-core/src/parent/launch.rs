@@ -4,17 +4,17 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use oci_spec::runtime::LinuxIdMapping;
 use runtime_init::start::{Birth, Child, start_init};
-use runtime_init::sys::{namespace, process as sys_process};
+use runtime_init::sys::process as sys_process;
 use runtime_init::wire::{Link, Message};
 use rustix::process::Pid;
 
-use super::{id_mapped, views};
+use super::{explain, id_mapped, views};
 use crate::host::cgroup::{CgroupManager, CgroupPlan};
 use crate::host::id_map::{IdMap, deny_setgroups};
 use crate::host::{id_map_program, resctrl, user_namespaces};
+use crate::plan::Plan;
 use crate::plan::namespaces::UserNamespace;
 use crate::plan::process::ProcessPlan;
-use crate::plan::{Plan, namespaces};
 use crate::prepare::{Links, Prepared, sys_error};
 use crate::{Cancel, Error, ErrorKind, Result};
 
@@ -80,8 +80,9 @@ pub(crate) fn launch(
     let launched = Launched::new(make(plan, prepared, links, cgroup)?);
     cgroup.adopt(pid_of(launched.pid)?)?;
     cgroup.filter_devices(cgroup_plan)?;
-    map_ids(&plan.namespaces.user, launched.pid, cancel)?;
-    id_mapped::apply(plan, prepared, launched.pid)?;
+    if !plan.namespaces.unshares_user {
+        map_ids(plan, prepared, &launched, cancel)?;
+    }
     set_oom_score(&plan.process, launched.pid)?;
     // What INTERMEDIATE is in, its children are in too.
     if let Some(group) = resctrl {
@@ -92,17 +93,12 @@ pub(crate) fn launch(
 }
 
 fn make(plan: &Plan, prepared: &Prepared, links: &Links, cgroup: &CgroupManager) -> Result<Child> {
-    let home = enter_pid_namespace(prepared.join_pid.as_ref().map(AsFd::as_fd)).map_err(|error| {
-        let index = plan.namespaces.join_pid.as_ref().map_or(0, |join| join.index);
-        error.field(namespaces::field(index))
-    })?;
     let directory = cgroup.cgroup().map(crate::host::cgroup::Cgroup::dir);
     let birth = Birth {
         flags: plan.namespaces.birth,
         cgroup: directory,
     };
     let child = views::with_init_args(plan, prepared, &links.child, |args| start_init(birth, args));
-    drop(home);
     child.map_err(|error| explain_clone(error, plan, cgroup))
 }
 
@@ -133,46 +129,29 @@ fn obstacle(plan: &Plan) -> Option<&'static str> {
         .flatten()
 }
 
-/// This thread's children are born in another pid namespace, until this is dropped.
-#[derive(Debug)]
-pub(crate) struct AwayFromHome(OwnedFd);
-
-/// Joining a pid namespace is about children only, and per thread: the host program does not notice.
-pub(crate) fn enter_pid_namespace(namespace: Option<BorrowedFd<'_>>) -> Result<Option<AwayFromHome>> {
-    let Some(target) = namespace else { return Ok(None) };
-    let path = "/proc/thread-self/ns/pid_for_children";
-    let home = rustix::fs::open(
-        path,
-        rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC,
-        rustix::fs::Mode::empty(),
-    )
-    .map_err(|errno| Error::os("open", errno).path(path))?;
-    // Into where it is already: whether there will be a way back.
-    namespace::setns(home.as_fd(), libc::CLONE_NEWPID as u32).map_err(|error| {
-        sys_error(error).hint(
-            "the runtime may not come back to its own pid namespace, which belongs to a user namespace above: join the \
-             user namespace, too, instead of a new one",
-        )
-    })?;
-    namespace::setns(target, libc::CLONE_NEWPID as u32).map_err(sys_error)?;
-    Ok(Some(AwayFromHome(home)))
-}
-
-impl Drop for AwayFromHome {
-    fn drop(&mut self) {
-        // It was this thread's own a moment ago. If it cannot be had back, whatever the host program starts from this
-        // thread would land in the container: then there is only one thing left to do.
-        if namespace::setns(self.0.as_fd(), libc::CLONE_NEWPID as u32).is_err() {
-            std::process::abort();
-        }
+/// Writes the maps of the child's new user namespace, and gives the mounts theirs, which may be the same.
+pub(crate) fn map_ids(plan: &Plan, prepared: &Prepared, launched: &Launched, cancel: &Cancel) -> Result<()> {
+    if let UserNamespace::New { uids, gids } = &plan.namespaces.user {
+        write_maps(launched.pid, uids, gids, cancel)?;
     }
+    id_mapped::apply(plan, prepared, launched.pid)
 }
 
-fn map_ids(user: &UserNamespace, pid: i32, cancel: &Cancel) -> Result<()> {
-    let UserNamespace::New { uids, gids } = user else {
+/// From outside, and not by the process itself before it makes another: SCHED_DEADLINE forbids it to, RESET_ON_FORK takes the
+/// policy from the other again, and in a user namespace it has no CAP_SYS_NICE that counts (sched(7)).
+pub(crate) fn set_scheduler(process: &ProcessPlan, pid: i32) -> Result<()> {
+    let Some(scheduler) = &process.scheduler else {
         return Ok(());
     };
-    write_maps(pid, uids, gids, cancel)
+    sys_process::sched_setattr(pid, scheduler).map_err(|error| {
+        let explained = sys_error(error)
+            .doing("set the scheduler")
+            .field("process.scheduler");
+        match error.errno {
+            rustix::io::Errno::PERM => explained.hint(explain::HIGHER_PRIORITY),
+            _ => explained,
+        }
+    })
 }
 
 /// Writes both maps of a child in a new user namespace.

@@ -11,6 +11,7 @@ pub(crate) mod launch;
 pub(crate) mod link;
 pub(crate) mod locked_trees;
 pub(crate) mod mounter;
+pub(crate) mod procfs_context;
 pub(crate) mod seccomp_listener;
 pub(crate) mod sweeper;
 pub(crate) mod views;

@@ -110,6 +110,7 @@ pub(crate) fn with_init_args<T>(
         unprivileged: plan.unprivileged,
         namespaces: init::NamespaceArgs {
             join: &join,
+            new_user: plan.namespaces.unshares_user,
             become_root: plan.namespaces.is_user_namespaced(),
             unshare: plan.namespaces.unshare,
             loopback: plan.namespaces.loopback,
@@ -123,6 +124,7 @@ pub(crate) fn with_init_args<T>(
                 time_offsets: &intermediate.time_offsets,
                 clone: intermediate.clone,
                 index: intermediate.index,
+                last: intermediate.last,
             }),
         locked_trees: &locked_trees,
         net_devices: !plan.net_devices.is_empty(),
@@ -158,7 +160,14 @@ pub(crate) fn with_init_args<T>(
                 .as_ref()
                 .map(|(key, value)| (key.as_c_str(), value.as_deref())),
         },
-        process: room.view(&plan.process, plan.seccomp.as_ref(), console),
+        process: init::ProcessArgs {
+            // A process that makes INIT last would lose it, or not be able to (`set_scheduler`).
+            scheduler: plan
+                .process
+                .scheduler
+                .filter(|_| !plan.namespaces.init_is_made_last()),
+            ..room.view(&plan.process, plan.seccomp.as_ref(), console)
+        },
         gate: match &prepared.gate {
             Some(listener) => init::Gate::Socket(listener.as_fd()),
             None => init::Gate::Link,
@@ -227,14 +236,14 @@ fn mount_view<'a>(
         }
         (MountSource::Cgroup(new), tree) if plan.namespaces.has_own_cgroups => {
             attributes = &mount.attributes;
-            new_view(new, options, tree)
+            new_view(new, options, prepared, tree)
         }
         (MountSource::New(new), tree) => {
             attributes = &mount.attributes;
-            new_view(new, options, tree)
+            new_view(new, options, prepared, tree)
         }
         (_, Some(tree)) => init::MountWhat::Tree(tree),
-        (MountSource::Cgroup(new), None) => new_view(new, options, None),
+        (MountSource::Cgroup(new), None) => new_view(new, options, prepared, None),
         (
             MountSource::Classic {
                 source,
@@ -269,6 +278,7 @@ fn mount_view<'a>(
 fn new_view<'a>(
     new: &'a crate::plan::mounts::NewFilesystem,
     options: &'a [OptionView<'a>],
+    prepared: &'a PreparedMount,
     fallback: Option<BorrowedFd<'a>>,
 ) -> init::MountWhat<'a> {
     init::MountWhat::New {
@@ -277,6 +287,10 @@ fn new_view<'a>(
         attributes: new.attributes,
         copy_up: new.copy_up,
         root_label: new.root_label.as_deref(),
+        context: prepared.context.as_ref().map(|context| init::ContextArgs {
+            fd: context.fd.as_fd(),
+            must_show: context.must_show,
+        }),
         fallback,
     }
 }

@@ -152,10 +152,7 @@ impl Plan {
     pub fn new(config: &Config, id: &str, facts: &HostFacts, wishes: Wishes) -> Result<Self> {
         let spec = &config.spec;
         refuse_long_lists(spec)?;
-        let mut namespaces = NamespacesPlan::new(spec)?;
-        if facts.in_user_namespace {
-            namespaces.let_intermediate_join_pids();
-        }
+        let namespaces = NamespacesPlan::new(spec)?;
         refuse_without_user_namespace(facts, &namespaces)?;
         let rootfs = RootfsPlan::new(spec, facts, &namespaces, wishes)?;
         let mount_label = MountLabel::plan(spec, facts)?;

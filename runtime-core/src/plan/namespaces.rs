@@ -20,10 +20,10 @@ pub struct NamespacesPlan {
     pub birth: u64,
     /// `CLONE_NEW*` that INIT makes itself.
     pub unshare: u32,
-    /// Namespaces that the child joins: the pid namespace if INTERMEDIATE does it, the user namespace, the others.
+    /// Namespaces that the child joins.
     pub join: Vec<Join>,
-    /// The pid namespace that RUNTIME's thread joins for its next child.
-    pub join_pid: Option<Join>,
+    /// Whether the child makes the user namespace itself, after it has joined what its rights before allow.
+    pub unshares_user: bool,
     /// The user namespace.
     pub user: UserNamespace,
     /// Whether the network namespace is new, so that its loopback device is down.
@@ -77,6 +77,8 @@ pub struct Intermediate {
     pub clone: u64,
     /// Place of the pid namespace in `linux.namespaces`.
     pub index: u16,
+    /// Whether INIT is made last, when everything is set up: others in its pid namespace see it then as what it is to be.
+    pub last: bool,
 }
 
 impl NamespacesPlan {
@@ -118,29 +120,20 @@ impl NamespacesPlan {
         Ok(plan)
     }
 
-    /// For a RUNTIME in a user namespace: its thread would need CAP_SYS_ADMIN over its own pid namespace to come back from
-    /// another one (setns(2)), and that may belong to a user namespace above. So INTERMEDIATE joins it, before all others,
-    /// while it has RUNTIME's rights. If the container has a new user namespace, INTERMEDIATE is born with less.
-    pub fn let_intermediate_join_pids(&mut self) {
-        if matches!(self.user, UserNamespace::New { .. }) {
-            return;
-        }
-        let Some(join) = self.join_pid.take() else { return };
-        if self.intermediate.is_none() {
-            self.intermediate = Some(Intermediate {
-                unshare: 0,
-                time_offsets: Vec::new(),
-                clone: 0,
-                index: join.index,
-            });
-        }
-        self.join.insert(0, join);
-    }
-
     /// Whether the container's pid namespace is given by path.
     pub fn joins_pids(&self) -> bool {
-        let pid = libc::CLONE_NEWPID as u32;
-        self.join_pid.is_some() || self.join.iter().any(|join| join.kind == pid)
+        self.joins(libc::CLONE_NEWPID as u32)
+    }
+
+    /// Whether INIT is made when everything is set up.
+    pub fn init_is_made_last(&self) -> bool {
+        self.intermediate
+            .as_ref()
+            .is_some_and(|intermediate| intermediate.last)
+    }
+
+    fn joins(&self, kind: u32) -> bool {
+        self.join.iter().any(|join| join.kind == kind)
     }
 
     /// Whether the container's user namespace is not RUNTIME's.
@@ -150,7 +143,7 @@ impl NamespacesPlan {
 
     /// Whether config.json has a namespace of this kind: if not, the container has RUNTIME's.
     pub fn has(&self, kind: u32) -> bool {
-        self.makes(kind) || self.join.iter().any(|join| join.kind == kind)
+        self.makes(kind) || self.joins(kind)
     }
 
     /// Whether the container makes a namespace of this kind (`CLONE_NEW*`), rather than join one or keep RUNTIME's.
@@ -158,7 +151,12 @@ impl NamespacesPlan {
         let by_intermediate = self.intermediate.as_ref().map_or(0, |intermediate| {
             intermediate.clone | u64::from(intermediate.unshare)
         });
-        (self.birth | by_intermediate | u64::from(self.unshare)) & u64::from(kind) != 0
+        let user = if self.unshares_user {
+            libc::CLONE_NEWUSER as u64
+        } else {
+            0
+        };
+        (self.birth | by_intermediate | u64::from(self.unshare) | user) & u64::from(kind) != 0
     }
 
     fn note_kind(&mut self, kind: LinuxNamespaceType) {
@@ -171,10 +169,6 @@ impl NamespacesPlan {
     }
 
     fn join(&mut self, join: Join) {
-        if join.kind == libc::CLONE_NEWPID as u32 {
-            self.join_pid = Some(join);
-            return;
-        }
         if join.kind == libc::CLONE_NEWUSER as u32 {
             self.user = UserNamespace::Joined;
         }
@@ -186,13 +180,17 @@ impl NamespacesPlan {
         const USER: u32 = libc::CLONE_NEWUSER as u32;
         const PID: u32 = libc::CLONE_NEWPID as u32;
         let joins_user = self.user == UserNamespace::Joined;
-        // They must belong to the joined user namespace, which RUNTIME is not in.
-        let pid_after_join = joins_user && new & (PID | NEWTIME) != 0;
-        let needs_intermediate = pid_after_join || !time_offsets.is_empty();
-        let at_birth = if needs_intermediate {
-            USER
-        } else {
-            USER | PID | NEWTIME
+        // What is given by path may belong to another user namespace, and is joined with RUNTIME's rights, before those are
+        // given up in the new one.
+        self.unshares_user = new & USER != 0 && !self.join.is_empty();
+        // They must belong to the user namespace, which RUNTIME is not in.
+        let pid_after_user = (joins_user || self.unshares_user) && new & (PID | NEWTIME) != 0;
+        let last = self.joins_pids();
+        let needs_intermediate = pid_after_user || !time_offsets.is_empty() || last;
+        let at_birth = match (self.unshares_user, needs_intermediate) {
+            (true, _) => 0,
+            (false, true) => USER,
+            (false, false) => USER | PID | NEWTIME,
         };
         self.birth = u64::from(new & at_birth);
         // Everything else belongs to the user namespace too, and is made by its root: with one clone3 of all,
@@ -204,6 +202,7 @@ impl NamespacesPlan {
                 time_offsets,
                 clone: u64::from(new & PID),
                 index: pid_index,
+                last,
             });
         }
     }
@@ -222,11 +221,12 @@ fn clone_flag(kind: LinuxNamespaceType) -> u32 {
     }) as u32
 }
 
-/// The user namespace first, since it gives the rights for the others; the mount namespace late, since after it the
-/// host's paths are gone.
+/// The user namespace first, which the child keeps for when it has tried the others; the mount namespace late, since after it
+/// the host's paths are gone.
 fn join_order(kind: u32) -> usize {
-    const ORDER: [i32; 6] = [
+    const ORDER: [i32; 7] = [
         libc::CLONE_NEWUSER,
+        libc::CLONE_NEWPID,
         libc::CLONE_NEWIPC,
         libc::CLONE_NEWUTS,
         libc::CLONE_NEWNET,
@@ -299,6 +299,7 @@ mod tests {
             [libc::CLONE_NEWUSER, libc::CLONE_NEWNET],
             "the user namespace first"
         );
+        assert!(!plan.unshares_user);
         let intermediate = plan.intermediate.unwrap();
         assert_eq!(
             (intermediate.clone, intermediate.unshare, intermediate.index),
@@ -324,29 +325,25 @@ mod tests {
     }
 
     #[test]
-    fn a_pid_namespace_by_path_is_joined_by_the_runtime() {
-        let plan = plan(r#"{"namespaces":[{"type":"pid","path":"/p"},{"type":"mount"}]}"#);
-        assert!(plan.join.is_empty() && plan.intermediate.is_none());
-        assert!(!plan.makes(libc::CLONE_NEWPID as u32));
-        assert_eq!(plan.join_pid.unwrap().path, PathBuf::from("/p"));
+    fn with_a_pid_namespace_by_path_init_is_made_last() {
+        let plan = plan(r#"{"namespaces":[{"type":"mount"},{"type":"pid","path":"/p"}]}"#);
+        assert_eq!((plan.birth, plan.unshares_user), (0, false));
+        assert_eq!(plan.join[0].path, PathBuf::from("/p"));
+        assert!(plan.joins_pids() && !plan.makes(libc::CLONE_NEWPID as u32));
+        let intermediate = plan.intermediate.unwrap();
+        assert_eq!((intermediate.clone, intermediate.unshare), (0, 0));
+        assert_eq!((intermediate.index, intermediate.last), (1, true));
     }
 
     #[test]
-    fn in_a_user_namespace_an_intermediate_process_joins_the_pid_namespace_first() {
-        let mut joined = plan(r#"{"namespaces":[{"type":"user","path":"/u"},{"type":"pid","path":"/p"}]}"#);
-        joined.let_intermediate_join_pids();
-        let kinds: Vec<_> = joined.join.iter().map(|join| u64::from(join.kind)).collect();
-        assert_eq!(kinds, [PID, USER]);
-        assert!(joined.join_pid.is_none() && joined.joins_pids());
-        let intermediate = joined.intermediate.unwrap();
-        assert_eq!(
-            (intermediate.clone, intermediate.unshare, intermediate.index),
-            (0, 0, 1)
+    fn a_new_user_namespace_comes_after_what_is_joined() {
+        let plan = plan(
+            r#"{"namespaces":[{"type":"user"},{"type":"network","path":"/n"},{"type":"pid"},{"type":"ipc"}]}"#,
         );
-
-        let mut new = plan(r#"{"namespaces":[{"type":"user"},{"type":"pid","path":"/p"}]}"#);
-        new.let_intermediate_join_pids();
-        assert!(new.join_pid.is_some() && new.intermediate.is_none());
+        assert_eq!((plan.birth, plan.unshares_user), (0, true));
+        assert!(plan.makes(libc::CLONE_NEWUSER as u32) && plan.is_user_namespaced());
+        let intermediate = plan.intermediate.unwrap();
+        assert_eq!((intermediate.clone, intermediate.last), (PID, false));
     }
 
     #[test]

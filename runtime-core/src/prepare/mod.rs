@@ -18,14 +18,13 @@ use crate::plan::namespaces::Join;
 use crate::plan::{Plan, Sysctl, namespaces};
 use crate::{Error, Result};
 
-pub(crate) use trees::{HostTree, PreparedMount, Use, change_mount, change_rootfs, sys_error};
+pub(crate) use trees::{HostTree, PreparedMount, ProcfsContext, Use, change_mount, change_rootfs, sys_error};
 
 /// Everything the child borrows.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     /// Parallel to `plan.namespaces.join`.
     pub joins: Vec<OwnedFd>,
-    pub join_pid: Option<OwnedFd>,
     pub rootfs: OwnedFd,
     pub rootfs_path: CString,
     /// Trees that are copied, most of them once more, when INIT's mount namespace is there.
@@ -90,17 +89,10 @@ impl Prepared {
         refuse_sysctls_of_the_host(plan, &joins)?;
         let net_devices = find_net_devices(plan, &joins)?;
         check_seccomp_agent(plan)?;
-        let join_pid = plan
-            .namespaces
-            .join_pid
-            .as_ref()
-            .map(open_namespace)
-            .transpose()?;
         let (rootfs, rootfs_path) = trees::rootfs(plan)?;
         let mounts = trees::mounts(plan, inputs.cgroup)?;
         let mut prepared = Self {
             joins,
-            join_pid,
             to_lock: match plan.unprivileged {
                 false => trees::to_lock(plan, &rootfs_path, &mounts)?,
                 true => Vec::new(),
@@ -129,6 +121,11 @@ impl Prepared {
         let ours = ours.into_iter().flatten();
         let ours = ours.chain(&self.console).chain(&self.gate).chain(&self.joins);
         let ours = ours.chain(self.mounts.iter().filter_map(|mount| mount.tree.as_ref()));
+        let ours = ours.chain(
+            self.mounts
+                .iter()
+                .filter_map(|mount| mount.context.as_ref().map(|context| &context.fd)),
+        );
         let ours = ours.chain(self.device_nodes.iter().flatten());
         let ours = ours.map(AsRawFd::as_raw_fd);
         let procfs = self.procfs.as_ref().map(|procfs| procfs.as_fd().as_raw_fd());

@@ -178,6 +178,14 @@ fn host_tree(used_for: Use, source: &OwnedFd, recursive: bool) -> Result<Option<
     }))
 }
 
+/// A procfs that is yet to be made: what fsopen(2) has given.
+#[derive(Debug)]
+pub(crate) struct ProcfsContext {
+    pub fd: OwnedFd,
+    /// Device and inode of the pid namespace that it must show: where it comes from a process that others could reach.
+    pub must_show: Option<(u64, u64)>,
+}
+
 /// What RUNTIME holds for one mount.
 #[derive(Debug)]
 pub(crate) struct PreparedMount {
@@ -188,6 +196,8 @@ pub(crate) struct PreparedMount {
     pub link: Option<CString>,
     /// Whether a directory (not a file) is made where the destination is missing.
     pub is_directory: bool,
+    /// A procfs that is yet to be made, where its pid namespace is given by path.
+    pub context: Option<ProcfsContext>,
 }
 
 /// The rootfs tree, and its path without links.
@@ -356,6 +366,7 @@ fn prepare_copy(mount: &MountPlan, plan: &Plan, source: OwnedFd, recursive: bool
         tree: Some(tree),
         link: None,
         is_directory,
+        context: None,
     })
 }
 
@@ -365,6 +376,7 @@ impl PreparedMount {
             tree: None,
             link: None,
             is_directory: true,
+            context: None,
         }
     }
 }

@@ -3,7 +3,7 @@
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
 
-use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::fs::{self as raw, AtFlags, Dev, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, StatFs, Uid};
 use rustix::io::Errno;
 
@@ -166,6 +166,17 @@ pub fn stat_child(dir: BorrowedFd<'_>, name: &CStr) -> Result<Stat> {
 /// `stat` of a path as the calling process sees it, links followed.
 pub fn stat(path: &CStr) -> Result<Stat> {
     raw::statat(raw::CWD, path, AtFlags::empty()).named(Call::Fstat)
+}
+
+/// `fstatat` below a directory, of what a last link leads to.
+pub fn stat_below(dir: BorrowedFd<'_>, path: &CStr) -> Result<Stat> {
+    raw::statat(dir, path, AtFlags::empty()).named(Call::Fstat)
+}
+
+/// A descriptor that a process with the same table has made, and has left there at its end.
+pub fn left_by_another(number: RawFd) -> OwnedFd {
+    // SAFETY: number is not -1; whoever has made it is gone, and has told nobody else.
+    unsafe { OwnedFd::from_raw_fd(number) }
 }
 
 /// `fstatfs`.

@@ -21,6 +21,14 @@ pub(super) const TESTS: &[Test] = &[
     ),
     ("security/exec_shows_nothing_of_the_caller", exec_memory),
     (
+        "security/create_in_a_joined_pid_namespace_shows_nobody_with_the_hosts_root",
+        create_root,
+    ),
+    (
+        "security/create_in_a_joined_pid_namespace_with_a_user_namespace_shows_nobody_with_the_hosts_root",
+        create_root_in_a_user_namespace,
+    ),
+    (
         "security/created_container_shows_nothing_of_the_caller",
         created_memory,
     ),
@@ -101,6 +109,42 @@ fn exec_memory(c: &mut Case) -> Check {
         runner::start(&mut command, &c.dir)?.finish()?.ok()?;
     }
     same("what was found in EXEC", "looked: yes\n", &stop(c, live)?)
+}
+
+/// A process in the pid namespace that the container joins looks at every newcomer's root.
+fn create_root(c: &mut Case) -> Check {
+    joined_by(c, |_| Ok(()))
+}
+
+fn create_root_in_a_user_namespace(c: &mut Case) -> Check {
+    joined_by(c, |newcomer| newcomer.map_ids(100_000))
+}
+
+fn joined_by(c: &mut Case, change: impl Fn(&mut Case) -> Check) -> Check {
+    c.grant(&["CAP_SYS_PTRACE"]);
+    c.args(&["/bin/probe", "--watch-roots"]);
+    let live = c.spawn(&c.bundle_args("run", &[], &c.id)?)?;
+    c.wait_until("the watcher runs", || {
+        let said = c.rt(&["state", &c.id])?.stdout;
+        Ok(said.contains(r#""status": "running""#))
+    })?;
+    let namespace = format!("/proc/{}/ns/pid", c.pid()?);
+    for _ in 0..20 {
+        let mut newcomer = Case::new(c.host)?;
+        // The watcher knows its own root: a newcomer's is another one, and not the host's.
+        let link = newcomer.bundle.join("rootfs");
+        fs::remove_dir_all(&link)?;
+        std::os::unix::fs::symlink(c.rootfs("/"), &link)?;
+        newcomer.join_namespace("pid", Some(&namespace));
+        newcomer.args(&["/bin/true"]);
+        change(&mut newcomer)?;
+        let words = newcomer.bundle_args("create", &[], &newcomer.id)?;
+        newcomer.rt(&words)?.ok()?;
+        newcomer.rt(&["start", &newcomer.id])?.ok()?;
+        newcomer.wait_status("stopped")?;
+        newcomer.delete()?;
+    }
+    same("what was seen", "none\n", &stop(c, live)?)
 }
 
 /// From the host, which may read whatever a process in the container may.

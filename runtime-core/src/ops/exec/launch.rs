@@ -20,7 +20,7 @@ use crate::ops::options::ExecOptions;
 use crate::ops::{Process, container};
 use crate::parent::explain::{self, Background};
 use crate::parent::handshake::{Conversation, Counterpart};
-use crate::parent::launch::{Launched, set_oom_score};
+use crate::parent::launch::{Launched, set_oom_score, set_scheduler};
 use crate::parent::views::{ProcessRoom, console_view};
 use crate::plan::process::ProcessPlan;
 use crate::plan::seccomp::SeccompPlan;
@@ -61,7 +61,7 @@ impl Job<'_> {
             resctrl::add(&group.path, monitoring.as_deref(), launched.pid)?;
         }
         Affinity::set(self.affinity.last.as_ref(), launched.pid)?;
-        self.set_scheduler(launched.pid)?;
+        set_scheduler(self.plan, launched.pid)?;
         if let Some(path) = &options.pidfd_socket {
             send_pidfd(path, b"setns", launched.pidfd())?;
         }
@@ -70,23 +70,6 @@ impl Job<'_> {
             pid_file::write(path, launched.pid)?;
         }
         Ok(Process::new(launched.keep()))
-    }
-
-    /// From outside, and not by JOINER: SCHED_DEADLINE forbids it to make EXEC, RESET_ON_FORK takes the policy from EXEC
-    /// again, and in a user namespace it has no CAP_SYS_NICE that counts (sched(7)).
-    fn set_scheduler(&self, pid: i32) -> Result<()> {
-        let Some(scheduler) = &self.plan.scheduler else {
-            return Ok(());
-        };
-        runtime_init::sys::process::sched_setattr(pid, scheduler).map_err(|error| {
-            let explained = sys_error(error)
-                .doing("set the scheduler")
-                .field("process.scheduler");
-            match error.errno {
-                rustix::io::Errno::PERM => explained.hint(explain::HIGHER_PRIORITY),
-                _ => explained,
-            }
-        })
     }
 
     fn make(&self, links: &Links, cgroups: Cgroups) -> Result<Child> {

@@ -171,9 +171,9 @@ fn await_start(args: &InitArgs<'_>, link: Link<'_>) -> Result<Option<OwnedFd>> {
     let connection = net::accept(listener).at(Step::AwaitStart)?;
     process::close(link.0).at(Step::AwaitStart)?;
     process::close(listener).at(Step::AwaitStart)?;
-    Link(connection.as_fd())
-        .expect(Message::Start)
-        .at(Step::AwaitStart)?;
+    let start = Link(connection.as_fd());
+    start.expect(Message::Start).at(Step::AwaitStart)?;
+    start.send(Message::Taken).at(Step::AwaitStart)?;
     Ok(Some(connection))
 }
 

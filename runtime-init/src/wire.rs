@@ -16,6 +16,7 @@
 //!           ---- HooksDone ----------------------->
 //!           <--- Ready ----------------------------   rlimits are set and the state is published now
 //!           ---- Start --------------------------->   only from `run` and `exec`; `start` comes by its own socket
+//!           <--- Taken ----------------------------   only to `start`: an end of file before it means that init has ended
 //!           <--- SeccompFd (fd attached) ----------   only with a notify filter
 //!           <--- CriuSocket (fd attached) ---------   only from CRIU
 //!           <--- Procfs (fd attached) -------------   only from PROCFS
@@ -65,6 +66,8 @@ pub enum Message {
     Ready,
     /// RUNTIME or `start`: execute the program.
     Start,
+    /// INIT: the word of `start` has come.
+    Taken,
     /// The seccomp listener is attached.
     SeccompFd,
     /// CRIU: the connection to the criu that it is about to become is attached.
@@ -109,6 +112,7 @@ impl Message {
             Message::NeedMaps => 13,
             Message::Mapped => 14,
             Message::Procfs => 15,
+            Message::Taken => 16,
             Message::Failure(failure) => return failure.encode(),
         };
         [tag, 0, 0, 0, 0, 0, 0, 0]
@@ -138,6 +142,7 @@ impl Message {
             13 => Message::NeedMaps,
             14 => Message::Mapped,
             15 => Message::Procfs,
+            16 => Message::Taken,
             FAILURE => Message::Failure(Failure::decode(bytes)?),
             _ => return None,
         })
@@ -262,6 +267,7 @@ mod tests {
             Message::NeedMaps,
             Message::Mapped,
             Message::Procfs,
+            Message::Taken,
         ];
         for message in messages {
             assert_eq!(Message::decode(&message.encode()), Some(message));

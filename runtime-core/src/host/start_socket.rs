@@ -4,41 +4,22 @@
 //! create (RUNTIME)      INIT                          start (RUNTIME)
 //! listen ─────────────► holds the listener
 //! exits                 accept, wait                  connect, remove the file
-//!                       ◄──────────────────────────── "go" (one byte)
-//!                       startContainer hooks, execve
-//!                       ────────────────────────────► end of file: the program runs (INIT's end is close-on-exec)
-//!                       ────────────────────────────► 8 bytes: a Failure, then end of file
+//!                       ◄──────────────────────────── records, as over the link of `run` (`runtime_init::wire`)
 //! ```
 //!
-//! The file is there exactly while the container's status is `created`, provided that INIT lives. What the eight bytes
-//! mean is not known here.
+//! The file is there exactly while the container's status is `created`, provided that INIT lives. What the records mean is
+//! not known here.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
-use rustix::net::{SendFlags, SocketType};
+use rustix::net::SocketType;
 
 use crate::host::unix_socket;
 use crate::{Error, ErrorKind, Result};
 
 const NAME: &str = "start.sock";
-const GO: [u8; 1] = [1];
-
-/// The size of the record that INIT sends instead of executing the program.
-pub const FAILURE_SIZE: usize = 8;
-
-/// How INIT answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
-    /// End of file without a record: INIT's end was closed by `execve`. (Or by a SIGKILL between the byte and
-    /// `execve`; to the caller that is a program that ended at once.)
-    Running,
-    /// A record that the caller explains.
-    Failed([u8; FAILURE_SIZE]),
-    /// INIT ended before it took the byte.
-    Ended,
-}
 
 /// Makes the socket file in the container's directory and returns the listener, close-on-exec, for INIT to inherit.
 pub fn listen(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
@@ -104,41 +85,11 @@ pub fn remove(dir: BorrowedFd<'_>) -> Result<()> {
     }
 }
 
-/// Opens the gate and waits for the answer, through the startContainer hooks up to `execve`.
-pub fn go(socket: impl AsFd) -> Result<Answer> {
-    let os = |call, errno| {
-        Error::os(call, errno)
-            .path(NAME)
-            .doing("start the container's process")
-    };
-    match rustix::io::retry_on_intr(|| rustix::net::send(&socket, &GO, SendFlags::NOSIGNAL)) {
-        Ok(_) => {}
-        Err(Errno::PIPE | Errno::CONNRESET) => return Ok(Answer::Ended),
-        Err(errno) => return Err(os("sendto", errno)),
-    }
-    // One byte more than a record, so that a longer message is noticed.
-    let mut message = [0; FAILURE_SIZE + 1];
-    match rustix::io::retry_on_intr(|| rustix::io::read(&socket, &mut message)) {
-        Ok(0) => Ok(Answer::Running),
-        Ok(FAILURE_SIZE) => {
-            let mut failure = [0; FAILURE_SIZE];
-            failure.copy_from_slice(&message[..FAILURE_SIZE]);
-            Ok(Answer::Failed(failure))
-        }
-        Ok(length) => Err(Error::new(
-            ErrorKind::Internal,
-            format!("a message of {length} bytes came from the container's init process"),
-        )),
-        // The kernel says so when the other end is closed with our byte unread, or without having been accepted.
-        Err(Errno::CONNRESET) => Ok(Answer::Ended),
-        Err(errno) => Err(os("read", errno)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::thread;
+
+    use std::os::fd::AsFd;
 
     use rustix::io::FdFlags;
 
@@ -153,16 +104,8 @@ mod tests {
         (base, dir)
     }
 
-    fn accept(listener: &OwnedFd) -> OwnedFd {
-        let socket = rustix::net::accept(listener).unwrap();
-        let mut byte = [0; 2];
-        assert_eq!(rustix::io::read(&socket, &mut byte).unwrap(), 1);
-        assert_eq!(byte[..1], GO);
-        socket
-    }
-
     #[test]
-    fn end_of_file_means_running_and_the_gate_opens_once() {
+    fn the_gate_opens_once() {
         let (_base, dir) = dir();
         assert!(!exists(dir.as_fd()).unwrap());
         let listener = listen(dir.as_fd()).unwrap();
@@ -173,63 +116,22 @@ mod tests {
         );
         assert!(exists(dir.as_fd()).unwrap());
         assert_eq!(listen(dir.as_fd()).unwrap_err().errno(), Some(Errno::ADDRINUSE));
-        let socket = connect(dir.as_fd()).unwrap();
+        let _connection = connect(dir.as_fd()).unwrap();
         remove(dir.as_fd()).unwrap();
         remove(dir.as_fd()).unwrap();
         assert!(!exists(dir.as_fd()).unwrap());
-        let init = thread::spawn(move || drop(accept(&listener)));
-        assert_eq!(go(&socket).unwrap(), Answer::Running);
-        init.join().unwrap();
         let error = connect(dir.as_fd()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WrongStatus);
         assert_eq!(error.to_string(), "cannot start an already running container");
     }
 
     #[test]
-    fn a_record_means_failed_and_any_other_message_is_refused() {
-        let answers: [(&[u8], Option<Answer>); 4] = [
-            (b"12345678", Some(Answer::Failed(*b"12345678"))),
-            (b"1", None),
-            (b"123456789", None),
-            (&[7; 100], None),
-        ];
-        for (message, expected) in answers {
-            let (_base, dir) = dir();
-            let listener = listen(dir.as_fd()).unwrap();
-            let init = thread::spawn(move || rustix::io::write(accept(&listener), message).unwrap());
-            assert_eq!(go(connect(dir.as_fd()).unwrap()).ok(), expected);
-            init.join().unwrap();
-        }
-    }
-
-    #[test]
-    fn an_init_that_is_gone_is_told_before_and_after_connecting() {
+    fn an_init_that_is_gone_is_told() {
         let (_base, state) = dir();
         drop(listen(state.as_fd()).unwrap());
         assert_eq!(
             connect(state.as_fd()).unwrap_err().to_string(),
             "cannot start a container that has stopped"
         );
-
-        let (_base, state) = dir();
-        let listener = listen(state.as_fd()).unwrap();
-        let socket = connect(state.as_fd()).unwrap();
-        drop(listener);
-        assert_eq!(go(socket).unwrap(), Answer::Ended);
-
-        let (_base, state) = dir();
-        let listener = listen(state.as_fd()).unwrap();
-        let socket = connect(state.as_fd()).unwrap();
-        let init = thread::spawn(move || {
-            let accepted = rustix::net::accept(&listener).unwrap();
-            // Until the byte is there, and unread.
-            let mut polled = [rustix::event::PollFd::new(
-                &accepted,
-                rustix::event::PollFlags::IN,
-            )];
-            rustix::event::poll(&mut polled, None).unwrap();
-        });
-        assert_eq!(go(socket).unwrap(), Answer::Ended);
-        init.join().unwrap();
     }
 }

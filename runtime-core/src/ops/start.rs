@@ -11,7 +11,7 @@ use crate::host::process::Process as HostProcess;
 use crate::host::start_socket;
 use crate::host::state::{ContainerId, Record, Slot};
 use crate::parent::explain::{self, Background};
-use crate::parent::handshake::{Conversation, Counterpart};
+use crate::parent::handshake::{Conversation, Counterpart, stopped};
 use crate::parent::link::Speaker;
 use crate::plan::{ConsoleWish, Plan, Wishes};
 use crate::spec::Config;
@@ -35,12 +35,6 @@ impl Runtime {
         let slot = self.store.lock(id)?;
         check_status(container::status(slot.record(), slot.dir())?)?;
         let record = slot.record().clone();
-        let stopped = || {
-            Error::new(
-                ErrorKind::WrongStatus,
-                "cannot start a container that has stopped",
-            )
-        };
         let init = HostProcess::open(record.pid, record.start_time)?.ok_or_else(stopped)?;
         let connection = start_socket::connect(slot.dir())?;
         // Before the word is given: if we are killed in between, init hears it, and ends. The other way round, a
@@ -68,10 +62,10 @@ impl Runtime {
 fn check_status(status: Status) -> Result<()> {
     let text = match status {
         Status::Created => return Ok(()),
+        Status::Stopped => return Err(stopped()),
         Status::Creating => "cannot start a container that is being created",
         Status::Running => "cannot start an already running container",
         Status::Paused => "cannot start a container in the paused state",
-        Status::Stopped => "cannot start a container that has stopped",
     };
     Err(Error::new(ErrorKind::WrongStatus, text))
 }

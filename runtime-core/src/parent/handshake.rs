@@ -61,6 +61,8 @@ pub(crate) struct Conversation<'a> {
     heard: Rank,
     /// Whether a helper speaks, which is yet to make the process.
     awaits_birth: bool,
+    /// Whether the end of the link says nothing yet: it is that of a connection which init may never have taken.
+    awaits_taken: bool,
 }
 
 /// The order of what a child may say, each at most once.
@@ -85,6 +87,7 @@ impl<'a> Conversation<'a> {
             cancel,
             heard: Rank::Nothing,
             awaits_birth,
+            awaits_taken: false,
         }
     }
 
@@ -92,6 +95,7 @@ impl<'a> Conversation<'a> {
     pub(crate) fn with_ready(link: BorrowedFd<'a>, cancel: &'a Cancel) -> Self {
         Self {
             heard: Rank::Ready,
+            awaits_taken: true,
             ..Self::new(link, cancel, false)
         }
     }
@@ -146,9 +150,14 @@ impl<'a> Conversation<'a> {
 
     /// Lets the child become the program, and returns when it has.
     pub(crate) fn start(&mut self, child: Speaker<'_>, counterpart: &mut dyn Counterpart) -> Result<()> {
-        self.send(Message::Start)?;
+        match Link(self.link).send(Message::Start) {
+            Err(error) if self.awaits_taken && error.errno == Errno::PIPE => return Err(stopped()),
+            sent => sent.map_err(sys_error)?,
+        }
         loop {
             match link::receive(self.link, child, self.cancel)? {
+                None if self.awaits_taken => return Err(stopped()),
+                Some((Message::Taken, None)) if self.awaits_taken => self.awaits_taken = false,
                 // The child's end is close-on-exec.
                 None => return check_execution(child),
                 Some((Message::SeccompFd, Some(shared))) => {
@@ -185,6 +194,12 @@ impl<'a> Conversation<'a> {
             counterpart.pass_listener(child.pid, listener)
         })
     }
+}
+
+/// What `start` says of every container whose init is gone.
+pub(crate) fn stopped() -> Error {
+    let text = "cannot start a container that has stopped";
+    Error::new(ErrorKind::WrongStatus, text)
 }
 
 /// The end of the link says that the program runs, unless the child was killed on the way there.
@@ -239,4 +254,132 @@ fn ended(pidfd: BorrowedFd<'_>) -> Error {
         None => "the container's process ended while it was set up".to_owned(),
     };
     Error::new(ErrorKind::Internal, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prepare::Links;
+    use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
+
+    /// Answers nothing but failures, and counts what it is asked.
+    #[derive(Default)]
+    struct Asked(usize);
+
+    impl Counterpart for Asked {
+        fn run_hooks(&mut self, _pid: i32) -> Result<()> {
+            self.0 += 1;
+            Ok(())
+        }
+        fn pass_listener(&mut self, _pid: i32, _listener: BorrowedFd<'_>) -> Result<()> {
+            panic!("nobody may get a listener here")
+        }
+        fn explain(&mut self, _pid: i32, failure: Failure, _output: Option<OwnedFd>) -> Error {
+            Error::os(failure.call.name(), failure.errno)
+        }
+    }
+
+    fn ourselves() -> Launched {
+        Launched::new(Child {
+            pid: getpid().as_raw_pid(),
+            pidfd: pidfd_open(getpid(), PidfdFlags::empty()).unwrap(),
+        })
+    }
+
+    /// What RUNTIME says to these records, sent by this very process in the place of its child; and how many hooks it ran.
+    fn answer(awaits_birth: bool, records: &[(Message, Option<BorrowedFd<'_>>)]) -> (Result<()>, usize) {
+        let links = Links::new().unwrap();
+        for (message, fd) in records {
+            match fd {
+                Some(fd) => Link(links.child.as_fd()).send_fd(*message, *fd).unwrap(),
+                None => Link(links.child.as_fd()).send(*message).unwrap(),
+            }
+        }
+        let mut launched = ourselves();
+        let mut asked = Asked::default();
+        let cancel = Cancel::default();
+        let mut conversation = Conversation::new(links.runtime.as_fd(), &cancel, awaits_birth);
+        let result = conversation.until_ready(&mut launched, &mut asked);
+        // It would be killed.
+        drop(launched.keep());
+        (result, asked.0)
+    }
+
+    #[test]
+    fn each_record_is_taken_once_and_in_order() {
+        let plain = |message| (message, None);
+        assert_eq!(answer(false, &[plain(Message::Ready)]).1, 0);
+        let (result, hooks) = answer(false, &[plain(Message::RunHooks), plain(Message::Ready)]);
+        result.unwrap();
+        assert_eq!(hooks, 1);
+        let twice = [plain(Message::RunHooks), plain(Message::RunHooks)];
+        let (result, hooks) = answer(false, &twice);
+        assert_eq!(
+            result.unwrap_err().to_string(),
+            "unexpected message from the container's process: RunHooks"
+        );
+        assert_eq!(hooks, 1);
+        let (result, _) = answer(false, &[plain(Message::RunHooks), plain(Message::NeedTrees)]);
+        assert_eq!(
+            result.unwrap_err().to_string(),
+            "unexpected message from the container's process: NeedTrees"
+        );
+        for never in [
+            Message::Go,
+            Message::Start,
+            Message::Tree,
+            Message::Taken,
+            Message::CriuSocket,
+        ] {
+            assert!(answer(false, &[plain(never)]).0.is_err(), "{never:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_born_where_no_helper_is_and_no_helper_is_ready() {
+        let pidfd = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
+        let born = (Message::Born, Some(pidfd.as_fd()));
+        assert_eq!(
+            answer(false, &[born]).0.unwrap_err().to_string(),
+            "unexpected message from the container's process: Born"
+        );
+        assert_eq!(
+            answer(true, &[(Message::Ready, None)]).0.unwrap_err().to_string(),
+            "unexpected message from the container's process: Ready"
+        );
+        assert_eq!(
+            answer(true, &[(Message::Born, None)]).0.unwrap_err().to_string(),
+            "unexpected message from the container's process: Born"
+        );
+    }
+
+    #[test]
+    fn only_a_child_can_be_announced() {
+        let parent = rustix::process::getppid().unwrap_or(Pid::INIT);
+        let other = pidfd_open(parent, PidfdFlags::empty()).unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
+        for fd in [other.as_fd(), null.as_fd()] {
+            let (result, _) = answer(true, &[(Message::Born, Some(fd))]);
+            assert_eq!(
+                result.unwrap_err().to_string(),
+                "the process that was announced is no child of the runtime"
+            );
+        }
+    }
+
+    #[test]
+    fn an_end_before_the_word_was_taken_is_no_start() {
+        let links = Links::new().unwrap();
+        let launched = ourselves();
+        drop(links.child);
+        let cancel = Cancel::default();
+        let mut conversation = Conversation::with_ready(links.runtime.as_fd(), &cancel);
+        // The word itself cannot be sent any more.
+        let error = conversation
+            .start(launched.speaker(), &mut Asked::default())
+            .unwrap_err();
+        drop(launched.keep());
+        assert_eq!(error.kind(), ErrorKind::WrongStatus);
+        assert_eq!(error.to_string(), "cannot start a container that has stopped");
+    }
 }

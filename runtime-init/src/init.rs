@@ -135,7 +135,7 @@ fn execute(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<Infallible> {
     Err(program::execute(&args.process))
 }
 
-/// Opens the root as the process sees it: for EXEC, which has no other handle to it.
+/// Opens the root as the process sees it.
 pub(crate) fn open_root() -> crate::sys::Result<OwnedFd> {
     fs::open_host(c"/", rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY)
 }

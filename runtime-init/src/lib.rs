@@ -26,6 +26,7 @@
 
 pub mod args;
 mod console;
+mod container_root;
 mod copy_up;
 mod criu;
 mod devices;

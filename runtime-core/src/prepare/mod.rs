@@ -99,7 +99,7 @@ impl Prepared {
             joins,
             join_pid,
             to_lock: match plan.unprivileged {
-                false => trees::to_lock(plan, &rootfs_path, &mounts)?,
+                false => trees::to_lock(plan, (&rootfs, &rootfs_path), &mounts)?,
                 true => Vec::new(),
             },
             rootfs,

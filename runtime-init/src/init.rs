@@ -66,7 +66,7 @@ fn set_up(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<()> {
     devices::link_all(root, args.device_links)?;
     ask_for_runtime_hooks(args.runtime_hooks, link).at(Step::RuntimeHooks)?;
     hooks::run_create_container(root, &mut args.hooks)?;
-    pivot::enter(&args.rootfs).at(Step::Pivot)?;
+    pivot::enter(&args.rootfs, args.procfs).at(Step::Pivot)?;
     program::make_cwd(root, args.process.cwd).at(Step::CreateCwd)?;
     console::open(root, args.process.console.as_ref()).at(Step::Console)?;
     console::take_control(args.process.console.as_ref()).at(Step::Console)?;

@@ -39,6 +39,7 @@ mod masks;
 mod mounter;
 mod mounts;
 mod namespaces;
+mod old_root;
 mod paths;
 mod pivot;
 mod program;

@@ -1,11 +1,12 @@
 //! Runs in: INIT. Puts the rootfs in place and makes it the root.
 
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::args::{EnterRoot, RootfsArgs};
 use crate::init::open_root;
+use crate::old_root;
 use crate::report::refused;
 use crate::sys::mount::{self, ATTR_RDONLY, MountAttr};
 use crate::sys::{self, fs, namespace, process};
@@ -34,7 +35,7 @@ pub(crate) fn attach_rootfs(rootfs: &RootfsArgs<'_>) -> sys::Result<()> {
 }
 
 /// Makes the rootfs the root of the mount namespace, and the working directory.
-pub(crate) fn enter(rootfs: &RootfsArgs<'_>) -> sys::Result<()> {
+pub(crate) fn enter(rootfs: &RootfsArgs<'_>, procfs: Option<BorrowedFd<'_>>) -> sys::Result<()> {
     if rootfs.enter != EnterRoot::Chroot {
         leave_chroot(rootfs)?;
     }
@@ -46,7 +47,10 @@ pub(crate) fn enter(rootfs: &RootfsArgs<'_>) -> sys::Result<()> {
             mount::detach(c".")?;
         }
         EnterRoot::MoveAndChroot => {
+            let old = open_root()?;
             mount::move_cwd_to_root()?;
+            old_root::hide_kernel_filesystems(old.as_fd(), rootfs.tree, procfs)?;
+            fs::chdir(rootfs.tree)?;
             mount::chroot_here()?;
         }
         EnterRoot::Chroot => mount::chroot_here()?,

@@ -342,6 +342,9 @@ fn hint(error: Error, failure: Failure) -> Error {
             "the root of the container's mount namespace is neither what it was when the container was made nor that of \
              its init",
         ),
+        (Step::Pivot, Errno::BUSY) if failure.call == Call::None => {
+            error.hint("a procfs or sysfs of the host lies where another mount hides it: it would be the container's, too")
+        }
         (Step::Pivot, Errno::INVAL) => error.hint("the root is on a ramdisk? try --no-pivot"),
         (Step::User | Step::Groups, Errno::INVAL) => {
             error.hint("the id is not mapped into the user namespace")

@@ -372,8 +372,8 @@ pub struct CredentialArgs<'a> {
     pub groups: Option<&'a [u32]>,
     /// umask.
     pub umask: u32,
-    /// `None`: capabilities are not touched.
-    pub capabilities: Option<CapabilityArgs>,
+    /// Capabilities.
+    pub capabilities: CapabilityArgs,
 }
 
 /// Capability sets, bit n for capability n.

@@ -243,7 +243,7 @@ pub(crate) fn settle(
     environment::complete(root, args);
     let entered = enter_cwd(root, args.cwd);
     set_limits(args.rlimits)?;
-    take_ids(args, own, link)?;
+    take_ids(args)?;
     if entered.is_err() {
         // root may be denied what the user is allowed: on NFS, or with a mode of 0700 in a user namespace.
         enter_cwd(root, args.cwd).at(Step::Cwd)?;
@@ -300,18 +300,11 @@ fn load_seccomp_early(args: &ProcessArgs<'_>, own: &[BorrowedFd<'_>], link: Link
     load_seccomp(args, link).at(Step::Seccomp)
 }
 
-fn take_ids(args: &ProcessArgs<'_>, own: &[BorrowedFd<'_>], link: Link<'_>) -> Result<()> {
+fn take_ids(args: &ProcessArgs<'_>) -> Result<()> {
     let ids = &args.credentials;
     credentials::umask(ids.umask);
-    match &ids.capabilities {
-        Some(capabilities) => {
-            drop_bounding(capabilities).at(Step::Capabilities)?;
-            credentials::set_keep_capabilities(true).at(Step::Capabilities)?;
-        }
-        // The change of user may take them all.
-        None if loads_seccomp_early(args) => load_seccomp_early(args, own, link)?,
-        None => {}
-    }
+    drop_bounding(&ids.capabilities).at(Step::Capabilities)?;
+    credentials::set_keep_capabilities(true).at(Step::Capabilities)?;
     if let Some(groups) = ids.groups {
         set_groups(groups).at(Step::Groups)?;
     }
@@ -322,18 +315,17 @@ fn take_ids(args: &ProcessArgs<'_>, own: &[BorrowedFd<'_>], link: Link<'_>) -> R
 }
 
 fn take_capabilities(args: &ProcessArgs<'_>, own: &[BorrowedFd<'_>], link: Link<'_>) -> Result<()> {
-    if let Some(capabilities) = &args.credentials.capabilities {
-        let loads_now = loads_seccomp_early(args);
-        set_capabilities(capabilities, loads_now).at(Step::Capabilities)?;
-        if loads_now {
-            load_seccomp_early(args, own, link)?;
-            credentials::capset(
-                capabilities.effective,
-                capabilities.permitted,
-                capabilities.inheritable,
-            )
-            .at(Step::Capabilities)?;
-        }
+    let capabilities = &args.credentials.capabilities;
+    let loads_now = loads_seccomp_early(args);
+    set_capabilities(capabilities, loads_now).at(Step::Capabilities)?;
+    if loads_now {
+        load_seccomp_early(args, own, link)?;
+        credentials::capset(
+            capabilities.effective,
+            capabilities.permitted,
+            capabilities.inheritable,
+        )
+        .at(Step::Capabilities)?;
     }
     if args.no_new_privileges {
         credentials::set_no_new_privileges().at(Step::NoNewPrivileges)?;

@@ -8,6 +8,7 @@ use core::ffi::CStr;
 use rustix::fd::{BorrowedFd, RawFd};
 use rustix::fs::Dev;
 
+use crate::sys::fs::Identity;
 use crate::sys::mount::MountAttr;
 use crate::sys::process::{ExecVector, SchedAttr, SockFilter};
 
@@ -28,8 +29,8 @@ pub struct InitArgs<'a> {
     pub locked_trees: &'a [BorrowedFd<'a>],
     /// Whether RUNTIME has network devices to move in.
     pub net_devices: bool,
-    /// Name of the session keyring; `None` with `--no-new-keyring`.
-    pub keyring: Option<&'a CStr>,
+    /// The session keyring; `None` with `--no-new-keyring`.
+    pub keyring: Option<KeyringArgs<'a>>,
     /// Host name.
     pub hostname: Option<&'a [u8]>,
     /// NIS domain name.
@@ -99,6 +100,25 @@ pub struct IntermediateArgs<'a> {
     pub index: u16,
     /// Whether it takes all of INIT's steps up to Ready itself, and makes INIT then.
     pub last: bool,
+}
+
+/// A session keyring.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyringArgs<'a> {
+    /// Its name, which nobody can guess.
+    pub name: &'a CStr,
+    /// The real user who makes it, and whom nobody else is; `None` where only the first user namespace's root could give
+    /// it away again.
+    pub maker: Option<u32>,
+}
+
+/// Which directory is the container's root, for a process that has joined its namespaces.
+#[derive(Debug, Clone, Copy)]
+pub struct RootArgs<'a> {
+    /// What "/" may be then; `None`: whatever it is, where RUNTIME could not look into the container.
+    pub known: Option<&'a [Identity]>,
+    /// The container's root, opened by RUNTIME, which becomes "/" where that is none of these.
+    pub instead: Option<BorrowedFd<'a>>,
 }
 
 /// The root file system.
@@ -380,8 +400,8 @@ pub struct CredentialArgs<'a> {
     pub groups: Option<&'a [u32]>,
     /// umask.
     pub umask: u32,
-    /// `None`: capabilities are not touched.
-    pub capabilities: Option<CapabilityArgs>,
+    /// Capabilities.
+    pub capabilities: CapabilityArgs,
 }
 
 /// Capability sets, bit n for capability n.
@@ -460,6 +480,8 @@ pub struct MounterArgs<'a> {
     pub namespaces: &'a [JoinArgs<'a>],
     /// Whether the user namespace differs from RUNTIME's.
     pub become_root: bool,
+    /// The container's root.
+    pub root: RootArgs<'a>,
     /// What it does there.
     pub work: MounterWork<'a>,
 }
@@ -511,7 +533,7 @@ pub struct CriuArgs<'a> {
     /// What criu gets as standard input, output and error; `None`: RUNTIME's own.
     pub null: Option<BorrowedFd<'a>>,
     /// The session keyring that the restored processes are to have.
-    pub keyring: Option<&'a CStr>,
+    pub keyring: Option<KeyringArgs<'a>>,
     /// The rootfs, for a restore.
     pub root: Option<CriuRootArgs<'a>>,
     /// criu.
@@ -574,10 +596,10 @@ pub struct JoinProcessArgs<'a> {
     pub joins_pids: bool,
     /// Whether the user namespace differs from the caller's.
     pub become_root: bool,
-    /// The container's root, opened by RUNTIME, for a container without a mount namespace of its own.
-    pub chroot: Option<BorrowedFd<'a>>,
-    /// Name of the container's session keyring.
-    pub keyring: Option<&'a CStr>,
+    /// The container's root.
+    pub root: RootArgs<'a>,
+    /// The container's session keyring.
+    pub keyring: Option<KeyringArgs<'a>>,
     /// A private procfs mount, where something has to be written there.
     pub procfs: Option<BorrowedFd<'a>>,
     /// The program.

@@ -3,6 +3,7 @@
 
 use crate::args::*;
 use crate::sys::Result;
+use crate::sys::fs::Identity;
 use crate::sys::memory::{Carry, CarryAll, Room};
 
 /// Structs, field by field.
@@ -33,7 +34,13 @@ macro_rules! plain {
     )*};
 }
 
-plain! { EnterRoot Links CapabilityArgs }
+plain! { EnterRoot Links CapabilityArgs Identity }
+
+impl CarryAll for Identity {
+    fn carry_all(values: &[Self], room: &Room) -> Result<&'static mut [Self]> {
+        room.copy(values)
+    }
+}
 
 carried! {
     InitArgs {
@@ -63,7 +70,9 @@ carried! {
     SeccompArgs { program, flags, notifies, dumpable }
     TreesArgs { link, keep, namespaces, sources }
     TreeSource { path, identity, recursive, attributes }
-    MounterArgs { link, keep, namespaces, become_root, work }
+    MounterArgs { link, keep, namespaces, become_root, root, work }
+    KeyringArgs { name, maker }
+    RootArgs { known, instead }
     RemovalArgs { index, directory, name }
     HolderArgs { link, keep, user }
     CriuArgs { link, keep, inherit, socket, directories, null, keyring, root, program, argv, envp }
@@ -71,7 +80,7 @@ carried! {
     CriuRootArgs { place, rootfs, draft, mounts }
     CriuMountArgs { index, target, link, tree }
     JoinProcessArgs {
-        link, keep, unprivileged, namespaces, joins_pids, become_root, chroot, keyring, procfs, process,
+        link, keep, unprivileged, namespaces, joins_pids, become_root, root, keyring, procfs, process,
     }
     NamespaceHolderArgs { link }
     SweeperArgs { link, cgroup }

@@ -124,7 +124,7 @@ fn set_up(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<()> {
     devices::link_all(root, args.device_links)?;
     ask_for_runtime_hooks(args.runtime_hooks, link).at(Step::RuntimeHooks)?;
     hooks::run_create_container(root, &mut args.hooks)?;
-    pivot::enter(&args.rootfs).at(Step::Pivot)?;
+    pivot::enter(&args.rootfs, args.procfs).at(Step::Pivot)?;
     program::make_cwd(root, args.process.cwd).at(Step::CreateCwd)?;
     console::open(root, args.process.console.as_ref()).at(Step::Console)?;
     if is_init {
@@ -192,7 +192,7 @@ fn execute(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<Infallible> {
     Err(program::execute(&args.process))
 }
 
-/// Opens the root as the process sees it: for EXEC, which has no other handle to it.
+/// Opens the root as the process sees it.
 pub(crate) fn open_root() -> crate::sys::Result<OwnedFd> {
     fs::open_host(c"/", rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY)
 }

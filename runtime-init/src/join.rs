@@ -13,9 +13,9 @@ use crate::args::JoinProcessArgs;
 use crate::report::{At, Result, Stop};
 use crate::step::Step;
 use crate::sys::process::Cloned;
-use crate::sys::{self, fs, mount, process};
+use crate::sys::{self, process};
 use crate::wire::{Link, Message};
-use crate::{console, init, intermediate, namespaces, program};
+use crate::{console, container_root, intermediate, namespaces, program};
 
 /// The whole life of a joining process. Never returns: it becomes the program, or reports why not and ends.
 pub(crate) fn run(mut args: JoinProcessArgs<'_>) -> ! {
@@ -38,21 +38,12 @@ fn enter(args: &mut JoinProcessArgs<'_>, link: Link<'_>) -> Result<()> {
     namespaces::become_root(args.become_root).at(Step::BecomeRoot)?;
     program::label_keyring(args.procfs, args.keyring, &args.process).at(Step::Keyring)?;
     program::join_keyring(args.keyring).at(Step::Keyring)?;
-    enter_root(args).at(Step::Pivot)?;
-    let root = init::open_root().at(Step::Pivot)?;
-    program::make_cwd(root.as_fd(), args.process.cwd).at(Step::CreateCwd)?;
+    let root = container_root::enter(&args.root).at(Step::Pivot)?;
     console::open(root.as_fd(), args.process.console.as_ref()).at(Step::Console)?;
     program::take_own_null(root.as_fd()).at(Step::Stdio)?;
     program::give_stdio(&args.process.credentials).at(Step::Stdio)?;
     let own = [link.0, root.as_fd()];
     program::settle(root.as_fd(), args.procfs, &mut args.process, &own, link)
-}
-
-/// setns(2) into the mount namespace has made its root ours; without one of its own the container is a chroot.
-fn enter_root(args: &JoinProcessArgs<'_>) -> sys::Result<()> {
-    let Some(root) = args.chroot else { return Ok(()) };
-    fs::chdir(root)?;
-    mount::chroot_here()
 }
 
 /// Runs in: JOINER, and from the clone on also in EXEC.

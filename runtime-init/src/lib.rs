@@ -30,6 +30,7 @@
 pub mod args;
 mod carry;
 mod console;
+mod container_root;
 mod copy_up;
 mod criu;
 mod devices;
@@ -42,6 +43,7 @@ mod masks;
 mod mounter;
 mod mounts;
 mod namespaces;
+mod old_root;
 mod paths;
 mod pivot;
 mod procfs;

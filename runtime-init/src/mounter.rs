@@ -17,7 +17,7 @@ use crate::report::{At, Result};
 use crate::step::Step;
 use crate::sys::{self, fs, mount, namespace, process};
 use crate::wire::{Link, Message};
-use crate::{init, mounts, namespaces, program};
+use crate::{container_root, mounts, namespaces, program};
 
 /// Runs in: MOUNTER. Says Ready when everything is done, and ends.
 pub(crate) fn run(args: MounterArgs<'_>) -> ! {
@@ -34,7 +34,7 @@ fn work(args: &MounterArgs<'_>, link: Link<'_>) -> Result<()> {
     namespaces::become_root(args.become_root).at(Step::BecomeRoot)?;
     // The change of ids sets it to what fs.suid_dumpable says.
     process::set_undumpable().at(Step::Detach)?;
-    let root = init::open_root().at(Step::MountTarget)?;
+    let root = container_root::enter(&args.root).at(Step::MountTarget)?;
     match &args.work {
         MounterWork::Add(wanted) => mounts::mount_all(root.as_fd(), wanted)?,
         MounterWork::Remove(removals) => {

@@ -103,20 +103,21 @@ pub(crate) fn open_device_directory(root: BorrowedFd<'_>, path: &CStr) -> sys::R
 }
 
 /// A path in a buffer of its own, ended by a null.
-struct Buffer {
+#[derive(PartialEq, Eq)]
+pub(crate) struct Buffer {
     bytes: [u8; PATH_MAX],
     length: usize,
 }
 
 impl Buffer {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             bytes: [0; PATH_MAX],
             length: 0,
         }
     }
 
-    fn push(&mut self, part: &[u8]) -> sys::Result<()> {
+    pub(crate) fn push(&mut self, part: &[u8]) -> sys::Result<()> {
         let end = self.length + part.len();
         match self.bytes.get_mut(self.length..end) {
             Some(room) if end < PATH_MAX => room.copy_from_slice(part),
@@ -139,11 +140,11 @@ impl Buffer {
         Ok(())
     }
 
-    fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or_default()
     }
 
-    fn as_cstr(&self) -> sys::Result<&CStr> {
+    pub(crate) fn as_cstr(&self) -> sys::Result<&CStr> {
         CStr::from_bytes_until_nul(&self.bytes).map_err(|_| refused(Errno::NAMETOOLONG))
     }
 }

@@ -1,11 +1,15 @@
 //! Runs in: INIT. Puts the rootfs in place and makes it the root.
 
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use crate::args::{EnterRoot, RootfsArgs};
+use crate::init::open_root;
+use crate::old_root;
+use crate::report::refused;
 use crate::sys::mount::{self, ATTR_RDONLY, MountAttr};
-use crate::sys::{self, fs};
+use crate::sys::{self, fs, namespace, process};
 
 /// Makes sure that nothing we mount or unmount from here on reaches the host.
 pub(crate) fn cut_host_propagation(rootfs: &RootfsArgs<'_>) -> sys::Result<()> {
@@ -21,13 +25,20 @@ pub(crate) fn attach_rootfs(rootfs: &RootfsArgs<'_>) -> sys::Result<()> {
         return Ok(());
     }
     // The descriptors that RUNTIME holds are of its own mount namespace, so the directory is opened again, by the
-    // path that RUNTIME has resolved. Should it be another one by now, only the place differs, never what is mounted.
-    let place = fs::open_host(rootfs.path, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW)?;
+    // path that RUNTIME has resolved. Hooks are told that path: it must still be the one whose tree this is.
+    let place = fs::open_host_no_links(rootfs.path, OFlags::PATH | OFlags::DIRECTORY)?;
+    let [found, tree] = [fs::fstat(place.as_fd())?, fs::fstat(rootfs.tree)?];
+    if (found.st_dev, found.st_ino) != (tree.st_dev, tree.st_ino) {
+        return Err(refused(Errno::STALE));
+    }
     mount::attach(rootfs.tree, place.as_fd())
 }
 
-/// Makes the rootfs the root, and the working directory.
-pub(crate) fn enter(rootfs: &RootfsArgs<'_>) -> sys::Result<()> {
+/// Makes the rootfs the root of the mount namespace, and the working directory.
+pub(crate) fn enter(rootfs: &RootfsArgs<'_>, procfs: Option<BorrowedFd<'_>>) -> sys::Result<()> {
+    if rootfs.enter != EnterRoot::Chroot {
+        leave_chroot(rootfs)?;
+    }
     fs::chdir(rootfs.tree)?;
     match rootfs.enter {
         EnterRoot::Pivot => {
@@ -36,12 +47,27 @@ pub(crate) fn enter(rootfs: &RootfsArgs<'_>) -> sys::Result<()> {
             mount::detach(c".")?;
         }
         EnterRoot::MoveAndChroot => {
+            let old = open_root()?;
             mount::move_cwd_to_root()?;
+            old_root::hide_kernel_filesystems(old.as_fd(), rootfs.tree, procfs)?;
+            fs::chdir(rootfs.tree)?;
             mount::chroot_here()?;
         }
         EnterRoot::Chroot => mount::chroot_here()?,
     }
     fs::chdir_root()
+}
+
+/// In a chroot our root is not that of the mount namespace. pivot_root(2) would exchange ours and leave the machine's in
+/// the container, where setns(2) leads: so we go to the namespace's root, which setns(2) into our own makes ours.
+fn leave_chroot(rootfs: &RootfsArgs<'_>) -> sys::Result<()> {
+    let before = fs::identity(open_root()?.as_fd())?;
+    namespace::setns(process::own_pidfd()?.as_fd(), libc::CLONE_NEWNS as u32)?;
+    if fs::identity(open_root()?.as_fd())? == before {
+        return Ok(());
+    }
+    // The mounts outside of the chroot, too, before the first of them is unmounted.
+    mount::mount_setattr_path(c"/", &MountAttr::propagation(rootfs.host_propagation), true)
 }
 
 /// Gives the root the propagation that `linux.rootfsPropagation` asks for.

@@ -9,7 +9,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::Signal;
 
-use crate::args::{CapabilityArgs, CredentialArgs, ProcessArgs, SeccompArgs, SysctlArgs};
+use crate::args::{CapabilityArgs, CredentialArgs, KeyringArgs, ProcessArgs, SeccompArgs, SysctlArgs};
 use crate::report::{At, Result, Stop, refused};
 use crate::step::Step;
 use crate::sys::process::SharedWord;
@@ -75,7 +75,7 @@ pub(crate) fn close_all_but(keep: &[BorrowedFd<'_>], preserve_fds: u32) -> sys::
 /// after it, and execve(2) forgets the wish (security/selinux/hooks.c).
 pub(crate) fn label_keyring(
     procfs: Option<BorrowedFd<'_>>,
-    keyring: Option<&CStr>,
+    keyring: Option<KeyringArgs<'_>>,
     args: &ProcessArgs<'_>,
 ) -> sys::Result<()> {
     match (keyring, args.selinux) {
@@ -84,19 +84,50 @@ pub(crate) fn label_keyring(
     }
 }
 
-/// Joins a new session keyring, readable and searchable by the container's user, so that `exec` can join it by name.
-pub(crate) fn new_keyring(name: Option<&CStr>) -> sys::Result<()> {
-    /// Possessor: all; user: view, read, search, link (include/linux/key.h).
-    const PERMISSIONS: u32 = 0x3f1b_0000;
-    let Some(name) = name else { return Ok(()) };
-    let serial = process::join_session_keyring(name)?;
-    process::set_key_permissions(serial, PERMISSIONS)
+/// Possessor: all; user: search, and nothing else (include/linux/key.h). `exec` can join it, but only by its name, which
+/// nobody else can see.
+const KEYRING_PERMISSIONS: u32 = 0x3f08_0000;
+/// Those of a keyring that KEYCTL_JOIN_SESSION_KEYRING has just made (security/keys/process_keys.c).
+const NEW_KEYRING_PERMISSIONS: u32 = 0x3f13_0000;
+
+/// Joins a new session keyring.
+pub(crate) fn new_keyring(keyring: Option<KeyringArgs<'_>>) -> sys::Result<()> {
+    take_keyring(keyring, |_| Ok(true))
 }
 
-/// Joins the container's session keyring, found by its name.
-pub(crate) fn join_keyring(name: Option<&CStr>) -> sys::Result<()> {
-    let Some(name) = name else { return Ok(()) };
-    process::join_session_keyring(name).map(drop)
+/// Joins the container's session keyring. Where every process of the container has left it, there is a new one.
+pub(crate) fn join_keyring(keyring: Option<KeyringArgs<'_>>) -> sys::Result<()> {
+    take_keyring(keyring, |serial| match process::key_permissions(serial) {
+        Ok(permissions) => Ok(permissions == NEW_KEYRING_PERMISSIONS),
+        // The container has taken it from itself.
+        Err(SysError {
+            errno: Errno::ACCESS, ..
+        }) => Ok(false),
+        Err(error) => Err(error),
+    })
+}
+
+/// A keyring is made readable for the user that makes it, and /proc/keys shows its name to that user's processes in every
+/// container: who knows the name could join it. So until that is changed it belongs to a user that nobody is.
+fn take_keyring(keyring: Option<KeyringArgs<'_>>, is_new: fn(i32) -> sys::Result<bool>) -> sys::Result<()> {
+    let Some(KeyringArgs { name, maker }) = keyring else {
+        return Ok(());
+    };
+    let own = credentials::real_uid();
+    if let Some(maker) = maker {
+        credentials::set_real_uid(maker)?;
+    }
+    let serial = process::join_session_keyring(name)?;
+    if is_new(serial)? {
+        process::set_key_permissions(serial, KEYRING_PERMISSIONS)?;
+        if maker.is_some() {
+            process::give_key(serial, own)?;
+        }
+    }
+    if maker.is_some() {
+        credentials::set_real_uid(own)?;
+    }
+    Ok(())
 }
 
 /// Makes the working directory where it is missing.
@@ -213,7 +244,7 @@ pub(crate) fn settle(
     environment::complete(root, args);
     let entered = enter_cwd(root, args.cwd);
     set_limits(args.rlimits)?;
-    take_ids(args, own, link)?;
+    take_ids(args)?;
     if entered.is_err() {
         // root may be denied what the user is allowed: on NFS, or with a mode of 0700 in a user namespace.
         enter_cwd(root, args.cwd).at(Step::Cwd)?;
@@ -270,18 +301,11 @@ fn load_seccomp_early(args: &ProcessArgs<'_>, own: &[BorrowedFd<'_>], link: Link
     load_seccomp(args, link).at(Step::Seccomp)
 }
 
-fn take_ids(args: &ProcessArgs<'_>, own: &[BorrowedFd<'_>], link: Link<'_>) -> Result<()> {
+fn take_ids(args: &ProcessArgs<'_>) -> Result<()> {
     let ids = &args.credentials;
     credentials::umask(ids.umask);
-    match &ids.capabilities {
-        Some(capabilities) => {
-            drop_bounding(capabilities).at(Step::Capabilities)?;
-            credentials::set_keep_capabilities(true).at(Step::Capabilities)?;
-        }
-        // The change of user may take them all.
-        None if loads_seccomp_early(args) => load_seccomp_early(args, own, link)?,
-        None => {}
-    }
+    drop_bounding(&ids.capabilities).at(Step::Capabilities)?;
+    credentials::set_keep_capabilities(true).at(Step::Capabilities)?;
     if let Some(groups) = ids.groups {
         set_groups(groups).at(Step::Groups)?;
     }
@@ -292,18 +316,17 @@ fn take_ids(args: &ProcessArgs<'_>, own: &[BorrowedFd<'_>], link: Link<'_>) -> R
 }
 
 fn take_capabilities(args: &ProcessArgs<'_>, own: &[BorrowedFd<'_>], link: Link<'_>) -> Result<()> {
-    if let Some(capabilities) = &args.credentials.capabilities {
-        let loads_now = loads_seccomp_early(args);
-        set_capabilities(capabilities, loads_now).at(Step::Capabilities)?;
-        if loads_now {
-            load_seccomp_early(args, own, link)?;
-            credentials::capset(
-                capabilities.effective,
-                capabilities.permitted,
-                capabilities.inheritable,
-            )
-            .at(Step::Capabilities)?;
-        }
+    let capabilities = &args.credentials.capabilities;
+    let loads_now = loads_seccomp_early(args);
+    set_capabilities(capabilities, loads_now).at(Step::Capabilities)?;
+    if loads_now {
+        load_seccomp_early(args, own, link)?;
+        credentials::capset(
+            capabilities.effective,
+            capabilities.permitted,
+            capabilities.inheritable,
+        )
+        .at(Step::Capabilities)?;
     }
     if args.no_new_privileges {
         credentials::set_no_new_privileges().at(Step::NoNewPrivileges)?;

@@ -15,6 +15,7 @@ pub mod notify_socket;
 pub mod pid_file;
 pub mod proc_handle;
 pub mod process;
+pub mod random;
 pub mod resctrl;
 pub mod seccomp_agent;
 pub mod start_socket;

@@ -11,17 +11,19 @@ use runtime_init::wire::Failure;
 
 use super::container::{self, CONFIG};
 use super::options::{Console, CreateOptions};
-use super::{Process, Runtime, delete, notify};
+use super::{Process, Runtime, delete, exec, notify};
 use crate::host::cgroup::{Cgroup, CgroupLocation, CgroupManager, CgroupPlan};
 use crate::host::resctrl::{self, Resctrl};
 use crate::host::state::{ContainerId, Phase, Record, ResctrlRecord, Slot};
 use crate::host::{
-    console, hooks, notify_socket, pid_file, process as host_process, seccomp_agent, start_socket, stdio,
+    console, hooks, notify_socket, pid_file, process as host_process, random, seccomp_agent, start_socket,
+    stdio,
 };
 use crate::parent::explain::{self, Background};
 use crate::parent::handshake::{Conversation, Counterpart};
 use crate::parent::launch::{self, Launched};
 use crate::parent::{locked_trees, procfs_context};
+use crate::plan::keyring::KeyringSecret;
 use crate::plan::process::ProcessPlan;
 use crate::plan::{ConsoleWish, HostFacts, Plan, Wishes};
 use crate::prepare::{Inputs, Links, Prepared, sys_error};
@@ -69,7 +71,7 @@ impl Runtime {
             log::warn!("process.capabilities: unknown capability {name:?}, left out (a spelling mistake?)");
         }
         let facts = HostFacts::probe(bundle(&options))?;
-        let plan = Plan::new(&config, id.as_str(), &facts, wishes(&options, &config))?;
+        let plan = Plan::new(&config, id.as_str(), &facts, wishes(&options, &config)?)?;
         let cgroup = CgroupPlan {
             rootless: self.rootless.holds(facts.is_rootless),
             ..self.plan_cgroup(&config, id)?
@@ -154,6 +156,10 @@ impl Runtime {
                 stdio::pipes()
             },
             keyring: plan.keyring.is_some(),
+            keyring_name: plan
+                .keyring
+                .as_ref()
+                .map(|keyring| keyring.name.to_string_lossy().into_owned()),
             ..Record::creating(id, config.spec.version(), &facts.bundle, &plan.rootfs.path)
         }
     }
@@ -184,21 +190,22 @@ fn config_path(options: &CreateOptions) -> PathBuf {
     }
 }
 
-fn wishes(options: &CreateOptions, config: &Config) -> Wishes {
+fn wishes(options: &CreateOptions, config: &Config) -> Result<Wishes> {
     let keeps_groups = config
         .spec
         .annotations()
         .as_ref()
         .and_then(|all| all.get("run.oci.keep_original_groups"));
-    Wishes {
+    Ok(Wishes {
         no_pivot: options.no_pivot,
         no_new_keyring: options.no_new_keyring,
+        keyring_secret: KeyringSecret::new(random::bytes()?),
         console: console_wish(options.console.as_ref()),
         terminal_size: options.terminal_size,
         preserve_fds: options.listen_fds + options.preserve_fds,
         listen_fds: options.listen_fds,
         keep_groups: keeps_groups.is_some_and(|value| value == "1"),
-    }
+    })
 }
 
 /// Later commands must not take a cgroup of that name for the container's, if it has none.
@@ -366,6 +373,7 @@ impl Job<'_> {
         let mut record = slot.record().clone();
         record.pid = launched.pid;
         record.start_time = start_time(launched.pid)?;
+        record.root = exec::root_record(launched.pid)?;
         container::record_identity(&mut record, cgroup)?;
         record.phase = Phase::Created;
         slot.write(record)?;

@@ -2,18 +2,22 @@
 
 mod launch;
 mod place;
+mod root;
 mod target;
 mod wishes;
 
 use self::launch::Job;
 use self::place::cgroup_of;
+pub(super) use self::root::root_record;
 pub(super) use self::target::Target;
 use self::wishes::{Affinity, process_of};
 use super::container::{self, CONFIG};
 use super::create::{check_descriptors, connect_console, console_wish};
 use super::options::ExecOptions;
 use super::{Process, Runtime, Status};
-use crate::host::state::ContainerId;
+use crate::host::random;
+use crate::host::state::{ContainerId, Record};
+use crate::plan::keyring::{KeyringPlan, KeyringSecret};
 use crate::plan::process::ProcessPlan;
 use crate::plan::{HostFacts, Wishes, plan_seccomp};
 use crate::prepare::without_listener;
@@ -56,9 +60,11 @@ impl Runtime {
         }
         let cgroup = cgroup_of(&record, &options, init.pid)?;
         let affinity = Affinity::of(&extra)?;
+        let keyring = keyring(&record, &facts, init.other_user)?;
         let job = Job {
             unprivileged: !facts.may_mount,
             affinity,
+            keyring: keyring.as_ref(),
             record: &record,
             plan: &plan,
             seccomp: seccomp.as_ref(),
@@ -67,6 +73,17 @@ impl Runtime {
         };
         job.launch(cgroup, &options)
     }
+}
+
+/// The container's session keyring, if it has one.
+fn keyring(record: &Record, facts: &HostFacts, inside: bool) -> Result<Option<KeyringPlan>> {
+    if !record.keyring {
+        return Ok(None);
+    }
+    let of_older_releases = || format!("_ses.{}", record.id);
+    let name = record.keyring_name.clone().unwrap_or_else(of_older_releases);
+    let secret = KeyringSecret::new(random::bytes()?);
+    KeyringPlan::new(&name, secret, facts, inside).map(Some)
 }
 
 fn check_status(status: Status, options: &ExecOptions) -> Result<()> {

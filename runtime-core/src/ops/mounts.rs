@@ -103,6 +103,7 @@ fn inside(target: &Target) -> Result<Inside<'_>> {
         pid: target.pid,
         pidfd: target.process.as_fd(),
         kinds: target.kinds,
+        root: target.root.args(),
     })
 }
 

@@ -19,18 +19,19 @@ use super::checkpoint_options::RestoreOptions;
 use super::container::CONFIG;
 use super::create::{connect_console, console_wish, run_runtime_hooks, start_time, undo, undo_cgroup};
 use super::criu_session::{Attendant, Session, common_options, need_root};
-use super::{Process, Runtime, container, criu_mounts};
+use super::{Process, Runtime, container, criu_mounts, exec};
 use crate::host::cgroup::{Cgroup, CgroupManager};
 use crate::host::criu::{
     self, Directories, Features, InheritFd, JoinNamespace, Kind, Notification, Options, path_bytes,
 };
 use crate::host::net_devices::NetDevices;
 use crate::host::state::{ContainerId, Phase, Slot};
-use crate::host::{pid_file, stdio};
+use crate::host::{pid_file, random, stdio};
 use crate::parent::criu::{Start, Surroundings};
 use crate::parent::criu_images;
 use crate::parent::explain::Background;
 use crate::parent::launch::{Launched, pid_of};
+use crate::plan::keyring::{KeyringPlan, KeyringSecret, keyring_name};
 use crate::plan::namespaces::Join;
 use crate::plan::{HostFacts, Plan, Wishes, namespaces};
 use crate::prepare::{self, sys_error, trees};
@@ -63,9 +64,13 @@ impl Runtime {
         let facts = HostFacts::probe(bundle)?;
         let wishes = Wishes {
             console: console_wish(options.console.as_ref()),
+            keyring_secret: KeyringSecret::new(random::bytes()?),
             ..Wishes::default()
         };
-        let plan = Plan::new(&config, id.as_str(), &facts, wishes)?;
+        let mut plan = Plan::new(&config, id.as_str(), &facts, wishes)?;
+        // CRIU makes it, which is not in the container's user namespace.
+        let name = keyring_name(id.as_str(), wishes.keyring_secret);
+        plan.keyring = Some(KeyringPlan::new(&name, wishes.keyring_secret, &facts, false)?);
         need_root(&facts)?;
         check_plan(&plan)?;
         criu::find()?;
@@ -394,6 +399,7 @@ impl Restore<'_> {
         let mut record = self.slot.record().clone();
         record.pid = pid;
         record.start_time = start_time(pid)?;
+        record.root = exec::root_record(pid)?;
         container::record_identity(&mut record, self.cgroup)?;
         record.phase = Phase::Created;
         record.stdio = self.job.attached(stdio::pipes());

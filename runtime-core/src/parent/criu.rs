@@ -14,7 +14,9 @@ use rustix::fs::{Mode, OFlags};
 use super::explain::{self, Background};
 use super::launch::Launched;
 use super::link;
+use super::views::keyring_view;
 use crate::host::criu::{self, Connection, Directories, Directory};
+use crate::plan::keyring::KeyringPlan;
 use crate::plan::mounts::{MountPlan, MountSource};
 use crate::prepare::{Links, PreparedMount, sys_error};
 use crate::{Cancel, Error, ErrorKind, Result};
@@ -36,7 +38,7 @@ pub(crate) struct Surroundings<'a> {
     /// The cgroup.
     pub cgroup: Option<BorrowedFd<'a>>,
     /// The session keyring.
-    pub keyring: Option<CString>,
+    pub keyring: Option<KeyringPlan>,
     /// A directory of the host on which criu is shown the rootfs.
     pub place: CString,
     /// The rootfs, and a copy for making the places of mounts.
@@ -80,7 +82,8 @@ pub(crate) fn start(start: &Start<'_>) -> Result<(Launched, Connection)> {
         keyring: start
             .restore
             .as_ref()
-            .and_then(|restore| restore.keyring.as_deref()),
+            .and_then(|restore| restore.keyring.as_ref())
+            .map(keyring_view),
         root,
         program: &program,
         argv: ExecVector::new(&mut argv_pointers, &argv),

@@ -20,6 +20,7 @@ use crate::plan::Plan;
 use crate::plan::hooks::HookPlan;
 use crate::plan::mounts::{FsOption, MountSource};
 use crate::plan::process::ProcessPlan;
+use crate::prepare::trees;
 use crate::{Error, ErrorKind, Result, errno_text};
 
 /// What EPERM means where a priority is set.
@@ -335,6 +336,16 @@ fn hint(error: Error, failure: Failure) -> Error {
         (Step::MountTarget, Errno::LOOP) => error.hint("symbolic links are not followed here"),
         (Step::Cwd | Step::CreateCwd, Errno::LOOP) => error.hint("magic links are not followed"),
         (Step::HostPropagation, Errno::INVAL) => error.hint("/ is not a mount: the runtime runs in a chroot"),
+        (Step::AttachRootfs, Errno::STALE) => {
+            error.hint(trees::REPLACED)
+        }
+        (Step::Pivot | Step::MountTarget, Errno::STALE) if failure.call == Call::None => error.hint(
+            "the root of the container's mount namespace is neither what it was when the container was made nor that of \
+             its init",
+        ),
+        (Step::Pivot, Errno::BUSY) if failure.call == Call::None => {
+            error.hint("a procfs or sysfs of the host lies where another mount hides it: it would be the container's, too")
+        }
         (Step::Pivot, Errno::INVAL) => error.hint("the root is on a ramdisk? try --no-pivot"),
         (Step::User | Step::Groups, Errno::INVAL) => {
             error.hint("the id is not mapped into the user namespace")

@@ -14,7 +14,7 @@ use super::id_mapped;
 use super::launch::Launched;
 use super::link;
 use crate::plan::Plan;
-use crate::prepare::{HostTree, Links, Prepared, Use, change_mount, change_rootfs, sys_error};
+use crate::prepare::{HostTree, Links, Prepared, Use, change_mount, change_rootfs, sys_error, trees};
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// Copies, changes and sends all of them, in order.
@@ -136,7 +136,7 @@ fn explain(failure: Failure, plan: &Plan, trees: &[HostTree]) -> Error {
     };
     let error = locate(error, plan, tree);
     match failure.errno {
-        Errno::STALE => error.hint("it was replaced while the container was created"),
+        Errno::STALE => error.hint(trees::REPLACED),
         Errno::INVAL if !tree.recursive => error.hint(
             "something is mounted below it, which must not come to light in a user namespace: use rbind",
         ),

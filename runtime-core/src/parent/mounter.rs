@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use oci_spec::runtime::Spec;
-use runtime_init::args::{HolderArgs, JoinArgs, MounterArgs, MounterWork, RemovalArgs};
+use runtime_init::args::{HolderArgs, JoinArgs, MounterArgs, MounterWork, RemovalArgs, RootArgs};
 use runtime_init::start::{start_mounter, start_mounts_holder};
 use runtime_init::sys::Call;
 use runtime_init::wire::{Failure, Message};
@@ -27,6 +27,8 @@ pub(crate) struct Inside<'a> {
     pub pidfd: BorrowedFd<'a>,
     /// `CLONE_NEW*`.
     pub kinds: u32,
+    /// The container's root.
+    pub root: RootArgs<'a>,
 }
 
 impl<'a> Inside<'a> {
@@ -167,6 +169,7 @@ fn run(
 ) -> Result<()> {
     let links = Links::new()?;
     keep.extend([links.child.as_raw_fd(), inside.pidfd.as_raw_fd()]);
+    keep.extend(inside.root.instead.map(|root| root.as_raw_fd()));
     keep.sort_unstable();
     // Children of these two would be born there, and MOUNTER has none.
     const OF_CHILDREN: u32 = libc::CLONE_NEWPID as u32 | 0x80;
@@ -175,6 +178,7 @@ fn run(
         keep: &keep,
         namespaces: &[inside.join(inside.kinds & !OF_CHILDREN)],
         become_root: inside.has_users(),
+        root: inside.root,
         work,
     };
     // Killed and reaped when it is dropped, if it has not ended by then.

@@ -11,6 +11,7 @@ use runtime_init::sys::process::ExecVector;
 
 use crate::plan::Plan;
 use crate::plan::hooks::HookPlan;
+use crate::plan::keyring::KeyringPlan;
 use crate::plan::mount_label::MountLabel;
 use crate::plan::mounts::{FsOption, MountPlan, MountSource};
 use crate::plan::process::{ProcessPlan, Rlimit};
@@ -128,7 +129,7 @@ pub(crate) fn with_init_args<T>(
             }),
         locked_trees: &locked_trees,
         net_devices: !plan.net_devices.is_empty(),
-        keyring: plan.keyring.as_deref(),
+        keyring: plan.keyring.as_ref().map(keyring_view),
         hostname: plan.hostname.as_deref(),
         domainname: plan.domainname.as_deref(),
         procfs: prepared.procfs.as_ref().map(AsFd::as_fd),
@@ -292,6 +293,13 @@ fn new_view<'a>(
             must_show: context.must_show,
         }),
         fallback,
+    }
+}
+
+pub(crate) fn keyring_view(keyring: &KeyringPlan) -> init::KeyringArgs<'_> {
+    init::KeyringArgs {
+        name: &keyring.name,
+        maker: keyring.maker,
     }
 }
 

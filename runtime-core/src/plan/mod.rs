@@ -5,6 +5,7 @@ mod cgroup_owner;
 pub mod devices;
 pub mod hooks;
 pub mod intel_rdt;
+pub mod keyring;
 pub mod mount_label;
 pub mod mounts;
 pub mod namespaces;
@@ -24,6 +25,7 @@ use crate::{Error, ErrorKind, Result};
 use devices::DevicesPlan;
 use hooks::HooksPlan;
 use intel_rdt::IntelRdtPlan;
+use keyring::{KeyringPlan, KeyringSecret, keyring_name};
 use mount_label::MountLabel;
 use mounts::MountPlan;
 use namespaces::NamespacesPlan;
@@ -74,6 +76,8 @@ pub struct Wishes {
     pub no_pivot: bool,
     /// `--no-new-keyring`.
     pub no_new_keyring: bool,
+    /// What of the new keyring nobody may guess.
+    pub keyring_secret: KeyringSecret,
     /// Whether a socket to send the terminal to was given.
     pub console: ConsoleWish,
     /// Rows and columns of the caller's own terminal, for a process whose config gives none.
@@ -121,8 +125,8 @@ pub struct Plan {
     pub net_devices: Vec<NetDevicePlan>,
     /// `linux.intelRdt`.
     pub intel_rdt: Option<IntelRdtPlan>,
-    /// Name of the session keyring.
-    pub keyring: Option<CString>,
+    /// The session keyring.
+    pub keyring: Option<KeyringPlan>,
     /// Hooks that run inside.
     pub hooks: HooksPlan,
     /// The program.
@@ -177,7 +181,7 @@ impl Plan {
             domainname: spec.domainname().as_ref().map(|name| name.clone().into_bytes()),
             net_devices: net_devices::plan(spec, facts)?,
             intel_rdt: intel_rdt::plan(spec, id),
-            keyring: keyring_name(id, wishes)?,
+            keyring: plan_keyring(id, wishes, facts, inside)?,
             hooks: HooksPlan::new(spec)?,
             process: ProcessPlan::new(process, spec.linux().as_ref(), facts, inside, wishes)?,
             seccomp: plan_seccomp(spec)?,
@@ -275,15 +279,12 @@ fn refuse_mounts_on_the_host(spec: &Spec, namespaces: &NamespacesPlan) -> Result
     Ok(())
 }
 
-/// The name under which `exec` finds the container's session keyring.
-///
-/// # Errors
-/// Never for a valid id.
-pub fn keyring_name(id: &str, wishes: Wishes) -> Result<Option<CString>> {
+fn plan_keyring(id: &str, wishes: Wishes, facts: &HostFacts, inside: bool) -> Result<Option<KeyringPlan>> {
     if wishes.no_new_keyring {
         return Ok(None);
     }
-    c_string(format!("_ses.{id}"), "id").map(Some)
+    let name = keyring_name(id, wishes.keyring_secret);
+    KeyringPlan::new(&name, wishes.keyring_secret, facts, inside).map(Some)
 }
 
 /// The filter of `linux.seccomp`.

@@ -49,7 +49,7 @@ pub struct ProcessPlan {
     /// umask.
     pub umask: u32,
     /// Capability sets.
-    pub capabilities: Option<CapabilityArgs>,
+    pub capabilities: CapabilityArgs,
     /// `noNewPrivileges`.
     pub no_new_privileges: bool,
     /// rlimits, in order.
@@ -141,10 +141,7 @@ impl ProcessPlan {
             gid: user.gid(),
             groups: (!wishes.keep_groups).then(|| user.additional_gids().clone().unwrap_or_default()),
             umask: user.umask().unwrap_or(DEFAULT_UMASK),
-            capabilities: process
-                .capabilities()
-                .as_ref()
-                .map(|sets| capabilities(sets, facts, in_user_namespace)),
+            capabilities: capabilities(process.capabilities().as_ref(), facts, in_user_namespace),
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             rlimits,
             late_rlimits,
@@ -290,8 +287,13 @@ fn console_size(size: &oci_spec::runtime::Box) -> Option<(u16, u16)> {
 }
 
 /// The sets as bits. What the kernel does not know, or RUNTIME does not have to give, is left out: config.md says that
-/// a runtime SHOULD NOT fail for it.
-fn capabilities(sets: &LinuxCapabilities, facts: &HostFacts, in_user_namespace: bool) -> CapabilityArgs {
+/// a runtime SHOULD NOT fail for it. Without `process.capabilities` there are none: what is not mentioned is not given, and
+/// the engines mention all that they want.
+fn capabilities(
+    sets: Option<&LinuxCapabilities>,
+    facts: &HostFacts,
+    in_user_namespace: bool,
+) -> CapabilityArgs {
     let known = if facts.last_capability >= 63 {
         u64::MAX
     } else {
@@ -302,19 +304,22 @@ fn capabilities(sets: &LinuxCapabilities, facts: &HostFacts, in_user_namespace: 
     } else {
         known & facts.permitted_capabilities
     };
-    let bits = |set: &Option<Capabilities>| {
-        set.iter()
+    let bits = |set: fn(&LinuxCapabilities) -> &Option<Capabilities>| {
+        sets.and_then(|sets| set(sets).as_ref())
+            .into_iter()
             .flatten()
             .fold(0, |bits, cap| bits | capability_bit(*cap))
             & ours
     };
     CapabilityArgs {
-        bounding: bits(sets.bounding()),
-        effective: bits(sets.effective()),
-        permitted: bits(sets.permitted()),
-        inheritable: bits(sets.inheritable()),
+        bounding: bits(LinuxCapabilities::bounding),
+        effective: bits(LinuxCapabilities::effective),
+        permitted: bits(LinuxCapabilities::permitted),
+        inheritable: bits(LinuxCapabilities::inheritable),
         // The kernel gives an ambient capability only to who has it in both (capabilities(7)); runc spec asks for more.
-        ambient: bits(sets.ambient()) & bits(sets.inheritable()) & bits(sets.permitted()),
+        ambient: bits(LinuxCapabilities::ambient)
+            & bits(LinuxCapabilities::inheritable)
+            & bits(LinuxCapabilities::permitted),
         last: facts.last_capability,
     }
 }

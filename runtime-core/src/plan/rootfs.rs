@@ -61,10 +61,11 @@ impl RootfsPlan {
             readonly: root.readonly().unwrap_or(false),
             enter,
             // Always cut: what must stay a peer of the host is copied before, in RUNTIME, and keeps its own tie.
-            host_propagation: if enter == EnterRoot::Chroot {
-                0
-            } else {
-                libc::MS_SLAVE
+            host_propagation: match enter {
+                EnterRoot::Chroot => 0,
+                EnterRoot::Pivot => libc::MS_SLAVE,
+                // They stay there, below the container's root, and must not get a procfs more: `old_root.rs`.
+                EnterRoot::MoveAndChroot => libc::MS_PRIVATE,
             },
             copy_propagation,
             final_propagation,

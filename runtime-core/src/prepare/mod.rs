@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use oci_spec::runtime::LinuxNamespaceType;
+use runtime_init::args::EnterRoot;
 use runtime_init::sys::net;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
@@ -94,7 +95,7 @@ impl Prepared {
         let mut prepared = Self {
             joins,
             to_lock: match plan.unprivileged {
-                false => trees::to_lock(plan, &rootfs_path, &mounts)?,
+                false => trees::to_lock(plan, (&rootfs, &rootfs_path), &mounts)?,
                 true => Vec::new(),
             },
             rootfs,
@@ -141,7 +142,12 @@ fn needs_procfs(plan: &Plan) -> bool {
         .intermediate
         .as_ref()
         .is_some_and(|i| !i.time_offsets.is_empty());
-    offsets || !plan.sysctl.is_empty() || plan.process.apparmor.is_some() || plan.process.selinux.is_some()
+    let hides = plan.rootfs.enter == EnterRoot::MoveAndChroot;
+    offsets
+        || hides
+        || !plan.sysctl.is_empty()
+        || plan.process.apparmor.is_some()
+        || plan.process.selinux.is_some()
 }
 
 /// Opens a namespace file and checks that it is what the config says: setns(2) into the wrong one would leave the

@@ -1,7 +1,7 @@
 //! Runs in: RUNTIME, before `clone3`. Copies of the host's mounts as detached trees (open_tree(2)): nothing is attached
 //! anywhere, so nobody sees them, and they are gone when their descriptors are closed.
 
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -18,6 +18,8 @@ use crate::plan::{Plan, c_string};
 use crate::{Error, ErrorKind, Result};
 
 const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+/// Why what is found at a path is refused.
+pub(crate) const REPLACED: &str = "it was replaced while the container was created";
 
 /// A tree of the host that has to be copied in INIT's mount namespace (`runtime_init`, `trees.rs`).
 #[derive(Debug)]
@@ -43,14 +45,22 @@ pub(crate) enum Use {
 
 /// The trees of the host that must be locked in the container: all, if it has a user namespace and a mount namespace
 /// of its own. Something without a path (a namespace file, say) is a single file, and has nothing to lock.
-pub(super) fn to_lock(plan: &Plan, rootfs: &CStr, mounts: &[PreparedMount]) -> Result<Vec<HostTree>> {
+pub(super) fn to_lock(
+    plan: &Plan,
+    rootfs: (&OwnedFd, &CStr),
+    mounts: &[PreparedMount],
+) -> Result<Vec<HostTree>> {
     let mut trees = Vec::new();
     if !plan.namespaces.is_user_namespaced() || plan.namespaces.unshare & libc::CLONE_NEWNS as u32 == 0 {
         return Ok(trees);
     }
-    let rootfs_path = Path::new(OsStr::from_bytes(rootfs.to_bytes()));
-    let rootfs = open_path(rootfs_path, OFlags::DIRECTORY)?;
-    trees.extend(host_tree(Use::Rootfs, &rootfs, true)?);
+    trees.push(HostTree {
+        used_for: Use::Rootfs,
+        path: rootfs.1.to_owned(),
+        identity: file_identity(rootfs.0)?,
+        recursive: true,
+        attributes: Vec::new(),
+    });
     trees.extend(mounts_to_lock(plan, mounts)?);
     Ok(trees)
 }
@@ -64,7 +74,9 @@ pub(crate) fn mounts_to_lock(plan: &Plan, mounts: &[PreparedMount]) -> Result<Ve
         };
         let at = |error: Error| error.field(format!("mounts[{}]", mount.index)).path(path);
         let source = open_path(path, source_flags(mount)).map_err(at)?;
-        trees.extend(host_tree(Use::Mount(place), &source, recursive).map_err(at)?);
+        let tree = host_tree(Use::Mount(place), &source, recursive).map_err(at)?;
+        refuse_replaced(tree.as_ref(), prepared.tree.as_ref()).map_err(at)?;
+        trees.extend(tree);
     }
     Ok(trees)
 }
@@ -163,8 +175,24 @@ fn rootfs_attributes(plan: &Plan) -> Vec<(MountAttr, bool)> {
     }
 }
 
+/// Device and inode.
+fn file_identity(file: &OwnedFd) -> Result<(u64, u64)> {
+    let stat = rustix::fs::fstat(file).map_err(|errno| Error::os("fstat", errno))?;
+    Ok((stat.st_dev, stat.st_ino))
+}
+
+/// What is copied once more must be what the first copy is of, which was looked at.
+fn refuse_replaced(found: Option<&HostTree>, first: Option<&OwnedFd>) -> Result<()> {
+    let (Some(found), Some(first)) = (found, first) else {
+        return Ok(());
+    };
+    if found.identity == file_identity(first)? {
+        return Ok(());
+    }
+    Err(Error::os("open", Errno::STALE).hint(REPLACED))
+}
+
 fn host_tree(used_for: Use, source: &OwnedFd, recursive: bool) -> Result<Option<HostTree>> {
-    let stat = rustix::fs::fstat(source).map_err(|errno| Error::os("fstat", errno))?;
     let link = format!("/proc/self/fd/{}", source.as_raw_fd());
     let path = std::fs::read_link(&link).map_err(|error| Error::io("readlink", &error).path(link))?;
     let path = c_string(path.into_os_string().into_encoded_bytes(), "mounts")?;
@@ -172,7 +200,7 @@ fn host_tree(used_for: Use, source: &OwnedFd, recursive: bool) -> Result<Option<
     Ok(has_path.then_some(HostTree {
         used_for,
         path,
-        identity: (stat.st_dev, stat.st_ino),
+        identity: file_identity(source)?,
         recursive,
         attributes: Vec::new(),
     }))
@@ -217,7 +245,7 @@ pub(crate) fn rootfs(plan: &Plan) -> Result<(OwnedFd, CString)> {
             "the host's root cannot be the container's",
         )));
     }
-    let directory = open_path(&resolved, OFlags::DIRECTORY).map_err(at)?;
+    let directory = open_no_links(&resolved).map_err(at)?;
     let resolved = c_string(resolved.as_os_str().as_bytes(), "root.path")?;
     if plan.rootfs.enter == EnterRoot::Chroot {
         return Ok((directory, resolved));
@@ -426,6 +454,14 @@ fn private_copy(plan: &Plan, file: OwnedFd) -> Result<OwnedFd> {
 fn open_path(path: &Path, flags: OFlags) -> Result<OwnedFd> {
     rustix::fs::open(path, flags | OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| Error::os("open", errno).path(path))
+}
+
+/// A directory by a path that is resolved already.
+fn open_no_links(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = rustix::fs::ResolveFlags::NO_SYMLINKS;
+    rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), resolve)
+        .map_err(|errno| Error::os("openat2", errno).path(path))
 }
 
 /// A failed call of the shared wrappers, as an error of ours.

@@ -11,6 +11,18 @@ pub fn setresuid(uid: u32) -> Result<()> {
     rustix::thread::set_thread_res_uid(uid, uid, uid).named(Call::Setresuid)
 }
 
+/// `getuid`.
+pub fn real_uid() -> u32 {
+    rustix::process::getuid().as_raw()
+}
+
+/// `setresuid(uid, -1, -1)`: the real user alone.
+pub fn set_real_uid(uid: u32) -> Result<()> {
+    // SAFETY: takes integers only, and is called in a process with a single thread.
+    let raw = unsafe { libc::syscall(libc::SYS_setresuid, uid, u32::MAX, u32::MAX) };
+    checked(Call::Setresuid, raw).map(drop)
+}
+
 /// `setresgid(gid, gid, gid)`.
 pub fn setresgid(gid: u32) -> Result<()> {
     let gid = Gid::from_raw(gid);

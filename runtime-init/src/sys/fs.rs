@@ -158,6 +158,29 @@ pub fn fstat(file: BorrowedFd<'_>) -> Result<Stat> {
     raw::fstat(file).named(Call::Fstat)
 }
 
+/// What tells a file in one mount from every other: device, inode, and the mount's id, which is free again once the
+/// mount is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// Device.
+    pub device: u64,
+    /// Inode.
+    pub inode: u64,
+    /// `STATX_MNT_ID`, as in the first field of mountinfo.
+    pub mount: u64,
+}
+
+/// The identity of an open file.
+pub fn identity(file: BorrowedFd<'_>) -> Result<Identity> {
+    let wanted = raw::StatxFlags::INO | raw::StatxFlags::MNT_ID;
+    let stat = raw::statx(file, c"", AtFlags::EMPTY_PATH, wanted).named(Call::Statx)?;
+    Ok(Identity {
+        device: rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor),
+        inode: stat.stx_ino,
+        mount: stat.stx_mnt_id,
+    })
+}
+
 /// `fstatat` without following a link at the end.
 pub fn stat_child(dir: BorrowedFd<'_>, name: &CStr) -> Result<Stat> {
     raw::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).named(Call::Fstat)

@@ -389,6 +389,12 @@ pub fn send_signal(pidfd: BorrowedFd<'_>, signal: Signal) -> Result<()> {
     rustix::process::pidfd_send_signal(pidfd, signal).named(Call::Pidfd)
 }
 
+/// A pidfd of the calling process, close-on-exec.
+pub fn own_pidfd() -> Result<OwnedFd> {
+    let own = rustix::process::getpid();
+    rustix::process::pidfd_open(own, rustix::process::PidfdFlags::empty()).named(Call::PidfdOpen)
+}
+
 /// `keyctl(KEYCTL_JOIN_SESSION_KEYRING, name)`: a new session keyring of that name; its serial number.
 pub fn join_session_keyring(name: &CStr) -> Result<i32> {
     // SAFETY: name is a C string, which the kernel only reads.
@@ -414,6 +420,46 @@ pub fn set_key_permissions(serial: i32, permissions: u32) -> Result<()> {
         )
     };
     checked(Call::Keyctl, raw).map(drop)
+}
+
+/// `keyctl(KEYCTL_CHOWN)` to another user.
+pub fn give_key(serial: i32, uid: u32) -> Result<()> {
+    // SAFETY: takes integers only.
+    let raw = unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_CHOWN as libc::c_long,
+            serial,
+            uid,
+            u32::MAX,
+        )
+    };
+    checked(Call::Keyctl, raw).map(drop)
+}
+
+/// The permissions of a key, by `keyctl(KEYCTL_DESCRIBE)`: `type;uid;gid;permissions;description`.
+pub fn key_permissions(serial: i32) -> Result<u32> {
+    // The longest description has 4095 bytes (KEY_MAX_DESC_SIZE).
+    let mut text = [0u8; 4200];
+    // SAFETY: the kernel writes at most the length given to the live buffer.
+    let raw = unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_DESCRIBE as libc::c_long,
+            serial,
+            text.as_mut_ptr(),
+            text.len(),
+        )
+    };
+    checked(Call::Keyctl, raw)?;
+    let field = text.split(|byte| *byte == b';').nth(3).unwrap_or_default();
+    core::str::from_utf8(field)
+        .ok()
+        .and_then(|hex| u32::from_str_radix(hex, 16).ok())
+        .ok_or(SysError {
+            call: Call::Keyctl,
+            errno: rustix::io::Errno::PROTO,
+        })
 }
 
 /// The kernel's `struct sched_attr`, size 56 (with utilisation clamps left zero).

@@ -3,7 +3,8 @@
 //!
 //! `--lock PATH` alone locks a file (flock(2)) and sleeps; `--notify TEXT` sends a text to NOTIFY_SOCKET; `--accept`
 //! answers one connection on descriptor 3; `--in-a-thread CALL` makes a system call in a second thread and tells what has
-//! become of it; `--hook NAME FILE` logs that it has run.
+//! become of it; `--hook NAME FILE` logs that it has run; `--keys WORD NAME` does something to keys;
+//! `--keys-and-sleep NAME` goes into a session keyring of that name, and stays.
 //!
 //! Options add to the report: `--access PATH`, `--stat PATH`, `--cat PATH`, `--syscall NR[:ARG]...`, `--mknod`.
 
@@ -64,6 +65,7 @@ struct SignalInfo {
 
 #[cfg(target_arch = "x86_64")]
 mod nr {
+    pub(crate) const ADD_KEY: i64 = 248;
     pub(crate) const KEYCTL: i64 = 250;
     pub(crate) const IOPRIO_GET: i64 = 252;
     pub(crate) const SCHED_GETATTR: i64 = 315;
@@ -73,6 +75,7 @@ mod nr {
 }
 #[cfg(not(target_arch = "x86_64"))]
 mod nr {
+    pub(crate) const ADD_KEY: i64 = 217;
     pub(crate) const KEYCTL: i64 = 219;
     pub(crate) const IOPRIO_GET: i64 = 31;
     pub(crate) const SCHED_GETATTR: i64 = 275;
@@ -447,6 +450,35 @@ fn watch_roots() {
     println!("none");
 }
 
+/// Prints the serial number of a key, or the errno below zero: `id` of the session keyring; `add` makes a key of that name
+/// in it, and `find` looks for one; `plant` makes a keyring in it which everybody may search and join; `join` joins one.
+fn keys(word: &str, name: &str) {
+    const SESSION: i64 = -3;
+    const OPEN_TO_ALL: u32 = 0x3f3f_3f3f;
+    let name = c_string(name);
+    let (name, payload) = (name.as_ptr(), b"secret");
+    let add = |kind: &std::ffi::CStr, payload: *const u8, length: usize| {
+        // SAFETY: two C strings and a payload of that length, which the kernel reads.
+        unsafe { syscall(nr::ADD_KEY, kind.as_ptr(), name, payload, length, SESSION) }
+    };
+    let serial = match word {
+        "add" => add(c"user", payload.as_ptr(), payload.len()),
+        "plant" => {
+            let serial = add(c"keyring", std::ptr::null(), 0);
+            // SAFETY: KEYCTL_SETPERM takes integers.
+            unsafe { syscall(nr::KEYCTL, 5, serial, OPEN_TO_ALL) };
+            serial
+        }
+        // SAFETY: KEYCTL_JOIN_SESSION_KEYRING reads a C string.
+        "join" => unsafe { syscall(nr::KEYCTL, 1, name) },
+        // SAFETY: KEYCTL_SEARCH reads two C strings.
+        "find" => unsafe { syscall(nr::KEYCTL, 10, SESSION, c"user".as_ptr(), name, 0) },
+        // SAFETY: KEYCTL_GET_KEYRING_ID takes integers.
+        _ => unsafe { syscall(nr::KEYCTL, 0, SESSION, 0) },
+    };
+    println!("{}", if serial < 0 { -i64::from(errno()) } else { serial });
+}
+
 /// Locks the file and keeps it so.
 fn hold_lock() {
     use std::os::fd::AsRawFd;
@@ -573,6 +605,17 @@ fn main() {
             println!("{error}");
         }
         return;
+    }
+    if let [_, option, word, name] = &*std::env::args().collect::<Vec<_>>()
+        && option == "--keys"
+    {
+        return keys(word, name);
+    }
+    if let [_, option, name] = &*std::env::args().collect::<Vec<_>>()
+        && option == "--keys-and-sleep"
+    {
+        keys("join", name);
+        std::thread::sleep(std::time::Duration::from_secs(1000));
     }
     if std::env::args().nth(1).as_deref() == Some("--in-a-thread") {
         return in_a_thread(&std::env::args().nth(2).unwrap_or_default());

@@ -36,6 +36,7 @@ mod random;
 mod recorded;
 mod resources;
 mod rootless;
+mod roots;
 mod run;
 pub(crate) mod runtime_tools;
 mod schema_examples;
@@ -129,6 +130,7 @@ fn everywhere() -> Vec<Test> {
         seccomp::TESTS,
         seccomp_actions::TESTS,
         seccomp_notify::TESTS,
+        roots::TESTS,
         security::TESTS,
         traced::TESTS,
         rootless::TESTS,

@@ -32,6 +32,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("process/rlimits_absent_are_inherited", rlimits_inherited),
     ("process/capabilities_five_sets", capabilities),
     ("process/capabilities_none", capabilities_none),
+    ("process/capabilities_missing", capabilities_missing),
     ("process/capabilities_all", capabilities_all),
     ("process/capabilities_ambient_for_a_user", capabilities_ambient),
     (
@@ -447,6 +448,56 @@ fn capabilities_none(c: &mut Case) -> Check {
     let report = c.probe(&[])?;
     for field in ["CapBnd", "CapInh", "CapPrm", "CapEff", "CapAmb"] {
         same_caps(&report, field, &[])?;
+    }
+    Ok(())
+}
+
+/// What is not mentioned is not given: to init, to exec, to a process of a file, and beside what exec adds.
+fn capabilities_missing(c: &mut Case) -> Check {
+    const SETS: [&str; 5] = ["CapBnd", "CapEff", "CapPrm", "CapInh", "CapAmb"];
+    let none = |what: &str, report: &Value| {
+        SETS.iter().try_for_each(|set| {
+            let bits = report["status"][set].as_str().unwrap_or_default();
+            same(&format!("{set} of {what}"), "0000000000000000", bits)
+        })
+    };
+    for user in [0, 1000] {
+        c.config["process"]["user"] = json!({"uid": user, "gid": user});
+        for missing in [None, Some(Value::Null), Some(json!({}))] {
+            if let Some(process) = c.config["process"].as_object_mut() {
+                process.remove("capabilities");
+            }
+            if let Some(value) = &missing {
+                c.config["process"]["capabilities"] = value.clone();
+            }
+            let what = |of: &str| format!("{of}, user {user}, capabilities {missing:?}");
+            none(&what("init"), &c.probe(&[])?)?;
+            c.delete()?;
+            c.start_sleeper()?;
+            none(&what("exec"), &c.exec_probe(&[], &[])?)?;
+            let file = c.dir.join("process.json");
+            let process = json!({"args": ["/bin/probe"], "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": user, "gid": user}});
+            fs::write(&file, process.to_string())?;
+            let words = ["exec", "--process", &file.to_string_lossy(), &c.id];
+            none(&what("a process of a file"), &c.rt(&words)?.ok()?.json()?)?;
+            c.delete()?;
+        }
+    }
+    c.config["process"]["user"] = json!({"uid": 0, "gid": 0});
+    c.start_sleeper()?;
+    let report = c.exec_probe(&["--cap", "CAP_NET_RAW"], &[])?;
+    for (set, bits) in [
+        ("CapBnd", "2000"),
+        ("CapEff", "2000"),
+        ("CapPrm", "2000"),
+        ("CapInh", "0"),
+        ("CapAmb", "0"),
+    ] {
+        same(
+            &format!("{set} of exec --cap"),
+            format!("{bits:0>16}").as_str(),
+            report["status"][set].as_str().unwrap_or_default(),
+        )?;
     }
     Ok(())
 }

@@ -57,6 +57,17 @@ pub struct ResctrlRecord {
     pub monitoring: bool,
 }
 
+/// The container's root, when it was made: device, inode and id of the mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootRecord {
+    /// `st_dev`.
+    pub device: u64,
+    /// `st_ino`.
+    pub inode: u64,
+    /// `STATX_MNT_ID`.
+    pub mount: u64,
+}
+
 /// The contents of `state.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -82,6 +93,9 @@ pub struct Record {
     /// The absolute path of the root filesystem.
     #[serde(with = "bytes")]
     pub rootfs: PathBuf,
+    /// What its root is, which `exec` compares with what it finds; absent where the runtime may not look into INIT.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<RootRecord>,
     /// When the container was created: RFC 3339, UTC, nanoseconds.
     pub created: String,
     /// The annotations of config.json.
@@ -103,6 +117,9 @@ pub struct Record {
     /// Whether the container has a session keyring of its own, which `exec` joins.
     #[serde(default)]
     pub keyring: bool,
+    /// Its name, which has a secret in it; absent in states of releases that had none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keyring_name: Option<String>,
     /// The names of those of standard input, output and error that are pipes, in their places; empty if none is. They
     /// lead out of the container, which `checkpoint` must know of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -127,6 +144,7 @@ impl Record {
             start_time: 0,
             bundle: bundle.to_owned(),
             rootfs: rootfs.to_owned(),
+            root: None,
             created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
             annotations: BTreeMap::new(),
             owner_uid: 0,
@@ -134,6 +152,7 @@ impl Record {
             poststop: false,
             own_pids: false,
             keyring: false,
+            keyring_name: None,
             stdio: Vec::new(),
             cgroup: None,
             resctrl: None,

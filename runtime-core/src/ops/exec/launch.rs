@@ -21,10 +21,10 @@ use crate::ops::{Process, container};
 use crate::parent::explain::{self, Background};
 use crate::parent::handshake::{Conversation, Counterpart};
 use crate::parent::launch::{Launched, set_oom_score, set_scheduler};
-use crate::parent::views::{ProcessRoom, console_view};
+use crate::parent::views::{ProcessRoom, console_view, keyring_view};
+use crate::plan::keyring::KeyringPlan;
 use crate::plan::process::ProcessPlan;
 use crate::plan::seccomp::SeccompPlan;
-use crate::plan::{Wishes, keyring_name};
 use crate::prepare::{Links, sys_error};
 use crate::{Error, ErrorKind, Result};
 
@@ -32,6 +32,7 @@ use crate::{Error, ErrorKind, Result};
 pub(super) struct Job<'a> {
     pub(super) unprivileged: bool,
     pub(super) affinity: Affinity,
+    pub(super) keyring: Option<&'a KeyringPlan>,
     pub(super) record: &'a Record,
     pub(super) plan: &'a ProcessPlan,
     pub(super) seccomp: Option<&'a SeccompPlan>,
@@ -73,15 +74,9 @@ impl Job<'_> {
     }
 
     fn make(&self, links: &Links, cgroups: Cgroups) -> Result<Child> {
-        let keyring = match self.record.keyring {
-            true => keyring_name(&self.record.id, Wishes::default())?,
-            false => None,
-        };
         let needs_procfs = self.plan.apparmor.is_some() || self.plan.selinux.is_some();
         let procfs = needs_procfs.then(ProcHandle::open).transpose()?;
-        let attempt = |cgroup: Option<BorrowedFd<'_>>| {
-            self.clone_into(links, cgroup, keyring.as_deref(), procfs.as_ref())
-        };
+        let attempt = |cgroup: Option<BorrowedFd<'_>>| self.clone_into(links, cgroup, procfs.as_ref());
         cgroups.refuse_frozen(cgroups.below.as_ref())?;
         let first = cgroups.first();
         let mut refused = match attempt(first.map(Cgroup::dir)) {
@@ -112,7 +107,6 @@ impl Job<'_> {
         &self,
         links: &Links,
         cgroup: Option<BorrowedFd<'_>>,
-        keyring: Option<&std::ffi::CStr>,
         procfs: Option<&ProcHandle>,
     ) -> std::result::Result<Child, SysError> {
         let init = self.init;
@@ -125,7 +119,7 @@ impl Job<'_> {
         let mut keep: Vec<_> = [Some(links.child.as_fd()), Some(init.process.as_fd())]
             .into_iter()
             .chain([
-                init.chroot.as_ref().map(AsFd::as_fd),
+                init.root.instead.as_ref().map(AsFd::as_fd),
                 self.console.as_ref().map(AsFd::as_fd),
             ])
             .chain([procfs.map(AsFd::as_fd)])
@@ -148,8 +142,8 @@ impl Job<'_> {
                 namespaces: join,
                 joins_pids: init.joins_pids(),
                 become_root: init.other_user,
-                chroot: init.chroot.as_ref().map(AsFd::as_fd),
-                keyring,
+                root: init.root.args(),
+                keyring: self.keyring.map(keyring_view),
                 procfs: procfs.map(AsFd::as_fd),
                 process: ProcessArgs {
                     scheduler: None,

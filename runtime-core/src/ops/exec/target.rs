@@ -1,10 +1,11 @@
 //! Runs in: RUNTIME. The container's process that others join: held by its pidfd, with the namespaces that it does not
-//! share with us.
+//! share with us, and the container's root.
 
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{Mode, OFlags};
 
+use super::root::ContainerRoot;
 use crate::host::process::Process as HostProcess;
 use crate::host::state::Record;
 use crate::{Error, ErrorKind, Result};
@@ -16,7 +17,7 @@ pub(in crate::ops) struct Target {
     /// `CLONE_NEW*` to join by pidfd in one setns(2), which gets their order right.
     pub(in crate::ops) kinds: u32,
     pub(in crate::ops) other_user: bool,
-    pub(super) chroot: Option<OwnedFd>,
+    pub(in crate::ops) root: ContainerRoot,
 }
 
 impl Target {
@@ -40,10 +41,7 @@ impl Target {
         let stopped = || Error::new(ErrorKind::WrongStatus, "cannot exec in a stopped container");
         let process = HostProcess::open(record.pid, record.start_time)?.ok_or_else(stopped)?;
         let kinds = other_kinds(&format!("/proc/{}/ns", record.pid))?;
-        let has_mounts = kinds & libc::CLONE_NEWNS as u32 != 0;
-        let chroot = (!has_mounts)
-            .then(|| open(record.pid, "root", OFlags::PATH | OFlags::DIRECTORY))
-            .transpose()?;
+        let root = ContainerRoot::find(record, kinds & libc::CLONE_NEWNS as u32 != 0)?;
         // Only now: had init ended before, its number could have been that of a process of the host, whose namespaces are
         // our own, and the program would run on the host.
         if process.has_ended()? {
@@ -54,7 +52,7 @@ impl Target {
             process,
             kinds,
             other_user: kinds & libc::CLONE_NEWUSER as u32 != 0,
-            chroot,
+            root,
         })
     }
 }
@@ -91,10 +89,4 @@ fn other_kinds(directory: &str) -> Result<u32> {
 fn open_directory(path: &str) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| Error::os("open", errno).path(path))
-}
-
-fn open(pid: i32, name: &str, flags: OFlags) -> Result<OwnedFd> {
-    let path = format!("/proc/{pid}/{name}");
-    rustix::fs::open(&path, flags | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Error::os("open", errno).path(path))
 }

@@ -133,31 +133,35 @@ fn set_user(process: &mut Process, text: &str) -> Result<()> {
     Ok(())
 }
 
+type Set = fn(&LinuxCapabilities) -> &Option<Capabilities>;
+
 /// Never the inheritable set: a program without privileges could get them back by execve (CVE-2022-29162).
 fn add_capabilities(process: &mut Process, names: &[String]) -> Result<()> {
     if names.is_empty() {
         return Ok(());
     }
     let added: Capabilities = names.iter().map(|name| capability(name)).collect::<Result<_>>()?;
-    let own = process.capabilities().clone().unwrap_or_default();
-    let with = |set: &Option<Capabilities>| {
-        set.iter()
+    // Without capabilities there are none; the crate's default are three.
+    let own = process.capabilities();
+    let set = |set: Set| own.as_ref().and_then(|own| set(own).clone());
+    let with = |of: Set| {
+        set(of)
+            .into_iter()
             .flatten()
-            .chain(&added)
-            .copied()
+            .chain(added.iter().copied())
             .collect::<Capabilities>()
     };
-    let inheritable = own.inheritable().clone().unwrap_or_default();
+    let inheritable = set(LinuxCapabilities::inheritable);
     // The plan keeps of it what is inheritable: that alone the kernel takes.
-    let ambient = match own.inheritable() {
-        Some(_) => with(own.ambient()),
-        None => own.ambient().clone().unwrap_or_default(),
+    let ambient = match inheritable {
+        Some(_) => with(LinuxCapabilities::ambient),
+        None => set(LinuxCapabilities::ambient).unwrap_or_default(),
     };
     let sets: LinuxCapabilities = LinuxCapabilitiesBuilder::default()
-        .bounding(with(own.bounding()))
-        .effective(with(own.effective()))
-        .permitted(with(own.permitted()))
-        .inheritable(inheritable)
+        .bounding(with(LinuxCapabilities::bounding))
+        .effective(with(LinuxCapabilities::effective))
+        .permitted(with(LinuxCapabilities::permitted))
+        .inheritable(inheritable.unwrap_or_default())
         .ambient(ambient)
         .build()
         .map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))?;

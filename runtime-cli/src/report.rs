@@ -115,6 +115,14 @@ pub(crate) fn failure(message: &str) {
     }
 }
 
+/// A panic is a mistake of ours, and ends the program. Of its message the caller gets one line, as of any failure.
+pub(crate) fn panics_on_one_line() {
+    std::panic::set_hook(Box::new(|info| {
+        failure(&format!("internal error: {info}"));
+        std::process::exit(1)
+    }));
+}
+
 /// Tells of something that went wrong with one of several things, while the command goes on.
 pub(crate) fn skipped(message: &str) {
     // With standard error closed there is nobody left to tell.

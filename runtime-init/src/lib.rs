@@ -31,6 +31,7 @@ mod criu;
 mod devices;
 mod environment;
 mod hooks;
+mod host_hook;
 mod init;
 mod intermediate;
 mod join;

@@ -2,10 +2,10 @@
 
 use rustix::fd::{BorrowedFd, OwnedFd};
 
-use crate::args::{CriuArgs, HolderArgs, InitArgs, JoinProcessArgs, MounterArgs, TreesArgs};
+use crate::args::{CriuArgs, HolderArgs, HostHookArgs, InitArgs, JoinProcessArgs, MounterArgs, TreesArgs};
 use crate::sys::process::{CloneFlags, Cloned, clone3};
 use crate::sys::{Result, process};
-use crate::{criu, init, intermediate, join, mounter, sweeper, trees};
+use crate::{criu, host_hook, init, intermediate, join, mounter, sweeper, trees};
 
 /// A process that RUNTIME has made.
 #[derive(Debug)]
@@ -120,6 +120,20 @@ pub fn start_criu(cgroup: Option<BorrowedFd<'_>>, args: CriuArgs<'_>) -> Result<
     match make_child(Birth { flags: 0, cgroup })? {
         Some(child) => Ok(child),
         None => criu::run(args),
+    }
+}
+
+/// Makes a process that becomes the program of a hook in the runtime's namespaces.
+///
+/// # Errors
+/// The errno of `clone3`.
+pub fn start_host_hook(args: HostHookArgs<'_>) -> Result<Child> {
+    match make_child(Birth {
+        flags: 0,
+        cgroup: None,
+    })? {
+        Some(child) => Ok(child),
+        None => host_hook::run(args),
     }
 }
 

@@ -69,7 +69,7 @@ impl Runtime {
             log::warn!("process.capabilities: unknown capability {name:?}, left out (a spelling mistake?)");
         }
         let facts = HostFacts::probe(bundle(&options))?;
-        let plan = Plan::new(&config, id.as_str(), &facts, wishes(&options, &config))?;
+        let plan = Plan::new(&config, id.as_str(), &facts, self.wishes(&options, &config)?)?;
         let cgroup = CgroupPlan {
             rootless: self.rootless.holds(facts.is_rootless),
             ..self.plan_cgroup(&config, id)?
@@ -95,8 +95,32 @@ impl Runtime {
         });
         match made {
             Ok(process) => Ok(process),
-            Err(error) => Err(undo(slot, &config, hooks_begun.get(), &cancel, error)),
+            Err(error) => Err(undo(
+                slot,
+                &config,
+                hooks_begun.get(),
+                terms(&plan, &cancel),
+                error,
+            )),
         }
+    }
+
+    fn wishes(&self, options: &CreateOptions, config: &Config) -> Result<Wishes> {
+        let keeps_groups = config
+            .spec
+            .annotations()
+            .as_ref()
+            .and_then(|all| all.get("run.oci.keep_original_groups"));
+        Ok(Wishes {
+            no_pivot: options.no_pivot,
+            no_new_keyring: options.no_new_keyring,
+            console: console_wish(options.console.as_ref()),
+            terminal_size: options.terminal_size,
+            preserve_fds: options.listen_fds + options.preserve_fds,
+            listen_fds: options.listen_fds,
+            keep_groups: keeps_groups.is_some_and(|value| value == "1"),
+            open_files: self.open_files()?,
+        })
     }
 
     pub(super) fn plan_cgroup(&self, config: &Config, id: &ContainerId) -> Result<CgroupPlan> {
@@ -181,23 +205,6 @@ fn config_path(options: &CreateOptions) -> PathBuf {
     match &options.config {
         Some(file) => file.clone(),
         None => bundle(options).join("config.json"),
-    }
-}
-
-fn wishes(options: &CreateOptions, config: &Config) -> Wishes {
-    let keeps_groups = config
-        .spec
-        .annotations()
-        .as_ref()
-        .and_then(|all| all.get("run.oci.keep_original_groups"));
-    Wishes {
-        no_pivot: options.no_pivot,
-        no_new_keyring: options.no_new_keyring,
-        console: console_wish(options.console.as_ref()),
-        terminal_size: options.terminal_size,
-        preserve_fds: options.listen_fds + options.preserve_fds,
-        listen_fds: options.listen_fds,
-        keep_groups: keeps_groups.is_some_and(|value| value == "1"),
     }
 }
 
@@ -384,7 +391,7 @@ impl Job<'_> {
             record,
             "running",
             record.pid,
-            &self.options.cancel,
+            terms(self.plan, &self.options.cancel),
         )
     }
 }
@@ -400,7 +407,8 @@ struct Host<'a> {
 impl Counterpart for Host<'_> {
     fn run_hooks(&mut self, pid: i32) -> Result<()> {
         self.job.hooks_begun.set(true);
-        run_runtime_hooks(self.job.config, &self.record, pid, &self.job.options.cancel)
+        let terms = terms(self.job.plan, &self.job.options.cancel);
+        run_runtime_hooks(self.job.config, &self.record, pid, terms)
     }
 
     fn send_trees(&mut self, init: &Launched, mounts: Option<OwnedFd>, link: BorrowedFd<'_>) -> Result<()> {
@@ -431,36 +439,57 @@ impl Counterpart for Host<'_> {
     }
 }
 
+/// What holds for the hooks of a creation.
+pub(super) fn terms<'a>(plan: &Plan, cancel: &'a Cancel) -> hooks::Terms<'a> {
+    hooks::Terms {
+        cancel,
+        at: None,
+        open_files: plan.process.hook_files,
+    }
+}
+
 /// Gives the id back after a failed creation, and has poststop hooks take back what hooks have done.
-pub(super) fn undo(slot: Slot, config: &Config, hooks_begun: bool, cancel: &Cancel, error: Error) -> Error {
+pub(super) fn undo(
+    slot: Slot,
+    config: &Config,
+    hooks_begun: bool,
+    terms: hooks::Terms<'_>,
+    error: Error,
+) -> Error {
     let record = slot.record().clone();
     let error = delete::undo_claim(slot, error);
     // runtime.md, Lifecycle: after a hook that fails the container is destroyed, and then come these. They also take back
     // what prestart and createRuntime hooks have done, if something else fails after them.
     if hooks_begun || error.kind() == ErrorKind::Hook {
         // The signal that ends the creation has come already; it would end these at once.
-        let ends = match error.kind() {
-            ErrorKind::Interrupted => hooks::Ends {
+        let terms = match error.kind() {
+            ErrorKind::Interrupted => hooks::Terms {
                 cancel: &Cancel::default(),
                 at: Instant::now().checked_add(LAST_HOOKS),
+                ..terms
             },
-            _ => hooks::Ends { cancel, at: None },
+            _ => terms,
         };
-        delete::run_poststop(Some(config), &record, ends);
+        delete::run_poststop(Some(config), &record, terms);
     }
     error
 }
 
 /// The hooks that run in the runtime's namespaces once those of the container are there.
-pub(super) fn run_runtime_hooks(config: &Config, record: &Record, pid: i32, cancel: &Cancel) -> Result<()> {
+pub(super) fn run_runtime_hooks(
+    config: &Config,
+    record: &Record,
+    pid: i32,
+    terms: hooks::Terms<'_>,
+) -> Result<()> {
     let Some(hooks) = config.spec.hooks() else {
         return Ok(());
     };
     #[allow(deprecated, reason = "prestart is deprecated, and engines still use it")]
     let prestart = hooks.prestart().as_ref();
-    container::run_hooks("prestart", prestart, record, "creating", pid, cancel)?;
+    container::run_hooks("prestart", prestart, record, "creating", pid, terms)?;
     let create_runtime = hooks.create_runtime().as_ref();
-    container::run_hooks("createRuntime", create_runtime, record, "creating", pid, cancel)
+    container::run_hooks("createRuntime", create_runtime, record, "creating", pid, terms)
 }
 
 /// Sends a seccomp listener to the agent named in the plan.

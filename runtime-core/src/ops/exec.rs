@@ -37,6 +37,7 @@ impl Runtime {
             console: console_wish(options.console.as_ref()),
             terminal_size: options.terminal_size,
             preserve_fds: options.preserve_fds,
+            open_files: self.open_files()?,
             ..Wishes::default()
         };
         let init = Target::open(&record)?;

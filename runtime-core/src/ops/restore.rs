@@ -17,7 +17,7 @@ use rustix::process::{Pid, PidfdFlags};
 use super::checkpoint::{DESCRIPTORS, NETWORK_KEY, PID_KEY};
 use super::checkpoint_options::RestoreOptions;
 use super::container::CONFIG;
-use super::create::{connect_console, console_wish, run_runtime_hooks, start_time, undo, undo_cgroup};
+use super::create::{connect_console, console_wish, run_runtime_hooks, start_time, terms, undo, undo_cgroup};
 use super::criu_session::{Attendant, Session, common_options, need_root};
 use super::{Process, Runtime, container, criu_mounts};
 use crate::host::cgroup::{Cgroup, CgroupManager};
@@ -63,6 +63,7 @@ impl Runtime {
         let facts = HostFacts::probe(bundle)?;
         let wishes = Wishes {
             console: console_wish(options.console.as_ref()),
+            open_files: self.open_files()?,
             ..Wishes::default()
         };
         let plan = Plan::new(&config, id.as_str(), &facts, wishes)?;
@@ -91,7 +92,7 @@ impl Runtime {
             job.restore(&mut slot, &mut cgroup)
                 .map_err(|error| undo_cgroup(&cgroup, error))
         });
-        made.map_err(|error| undo(slot, &config, hooks_begun.get(), &cancel, error))
+        made.map_err(|error| undo(slot, &config, hooks_begun.get(), terms(&plan, &cancel), error))
     }
 }
 
@@ -327,7 +328,8 @@ impl Attendant for Restore<'_> {
                 let pid = self.take_init(notification.pid())?;
                 self.set_up_network(pid)?;
                 self.job.hooks_begun.set(true);
-                run_runtime_hooks(self.job.config, self.slot.record(), pid, &self.job.options.cancel)
+                let terms = terms(self.job.plan, &self.job.options.cancel);
+                run_runtime_hooks(self.job.config, self.slot.record(), pid, terms)
             }
             "orphan-pts-master" => self.pass_terminal(fd),
             // The processes are there, and stand still: what others wait for is written before they run.

@@ -50,12 +50,33 @@ impl Runtime {
             replanned: None,
         };
         let started = handshake::start(connection.as_fd(), record.pid, init.as_fd(), cancel, &mut host)
-            .and_then(|()| poststart(&slot, &record, cancel));
+            .and_then(|()| self.poststart(&slot, &record, cancel));
         if started.is_err() {
             // It may have ended by itself.
             let _already_gone = init.kill(libc::SIGKILL);
         }
         started
+    }
+
+    fn poststart(&self, slot: &Slot, record: &Record, cancel: &Cancel) -> Result<()> {
+        if !record.poststart {
+            return Ok(());
+        }
+        let json = slot.read_file(CONFIG)?;
+        let config = container::saved_config(json)?;
+        let hooks = config
+            .spec
+            .hooks()
+            .as_ref()
+            .and_then(|hooks| hooks.poststart().as_ref());
+        container::run_hooks(
+            "poststart",
+            hooks,
+            record,
+            "running",
+            record.pid,
+            self.hook_terms(cancel)?,
+        )
     }
 }
 
@@ -68,20 +89,6 @@ fn check_status(status: Status) -> Result<()> {
         Status::Stopped => "cannot start a container that has stopped",
     };
     Err(Error::new(ErrorKind::WrongStatus, text))
-}
-
-fn poststart(slot: &Slot, record: &Record, cancel: &Cancel) -> Result<()> {
-    if !record.poststart {
-        return Ok(());
-    }
-    let json = slot.read_file(CONFIG)?;
-    let config = container::saved_config(json)?;
-    let hooks = config
-        .spec
-        .hooks()
-        .as_ref()
-        .and_then(|hooks| hooks.poststart().as_ref());
-    container::run_hooks("poststart", hooks, record, "running", record.pid, cancel)
 }
 
 /// RUNTIME's answers, from a command that has not made the plan: it is made again where it is needed.

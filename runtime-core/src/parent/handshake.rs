@@ -7,7 +7,7 @@ use runtime_init::wire::{Failure, Link, Message};
 
 use super::launch::Launched;
 use super::seccomp_listener;
-use crate::host::process::Stat;
+use crate::host::process::{Stat, reap};
 use crate::prepare::sys_error;
 use crate::{Cancel, Error, ErrorKind, Result};
 
@@ -148,9 +148,7 @@ fn replace(launched: &mut Launched, pid: i32, pidfd: OwnedFd, cancel: &Cancel) -
     // Still killed if it is dropped now: somebody may have stopped it.
     cancel.wait_readable(intermediate.pidfd())?;
     let (_, intermediate) = intermediate.keep();
-    sys_process::wait(intermediate.as_fd())
-        .map(drop)
-        .map_err(sys_error)
+    reap(intermediate.as_fd()).map(drop)
 }
 
 fn unexpected(message: Message) -> Error {

@@ -148,6 +148,7 @@ pub(crate) fn with_init_args<T>(
             start_container: &mut start_container,
             creating_state: (&creating.0, &creating.1),
             created_state: (&created.0, &created.1),
+            open_files: plan.process.hook_files,
         },
         sysctl: &sysctl,
         readonly_paths: &readonly_paths,

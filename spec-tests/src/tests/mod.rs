@@ -18,6 +18,7 @@ mod exec_file;
 mod exec_options;
 mod fuse;
 mod hooks;
+mod inherited;
 mod intel_rdt;
 mod interrupt;
 mod lifecycle;
@@ -92,6 +93,7 @@ fn needy() -> Vec<NeedyTest> {
         selinux::NEEDY,
         selinux_mounts::NEEDY,
         interrupt::NEEDY,
+        inherited::NEEDY,
         engine::NEEDY,
         runtime_tools::NEEDY,
     ]
@@ -125,6 +127,7 @@ fn everywhere() -> Vec<Test> {
         run::TESTS,
         signals::TESTS,
         interrupt::TESTS,
+        inherited::TESTS,
         seccomp::TESTS,
         seccomp_actions::TESTS,
         seccomp_notify::TESTS,

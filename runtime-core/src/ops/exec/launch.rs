@@ -46,7 +46,7 @@ impl Job<'_> {
         drop(links.child);
         set_oom_score(self.plan, launched.pid)?;
         let link = links.runtime;
-        Affinity::set(self.affinity.initial.as_ref(), launched.pid)?;
+        self.affinity.begin(launched.pid)?;
         Link(link.as_fd()).send(Message::Go).map_err(sys_error)?;
         let mut host = Host {
             record: self.record,
@@ -59,7 +59,7 @@ impl Job<'_> {
             let monitoring = container::monitoring_group(self.record);
             resctrl::add(&group.path, monitoring.as_deref(), launched.pid)?;
         }
-        Affinity::set(self.affinity.last.as_ref(), launched.pid)?;
+        self.affinity.settle(launched.pid)?;
         self.set_scheduler(launched.pid)?;
         if let Some(path) = &options.pidfd_socket {
             send_pidfd(path, b"setns", launched.pidfd())?;

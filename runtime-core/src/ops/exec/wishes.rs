@@ -8,6 +8,7 @@ use rustix::thread::CpuSet;
 
 use super::launch::rustix_pid;
 use crate::ops::options::ExecOptions;
+use crate::parent::launch::allow_all_cpus;
 use crate::{Error, ErrorKind, Result, spec};
 
 /// The process: from the file, or the container's own with the options on top.
@@ -193,11 +194,31 @@ impl Affinity {
         })
     }
 
-    pub(super) fn set(cpus: Option<&CpuSet>, pid: i32) -> Result<()> {
-        let Some(cpus) = cpus else { return Ok(()) };
-        rustix::thread::sched_setaffinity(Some(rustix_pid(pid)?), cpus)
-            .map_err(|errno| Error::os("sched_setaffinity", errno).field("process.execCPUAffinity"))
+    /// For the time of the set-up. Without a word of config.json about it the program gets the container's cpuset, and not
+    /// what the caller is confined to.
+    pub(super) fn begin(&self, pid: i32) -> Result<()> {
+        match (&self.initial, &self.last) {
+            (Some(cpus), _) => set(cpus, pid),
+            (None, Some(_)) => Ok(()),
+            (None, None) => {
+                allow_all_cpus(pid);
+                Ok(())
+            }
+        }
     }
+
+    /// For the program. Where only the set-up is spoken of, it stays as it is (config.md, `execCPUAffinity`).
+    pub(super) fn settle(&self, pid: i32) -> Result<()> {
+        match &self.last {
+            Some(cpus) => set(cpus, pid),
+            None => Ok(()),
+        }
+    }
+}
+
+fn set(cpus: &CpuSet, pid: i32) -> Result<()> {
+    rustix::thread::sched_setaffinity(Some(rustix_pid(pid)?), cpus)
+        .map_err(|errno| Error::os("sched_setaffinity", errno).field("process.execCPUAffinity"))
 }
 
 fn cpus(list: Option<&str>, field: &'static str) -> Result<Option<CpuSet>> {

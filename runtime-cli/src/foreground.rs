@@ -8,7 +8,7 @@ use std::process::ExitStatus;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
-use runtime_core::{Errno, Error, NotifySocket, Process, Result, tell_ready};
+use runtime_core::{Cancel, Errno, Error, ErrorKind, NotifySocket, Process, Result, tell_ready};
 use rustix::event::{PollFd, PollFlags};
 
 use crate::commands::notify_host;
@@ -59,18 +59,25 @@ pub(crate) fn wait(
     process: &Process,
     signals: &Signals,
     mut terminal: Option<Terminal>,
-    mut notify: Option<NotifySocket>,
+    mut notify: Option<(NotifySocket, Cancel)>,
 ) -> Result<u8> {
     loop {
-        let ended = poll(process, signals, terminal.as_ref(), notify.as_ref())?;
-        if let Some(socket) = &notify
+        let socket = notify.as_ref().map(|(socket, _)| socket);
+        let ended = poll(process, signals, terminal.as_ref(), socket)?;
+        if let Some((socket, cancel)) = &notify
             && socket.is_ready()?
         {
-            notify = None;
-            if let Some(host) = notify_host() {
+            let told = match notify_host() {
                 // We stay the service's main process.
-                tell_ready(&host, None)?;
+                Some(host) => tell_ready(&host, None, cancel),
+                None => Ok(()),
+            };
+            match told {
+                // The signal is the program's, and below it gets it.
+                Err(error) if error.kind() == ErrorKind::Interrupted => log::info!("{error}"),
+                told => told?,
             }
+            notify = None;
         }
         while let Some(signal) = signals.next()? {
             pass_on(signal, process, terminal.as_ref())?;

@@ -517,11 +517,12 @@ mod tests {
     #[test]
     fn one_deadline_ends_all_hooks() {
         let hooks = [shell("sleep 1000"), shell("exit 0"), shell("sleep 1000")];
-        let ends = Terms {
+        let never = Cancel::default();
+        let over = Terms {
             at: Some(Instant::now()),
-            ..terms(&Cancel::default())
+            ..terms(&never)
         };
-        let errors = run_all("poststop", &hooks, b"", ends);
+        let errors = run_all("poststop", &hooks, b"", over);
         let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
         for index in [0, 2] {
             let start = format!("error running poststop hook #{index}: hook ran past");
@@ -600,7 +601,7 @@ mod tests {
     fn the_caller_can_end_a_hook_and_what_it_started() {
         let dir = tempfile::tempdir().unwrap();
         let pid = dir.path().join("pid");
-        let (wish, caller) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        let (wish, caller) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).unwrap();
         let script = format!(
             "sleep 100 & echo $! > {0}.new; mv {0}.new {0}; wait",
             pid.display()

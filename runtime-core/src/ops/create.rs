@@ -16,7 +16,8 @@ use crate::host::cgroup::{Cgroup, CgroupLocation, CgroupManager, CgroupPlan};
 use crate::host::resctrl::{self, Resctrl};
 use crate::host::state::{ContainerId, Phase, Record, ResctrlRecord, Slot};
 use crate::host::{
-    console, hooks, notify_socket, pid_file, process as host_process, seccomp_agent, start_socket, stdio,
+    console, hooks, notify_socket, pid_file, pidfd_socket, process as host_process, seccomp_agent,
+    start_socket, stdio,
 };
 use crate::parent::explain::{self, Background};
 use crate::parent::handshake::{self, Counterpart};
@@ -74,7 +75,7 @@ impl Runtime {
             rootless: self.rootless.holds(facts.is_rootless),
             ..self.plan_cgroup(&config, id)?
         };
-        let location = cgroup.locate()?;
+        let location = cgroup.locate(&options.cancel)?;
         let record = self.record(id, &config, &facts, &plan, location.as_ref());
         let mut slot = self.store.claim(id, &record)?;
         let hooks_begun = Cell::new(false);
@@ -304,7 +305,8 @@ impl Job<'_> {
             record: slot.record().clone(),
         };
         let cancel = &self.options.cancel;
-        handshake::until_ready(link.as_fd(), &mut launched, cancel, &mut host)?;
+        let or_frozen = cancel.or_when_frozen(cgroup.cgroup().map(Cgroup::freezer).transpose()?);
+        handshake::until_ready(link.as_fd(), &mut launched, &or_frozen, &mut host)?;
         cgroup.settle(launch::pid_of(launched.pid)?)?;
         delegate(self.plan, cgroup)?;
         set_limits(&self.plan.process, launched.pid)?;
@@ -349,7 +351,7 @@ impl Job<'_> {
             ],
         };
         let console = self.options.console.take().filter(|_| self.plan.process.terminal);
-        let console = connect_console(console)?;
+        let console = connect_console(console, &self.options.cancel)?;
         Prepared::acquire(
             self.plan,
             Inputs {
@@ -370,7 +372,7 @@ impl Job<'_> {
         record.phase = Phase::Created;
         slot.write(record)?;
         if let Some(path) = &self.options.pidfd_socket {
-            send_pidfd(path, b"standard", launched.pidfd())?;
+            pidfd_socket::send(path, b"standard", launched.pidfd(), &self.options.cancel)?;
         }
         match &self.options.pid_file {
             Some(path) => pid_file::write(path, launched.pid),
@@ -427,7 +429,8 @@ impl Counterpart for Host<'_> {
     }
 
     fn pass_listener(&mut self, pid: i32, listener: BorrowedFd<'_>) -> Result<()> {
-        pass_listener(self.job.plan, &self.record, "creating", pid, listener)
+        let cancel = &self.job.options.cancel;
+        pass_listener(self.job.plan, &self.record, "creating", pid, listener, cancel)
     }
 
     fn explain(&mut self, pid: i32, failure: Failure, output: Option<OwnedFd>) -> Error {
@@ -499,13 +502,14 @@ pub(super) fn pass_listener(
     status: &str,
     pid: i32,
     listener: BorrowedFd<'_>,
+    cancel: &Cancel,
 ) -> Result<()> {
     match plan
         .seccomp
         .as_ref()
         .and_then(|seccomp| seccomp.listener.as_ref())
     {
-        Some(agent) => send_listener(agent, record, status, pid, listener),
+        Some(agent) => send_listener(agent, record, status, pid, listener, cancel),
         None => Err(Error::new(
             ErrorKind::Internal,
             "a seccomp listener came without having been asked for",
@@ -520,6 +524,7 @@ pub(super) fn send_listener(
     status: &str,
     pid: i32,
     listener: BorrowedFd<'_>,
+    cancel: &Cancel,
 ) -> Result<()> {
     let state = seccomp_agent::State {
         oci_version: crate::OCI_VERSION,
@@ -529,7 +534,7 @@ pub(super) fn send_listener(
         bundle: &record.bundle.to_string_lossy(),
         annotations: &record.annotations,
     };
-    seccomp_agent::pass_on(&agent.path, listener, pid, &agent.metadata, &state)
+    seccomp_agent::pass_on(&agent.path, listener, pid, &agent.metadata, &state, cancel)
 }
 
 /// What the caller has said about the terminal, by what it gave.
@@ -542,11 +547,11 @@ pub(super) fn console_wish(console: Option<&Console>) -> ConsoleWish {
 }
 
 /// Connects to where the terminal goes.
-pub(super) fn connect_console(console: Option<Console>) -> Result<Option<OwnedFd>> {
+pub(super) fn connect_console(console: Option<Console>, cancel: &Cancel) -> Result<Option<OwnedFd>> {
     match console {
         None => Ok(None),
         Some(Console::Socket(socket)) => Ok(Some(socket)),
-        Some(Console::Path(path)) => console::connect(&path).map(Some),
+        Some(Console::Path(path)) => console::connect(&path, cancel).map(Some),
     }
 }
 
@@ -593,11 +598,4 @@ pub(super) fn check_descriptors(preserve_fds: u32) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Sends a pidfd over the socket at `path`. `kind` is runc's word for init, or for a process of `exec`.
-pub(super) fn send_pidfd(path: &Path, kind: &[u8], pidfd: BorrowedFd<'_>) -> Result<()> {
-    let at = |error: Error| error.doing("send the pidfd").path(path);
-    let socket = console::connect(path)?;
-    runtime_init::sys::net::send(socket.as_fd(), kind, Some(pidfd)).map_err(|error| at(sys_error(error)))
 }

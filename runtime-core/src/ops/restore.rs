@@ -74,7 +74,7 @@ impl Runtime {
         criu_images::show(&mut directories, &plan.namespaces.user)?;
         let descriptors = read_descriptors(&options.criu.images, &directories)?;
         let cgroup = self.plan_cgroup(&config, id)?;
-        let location = cgroup.locate()?;
+        let location = cgroup.locate(&options.cancel)?;
         let record = self.record(id, &config, &facts, &plan, location.as_ref());
         let mut slot = self.store.claim(id, &record)?;
         let hooks_begun = Cell::new(false);
@@ -153,7 +153,7 @@ impl Job<'_> {
         criu::check_place(slot.path())?;
         slot.save_file(CONFIG, &self.config.json)?;
         let console = self.options.console.take().filter(|_| self.plan.process.terminal);
-        let console = connect_console(console)?;
+        let console = connect_console(console, &self.options.cancel)?;
         let namespaces = Namespaces::open(self.plan)?;
         let devices = prepare::find_net_devices(self.plan, &namespaces.all)?;
         let surroundings = self.surroundings(slot, cgroup)?;

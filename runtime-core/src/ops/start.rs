@@ -47,6 +47,7 @@ impl Runtime {
         start_socket::remove(slot.dir())?;
         let mut host = Host {
             slot: &slot,
+            cancel,
             replanned: None,
         };
         let started = handshake::start(connection.as_fd(), record.pid, init.as_fd(), cancel, &mut host)
@@ -94,6 +95,7 @@ fn check_status(status: Status) -> Result<()> {
 /// RUNTIME's answers, from a command that has not made the plan: it is made again where it is needed.
 struct Host<'a> {
     slot: &'a Slot,
+    cancel: &'a Cancel,
     replanned: Option<(Config, Plan)>,
 }
 
@@ -121,8 +123,9 @@ impl Host<'_> {
 impl Counterpart for Host<'_> {
     fn pass_listener(&mut self, pid: i32, listener: BorrowedFd<'_>) -> Result<()> {
         let record = self.slot.record().clone();
+        let cancel = self.cancel;
         let (_, plan) = self.plan()?;
-        pass_listener(plan, &record, "created", pid, listener)
+        pass_listener(plan, &record, "created", pid, listener, cancel)
     }
 
     fn explain(&mut self, pid: i32, failure: Failure, output: Option<OwnedFd>) -> Error {

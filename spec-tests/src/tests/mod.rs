@@ -18,6 +18,7 @@ mod exec_file;
 mod exec_options;
 mod fuse;
 mod hooks;
+mod hung_peers;
 mod inherited;
 mod intel_rdt;
 mod interrupt;
@@ -94,6 +95,7 @@ fn needy() -> Vec<NeedyTest> {
         selinux_mounts::NEEDY,
         interrupt::NEEDY,
         inherited::NEEDY,
+        hung_peers::NEEDY,
         engine::NEEDY,
         runtime_tools::NEEDY,
     ]
@@ -128,6 +130,7 @@ fn everywhere() -> Vec<Test> {
         signals::TESTS,
         interrupt::TESTS,
         inherited::TESTS,
+        hung_peers::TESTS,
         seccomp::TESTS,
         seccomp_actions::TESTS,
         seccomp_notify::TESTS,

@@ -20,7 +20,7 @@ pub(super) fn process_of(
     let mut own = own.ok_or_else(|| Error::invalid("process", "missing"))?;
     let (mut process, extra) = match &options.process_file {
         Some(path) => {
-            let json = std::fs::read(path).map_err(|error| Error::io("read", &error).path(path))?;
+            let json = spec::read(path, &options.cancel)?;
             let (mut process, mut extra) = spec::parse_process(&json).map_err(|error| error.path(path))?;
             inherit(&mut process, own);
             extra.exec_cpu_affinity = extra

@@ -169,6 +169,8 @@ pub struct MountArgs<'a> {
 pub enum MountWhat<'a> {
     /// A detached tree that RUNTIME has opened and set up.
     Tree(BorrowedFd<'a>),
+    /// A tree of the host that INIT itself copies: there are more than RUNTIME may have descriptors.
+    HostTree(TreeSource<'a>),
     /// Nothing: a symbolic link that says this is made instead.
     Link(&'a CStr),
     /// A new file system.

@@ -208,7 +208,7 @@ impl Job<'_> {
             keyring: self.plan.keyring.clone(),
             place,
             rootfs: [rootfs, draft],
-            mounts: trees::mounts(self.plan, cgroup)?,
+            mounts: trees::mounts(self.plan, cgroup, trees::Room::without_end())?,
             background: Background {
                 process: &self.plan.process,
                 container: Some((self.plan, &self.config.spec)),

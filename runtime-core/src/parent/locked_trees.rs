@@ -26,8 +26,8 @@ pub(crate) fn send(
     cancel: &Cancel,
 ) -> Result<()> {
     let way = Way::new(init.pidfd(), mounts.as_ref())?;
-    let copies = copy(plan, &prepared.to_lock, &way.joins(), cancel)?;
-    for (tree, copy) in prepared.to_lock.iter().zip(copies) {
+    // One after the other: INIT holds as many descriptors, and RUNTIME does already.
+    copy_each(plan, &prepared.to_lock, &way.joins(), cancel, |tree, copy| {
         change(plan, prepared, tree, &copy, init.pid).map_err(|error| {
             let located = locate(error, plan, tree);
             match located.errno() {
@@ -37,11 +37,10 @@ pub(crate) fn send(
                 _ => located,
             }
         })?;
-        Link(link)
-            .send_fd(Message::Tree, copy.as_fd())
-            .map_err(sys_error)?;
-    }
-    Ok(())
+        // It may stand still with all that it has not taken yet.
+        cancel.wait_writable(link)?;
+        Link(link).send_fd(Message::Tree, copy.as_fd()).map_err(sys_error)
+    })
 }
 
 /// How TREES gets into INIT's mount namespace.
@@ -89,6 +88,21 @@ pub(super) fn copy(
     namespaces: &[JoinArgs<'_>],
     cancel: &Cancel,
 ) -> Result<Vec<OwnedFd>> {
+    let mut copies = Vec::with_capacity(trees.len());
+    copy_each(plan, trees, namespaces, cancel, |_, copy| {
+        copies.push(copy);
+        Ok(())
+    })?;
+    Ok(copies)
+}
+
+fn copy_each(
+    plan: &Plan,
+    trees: &[HostTree],
+    namespaces: &[JoinArgs<'_>],
+    cancel: &Cancel,
+    mut take: impl FnMut(&HostTree, OwnedFd) -> Result<()>,
+) -> Result<()> {
     let links = Links::new()?;
     let mut keep: Vec<_> = namespaces.iter().map(|join| join.fd.as_raw_fd()).collect();
     keep.push(links.child.as_raw_fd());
@@ -112,11 +126,10 @@ pub(super) fn copy(
     let _helper = Launched::new(start_trees(args).map_err(sys_error)?);
     drop(links.child);
     let link = Link(links.runtime.as_fd());
-    let mut copies = Vec::with_capacity(sources.len());
-    while copies.len() < sources.len() {
+    for tree in trees {
         cancel.wait_readable(links.runtime.as_fd())?;
         match link.receive().map_err(sys_error)? {
-            Some((Message::Tree, Some(tree))) => copies.push(tree),
+            Some((Message::Tree, Some(copy))) => take(tree, copy)?,
             Some((Message::Failure(failure), _)) => return Err(explain(failure, plan, trees)),
             _ => {
                 return Err(Error::new(
@@ -126,7 +139,7 @@ pub(super) fn copy(
             }
         }
     }
-    Ok(copies)
+    Ok(())
 }
 
 fn explain(failure: Failure, plan: &Plan, trees: &[HostTree]) -> Error {

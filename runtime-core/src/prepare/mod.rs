@@ -17,7 +17,7 @@ use crate::plan::namespaces::Join;
 use crate::plan::{Plan, Sysctl, namespaces};
 use crate::{Error, Result};
 
-pub(crate) use trees::{HostTree, PreparedMount, Use, change_mount, change_rootfs, sys_error};
+pub(crate) use trees::{HostTree, PreparedMount, Room, Use, change_mount, change_rootfs, sys_error};
 
 /// Everything the child borrows.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ impl Prepared {
             .map(open_namespace)
             .transpose()?;
         let (rootfs, rootfs_path) = trees::rootfs(plan)?;
-        let mounts = trees::mounts(plan, inputs.cgroup)?;
+        let mounts = trees::mounts(plan, inputs.cgroup, Room::new(plan, &rootfs_path)?)?;
         let mut prepared = Self {
             joins,
             join_pid,

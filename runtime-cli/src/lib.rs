@@ -10,6 +10,7 @@ mod foreground;
 mod go_flags;
 mod inherited;
 mod interrupt;
+mod memory_fault;
 mod output;
 mod report;
 #[cfg(test)]
@@ -27,11 +28,13 @@ use runtime_core::{ErrorKind, Result};
 
 /// Runs the command line of this process; its exit code. What is printed has been flushed.
 pub fn main() -> u8 {
+    // Before anything is allocated.
+    let explained = memory_fault::explain();
     report::panics_on_one_line();
     let mut arguments = std::env::args_os();
     let program = settings::program_name(arguments.next());
     let arguments: Vec<OsString> = arguments.collect();
-    match begin(&arguments) {
+    match explained.and_then(|()| begin(&arguments)) {
         Ok(open_files) => onggi(program, &arguments, open_files),
         Err(error) => {
             report::failure(&report::text_of(&error, false));

@@ -122,7 +122,11 @@ pub(crate) fn failure(message: &str) {
 /// A panic is a mistake of ours, and ends the program. Of its message the caller gets one line, as of any failure.
 pub(crate) fn panics_on_one_line() {
     std::panic::set_hook(Box::new(|info| {
-        failure(&format!("internal error: {info}"));
+        let payload = info.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        failure(&format!("internal error: {} ({place})", text.unwrap_or("panic")));
         std::process::exit(1)
     }));
 }

@@ -49,6 +49,11 @@ pub(crate) const TESTS: &[Test] = &[
         death_signal,
     ),
     ("inherited/environment_is_not", environment),
+    ("inherited/stack_that_is_too_small_is_told", small_stack),
+    (
+        "inherited/filter_that_fails_a_call_of_the_start_is_told",
+        failed_calls,
+    ),
 ];
 
 /// CPUs that the caller is confined to.
@@ -482,6 +487,70 @@ fn environment(c: &mut Case) -> Check {
         ["HOME=/root", "PATH=/bin", "TERM=xterm"].as_slice(),
         &found,
     )
+}
+
+/// It does its work, or says in a line why not.
+fn small_stack(c: &mut Case) -> Check {
+    for kib in [16, 24, 32, 48, 64, 128] {
+        let run = run(c, move || {
+            limit(libc::RLIMIT_STACK, kib << 10, libc::RLIM_INFINITY)
+        })?;
+        let is_told = run.code() != 0 && run.stderr.lines().count() == 1;
+        ensure!(run.code() == 0 || is_told, "{kib} KiB: {}", run.report());
+        c.delete()?;
+    }
+    c.nothing_left()
+}
+
+/// Answers the call with EIO.
+fn fail_call(number: libc::c_long) -> io::Result<()> {
+    /// `offsetof(struct seccomp_data, nr)` is 0.
+    const LOAD_NUMBER: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    let code = |code: u32, skip: u8, k: u32| libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf: skip,
+        k,
+    };
+    let mut filter = [
+        code(LOAD_NUMBER.into(), 0, 0),
+        code(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, number as u32),
+        code(
+            libc::BPF_RET | libc::BPF_K,
+            0,
+            libc::SECCOMP_RET_ERRNO | libc::EIO as u32,
+        ),
+        code(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog {
+        len: filter.len() as u16,
+        filter: filter.as_mut_ptr(),
+    };
+    // SAFETY: the program and its four instructions are live, and copied by the kernel.
+    checked(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &program) as i32 })
+}
+
+fn failed_calls(c: &mut Case) -> Check {
+    let calls = [
+        ("ppoll", libc::SYS_ppoll),
+        ("rt_sigaction", libc::SYS_rt_sigaction),
+        ("sigaltstack", libc::SYS_sigaltstack),
+        ("prlimit64", libc::SYS_prlimit64),
+        ("getrandom", libc::SYS_getrandom),
+        ("close_range", libc::SYS_close_range),
+        ("readlinkat", libc::SYS_readlinkat),
+        ("openat2", libc::SYS_openat2),
+        ("rt_sigprocmask", libc::SYS_rt_sigprocmask),
+        ("signalfd4", libc::SYS_signalfd4),
+        ("socketpair", libc::SYS_socketpair),
+    ];
+    for (name, number) in calls {
+        let run = run(c, move || fail_call(number))?;
+        let is_told = run.code() == 1 && run.stderr.lines().count() == 1;
+        ensure!(run.code() == 0 || is_told, "{name}: {}", run.report());
+        c.nothing_left()?;
+    }
+    Ok(())
 }
 
 fn on_first_cpu() -> io::Result<()> {

@@ -45,6 +45,18 @@ impl Signals {
         let signal = self.0.read_signal().map_err(|e| failed("read", e))?;
         Ok(signal.and_then(|info| i32::try_from(info.ssi_signo).ok()))
     }
+
+    /// Whether one that has come is there to end us, now that there is nobody to pass it on to.
+    fn ask_to_end(&self) -> Result<bool> {
+        let mut asked = false;
+        while let Some(signal) = self.next()? {
+            asked |= matches!(
+                signal,
+                libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGTERM
+            );
+        }
+        Ok(asked)
+    }
 }
 
 /// Makes the orphans of the container our children, so that none outlives us unseen.
@@ -90,7 +102,7 @@ pub(crate) fn wait(
         }
         let status = process.wait()?;
         if let Some(terminal) = &mut terminal {
-            terminal.drain()?;
+            terminal.drain(signals.0.as_fd(), || signals.ask_to_end())?;
         }
         return Ok(exit_code(status));
     }

@@ -14,11 +14,13 @@ use nix::sys::{signal::Signal, stat::Mode};
 use serde_json::json;
 use std::{
     fs,
+    io::Write,
     os::{
         fd::AsRawFd,
         unix::net::{UnixDatagram, UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
+    process::Stdio,
     time::Duration,
 };
 
@@ -53,6 +55,7 @@ pub(crate) const TESTS: &[Test] = &[
         "interrupt/signals_get_through_while_the_manager_reads_nothing",
         full_manager,
     ),
+    ("interrupt/run_while_nobody_reads_the_terminal", unread_terminal),
     ("cgroup/frozen_while_it_is_created", frozen_meanwhile),
     (
         "cgroup/frozen_for_a_moment_while_it_is_created",
@@ -267,6 +270,36 @@ fn full_manager(c: &mut Case) -> Check {
     std::thread::sleep(Duration::from_millis(100));
     children::signal(live.pid, Signal::SIGTERM);
     live.finish_within(AT_ONCE)?.wants(9)?;
+    c.nothing_left()
+}
+
+/// The container has ended, and what it has written fills the caller's pipe.
+fn unread_terminal(c: &mut Case) -> Check {
+    c.config["process"]["terminal"] = json!(true);
+    c.shell("head -c 3000 /dev/zero | tr '\\0' x; touch /ended; exit 4");
+    let words = c.bundle_args("run", &[], &c.id)?;
+    let (reader, mut writer) = std::io::pipe()?;
+    // One page, which is full.
+    nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETPIPE_SZ(4096))?;
+    writer.write_all(&[b'.'; 4096])?;
+    let mut command = c.command();
+    let child = children::spawn(command.args(&words).stdout(writer).stderr(Stdio::null()))?;
+    drop(command);
+    let pid = child.id() as i32;
+    // A terminal takes 4 KiB itself, so the program may wait, too: then the signal is for it, and it has no handler.
+    std::thread::sleep(Duration::from_millis(500));
+    let has_ended = c.rootfs("/ended").exists();
+    children::signal(
+        pid,
+        if has_ended {
+            Signal::SIGTERM
+        } else {
+            Signal::SIGKILL
+        },
+    );
+    let exit = children::wait_or_kill(pid, AT_ONCE, "run")?;
+    drop(reader);
+    same("the end", children::Exit::Code(4), exit)?;
     c.nothing_left()
 }
 

@@ -8,7 +8,7 @@ use std::process::ExitStatus;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
-use runtime_core::{Errno, Error, NotifySocket, Process, Result, tell_ready};
+use runtime_core::{Cancel, Errno, Error, ErrorKind, NotifySocket, Process, Result, tell_ready};
 use rustix::event::{PollFd, PollFlags};
 
 use crate::commands::notify_host;
@@ -45,6 +45,18 @@ impl Signals {
         let signal = self.0.read_signal().map_err(|e| failed("read", e))?;
         Ok(signal.and_then(|info| i32::try_from(info.ssi_signo).ok()))
     }
+
+    /// Whether one that has come is there to end us, now that there is nobody to pass it on to.
+    fn ask_to_end(&self) -> Result<bool> {
+        let mut asked = false;
+        while let Some(signal) = self.next()? {
+            asked |= matches!(
+                signal,
+                libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGTERM
+            );
+        }
+        Ok(asked)
+    }
 }
 
 /// Makes the orphans of the container our children, so that none outlives us unseen.
@@ -59,18 +71,25 @@ pub(crate) fn wait(
     process: &Process,
     signals: &Signals,
     mut terminal: Option<Terminal>,
-    mut notify: Option<NotifySocket>,
+    mut notify: Option<(NotifySocket, Cancel)>,
 ) -> Result<u8> {
     loop {
-        let ended = poll(process, signals, terminal.as_ref(), notify.as_ref())?;
-        if let Some(socket) = &notify
+        let socket = notify.as_ref().map(|(socket, _)| socket);
+        let ended = poll(process, signals, terminal.as_ref(), socket)?;
+        if let Some((socket, cancel)) = &notify
             && socket.is_ready()?
         {
-            notify = None;
-            if let Some(host) = notify_host() {
+            let told = match notify_host() {
                 // We stay the service's main process.
-                tell_ready(&host, None)?;
+                Some(host) => tell_ready(&host, None, cancel),
+                None => Ok(()),
+            };
+            match told {
+                // The signal is the program's, and below it gets it.
+                Err(error) if error.kind() == ErrorKind::Interrupted => log::info!("{error}"),
+                told => told?,
             }
+            notify = None;
         }
         while let Some(signal) = signals.next()? {
             pass_on(signal, process, terminal.as_ref())?;
@@ -83,7 +102,7 @@ pub(crate) fn wait(
         }
         let status = process.wait()?;
         if let Some(terminal) = &mut terminal {
-            terminal.drain()?;
+            terminal.drain(signals.0.as_fd(), || signals.ask_to_end())?;
         }
         return Ok(exit_code(status));
     }

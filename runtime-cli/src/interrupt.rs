@@ -7,8 +7,18 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use runtime_core::{Cancel, Errno, Error, Result};
 
-/// What ends a program unless it says otherwise, and is sent to make it end.
-const SIGNALS: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
+/// What ends a program unless it says otherwise, and is sent to make it end: by somebody, or by the timers and the limit of
+/// processor time that the caller has set before he called us.
+const SIGNALS: [Signal; 8] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+    Signal::SIGALRM,
+    Signal::SIGVTALRM,
+    Signal::SIGPROF,
+    Signal::SIGXCPU,
+];
 
 /// Blocks these signals, from now on and for good; the [`Cancel`] is theirs.
 pub(crate) fn block() -> Result<Cancel> {

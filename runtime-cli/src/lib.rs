@@ -8,7 +8,9 @@ mod descriptors;
 mod flags;
 mod foreground;
 mod go_flags;
+mod inherited;
 mod interrupt;
+mod memory_fault;
 mod output;
 mod report;
 #[cfg(test)]
@@ -26,16 +28,30 @@ use runtime_core::{ErrorKind, Result};
 
 /// Runs the command line of this process; its exit code. What is printed has been flushed.
 pub fn main() -> u8 {
+    // Before anything is allocated.
+    let explained = memory_fault::explain();
+    report::panics_on_one_line();
     let mut arguments = std::env::args_os();
     let program = settings::program_name(arguments.next());
     let arguments: Vec<OsString> = arguments.collect();
-    if starts_something(&arguments)
-        && let Err(error) = sealed_exe::ensure()
-    {
-        report::failure(&report::text_of(&error, false));
-        return 1;
+    match explained.and_then(|()| begin(&arguments)) {
+        Ok(open_files) => onggi(program, &arguments, open_files),
+        Err(error) => {
+            report::failure(&report::text_of(&error, false));
+            1
+        }
     }
-    onggi(program, &arguments)
+}
+
+/// What comes before the command line is read. Returns the caller's soft limit of open files.
+fn begin(arguments: &[OsString]) -> Result<u64> {
+    inherited::open_standard_streams()?;
+    inherited::reset_signal_actions()?;
+    if starts_something(arguments) {
+        sealed_exe::ensure()?;
+    }
+    // Behind that: what has been executed anew would take the raised limit for the caller's.
+    inherited::raise_open_files()
 }
 
 /// Every command and flag, described for people: what manual pages and completions are made from.
@@ -51,7 +67,7 @@ fn starts_something(arguments: &[OsString]) -> bool {
     })
 }
 
-fn onggi(program: &str, arguments: &[OsString]) -> u8 {
+fn onggi(program: &str, arguments: &[OsString], open_files: u64) -> u8 {
     let globals = match args::parse_globals(arguments) {
         Ok(globals) => globals,
         Err(mistake) => return usage(&mistake),
@@ -66,6 +82,7 @@ fn onggi(program: &str, arguments: &[OsString]) -> u8 {
                 program,
                 globals: &globals.flags,
                 flags,
+                open_files,
             };
             command(definition, &invocation)
         }

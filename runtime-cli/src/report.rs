@@ -9,12 +9,15 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::OnceLock;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use runtime_core::{Error, ErrorKind};
 
 const SYSLOG: &str = "/dev/log";
 const JOURNAL: &str = "/run/systemd/journal/socket";
+
+/// How long a daemon may take to read what has come, before more can be sent. One that hangs must not hang us.
+const DAEMON: Duration = Duration::from_secs(1);
 
 static LOG: OnceLock<Log> = OnceLock::new();
 
@@ -89,6 +92,7 @@ fn open_target(target: &OsStr) -> Result<Target, Error> {
 fn daemon(path: &str) -> Result<UnixDatagram, Error> {
     UnixDatagram::unbound()
         .and_then(|socket| socket.connect(path).map(|()| socket))
+        .and_then(|socket| socket.set_write_timeout(Some(DAEMON)).map(|()| socket))
         .map_err(|e| Error::io("connect", &e).path(path).doing("open the log"))
 }
 
@@ -113,6 +117,18 @@ pub(crate) fn failure(message: &str) {
     if let Some(log) = LOG.get() {
         log.write("error", &message);
     }
+}
+
+/// A panic is a mistake of ours, and ends the program. Of its message the caller gets one line, as of any failure.
+pub(crate) fn panics_on_one_line() {
+    std::panic::set_hook(Box::new(|info| {
+        let payload = info.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        failure(&format!("internal error: {} ({place})", text.unwrap_or("panic")));
+        std::process::exit(1)
+    }));
 }
 
 /// Tells of something that went wrong with one of several things, while the command goes on.
@@ -235,7 +251,7 @@ fn one_line(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::time::UNIX_EPOCH;
 
     use super::*;
 

@@ -241,15 +241,33 @@ impl Terminal {
         Ok(())
     }
 
-    /// Moves what the process wrote before it ended. Waits for the caller to take it.
-    pub(crate) fn drain(&mut self) -> Result<()> {
+    /// Moves what the process wrote before it ended. Waits for the caller to take it, until `signals` can be read and
+    /// `is_over` says so of them.
+    pub(crate) fn drain(
+        &mut self,
+        signals: BorrowedFd<'_>,
+        mut is_over: impl FnMut() -> Result<bool>,
+    ) -> Result<()> {
         loop {
             self.read_output()?;
             if self.to_caller.is_empty() {
                 return Ok(());
             }
-            wait_for(self.output(), PollFlags::OUT)?;
-            self.write_to_caller()?;
+            let mut fds = [
+                PollFd::from_borrowed_fd(self.output(), PollFlags::OUT),
+                PollFd::from_borrowed_fd(signals, PollFlags::IN),
+            ];
+            match rustix::event::poll(&mut fds, None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(failed("move the terminal's bytes", "poll", errno)),
+            }
+            let [output, signals] = fds.map(|fd| !fd.revents().is_empty());
+            if signals && is_over()? {
+                return Ok(());
+            }
+            if output {
+                self.write_to_caller()?;
+            }
         }
     }
 
@@ -376,14 +394,6 @@ fn is_ready(fd: BorrowedFd<'_>, wanted: PollFlags) -> Result<bool> {
     match rustix::event::poll(&mut fds, Some(&now)) {
         Ok(count) => Ok(count > 0),
         Err(Errno::INTR) => Ok(false),
-        Err(errno) => Err(failed("move the terminal's bytes", "poll", errno)),
-    }
-}
-
-fn wait_for(fd: BorrowedFd<'_>, wanted: PollFlags) -> Result<()> {
-    let mut fds = [PollFd::from_borrowed_fd(fd, wanted)];
-    match rustix::event::poll(&mut fds, None) {
-        Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(errno) => Err(failed("move the terminal's bytes", "poll", errno)),
     }
 }

@@ -193,6 +193,8 @@ pub struct MountArgs<'a> {
 pub enum MountWhat<'a> {
     /// A detached tree that RUNTIME has opened and set up.
     Tree(BorrowedFd<'a>),
+    /// A tree of the host that INIT itself copies: there are more than RUNTIME may have descriptors.
+    HostTree(TreeSource<'a>),
     /// Nothing: a symbolic link that says this is made instead.
     Link(&'a CStr),
     /// A new file system.
@@ -315,6 +317,27 @@ pub struct HookArgs<'a> {
     pub creating_state: (&'a [u8], &'a [u8]),
     /// The same for startContainer hooks.
     pub created_state: (&'a [u8], &'a [u8]),
+    /// Soft and hard limit of open files for createContainer hooks, if not RUNTIME's own. The others get the process's.
+    pub open_files: Option<(u64, u64)>,
+}
+
+/// A hook in the runtime's namespaces.
+#[derive(Debug)]
+pub struct HostHookArgs<'a> {
+    /// Program.
+    pub path: &'a CStr,
+    /// Arguments.
+    pub argv: ExecVector<'a>,
+    /// Environment.
+    pub envp: ExecVector<'a>,
+    /// Standard input, output and error; none of them has one of these three numbers.
+    pub stdio: [BorrowedFd<'a>; 3],
+    /// Whether it leads a process group of its own.
+    pub own_group: bool,
+    /// Soft and hard limit of open files, if not RUNTIME's own.
+    pub open_files: Option<(u64, u64)>,
+    /// Gets the errno, four bytes, if the program cannot be executed; close-on-exec.
+    pub failure: BorrowedFd<'a>,
 }
 
 /// One hook.

@@ -59,7 +59,8 @@ carried! {
     LinkArgs { target, name, replace }
     MaskArgs { paths, null, label }
     SysctlArgs { path, value }
-    HookArgs { create_container, start_container, creating_state, created_state }
+    HookArgs { create_container, start_container, creating_state, created_state, open_files }
+    HostHookArgs { path, argv, envp, stdio, own_group, open_files, failure }
     Hook { path, argv, envp, inherit, timeout }
     ProcessArgs {
         console, scheduler, io_priority, personality, memory_policy, apparmor, selinux, cwd, rlimits, late_rlimits, credentials,
@@ -92,6 +93,7 @@ impl Carry for MountWhat<'_> {
     fn carry(&self, room: &Room) -> Result<Self::Carried> {
         Ok(match self {
             Self::Tree(tree) => MountWhat::Tree(tree.carry(room)?),
+            Self::HostTree(tree) => MountWhat::HostTree(tree.carry(room)?),
             Self::Link(link) => MountWhat::Link(link.carry(room)?),
             Self::New {
                 fstype,

@@ -25,7 +25,10 @@ pub(crate) fn run_create_container(root: BorrowedFd<'_>, hooks: &mut HookArgs<'_
         Step::CreateContainerHook,
         hooks.create_container,
         hooks.creating_state,
-        None,
+        Inherited {
+            environment: None,
+            open_files: hooks.open_files,
+        },
     )?;
     // That of RUNTIME may be among them.
     hooks
@@ -41,18 +44,25 @@ pub(crate) fn run_start_container(environment: &ExecVector<'_>, hooks: &mut Hook
         Step::StartContainerHook,
         hooks.start_container,
         hooks.created_state,
-        Some(environment),
+        Inherited {
+            environment: Some(environment),
+            open_files: None,
+        },
     )
 }
 
-fn run_all(
-    step: Step,
-    hooks: &[Hook<'_>],
-    state: (&[u8], &[u8]),
-    environment: Option<&ExecVector<'_>>,
-) -> Result<()> {
+/// What a hook gets that does not come from its entry in config.json.
+#[derive(Clone, Copy)]
+struct Inherited<'a> {
+    /// Where the hook gives none; `None`: that of RUNTIME, which the hook has already.
+    environment: Option<&'a ExecVector<'a>>,
+    /// Soft and hard limit; `None`: that of INIT.
+    open_files: Option<(u64, u64)>,
+}
+
+fn run_all(step: Step, hooks: &[Hook<'_>], state: (&[u8], &[u8]), inherited: Inherited<'_>) -> Result<()> {
     for (index, hook) in hooks.iter().enumerate() {
-        run(hook, state, environment, step, index as u16)?;
+        run(hook, state, inherited, step, index as u16)?;
     }
     Ok(())
 }
@@ -60,7 +70,7 @@ fn run_all(
 fn run(
     hook: &Hook<'_>,
     state: (&[u8], &[u8]),
-    environment: Option<&ExecVector<'_>>,
+    inherited: Inherited<'_>,
     step: Step,
     index: u16,
 ) -> Result<()> {
@@ -72,7 +82,7 @@ fn run(
         ..CloneFlags::default()
     };
     let pidfd = match process::clone3(flags).at_index(step, index)? {
-        Cloned::Child => execute(hook, environment, input.as_fd(), output.as_fd()),
+        Cloned::Child => execute(hook, inherited, input.as_fd(), output.as_fd()),
         Cloned::Parent(_, pidfd) => pidfd,
     };
     let status = wait(pidfd.as_fd(), hook.timeout)
@@ -115,20 +125,21 @@ fn state_file((before_pid, after_pid): (&[u8], &[u8])) -> sys::Result<OwnedFd> {
 }
 
 /// Runs in: HOOK. Standard input is the state, output and error go to a file that RUNTIME may be shown.
-fn execute(
-    hook: &Hook<'_>,
-    environment: Option<&ExecVector<'_>>,
-    input: BorrowedFd<'_>,
-    output: BorrowedFd<'_>,
-) -> ! {
+fn execute(hook: &Hook<'_>, inherited: Inherited<'_>, input: BorrowedFd<'_>, output: BorrowedFd<'_>) -> ! {
     let set_up = || -> sys::Result<()> {
         process::dup_onto(input, 0)?;
         process::dup_onto(output, 1)?;
         process::dup_onto(output, 2)?;
+        if let Some((soft, hard)) = inherited.open_files {
+            process::set_limit(0, libc::RLIMIT_NOFILE, soft, hard)?;
+        }
         keep_to_itself()
     };
     if set_up().is_ok() {
-        let environment = environment.filter(|_| hook.inherit).unwrap_or(&hook.envp);
+        let environment = inherited
+            .environment
+            .filter(|_| hook.inherit)
+            .unwrap_or(&hook.envp);
         process::execve(hook.path, &hook.argv, environment);
     }
     process::exit_now(CANNOT_EXECUTE)

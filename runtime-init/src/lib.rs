@@ -36,6 +36,7 @@ mod criu;
 mod devices;
 mod environment;
 mod hooks;
+mod host_hook;
 mod init;
 mod intermediate;
 mod join;

@@ -11,7 +11,7 @@ use crate::report::{At, Result, Stop, refused};
 use crate::step::Step;
 use crate::sys::mount::{self, ATTR_RDONLY, MountAttr};
 use crate::sys::{SysError, fs};
-use crate::{copy_up, paths};
+use crate::{copy_up, paths, trees};
 
 type Options<'a> = &'a [(&'a CStr, Option<&'a CStr>)];
 
@@ -46,6 +46,10 @@ fn mount_one(root: BorrowedFd<'_>, args: &MountArgs<'_>) -> Result<()> {
     match &args.what {
         MountWhat::Link(_) => Ok(()),
         MountWhat::Tree(tree) => attach(*tree, target, args),
+        MountWhat::HostTree(source) => {
+            let tree = trees::copy(source).at_index(Step::MountAttach, index)?;
+            attach(tree.as_fd(), target, args)
+        }
         MountWhat::New {
             fstype,
             options,

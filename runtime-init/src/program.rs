@@ -20,8 +20,8 @@ use crate::{environment, paths};
 const CAP_SETGID: u64 = 1 << 6;
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 
-/// Leaves the host program behind: its descriptors, its signal actions and mask, its umask, the name of its thread. Dies with
-/// RUNTIME.
+/// Leaves the host program behind: its descriptors, its signal actions and mask, its umask, its securebits, the name of its
+/// thread. Dies with RUNTIME. What else is inherited is in the table of docs/design.md.
 ///
 /// A RUNTIME without privileges may write the id maps and oom_score_adj only of a process that is dumpable, so then
 /// it is, up to [`await_go`]: until then it is alone in its user namespace, and of its own user nothing is hidden.
@@ -35,7 +35,22 @@ pub(crate) fn detach(keep: &[RawFd], unprivileged: bool) -> sys::Result<()> {
     process::default_signal_actions()?;
     process::set_signal_mask(0)?;
     credentials::umask(0);
-    process::set_name(c"onggi")
+    process::set_name(c"onggi")?;
+    reset_securebits()
+}
+
+/// With those of a caller a program that changes from root to another user might keep all its capabilities.
+fn reset_securebits() -> sys::Result<()> {
+    if credentials::has_usual_securebits()? {
+        return Ok(());
+    }
+    match credentials::set_usual_securebits() {
+        // Locked, or without CAP_SETPCAP: so they are for whatever the caller starts. A new user namespace has none.
+        Err(SysError {
+            errno: Errno::PERM, ..
+        }) => Ok(()),
+        other => other,
+    }
 }
 
 /// Waits until RUNTIME has done its part from outside.

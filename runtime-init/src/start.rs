@@ -3,8 +3,8 @@
 use rustix::fd::{BorrowedFd, OwnedFd};
 
 use crate::args::{
-    CriuArgs, HolderArgs, InitArgs, JoinProcessArgs, MounterArgs, NamespaceHolderArgs, ProcfsArgs,
-    SweeperArgs, TreesArgs,
+    CriuArgs, HolderArgs, HostHookArgs, InitArgs, JoinProcessArgs, MounterArgs, NamespaceHolderArgs,
+    ProcfsArgs, SweeperArgs, TreesArgs,
 };
 use crate::report::Stop;
 use crate::step::Step;
@@ -12,7 +12,7 @@ use crate::sys::memory::{self, Carry, Image};
 use crate::sys::process::{CloneFlags, Cloned, clone3};
 use crate::sys::{Result, SysError, process};
 use crate::wire::Link;
-use crate::{criu, init, intermediate, join, mounter, procfs, sweeper, trees};
+use crate::{criu, host_hook, init, intermediate, join, mounter, procfs, sweeper, trees};
 
 /// A process that RUNTIME has made.
 #[derive(Debug)]
@@ -106,6 +106,16 @@ pub fn start_mounts_holder(args: HolderArgs<'_>) -> Result<Child> {
 pub fn start_criu(cgroup: Option<BorrowedFd<'_>>, args: CriuArgs<'_>) -> Result<Child> {
     start(Birth { flags: 0, cgroup }, &args, criu::run, |args, error| {
         give_up(args.link, error)
+    })
+}
+
+/// Makes a process that becomes the program of a hook in the runtime's namespaces.
+///
+/// # Errors
+/// The errno of `clone3`.
+pub fn start_host_hook(args: HostHookArgs<'_>) -> Result<Child> {
+    start(Birth::default(), &args, host_hook::run, |args, error| {
+        host_hook::give_up(args.failure, error)
     })
 }
 

@@ -8,7 +8,7 @@
 //! A RUNTIME without privileges may not copy any mount. Then TREES also joins the user namespace, which gives it the
 //! right to; it stays the same user. What INIT holds before are only the places (O_PATH), not copies.
 
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
@@ -69,6 +69,12 @@ fn send_all(args: &TreesArgs<'_>, link: Link<'_>) -> Result<()> {
 }
 
 fn send_one(source: &TreeSource<'_>, link: Link<'_>) -> sys::Result<()> {
+    let tree = copy(source)?;
+    link.send_fd(Message::Tree, tree.as_fd())
+}
+
+/// Runs in: TREES and INIT. A copy of what RUNTIME has seen at that place.
+pub(crate) fn copy(source: &TreeSource<'_>) -> sys::Result<OwnedFd> {
     // The source may itself be a link (`src-nofollow`); the identity tells whether it is.
     let found = fs::open_host_no_links(source.path, OFlags::PATH | OFlags::NOFOLLOW)?;
     let stat = fs::fstat(found.as_fd())?;
@@ -80,5 +86,5 @@ fn send_one(source: &TreeSource<'_>, link: Link<'_>) -> sys::Result<()> {
     for (attributes, recursive) in source.attributes {
         mount::mount_setattr(tree.as_fd(), attributes, *recursive)?;
     }
-    link.send_fd(Message::Tree, tree.as_fd())
+    Ok(tree)
 }

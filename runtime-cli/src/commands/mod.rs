@@ -101,6 +101,8 @@ pub(crate) struct Invocation<'a> {
     pub(crate) program: &'a str,
     pub(crate) globals: &'a ArgMatches,
     pub(crate) flags: ArgMatches,
+    /// The caller's soft limit of open files; ours is as high as it goes.
+    pub(crate) open_files: u64,
 }
 
 impl Invocation<'_> {
@@ -111,7 +113,8 @@ impl Invocation<'_> {
     pub(crate) fn runtime(&self) -> Result<Runtime> {
         let driver = settings::cgroup_driver(self.globals);
         let rootless = settings::rootless(self.globals);
-        Ok(Runtime::new(self.root()?.path, driver).with_rootless(rootless))
+        let runtime = Runtime::new(self.root()?.path, driver).with_rootless(rootless);
+        Ok(runtime.with_open_files(self.open_files))
     }
 
     /// The container's id, which is the first word.

@@ -1,7 +1,9 @@
 //! Runs in: RUNTIME. `run`.
 
 use clap::Arg;
-use runtime_core::{Console, ContainerId, CreateOptions, NotifySocket, Process, Result, Runtime, tell_ready};
+use runtime_core::{
+    Cancel, Console, ContainerId, CreateOptions, NotifySocket, Process, Result, Runtime, tell_ready,
+};
 
 use super::start_options::{self, console_socket, create_flags, create_options, refuse_console_socket};
 use super::{Definition, Invocation, command};
@@ -45,7 +47,9 @@ fn run(call: &Invocation) -> Result<u8> {
     let mut options = create_options(call, Some(Console::Socket(sender)))?;
     options.terminal_size = terminal::own_size();
     options.cancel = interrupt::block()?;
+    let cancel = options.cancel.clone();
     let (process, notify) = begin(&runtime, &id, options)?;
+    let notify = notify.map(|socket| (socket, cancel));
     let code = start_options::stay(&process, &signals, receiver, notify);
     if code.as_ref().is_ok_and(|code| *code == KILLED) && was_out_of_memory(&runtime, &id) {
         report::failure(&format!(
@@ -104,7 +108,8 @@ fn detached((process, notify): &(Process, Option<NotifySocket>)) -> Result<u8> {
     if let (Some(socket), Some(host)) = (notify, start_options::notify_host())
         && socket.wait(process.pidfd())?
     {
-        tell_ready(&host, Some(process.pid()))?;
+        // Its signals are let through by now, and end it.
+        tell_ready(&host, Some(process.pid()), &Cancel::default())?;
     }
     Ok(0)
 }

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use runtime_core::{Error, Result, tell_ready};
+use runtime_core::{Cancel, Error, Result, tell_ready};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::start_options::notify_host;
@@ -28,7 +28,7 @@ fn run(call: &Invocation) -> Result<u8> {
     if let (Some(socket), Some(init)) = (socket, init)
         && socket.wait(init.as_fd())?
     {
-        tell_ready(&host, Some(pid))?;
+        tell_ready(&host, Some(pid), &Cancel::default())?;
     }
     Ok(0)
 }

@@ -61,7 +61,7 @@ pub(crate) fn stay(
     process: &Process,
     signals: &Signals,
     receiver: ConsoleReceiver,
-    notify: Option<NotifySocket>,
+    notify: Option<(NotifySocket, Cancel)>,
 ) -> Result<u8> {
     let terminal = receiver
         .receive()

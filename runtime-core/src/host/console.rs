@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use crate::host::unix_socket;
-use crate::{Error, ErrorKind, Result};
+use crate::{Cancel, Error, ErrorKind, Result};
 
 const FIELD: &str = "process.terminal";
 
@@ -13,10 +13,10 @@ const FIELD: &str = "process.terminal";
 /// listen is told at once.
 ///
 /// # Errors
-/// The failed call, with `process.terminal` and the path.
-pub fn connect(path: &Path) -> Result<OwnedFd> {
-    unix_socket::connect_stream(path).map_err(|(call, errno)| {
-        Error::os(call, errno)
+/// The failed call, with `process.terminal` and the path; `Interrupted`.
+pub fn connect(path: &Path, cancel: &Cancel) -> Result<OwnedFd> {
+    unix_socket::connect_stream(path, cancel).map_err(|error| {
+        error
             .field(FIELD)
             .path(path)
             .doing("connect to the console socket")
@@ -129,7 +129,7 @@ mod tests {
             let short = base.path().join("bound");
             let listener = UnixListener::bind(&short).unwrap();
             std::fs::rename(&short, &path).unwrap();
-            let socket = connect(&path).unwrap();
+            let socket = connect(&path, &Cancel::default()).unwrap();
             assert!(
                 rustix::io::fcntl_getfd(&socket)
                     .unwrap()
@@ -146,13 +146,16 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let long = base.path().join("d".repeat(200)).join("none");
         for path in [base.path().join("none"), long] {
-            let error = connect(&path).unwrap_err();
+            let error = connect(&path, &Cancel::default()).unwrap_err();
             assert_eq!(error.spec_field(), Some("process.terminal"));
             assert_eq!(error.errno(), Some(Errno::NOENT));
             assert!(error.to_string().contains(&*path.to_string_lossy()), "{error}");
         }
         let file = base.path().join("file");
         std::fs::write(&file, "").unwrap();
-        assert_eq!(connect(&file).unwrap_err().errno(), Some(Errno::CONNREFUSED));
+        assert_eq!(
+            connect(&file, &Cancel::default()).unwrap_err().errno(),
+            Some(Errno::CONNREFUSED)
+        );
     }
 }

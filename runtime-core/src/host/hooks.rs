@@ -1,18 +1,25 @@
 //! Runs in: RUNTIME. The hooks that run in the runtime's namespaces: prestart, createRuntime, poststart, poststop. What
 //! a failure means to the container is decided elsewhere; createContainer and startContainer run in INIT.
 
+use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{ErrorKind as IoErrorKind, Read};
-use std::os::fd::OwnedFd;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::{Duration, Instant};
 
 use oci_spec::runtime::Hook;
+use runtime_init::args::HostHookArgs;
+use runtime_init::start::{Child, start_host_hook};
+use runtime_init::sys::SysError;
+use runtime_init::sys::process::ExecVector;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{MemfdFlags, OFlags, SeekFrom};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::pipe::PipeFlags;
+use rustix::process::{Pid, Signal, WaitIdStatus};
+
+use super::process::reap;
 
 use crate::{Cancel, Error, ErrorKind, Result, cancel};
 
@@ -25,33 +32,35 @@ const QUOTED: usize = 4096;
 ///
 /// # Errors
 /// [`ErrorKind::Hook`] with runc's text `error running createRuntime hook #0: exit status 1, stdout: , stderr: `.
-pub fn run(list: &str, hooks: &[Hook], state: &[u8], cancel: &Cancel) -> Result<()> {
+pub fn run(list: &str, hooks: &[Hook], state: &[u8], terms: Terms<'_>) -> Result<()> {
     hooks
         .iter()
         .enumerate()
-        .try_for_each(|(index, hook)| run_one(list, index, hook, state, Ends { cancel, at: None }))
+        .try_for_each(|(index, hook)| run_one(list, index, hook, state, terms))
 }
 
-/// What ends a hook, besides its own `timeout`.
+/// What holds for a hook, besides what its entry in config.json says.
 #[derive(Debug, Clone, Copy)]
-pub struct Ends<'a> {
+pub struct Terms<'a> {
     /// The caller gives up.
     pub cancel: &'a Cancel,
     /// Then those that still run are ended, and others have no time left.
     pub at: Option<Instant>,
+    /// Soft and hard limit of open files, if not our own.
+    pub open_files: Option<(u64, u64)>,
 }
 
 /// Runs all the hooks, also after one has failed (poststop), and returns the failures.
-pub fn run_all(list: &str, hooks: &[Hook], state: &[u8], ends: Ends<'_>) -> Vec<Error> {
+pub fn run_all(list: &str, hooks: &[Hook], state: &[u8], terms: Terms<'_>) -> Vec<Error> {
     hooks
         .iter()
         .enumerate()
-        .filter_map(|(index, hook)| run_one(list, index, hook, state, ends).err())
+        .filter_map(|(index, hook)| run_one(list, index, hook, state, terms).err())
         .collect()
 }
 
-fn run_one(list: &str, index: usize, hook: &Hook, state: &[u8], ends: Ends<'_>) -> Result<()> {
-    spawn_and_wait(list, index, hook, state, ends).map_err(|error| {
+fn run_one(list: &str, index: usize, hook: &Hook, state: &[u8], terms: Terms<'_>) -> Result<()> {
+    spawn_and_wait(list, index, hook, state, terms).map_err(|error| {
         let kind = match error.kind() {
             kind @ (ErrorKind::Invalid | ErrorKind::Interrupted) => kind,
             _ => ErrorKind::Hook,
@@ -62,8 +71,8 @@ fn run_one(list: &str, index: usize, hook: &Hook, state: &[u8], ends: Ends<'_>) 
     })
 }
 
-fn spawn_and_wait(list: &str, index: usize, hook: &Hook, state: &[u8], ends: Ends<'_>) -> Result<()> {
-    let cancel = ends.cancel;
+fn spawn_and_wait(list: &str, index: usize, hook: &Hook, state: &[u8], terms: Terms<'_>) -> Result<()> {
+    let cancel = terms.cancel;
     let field = |name| format!("hooks.{list}[{index}].{name}");
     let limit = match hook.timeout() {
         None => None,
@@ -72,7 +81,7 @@ fn spawn_and_wait(list: &str, index: usize, hook: &Hook, state: &[u8], ends: End
             _ => return Err(Error::invalid(field("timeout"), "must be greater than zero")),
         },
     };
-    let left = ends.at.map(|at| at.saturating_duration_since(Instant::now()));
+    let left = terms.at.map(|at| at.saturating_duration_since(Instant::now()));
     let limit = limit.into_iter().chain(left).min();
     // A relative one would be looked for in PATH or the working directory of whoever calls the runtime.
     if !hook.path().is_absolute() {
@@ -81,33 +90,22 @@ fn spawn_and_wait(list: &str, index: usize, hook: &Hook, state: &[u8], ends: End
             format!("{:?} is not absolute", hook.path()),
         ));
     }
-    let mut command = command(hook);
-    command
-        .stdin(state_file(state)?)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    // What ends the hook shall end what it has started, too. A hook that nothing ends stays in the caller's process group,
+    // where ctrl-C reaches it.
     let has_own_group = limit.is_some() || cancel.may_come();
-    if has_own_group {
-        // What ends the hook shall end what it has started, too. A hook that nothing ends stays in the caller's process
-        // group, where ctrl-C reaches it.
-        command.process_group(0);
-    }
-    let mut child = command
-        .spawn()
-        .map_err(|error| Error::io("execve", &error).path(hook.path()))?;
-    let [mut stdout, mut stderr] = [Output::new(child.stdout.take()), Output::new(child.stderr.take())];
+    let (child, [mut stdout, mut stderr]) = start(hook, state, has_own_group, terms)?;
     let exited = match follow(&child, [&mut stdout, &mut stderr], limit, cancel) {
         Ok(exited) => exited,
         Err(error) => {
             // Nothing may outlive a failed call.
-            return Err(match kill(&mut child, has_own_group) {
+            return Err(match kill(&child, has_own_group) {
                 Ok(()) => error,
                 Err(second) => error.and(second),
             });
         }
     };
     if !exited {
-        kill(&mut child, true)?;
+        kill(&child, true)?;
         let seconds = limit.unwrap_or_default().as_secs();
         return Err(Error::new(
             ErrorKind::Hook,
@@ -117,8 +115,8 @@ fn spawn_and_wait(list: &str, index: usize, hook: &Hook, state: &[u8], ends: End
             ),
         ));
     }
-    let status = child.wait().map_err(|error| Error::io("waitid", &error))?;
-    if status.success() {
+    let status = reap(child.pidfd.as_fd())?;
+    if status.is_some_and(|status| status.exit_status() == Some(0)) {
         return Ok(());
     }
     Err(Error::new(
@@ -127,28 +125,94 @@ fn spawn_and_wait(list: &str, index: usize, hook: &Hook, state: &[u8], ends: End
     ))
 }
 
-fn command(hook: &Hook) -> Command {
-    let mut command = Command::new(hook.path());
-    // args[0] is the name that the program sees; without args it is the path.
-    if let Some((name, rest)) = hook.args().as_ref().and_then(|args| args.split_first()) {
-        command.arg0(name).args(rest);
+/// Makes the process, and returns when it has become the hook's program.
+fn start(hook: &Hook, state: &[u8], own_group: bool, terms: Terms<'_>) -> Result<(Child, [Output; 2])> {
+    let text = |text: &[u8]| {
+        CString::new(text).map_err(|_| Error::new(ErrorKind::Invalid, "holds a null byte").path(hook.path()))
+    };
+    let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|errno| Error::os("pipe2", errno));
+    let path = text(hook.path().as_os_str().as_bytes())?;
+    let argv = argv(hook)
+        .iter()
+        .map(|word| text(word))
+        .collect::<Result<Vec<_>>>()?;
+    let envp = envp(hook)
+        .iter()
+        .map(|entry| text(entry))
+        .collect::<Result<Vec<_>>>()?;
+    let mut argv_room = vec![std::ptr::null(); argv.len() + 1];
+    let mut envp_room = vec![std::ptr::null(); envp.len() + 1];
+    let (input, [stdout, stderr, failure]) = (state_file(state)?, [pipe()?, pipe()?, pipe()?]);
+    let child = start_host_hook(HostHookArgs {
+        path: &path,
+        argv: ExecVector::new(&mut argv_room, &argv),
+        envp: ExecVector::new(&mut envp_room, &envp),
+        stdio: [input.as_fd(), stdout.1.as_fd(), stderr.1.as_fd()],
+        own_group,
+        open_files: terms.open_files,
+        failure: failure.1.as_fd(),
+    })
+    .map_err(|error: SysError| Error::os(error.call.name(), error.errno))?;
+    drop(failure.1);
+    let begun = terms
+        .cancel
+        .wait_readable(failure.0.as_fd())
+        .and_then(|()| begun(&failure.0, hook));
+    match begun {
+        Ok(()) => Ok((child, [Output::new(stdout.0), Output::new(stderr.0)])),
+        // A file server that does not answer may hold it before it is the leader of a group.
+        Err(error) => Err(match kill(&child, false) {
+            Ok(()) => error,
+            Err(second) => error.and(second),
+        }),
     }
-    // As runc: an absent list inherits the runtime's environment, an empty one is empty.
-    if let Some(env) = hook.env() {
-        command.env_clear();
-        // An entry without `=` is no variable: getenv(3) does not find it, and `Command` cannot pass it.
-        command.envs(
-            env.iter()
-                .filter_map(|entry| entry.split_once('='))
-                .filter(|(name, _)| !name.is_empty()),
-        );
+}
+
+/// The end of the pipe says that the program runs; before it comes why it does not.
+fn begun(failure: &OwnedFd, hook: &Hook) -> Result<()> {
+    let mut errno = [0; 4];
+    let length = rustix::io::retry_on_intr(|| rustix::io::read(failure, &mut errno))
+        .map_err(|errno| Error::os("read", errno))?;
+    match length {
+        0 => Ok(()),
+        _ => {
+            let errno = Errno::from_raw_os_error(i32::from_ne_bytes(errno));
+            Err(Error::os("execve", errno).path(hook.path()))
+        }
     }
-    command
+}
+
+/// args[0] is the name that the program sees; without args it is the path.
+fn argv(hook: &Hook) -> Vec<Vec<u8>> {
+    match hook.args().as_deref() {
+        Some(args @ [_, ..]) => args.iter().map(|word| word.clone().into_bytes()).collect(),
+        _ => vec![hook.path().as_os_str().as_bytes().to_vec()],
+    }
+}
+
+/// As runc: an absent list inherits the runtime's environment, an empty one is empty.
+fn envp(hook: &Hook) -> Vec<Vec<u8>> {
+    let Some(env) = hook.env() else {
+        let entry = |(name, value): (OsString, OsString)| [name.into_vec(), value.into_vec()].join(&b'=');
+        return std::env::vars_os().map(entry).collect();
+    };
+    // An entry without `=` is no variable: getenv(3) does not find it. Of several with the same name the last counts.
+    let name = |entry: &str| entry.split_once('=').map(|(name, _)| name.to_owned());
+    let is_last = |place: usize, own: &str| {
+        env[place + 1..]
+            .iter()
+            .all(|later| name(later).as_deref() != Some(own))
+    };
+    env.iter()
+        .enumerate()
+        .filter(|(place, entry)| name(entry).is_some_and(|own| !own.is_empty() && is_last(*place, &own)))
+        .map(|(_, entry)| entry.clone().into_bytes())
+        .collect()
 }
 
 /// The state as a file to read from. Not a pipe: a hook that reads nothing then blocks no one, and there is no SIGPIPE,
 /// which in a library could not be caught.
-fn state_file(state: &[u8]) -> Result<Stdio> {
+fn state_file(state: &[u8]) -> Result<OwnedFd> {
     let os = |call, errno| Error::os(call, errno).doing("prepare the state for stdin");
     let create = |flags| rustix::fs::memfd_create("state", flags);
     // Linux >= 6.3 with vm.memfd_noexec=2 wants the second flag; earlier kernels do not know it.
@@ -164,7 +228,7 @@ fn state_file(state: &[u8]) -> Result<Stdio> {
         rest = &rest[written..];
     }
     rustix::fs::seek(&file, SeekFrom::Start(0)).map_err(|errno| os("lseek", errno))?;
-    Ok(Stdio::from(file))
+    Ok(file)
 }
 
 /// Reads the output until the hook has exited (true) or its time is up (false). It is the exit that counts, not the end
@@ -177,8 +241,7 @@ fn follow(
 ) -> Result<bool> {
     let os = |call, errno| Error::os(call, errno).doing("wait for the hook");
     let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
-    let pidfd = rustix::process::pidfd_open(Pid::from_child(child), PidfdFlags::empty());
-    let pidfd = pidfd.map_err(|errno| os("pidfd_open", errno))?;
+    let pidfd = &child.pidfd;
     for output in [&*stdout, &*stderr] {
         let Some(pipe) = &output.pipe else { continue };
         rustix::fs::fcntl_setfl(pipe, OFlags::NONBLOCK).map_err(|errno| os("fcntl", errno))?;
@@ -195,7 +258,7 @@ fn follow(
                 tv_nsec: 0,
             })
         });
-        let mut polled = vec![PollFd::new(&pidfd, PollFlags::IN)];
+        let mut polled = vec![PollFd::new(pidfd, PollFlags::IN)];
         let pipes = [&*stdout, &*stderr];
         polled.extend(
             pipes
@@ -223,19 +286,16 @@ fn follow(
 }
 
 /// Kills the hook (its process group, if it has its own) and reaps it.
-fn kill(child: &mut Child, group: bool) -> Result<()> {
-    let killed = if group {
-        match rustix::process::kill_process_group(Pid::from_child(child), Signal::KILL) {
-            // All of them have ended.
-            Err(Errno::SRCH) => Ok(()),
-            killed => killed.map_err(|errno| Error::os("kill", errno)),
-        }
-    } else {
-        child.kill().map_err(|error| Error::io("kill", &error))
+fn kill(child: &Child, group: bool) -> Result<()> {
+    let killed = match (Pid::from_raw(child.pid), group) {
+        (Some(leader), true) => rustix::process::kill_process_group(leader, Signal::KILL),
+        _ => rustix::process::pidfd_send_signal(&child.pidfd, Signal::KILL),
     };
-    killed?;
-    child.wait().map_err(|error| Error::io("waitid", &error))?;
-    Ok(())
+    match killed {
+        // Ended already.
+        Ok(()) | Err(Errno::SRCH) => reap(child.pidfd.as_fd()).map(drop),
+        Err(errno) => Err(Error::os("kill", errno)),
+    }
 }
 
 /// One output of the hook: the pipe until its end, and the last bytes that came.
@@ -245,9 +305,9 @@ struct Output {
 }
 
 impl Output {
-    fn new(pipe: Option<impl Into<OwnedFd>>) -> Self {
+    fn new(pipe: OwnedFd) -> Self {
         Self {
-            pipe: pipe.map(|pipe| File::from(pipe.into())),
+            pipe: Some(File::from(pipe)),
             tail: Vec::new(),
         }
     }
@@ -292,11 +352,13 @@ fn quoted(stdout: &Output, stderr: &Output) -> String {
     format!(", stdout: {}, stderr: {}", stdout.text(), stderr.text())
 }
 
-fn described(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
+fn described(status: Option<WaitIdStatus>) -> String {
+    let Some(status) = status else {
+        return super::process::STATUS_UNKNOWN.to_owned();
+    };
+    match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => format!("exit status {code}"),
-        (None, Some(signal)) => format!("killed by signal {signal}"),
-        (None, None) => status.to_string(),
+        (None, signal) => format!("killed by signal {}", signal.unwrap_or_default()),
     }
 }
 
@@ -307,7 +369,15 @@ mod tests {
     use super::*;
 
     fn run(list: &str, hooks: &[Hook], state: &[u8]) -> Result<()> {
-        super::run(list, hooks, state, &Cancel::default())
+        super::run(list, hooks, state, terms(&Cancel::default()))
+    }
+
+    fn terms(cancel: &Cancel) -> Terms<'_> {
+        Terms {
+            cancel,
+            at: None,
+            open_files: None,
+        }
     }
 
     fn shell(script: &str) -> Hook {
@@ -434,15 +504,7 @@ mod tests {
             "{error}"
         );
         assert!(!mark.exists());
-        let errors = run_all(
-            "poststop",
-            &hooks,
-            b"",
-            Ends {
-                cancel: &Cancel::default(),
-                at: None,
-            },
-        );
+        let errors = run_all("poststop", &hooks, b"", terms(&Cancel::default()));
         assert_eq!(errors.len(), 2);
         assert!(
             errors[1]
@@ -455,11 +517,12 @@ mod tests {
     #[test]
     fn one_deadline_ends_all_hooks() {
         let hooks = [shell("sleep 1000"), shell("exit 0"), shell("sleep 1000")];
-        let ends = Ends {
-            cancel: &Cancel::default(),
+        let never = Cancel::default();
+        let over = Terms {
             at: Some(Instant::now()),
+            ..terms(&never)
         };
-        let errors = run_all("poststop", &hooks, b"", ends);
+        let errors = run_all("poststop", &hooks, b"", over);
         let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
         for index in [0, 2] {
             let start = format!("error running poststop hook #{index}: hook ran past");
@@ -538,14 +601,14 @@ mod tests {
     fn the_caller_can_end_a_hook_and_what_it_started() {
         let dir = tempfile::tempdir().unwrap();
         let pid = dir.path().join("pid");
-        let (wish, caller) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        let (wish, caller) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).unwrap();
         let script = format!(
             "sleep 100 & echo $! > {0}.new; mv {0}.new {0}; wait",
             pid.display()
         );
         let hook = shell(&script);
         let cancel = Cancel::when_readable(wish);
-        let waiting = std::thread::spawn(move || super::run("createRuntime", &[hook], b"", &cancel));
+        let waiting = std::thread::spawn(move || super::run("createRuntime", &[hook], b"", terms(&cancel)));
         while !pid.exists() {
             std::thread::sleep(Duration::from_millis(5));
         }

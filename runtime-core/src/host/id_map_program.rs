@@ -2,6 +2,7 @@
 //! /etc/subuid and /etc/subgid have for them. They check the ranges; this only calls them.
 
 use std::ffi::OsStr;
+use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use oci_spec::runtime::LinuxIdMapping;
 use rustix::process::{Pid, PidfdFlags};
 
+use super::process::STATUS_UNKNOWN;
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// Where programs are looked for without a PATH.
@@ -47,17 +49,25 @@ pub fn run(name: &'static str, pid: Pid, ranges: &[LinuxIdMapping], cancel: &Can
             Err(second) => error.and(Error::io("kill", &second).path(&program)),
         });
     }
-    let output = child
-        .wait_with_output()
-        .map_err(|error| Error::io("waitid", &error).path(&program))?;
-    if output.status.success() {
-        return Ok(());
+    let mut said = Vec::new();
+    if let Some(mut stderr) = child.stderr.take() {
+        stderr
+            .read_to_end(&mut said)
+            .map_err(|error| Error::io("read", &error).path(&program))?;
     }
-    let said = String::from_utf8_lossy(&output.stderr);
+    let status = match child.wait() {
+        Ok(status) if status.success() => return Ok(()),
+        Ok(status) => status.to_string(),
+        // Who has nothing to say has succeeded; otherwise the process has no ids, and says so.
+        Err(error) if error.raw_os_error() == Some(libc::ECHILD) && said.is_empty() => return Ok(()),
+        Err(error) if error.raw_os_error() == Some(libc::ECHILD) => STATUS_UNKNOWN.to_owned(),
+        Err(error) => return Err(Error::io("waitid", &error).path(&program)),
+    };
+    let said = String::from_utf8_lossy(&said);
     let said: String = said.trim().chars().take(QUOTED).collect();
     Err(Error::new(
         ErrorKind::Denied,
-        format!("{name}: {}: {}", output.status, said.escape_default()),
+        format!("{name}: {status}: {}", said.escape_default()),
     )
     .hint(hint(name, &said)))
 }

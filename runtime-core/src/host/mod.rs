@@ -13,6 +13,7 @@ mod mountinfo;
 pub mod net_devices;
 pub mod notify_socket;
 pub mod pid_file;
+pub mod pidfd_socket;
 pub mod proc_handle;
 pub mod process;
 pub mod random;

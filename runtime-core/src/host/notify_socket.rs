@@ -5,15 +5,16 @@
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SocketAddrUnix, SocketType};
+use rustix::net::{RecvFlags, SendFlags, SocketAddrUnix, SocketType};
 use rustix::pipe::PipeFlags;
 
 use crate::host::unix_socket;
-use crate::{Error, Result};
+use crate::{Cancel, Error, Result};
 
 /// The directory below the container's.
 pub const DIRECTORY: &str = "notify";
@@ -25,11 +26,8 @@ pub const NAME: &str = "notify.sock";
 const LONGEST: usize = 4096;
 /// How many messages are read without looking at anything else.
 const MOST_MESSAGES: usize = 64;
-/// How long the service manager may take to answer BARRIER.
-const PATIENCE: Timespec = Timespec {
-    tv_sec: 30,
-    tv_nsec: 0,
-};
+/// How long the service manager may take to read a message, or to answer BARRIER.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Makes the directory, for the container's mount.
 pub fn make_directory(dir: BorrowedFd<'_>) -> Result<()> {
@@ -147,13 +145,14 @@ fn says_ready(message: &[u8]) -> bool {
 /// who is gone it would not know whose message it is.
 ///
 /// # Errors
-/// The socket cannot be reached, or nobody answers for half a minute.
-pub fn tell_ready(host: &OsStr, main_pid: Option<i32>) -> Result<()> {
-    let failed = |call, errno| {
-        Error::os(call, errno)
+/// The socket cannot be reached, or nobody answers for half a minute; `Interrupted`.
+pub fn tell_ready(host: &OsStr, main_pid: Option<i32>, cancel: &Cancel) -> Result<()> {
+    let at = |error: Error| {
+        error
             .path(host)
             .doing("tell the service manager that it is ready")
     };
+    let failed = |call, errno| at(Error::os(call, errno));
     let address = match host.as_bytes() {
         [b'@', name @ ..] => SocketAddrUnix::new_abstract_name(name),
         path => SocketAddrUnix::new(path),
@@ -162,9 +161,20 @@ pub fn tell_ready(host: &OsStr, main_pid: Option<i32>) -> Result<()> {
     let socket = unix_socket::socket(SocketType::DGRAM).map_err(|(call, errno)| failed(call, errno))?;
     rustix::net::connect(&socket, &address).map_err(|errno| failed("connect", errno))?;
     let send = |text: &str| {
-        rustix::net::send(&socket, text.as_bytes(), rustix::net::SendFlags::NOSIGNAL)
-            .map(drop)
-            .map_err(|errno| failed("send", errno))
+        loop {
+            // Until there is room in its queue.
+            if !cancel
+                .wait(socket.as_fd(), PollFlags::OUT, Some(PATIENCE))
+                .map_err(at)?
+            {
+                return Err(failed("poll", Errno::TIMEDOUT));
+            }
+            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+            match rustix::net::send(&socket, text.as_bytes(), flags) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                sent => return sent.map(drop).map_err(|errno| failed("send", errno)),
+            }
+        }
     };
     send("READY=1\n")?;
     let Some(pid) = main_pid else { return Ok(()) };
@@ -172,14 +182,14 @@ pub fn tell_ready(host: &OsStr, main_pid: Option<i32>) -> Result<()> {
     // sd_notify_barrier(3): the manager closes the descriptor once it has read what came before.
     let (ours, theirs) =
         rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed("pipe2", errno))?;
-    unix_socket::send_fd(socket.as_fd(), b"BARRIER=1", theirs.as_fd())
-        .map_err(|(call, errno)| failed(call, errno))?;
+    unix_socket::send_fd(socket.as_fd(), b"BARRIER=1", theirs.as_fd(), cancel).map_err(at)?;
     drop(theirs);
-    let mut fds = [PollFd::new(&ours, PollFlags::empty())];
-    match rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, Some(&PATIENCE))) {
-        Ok(0) => Err(failed("poll", Errno::TIMEDOUT)),
-        Ok(_) => Ok(()),
-        Err(errno) => Err(failed("poll", errno)),
+    match cancel
+        .wait(ours.as_fd(), PollFlags::empty(), Some(PATIENCE))
+        .map_err(at)?
+    {
+        true => Ok(()),
+        false => Err(failed("poll", Errno::TIMEDOUT)),
     }
 }
 

@@ -5,9 +5,27 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags};
+use rustix::process::{Pid, PidfdFlags, WaitIdStatus};
 
 use crate::{Error, ErrorKind, Result};
+
+/// What there is to say of a process whose end is seen, and of whose status the kernel has told nobody.
+pub const STATUS_UNKNOWN: &str = "ended with an unknown status (SIGCHLD is ignored by this program, or somebody else has \
+                                  waited for it)";
+
+/// Waits for a child to end, and reaps it. `None` where it has ended, but how cannot be told any more: in a program that
+/// ignores SIGCHLD, or that reaps all its children.
+///
+/// # Errors
+/// That of waitid(2).
+pub fn reap(pidfd: BorrowedFd<'_>) -> Result<Option<WaitIdStatus>> {
+    match runtime_init::sys::process::wait(pidfd) {
+        Ok(status) => Ok(Some(status)),
+        // Not before it has ended: it is a child of ours.
+        Err(error) if error.errno == Errno::CHILD => Ok(None),
+        Err(error) => Err(Error::os(error.call.name(), error.errno)),
+    }
+}
 
 /// What `/proc/<pid>/stat` says of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

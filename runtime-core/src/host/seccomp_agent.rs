@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::host::unix_socket;
-use crate::{Error, ErrorKind, Result};
+use crate::{Cancel, Error, ErrorKind, Result};
 
 const FIELD: &str = "linux.seccomp.listenerPath";
 
@@ -48,13 +48,14 @@ struct ContainerProcessState<'a> {
 /// `linux.seccomp.listenerMetadata`, empty if absent.
 ///
 /// # Errors
-/// The failed call, with `linux.seccomp.listenerPath` and the path.
+/// The failed call, with `linux.seccomp.listenerPath` and the path; `Interrupted`.
 pub fn pass_on(
     path: &Path,
     notify: BorrowedFd<'_>,
     pid: i32,
     metadata: &str,
     state: &State<'_>,
+    cancel: &Cancel,
 ) -> Result<()> {
     let doing = "pass the seccomp notify descriptor on";
     let message = ContainerProcessState {
@@ -69,9 +70,9 @@ pub fn pass_on(
             .field(FIELD)
             .doing(doing)
     })?;
-    unix_socket::connect_stream(path)
-        .and_then(|socket| unix_socket::send_fd(socket.as_fd(), &json, notify))
-        .map_err(|(call, errno)| Error::os(call, errno).field(FIELD).path(path).doing(doing))
+    unix_socket::connect_stream(path, cancel)
+        .and_then(|socket| unix_socket::send_fd(socket.as_fd(), &json, notify, cancel))
+        .map_err(|error| error.field(FIELD).path(path).doing(doing))
 }
 
 #[cfg(test)]
@@ -82,6 +83,16 @@ mod tests {
     use rustix::io::Errno;
 
     use super::*;
+
+    fn pass_on(
+        path: &Path,
+        notify: BorrowedFd<'_>,
+        pid: i32,
+        metadata: &str,
+        state: &State<'_>,
+    ) -> Result<()> {
+        super::pass_on(path, notify, pid, metadata, state, &Cancel::default())
+    }
 
     fn state(annotations: &BTreeMap<String, String>) -> State<'_> {
         State {
@@ -140,6 +151,31 @@ mod tests {
             2 << 20
         );
         assert!(parsed.get("metadata").is_none());
+    }
+
+    #[test]
+    fn an_agent_that_takes_no_connection_or_reads_nothing_holds_nobody_who_gives_up() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("agent");
+        let listener = UnixListener::bind(&path).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let large = BTreeMap::from([("k".to_owned(), "v".repeat(2 << 20))]);
+        let give_up = || {
+            let (wish, caller) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+            let cancel = Cancel::when_readable(wish);
+            let error = std::thread::scope(|scope| {
+                let passing =
+                    scope.spawn(|| super::pass_on(&path, file.as_fd(), 8, "", &state(&large), &cancel));
+                drop(caller);
+                passing.join().unwrap().unwrap_err()
+            });
+            assert_eq!(error.kind(), ErrorKind::Interrupted, "{error}");
+        };
+        give_up();
+        // One fits into the backlog even of 0.
+        let _waiting = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        give_up();
     }
 
     #[test]

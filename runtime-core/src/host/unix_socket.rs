@@ -5,13 +5,17 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
+
+use crate::{Cancel, Error};
 
 /// A failed system call: its name, and why.
 pub(super) type Failure = (&'static str, Errno);
@@ -30,44 +34,84 @@ pub(super) fn address_below(dir: BorrowedFd<'_>, name: &str) -> Result<SocketAdd
     SocketAddrUnix::new(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd())).map_err(|errno| ("bind", errno))
 }
 
-/// Connects a stream socket to the socket at this path.
-pub(super) fn connect_stream(path: &Path) -> Result<OwnedFd, Failure> {
-    let socket = socket(SocketType::STREAM)?;
-    let connect = |address: &SocketAddrUnix| {
-        rustix::io::retry_on_intr(|| rustix::net::connect(&socket, address))
-            .map_err(|errno| ("connect", errno))
-    };
+/// Connects a stream socket to the socket at this path. Whoever listens there may let others wait: that lasts until
+/// `cancel` comes.
+///
+/// # Errors
+/// The failed call; `Interrupted`.
+pub(super) fn connect_stream(path: &Path, cancel: &Cancel) -> Result<OwnedFd, Error> {
+    let socket = socket(SocketType::STREAM).map_err(|(call, errno)| Error::os(call, errno))?;
+    let failed = |errno| Error::os("connect", errno);
     match SocketAddrUnix::new(path) {
-        Ok(address) => connect(&address)?,
+        Ok(address) => connect(&socket, &address, cancel)?,
         // The socket file itself, held open, is reached through a short link.
         Err(Errno::NAMETOOLONG) => {
             let flags = OFlags::PATH | OFlags::CLOEXEC;
-            let file =
-                rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|errno| ("open", errno))?;
+            let file = rustix::fs::openat(CWD, path, flags, Mode::empty())
+                .map_err(|errno| Error::os("open", errno))?;
             let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-            connect(&SocketAddrUnix::new(link).map_err(|errno| ("connect", errno))?)?;
+            connect(&socket, &SocketAddrUnix::new(link).map_err(failed)?, cancel)?;
         }
-        Err(errno) => return Err(("connect", errno)),
+        Err(errno) => return Err(failed(errno)),
     }
     Ok(socket)
 }
 
-/// Sends bytes, with a descriptor on the first of them: in one message unless the socket takes less at a time.
-pub(super) fn send_fd(socket: BorrowedFd<'_>, bytes: &[u8], fd: BorrowedFd<'_>) -> Result<(), Failure> {
+/// connect(2) of a stream waits while the listener's backlog is full, and poll(2) cannot tell when that has changed. So it
+/// waits for moments, between which `cancel` is looked at.
+pub(super) fn connect(socket: &OwnedFd, address: &SocketAddrUnix, cancel: &Cancel) -> Result<(), Error> {
+    const MOMENT: Duration = Duration::from_millis(50);
+    let limit = |time| {
+        // That of connect(2) is that of sending (socket(7)).
+        set_socket_timeout(socket, Timeout::Send, time).map_err(|errno| Error::os("setsockopt", errno))
+    };
+    if cancel.may_come() {
+        limit(Some(MOMENT))?;
+    }
+    loop {
+        cancel.check()?;
+        match rustix::net::connect(socket, address) {
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            connected => {
+                connected.map_err(|errno| Error::os("connect", errno))?;
+                break;
+            }
+        }
+    }
+    match cancel.may_come() {
+        true => limit(None),
+        false => Ok(()),
+    }
+}
+
+/// Sends bytes, with a descriptor on the first of them: in one message unless the socket takes less at a time. What the
+/// other side does not take is waited for until `cancel` comes.
+///
+/// # Errors
+/// The failed call; `Interrupted`.
+pub(super) fn send_fd(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    fd: BorrowedFd<'_>,
+    cancel: &Cancel,
+) -> Result<(), Error> {
     let fds = [fd];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut rest = bytes;
+    let failed = |errno| Error::os("sendmsg", errno);
     loop {
+        cancel.wait_writable(socket)?;
         let mut control = SendAncillaryBuffer::new(&mut space);
         if rest.len() == bytes.len() && !control.push(SendAncillaryMessage::ScmRights(&fds)) {
-            return Err(("sendmsg", Errno::NOBUFS));
+            return Err(failed(Errno::NOBUFS));
         }
         let parts = [IoSlice::new(rest)];
         // Without NOSIGNAL a peer that has gone would kill the program with SIGPIPE.
-        match rustix::net::sendmsg(socket, &parts, &mut control, SendFlags::NOSIGNAL) {
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        match rustix::net::sendmsg(socket, &parts, &mut control, flags) {
             Ok(sent) => rest = &rest[sent..],
-            Err(Errno::INTR) => continue,
-            Err(errno) => return Err(("sendmsg", errno)),
+            Err(Errno::INTR | Errno::AGAIN) => continue,
+            Err(errno) => return Err(failed(errno)),
         }
         if rest.is_empty() {
             return Ok(());

@@ -14,7 +14,7 @@ use crate::host::state::{CgroupRecord, Phase, Record};
 use crate::host::{hooks, start_socket};
 use crate::plan::HostFacts;
 use crate::spec::Config;
-use crate::{Cancel, Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// The saved copy of config.json, in the state directory: the bundle may have changed since.
 pub(super) const CONFIG: &str = "config.json";
@@ -200,11 +200,11 @@ pub(super) fn run_hooks(
     record: &Record,
     status: &str,
     pid: i32,
-    cancel: &Cancel,
+    terms: hooks::Terms<'_>,
 ) -> Result<()> {
     match hooks {
         Some(hooks) if !hooks.is_empty() => {
-            hooks::run(list, hooks, &hook_state(record, status, Some(pid))?, cancel)
+            hooks::run(list, hooks, &hook_state(record, status, Some(pid))?, terms)
         }
         _ => Ok(()),
     }

@@ -16,8 +16,8 @@ use crate::host::cgroup::{Cgroup, CgroupLocation, CgroupManager, CgroupPlan};
 use crate::host::resctrl::{self, Resctrl};
 use crate::host::state::{ContainerId, Phase, Record, ResctrlRecord, Slot};
 use crate::host::{
-    console, hooks, notify_socket, pid_file, process as host_process, random, seccomp_agent, start_socket,
-    stdio,
+    console, hooks, notify_socket, pid_file, pidfd_socket, process as host_process, random, seccomp_agent,
+    start_socket, stdio,
 };
 use crate::parent::explain::{self, Background};
 use crate::parent::handshake::{Conversation, Counterpart};
@@ -71,12 +71,12 @@ impl Runtime {
             log::warn!("process.capabilities: unknown capability {name:?}, left out (a spelling mistake?)");
         }
         let facts = HostFacts::probe(bundle(&options))?;
-        let plan = Plan::new(&config, id.as_str(), &facts, wishes(&options, &config)?)?;
+        let plan = Plan::new(&config, id.as_str(), &facts, self.wishes(&options, &config)?)?;
         let cgroup = CgroupPlan {
             rootless: self.rootless.holds(facts.is_rootless),
             ..self.plan_cgroup(&config, id)?
         };
-        let location = cgroup.locate()?;
+        let location = cgroup.locate(&options.cancel)?;
         let record = self.record(id, &config, &facts, &plan, location.as_ref());
         let mut slot = self.store.claim(id, &record)?;
         let hooks_begun = Cell::new(false);
@@ -97,8 +97,33 @@ impl Runtime {
         });
         match made {
             Ok(process) => Ok(process),
-            Err(error) => Err(undo(slot, &config, hooks_begun.get(), &cancel, error)),
+            Err(error) => Err(undo(
+                slot,
+                &config,
+                hooks_begun.get(),
+                terms(&plan, &cancel),
+                error,
+            )),
         }
+    }
+
+    fn wishes(&self, options: &CreateOptions, config: &Config) -> Result<Wishes> {
+        let keeps_groups = config
+            .spec
+            .annotations()
+            .as_ref()
+            .and_then(|all| all.get("run.oci.keep_original_groups"));
+        Ok(Wishes {
+            no_pivot: options.no_pivot,
+            no_new_keyring: options.no_new_keyring,
+            keyring_secret: KeyringSecret::new(random::bytes()?),
+            console: console_wish(options.console.as_ref()),
+            terminal_size: options.terminal_size,
+            preserve_fds: options.listen_fds + options.preserve_fds,
+            listen_fds: options.listen_fds,
+            keep_groups: keeps_groups.is_some_and(|value| value == "1"),
+            open_files: self.open_files()?,
+        })
     }
 
     pub(super) fn plan_cgroup(&self, config: &Config, id: &ContainerId) -> Result<CgroupPlan> {
@@ -188,24 +213,6 @@ fn config_path(options: &CreateOptions) -> PathBuf {
         Some(file) => file.clone(),
         None => bundle(options).join("config.json"),
     }
-}
-
-fn wishes(options: &CreateOptions, config: &Config) -> Result<Wishes> {
-    let keeps_groups = config
-        .spec
-        .annotations()
-        .as_ref()
-        .and_then(|all| all.get("run.oci.keep_original_groups"));
-    Ok(Wishes {
-        no_pivot: options.no_pivot,
-        no_new_keyring: options.no_new_keyring,
-        keyring_secret: KeyringSecret::new(random::bytes()?),
-        console: console_wish(options.console.as_ref()),
-        terminal_size: options.terminal_size,
-        preserve_fds: options.listen_fds + options.preserve_fds,
-        listen_fds: options.listen_fds,
-        keep_groups: keeps_groups.is_some_and(|value| value == "1"),
-    })
 }
 
 /// Later commands must not take a cgroup of that name for the container's, if it has none.
@@ -304,9 +311,10 @@ impl Job<'_> {
             record: slot.record().clone(),
         };
         let cancel = &self.options.cancel;
+        let or_frozen = cancel.or_when_frozen(cgroup.cgroup().map(Cgroup::freezer).transpose()?);
         let awaits_birth = self.plan.namespaces.intermediate.is_some();
-        let mut conversation = Conversation::new(link.as_fd(), cancel, awaits_birth);
-        conversation.until_ready(&mut launched, &mut host)?;
+        let mut conversation = Conversation::new(link.as_fd(), awaits_birth);
+        conversation.until_ready(&mut launched, &or_frozen, &mut host)?;
         if self.plan.namespaces.init_is_made_last() {
             launch::set_scheduler(&self.plan.process, launched.pid)?;
         }
@@ -315,7 +323,7 @@ impl Job<'_> {
         set_limits(&self.plan.process, launched.pid)?;
         self.publish(slot, &launched, cgroup)?;
         if self.purpose == Purpose::Run {
-            conversation.start(launched.speaker(), &mut host)?;
+            conversation.start(launched.speaker(), cancel, &mut host)?;
             self.poststart(slot.record())?;
         }
         resctrl.iter_mut().for_each(resctrl::Group::keep);
@@ -354,7 +362,7 @@ impl Job<'_> {
             ],
         };
         let console = self.options.console.take().filter(|_| self.plan.process.terminal);
-        let console = connect_console(console)?;
+        let console = connect_console(console, &self.options.cancel)?;
         let mut prepared = Prepared::acquire(
             self.plan,
             Inputs {
@@ -378,7 +386,7 @@ impl Job<'_> {
         record.phase = Phase::Created;
         slot.write(record)?;
         if let Some(path) = &self.options.pidfd_socket {
-            send_pidfd(path, b"standard", launched.pidfd())?;
+            pidfd_socket::send(path, b"standard", launched.pidfd(), &self.options.cancel)?;
         }
         match &self.options.pid_file {
             Some(path) => pid_file::write(path, launched.pid),
@@ -399,7 +407,7 @@ impl Job<'_> {
             record,
             "running",
             record.pid,
-            &self.options.cancel,
+            terms(self.plan, &self.options.cancel),
         )
     }
 }
@@ -415,7 +423,8 @@ struct Host<'a> {
 impl Counterpart for Host<'_> {
     fn run_hooks(&mut self, pid: i32) -> Result<()> {
         self.job.hooks_begun.set(true);
-        run_runtime_hooks(self.job.config, &self.record, pid, &self.job.options.cancel)
+        let terms = terms(self.job.plan, &self.job.options.cancel);
+        run_runtime_hooks(self.job.config, &self.record, pid, terms)
     }
 
     fn map_ids(&mut self, init: &Launched) -> Result<()> {
@@ -438,7 +447,8 @@ impl Counterpart for Host<'_> {
     }
 
     fn pass_listener(&mut self, pid: i32, listener: BorrowedFd<'_>) -> Result<()> {
-        pass_listener(self.job.plan, &self.record, "creating", pid, listener)
+        let cancel = &self.job.options.cancel;
+        pass_listener(self.job.plan, &self.record, "creating", pid, listener, cancel)
     }
 
     fn explain(&mut self, pid: i32, failure: Failure, output: Option<OwnedFd>) -> Error {
@@ -450,36 +460,57 @@ impl Counterpart for Host<'_> {
     }
 }
 
+/// What holds for the hooks of a creation.
+pub(super) fn terms<'a>(plan: &Plan, cancel: &'a Cancel) -> hooks::Terms<'a> {
+    hooks::Terms {
+        cancel,
+        at: None,
+        open_files: plan.process.hook_files,
+    }
+}
+
 /// Gives the id back after a failed creation, and has poststop hooks take back what hooks have done.
-pub(super) fn undo(slot: Slot, config: &Config, hooks_begun: bool, cancel: &Cancel, error: Error) -> Error {
+pub(super) fn undo(
+    slot: Slot,
+    config: &Config,
+    hooks_begun: bool,
+    terms: hooks::Terms<'_>,
+    error: Error,
+) -> Error {
     let record = slot.record().clone();
     let error = delete::undo_claim(slot, error);
     // runtime.md, Lifecycle: after a hook that fails the container is destroyed, and then come these. They also take back
     // what prestart and createRuntime hooks have done, if something else fails after them.
     if hooks_begun || error.kind() == ErrorKind::Hook {
         // The signal that ends the creation has come already; it would end these at once.
-        let ends = match error.kind() {
-            ErrorKind::Interrupted => hooks::Ends {
+        let terms = match error.kind() {
+            ErrorKind::Interrupted => hooks::Terms {
                 cancel: &Cancel::default(),
                 at: Instant::now().checked_add(LAST_HOOKS),
+                ..terms
             },
-            _ => hooks::Ends { cancel, at: None },
+            _ => terms,
         };
-        delete::run_poststop(Some(config), &record, ends);
+        delete::run_poststop(Some(config), &record, terms);
     }
     error
 }
 
 /// The hooks that run in the runtime's namespaces once those of the container are there.
-pub(super) fn run_runtime_hooks(config: &Config, record: &Record, pid: i32, cancel: &Cancel) -> Result<()> {
+pub(super) fn run_runtime_hooks(
+    config: &Config,
+    record: &Record,
+    pid: i32,
+    terms: hooks::Terms<'_>,
+) -> Result<()> {
     let Some(hooks) = config.spec.hooks() else {
         return Ok(());
     };
     #[allow(deprecated, reason = "prestart is deprecated, and engines still use it")]
     let prestart = hooks.prestart().as_ref();
-    container::run_hooks("prestart", prestart, record, "creating", pid, cancel)?;
+    container::run_hooks("prestart", prestart, record, "creating", pid, terms)?;
     let create_runtime = hooks.create_runtime().as_ref();
-    container::run_hooks("createRuntime", create_runtime, record, "creating", pid, cancel)
+    container::run_hooks("createRuntime", create_runtime, record, "creating", pid, terms)
 }
 
 /// Sends a seccomp listener to the agent named in the plan.
@@ -489,13 +520,14 @@ pub(super) fn pass_listener(
     status: &str,
     pid: i32,
     listener: BorrowedFd<'_>,
+    cancel: &Cancel,
 ) -> Result<()> {
     match plan
         .seccomp
         .as_ref()
         .and_then(|seccomp| seccomp.listener.as_ref())
     {
-        Some(agent) => send_listener(agent, record, status, pid, listener),
+        Some(agent) => send_listener(agent, record, status, pid, listener, cancel),
         None => Err(Error::new(
             ErrorKind::Internal,
             "a seccomp listener came without having been asked for",
@@ -510,6 +542,7 @@ pub(super) fn send_listener(
     status: &str,
     pid: i32,
     listener: BorrowedFd<'_>,
+    cancel: &Cancel,
 ) -> Result<()> {
     let state = seccomp_agent::State {
         oci_version: crate::OCI_VERSION,
@@ -519,7 +552,7 @@ pub(super) fn send_listener(
         bundle: &record.bundle.to_string_lossy(),
         annotations: &record.annotations,
     };
-    seccomp_agent::pass_on(&agent.path, listener, pid, &agent.metadata, &state)
+    seccomp_agent::pass_on(&agent.path, listener, pid, &agent.metadata, &state, cancel)
 }
 
 /// What the caller has said about the terminal, by what it gave.
@@ -532,11 +565,11 @@ pub(super) fn console_wish(console: Option<&Console>) -> ConsoleWish {
 }
 
 /// Connects to where the terminal goes.
-pub(super) fn connect_console(console: Option<Console>) -> Result<Option<OwnedFd>> {
+pub(super) fn connect_console(console: Option<Console>, cancel: &Cancel) -> Result<Option<OwnedFd>> {
     match console {
         None => Ok(None),
         Some(Console::Socket(socket)) => Ok(Some(socket)),
-        Some(Console::Path(path)) => console::connect(&path).map(Some),
+        Some(Console::Path(path)) => console::connect(&path, cancel).map(Some),
     }
 }
 
@@ -583,11 +616,4 @@ pub(super) fn check_descriptors(preserve_fds: u32) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Sends a pidfd over the socket at `path`. `kind` is runc's word for init, or for a process of `exec`.
-pub(super) fn send_pidfd(path: &Path, kind: &[u8], pidfd: BorrowedFd<'_>) -> Result<()> {
-    let at = |error: Error| error.doing("send the pidfd").path(path);
-    let socket = console::connect(path)?;
-    runtime_init::sys::net::send(socket.as_fd(), kind, Some(pidfd)).map_err(|error| at(sys_error(error)))
 }

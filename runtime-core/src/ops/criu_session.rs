@@ -2,8 +2,8 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
-use rustix::event::Timespec;
 use rustix::io::Errno;
 
 use super::checkpoint_options::{CriuOptions, ManageCgroups, NetworkLock};
@@ -30,10 +30,7 @@ pub(super) trait Attendant {
 }
 
 /// How often is looked whether a restore stands still.
-const TICK: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 500_000_000,
-};
+const TICK: Duration = Duration::from_millis(500);
 
 /// How many looks in a row have to say so.
 const LOOKS: u32 = 10;
@@ -133,7 +130,7 @@ impl Session {
         let mut looks = 0;
         while !self
             .cancel
-            .wait_readable_for(self.connection.as_fd(), Some(&TICK))?
+            .wait_readable_for(self.connection.as_fd(), Some(TICK))?
         {
             // We have not reaped it, so the pid is still its own.
             let is_ending = Stat::read(pid)?.is_some_and(Stat::is_ending);

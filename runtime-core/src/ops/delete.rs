@@ -41,7 +41,7 @@ impl Runtime {
                 let reason = wreck.reason().to_string();
                 Err(Error::new(ErrorKind::Internal, reason).hint("delete --force removes what is left of it"))
             }
-            Ok(Found::Whole(slot)) => delete(*slot, force),
+            Ok(Found::Whole(slot)) => delete(*slot, force, self.open_files()?),
         }
     }
 
@@ -62,8 +62,8 @@ impl Runtime {
     }
 }
 
-/// With the lock held.
-pub(super) fn delete(slot: Slot, force: bool) -> Result<()> {
+/// With the lock held. `open_files`: the limits of hooks, if not our own.
+pub(super) fn delete(slot: Slot, force: bool, open_files: Option<(u64, u64)>) -> Result<()> {
     let status = container::status(slot.record(), slot.dir())?;
     let may_delete = force || matches!(status, Status::Stopped | Status::Created | Status::Creating);
     if !may_delete {
@@ -82,11 +82,12 @@ pub(super) fn delete(slot: Slot, force: bool) -> Result<()> {
     let mut errors = Vec::new();
     errors.extend(end_processes(&slot).err());
     errors.extend(slot.remove().err());
-    let ends = hooks::Ends {
+    let terms = hooks::Terms {
         cancel: &Cancel::default(),
         at: None,
+        open_files,
     };
-    run_poststop(config.as_ref(), &record, ends);
+    run_poststop(config.as_ref(), &record, terms);
     Error::join(errors)
 }
 
@@ -163,7 +164,7 @@ pub(super) fn empty_cgroup(manager: &CgroupManager) -> Result<()> {
 }
 
 /// Each failure is a warning (runtime.md, Lifecycle).
-pub(super) fn run_poststop(config: Option<&Config>, record: &Record, ends: hooks::Ends<'_>) {
+pub(super) fn run_poststop(config: Option<&Config>, record: &Record, terms: hooks::Terms<'_>) {
     let hooks = config
         .and_then(|config| config.spec.hooks().as_ref())
         .and_then(|hooks| hooks.poststop().as_ref());
@@ -174,7 +175,7 @@ pub(super) fn run_poststop(config: Option<&Config>, record: &Record, ends: hooks
         Ok(state) => state,
         Err(error) => return log::warn!("{error}"),
     };
-    for error in hooks::run_all("poststop", list, &state, ends) {
+    for error in hooks::run_all("poststop", list, &state, terms) {
         log::warn!("{error}");
     }
 }

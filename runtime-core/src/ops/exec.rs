@@ -41,6 +41,7 @@ impl Runtime {
             console: console_wish(options.console.as_ref()),
             terminal_size: options.terminal_size,
             preserve_fds: options.preserve_fds,
+            open_files: self.open_files()?,
             ..Wishes::default()
         };
         let init = Target::open(&record)?;
@@ -52,7 +53,7 @@ impl Runtime {
             init.other_user,
             wishes,
         )?;
-        let console = connect_console(options.console.take().filter(|_| plan.terminal))?;
+        let console = connect_console(options.console.take().filter(|_| plan.terminal), &options.cancel)?;
         let seccomp = plan_seccomp(&config.spec)?;
         let notifies = seccomp.as_ref().is_some_and(|seccomp| seccomp.listener.is_some());
         if plan.unprivileged && notifies {

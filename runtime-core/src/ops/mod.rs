@@ -24,8 +24,13 @@ mod update;
 
 use std::path::PathBuf;
 
+use runtime_init::sys::process as sys_process;
+
 use crate::host::cgroup::CgroupDriver;
+use crate::host::hooks::Terms;
 use crate::host::state::Store;
+use crate::prepare::sys_error;
+use crate::{Cancel, Result};
 
 pub use checkpoint_options::{
     CheckpointOptions, CriuOptions, ManageCgroups, NetworkLock, RestoreOptions, TcpConnections,
@@ -45,6 +50,7 @@ pub struct Runtime {
     store: Store,
     driver: CgroupDriver,
     rootless: Rootless,
+    open_files: Option<u64>,
 }
 
 impl Runtime {
@@ -55,6 +61,7 @@ impl Runtime {
             store: Store::new(root),
             driver,
             rootless: Rootless::default(),
+            open_files: None,
         }
     }
 
@@ -62,5 +69,33 @@ impl Runtime {
     #[must_use]
     pub fn with_rootless(self, rootless: Rootless) -> Self {
         Self { rootless, ..self }
+    }
+
+    /// For a program that has raised its own soft limit of open files (RLIMIT_NOFILE): the one that containers' processes,
+    /// if config.json names none, and hooks get instead. By default they get the program's.
+    #[must_use]
+    pub fn with_open_files(self, soft_limit: u64) -> Self {
+        Self {
+            open_files: Some(soft_limit),
+            ..self
+        }
+    }
+
+    /// What holds for hooks in the runtime's namespaces.
+    fn hook_terms<'a>(&self, cancel: &'a Cancel) -> Result<Terms<'a>> {
+        Ok(Terms {
+            cancel,
+            at: None,
+            open_files: self.open_files()?,
+        })
+    }
+
+    /// That, with the hard limit, which is the program's.
+    fn open_files(&self) -> Result<Option<(u64, u64)>> {
+        let Some(soft) = self.open_files else {
+            return Ok(None);
+        };
+        let (_, hard) = sys_process::limit(libc::RLIMIT_NOFILE).map_err(sys_error)?;
+        Ok(Some((soft.min(hard), hard)))
     }
 }

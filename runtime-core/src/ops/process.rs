@@ -4,8 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
-use rustix::process::{WaitId, WaitIdOptions, waitid};
-
+use crate::host::process::{STATUS_UNKNOWN, reap};
 use crate::{Error, Result};
 
 /// A container's process, held by its pidfd. Dropping it neither kills nor reaps the process.
@@ -33,21 +32,18 @@ impl Process {
     /// Waits for the end of the process and reaps it.
     ///
     /// # Errors
-    /// ECHILD if the program reaps it elsewhere.
+    /// ECHILD: it has ended, and its status is lost, since this program ignores SIGCHLD, or reaps it elsewhere.
     pub fn wait(&self) -> Result<ExitStatus> {
-        loop {
-            match waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED) {
-                Err(rustix::io::Errno::INTR) | Ok(None) => {}
-                Err(errno) => return Err(Error::os("waitid", errno)),
-                Ok(Some(status)) => {
-                    let raw = match status.terminating_signal() {
-                        Some(signal) => signal,
-                        None => (status.exit_status().unwrap_or(0) & 0xff) << 8,
-                    };
-                    return Ok(ExitStatus::from_raw(raw));
-                }
-            }
-        }
+        let Some(status) = reap(self.pidfd())? else {
+            return Err(Error::os("waitid", rustix::io::Errno::CHILD)
+                .doing("wait for the process")
+                .hint(STATUS_UNKNOWN));
+        };
+        let raw = match status.terminating_signal() {
+            Some(signal) => signal,
+            None => (status.exit_status().unwrap_or(0) & 0xff) << 8,
+        };
+        Ok(ExitStatus::from_raw(raw))
     }
 
     /// Sends a signal, by number.

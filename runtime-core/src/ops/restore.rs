@@ -17,7 +17,7 @@ use rustix::process::{Pid, PidfdFlags};
 use super::checkpoint::{DESCRIPTORS, NETWORK_KEY, PID_KEY};
 use super::checkpoint_options::RestoreOptions;
 use super::container::CONFIG;
-use super::create::{connect_console, console_wish, run_runtime_hooks, start_time, undo, undo_cgroup};
+use super::create::{connect_console, console_wish, run_runtime_hooks, start_time, terms, undo, undo_cgroup};
 use super::criu_session::{Attendant, Session, common_options, need_root};
 use super::{Process, Runtime, container, criu_mounts, exec};
 use crate::host::cgroup::{Cgroup, CgroupManager};
@@ -65,6 +65,7 @@ impl Runtime {
         let wishes = Wishes {
             console: console_wish(options.console.as_ref()),
             keyring_secret: KeyringSecret::new(random::bytes()?),
+            open_files: self.open_files()?,
             ..Wishes::default()
         };
         let mut plan = Plan::new(&config, id.as_str(), &facts, wishes)?;
@@ -78,7 +79,7 @@ impl Runtime {
         criu_images::show(&mut directories, &plan.namespaces.user)?;
         let descriptors = read_descriptors(&options.criu.images, &directories)?;
         let cgroup = self.plan_cgroup(&config, id)?;
-        let location = cgroup.locate()?;
+        let location = cgroup.locate(&options.cancel)?;
         let record = self.record(id, &config, &facts, &plan, location.as_ref());
         let mut slot = self.store.claim(id, &record)?;
         let hooks_begun = Cell::new(false);
@@ -96,7 +97,7 @@ impl Runtime {
             job.restore(&mut slot, &mut cgroup)
                 .map_err(|error| undo_cgroup(&cgroup, error))
         });
-        made.map_err(|error| undo(slot, &config, hooks_begun.get(), &cancel, error))
+        made.map_err(|error| undo(slot, &config, hooks_begun.get(), terms(&plan, &cancel), error))
     }
 }
 
@@ -157,7 +158,7 @@ impl Job<'_> {
         criu::check_place(slot.path())?;
         slot.save_file(CONFIG, &self.config.json)?;
         let console = self.options.console.take().filter(|_| self.plan.process.terminal);
-        let console = connect_console(console)?;
+        let console = connect_console(console, &self.options.cancel)?;
         let namespaces = Namespaces::open(self.plan)?;
         let devices = prepare::find_net_devices(self.plan, &namespaces.all)?;
         let surroundings = self.surroundings(slot, cgroup)?;
@@ -212,7 +213,7 @@ impl Job<'_> {
             keyring: self.plan.keyring.clone(),
             place,
             rootfs: [rootfs, draft],
-            mounts: trees::mounts(self.plan, cgroup)?,
+            mounts: trees::mounts(self.plan, cgroup, trees::Room::without_end())?,
             background: Background {
                 process: &self.plan.process,
                 container: Some((self.plan, &self.config.spec)),
@@ -332,7 +333,8 @@ impl Attendant for Restore<'_> {
                 let pid = self.take_init(notification.pid())?;
                 self.set_up_network(pid)?;
                 self.job.hooks_begun.set(true);
-                run_runtime_hooks(self.job.config, self.slot.record(), pid, &self.job.options.cancel)
+                let terms = terms(self.job.plan, &self.job.options.cancel);
+                run_runtime_hooks(self.job.config, self.slot.record(), pid, terms)
             }
             "orphan-pts-master" => self.pass_terminal(fd),
             // The processes are there, and stand still: what others wait for is written before they run.

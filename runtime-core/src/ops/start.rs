@@ -42,20 +42,42 @@ impl Runtime {
         start_socket::remove(slot.dir())?;
         let mut host = Host {
             slot: &slot,
+            cancel,
             replanned: None,
         };
         let speaker = Speaker {
             pid: record.pid,
             pidfd: init.as_fd(),
         };
-        let started = Conversation::with_ready(connection.as_fd(), cancel)
-            .start(speaker, &mut host)
-            .and_then(|()| poststart(&slot, &record, cancel));
+        let started = Conversation::with_ready(connection.as_fd())
+            .start(speaker, cancel, &mut host)
+            .and_then(|()| self.poststart(&slot, &record, cancel));
         if started.is_err() {
             // It may have ended by itself.
             let _already_gone = init.kill(libc::SIGKILL);
         }
         started
+    }
+
+    fn poststart(&self, slot: &Slot, record: &Record, cancel: &Cancel) -> Result<()> {
+        if !record.poststart {
+            return Ok(());
+        }
+        let json = slot.read_file(CONFIG)?;
+        let config = container::saved_config(json)?;
+        let hooks = config
+            .spec
+            .hooks()
+            .as_ref()
+            .and_then(|hooks| hooks.poststart().as_ref());
+        container::run_hooks(
+            "poststart",
+            hooks,
+            record,
+            "running",
+            record.pid,
+            self.hook_terms(cancel)?,
+        )
     }
 }
 
@@ -70,23 +92,10 @@ fn check_status(status: Status) -> Result<()> {
     Err(Error::new(ErrorKind::WrongStatus, text))
 }
 
-fn poststart(slot: &Slot, record: &Record, cancel: &Cancel) -> Result<()> {
-    if !record.poststart {
-        return Ok(());
-    }
-    let json = slot.read_file(CONFIG)?;
-    let config = container::saved_config(json)?;
-    let hooks = config
-        .spec
-        .hooks()
-        .as_ref()
-        .and_then(|hooks| hooks.poststart().as_ref());
-    container::run_hooks("poststart", hooks, record, "running", record.pid, cancel)
-}
-
 /// RUNTIME's answers, from a command that has not made the plan: it is made again where it is needed.
 struct Host<'a> {
     slot: &'a Slot,
+    cancel: &'a Cancel,
     replanned: Option<(Config, Plan)>,
 }
 
@@ -114,8 +123,9 @@ impl Host<'_> {
 impl Counterpart for Host<'_> {
     fn pass_listener(&mut self, pid: i32, listener: BorrowedFd<'_>) -> Result<()> {
         let record = self.slot.record().clone();
+        let cancel = self.cancel;
         let (_, plan) = self.plan()?;
-        pass_listener(plan, &record, "created", pid, listener)
+        pass_listener(plan, &record, "created", pid, listener, cancel)
     }
 
     fn explain(&mut self, pid: i32, failure: Failure, output: Option<OwnedFd>) -> Error {

@@ -7,7 +7,7 @@ use std::ptr;
 use runtime_init::args::{CriuArgs, CriuDirectory, CriuMountArgs, CriuRootArgs, TargetArgs};
 use runtime_init::start::start_criu;
 use runtime_init::step::Step;
-use runtime_init::sys::process::{self as sys_process, ExecVector};
+use runtime_init::sys::process::ExecVector;
 use runtime_init::wire::{Failure, Message};
 use rustix::fs::{Mode, OFlags};
 
@@ -16,6 +16,7 @@ use super::launch::Launched;
 use super::link;
 use super::views::keyring_view;
 use crate::host::criu::{self, Connection, Directories, Directory};
+use crate::host::process::{STATUS_UNKNOWN, reap};
 use crate::plan::keyring::KeyringPlan;
 use crate::plan::mounts::{MountPlan, MountSource};
 use crate::prepare::{Links, PreparedMount, sys_error};
@@ -127,7 +128,9 @@ fn directory(directory: &Directory) -> CriuDirectory<'_> {
 /// Waits for the end of criu after its last answer, and reaps it.
 pub(crate) fn finish(launched: Launched) -> Result<()> {
     let (_, pidfd) = launched.keep();
-    let status = sys_process::wait(pidfd.as_fd()).map_err(sys_error)?;
+    let Some(status) = reap(pidfd.as_fd())? else {
+        return Err(Error::new(ErrorKind::Os, STATUS_UNKNOWN).doing("wait for criu"));
+    };
     match (status.exit_status(), status.terminating_signal()) {
         (Some(0), _) => Ok(()),
         (Some(code), _) => Err(Error::new(

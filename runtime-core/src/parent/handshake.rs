@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::launch::Launched;
 use super::link::{self, Speaker};
 use super::seccomp_listener;
-use crate::host::process::{self, Stat};
+use crate::host::process::{self, Stat, reap};
 use crate::prepare::sys_error;
 use crate::{Cancel, Error, ErrorKind, Result};
 
@@ -56,7 +56,6 @@ fn asked_too_late(what: &str) -> Error {
 /// each record is taken once, in the order of the protocol, and only from the process that is the child by the kernel's word.
 pub(crate) struct Conversation<'a> {
     link: BorrowedFd<'a>,
-    cancel: &'a Cancel,
     /// The record of the highest rank so far: what comes has a higher one.
     heard: Rank,
     /// Whether a helper speaks, which is yet to make the process.
@@ -81,10 +80,9 @@ enum Rank {
 
 impl<'a> Conversation<'a> {
     /// With a child that has been told to go on. `awaits_birth`: it is a helper, which makes the process.
-    pub(crate) fn new(link: BorrowedFd<'a>, cancel: &'a Cancel, awaits_birth: bool) -> Self {
+    pub(crate) fn new(link: BorrowedFd<'a>, awaits_birth: bool) -> Self {
         Self {
             link,
-            cancel,
             heard: Rank::Nothing,
             awaits_birth,
             awaits_taken: false,
@@ -92,11 +90,11 @@ impl<'a> Conversation<'a> {
     }
 
     /// With a process that was Ready long ago, and is reached by another socket.
-    pub(crate) fn with_ready(link: BorrowedFd<'a>, cancel: &'a Cancel) -> Self {
+    pub(crate) fn with_ready(link: BorrowedFd<'a>) -> Self {
         Self {
             heard: Rank::Ready,
             awaits_taken: true,
-            ..Self::new(link, cancel, false)
+            ..Self::new(link, false)
         }
     }
 
@@ -104,16 +102,17 @@ impl<'a> Conversation<'a> {
     pub(crate) fn until_ready(
         &mut self,
         launched: &mut Launched,
+        cancel: &Cancel,
         counterpart: &mut dyn Counterpart,
     ) -> Result<()> {
         loop {
-            let Some((message, fd)) = link::receive(self.link, launched.speaker(), self.cancel)? else {
+            let Some((message, fd)) = link::receive(self.link, launched.speaker(), cancel)? else {
                 return Err(ended(launched.pidfd()));
             };
             match (message, fd) {
                 (Message::Born, Some(pidfd)) if self.awaits_birth => {
                     self.awaits_birth = false;
-                    replace(launched, pidfd, self.cancel)?;
+                    replace(launched, pidfd, cancel)?;
                     self.send(Message::Go)?;
                 }
                 (Message::NeedMaps, _) => {
@@ -137,7 +136,7 @@ impl<'a> Conversation<'a> {
                 }
                 (Message::SeccompFd, Some(shared)) => {
                     self.advance(Rank::Listener, message)?;
-                    self.take_listener(&shared, launched.speaker(), counterpart)?;
+                    self.take_listener(&shared, launched.speaker(), cancel, counterpart)?;
                 }
                 (Message::Ready, _) if !self.awaits_birth => return self.advance(Rank::Ready, message),
                 (Message::Failure(failure), output) => {
@@ -149,20 +148,25 @@ impl<'a> Conversation<'a> {
     }
 
     /// Lets the child become the program, and returns when it has.
-    pub(crate) fn start(&mut self, child: Speaker<'_>, counterpart: &mut dyn Counterpart) -> Result<()> {
+    pub(crate) fn start(
+        &mut self,
+        child: Speaker<'_>,
+        cancel: &Cancel,
+        counterpart: &mut dyn Counterpart,
+    ) -> Result<()> {
         match Link(self.link).send(Message::Start) {
             Err(error) if self.awaits_taken && error.errno == Errno::PIPE => return Err(stopped()),
             sent => sent.map_err(sys_error)?,
         }
         loop {
-            match link::receive(self.link, child, self.cancel)? {
+            match link::receive(self.link, child, cancel)? {
                 None if self.awaits_taken => return Err(stopped()),
                 Some((Message::Taken, None)) if self.awaits_taken => self.awaits_taken = false,
                 // The child's end is close-on-exec.
                 None => return check_execution(child),
                 Some((Message::SeccompFd, Some(shared))) => {
                     self.advance(Rank::LateListener, Message::SeccompFd)?;
-                    self.take_listener(&shared, child, counterpart)?;
+                    self.take_listener(&shared, child, cancel, counterpart)?;
                 }
                 Some((Message::Failure(failure), output)) => {
                     return Err(counterpart.explain(child.pid, failure, output));
@@ -188,9 +192,10 @@ impl<'a> Conversation<'a> {
         &self,
         shared: &OwnedFd,
         child: Speaker<'_>,
+        cancel: &Cancel,
         counterpart: &mut dyn Counterpart,
     ) -> Result<()> {
-        seccomp_listener::take_over(shared, child.pidfd, self.cancel, |listener| {
+        seccomp_listener::take_over(shared, child.pidfd, cancel, |listener| {
             counterpart.pass_listener(child.pid, listener)
         })
     }
@@ -229,11 +234,7 @@ fn replace(launched: &mut Launched, pidfd: OwnedFd, cancel: &Cancel) -> Result<(
     // Still killed if it is dropped now: somebody may have stopped it.
     cancel.wait_readable(helper.pidfd())?;
     let (_, helper) = helper.keep();
-    match sys_process::wait(helper.as_fd()) {
-        // The host program reaps all its children.
-        Err(error) if error.errno == Errno::CHILD => Ok(()),
-        ended => ended.map(drop).map_err(sys_error),
-    }
+    reap(helper.as_fd()).map(drop)
 }
 
 fn unexpected(message: Message) -> Error {
@@ -298,8 +299,8 @@ mod tests {
         let mut launched = ourselves();
         let mut asked = Asked::default();
         let cancel = Cancel::default();
-        let mut conversation = Conversation::new(links.runtime.as_fd(), &cancel, awaits_birth);
-        let result = conversation.until_ready(&mut launched, &mut asked);
+        let mut conversation = Conversation::new(links.runtime.as_fd(), awaits_birth);
+        let result = conversation.until_ready(&mut launched, &cancel, &mut asked);
         // It would be killed.
         drop(launched.keep());
         (result, asked.0)
@@ -373,10 +374,10 @@ mod tests {
         let launched = ourselves();
         drop(links.child);
         let cancel = Cancel::default();
-        let mut conversation = Conversation::with_ready(links.runtime.as_fd(), &cancel);
+        let mut conversation = Conversation::with_ready(links.runtime.as_fd());
         // The word itself cannot be sent any more.
         let error = conversation
-            .start(launched.speaker(), &mut Asked::default())
+            .start(launched.speaker(), &cancel, &mut Asked::default())
             .unwrap_err();
         drop(launched.keep());
         assert_eq!(error.kind(), ErrorKind::WrongStatus);

@@ -79,6 +79,8 @@ pub(crate) fn launch(
 ) -> Result<Launched> {
     let launched = Launched::new(make(plan, prepared, links, cgroup)?);
     cgroup.adopt(pid_of(launched.pid)?)?;
+    // Behind that: before Linux 6.2 a cpuset that is entered says it again.
+    allow_all_cpus(launched.pid);
     cgroup.filter_devices(cgroup_plan)?;
     if !plan.namespaces.unshares_user {
         map_ids(plan, prepared, &launched, cancel)?;
@@ -90,6 +92,14 @@ pub(crate) fn launch(
     }
     Link(links.runtime.as_fd()).send(Message::Go).map_err(sys_error)?;
     Ok(launched)
+}
+
+/// The CPUs that the caller was confined to are not the container's: its cpuset is, which the kernel takes from all.
+pub(crate) fn allow_all_cpus(pid: i32) {
+    // Where a filter forbids it, or a real-time policy, it runs, only not everywhere. That it has ended is seen elsewhere.
+    if let Err(error) = sys_process::allow_all_cpus(pid) {
+        log::info!("the container keeps the CPUs of the caller: {}", sys_error(error));
+    }
 }
 
 fn make(plan: &Plan, prepared: &Prepared, links: &Links, cgroup: &CgroupManager) -> Result<Child> {

@@ -2,15 +2,15 @@
 //! and for the caller's wish to end. Knows nothing of what records mean.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use runtime_init::sys::{SysError, net};
 use runtime_init::wire::{Message, RECORD};
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::PollFlags;
 use rustix::fs::SealFlags;
 use rustix::io::Errno;
 
 use super::launch::Launched;
-use crate::cancel::interrupted;
 use crate::prepare::sys_error;
 use crate::{Cancel, Error, ErrorKind, Result};
 
@@ -82,15 +82,16 @@ pub(crate) fn receive(link: BorrowedFd<'_>, speaker: Speaker<'_>, cancel: &Cance
 /// Waits until there is something to read, or to be known. Whether the speaker has ended: then no record comes after those
 /// that are there.
 fn wait(link: BorrowedFd<'_>, speaker: Speaker<'_>, cancel: &Cancel) -> Result<bool> {
-    let mut fds = [Some(link), Some(speaker.pidfd), cancel.fd()]
-        .map(|fd| PollFd::from_borrowed_fd(fd.unwrap_or(link), PollFlags::IN));
-    rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, None))
-        .map_err(|errno| Error::os("poll", errno))?;
-    let [record, ended, wish] = fds.map(|fd| !fd.revents().is_empty());
-    if wish && !record && cancel.may_come() {
-        return Err(interrupted());
+    match cancel.wait_any([link, speaker.pidfd], PollFlags::IN, None) {
+        Ok([_, has_ended]) => Ok(has_ended),
+        Err(error) if error.kind() == ErrorKind::Interrupted => {
+            match Cancel::default().wait(link, PollFlags::IN, Some(Duration::ZERO))? {
+                true => Ok(false),
+                false => Err(error),
+            }
+        }
+        Err(error) => Err(error),
     }
-    Ok(ended)
 }
 
 fn foreign(sender: Option<i32>) -> Error {

@@ -27,8 +27,8 @@ pub(crate) fn send(
     cancel: &Cancel,
 ) -> Result<()> {
     let way = Way::new(init.pidfd(), mounts.as_ref())?;
-    let copies = copy(plan, &prepared.to_lock, &way.joins(), cancel)?;
-    for (tree, copy) in prepared.to_lock.iter().zip(copies) {
+    // One after the other: INIT holds as many descriptors, and RUNTIME does already.
+    copy_each(plan, &prepared.to_lock, &way.joins(), cancel, |tree, copy| {
         change(plan, prepared, tree, &copy, init.pid).map_err(|error| {
             let located = locate(error, plan, tree);
             match located.errno() {
@@ -38,11 +38,10 @@ pub(crate) fn send(
                 _ => located,
             }
         })?;
-        Link(link)
-            .send_fd(Message::Tree, copy.as_fd())
-            .map_err(sys_error)?;
-    }
-    Ok(())
+        // It may stand still with all that it has not taken yet.
+        cancel.wait_writable(link)?;
+        Link(link).send_fd(Message::Tree, copy.as_fd()).map_err(sys_error)
+    })
 }
 
 /// How TREES gets into INIT's mount namespace.
@@ -90,6 +89,21 @@ pub(super) fn copy(
     namespaces: &[JoinArgs<'_>],
     cancel: &Cancel,
 ) -> Result<Vec<OwnedFd>> {
+    let mut copies = Vec::with_capacity(trees.len());
+    copy_each(plan, trees, namespaces, cancel, |_, copy| {
+        copies.push(copy);
+        Ok(())
+    })?;
+    Ok(copies)
+}
+
+fn copy_each(
+    plan: &Plan,
+    trees: &[HostTree],
+    namespaces: &[JoinArgs<'_>],
+    cancel: &Cancel,
+    mut take: impl FnMut(&HostTree, OwnedFd) -> Result<()>,
+) -> Result<()> {
     let links = Links::new()?;
     let mut keep: Vec<_> = namespaces.iter().map(|join| join.fd.as_raw_fd()).collect();
     keep.push(links.child.as_raw_fd());
@@ -112,10 +126,9 @@ pub(super) fn copy(
     // Killed and reaped when it is dropped, if it has not ended by then.
     let helper = Launched::new(start_trees(args).map_err(sys_error)?);
     drop(links.child);
-    let mut copies = Vec::with_capacity(sources.len());
-    while copies.len() < sources.len() {
+    for tree in trees {
         match link::receive(links.runtime.as_fd(), helper.speaker(), cancel)? {
-            Some((Message::Tree, Some(tree))) => copies.push(tree),
+            Some((Message::Tree, Some(copy))) => take(tree, copy)?,
             Some((Message::Failure(failure), _)) => return Err(explain(failure, plan, trees)),
             _ => {
                 return Err(Error::new(
@@ -125,7 +138,7 @@ pub(super) fn copy(
             }
         }
     }
-    Ok(copies)
+    Ok(())
 }
 
 fn explain(failure: Failure, plan: &Plan, trees: &[HostTree]) -> Error {

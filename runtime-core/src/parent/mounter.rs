@@ -110,7 +110,7 @@ fn explain_removal(removals: &[Removal], failure: Failure) -> Error {
 
 /// What RUNTIME holds for them: trees that are ready to be mounted.
 fn prepare(plan: &Plan, inside: Inside<'_>, cgroup: &CgroupManager) -> Result<Vec<PreparedMount>> {
-    let mut mounts = trees::mounts(plan, cgroup)?;
+    let mut mounts = trees::mounts(plan, cgroup, trees::Room::without_end())?;
     if inside.has_users() {
         lock(plan, &mut mounts, inside)?;
     }

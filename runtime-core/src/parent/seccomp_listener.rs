@@ -2,17 +2,14 @@
 //! each of them to the agent, who is still waiting for the listener): see `load_with_listener` in `runtime-init`.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
-use rustix::event::Timespec;
 use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 
 use super::link::is_memfd;
 use crate::{Cancel, Error, ErrorKind, Result};
 
-const PAUSE: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 50_000,
-};
+const PAUSE: Duration = Duration::from_micros(50);
 /// How the kernel names a listener (kernel/seccomp.c).
 const LISTENER: &str = "anon_inode:seccomp notify";
 
@@ -33,7 +30,7 @@ pub(super) fn take_over(
     let number = loop {
         match read_word(shared)? {
             // Also the pause until the next look.
-            0 if cancel.wait_readable_for(pidfd, Some(&PAUSE))? => {
+            0 if cancel.wait_readable_for(pidfd, Some(PAUSE))? => {
                 return Err(Error::new(
                     ErrorKind::Internal,
                     "the container's process ended while its filter was loaded",

@@ -10,6 +10,7 @@ use runtime_init::sys::{net, process};
 
 use super::launch::{Launched, write_maps};
 use crate::host::cgroup::Cgroup;
+use crate::host::process::reap;
 use crate::prepare::{Links, sys_error};
 use crate::{Cancel, Errno, Error, ErrorKind, Result};
 
@@ -39,9 +40,11 @@ pub(crate) fn sweep(cgroup: &Cgroup, uids: &[LinuxIdMapping], gids: &[LinuxIdMap
         return Err(doing(Error::new(ErrorKind::Os, "not done within 30 seconds")));
     }
     let (_, pidfd) = sweeper.keep();
-    let status = process::wait(pidfd.as_fd()).map_err(sys_error)?;
-    match status.exit_status() {
+    let status = reap(pidfd.as_fd())?;
+    match status.and_then(|status| status.exit_status()) {
         Some(0) => Ok(()),
+        // What is left is seen by the caller, who removes the cgroup itself.
+        None if status.is_none() => Ok(()),
         Some(errno) => Err(doing(Error::os("rmdir", Errno::from_raw_os_error(errno)))),
         None => Err(doing(Error::new(
             ErrorKind::Os,

@@ -151,6 +151,7 @@ pub(crate) fn with_init_args<T>(
             start_container: &mut start_container,
             creating_state: (&creating.0, &creating.1),
             created_state: (&created.0, &created.1),
+            open_files: plan.process.hook_files,
         },
         sysctl: &sysctl,
         readonly_paths: &readonly_paths,
@@ -231,7 +232,16 @@ fn mount_view<'a>(
     let tree = prepared.tree.as_ref().map(AsFd::as_fd);
     // RUNTIME has changed the trees it made itself.
     let mut attributes: &[_] = if tree.is_some() { &[] } else { &mount.attributes };
-    let what = match (&mount.source, tree) {
+    let late = prepared.late.as_ref().map(|tree| {
+        init::MountWhat::HostTree(init::TreeSource {
+            path: &tree.path,
+            identity: tree.identity,
+            recursive: tree.recursive,
+            // Those of the mount are set when it is attached.
+            attributes: &[],
+        })
+    });
+    let what = late.unwrap_or_else(|| match (&mount.source, tree) {
         (MountSource::Bind { .. }, None) if prepared.link.is_some() => {
             init::MountWhat::Link(prepared.link.as_deref().unwrap_or_default())
         }
@@ -262,7 +272,7 @@ fn mount_view<'a>(
         (MountSource::Remount { .. } | MountSource::Bind { .. }, None) => {
             init::MountWhat::Remount { options }
         }
-    };
+    });
     init::MountArgs {
         index: mount.index,
         target: init::TargetArgs {

@@ -88,6 +88,8 @@ pub struct Wishes {
     pub listen_fds: u32,
     /// Annotation `run.oci.keep_original_groups` (crun's): supplementary groups are not touched.
     pub keep_groups: bool,
+    /// Soft and hard limit of open files where config.json names none, if not RUNTIME's own.
+    pub open_files: Option<(u64, u64)>,
 }
 
 /// What was said about the terminal.

@@ -56,6 +56,8 @@ pub struct ProcessPlan {
     pub rlimits: Vec<Rlimit>,
     /// Those of them that would be too low for what the child itself does: their true values, which it takes last.
     pub late_rlimits: Vec<Rlimit>,
+    /// Soft and hard limit of open files for hooks, if not RUNTIME's own.
+    pub hook_files: Option<(u64, u64)>,
     /// Whether RUNTIME sets them: the child could not raise them in its user namespace. Otherwise the child does, while
     /// it is root: without CAP_SYS_RESOURCE, limits of another user's process may not even be lowered.
     pub limits_from_outside: bool,
@@ -84,7 +86,7 @@ pub struct ProcessPlan {
 /// A resource limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rlimit {
-    /// Place in `process.rlimits`.
+    /// Place in `process.rlimits`; behind the last for what config.json does not name.
     pub index: usize,
     /// `RLIMIT_*`.
     pub resource: u32,
@@ -122,7 +124,7 @@ impl ProcessPlan {
         let user = process.user();
         let terminal = process.terminal().unwrap_or(false);
         check_console(terminal, wishes)?;
-        let (rlimits, late_rlimits) = rlimits(process, wishes.preserve_fds);
+        let (rlimits, late_rlimits) = rlimits(process, wishes);
         Ok(Self {
             terminal,
             console_size: process
@@ -145,6 +147,7 @@ impl ProcessPlan {
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             rlimits,
             late_rlimits,
+            hook_files: wishes.open_files,
             limits_from_outside: in_user_namespace,
             is_rootless: facts.is_rootless,
             unprivileged: !facts.may_mount,
@@ -338,17 +341,27 @@ fn capability_bit(capability: oci_spec::runtime::Capability) -> u64 {
 const OWN_FILES: u64 = 16;
 
 /// The limits, and again those that come last. A limit may always be lowered, so the true value needs no privilege then.
-fn rlimits(process: &Process, preserve_fds: u32) -> (Vec<Rlimit>, Vec<Rlimit>) {
-    let least = OWN_FILES + u64::from(preserve_fds);
+fn rlimits(process: &Process, wishes: Wishes) -> (Vec<Rlimit>, Vec<Rlimit>) {
+    let least = OWN_FILES + u64::from(wishes.preserve_fds);
     let mut late = Vec::new();
     let limits = process.rlimits().iter().flatten().enumerate();
-    let limits = limits.map(|(index, limit)| {
-        let limit = Rlimit {
-            index,
-            resource: resource(limit.typ()),
-            soft: limit.soft(),
-            hard: limit.hard(),
-        };
+    let limits = limits.map(|(index, limit)| Rlimit {
+        index,
+        resource: resource(limit.typ()),
+        soft: limit.soft(),
+        hard: limit.hard(),
+    });
+    let mut limits: Vec<Rlimit> = limits.collect();
+    let names_files = limits.iter().any(|limit| limit.resource == libc::RLIMIT_NOFILE);
+    if let (Some((soft, hard)), false) = (wishes.open_files, names_files) {
+        limits.push(Rlimit {
+            index: limits.len(),
+            resource: libc::RLIMIT_NOFILE,
+            soft,
+            hard,
+        });
+    }
+    let limits = limits.into_iter().map(|limit| {
         if limit.resource != libc::RLIMIT_NOFILE || limit.soft >= least {
             return limit;
         }
@@ -462,6 +475,14 @@ mod tests {
             });
             serde_json::from_value::<Process>(json).unwrap()
         };
+        let rlimits = |process: &Process, preserve_fds| {
+            let wishes = Wishes {
+                preserve_fds,
+                open_files: Some((256, 512)),
+                ..Wishes::default()
+            };
+            rlimits(process, wishes)
+        };
         let (now, late) = rlimits(&process(1024, 4096), 2);
         assert_eq!((now[1].soft, now[1].hard, late.len()), (1024, 4096, 0));
         let (now, late) = rlimits(&process(3, 3), 2);
@@ -469,6 +490,14 @@ mod tests {
         assert_eq!((late[0].index, late[0].soft, late[0].hard), (1, 3, 3));
         let (now, _) = rlimits(&process(3, 4096), 0);
         assert_eq!((now[1].soft, now[1].hard), (16, 4096));
+        let mut unnamed = process(0, 0);
+        unnamed.set_rlimits(None);
+        let (now, late) = rlimits(&unnamed, 0);
+        assert_eq!(
+            (now.len(), now[0].soft, now[0].hard, late.len()),
+            (1, 256, 512, 0)
+        );
+        assert_eq!(rlimits(&unnamed, 250).1[0].soft, 256);
     }
 
     #[test]

@@ -19,7 +19,9 @@ use crate::plan::namespaces::Join;
 use crate::plan::{Plan, Sysctl, namespaces};
 use crate::{Error, Result};
 
-pub(crate) use trees::{HostTree, PreparedMount, ProcfsContext, Use, change_mount, change_rootfs, sys_error};
+pub(crate) use trees::{
+    HostTree, PreparedMount, ProcfsContext, Room, Use, change_mount, change_rootfs, sys_error,
+};
 
 /// Everything the child borrows.
 #[derive(Debug)]
@@ -91,7 +93,7 @@ impl Prepared {
         let net_devices = find_net_devices(plan, &joins)?;
         check_seccomp_agent(plan)?;
         let (rootfs, rootfs_path) = trees::rootfs(plan)?;
-        let mounts = trees::mounts(plan, inputs.cgroup)?;
+        let mounts = trees::mounts(plan, inputs.cgroup, Room::new(plan, &rootfs_path)?)?;
         let mut prepared = Self {
             joins,
             to_lock: match plan.unprivileged {

@@ -1,13 +1,14 @@
 //! Runs in: RUNTIME, before `clone3`. Copies of the host's mounts as detached trees (open_tree(2)): nothing is attached
 //! anywhere, so nobody sees them, and they are gone when their descriptors are closed.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use runtime_init::args::{EnterRoot, Links};
 use runtime_init::sys::mount::{self, MountAttr};
+use runtime_init::sys::process::limit;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -220,6 +221,8 @@ pub(crate) struct PreparedMount {
     /// The tree to mount; for a new file system what is mounted instead if it is refused. Only the place of it (O_PATH)
     /// where RUNTIME may not copy mounts.
     pub tree: Option<OwnedFd>,
+    /// What INIT copies itself, when it is its turn.
+    pub late: Option<HostTree>,
     /// What a symbolic link says that is made at the destination, with nothing mounted.
     pub link: Option<CString>,
     /// Whether a directory (not a file) is made where the destination is missing.
@@ -277,10 +280,80 @@ fn change(tree: &OwnedFd, attributes: &[(MountAttr, bool)]) -> Result<()> {
     })
 }
 
-/// The trees of `mounts`.
-pub(crate) fn mounts(plan: &Plan, cgroup: &CgroupManager) -> Result<Vec<PreparedMount>> {
+/// How many trees may be held, one descriptor each, and which are not left to INIT beyond that.
+#[derive(Debug)]
+pub(crate) struct Room<'a> {
+    left: usize,
+    /// What INIT finds below it is not what RUNTIME sees there.
+    rootfs: &'a Path,
+}
+
+/// Descriptors for all else, in RUNTIME and in its child.
+const OTHERS: usize = 64;
+
+impl<'a> Room<'a> {
+    /// For `create` and `run`.
+    pub(super) fn new(plan: &Plan, rootfs: &'a CStr) -> Result<Self> {
+        let (soft, _) = limit(libc::RLIMIT_NOFILE).map_err(sys_error)?;
+        let limit = usize::try_from(soft).unwrap_or(usize::MAX);
+        let wanted = plan.mounts.len() + plan.devices.nodes.len() + OTHERS;
+        // So far from the limit that nobody has to count.
+        let left = match wanted < limit / 2 {
+            true => usize::MAX,
+            false => limit.saturating_sub(open_files()? + plan.devices.nodes.len() + OTHERS),
+        };
+        Ok(Self {
+            left,
+            rootfs: Path::new(OsStr::from_bytes(rootfs.to_bytes())),
+        })
+    }
+
+    /// Where every tree is held, by whoever there is for it.
+    pub(crate) fn without_end() -> Self {
+        Self {
+            left: usize::MAX,
+            rootfs: Path::new("/"),
+        }
+    }
+
+    /// Whether INIT would copy the same, in its own mount namespace and before the first mount there.
+    fn may_wait(&self, plan: &Plan, mount: &MountPlan, tree: &HostTree) -> bool {
+        let has_own = plan.namespaces.unshare & libc::CLONE_NEWNS as u32 != 0;
+        let is_bind = matches!(
+            mount.source,
+            MountSource::Bind {
+                must_be_procfs: false,
+                ..
+            }
+        );
+        // INIT's are slaves of the host's: a copy of one could not be in the host's peer group.
+        let leaves_group = |(attr, recursive): &(MountAttr, bool)| *recursive && attr.propagation != 0;
+        let is_shared = |(attr, _): &(MountAttr, bool)| attr.propagation == libc::MS_SHARED;
+        let is_apart = mount.attributes.iter().any(leaves_group) && !mount.attributes.iter().any(is_shared);
+        let path = Path::new(OsStr::from_bytes(tree.path.to_bytes()));
+        let may_enter = !plan.namespaces.is_user_namespaced() && !plan.unprivileged;
+        has_own
+            && may_enter
+            && is_bind
+            && is_apart
+            && mount.id_map.is_none()
+            && !path.starts_with(self.rootfs)
+    }
+}
+
+fn open_files() -> Result<usize> {
+    let path = "/proc/self/fd";
+    let entries = std::fs::read_dir(path).map_err(|error| Error::io("open", &error).path(path))?;
+    Ok(entries.count())
+}
+
+/// The trees of `mounts`. Those for which there is no room are left to INIT, if it can copy them as well.
+pub(crate) fn mounts(plan: &Plan, cgroup: &CgroupManager, mut room: Room<'_>) -> Result<Vec<PreparedMount>> {
     let prepare = |mount: &MountPlan| {
-        let result = prepare_mount(mount, plan, cgroup);
+        let result = prepare_mount(mount, plan, cgroup, &room);
+        if let Ok(PreparedMount { tree: Some(_), .. }) = result {
+            room.left = room.left.saturating_sub(1);
+        }
         result.map_err(|error| match error.spec_field() {
             Some(_) => error,
             None => error.field(format!("mounts[{}]", mount.index)),
@@ -289,9 +362,14 @@ pub(crate) fn mounts(plan: &Plan, cgroup: &CgroupManager) -> Result<Vec<Prepared
     plan.mounts.iter().map(prepare).collect()
 }
 
-fn prepare_mount(mount: &MountPlan, plan: &Plan, cgroup: &CgroupManager) -> Result<PreparedMount> {
+fn prepare_mount(
+    mount: &MountPlan,
+    plan: &Plan,
+    cgroup: &CgroupManager,
+    room: &Room<'_>,
+) -> Result<PreparedMount> {
     let copy = |source: OwnedFd, path: &Path, recursive| {
-        prepare_copy(mount, plan, source, recursive).map_err(|error| error.path(path))
+        prepare_copy(mount, plan, source, recursive, room).map_err(|error| error.path(path))
     };
     match &mount.source {
         MountSource::Bind {
@@ -380,9 +458,25 @@ fn check_is_procfs(source: &OwnedFd) -> Result<()> {
     ))
 }
 
-fn prepare_copy(mount: &MountPlan, plan: &Plan, source: OwnedFd, recursive: bool) -> Result<PreparedMount> {
+fn prepare_copy(
+    mount: &MountPlan,
+    plan: &Plan,
+    source: OwnedFd,
+    recursive: bool,
+    room: &Room<'_>,
+) -> Result<PreparedMount> {
     let stat = rustix::fs::fstat(&source).map_err(|errno| Error::os("fstat", errno))?;
     let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    if room.left == 0
+        && let Some(tree) = host_tree(Use::Mount(mount.index.into()), &source, recursive)?
+        && room.may_wait(plan, mount, &tree)
+    {
+        return Ok(PreparedMount {
+            late: Some(tree),
+            is_directory,
+            ..PreparedMount::without_tree()
+        });
+    }
     let tree = if plan.unprivileged {
         source
     } else {
@@ -392,6 +486,7 @@ fn prepare_copy(mount: &MountPlan, plan: &Plan, source: OwnedFd, recursive: bool
     };
     Ok(PreparedMount {
         tree: Some(tree),
+        late: None,
         link: None,
         is_directory,
         context: None,
@@ -402,6 +497,7 @@ impl PreparedMount {
     fn without_tree() -> Self {
         Self {
             tree: None,
+            late: None,
             link: None,
             is_directory: true,
             context: None,

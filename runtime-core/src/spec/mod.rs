@@ -88,10 +88,18 @@ pub fn load(bundle: &Path) -> Result<Config> {
 /// Fails if there is none, if it is larger than 64 MiB, and as [`parse`] does; with `Interrupted` if `cancel` comes while
 /// nobody writes into what is no file but a pipe.
 pub fn load_file(path: &Path, cancel: &Cancel) -> Result<Config> {
-    parse(read(path, cancel)?).map_err(|error| error.path(path))
+    let json = read(path, cancel).map_err(|error| match error.errno() {
+        Some(crate::Errno::NOENT) => not_found(path),
+        _ => error,
+    })?;
+    parse(json).map_err(|error| error.path(path))
 }
 
-fn read(path: &Path, cancel: &Cancel) -> Result<Vec<u8>> {
+/// Reads a document; it may come through a fifo.
+///
+/// # Errors
+/// That of the system call, with the path; `Interrupted`.
+pub(crate) fn read(path: &Path, cancel: &Cancel) -> Result<Vec<u8>> {
     let mut options = OpenOptions::new();
     if cancel.may_come() {
         // Opening a fifo that nobody has opened for writing waits; then reading it waits instead.
@@ -100,10 +108,7 @@ fn read(path: &Path, cancel: &Cancel) -> Result<Vec<u8>> {
     let mut file = options
         .read(true)
         .open(path)
-        .map_err(|error| match error.kind() {
-            IoErrorKind::NotFound => not_found(path),
-            _ => Error::io("open", &error).path(path),
-        })?;
+        .map_err(|error| Error::io("open", &error).path(path))?;
     // What most documents fit into: without it they are read in a dozen pieces.
     let mut json = Vec::with_capacity(32 << 10);
     let failed = |error: std::io::Error| Error::io("read", &error).path(path);

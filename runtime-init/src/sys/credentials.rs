@@ -77,6 +77,18 @@ pub fn clear_ambient() -> Result<()> {
     rustix::thread::clear_ambient_capability_set().named(Call::Prctl)
 }
 
+/// Whether the kernel treats ids and capabilities as usual (capabilities(7), "The securebits flags").
+pub fn has_usual_securebits() -> Result<bool> {
+    let bits = rustix::thread::capabilities_secure_bits().named(Call::Prctl)?;
+    Ok(bits.is_empty())
+}
+
+/// Has it do so; needs CAP_SETPCAP.
+pub fn set_usual_securebits() -> Result<()> {
+    rustix::thread::set_capabilities_secure_bits(rustix::thread::CapabilitiesSecureBits::empty())
+        .named(Call::Prctl)
+}
+
 /// `PR_SET_NO_NEW_PRIVS`.
 pub fn set_no_new_privileges() -> Result<()> {
     rustix::thread::set_no_new_privs(true).named(Call::Prctl)

@@ -570,6 +570,16 @@ impl<T: Carry> Carry for Option<T> {
     }
 }
 
+/// Three standard streams.
+impl<T: Carry> Carry for [T; 3] {
+    type Carried = [T::Carried; 3];
+
+    fn carry(&self, room: &Room) -> Result<Self::Carried> {
+        let [first, second, third] = self;
+        Ok([first.carry(room)?, second.carry(room)?, third.carry(room)?])
+    }
+}
+
 /// Options of mounts.
 impl Carry for (&CStr, Option<&CStr>) {
     type Carried = (&'static CStr, Option<&'static CStr>);

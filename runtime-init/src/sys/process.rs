@@ -259,6 +259,27 @@ pub fn ignores(signal: i32) -> Result<bool> {
     Ok(action.first() == Some(&(libc::SIG_IGN as u64)))
 }
 
+/// Has this process ignore a signal, or take its default action.
+pub fn set_signal_action(signal: i32, ignore: bool) -> Result<()> {
+    let mut action = DefaultAction([0; 64]);
+    // The kernel's struct begins with the handler; SIG_IGN is 1.
+    if let Some(first) = action.0.first_chunk_mut() {
+        *first = usize::from(ignore).to_ne_bytes();
+    }
+    // SAFETY: action is larger than the kernel's struct sigaction, names no function, and is only read; the old action is
+    // not asked for.
+    let raw = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signal,
+            &raw const action,
+            core::ptr::null::<u8>(),
+            SIGSET_BYTES,
+        )
+    };
+    checked(Call::Sigaction, raw).map(drop)
+}
+
 /// Sets the signal mask of the calling thread to `mask` and returns the old one, as the kernel's 64 bits.
 pub fn set_signal_mask(mask: u64) -> Result<u64> {
     let mut old = 0u64;
@@ -331,6 +352,11 @@ pub fn set_name(name: &CStr) -> Result<()> {
 /// `setsid(2)`: the process leads a new session, without a controlling terminal.
 pub fn setsid() -> Result<()> {
     rustix::process::setsid().map(drop).named(Call::Setsid)
+}
+
+/// `setpgid(0, 0)`: the process leads a new process group of its session.
+pub fn lead_process_group() -> Result<()> {
+    rustix::process::setpgid(None, None).named(Call::Setpgid)
 }
 
 /// Waits for the process behind `pidfd` to end and reaps it.
@@ -630,7 +656,34 @@ pub fn send_signal_number(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
     checked(Call::Pidfd, raw).map(drop)
 }
 
-/// `prlimit(2)` of another process.
+/// The soft and the hard limit of this process.
+pub fn limit(resource: u32) -> Result<(u64, u64)> {
+    let mut limit = [0u64; 2];
+    // SAFETY: limit is two live 64-bit integers, the kernel's struct rlimit64, which are only written to.
+    let raw = unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            resource,
+            core::ptr::null::<u8>(),
+            limit.as_mut_ptr(),
+        )
+    };
+    checked(Call::Prlimit, raw)?;
+    let [soft, hard] = limit;
+    Ok((soft, hard))
+}
+
+/// Lets a process run on every CPU that there is: the kernel takes those of its cgroup's cpuset of them.
+pub fn allow_all_cpus(pid: i32) -> Result<()> {
+    // More than any kernel is built for (CONFIG_NR_CPUS is at most 8192): those that there are not it leaves out.
+    let all = [u64::MAX; 256];
+    // SAFETY: the mask is as long as said, and only read.
+    let raw = unsafe { libc::syscall(libc::SYS_sched_setaffinity, pid, size_of_val(&all), all.as_ptr()) };
+    checked(Call::SchedSetaffinity, raw).map(drop)
+}
+
+/// `prlimit(2)`: of this process for 0, or of another one.
 pub fn set_limit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
     let limit = [soft, hard];
     // SAFETY: limit is two live 64-bit integers, the kernel's struct rlimit64; the old limit is not asked for.

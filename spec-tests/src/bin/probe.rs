@@ -264,6 +264,15 @@ fn limits_and_scheduling(o: &mut Object) {
     o.raw("rlimits", &list(limits));
     // SAFETY: PR_GET_NO_NEW_PRIVS takes no pointer.
     o.number("no_new_privs", unsafe { prctl(39, 0, 0, 0, 0) });
+    // SAFETY: PR_GET_SECUREBITS takes no pointer.
+    o.number("securebits", unsafe { prctl(27, 0, 0, 0, 0) });
+    // PR_GET_PDEATHSIG, PR_GET_CHILD_SUBREAPER.
+    for (name, option) in [("death_signal", 2), ("subreaper", 37)] {
+        let mut value = 0_i32;
+        // SAFETY: both store an int, and value is one.
+        unsafe { prctl(option, &mut value, 0, 0, 0) };
+        o.number(name, value);
+    }
     let mut attributes = [0_u8; 56];
     // SAFETY: the buffer is as large as the third argument says.
     unsafe { syscall(nr::SCHED_GETATTR, 0, attributes.as_mut_ptr(), 56, 0) };

@@ -18,6 +18,8 @@ mod exec_file;
 mod exec_options;
 mod fuse;
 mod hooks;
+mod hung_peers;
+mod inherited;
 mod intel_rdt;
 mod interrupt;
 mod lifecycle;
@@ -94,6 +96,8 @@ fn needy() -> Vec<NeedyTest> {
         selinux::NEEDY,
         selinux_mounts::NEEDY,
         interrupt::NEEDY,
+        inherited::NEEDY,
+        hung_peers::NEEDY,
         engine::NEEDY,
         runtime_tools::NEEDY,
     ]
@@ -127,6 +131,8 @@ fn everywhere() -> Vec<Test> {
         run::TESTS,
         signals::TESTS,
         interrupt::TESTS,
+        inherited::TESTS,
+        hung_peers::TESTS,
         seccomp::TESTS,
         seccomp_actions::TESTS,
         seccomp_notify::TESTS,

@@ -12,6 +12,7 @@ use rustix::process::Pid;
 use super::devices::BpfInsn;
 use super::root::{CgroupRoot, join};
 use super::{Identity, bpf, path, walk};
+use crate::cancel::Freezer;
 use crate::{Errno, Error, ErrorKind, Result};
 
 /// How long [`Cgroup::freeze`] waits. A process that sleeps uninterruptibly in the kernel (on a dead network file
@@ -224,6 +225,20 @@ impl Cgroup {
             Ok(text) => Ok(value_of(&text, "frozen") == Some(b"1")),
             Err(errno) => Err(Error::os("read", errno).path(self.path.join("cgroup.events"))),
         }
+    }
+
+    /// What tells somebody who waits for a process in here that none of them runs.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub(crate) fn freezer(&self) -> Result<Freezer> {
+        let path = || self.path.join("cgroup.events");
+        rustix::fs::openat(&self.dir, "cgroup.events", READ, Mode::empty())
+            .map(|events| Freezer {
+                events,
+                path: self.path.clone(),
+            })
+            .map_err(|errno| Error::os("openat", errno).path(path()))
     }
 
     /// Stops all processes in the cgroup and below it, and returns once they have stopped. If they do not within ten

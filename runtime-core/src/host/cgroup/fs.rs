@@ -134,9 +134,16 @@ fn open(root: &CgroupRoot, below_root: &Path, made: &[PathBuf]) -> Result<Cgroup
     // and `create` wait for ever. The root cannot be frozen.
     let depth = below_root.components().count();
     if made.len() < depth && (depth > 1 || !is_new) && cgroup.is_effectively_frozen()? {
-        return refused("container's cgroup unexpectedly frozen".to_owned());
+        return Err(is_frozen(cgroup.path()));
     }
     Ok(cgroup)
+}
+
+/// The refusal of a cgroup in which nothing runs.
+pub(super) fn is_frozen(path: &Path) -> Error {
+    Error::new(ErrorKind::WrongStatus, "container's cgroup unexpectedly frozen")
+        .field(FIELD)
+        .path(path)
 }
 
 /// Makes controllers available in the cgroup, by enabling them in the cgroups above it, from the nearest one that has

@@ -47,7 +47,7 @@ use systemd::Moment;
 pub use systemd::{Manager, Unit, UnitLocation, UnitPlan, UnitReference};
 pub use watch::{OomWatch, Woken};
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Cancel, Error, ErrorKind, Result};
 
 /// Who makes the cgroup. Kept in the state: `delete` must use the driver of `create`, whatever its own options say.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,15 +166,16 @@ impl CgroupPlan {
         Ok(self)
     }
 
-    /// Finds out where the cgroup will be on this host, without making anything. `None` for a container without one.
+    /// Finds out where the cgroup will be on this host, without making anything. `None` for a container without one. What
+    /// is asked of a service manager, then and until the cgroup is there, ends when `cancel` comes.
     ///
     /// # Errors
     /// The host has no cgroup2 tree, or the runtime's own cgroup, beside which it would be, cannot be told.
-    pub fn locate(&self) -> Result<Option<CgroupLocation>> {
+    pub fn locate(&self, cancel: &Cancel) -> Result<Option<CgroupLocation>> {
         match (self.driver, &self.path) {
             (CgroupDriver::Disabled, _) => Ok(None),
             (_, CgroupPath::Unit(unit)) => {
-                let location = unit.locate(self.rootless)?;
+                let location = unit.locate(self.rootless, cancel)?;
                 Ok(Some(CgroupLocation::Unit(Box::new(location))))
             }
             (_, CgroupPath::BelowRoot(_) | CgroupPath::BesideRuntime(_)) => {

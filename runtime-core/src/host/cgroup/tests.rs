@@ -43,7 +43,7 @@ impl Place {
 
     fn try_create(&self, below: &str, resources: Value) -> Result<CgroupManager> {
         let plan = self.plan(below, resources);
-        let location = plan.locate().unwrap().unwrap();
+        let location = plan.locate(&Cancel::default()).unwrap().unwrap();
         assert_eq!(location.path(), self.absolute.join(below));
         let manager = CgroupManager::create(&plan, Some(location), below, |_| Ok(()))?;
         manager.filter_devices(&plan).map(|()| manager)
@@ -520,7 +520,13 @@ fn a_parent_with_processes_cannot_hand_controllers_down() {
 
     let mut plan = place.plan("box", json!({}));
     plan.controllers = Controllers::Every; // wanted, not needed
-    let manager = CgroupManager::create(&plan, plan.locate().unwrap(), "mark", |_| Ok(())).unwrap();
+    let manager = CgroupManager::create(
+        &plan,
+        plan.locate(&Cancel::default()).unwrap(),
+        "mark",
+        |_| Ok(()),
+    )
+    .unwrap();
     manager.remove(PATIENCE).unwrap();
     parent.kill().unwrap();
     shell.wait();
@@ -531,7 +537,13 @@ fn only_what_is_needed_can_be_asked_for() {
     let place = Place::new();
     let mut plan = place.plan("a/box", json!({}));
     plan.controllers = Controllers::Needed;
-    CgroupManager::create(&plan, plan.locate().unwrap(), "mark", |_| Ok(())).unwrap();
+    CgroupManager::create(
+        &plan,
+        plan.locate(&Cancel::default()).unwrap(),
+        "mark",
+        |_| Ok(()),
+    )
+    .unwrap();
     assert_eq!(
         std::fs::read(place.path("a/box/cgroup.controllers")).unwrap(),
         b""
@@ -600,7 +612,7 @@ fn drivers_are_kept_by_name_and_systemd_wants_units() {
 #[test]
 fn without_a_driver_there_is_nothing_to_do_and_nothing_to_limit() {
     let plan = CgroupPlan::new(CgroupDriver::Disabled, None, "id", None, None).unwrap();
-    let location = plan.locate().unwrap();
+    let location = plan.locate(&Cancel::default()).unwrap();
     assert!(location.is_none());
     let manager = CgroupManager::create(&plan, location, "mark", |_| Ok(())).unwrap();
     assert!(manager.cgroup().is_none() && manager.driver() == CgroupDriver::Disabled);

@@ -11,11 +11,11 @@ use super::place::Cgroups;
 use super::target::Target;
 use super::wishes::Affinity;
 use crate::host::cgroup::{Cgroup, CgroupManager};
-use crate::host::pid_file;
 use crate::host::proc_handle::ProcHandle;
 use crate::host::resctrl;
 use crate::host::state::Record;
-use crate::ops::create::{send_listener, send_pidfd, set_limits};
+use crate::host::{pid_file, pidfd_socket};
+use crate::ops::create::{send_listener, set_limits};
 use crate::ops::options::ExecOptions;
 use crate::ops::{Process, container};
 use crate::parent::explain::{self, Background};
@@ -26,7 +26,7 @@ use crate::plan::keyring::KeyringPlan;
 use crate::plan::process::ProcessPlan;
 use crate::plan::seccomp::SeccompPlan;
 use crate::prepare::{Links, sys_error};
-use crate::{Error, ErrorKind, Result};
+use crate::{Cancel, Error, ErrorKind, Result};
 
 /// One `exec`, with everything decided.
 pub(super) struct Job<'a> {
@@ -43,30 +43,33 @@ pub(super) struct Job<'a> {
 impl Job<'_> {
     pub(super) fn launch(self, cgroups: Cgroups, options: &ExecOptions) -> Result<Process> {
         let links = Links::new()?;
+        let freezer = cgroups.freezer()?;
         let mut launched = Launched::new(self.make(&links, cgroups)?);
         drop(links.child);
         set_oom_score(self.plan, launched.pid)?;
         let link = links.runtime;
-        Affinity::set(self.affinity.initial.as_ref(), launched.pid)?;
+        self.affinity.begin(launched.pid)?;
         Link(link.as_fd()).send(Message::Go).map_err(sys_error)?;
         let mut host = Host {
             record: self.record,
             plan: self.plan,
             seccomp: self.seccomp,
+            cancel: &options.cancel,
         };
-        let mut conversation = Conversation::new(link.as_fd(), &options.cancel, self.init.joins_pids());
-        conversation.until_ready(&mut launched, &mut host)?;
+        let or_frozen = options.cancel.or_when_frozen(freezer);
+        let mut conversation = Conversation::new(link.as_fd(), self.init.joins_pids());
+        conversation.until_ready(&mut launched, &or_frozen, &mut host)?;
         set_limits(self.plan, launched.pid)?;
         if let Some(group) = &self.record.resctrl {
             let monitoring = container::monitoring_group(self.record);
             resctrl::add(&group.path, monitoring.as_deref(), launched.pid)?;
         }
-        Affinity::set(self.affinity.last.as_ref(), launched.pid)?;
+        self.affinity.settle(launched.pid)?;
         set_scheduler(self.plan, launched.pid)?;
         if let Some(path) = &options.pidfd_socket {
-            send_pidfd(path, b"setns", launched.pidfd())?;
+            pidfd_socket::send(path, b"setns", launched.pidfd(), &options.cancel)?;
         }
-        conversation.start(launched.speaker(), &mut host)?;
+        conversation.start(launched.speaker(), &options.cancel, &mut host)?;
         if let Some(path) = &options.pid_file {
             pid_file::write(path, launched.pid)?;
         }
@@ -185,12 +188,13 @@ struct Host<'a> {
     record: &'a Record,
     plan: &'a ProcessPlan,
     seccomp: Option<&'a SeccompPlan>,
+    cancel: &'a Cancel,
 }
 
 impl Counterpart for Host<'_> {
     fn pass_listener(&mut self, pid: i32, listener: BorrowedFd<'_>) -> Result<()> {
         match self.seccomp.and_then(|seccomp| seccomp.listener.as_ref()) {
-            Some(agent) => send_listener(agent, self.record, "running", pid, listener),
+            Some(agent) => send_listener(agent, self.record, "running", pid, listener, self.cancel),
             None => Err(Error::new(
                 ErrorKind::Internal,
                 "a seccomp listener came without having been asked for",

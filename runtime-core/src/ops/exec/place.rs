@@ -1,6 +1,7 @@
 //! Runs in: RUNTIME. The cgroups that a process of `exec` may be born in, in the order in which they are tried.
 
 use super::launch::rustix_pid;
+use crate::cancel::Freezer;
 use crate::host::cgroup::{Cgroup, CgroupDriver, CgroupManager};
 use crate::host::state::Record;
 use crate::ops::container;
@@ -32,6 +33,14 @@ impl Cgroups {
                 Err(Error::new(ErrorKind::WrongStatus, text).path(place.path()))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// What tells that the container is paused meanwhile, unless that is the caller's wish.
+    pub(super) fn freezer(&self) -> Result<Option<Freezer>> {
+        match self.ignore_paused {
+            true => Ok(None),
+            false => self.first().map(Cgroup::freezer).transpose(),
         }
     }
 

@@ -8,6 +8,7 @@ use rustix::thread::CpuSet;
 
 use super::launch::rustix_pid;
 use crate::ops::options::ExecOptions;
+use crate::parent::launch::allow_all_cpus;
 use crate::{Error, ErrorKind, Result, spec};
 
 /// The process: from the file, or the container's own with the options on top.
@@ -19,7 +20,7 @@ pub(super) fn process_of(
     let mut own = own.ok_or_else(|| Error::invalid("process", "missing"))?;
     let (mut process, extra) = match &options.process_file {
         Some(path) => {
-            let json = std::fs::read(path).map_err(|error| Error::io("read", &error).path(path))?;
+            let json = spec::read(path, &options.cancel)?;
             let (mut process, mut extra) = spec::parse_process(&json).map_err(|error| error.path(path))?;
             inherit(&mut process, own);
             extra.exec_cpu_affinity = extra
@@ -197,11 +198,31 @@ impl Affinity {
         })
     }
 
-    pub(super) fn set(cpus: Option<&CpuSet>, pid: i32) -> Result<()> {
-        let Some(cpus) = cpus else { return Ok(()) };
-        rustix::thread::sched_setaffinity(Some(rustix_pid(pid)?), cpus)
-            .map_err(|errno| Error::os("sched_setaffinity", errno).field("process.execCPUAffinity"))
+    /// For the time of the set-up. Without a word of config.json about it the program gets the container's cpuset, and not
+    /// what the caller is confined to.
+    pub(super) fn begin(&self, pid: i32) -> Result<()> {
+        match (&self.initial, &self.last) {
+            (Some(cpus), _) => set(cpus, pid),
+            (None, Some(_)) => Ok(()),
+            (None, None) => {
+                allow_all_cpus(pid);
+                Ok(())
+            }
+        }
     }
+
+    /// For the program. Where only the set-up is spoken of, it stays as it is (config.md, `execCPUAffinity`).
+    pub(super) fn settle(&self, pid: i32) -> Result<()> {
+        match &self.last {
+            Some(cpus) => set(cpus, pid),
+            None => Ok(()),
+        }
+    }
+}
+
+fn set(cpus: &CpuSet, pid: i32) -> Result<()> {
+    rustix::thread::sched_setaffinity(Some(rustix_pid(pid)?), cpus)
+        .map_err(|errno| Error::os("sched_setaffinity", errno).field("process.execCPUAffinity"))
 }
 
 fn cpus(list: Option<&str>, field: &'static str) -> Result<Option<CpuSet>> {

@@ -9,13 +9,14 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::PollFlags;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use serde::Serialize;
 use zbus::wire::Type;
 
 use super::message::{self, Body, FIXED_PART, Incoming, Target};
-use crate::{Errno, Error, ErrorKind, Result};
+use crate::host::unix_socket;
+use crate::{Cancel, Errno, Error, ErrorKind, Result};
 
 /// How long systemd may take for one answer. A host under load takes seconds; one that hangs must not hang us.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -56,6 +57,8 @@ impl Refusal {
 #[derive(Debug)]
 pub(super) struct Bus {
     socket: OwnedFd,
+    /// What ends every wait.
+    cancel: Cancel,
     /// Where it leads, for messages.
     path: PathBuf,
     serial: u32,
@@ -69,18 +72,19 @@ impl Bus {
     ///
     /// # Errors
     /// There is no such service manager, or it cannot be reached; the error says which, and what to do.
-    pub(super) fn connect(manager: Manager) -> Result<Self> {
+    pub(super) fn connect(manager: Manager, cancel: &Cancel) -> Result<Self> {
         let mut refused = None;
         for place in places(manager)? {
-            match Self::at(&place) {
+            match Self::at(&place, cancel) {
                 Ok(bus) => return Ok(bus),
+                Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
                 Err(error) => refused = refused.or(Some(error)),
             }
         }
         Err(explain_absence(manager, refused))
     }
 
-    fn at(place: &Place) -> Result<Self> {
+    fn at(place: &Place, cancel: &Cancel) -> Result<Self> {
         let failed = |call: &'static str| move |errno| Error::os(call, errno).path(&place.path);
         let kind = SocketFlags::CLOEXEC;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, kind, None)
@@ -90,9 +94,10 @@ impl Bus {
             None => SocketAddrUnix::new(&place.path),
         };
         let address = address.map_err(failed("connect"))?;
-        rustix::io::retry_on_intr(|| rustix::net::connect(&socket, &address)).map_err(failed("connect"))?;
+        unix_socket::connect(&socket, &address, cancel).map_err(|error| error.path(&place.path))?;
         let mut bus = Self {
             socket,
+            cancel: cancel.clone(),
             path: place.path.clone(),
             serial: 0,
             unread: Vec::new(),
@@ -222,10 +227,17 @@ impl Bus {
     fn send(&self, bytes: &[u8]) -> Result<()> {
         let mut rest = bytes;
         while !rest.is_empty() {
+            // systemd may hang, with this socket's buffer full.
+            if !self
+                .cancel
+                .wait(self.socket.as_fd(), PollFlags::OUT, Some(PATIENCE))?
+            {
+                return Err(self.silent());
+            }
             // Without NOSIGNAL a systemd that has gone would kill the program with SIGPIPE.
-            match rustix::net::send(&self.socket, rest, SendFlags::NOSIGNAL) {
+            match rustix::net::send(&self.socket, rest, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
                 Ok(sent) => rest = &rest[sent..],
-                Err(Errno::INTR) => {}
+                Err(Errno::INTR | Errno::AGAIN) => {}
                 Err(errno) => return Err(Error::os("send", errno).path(&self.path)),
             }
         }
@@ -237,18 +249,8 @@ impl Bus {
         let mut block = [0u8; 4096];
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let timeout = Timespec {
-                tv_sec: left.as_secs().cast_signed(),
-                tv_nsec: i64::from(left.subsec_nanos()),
-            };
-            match rustix::event::poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&timeout)) {
-                Ok(0) => {
-                    let message = format!("no answer within {} seconds", PATIENCE.as_secs());
-                    return Err(self.failed(message));
-                }
-                Ok(_) => {}
-                Err(Errno::INTR) => continue,
-                Err(errno) => return Err(Error::os("poll", errno).path(&self.path)),
+            if !self.cancel.wait_readable_for(self.socket.as_fd(), Some(left))? {
+                return Err(self.silent());
             }
             match rustix::net::recv(self.socket.as_fd(), &mut block, RecvFlags::empty()) {
                 Ok((0, _)) => return Err(self.lost()),
@@ -260,6 +262,10 @@ impl Bus {
                 Err(errno) => return Err(Error::os("recv", errno).path(&self.path)),
             }
         }
+    }
+
+    fn silent(&self) -> Error {
+        self.failed(format!("no answer within {} seconds", PATIENCE.as_secs()))
     }
 
     fn lost(&self) -> Error {
@@ -410,6 +416,7 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let bus = Bus {
             socket: ours.into(),
+            cancel: Cancel::default(),
             path: "/x".into(),
             serial: 0,
             unread: Vec::new(),

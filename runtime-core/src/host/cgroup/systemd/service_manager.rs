@@ -8,7 +8,7 @@ use zbus::wire::Variant;
 use super::bus::{Bus, Manager, PATIENCE, Refusal};
 use super::message::{Body, Target};
 use super::properties::Property;
-use crate::{Errno, Error, ErrorKind, Result};
+use crate::{Cancel, Errno, Error, ErrorKind, Result};
 
 const MANAGER: Target<'static> = Target {
     name: "org.freedesktop.systemd1",
@@ -34,11 +34,17 @@ type NamedValues<'a> = Vec<(&'a str, &'a Variant<'static>)>;
 pub(super) struct ServiceManager {
     bus: Bus,
     manager: Manager,
+    cancel: Cancel,
 }
 
 impl ServiceManager {
-    pub(super) fn connect(manager: Manager) -> Result<Self> {
-        Bus::connect(manager).map(|bus| Self { bus, manager })
+    /// Until `cancel` comes: all that is asked of this connection.
+    pub(super) fn connect(manager: Manager, cancel: &Cancel) -> Result<Self> {
+        Bus::connect(manager, cancel).map(|bus| Self {
+            bus,
+            manager,
+            cancel: cancel.clone(),
+        })
     }
 
     /// After [`is_lost`]: systemd closes all connections when it executes itself anew (`daemon-reexec`, an upgrade), and
@@ -47,7 +53,8 @@ impl ServiceManager {
         let deadline = Instant::now() + RETURN;
         let mut pause = Duration::from_millis(10);
         loop {
-            match Bus::connect(self.manager) {
+            self.cancel.check()?;
+            match Bus::connect(self.manager, &self.cancel) {
                 Ok(bus) => {
                     self.bus = bus;
                     return Ok(());

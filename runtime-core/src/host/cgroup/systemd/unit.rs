@@ -15,7 +15,7 @@ use super::service_manager::{ServiceManager, is_lost};
 use crate::host::cgroup::directory::Cgroup;
 use crate::host::cgroup::root::{CgroupRoot, join};
 use crate::host::cgroup::{CgroupPlan, CgroupWrite, Controllers, Identity, ResourcePlan, apply, fs, path};
-use crate::{Error, ErrorKind, Result};
+use crate::{Cancel, Errno, Error, ErrorKind, Result};
 
 /// What config.json says about the unit.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,9 +57,9 @@ impl UnitPlan {
     ///
     /// # Errors
     /// There is no systemd that could be reached.
-    pub(in crate::host::cgroup) fn locate(&self, rootless: bool) -> Result<UnitLocation> {
+    pub(in crate::host::cgroup) fn locate(&self, rootless: bool, cancel: &Cancel) -> Result<UnitLocation> {
         let manager = if rootless { Manager::User } else { Manager::System };
-        let mut service = ServiceManager::connect(manager)?;
+        let mut service = ServiceManager::connect(manager, cancel)?;
         let (top, usual_slice) = match manager {
             Manager::System => (cgroup_of_process_1(), "system.slice"),
             Manager::User => (PathBuf::from(service.control_group()?), "user.slice"),
@@ -157,6 +157,30 @@ impl UnitLocation {
     pub fn manager(&self) -> Manager {
         self.manager
     }
+
+    /// A cgroup that is there already, the unit's or one above, may be frozen. What systemd moves there stands still before
+    /// it has done anything.
+    fn refuse_frozen(&self) -> Result<()> {
+        for place in self.below_root.ancestors() {
+            // The root has no such file, and is never frozen.
+            if place.as_os_str().is_empty() {
+                return Ok(());
+            }
+            let path = join(self.root.path(), place);
+            let Some(cgroup) = Cgroup::open(&path)? else {
+                continue;
+            };
+            // It says so of those above, too.
+            return match cgroup.is_effectively_frozen() {
+                Ok(true) => Err(fs::is_frozen(&path)),
+                Ok(false) => Ok(()),
+                // systemd has removed it meanwhile.
+                Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::NODEV)) => Ok(()),
+                Err(error) => Err(error),
+            };
+        }
+        Ok(())
+    }
 }
 
 /// A container's unit.
@@ -191,12 +215,13 @@ impl Unit {
     /// Gets ready to start the unit with the container's process. A slice is started here.
     ///
     /// # Errors
-    /// Only for a slice: as [`Unit::adopt`].
+    /// The place is frozen; for a slice also as [`Unit::adopt`].
     pub(in crate::host::cgroup) fn prepare(
         plan: &CgroupPlan,
         location: UnitLocation,
         mark: &str,
     ) -> Result<Self> {
+        location.refuse_frozen()?;
         let is_slice = location.unit.name.is_slice();
         let mut this = Self {
             name: location.unit.name.unit.clone(),
@@ -373,7 +398,7 @@ impl Unit {
         if properties.is_empty() {
             return Ok(());
         }
-        ServiceManager::connect(self.manager)?.set_properties(&self.name, &properties)
+        ServiceManager::connect(self.manager, &Cancel::default())?.set_properties(&self.name, &properties)
     }
 
     /// Tells systemd what the files held before. Returns `failure`, with what went wrong here behind it.
@@ -419,7 +444,7 @@ impl Unit {
         };
         let subgroup = format!("/{}", subgroup.display());
         let pid = pid.as_raw_nonzero().get().cast_unsigned();
-        ServiceManager::connect(self.manager)?.attach(&self.name, &subgroup, pid)
+        ServiceManager::connect(self.manager, &Cancel::default())?.attach(&self.name, &subgroup, pid)
     }
 
     /// Removes the unit and its cgroup. The processes in it should be dead or dying: systemd asks the others to end.
@@ -444,7 +469,8 @@ impl Unit {
     fn is_ours(&self) -> Result<bool> {
         match &self.description {
             Some(ours) => {
-                let found = ServiceManager::connect(self.manager)?.description(&self.name)?;
+                let found =
+                    ServiceManager::connect(self.manager, &Cancel::default())?.description(&self.name)?;
                 Ok(is_described(&found, ours))
             }
             None => Ok(true),
@@ -452,7 +478,7 @@ impl Unit {
     }
 
     fn stop(&self) -> Result<()> {
-        ServiceManager::connect(self.manager)?.stop(&self.name)
+        ServiceManager::connect(self.manager, &Cancel::default())?.stop(&self.name)
     }
 }
 

@@ -30,7 +30,7 @@ mod tests;
 pub use id::ContainerId;
 pub use record::{CgroupRecord, Phase, Record, ResctrlRecord, VERSION};
 use slot::{Held, flock, lock_until, read_record, remove_dir, unlock};
-pub use slot::{Slot, View, Wreck};
+pub use slot::{Retired, Slot, View, Wreck};
 
 const STATE: &str = "state.json";
 /// Prefixes of directories that are not containers yet, or no longer. `@` is not in the alphabet of ids.
@@ -140,7 +140,7 @@ impl Store {
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] with runc's text `container does not exist`; [`ErrorKind::Internal`] if its record
-    /// cannot be read ([`Store::find`] gives access to what is left of it).
+    /// is damaged ([`Store::find`] gives access to what is left of it); [`ErrorKind::Os`] if it cannot be read now.
     pub fn lock(&self, id: &ContainerId) -> Result<Slot> {
         whole(self.find(id, None)?)
     }
@@ -153,11 +153,12 @@ impl Store {
         whole(self.find(id, Some(limit))?)
     }
 
-    /// Locks whatever has this id, readable or not: the way in for `delete --force`. Without a limit it waits as long
+    /// Locks whatever has this id, whole or damaged: the way in for `delete --force`. Without a limit it waits as long
     /// as another command works on the container.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`], and [`ErrorKind::WrongStatus`] when the time is up.
+    /// [`ErrorKind::NotFound`], and [`ErrorKind::WrongStatus`] when the time is up; [`ErrorKind::Os`] if the record cannot be
+    /// read now, so that nobody can say whether it is whole.
     pub fn find(&self, id: &ContainerId, limit: Option<Duration>) -> Result<Found> {
         let path = self.root.join(id.as_str());
         let os = |call, errno| Error::os(call, errno).path(&path).doing("lock the container");
@@ -193,10 +194,14 @@ impl Store {
                 path,
                 id: id.clone(),
             };
-            return Ok(match record {
-                Ok(record) => Found::Whole(Box::new(Slot { held, record })),
-                Err(reason) => Found::Damaged(Wreck { held, reason }),
-            });
+            return match record {
+                Ok(record) => Ok(Found::Whole(Box::new(Slot { held, record }))),
+                Err(reason) if matches!(reason.kind(), ErrorKind::Internal | ErrorKind::Unsupported) => {
+                    Ok(Found::Damaged(Wreck { held, reason }))
+                }
+                // It may be whole: who took it for damaged would forget a container that runs.
+                Err(error) => Err(error),
+            };
         }
     }
 

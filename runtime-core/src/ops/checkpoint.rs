@@ -39,7 +39,7 @@ impl Runtime {
         if keep {
             return Ok(());
         }
-        delete::delete(slot, true)
+        delete::delete(&self.store, slot, true)
     }
 }
 

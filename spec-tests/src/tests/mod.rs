@@ -16,6 +16,7 @@ mod events;
 mod exec;
 mod exec_file;
 mod exec_options;
+mod forgotten;
 mod fuse;
 mod hooks;
 mod intel_rdt;
@@ -131,6 +132,7 @@ fn everywhere() -> Vec<Test> {
         security::TESTS,
         rootless::TESTS,
         crash::TESTS,
+        forgotten::TESTS,
         logs::TESTS,
         checkpoint::TESTS,
         checkpoint_flags::TESTS,

@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::fs::{FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
 use crate::{Error, ErrorKind, Result};
@@ -113,11 +113,20 @@ impl Store {
             Errno::NOENT => Unclaimed::Again,
             _ => Unclaimed::Failed(os(call, errno)),
         };
+        // Empty as yet.
+        let give_up = |unclaimed| match (
+            &unclaimed,
+            rustix::fs::unlinkat(root, temporary, AtFlags::REMOVEDIR),
+        ) {
+            (Unclaimed::Again, _) | (_, Ok(()) | Err(Errno::NOENT)) => unclaimed,
+            (Unclaimed::Failed(_), Err(errno)) => unclaimed.and(os("unlinkat", errno)),
+        };
         let dir = rustix::fs::openat(root, temporary, files::DIRECTORY, Mode::empty())
-            .map_err(|e| gone("openat", e))?;
+            .map_err(|errno| give_up(gone("openat", errno)))?;
         // Where another user owns the root, it may have been exchanged for one of his.
         refuse_foreign(&dir, &self.root.join(temporary))?;
-        flock(&dir, FlockOperation::LockExclusive).map_err(|errno| os("flock", errno))?;
+        flock(&dir, FlockOperation::LockExclusive)
+            .map_err(|errno| give_up(Unclaimed::Failed(os("flock", errno))))?;
         let undo = |error: Error| match remove_dir(root, &dir, temporary, &self.root) {
             Ok(()) => error,
             Err(second) => error.and(second),
@@ -390,6 +399,15 @@ enum Unclaimed {
     /// Its temporary directory was in another's way: take another name.
     Again,
     Failed(Error),
+}
+
+impl Unclaimed {
+    fn and(self, second: Error) -> Self {
+        match self {
+            Self::Again => Self::Again,
+            Self::Failed(error) => Self::Failed(error.and(second)),
+        }
+    }
 }
 
 impl From<Error> for Unclaimed {

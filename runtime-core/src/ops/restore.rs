@@ -71,6 +71,10 @@ impl Runtime {
         check_plan(&plan)?;
         criu::find()?;
         let mut directories = criu::open_images(&options.criu.images, options.criu.work.as_deref())?;
+        if options.criu.auto_dedup {
+            // It writes to the images, too.
+            directories.refuse_links()?;
+        }
         criu_images::show(&mut directories, &plan.namespaces.user)?;
         let descriptors = read_descriptors(&options.criu.images, &directories)?;
         let cgroup = self.plan_cgroup(&config, id)?;

@@ -291,7 +291,7 @@ fn undo_fails(c: &mut Case) -> Check {
     let words = c.bundle_args("create", &[], &c.id)?;
     let live = faults::on_a_kernel_without(libc::SYS_unlinkat, || c.spawn(&words))?;
     let run = live.finish()?.refused()?;
-    contains("stderr", &run.stderr, "no such file or directory")?;
+    contains("stderr", &run.stderr.to_lowercase(), "no such file or directory")?;
     ensure!(c.cgroup().exists(), "the fault was not met: {}", run.report());
     ensure!(
         c.state_root.join(&c.id).exists(),

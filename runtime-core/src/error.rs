@@ -142,6 +142,11 @@ impl Error {
         self
     }
 
+    /// Whether something has failed while this one was being cleaned up after, so that something may be left.
+    pub fn left_something(&self) -> bool {
+        !self.0.others.is_empty()
+    }
+
     /// Joins failures of a clean-up that went on after each: the first, with the others behind it.
     pub fn join(errors: Vec<Error>) -> Result<()> {
         let mut errors = errors.into_iter();

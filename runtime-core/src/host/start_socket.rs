@@ -10,11 +10,12 @@
 //! The file is there exactly while the container's status is `created`, provided that INIT lives. What the records mean is
 //! not known here.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
-use rustix::net::SocketType;
+use rustix::net::{Shutdown, SocketType};
 
 use crate::host::unix_socket;
 use crate::{Error, ErrorKind, Result};
@@ -46,21 +47,53 @@ pub fn exists(dir: BorrowedFd<'_>) -> Result<bool> {
     }
 }
 
+fn try_connect(
+    dir: BorrowedFd<'_>,
+    set_up: impl FnOnce(&OwnedFd) -> std::result::Result<(), unix_socket::Failure>,
+) -> std::result::Result<OwnedFd, unix_socket::Failure> {
+    let socket = unix_socket::socket(SocketType::SEQPACKET)?;
+    set_up(&socket)?;
+    let address = unix_socket::address_below(dir, NAME)?;
+    rustix::io::retry_on_intr(|| rustix::net::connect(&socket, &address))
+        .map_err(|errno| ("connect", errno))?;
+    Ok(socket)
+}
+
+/// Has an INIT that waits at the gate end, by hanging up without the word: for whoever does not know its pid. Returns
+/// whether there was one. Without one it is no error.
+///
+/// # Errors
+/// It does not answer within `patience`, or cannot be reached.
+pub fn turn_away(dir: BorrowedFd<'_>, patience: Duration) -> Result<bool> {
+    let failed = |error: Error| error.path(NAME).doing("end the process that waits for start");
+    let no_waiting =
+        |socket: &OwnedFd| rustix::io::ioctl_fionbio(socket, true).map_err(|errno| ("ioctl", errno));
+    let socket = match try_connect(dir, no_waiting) {
+        Ok(socket) => socket,
+        Err((_, Errno::NOENT | Errno::CONNREFUSED)) => return Ok(false),
+        Err((call, errno)) => return Err(failed(Error::os(call, errno))),
+    };
+    rustix::net::shutdown(&socket, Shutdown::Write).map_err(|errno| failed(Error::os("shutdown", errno)))?;
+    // It has a last word, or closes its end: then it is on its way out.
+    let patience = i64::try_from(patience.as_millis()).unwrap_or(i64::MAX);
+    let answered = runtime_init::sys::process::wait_readable(socket.as_fd(), Some(patience))
+        .map_err(|error| failed(Error::os(error.call.name(), error.errno)))?;
+    match answered {
+        true => Ok(true),
+        false => Err(failed(Error::new(ErrorKind::Os, "it does not answer"))),
+    }
+}
+
 /// Connects to INIT.
 ///
 /// # Errors
 /// [`ErrorKind::WrongStatus`] with runc's texts: the container was started before, or INIT is gone.
 pub fn connect(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
-    let connect = || {
-        let socket = unix_socket::socket(SocketType::SEQPACKET)?;
-        // Before INIT can have answered: who takes the listener out of it must not answer in its place.
-        rustix::net::sockopt::set_socket_passcred(&socket, true).map_err(|errno| ("setsockopt", errno))?;
-        let address = unix_socket::address_below(dir, NAME)?;
-        rustix::io::retry_on_intr(|| rustix::net::connect(&socket, &address))
-            .map_err(|errno| ("connect", errno))?;
-        Ok(socket)
+    // Before INIT can have answered: who takes the listener out of it must not answer in its place.
+    let tell_sender = |socket: &OwnedFd| {
+        rustix::net::sockopt::set_socket_passcred(socket, true).map_err(|errno| ("setsockopt", errno))
     };
-    connect().map_err(|(call, errno)| match errno {
+    try_connect(dir, tell_sender).map_err(|(call, errno)| match errno {
         Errno::NOENT => Error::new(
             ErrorKind::WrongStatus,
             "cannot start an already running container",
@@ -90,6 +123,7 @@ mod tests {
     use std::fs::File;
 
     use std::os::fd::AsFd;
+    use std::thread;
 
     use rustix::io::FdFlags;
 
@@ -123,6 +157,24 @@ mod tests {
         let error = connect(dir.as_fd()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WrongStatus);
         assert_eq!(error.to_string(), "cannot start an already running container");
+    }
+
+    #[test]
+    fn whoever_waits_at_the_gate_is_turned_away() {
+        let (_base, dir) = dir();
+        let patience = Duration::from_secs(10);
+        assert!(!turn_away(dir.as_fd(), patience).unwrap());
+        let listener = listen(dir.as_fd()).unwrap();
+        let init = thread::spawn(move || {
+            let socket = rustix::net::accept(&listener).unwrap();
+            let mut byte = [0; 2];
+            (rustix::io::read(&socket, &mut byte).unwrap(), listener)
+        });
+        assert!(turn_away(dir.as_fd(), patience).unwrap());
+        let (length, listener) = init.join().unwrap();
+        assert_eq!(length, 0, "it was given the word");
+        drop(listener);
+        assert!(!turn_away(dir.as_fd(), patience).unwrap());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::fs::{FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
 use crate::{Error, ErrorKind, Result};
@@ -30,7 +30,7 @@ mod tests;
 pub use id::ContainerId;
 pub use record::{CgroupRecord, Phase, Record, ResctrlRecord, RootRecord, VERSION};
 use slot::{Held, flock, lock_until, read_record, remove_dir, unlock};
-pub use slot::{Slot, View, Wreck};
+pub use slot::{Retired, Slot, View, Wreck};
 
 const STATE: &str = "state.json";
 /// Prefixes of directories that are not containers yet, or no longer. `@` is not in the alphabet of ids.
@@ -113,11 +113,20 @@ impl Store {
             Errno::NOENT => Unclaimed::Again,
             _ => Unclaimed::Failed(os(call, errno)),
         };
+        // Empty as yet.
+        let give_up = |unclaimed| match (
+            &unclaimed,
+            rustix::fs::unlinkat(root, temporary, AtFlags::REMOVEDIR),
+        ) {
+            (Unclaimed::Again, _) | (_, Ok(()) | Err(Errno::NOENT)) => unclaimed,
+            (Unclaimed::Failed(_), Err(errno)) => unclaimed.and(os("unlinkat", errno)),
+        };
         let dir = rustix::fs::openat(root, temporary, files::DIRECTORY, Mode::empty())
-            .map_err(|e| gone("openat", e))?;
+            .map_err(|errno| give_up(gone("openat", errno)))?;
         // Where another user owns the root, it may have been exchanged for one of his.
         refuse_foreign(&dir, &self.root.join(temporary))?;
-        flock(&dir, FlockOperation::LockExclusive).map_err(|errno| os("flock", errno))?;
+        flock(&dir, FlockOperation::LockExclusive)
+            .map_err(|errno| give_up(Unclaimed::Failed(os("flock", errno))))?;
         let undo = |error: Error| match remove_dir(root, &dir, temporary, &self.root) {
             Ok(()) => error,
             Err(second) => error.and(second),
@@ -140,7 +149,7 @@ impl Store {
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] with runc's text `container does not exist`; [`ErrorKind::Internal`] if its record
-    /// cannot be read ([`Store::find`] gives access to what is left of it).
+    /// is damaged ([`Store::find`] gives access to what is left of it); [`ErrorKind::Os`] if it cannot be read now.
     pub fn lock(&self, id: &ContainerId) -> Result<Slot> {
         whole(self.find(id, None)?)
     }
@@ -153,11 +162,12 @@ impl Store {
         whole(self.find(id, Some(limit))?)
     }
 
-    /// Locks whatever has this id, readable or not: the way in for `delete --force`. Without a limit it waits as long
+    /// Locks whatever has this id, whole or damaged: the way in for `delete --force`. Without a limit it waits as long
     /// as another command works on the container.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`], and [`ErrorKind::WrongStatus`] when the time is up.
+    /// [`ErrorKind::NotFound`], and [`ErrorKind::WrongStatus`] when the time is up; [`ErrorKind::Os`] if the record cannot be
+    /// read now, so that nobody can say whether it is whole.
     pub fn find(&self, id: &ContainerId, limit: Option<Duration>) -> Result<Found> {
         let path = self.root.join(id.as_str());
         let os = |call, errno| Error::os(call, errno).path(&path).doing("lock the container");
@@ -193,10 +203,14 @@ impl Store {
                 path,
                 id: id.clone(),
             };
-            return Ok(match record {
-                Ok(record) => Found::Whole(Box::new(Slot { held, record })),
-                Err(reason) => Found::Damaged(Wreck { held, reason }),
-            });
+            return match record {
+                Ok(record) => Ok(Found::Whole(Box::new(Slot { held, record }))),
+                Err(reason) if matches!(reason.kind(), ErrorKind::Internal | ErrorKind::Unsupported) => {
+                    Ok(Found::Damaged(Wreck { held, reason }))
+                }
+                // It may be whole: who took it for damaged would forget a container that runs.
+                Err(error) => Err(error),
+            };
         }
     }
 
@@ -385,6 +399,15 @@ enum Unclaimed {
     /// Its temporary directory was in another's way: take another name.
     Again,
     Failed(Error),
+}
+
+impl Unclaimed {
+    fn and(self, second: Error) -> Self {
+        match self {
+            Self::Again => Self::Again,
+            Self::Failed(error) => Self::Failed(error.and(second)),
+        }
+    }
 }
 
 impl From<Error> for Unclaimed {

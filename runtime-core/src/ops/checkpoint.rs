@@ -1,10 +1,11 @@
 //! Runs in: RUNTIME. `checkpoint`: has criu save the processes of a container to files.
 
-use std::fs::OpenOptions;
+use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path};
+
+use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::checkpoint_options::CheckpointOptions;
 use super::container::{self, CONFIG};
@@ -15,7 +16,7 @@ use crate::host::criu::{self, Directories, Features, Kind, Notification, Options
 use crate::host::state::{ContainerId, Record, Slot};
 use crate::parent::criu::Start;
 use crate::plan::{ConsoleWish, Plan, Wishes};
-use crate::{Cancel, Error, ErrorKind, Result};
+use crate::{Cancel, Errno, Error, ErrorKind, Result};
 
 /// What of a container led out of it: an array of the names of standard input, output and error, as runc and crun
 /// write it.
@@ -39,7 +40,7 @@ impl Runtime {
         if keep {
             return Ok(());
         }
-        delete::delete(slot, true, self.open_files()?)
+        delete::delete(&self.store, slot, true, self.open_files()?)
     }
 }
 
@@ -100,6 +101,7 @@ fn dump(slot: &Slot, options: CheckpointOptions) -> Result<()> {
     criu::find()?;
     let work = options.criu.work.as_deref();
     let directories = criu::open_or_make_images(&options.criu.images, work)?;
+    directories.refuse_links()?;
     let start = Start {
         directories: &directories,
         inherit: &[],
@@ -185,16 +187,16 @@ fn save_descriptors(path: &Path, directories: &Directories, record: &Record) -> 
     names.resize(3, String::new());
     let json =
         serde_json::to_vec(&names).map_err(|error| at(Error::new(ErrorKind::Internal, error.to_string())))?;
-    let file = format!("/proc/self/fd/{}/{DESCRIPTORS}", directories.images_number());
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(file)
-        .map_err(|error| at(Error::io("open", &error)))?;
-    file.write_all(&json)
+    let images = &directories.images.fd;
+    match rustix::fs::unlinkat(images, DESCRIPTORS, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => return Err(at(Error::os("unlinkat", errno))),
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(images, DESCRIPTORS, flags, Mode::RUSR | Mode::WUSR)
+        .map_err(|errno| at(Error::os("openat", errno)))?;
+    File::from(file)
+        .write_all(&json)
         .map_err(|error| at(Error::io("write", &error)))
 }
 

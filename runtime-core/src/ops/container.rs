@@ -7,10 +7,10 @@ use oci_spec::runtime::Hook;
 
 use super::state::Status;
 use crate::host::cgroup::{
-    Cgroup, CgroupDriver, CgroupLocation, CgroupManager, Identity, Manager, UnitReference,
+    Cgroup, CgroupDriver, CgroupLocation, CgroupManager, Identity, Manager, Marked, UnitReference,
 };
 use crate::host::process as host_process;
-use crate::host::state::{CgroupRecord, Phase, Record};
+use crate::host::state::{CgroupRecord, Phase, Record, Slot};
 use crate::host::{hooks, start_socket};
 use crate::plan::HostFacts;
 use crate::spec::Config;
@@ -110,6 +110,26 @@ fn identity(record: &Record, cgroup: &CgroupRecord) -> Identity {
         Some(NOT_YET) => Identity::Marked(record.mark()),
         Some(inode) => Identity::Inode(inode),
     }
+}
+
+/// What the container's cgroup is marked with: by the place the mark is found even if the record is damaged.
+pub(super) fn mark(slot: &Slot) -> Result<String> {
+    Ok(format!("{}, in {}", slot.record().mark(), slot.place()?))
+}
+
+/// Whether a cgroup that was found is the one that the record means.
+pub(super) fn is_cgroup_of(record: &Record, marked: &Marked) -> bool {
+    let Some(cgroup) = &record.cgroup else {
+        return false;
+    };
+    // The container's may be below its unit's, which is marked.
+    let is_named = cgroup.path.starts_with(&marked.path);
+    is_named
+        && match identity(record, cgroup) {
+            Identity::PathOnly => true,
+            Identity::Marked(mark) => marked.mark.text.starts_with(&mark),
+            Identity::Inode(inode) => inode == marked.inode,
+        }
 }
 
 /// The container's cgroup, by the driver that made it. `None` if it is gone, also if another one is at its path.

@@ -10,6 +10,7 @@ use oci_spec::runtime::{Hook, Hooks};
 use runtime_init::wire::Failure;
 
 use super::container::{self, CONFIG};
+use super::delete::Failed;
 use super::options::{Console, CreateOptions};
 use super::{Process, Runtime, delete, exec, notify};
 use crate::host::cgroup::{Cgroup, CgroupLocation, CgroupManager, CgroupPlan};
@@ -90,21 +91,16 @@ impl Runtime {
             hooks_begun: &hooks_begun,
         };
         let refuse = |cgroup: &Cgroup| self.refuse_shared(cgroup, id);
-        let made = CgroupManager::create(&cgroup, location, &record.mark(), refuse).and_then(|mut cgroup| {
-            record_absence(&mut slot, &cgroup)
-                .and_then(|()| job.launch(&mut slot, &mut cgroup))
-                .map_err(|error| undo_cgroup(&cgroup, explain_kill(&cgroup, error)))
-        });
-        match made {
-            Ok(process) => Ok(process),
-            Err(error) => Err(undo(
-                slot,
-                &config,
-                hooks_begun.get(),
-                terms(&plan, &cancel),
-                error,
-            )),
-        }
+        let made = container::mark(&slot)
+            .and_then(|mark| CgroupManager::create(&cgroup, location, &mark, refuse))
+            .map_err(Failed::by_itself)
+            .and_then(|mut cgroup| {
+                let launched = record_absence(&mut slot, &cgroup)
+                    .and_then(|()| job.launch(&mut slot, &mut cgroup))
+                    .map_err(|error| explain_kill(&cgroup, error));
+                launched.map_err(|error| Failed::in_cgroup(&self.store, slot.record(), &cgroup, error))
+            });
+        made.map_err(|failed| undo(slot, &config, hooks_begun.get(), terms(&plan, &cancel), failed))
     }
 
     fn wishes(&self, options: &CreateOptions, config: &Config) -> Result<Wishes> {
@@ -142,11 +138,16 @@ impl Runtime {
     pub(super) fn refuse_shared(&self, cgroup: &Cgroup, id: &ContainerId) -> Result<()> {
         for other in self.store.ids()?.iter().filter(|other| *other != id) {
             let record = match self.store.read(other) {
-                // Deleted meanwhile, or damaged: then nobody can say what it has.
-                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Internal) => continue,
-                record => record?,
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                // Damaged: its cgroup still says whose it is.
+                Err(error) if error.kind() == ErrorKind::Internal => None,
+                record => Some(record?),
             };
-            if record.cgroup.is_some_and(|theirs| theirs.path == cgroup.path()) {
+            let is_theirs = match record {
+                Some(record) => record.cgroup.is_some_and(|theirs| theirs.path == cgroup.path()),
+                None => cgroup.is_marked_for(other.as_str())?,
+            };
+            if is_theirs {
                 let message = format!("the cgroup belongs to container {other}");
                 return Err(Error::new(ErrorKind::WrongStatus, message)
                     .field("linux.cgroupsPath")
@@ -225,13 +226,6 @@ fn record_absence(slot: &mut Slot, cgroup: &CgroupManager) -> Result<()> {
         ..slot.record().clone()
     };
     slot.write(record)
-}
-
-pub(super) fn undo_cgroup(cgroup: &CgroupManager, error: Error) -> Error {
-    match delete::empty_cgroup(cgroup) {
-        Ok(()) => error,
-        Err(other) => error.and(other),
-    }
 }
 
 /// Why init has ended, if it was for want of memory: what was seen of it then is only the consequence.
@@ -469,16 +463,20 @@ pub(super) fn terms<'a>(plan: &Plan, cancel: &'a Cancel) -> hooks::Terms<'a> {
     }
 }
 
-/// Gives the id back after a failed creation, and has poststop hooks take back what hooks have done.
+/// Gives the id back after a failed creation, and has poststop hooks take back what hooks have done. Where something is
+/// left, both are for a later `delete`.
 pub(super) fn undo(
     slot: Slot,
     config: &Config,
     hooks_begun: bool,
     terms: hooks::Terms<'_>,
-    error: Error,
+    failed: Failed,
 ) -> Error {
     let record = slot.record().clone();
-    let error = delete::undo_claim(slot, error);
+    let (error, is_gone) = failed.give_back(slot);
+    if !is_gone {
+        return error;
+    }
     // runtime.md, Lifecycle: after a hook that fails the container is destroyed, and then come these. They also take back
     // what prestart and createRuntime hooks have done, if something else fails after them.
     if hooks_begun || error.kind() == ErrorKind::Hook {

@@ -8,8 +8,8 @@ use rustix::io::Errno;
 
 use super::checkpoint_options::{CriuOptions, ManageCgroups, NetworkLock};
 use crate::host::criu::{
-    self, CgroupMode, Connection, Directories, Event, Features, Kind, NetworkLock as Lock, Notification,
-    Options, Request, Response,
+    self, CgroupMode, Connection, Directories, Directory, Event, Features, Kind, NetworkLock as Lock,
+    Notification, Options, Request, Response,
 };
 use crate::host::process::Stat;
 use crate::host::state::Record;
@@ -40,20 +40,22 @@ const LOOKS: u32 = 10;
 pub(super) struct Session {
     process: Launched,
     connection: Connection,
-    log: PathBuf,
+    log: Log,
     cancel: Cancel,
 }
 
 impl Session {
     /// Starts criu, which will write what it does into this log.
-    pub(super) fn open(start: &Start<'_>, log: &str, cancel: Cancel) -> Result<Self> {
+    pub(super) fn open(start: &Start<'_>, log: &'static str, cancel: Cancel) -> Result<Self> {
+        start.directories.clear_work(log)?;
+        let log = Log::new(start.directories.work(), log)?;
         let (process, connection) = process::start(start)?;
         let version = connection.check_version()?;
         log::debug!("criu {}.{}", version.major, version.minor);
         Ok(Self {
             process,
             connection,
-            log: start.directories.log(log),
+            log,
             cancel,
         })
     }
@@ -156,11 +158,31 @@ fn failure(response: &Response) -> Error {
     }
 }
 
+/// Where criu writes what it does.
+#[derive(Debug)]
+struct Log {
+    directory: OwnedFd,
+    name: &'static str,
+    path: PathBuf,
+}
+
+impl Log {
+    fn new(directory: &Directory, name: &'static str) -> Result<Self> {
+        let path = directory.file(name);
+        let copy = directory.fd.try_clone();
+        Ok(Self {
+            directory: copy.map_err(|error| Error::io("fcntl", &error).path(&path))?,
+            name,
+            path,
+        })
+    }
+}
+
 /// With the log, and what is in it.
-fn explain(error: Error, log: &std::path::Path) -> Error {
-    match criu::reason(log) {
-        Some(line) => error.hint(line).path(log),
-        None => error.path(log),
+fn explain(error: Error, log: &Log) -> Error {
+    match criu::reason(log.directory.as_fd(), log.name) {
+        Some(line) => error.hint(line).path(&log.path),
+        None => error.path(&log.path),
     }
 }
 

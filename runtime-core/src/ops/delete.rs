@@ -4,12 +4,12 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::container::{self, CONFIG, PATIENCE};
-use super::{Runtime, Status};
-use crate::host::cgroup::CgroupManager;
-use crate::host::hooks;
+use super::nested::{self, Init};
+use super::{Runtime, Status, wreck};
+use crate::host::cgroup::{Cgroup, CgroupManager, Marked};
 use crate::host::process::Process as HostProcess;
-use crate::host::resctrl;
-use crate::host::state::{ContainerId, Found, Record, Slot};
+use crate::host::state::{ContainerId, Found, Phase, Record, Retired, Slot, Store};
+use crate::host::{hooks, resctrl, start_socket};
 use crate::parent::sweeper;
 use crate::spec::Config;
 use crate::{Cancel, Errno, Error, ErrorKind, Result};
@@ -34,14 +34,15 @@ impl Runtime {
             Err(error) if force && error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
             // Or its refusal, for what another runtime has made.
+            // Or its refusal, for what another runtime has made.
             Ok(Found::Damaged(wreck)) if force || wreck.reason().kind() == ErrorKind::Unsupported => {
-                wreck.remove()
+                wreck::delete(&self.store, wreck)
             }
             Ok(Found::Damaged(wreck)) => {
                 let reason = wreck.reason().to_string();
                 Err(Error::new(ErrorKind::Internal, reason).hint("delete --force removes what is left of it"))
             }
-            Ok(Found::Whole(slot)) => delete(*slot, force, self.open_files()?),
+            Ok(Found::Whole(slot)) => delete(&self.store, *slot, force, self.open_files()?),
         }
     }
 
@@ -51,64 +52,102 @@ impl Runtime {
             Err(error) if error.kind() == ErrorKind::WrongStatus => {}
             other => return other,
         }
-        let view = self.store.view(id)?;
-        if let Some(cgroup) = container::cgroup(view.record())?
-            .as_ref()
-            .and_then(CgroupManager::cgroup)
-        {
-            cgroup.kill()?;
+        match self.store.view(id) {
+            Ok(view) => self.kill_cgroup(view.record())?,
+            // Damaged: what it has is looked for with the lock held.
+            Err(error) if error.kind() == ErrorKind::Internal => {}
+            Err(error) => return Err(error),
         }
         self.store.find(id, Some(OTHERS))
     }
+
+    fn kill_cgroup(&self, record: &Record) -> Result<()> {
+        let manager = container::cgroup(record)?;
+        let Some(cgroup) = manager.as_ref().and_then(CgroupManager::cgroup) else {
+            return Ok(());
+        };
+        let others = nested::others(&self.store, &record.id, record.own_pids, Init::Runs, cgroup)?;
+        nested::kill(cgroup, &others)
+    }
 }
 
-/// With the lock held. `open_files`: the limits of hooks, if not our own.
-pub(super) fn delete(slot: Slot, force: bool, open_files: Option<(u64, u64)>) -> Result<()> {
-    let status = container::status(slot.record(), slot.dir())?;
-    let may_delete = force || matches!(status, Status::Stopped | Status::Created | Status::Creating);
-    if !may_delete {
-        let message = format!(
-            "cannot delete container {} that is not stopped: {status}",
-            slot.id()
-        );
-        return Err(Error::new(ErrorKind::WrongStatus, message));
+/// With the lock held. The record goes last, and only when all that it stands for is gone: whatever fails, and wherever
+/// this process is killed, the same command finds it again. `open_files`: the limits of hooks, if not our own.
+pub(super) fn delete(store: &Store, slot: Slot, force: bool, open_files: Option<(u64, u64)>) -> Result<()> {
+    if !force {
+        check_status(&slot)?;
     }
     let record = slot.record().clone();
-    // Damaged, it has no hooks that we can run; nor has a container whose creation was cut off before it was saved.
-    let config = match record.poststop {
-        true => slot.read_file(CONFIG).and_then(container::saved_config).ok(),
-        false => None,
+    let (config, unread) = match poststop_config(&slot) {
+        Ok(config) => (config, None),
+        Err(error) => (None, Some(error)),
     };
-    let mut errors = Vec::new();
-    errors.extend(end_processes(&slot).err());
-    errors.extend(slot.remove().err());
+    let errors = [end_processes(store, &slot).err(), unread];
+    Error::join(errors.into_iter().flatten().collect())?;
+    let removed = slot.retire()?.remove();
     let terms = hooks::Terms {
         cancel: &Cancel::default(),
         at: None,
         open_files,
     };
     run_poststop(config.as_ref(), &record, terms);
-    Error::join(errors)
+    removed
+}
+
+fn check_status(slot: &Slot) -> Result<()> {
+    let status = container::status(slot.record(), slot.dir())?;
+    if matches!(status, Status::Stopped | Status::Created | Status::Creating) {
+        return Ok(());
+    }
+    let message = format!(
+        "cannot delete container {} that is not stopped: {status}",
+        slot.id()
+    );
+    Err(Error::new(ErrorKind::WrongStatus, message))
+}
+
+/// The saved config.json, if it has poststop hooks. One that is damaged has none that could be run; that is a warning.
+///
+/// # Errors
+/// It cannot be read now, so that the hooks would be forgotten.
+fn poststop_config(slot: &Slot) -> Result<Option<Config>> {
+    let record = slot.record();
+    if !record.poststop {
+        return Ok(None);
+    }
+    let parsed = match slot.read_file(CONFIG) {
+        // Its creation was cut off before anything that a hook could take back.
+        Err(error) if error.errno() == Some(Errno::NOENT) && record.phase == Phase::Creating => {
+            return Ok(None);
+        }
+        Err(error) if error.errno() == Some(Errno::NOENT) => Err(error),
+        json => container::saved_config(json?),
+    };
+    match parsed {
+        Ok(config) => Ok(Some(config)),
+        Err(error) => {
+            log::warn!("{}", error.doing("the poststop hooks are not run"));
+            Ok(None)
+        }
+    }
 }
 
 /// Kills what is left and removes the cgroup.
-fn end_processes(slot: &Slot) -> Result<()> {
-    let record = slot.record();
-    match HostProcess::open(record.pid, record.start_time) {
-        Ok(Some(init)) => end_init(&init)?,
-        Ok(None) => {}
-        // The cgroup is a way to kill it, too.
-        Err(error) => {
-            return match empty(slot) {
-                Ok(()) => Err(error),
-                Err(second) => Err(error.and(second)),
-            };
-        }
-    }
-    empty(slot)
+fn end_processes(store: &Store, slot: &Slot) -> Result<()> {
+    // Each is tried whatever has become of the others: the cgroup is a way to kill init, too.
+    let errors = [
+        end_init(slot.record()).err(),
+        empty(store, slot).err(),
+        remove_resctrl_group(slot.record()).err(),
+        turn_away(slot).err(),
+    ];
+    Error::join(errors.into_iter().flatten().collect())
 }
 
-fn end_init(init: &HostProcess) -> Result<()> {
+fn end_init(record: &Record) -> Result<()> {
+    let Some(init) = HostProcess::open(record.pid, record.start_time)? else {
+        return Ok(());
+    };
     init.kill(libc::SIGKILL)?;
     let is_over = runtime_init::sys::process::wait_readable(init.as_fd(), Some(PATIENCE.as_millis() as i64));
     match is_over.map_err(crate::prepare::sys_error)? {
@@ -117,22 +156,42 @@ fn end_init(init: &HostProcess) -> Result<()> {
     }
 }
 
-/// What there is beside init.
-fn empty(slot: &Slot) -> Result<()> {
-    let record = slot.record();
-    if let Some(cgroup) = container::cgroup(record)? {
-        empty_cgroup(&cgroup).or_else(|error| sweep(slot, &cgroup, error))?;
+/// Of a `create` that was killed between init's last step and the record: init waits for `start`, and nobody knows its pid.
+/// Where there is a cgroup it is dead by now.
+fn turn_away(slot: &Slot) -> Result<()> {
+    match slot.record().phase {
+        Phase::Creating => start_socket::turn_away(slot.dir(), PATIENCE).map(drop),
+        Phase::Created => Ok(()),
     }
-    remove_resctrl_group(record)
+}
+
+/// What there is beside init.
+fn empty(store: &Store, slot: &Slot) -> Result<()> {
+    let record = slot.record();
+    let Some(cgroup) = container::cgroup(record)? else {
+        return Ok(());
+    };
+    let others = |cgroup: &Cgroup| nested::others(store, &record.id, record.own_pids, Init::IsGone, cgroup);
+    empty_cgroup(&cgroup, others).or_else(|error| {
+        let config = || slot.read_file(CONFIG).and_then(container::saved_config);
+        sweep(config, &cgroup, error)
+    })
 }
 
 /// An ordinary user may not remove what the container has made with subordinate ids. By now it has no processes.
-fn sweep(slot: &Slot, manager: &CgroupManager, refused: Error) -> Result<()> {
+pub(super) fn sweep(
+    config: impl FnOnce() -> Result<Config>,
+    manager: &CgroupManager,
+    refused: Error,
+) -> Result<()> {
     let is_denied = matches!(refused.errno(), Some(Errno::ACCESS | Errno::PERM));
     let (true, Some(cgroup)) = (is_denied, manager.cgroup()) else {
         return Err(refused);
     };
-    let config = slot.read_file(CONFIG).and_then(container::saved_config)?;
+    let config = match config() {
+        Ok(config) => config,
+        Err(error) => return Err(refused.and(error)),
+    };
     let linux = config.spec.linux().as_ref();
     let maps = linux.and_then(|linux| linux.uid_mappings().as_ref().zip(linux.gid_mappings().as_ref()));
     let Some((uids, gids)) = maps else {
@@ -153,12 +212,20 @@ fn remove_resctrl_group(record: &Record) -> Result<()> {
     resctrl::remove(own, container::monitoring_group(record).as_deref())
 }
 
-/// Kills everything in a cgroup and removes it.
-pub(super) fn empty_cgroup(manager: &CgroupManager) -> Result<()> {
-    if let Some(cgroup) = manager.cgroup()
+/// Kills everything in a cgroup and removes it. What `others` tells of is not killed; then the cgroup stays, and that is an
+/// error.
+pub(super) fn empty_cgroup(
+    manager: &CgroupManager,
+    others: impl FnOnce(&Cgroup) -> Result<Vec<Marked>>,
+) -> Result<()> {
+    if let Some(cgroup) = manager.whole()
         && cgroup.is_populated()?
     {
-        cgroup.kill()?;
+        let others = others(cgroup)?;
+        nested::kill(cgroup, &others)?;
+        if !others.is_empty() {
+            return Err(nested::in_the_way(cgroup, &others));
+        }
     }
     manager.remove(PATIENCE)
 }
@@ -180,10 +247,54 @@ pub(super) fn run_poststop(config: Option<&Config>, record: &Record, terms: hook
     }
 }
 
-/// Gives a claimed id back after a failed creation.
-pub(super) fn undo_claim(slot: Slot, error: Error) -> Error {
-    match slot.remove() {
-        Ok(()) => error,
-        Err(other) => error.and(other),
+/// What has become of a failed creation.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) error: Error,
+    /// Whether nothing of it is left but its record.
+    pub(super) is_undone: bool,
+}
+
+impl Failed {
+    /// Of something that has undone itself; what it could not undo stands behind its error.
+    pub(super) fn by_itself(error: Error) -> Self {
+        let is_undone = !error.left_something();
+        Self { error, is_undone }
+    }
+
+    /// Of a creation whose cgroup was there. By now its init has been killed.
+    pub(super) fn in_cgroup(store: &Store, record: &Record, cgroup: &CgroupManager, error: Error) -> Self {
+        let others =
+            |cgroup: &Cgroup| nested::others(store, &record.id, record.own_pids, Init::IsGone, cgroup);
+        let errors = [
+            empty_cgroup(cgroup, others).err(),
+            remove_resctrl_group(record).err(),
+        ];
+        let errors: Vec<Error> = errors.into_iter().flatten().collect();
+        let is_undone = errors.is_empty();
+        Self {
+            error: errors.into_iter().fold(error, Error::and),
+            is_undone,
+        }
+    }
+
+    /// Gives the id back, if nothing is left that the record stands for. Returns whether it has.
+    pub(super) fn give_back(self, slot: Slot) -> (Error, bool) {
+        let kept = |error: Error| {
+            let note = Error::new(ErrorKind::Internal, "the container's record is kept");
+            (
+                error.and(note.hint("delete --force takes away what is left")),
+                false,
+            )
+        };
+        if !self.is_undone {
+            return kept(self.error);
+        }
+        match slot.retire().map(Retired::remove) {
+            Ok(Ok(())) => (self.error, true),
+            // A later command sweeps it away.
+            Ok(Err(error)) => (self.error.and(error), true),
+            Err(error) => kept(self.error.and(error)),
+        }
     }
 }

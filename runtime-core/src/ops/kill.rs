@@ -1,8 +1,10 @@
 //! Runs in: RUNTIME. `kill`, `pause` and `resume`.
 
+use super::nested::{self, Init};
 use super::{Runtime, Status, container};
-use crate::host::process::{Process as HostProcess, Stat};
-use crate::host::state::{ContainerId, Record};
+use crate::host::cgroup::Cgroup;
+use crate::host::process::Process as HostProcess;
+use crate::host::state::{ContainerId, Record, Store};
 use crate::{Error, ErrorKind, Result};
 
 impl Runtime {
@@ -16,11 +18,11 @@ impl Runtime {
     pub fn kill(&self, id: &ContainerId, signal: i32, all: bool) -> Result<()> {
         let view = self.store.view(id)?;
         let record = view.record();
-        if signal == libc::SIGKILL && shares_pids(record) && kill_cgroup(record)? {
+        if signal == libc::SIGKILL && shares_pids(record) && kill_cgroup(&self.store, record)? {
             return Ok(());
         }
         if all && signal != libc::SIGKILL {
-            signal_others(record, signal)?;
+            signal_others(&self.store, record, signal)?;
         }
         let is_sent = match HostProcess::open(record.pid, record.start_time)? {
             Some(init) => init.kill(signal)?,
@@ -58,10 +60,7 @@ impl Runtime {
     }
 }
 
-fn with_cgroup(
-    record: &Record,
-    operation: impl FnOnce(&crate::host::cgroup::Cgroup) -> Result<()>,
-) -> Result<()> {
+fn with_cgroup(record: &Record, operation: impl FnOnce(&Cgroup) -> Result<()>) -> Result<()> {
     let manager = container::cgroup(record)?;
     match manager.as_ref().and_then(|manager| manager.cgroup()) {
         Some(cgroup) => operation(cgroup),
@@ -69,34 +68,21 @@ fn with_cgroup(
     }
 }
 
-/// Sends the signal to all processes in the cgroup but init.
-fn signal_others(record: &Record, signal: i32) -> Result<()> {
+/// Sends the signal to all processes in the cgroup but init, and those of containers below it.
+fn signal_others(store: &Store, record: &Record, signal: i32) -> Result<()> {
     let manager = container::cgroup(record)?;
     let Some(cgroup) = manager.as_ref().and_then(|manager| manager.cgroup()) else {
         return Ok(());
     };
-    let mut held = Vec::new();
-    for pid in cgroup.processes()? {
-        if pid.as_raw_pid() == record.pid {
-            continue;
-        }
-        // It may end at any moment, and its pid may then be another's.
-        let Some(stat) = Stat::read(pid)? else {
-            continue;
-        };
-        if let Some(process) = HostProcess::open(pid.as_raw_pid(), stat.start_time)? {
-            held.push((pid, process));
+    let mut pids = cgroup.processes()?;
+    pids.retain(|pid| pid.as_raw_pid() != record.pid);
+    for other in nested::others(store, &record.id, record.own_pids, Init::Runs, cgroup)? {
+        if let Some(other) = Cgroup::open(&other.path)? {
+            let theirs = other.processes()?;
+            pids.retain(|pid| !theirs.contains(pid));
         }
     }
-    // Who is in the cgroup still, after we have got hold of it, is the one that we took it for.
-    let still_there = cgroup.processes()?;
-    for (pid, process) in held {
-        if still_there.contains(&pid) {
-            // False: it has ended meanwhile.
-            let _was_there = process.kill(signal)?;
-        }
-    }
-    Ok(())
+    nested::signal_each(pids, signal, || cgroup.processes())
 }
 
 /// Whether the end of init is not the end of all.
@@ -105,7 +91,7 @@ fn shares_pids(record: &Record) -> bool {
 }
 
 /// Kills everything in the container's cgroup. False if there is no cgroup, or nothing in it.
-fn kill_cgroup(record: &Record) -> Result<bool> {
+fn kill_cgroup(store: &Store, record: &Record) -> Result<bool> {
     let manager = container::cgroup(record)?;
     let Some(cgroup) = manager.as_ref().and_then(|manager| manager.cgroup()) else {
         return Ok(false);
@@ -113,6 +99,7 @@ fn kill_cgroup(record: &Record) -> Result<bool> {
     if !cgroup.is_populated()? {
         return Ok(false);
     }
-    cgroup.kill()?;
+    let others = nested::others(store, &record.id, record.own_pids, Init::Runs, cgroup)?;
+    nested::kill(cgroup, &others)?;
     Ok(true)
 }

@@ -14,6 +14,7 @@ mod features;
 mod kill;
 mod list;
 mod mounts;
+mod nested;
 mod notify;
 mod options;
 mod process;
@@ -21,6 +22,7 @@ mod restore;
 mod start;
 mod state;
 mod update;
+mod wreck;
 
 use std::path::PathBuf;
 

@@ -17,8 +17,9 @@ use rustix::process::{Pid, PidfdFlags};
 use super::checkpoint::{DESCRIPTORS, NETWORK_KEY, PID_KEY};
 use super::checkpoint_options::RestoreOptions;
 use super::container::CONFIG;
-use super::create::{connect_console, console_wish, run_runtime_hooks, start_time, terms, undo, undo_cgroup};
+use super::create::{connect_console, console_wish, run_runtime_hooks, start_time, terms, undo};
 use super::criu_session::{Attendant, Session, common_options, need_root};
+use super::delete::Failed;
 use super::{Process, Runtime, container, criu_mounts, exec};
 use crate::host::cgroup::{Cgroup, CgroupManager};
 use crate::host::criu::{
@@ -76,6 +77,10 @@ impl Runtime {
         check_plan(&plan)?;
         criu::find()?;
         let mut directories = criu::open_images(&options.criu.images, options.criu.work.as_deref())?;
+        if options.criu.auto_dedup {
+            // It writes to the images, too.
+            directories.refuse_links()?;
+        }
         criu_images::show(&mut directories, &plan.namespaces.user)?;
         let descriptors = read_descriptors(&options.criu.images, &directories)?;
         let cgroup = self.plan_cgroup(&config, id)?;
@@ -93,11 +98,14 @@ impl Runtime {
             descriptors,
         };
         let refuse = |cgroup: &Cgroup| self.refuse_shared(cgroup, id);
-        let made = CgroupManager::create(&cgroup, location, &record.mark(), refuse).and_then(|mut cgroup| {
-            job.restore(&mut slot, &mut cgroup)
-                .map_err(|error| undo_cgroup(&cgroup, error))
-        });
-        made.map_err(|error| undo(slot, &config, hooks_begun.get(), terms(&plan, &cancel), error))
+        let made = container::mark(&slot)
+            .and_then(|mark| CgroupManager::create(&cgroup, location, &mark, refuse))
+            .map_err(Failed::by_itself)
+            .and_then(|mut cgroup| {
+                let restored = job.restore(&mut slot, &mut cgroup);
+                restored.map_err(|error| Failed::in_cgroup(&self.store, slot.record(), &cgroup, error))
+            });
+        made.map_err(|failed| undo(slot, &config, hooks_begun.get(), terms(&plan, &cancel), failed))
     }
 }
 

@@ -52,6 +52,12 @@ pub(crate) const NEEDY: &[NeedyTest] = &[
         CRIU,
         read_only_volume,
     ),
+    ("checkpoint/links_are_not_written_through", CRIU, linked_files),
+    (
+        "checkpoint/images_where_others_may_write_are_refused",
+        CRIU,
+        images_of_others,
+    ),
     (
         "checkpoint/state_root_of_another_user",
         CRIU,
@@ -363,4 +369,58 @@ fn network_devices(c: &mut Case) -> Check {
     ensure!(!here()?.contains("veth0"), "veth0 is still outside");
     c.delete()?;
     c.nothing_left()
+}
+
+/// criu opens its files by name, and follows links.
+fn linked_files(c: &mut Case) -> Check {
+    let (work, victim) = (c.dir.join("work"), c.dir.join("victim"));
+    fs::write(&victim, "victim")?;
+    for dir in [&work, &images(c)] {
+        fs::create_dir(dir)?;
+    }
+    for name in ["dump.log", "restore.log", "stats-dump", "stats-restore"] {
+        std::os::unix::fs::symlink(&victim, work.join(name))?;
+    }
+    std::os::unix::fs::symlink(&victim, images(c).join("descriptors.json"))?;
+    start_counter(c)?;
+    let options = ["--work-path", &text(&work)];
+    let untouched = |when: &str| same(when, "victim", fs::read_to_string(&victim)?.as_str());
+    let run = checkpoint(c, &options)?;
+    untouched("the file that a link among the images leads to")?;
+    run.refused_with("descriptors.json")?;
+    fs::remove_file(images(c).join("descriptors.json"))?;
+    checkpoint(c, &options)?.ok()?;
+    untouched("after a dump, the file that links lead to")?;
+    ensure!(
+        work.join("dump.log").symlink_metadata()?.is_file(),
+        "dump.log is still a link"
+    );
+    restore(c, &options)?;
+    untouched("after a restore, the file that links lead to")?;
+    c.delete()?;
+    c.nothing_left()
+}
+
+/// They could make links there while criu works, and say what is restored.
+fn images_of_others(c: &mut Case) -> Check {
+    let (images, work) = (images(c), c.dir.join("work"));
+    start_counter(c)?;
+    for (dir, options) in [(&images, vec![]), (&work, vec!["--work-path", &*text(&work)])] {
+        fs::create_dir_all(dir)?;
+        for (owner, mode, reason) in [
+            (0, 0o1777, "others may write to it"),
+            (1000, 0o755, "another user"),
+        ] {
+            nix::unistd::chown(dir.as_path(), Some(owner.into()), None)?;
+            fs::set_permissions(dir, PermissionsExt::from_mode(mode))?;
+            let run = checkpoint(c, &options)?.refused_with(reason)?;
+            ensure!(
+                fs::read_dir(dir)?.next().is_none(),
+                "something was written: {}",
+                run.report()
+            );
+        }
+        fs::remove_dir(dir)?;
+    }
+    same("status", "running".to_owned(), c.status()?)
 }

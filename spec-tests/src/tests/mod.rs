@@ -16,6 +16,7 @@ mod events;
 mod exec;
 mod exec_file;
 mod exec_options;
+mod forgotten;
 mod fuse;
 mod hooks;
 mod hung_peers;
@@ -141,6 +142,7 @@ fn everywhere() -> Vec<Test> {
         traced::TESTS,
         rootless::TESTS,
         crash::TESTS,
+        forgotten::TESTS,
         logs::TESTS,
         checkpoint::TESTS,
         checkpoint_flags::TESTS,

@@ -1,7 +1,9 @@
 //! Runs in: RUNTIME. One existing cgroup: its processes, freezing, killing, removing, its device filter. The same for
 //! every driver, since all of it is files of the cgroup's directory. Making one is the driver's part (`fs.rs`).
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -162,18 +164,29 @@ impl Cgroup {
             other => other,
         };
         add_pids(&mut pids, top).map_err(failed)?;
-        let enter = |dir: BorrowedFd<'_>| match read_file(dir, "cgroup.procs") {
+        let enter = |visited: walk::Visited<'_>| match read_file(visited.dir, "cgroup.procs") {
             // Threaded: the nearest domain cgroup above lists the processes of its whole threaded subtree.
             Err(Errno::OPNOTSUPP) => Ok(()),
             text => add_pids(&mut pids, text),
         };
-        match walk::below(self.dir(), enter, |_, _| Ok(())) {
+        match walk::below(self.dir(), enter, |_, _| Ok(()), Err) {
             // A sub-cgroup of a subordinate id, closed to this ordinary user.
             Err(error) if error.errno() == Some(Errno::ACCESS) => pids.extend(self.listed_by_procfs()?),
             walked => walked.map_err(failed)?,
         }
         pids.sort_unstable_by_key(|pid| pid.as_raw_nonzero());
         pids.dedup(); // a process that moved during the walk was seen twice
+        Ok(pids)
+    }
+
+    /// The processes of this cgroup alone, without those below it.
+    ///
+    /// # Errors
+    /// As [`Cgroup::processes`].
+    pub fn own_processes(&self) -> Result<Vec<Pid>> {
+        let mut pids = Vec::new();
+        add_pids(&mut pids, read_file(self.dir(), "cgroup.procs"))
+            .map_err(|error| error.doing(format!("list the processes of {}", self.path.display())))?;
         Ok(pids)
     }
 
@@ -281,11 +294,44 @@ impl Cgroup {
     pub fn kill(&self) -> Result<()> {
         match write_file(self.dir(), "cgroup.kill", b"1") {
             Ok(()) | Err(Errno::NODEV) => Ok(()),
-            Err(Errno::NOENT) if !self.exists() => Ok(()),
+            Err(Errno::NOENT) if !self.exists()? => Ok(()),
             Err(errno) => Err(self
                 .explain_entry("write", errno)
                 .doing("kill the processes of the cgroup")),
         }
+    }
+
+    /// Kills all that is below it but `spared` (absolute paths, all below it). In the cgroups above a spared one, this one
+    /// among them, the kernel has no such way; they are returned, and what is in them is the caller's to kill.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn kill_around(&self, spared: &[PathBuf]) -> Result<Vec<Self>> {
+        let failed = |error: Error| error.path(&self.path).doing("kill the processes of the cgroup");
+        let own = walk::open(self.dir(), c".").map_err(failed)?;
+        let mut above = vec![Self::new(self.path.clone(), own, false)];
+        let mut next = 0;
+        while let Some(parent) = above.get(next) {
+            next += 1;
+            let mut found = Vec::new();
+            for name in walk::children(parent.dir()).map_err(failed)? {
+                let path = parent.path.join(OsStr::from_bytes(name.to_bytes()));
+                if spared.contains(&path) {
+                    continue;
+                }
+                let dir = match walk::open(parent.dir(), &name) {
+                    Err(error) if error.errno() == Some(Errno::NOENT) => continue,
+                    dir => dir.map_err(failed)?,
+                };
+                let cgroup = Self::new(path, dir, false);
+                match spared.iter().any(|spared| spared.starts_with(&cgroup.path)) {
+                    true => found.push(cgroup),
+                    false => cgroup.kill()?,
+                }
+            }
+            above.extend(found);
+        }
+        Ok(above)
     }
 
     /// Whether it was there before this process came to it: somebody else may know it, too.
@@ -312,8 +358,15 @@ impl Cgroup {
     }
 
     /// Whether it has not been removed since it was opened.
-    pub(super) fn exists(&self) -> bool {
-        rustix::fs::statat(&self.dir, "cgroup.procs", AtFlags::empty()).is_ok()
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub(super) fn exists(&self) -> Result<bool> {
+        match rustix::fs::statat(&self.dir, "cgroup.procs", AtFlags::empty()) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT | Errno::NODEV) => Ok(false),
+            Err(errno) => Err(Error::os("fstatat", errno).path(self.path.join("cgroup.procs"))),
+        }
     }
 
     /// Removes the cgroup with all sub-cgroups. Waits up to `patience` for processes that are dying, kills none.
@@ -337,7 +390,7 @@ impl Cgroup {
                 return Ok(());
             }
             // Somebody else has removed it; what is at its path is not ours.
-            if !self.exists() {
+            if !self.exists()? {
                 return Ok(());
             }
             if Instant::now() >= deadline {

@@ -39,7 +39,7 @@ use serde::{Deserialize, Serialize};
 
 pub use devices::{BpfInsn, compile as compile_devices};
 pub use directory::Cgroup;
-pub use identity::Identity;
+pub use identity::{Identity, Marked};
 pub use path::CgroupPath;
 pub use resources::{CgroupWrite, IfMissing, ResourcePlan};
 pub use stats::CgroupStats;
@@ -293,14 +293,11 @@ impl CgroupManager {
             Some(CgroupLocation::Directory { root, below_root, .. }) => (root, below_root),
         };
         let created = fs::make(&root, &below_root, refuse).and_then(|(cgroup, made)| {
-            cgroup.mark(mark);
-            match fs::hand_down(
-                &root,
-                &below_root,
-                &cgroup,
-                &plan.needed_controllers(),
-                plan.controllers,
-            ) {
+            let ready = cgroup.mark(mark).and_then(|()| {
+                let needed = plan.needed_controllers();
+                fs::hand_down(&root, &below_root, &cgroup, &needed, plan.controllers)
+            });
+            match ready {
                 Ok(()) => Ok((cgroup, made)),
                 Err(error) => Err(fs::undo(&root, &made, error.doing("create the cgroup"))),
             }
@@ -452,6 +449,15 @@ impl CgroupManager {
             Self::Fs(cgroup) => cgroup.add_process(pid),
             Self::Systemd(unit) => unit.attach(pid),
             Self::Disabled => Ok(()),
+        }
+    }
+
+    /// The outermost cgroup that is the container's alone: of a unit with sub-cgroups the unit's. `None` as
+    /// [`CgroupManager::cgroup`].
+    pub fn whole(&self) -> Option<&Cgroup> {
+        match self {
+            Self::Systemd(unit) => unit.top(),
+            Self::Fs(_) | Self::Disabled => self.cgroup(),
         }
     }
 

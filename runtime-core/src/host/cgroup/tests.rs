@@ -105,6 +105,59 @@ fn state_of(pid: Pid) -> String {
 }
 
 #[test]
+fn a_mark_is_found_by_id_and_place_and_only_below_with_processes() {
+    let place = Place::new();
+    let plan = place.plan("upper/lower", json!({}));
+    let location = plan.locate(&Cancel::default()).unwrap();
+    let id = place.below_root.file_name().unwrap().to_str().unwrap();
+    let mark = format!("{id}, created now, in 7:11");
+    CgroupManager::create(&plan, location, &mark, |_| Ok(())).unwrap();
+    let found = |id: &str, at: &str| -> Vec<PathBuf> {
+        let found = Cgroup::find_marked(id, at).unwrap();
+        found.iter().map(|cgroup| cgroup.path().to_owned()).collect()
+    };
+    let lower = place.path("upper/lower");
+    assert_eq!(found(id, "7:11"), std::slice::from_ref(&lower));
+    assert!(found(id, "7:1").is_empty() && found(id, "17:11").is_empty() && found("i", "7:11").is_empty());
+    let as_in_the_record = Identity::Marked(format!("{id}, created now"));
+    let cgroup = Cgroup::open_own(&lower, &as_in_the_record).unwrap().unwrap();
+    assert!(cgroup.is_marked_for(id).unwrap() && !cgroup.is_marked_for("i").unwrap());
+    let upper = Cgroup::open(&place.path("upper")).unwrap().unwrap();
+    assert!(upper.containers_below().unwrap().is_empty());
+    let shell = Shell::new("true");
+    cgroup.add_process(shell.pid()).unwrap();
+    let marked = upper.containers_below().unwrap();
+    let [only] = &marked[..] else { panic!("{marked:?}") };
+    assert_eq!((&only.path, &only.mark.text), (&lower, &mark));
+    assert_eq!(only.inode, cgroup.inode().unwrap());
+    cgroup.kill().unwrap();
+    shell.wait();
+}
+
+#[test]
+fn a_spared_cgroup_outlives_all_around_it() {
+    let place = Place::new();
+    // By hand: the runtime hands controllers down, and then those above may have no processes.
+    let [top, beside, spared] = ["top", "top/a/beside", "top/a/spared"].map(|below| {
+        std::fs::create_dir_all(place.path(below)).unwrap();
+        Cgroup::open(&place.path(below)).unwrap().unwrap()
+    });
+    let [above, dies, lives] = [&top, &beside, &spared].map(|cgroup| {
+        let shell = Shell::new("exit 7");
+        cgroup.add_process(shell.pid()).unwrap();
+        shell
+    });
+    let left = top.kill_around(&[spared.path().to_owned()]).unwrap();
+    let paths: Vec<&Path> = left.iter().map(Cgroup::path).collect();
+    assert_eq!(paths, [place.path("top"), place.path("top/a")]);
+    assert_eq!(left[0].own_processes().unwrap(), [above.pid()]);
+    dies.wait();
+    assert!(!beside.is_populated().unwrap());
+    assert_eq!(lives.go().status.code(), Some(7));
+    assert_eq!(above.go().status.code(), Some(7));
+}
+
+#[test]
 fn only_the_cgroup_that_the_state_means_is_opened() {
     let place = Place::new();
     let cgroup = place.create("box");

@@ -5,8 +5,10 @@
 //! and no path can grow too long. The file system has no symbolic links, and version 2 no rename, so `..` leads back
 //! to where the walk came from.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 
@@ -17,12 +19,31 @@ struct Level {
     unvisited: Vec<CString>,
 }
 
+/// A cgroup on the walk.
+pub(super) struct Visited<'a> {
+    /// Its directory.
+    pub(super) dir: BorrowedFd<'a>,
+    levels: &'a [Level],
+    name: &'a CStr,
+}
+
+impl Visited<'_> {
+    /// Its path from where the walk began.
+    pub(super) fn path(&self) -> PathBuf {
+        // The first level is the top itself.
+        let above = self.levels.iter().skip(1).map(|level| level.name.as_c_str());
+        let names = above.chain([self.name]);
+        names.map(|name| OsStr::from_bytes(name.to_bytes())).collect()
+    }
+}
+
 /// Calls `enter` with every cgroup below `top`, parents first, and `leave` with the parent and the name of each,
-/// children first. What disappears meanwhile is passed over.
+/// children first. What disappears meanwhile is passed over; so is what this user may not open, if `closed` agrees.
 pub(super) fn below(
     top: BorrowedFd<'_>,
-    mut enter: impl FnMut(BorrowedFd<'_>) -> Result<()>,
+    mut enter: impl FnMut(Visited<'_>) -> Result<()>,
     mut leave: impl FnMut(BorrowedFd<'_>, &CStr) -> Result<()>,
+    mut closed: impl FnMut(Error) -> Result<()>,
 ) -> Result<()> {
     let unvisited = children(top)?;
     if unvisited.is_empty() {
@@ -37,12 +58,23 @@ pub(super) fn below(
         if let Some(name) = level.unvisited.pop() {
             match open(dir.as_fd(), &name) {
                 Ok(child) => {
-                    enter(child.as_fd())?;
-                    let unvisited = children(child.as_fd())?;
+                    enter(Visited {
+                        dir: child.as_fd(),
+                        levels: &levels,
+                        name: &name,
+                    })?;
+                    let unvisited = match children(child.as_fd()) {
+                        Err(error) if error.errno() == Some(Errno::ACCESS) => {
+                            closed(error)?;
+                            Vec::new()
+                        }
+                        children => children?,
+                    };
                     levels.push(Level { name, unvisited });
                     dir = child;
                 }
                 Err(error) if error.errno() == Some(Errno::NOENT) => {}
+                Err(error) if error.errno() == Some(Errno::ACCESS) => closed(error)?,
                 Err(error) => return Err(error),
             }
             continue;
@@ -66,6 +98,7 @@ pub(super) fn remove_below(top: BorrowedFd<'_>) -> Result<()> {
             Ok(()) | Err(Errno::NOENT | Errno::BUSY) => Ok(()),
             Err(errno) => Err(Error::os("unlinkat", errno).path(name.to_string_lossy().as_ref())),
         },
+        Err,
     )
 }
 
@@ -79,14 +112,14 @@ pub(super) fn files(dir: BorrowedFd<'_>) -> Result<Vec<String>> {
         .collect())
 }
 
-fn open(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
+pub(super) fn open(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(parent, name, flags, Mode::empty())
         .map_err(|errno| Error::os("openat", errno).path(name.to_string_lossy().as_ref()))
 }
 
 /// The names of the cgroups directly below; none if the cgroup itself is gone.
-fn children(dir: BorrowedFd<'_>) -> Result<Vec<CString>> {
+pub(super) fn children(dir: BorrowedFd<'_>) -> Result<Vec<CString>> {
     let stat = rustix::fs::fstat(dir).map_err(|errno| Error::os("fstat", errno))?;
     // kernfs counts a directory's sub-directories in its links, besides `.` and its name: no need to list the files.
     if stat.st_nlink <= 2 {

@@ -1,5 +1,6 @@
 //! Runs in: RUNTIME. The directories that criu works in: the images, and where its log goes. What is in them is trusted,
-//! since it becomes the memory of processes: they are for their owner alone.
+//! since it becomes the memory of processes: they are for their owner alone. criu opens files in them by name, and follows
+//! links: whoever could make one there could have it overwrite any file.
 
 use std::ffi::{CString, OsStr};
 use std::fs::DirBuilder;
@@ -8,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, StatxFlags};
 use rustix::io::Errno;
 
 use crate::{Error, ErrorKind, Result};
@@ -69,14 +70,68 @@ impl Directories {
             .collect()
     }
 
-    /// Where criu writes a log of this name.
-    pub fn log(&self, name: &str) -> PathBuf {
-        let directory = self.work.as_ref().unwrap_or(&self.images);
-        Path::new(OsStr::from_bytes(directory.path.to_bytes())).join(name)
+    /// Where criu writes its log.
+    pub fn work(&self) -> &Directory {
+        self.work.as_ref().unwrap_or(&self.images)
+    }
+
+    /// Takes away what is no plain file under the names that criu writes beside the images: the log, and what it always
+    /// calls the same. An archive that was unpacked here may have brought it.
+    ///
+    /// # Errors
+    /// It cannot be taken away: a directory, for one.
+    pub fn clear_work(&self, log: &str) -> Result<()> {
+        let work = self.work();
+        for name in [log, "stats-dump", "stats-restore", "irmap-cache"] {
+            let failed = |call, errno| Error::os(call, errno).path(work.file(name));
+            let stat = match rustix::fs::statat(&work.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => continue,
+                stat => stat.map_err(|errno| failed("fstatat", errno))?,
+            };
+            let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+            // Of a hard link the other name may be anything.
+            if is_file && stat.st_nlink == 1 {
+                continue;
+            }
+            rustix::fs::unlinkat(&work.fd, name, AtFlags::empty())
+                .map_err(|errno| failed("unlinkat", errno).doing("make room for a file of criu's"))?;
+        }
+        Ok(())
+    }
+
+    /// Refuses images among which there are links: criu would write through them. `parent` is its own.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Denied`] with the path of the link.
+    pub fn refuse_links(&self) -> Result<()> {
+        let images = &self.images;
+        let failed = |call, errno| Error::os(call, errno).path(images.file("."));
+        let entries = Dir::read_from(&images.fd).map_err(|errno| failed("openat", errno))?;
+        for entry in entries {
+            let entry = entry.map_err(|errno| failed("getdents64", errno))?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if name == "parent" {
+                continue;
+            }
+            let stat = match rustix::fs::statat(&images.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => continue,
+                stat => stat.map_err(|errno| failed("fstatat", errno))?,
+            };
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+                let text = "a link among the images, through which criu would write";
+                return Err(Error::new(ErrorKind::Denied, text).path(images.file(name)));
+            }
+        }
+        Ok(())
     }
 }
 
 impl Directory {
+    /// The path of a file in it: for messages.
+    pub fn file(&self, name: impl AsRef<Path>) -> PathBuf {
+        Path::new(OsStr::from_bytes(self.path.to_bytes())).join(name)
+    }
+
     /// The path of the root of the mount that it is in.
     ///
     /// # Errors
@@ -151,6 +206,7 @@ fn open(path: &Path) -> Result<Directory> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| at(Error::os("open", errno)))?;
     let stat = rustix::fs::fstat(&fd).map_err(|errno| at(Error::os("fstat", errno)))?;
+    refuse_shared(&stat).map_err(at)?;
     let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
     let resolved = std::fs::read_link(link).map_err(|error| at(Error::io("readlink", &error)))?;
     let path = CString::new(resolved.into_os_string().into_encoded_bytes())
@@ -160,6 +216,20 @@ fn open(path: &Path) -> Result<Directory> {
         path,
         identity: (stat.st_dev, stat.st_ino),
     })
+}
+
+/// Whoever can write to it, or is its owner, says what is restored, and where criu's files go.
+fn refuse_shared(stat: &Stat) -> Result<()> {
+    let is_foreign = stat.st_uid != 0 && stat.st_uid != rustix::process::geteuid().as_raw();
+    let text = match (is_foreign, stat.st_mode & 0o022) {
+        (false, 0) => return Ok(()),
+        (true, _) => "it belongs to another user",
+        (false, _) => "others may write to it",
+    };
+    Err(Error::new(ErrorKind::Denied, text).hint(
+        "criu would read the memory of processes from it, and write through links in it: take a directory that nobody else \
+         can write to",
+    ))
 }
 
 #[cfg(test)]
@@ -176,13 +246,13 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::NotFound);
         assert!(!images.exists() && !work.exists());
         let directories = open_or_make_images(&images, Some(&work)).unwrap();
-        assert_eq!(directories.log("dump.log"), work.join("dump.log"));
+        assert_eq!(directories.work().file("dump.log"), work.join("dump.log"));
         assert!(directories.work_number().is_some());
         for path in [&images, &work] {
             assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
         }
         assert_eq!(
-            open_images(&images, None).unwrap().log("restore.log"),
+            open_images(&images, None).unwrap().work().file("restore.log"),
             images.join("restore.log")
         );
     }
@@ -196,5 +266,61 @@ mod tests {
         assert!(base.path().starts_with(root), "{root:?}");
         let proc = open(Path::new("/proc/self/task")).unwrap();
         assert_eq!(proc.mount_root().unwrap(), Path::new("/proc"));
+    }
+
+    #[test]
+    fn a_directory_that_others_could_write_to_is_refused() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("d");
+        std::fs::create_dir(&path).unwrap();
+        let chmod = |mode| std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+        chmod(0o755);
+        assert!(open_images(&path, Some(&path)).is_ok());
+        for mode in [0o775, 0o757, 0o1777] {
+            chmod(mode);
+            for (images, work) in [(path.as_path(), None), (base.path(), Some(path.as_path()))] {
+                let error = open_images(images, work).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Denied, "{mode:o}: {error}");
+                assert!(error.to_string().contains("others may write to it"), "{error}");
+            }
+        }
+        chmod(0o755);
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&path, Some(64_123), None).unwrap();
+            let error = open_or_make_images(&path, None).unwrap_err().to_string();
+            assert!(error.contains("belongs to another user"), "{error}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_written_through_a_link() {
+        let base = tempfile::tempdir().unwrap();
+        let victim = base.path().join("victim");
+        std::fs::write(&victim, "victim").unwrap();
+        let (images, work) = (base.path().join("images"), base.path().join("work"));
+        let directories = open_or_make_images(&images, Some(&work)).unwrap();
+        let link = |path: &Path| std::os::unix::fs::symlink(&victim, path).unwrap();
+        link(&work.join("dump.log"));
+        std::fs::hard_link(&victim, work.join("stats-dump")).unwrap();
+        std::fs::write(work.join("irmap-cache"), "kept").unwrap();
+        link(&images.join("parent"));
+        directories.refuse_links().unwrap();
+        directories.clear_work("dump.log").unwrap();
+        let names: Vec<_> = std::fs::read_dir(&work)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(names, ["irmap-cache"]);
+        link(&images.join("inventory.img"));
+        let error = directories.refuse_links().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied);
+        assert!(
+            error
+                .to_string()
+                .starts_with(&images.join("inventory.img").display().to_string())
+        );
+        assert_eq!(std::fs::read(&victim).unwrap(), b"victim");
+        std::fs::create_dir(work.join("dump.log")).unwrap();
+        assert!(directories.clear_work("dump.log").is_err());
     }
 }

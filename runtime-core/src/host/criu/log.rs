@@ -2,15 +2,18 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{Mode, OFlags};
 
 /// How much of the end of a log is looked at, in bytes: a dump of many processes logs megabytes.
 const TAIL: u64 = 256 << 10;
 
-/// The line that gives the reason, without its time. `None` if there is none, or no log.
-pub fn reason(log: &Path) -> Option<String> {
+/// The line that gives the reason, without its time. `None` if there is none, or no log of this name in the directory.
+pub fn reason(dir: BorrowedFd<'_>, log: &str) -> Option<String> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     // The log only helps to explain; that it cannot be read is no failure of its own.
-    let mut file = File::open(log).ok()?;
+    let mut file = File::from(rustix::fs::openat(dir, log, flags, Mode::empty()).ok()?);
     let length = file.metadata().ok()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL))).ok()?;
     let mut text = Vec::new();
@@ -68,6 +71,8 @@ fn clean(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
 
     #[test]
@@ -88,6 +93,12 @@ mod tests {
             )
         );
         assert_eq!(find("nothing\nhere"), None);
-        assert_eq!(reason(Path::new("/nonexistent/log")), None);
+        let dir = tempfile::tempdir().unwrap();
+        let open = File::open(dir.path()).unwrap();
+        assert_eq!(reason(open.as_fd(), "log"), None);
+        std::fs::write(dir.path().join("other"), only).unwrap();
+        assert_eq!(reason(open.as_fd(), "other").unwrap(), only);
+        std::os::unix::fs::symlink("other", dir.path().join("log")).unwrap();
+        assert_eq!(reason(open.as_fd(), "log"), None);
     }
 }

@@ -26,7 +26,8 @@ pub struct Slot {
     pub(super) record: Record,
 }
 
-/// A locked directory with a container's name but no readable record: all that can be done is to remove it.
+/// A locked directory with a container's name but no record, or a damaged one: what the record named has to be found by
+/// other marks, then the directory can be removed.
 #[derive(Debug)]
 pub struct Wreck {
     pub(super) held: Held,
@@ -91,9 +92,28 @@ impl Slot {
         read_file(self.dir(), self.path(), name)
     }
 
+    /// Which directory it is, for a mark: [`Held::place`].
+    ///
+    /// # Errors
+    /// As fstat(2).
+    pub fn place(&self) -> Result<String> {
+        self.held.place()
+    }
+
+    /// Gives the container's id back, in one step. What was under it is still to be removed.
+    ///
+    /// # Errors
+    /// It has the id still.
+    pub fn retire(self) -> Result<Retired> {
+        self.held.retire()
+    }
+
     /// Removes the container's directory: first its name, in one step, then what is in it.
+    ///
+    /// # Errors
+    /// Also if only the name is gone: a later command sweeps the rest away.
     pub fn remove(self) -> Result<()> {
-        self.held.remove()
+        self.held.retire()?.remove()
     }
 }
 
@@ -103,9 +123,27 @@ impl Wreck {
         &self.reason
     }
 
+    /// The container's id.
+    pub fn id(&self) -> &ContainerId {
+        &self.held.id
+    }
+
     /// The directory.
     pub fn dir(&self) -> BorrowedFd<'_> {
         self.held.dir.as_fd()
+    }
+
+    /// As [`Slot::place`]: known without the record, and the same that `create` has seen.
+    ///
+    /// # Errors
+    /// As fstat(2).
+    pub fn place(&self) -> Result<String> {
+        self.held.place()
+    }
+
+    /// Reads a file beside the record that is not there.
+    pub fn read_file(&self, name: &str) -> Result<Vec<u8>> {
+        read_file(self.dir(), &self.held.path, name)
     }
 
     /// Removes the directory, as [`Slot::remove`]; not one of another runtime, or of a newer release, whose container may be
@@ -116,7 +154,7 @@ impl Wreck {
     pub fn remove(self) -> Result<()> {
         match self.reason.kind() {
             ErrorKind::Unsupported => Err(self.reason),
-            _ => self.held.remove(),
+            _ => self.held.retire()?.remove(),
         }
     }
 }
@@ -139,25 +177,57 @@ impl View {
 }
 
 impl Held {
-    fn remove(self) -> Result<()> {
-        let root = self.path.parent().unwrap_or(Path::new("/"));
+    /// The directory's file system and number: as long as it is there, no other has the same.
+    fn place(&self) -> Result<String> {
+        let stat =
+            rustix::fs::fstat(&self.dir).map_err(|errno| Error::os("fstat", errno).path(&self.path))?;
+        Ok(format!("{:x}:{}", stat.st_dev, stat.st_ino))
+    }
+
+    fn retire(self) -> Result<Retired> {
+        let failed = |error: Error| error.doing("remove the container's state");
         loop {
             let temporary = unique(GONE);
-            return match rustix::fs::renameat_with(
-                &self.root,
-                self.id.as_str(),
-                &self.root,
-                &temporary,
-                RenameFlags::NOREPLACE,
-            ) {
-                Ok(()) => remove_dir(&self.root, &self.dir, &temporary, root),
+            let (root, id) = (&self.root, self.id.as_str());
+            match rustix::fs::renameat_with(root, id, root, &temporary, RenameFlags::NOREPLACE) {
+                Ok(()) => {
+                    return Ok(Retired {
+                        held: self,
+                        name: Some(temporary),
+                    });
+                }
                 Err(Errno::EXIST) => continue,
                 // Removed by hand, past the lock: what was asked for is so.
-                Err(Errno::NOENT) => Ok(()),
-                Err(errno) => Err(Error::os("renameat2", errno).path(&self.path)),
+                Err(Errno::NOENT) => {
+                    return Ok(Retired {
+                        held: self,
+                        name: None,
+                    });
+                }
+                Err(errno) => return Err(failed(Error::os("renameat2", errno).path(&self.path))),
             }
-            .map_err(|error| error.doing("remove the container's state"));
         }
+    }
+}
+
+/// The directory of a container that is no more, under a name that is no id.
+#[derive(Debug)]
+pub struct Retired {
+    held: Held,
+    /// `None` if somebody else has removed it.
+    name: Option<String>,
+}
+
+impl Retired {
+    /// Removes it with what is in it.
+    ///
+    /// # Errors
+    /// Something is left; a later command sweeps it away.
+    pub fn remove(self) -> Result<()> {
+        let Some(name) = &self.name else { return Ok(()) };
+        let above = self.held.path.parent().unwrap_or(Path::new("/"));
+        remove_dir(&self.held.root, &self.held.dir, name, above)
+            .map_err(|error| error.doing("remove the container's state"))
     }
 }
 
@@ -167,17 +237,42 @@ impl Drop for Held {
     }
 }
 
+/// An error of the kind [`ErrorKind::Internal`] says that there is no record, or a damaged one, and no later look will
+/// find another; of the kind [`ErrorKind::Unsupported`], that it is another runtime's. Any other says that it could not be
+/// read now (too many open files, no memory, a disk that fails): the record may be whole.
 pub(super) fn read_record(dir: BorrowedFd<'_>, id: &ContainerId, name: &str, path: &Path) -> Result<Record> {
     let result = match files::read(dir, name) {
         Ok(json) => Record::decode(id, &json),
-        Err((_, Errno::NOENT)) if FOREIGN.iter().any(|name| is_there(dir, name)) => Err(foreign()),
-        Err((call, errno)) => Err(Error::os(call, errno).with_kind(ErrorKind::Internal)),
+        Err((call, Errno::NOENT)) => match is_foreign(dir) {
+            Ok(true) => Err(foreign()),
+            Ok(false) => Err(Error::os(call, Errno::NOENT).with_kind(ErrorKind::Internal)),
+            Err(errno) => Err(Error::os("fstatat", errno)),
+        },
+        Err((call, errno)) if is_no_record(errno) => {
+            Err(Error::os(call, errno).with_kind(ErrorKind::Internal))
+        }
+        Err((call, errno)) => Err(Error::os(call, errno)),
     };
     result.map_err(|error| error.path(path.join(name)).doing("read the container's state"))
 }
 
-fn is_there(dir: BorrowedFd<'_>, name: &str) -> bool {
-    rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+/// What there is of that name is no regular file, or larger than any record.
+fn is_no_record(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::LOOP | Errno::ISDIR | Errno::NXIO | Errno::NODEV | Errno::XDEV | Errno::FBIG
+    )
+}
+
+fn is_foreign(dir: BorrowedFd<'_>) -> std::result::Result<bool, Errno> {
+    for name in FOREIGN {
+        match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => return Ok(true),
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(false)
 }
 
 fn read_file(dir: BorrowedFd<'_>, path: &Path, name: &str) -> Result<Vec<u8>> {

@@ -13,6 +13,7 @@ use super::name::UnitName;
 use super::properties::{self, Moment, Property};
 use super::service_manager::{ServiceManager, is_lost};
 use crate::host::cgroup::directory::Cgroup;
+use crate::host::cgroup::identity::without_place;
 use crate::host::cgroup::root::{CgroupRoot, join};
 use crate::host::cgroup::{CgroupPlan, CgroupWrite, Controllers, Identity, ResourcePlan, apply, fs, path};
 use crate::{Cancel, Errno, Error, ErrorKind, Result};
@@ -310,15 +311,18 @@ impl Unit {
             mut location,
             mark,
         } = *pending;
-        let properties = location
-            .unit
-            .properties(location.usual_slice, pid, &plan, &description(&mark));
+        let properties = location.unit.properties(
+            location.usual_slice,
+            pid,
+            &plan,
+            &description(without_place(&mark)),
+        );
         self.ask_for_it(&mut location, properties, pid)?;
         let unit_path = join(location.root.path(), &location.below_root);
         let cgroup = Cgroup::open(&unit_path)?
             .ok_or_else(|| vanished(&unit_path))?
             .with_nothing_attached();
-        cgroup.mark(&mark);
+        cgroup.mark(&mark)?;
         let needed = plan.needed_controllers();
         fs::hand_down(
             &location.root,
@@ -417,7 +421,8 @@ impl Unit {
         self.top().ok_or_else(|| vanished(&self.path))
     }
 
-    fn top(&self) -> Option<&Cgroup> {
+    /// The unit's cgroup, if it is there.
+    pub(in crate::host::cgroup) fn top(&self) -> Option<&Cgroup> {
         self.above.as_ref().or(self.cgroup.as_ref())
     }
 
@@ -453,7 +458,10 @@ impl Unit {
     /// # Errors
     /// systemd cannot be reached or does not stop it in time; processes are left.
     pub(in crate::host::cgroup) fn remove(&self, patience: Duration) -> Result<()> {
-        let is_there = self.top().is_some_and(Cgroup::exists);
+        let is_there = match self.top() {
+            Some(cgroup) => cgroup.exists()?,
+            None => false,
+        };
         if !is_there {
             let may_come = self.is_uncertain && self.is_ours()?;
             return if may_come { self.stop() } else { Ok(()) };

@@ -16,6 +16,7 @@ mod events;
 mod exec;
 mod exec_file;
 mod exec_options;
+mod faults;
 mod fuse;
 mod hooks;
 mod intel_rdt;
@@ -54,6 +55,8 @@ mod systemd;
 mod systemd_limits;
 mod terminal;
 mod update;
+
+pub(crate) use faults::print_counts as print_counts_of_faults;
 
 use crate::suite::{NeedyTest, Test};
 
@@ -94,6 +97,7 @@ fn needy() -> Vec<NeedyTest> {
         interrupt::NEEDY,
         engine::NEEDY,
         runtime_tools::NEEDY,
+        faults::NEEDY,
     ]
     .concat()
 }
@@ -143,6 +147,7 @@ fn everywhere() -> Vec<Test> {
         spec_rules::TESTS,
         spec_values::TESTS,
         steps::TESTS,
+        faults::TESTS,
         random::TESTS,
     ]
     .concat()

@@ -1,5 +1,8 @@
 //! Runs in: SUITE. The names of the system calls of x86-64, and what is known of some of them.
 
+use super::Call;
+use nix::errno::Errno;
+
 /// The number of the call, and its name.
 macro_rules! calls {
     ($($number:ident,)+) => {
@@ -105,7 +108,11 @@ const CANNOT_FAIL: &[libc::c_long] = &[
     libc::SYS_umask,
 ];
 
-/// Whether the call can fail.
-pub(crate) fn can_fail(number: i32) -> bool {
-    !CANNOT_FAIL.contains(&libc::c_long::from(number))
+/// Whether the call can fail like that. brk(2) has no errno: it fails for want of memory, by returning the end that was
+/// there before; and never if it is only asked for that.
+pub(crate) fn can_fail(call: Call, errno: Errno) -> bool {
+    match libc::c_long::from(call.number) {
+        libc::SYS_brk => errno == Errno::ENOMEM && call.first_argument != 0,
+        number => !CANNOT_FAIL.contains(&number),
+    }
 }

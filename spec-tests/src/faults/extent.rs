@@ -60,8 +60,11 @@ impl Extent {
         let mut faults = Vec::new();
         for (process, calls) in calls {
             for (index, call) in calls.iter().enumerate() {
-                let what = What::ALL.into_iter();
-                for what in what.filter(|what| *what == What::Kill || can_fail(call.number)) {
+                let is_possible = |what: &What| match what {
+                    What::Errno(errno) => can_fail(*call, *errno),
+                    What::Kill => true,
+                };
+                for what in What::ALL.into_iter().filter(is_possible) {
                     let fault = Fault {
                         process: process.clone(),
                         nth: index + 1,

@@ -25,6 +25,8 @@ pub(crate) struct Call {
 pub(super) enum Verdict {
     Continue,
     Errno(i32),
+    /// It is not made, and returns this.
+    Value(u64),
     /// Of this process.
     Kill(u32),
 }
@@ -97,6 +99,7 @@ impl Judge {
             Some(fault) if fault.process == process.name && fault.nth == process.calls.len() => {
                 self.hit = Some(call);
                 match fault.what {
+                    What::Errno(_) if is_one_of(call, &[libc::SYS_brk]) => Verdict::Value(end_of_heap(pid)),
                     What::Errno(errno) => Verdict::Errno(errno as i32),
                     What::Kill => Verdict::Kill(pid),
                 }
@@ -215,6 +218,20 @@ fn children(pid: u32) -> Vec<u32> {
     text.split_whitespace()
         .filter_map(|pid| pid.parse().ok())
         .collect()
+}
+
+/// Where brk(2) is now.
+fn end_of_heap(pid: u32) -> u64 {
+    let number = |text: &str| u64::from_str_radix(text, 16).ok();
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let heap = maps.lines().find(|line| line.ends_with("[heap]"));
+    let end = heap.and_then(|line| number(line.split(' ').next()?.split('-').nth(1)?));
+    // Without a heap it is where that would start: the 47th field.
+    let start = || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit(") ").next()?.split(' ').nth(47 - 3)?.parse().ok()
+    };
+    end.or_else(start).unwrap_or(0)
 }
 
 /// Whether the process runs the runtime's file, or a copy of it in memory.

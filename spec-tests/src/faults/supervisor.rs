@@ -62,16 +62,17 @@ fn answer_one(listener: &OwnedFd, judge: &Mutex<Judge>) {
             first_argument: notification[4],
         },
     };
-    let verdict = match locked(judge).decide(question) {
-        Verdict::Continue => CONTINUE,
-        Verdict::Errno(errno) => u64::from((-errno) as u32),
+    let (value, verdict) = match locked(judge).decide(question) {
+        Verdict::Continue => (0, CONTINUE),
+        Verdict::Errno(errno) => (0, u64::from((-errno) as u32)),
+        Verdict::Value(value) => (value, 0),
         Verdict::Kill(pid) => {
             children::signal(pid as i32, Signal::SIGKILL);
             // The signal is there before the answer, so the call is not made.
-            u64::from((-libc::EINTR) as u32)
+            (0, u64::from((-libc::EINTR) as u32))
         }
     };
-    let mut response = [notification[0], 0, verdict];
+    let mut response = [notification[0], value, verdict];
     loop {
         // SAFETY: struct seccomp_notif_resp is 24 bytes: id, value, error and flags.
         let sent = unsafe { libc::ioctl(listener.as_raw_fd(), SEND, response.as_mut_ptr()) };

@@ -35,6 +35,11 @@ fn patience(c: &Case) -> Duration {
     Duration::from_secs(if c.host.is_emulated() { 240 } else { 20 })
 }
 
+/// The kernel ends processes, and what they hold, a moment after they are killed.
+fn settling(c: &Case) -> Duration {
+    Duration::from_secs(if c.host.is_emulated() { 20 } else { 1 })
+}
+
 /// How the command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
@@ -317,7 +322,7 @@ impl<'a> World<'a> {
                     .push(format!("wish: init is killed; reality: {other:?}")),
             },
             Act::Delete | Act::DeleteForce => {
-                for left in self.left_after(Duration::from_secs(3)) {
+                for left in self.left_after(settling(self.c)) {
                     attempt
                         .problems
                         .push(format!("wish: exit code 0, so nothing is left; reality: {left}"));
@@ -461,7 +466,7 @@ impl<'a> World<'a> {
 
     /// A process that did not come to be, or has ended, is nothing to the container.
     fn container_is_as_before(&self, attempt: &mut Attempt) {
-        let end = Instant::now() + Duration::from_secs(3);
+        let end = Instant::now() + settling(self.c);
         let mut living = self.injector.living();
         while !living.is_empty() && Instant::now() < end {
             thread::sleep(Duration::from_millis(2));
@@ -506,7 +511,7 @@ impl<'a> World<'a> {
                 "wish: delete --force succeeds; reality: it fails {DELETES} times"
             ));
         }
-        let left = self.left_after(Duration::from_secs(3));
+        let left = self.left_after(settling(self.c));
         if left.is_empty() {
             return Ok(());
         }

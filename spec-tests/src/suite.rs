@@ -138,7 +138,7 @@ fn run_tests(mut options: Options, mut host: Host, before: &leaks::Snapshot) -> 
         .map(|(test, place)| trial(shared, test, place, expected.failures.remove(test.0)))
         .collect();
     let conclusion = libtest_mimic::run(&options.libtest, trials);
-    tests::print_counts_of_faults(&options);
+    tests::print_counts_of_faults(&options, started.elapsed());
     let machine_leaks = end_machines(shared, options.no_leak_check);
 
     if let Err(error) = fs::remove_dir_all(&host.work) {

@@ -49,10 +49,13 @@ pub(super) const NEEDY: &[NeedyTest] = &[
 ];
 
 /// Of a sample, every so many faults are made. It has no factor in common with the six ways to fail, so all of them occur.
-const STRIDE: usize = 61;
+const STRIDE: usize = 31;
 /// Of the same and of the whole in an emulated machine, where each takes a hundred times as long.
 const STRIDE_IN_A_MACHINE: usize = 1201;
 const STRIDE_OF_THE_WHOLE_IN_A_MACHINE: usize = 25;
+
+/// A sample ends after so many faults with something wrong.
+const ENOUGH: usize = 5;
 
 /// What a scenario has come to.
 #[derive(Debug, Default)]
@@ -142,6 +145,7 @@ fn all(
 ) -> Check<Vec<String>> {
     let started = Instant::now();
     let is_whole = c.host.faults == Extent::Whole;
+    let is_sample = c.host.faults == Extent::Sample;
     let mut world = World::new(c, scenario)?;
     let (first, second) = (world.attempt(None)?, world.attempt(None)?);
     for attempt in [&first, &second] {
@@ -184,6 +188,9 @@ fn all(
                 println!("{text}");
             }
             wrong.push(text);
+            if is_sample && wrong.len() == ENOUGH {
+                break;
+            }
         }
         see(attempt);
     }
@@ -212,17 +219,17 @@ fn told(world: &World<'_>, fault: &Fault, attempt: &Attempt, call: crate::faults
 }
 
 /// After a run that was asked for faults: how many of which there were.
-pub(crate) fn print_counts(options: &Options) {
+pub(crate) fn print_counts(options: &Options, time: Duration) {
     let counts = COUNTS.lock().unwrap_or_else(PoisonError::into_inner);
     if options.faults == Extent::Sample || counts.is_empty() {
         return;
     }
-    let (mut total, mut by_what) = (0, BTreeMap::new());
+    let (mut total, mut by_what) = (0, BTreeMap::<String, usize>::new());
     for count in counts.iter() {
         let made: usize = count.made.values().sum();
         total += made;
         for (what, number) in &count.made {
-            *by_what.entry(what.clone()).or_insert(0) += number;
+            *by_what.entry(what.clone()).or_default() += number;
         }
         let words = |map: &BTreeMap<String, usize>| {
             let parts: Vec<String> = map
@@ -242,5 +249,13 @@ pub(crate) fn print_counts(options: &Options) {
         );
     }
     let failed: usize = counts.iter().map(|count| count.failed).sum();
-    println!("{total} faults, {by_what:?}, {failed} with something wrong");
+    let by_what: Vec<String> = by_what
+        .iter()
+        .map(|(what, made)| format!("{what} {made}"))
+        .collect();
+    println!(
+        "{total} faults ({}), {failed} with something wrong, in {:.0} s",
+        by_what.join(", "),
+        time.as_secs_f64()
+    );
 }

@@ -90,8 +90,7 @@ impl Judge {
         let call = question.call;
         process.in_birth = is_one_of(call, BIRTHS) && !makes_a_thread(call);
         process.in_exec = is_one_of(call, EXECS);
-        // The capabilities of a set are dropped one by one; the first stands for all.
-        if libc::c_long::from(call.number) == libc::SYS_prctl && process.calls.last() == Some(&call) {
+        if is_one_of_many(call, &process.calls) {
             return Verdict::Continue;
         }
         process.calls.push(call);
@@ -208,6 +207,19 @@ fn is_one_of(call: Call, list: &[libc::c_long]) -> bool {
     list.contains(&libc::c_long::from(call.number))
 }
 
+/// The capabilities of a set are dropped one by one, and the actions of all signals are reset so: the first stand for all.
+fn is_one_of_many(call: Call, before: &[Call]) -> bool {
+    const FIRST: usize = 3;
+    match libc::c_long::from(call.number) {
+        libc::SYS_prctl => before.last() == Some(&call),
+        libc::SYS_rt_sigaction => {
+            let row = before.iter().rev().take_while(|one| one.number == call.number);
+            row.count() >= FIRST
+        }
+        _ => false,
+    }
+}
+
 /// clone3(2) has its flags in memory; a runtime of the Go language, which has threads, uses clone(2).
 fn makes_a_thread(call: Call) -> bool {
     libc::c_long::from(call.number) == libc::SYS_clone && call.first_argument & libc::CLONE_THREAD as u64 != 0
@@ -254,4 +266,28 @@ pub(super) fn waits_in(pid: u32) -> Option<String> {
         Some(number) => format!("in {}", calls::name(number)),
         None => format!("in state {state}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_long_row_the_first_stand_for_all() {
+        let call = |number: libc::c_long, first_argument| Call {
+            number: number as i32,
+            first_argument,
+        };
+        let action = |signal| call(libc::SYS_rt_sigaction, signal);
+        let row = [action(1), action(2), action(3)];
+        assert!(!is_one_of_many(action(3), &row[..2]));
+        assert!(is_one_of_many(action(4), &row));
+        assert!(!is_one_of_many(call(libc::SYS_openat, 4), &row));
+        let drop = call(libc::SYS_prctl, libc::PR_CAPBSET_DROP as u64);
+        assert!(is_one_of_many(drop, &[drop]));
+        assert!(!is_one_of_many(
+            call(libc::SYS_prctl, libc::PR_SET_DUMPABLE as u64),
+            &[drop]
+        ));
+    }
 }

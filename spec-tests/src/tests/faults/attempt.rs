@@ -37,7 +37,7 @@ fn patience(c: &Case) -> Duration {
 
 /// The kernel ends processes, and what they hold, a moment after they are killed.
 fn settling(c: &Case) -> Duration {
-    Duration::from_secs(if c.host.is_emulated() { 20 } else { 1 })
+    Duration::from_secs(if c.host.is_emulated() { 20 } else { 5 })
 }
 
 /// How the command ended.
@@ -71,6 +71,8 @@ pub(super) struct World<'a> {
     number: usize,
     /// The attempt.
     began: Instant,
+    /// Where the output of a container is that was there before the command.
+    created: Option<PathBuf>,
 }
 
 impl<'a> World<'a> {
@@ -84,6 +86,7 @@ impl<'a> World<'a> {
             _holder: holder,
             number: 0,
             began: Instant::now(),
+            created: None,
         })
     }
 
@@ -91,11 +94,7 @@ impl<'a> World<'a> {
     pub(super) fn attempt(&mut self, fault: Option<&Fault>) -> Check<Attempt> {
         self.number += 1;
         self.began = Instant::now();
-        for file in self.files() {
-            if file.exists() {
-                fs::remove_file(file)?;
-            }
-        }
+        self.remove_files()?;
         self.set_up()?;
         let socket = match self.scenario.has_terminal() {
             true => Some(FdSocket::new(self.c.dir.join("console"))?),
@@ -143,6 +142,22 @@ impl<'a> World<'a> {
         ]
     }
 
+    fn remove_files(&self) -> Check {
+        for file in self.files() {
+            if file.exists() {
+                fs::remove_file(file)?;
+            }
+        }
+        for entry in fs::read_dir(&self.c.dir)?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let is_output = name.starts_with("out-") || name.starts_with("err-");
+            if is_output {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
     /// What has to be there for the command; without faults.
     fn set_up(&mut self) -> Check {
         if let Some(prepare) = self.scenario.each_time {
@@ -161,7 +176,7 @@ impl<'a> World<'a> {
         let words = self
             .c
             .bundle_args("create", &["--pid-file", &pid_file], &self.c.id)?;
-        self.plain(words)?.ok()?;
+        self.created = Some(self.plain(words)?.ok()?.stdout_file);
         if act == Act::Start {
             return Ok(());
         }
@@ -426,26 +441,11 @@ impl<'a> World<'a> {
         attempt.calls = self.injector.calls();
         let output = match output {
             Some(output) => output,
-            None => fs::read_to_string(self.output_of_the_program(run)?)?,
+            // A container has the standard output of its `create`.
+            None => fs::read_to_string(self.created.as_ref().unwrap_or(&run.stdout_file))?,
         };
         attempt.view = self.view_of(&output, attempt);
         Ok(())
-    }
-
-    /// A container has the standard output of its `create`.
-    fn output_of_the_program(&self, run: &Run) -> Check<PathBuf> {
-        if self.scenario.act != Act::Start {
-            return Ok(run.stdout_file.clone());
-        }
-        let mut newest = None;
-        for entry in fs::read_dir(&self.c.dir)?.flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let is_full = entry.metadata()?.len() > 0;
-            if name.starts_with("out-") && is_full {
-                newest = Some(entry.path());
-            }
-        }
-        newest.ok_or_else(|| Stop::Fail("the program has printed nothing".into()))
     }
 
     fn view_of(&self, output: &str, attempt: &mut Attempt) -> Option<Value> {

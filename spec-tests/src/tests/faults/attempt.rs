@@ -353,11 +353,18 @@ impl<'a> World<'a> {
                 } else {
                     "frozen 0"
                 };
-                let events = fs::read_to_string(self.scenario.cgroup(c).join("cgroup.events"))?;
-                if !events.lines().any(|line| line == wish) {
-                    attempt
-                        .problems
-                        .push(format!("wish: {wish}; reality: {events:?}"));
+                let end = Instant::now() + settling(c);
+                let file = self.scenario.cgroup(c).join("cgroup.events");
+                let mut events = fs::read_to_string(&file)?;
+                while !events.lines().any(|line| line == wish) {
+                    if Instant::now() > end {
+                        attempt
+                            .problems
+                            .push(format!("wish: {wish}; reality: {events:?}"));
+                        break;
+                    }
+                    thread::sleep(Duration::from_millis(2));
+                    events = fs::read_to_string(&file)?;
                 }
             }
             Act::Update => {

@@ -40,7 +40,7 @@ pub(super) struct Scenario {
     terminal: bool,
 }
 
-/// What the container runs, and tells of itself.
+/// What the container runs, and tells of itself. The call is getpgid(2), of nobody.
 pub(super) const PROGRAM: &[&str] = &[
     "/bin/probe",
     "--exit",
@@ -50,7 +50,7 @@ pub(super) const PROGRAM: &[&str] = &[
     "--mknod",
     "c:1:11",
     "--syscall",
-    "121",
+    "121:99999",
     "--access",
     "/proc/kcore",
     "--access",

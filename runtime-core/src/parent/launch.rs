@@ -158,11 +158,23 @@ pub(crate) fn enter_pid_namespace(namespace: Option<BorrowedFd<'_>>) -> Result<O
     Ok(Some(AwayFromHome(home)))
 }
 
+/// How often it is tried.
+const WAYS_HOME: usize = 16;
+
 impl Drop for AwayFromHome {
     fn drop(&mut self) {
-        // It was this thread's own a moment ago. If it cannot be had back, whatever the host program starts from this
-        // thread would land in the container: then there is only one thing left to do.
-        if namespace::setns(self.0.as_fd(), libc::CLONE_NEWPID as u32).is_err() {
+        // It was this thread's own a moment ago, so only a passing want of memory can be in the way. If it cannot be had
+        // back at all, whatever the host program starts from this thread would land in the container: then there is only
+        // one thing left to do, and nobody left to return the error to.
+        let mut result = Ok(());
+        for _ in 0..WAYS_HOME {
+            result = namespace::setns(self.0.as_fd(), libc::CLONE_NEWPID as u32).map_err(sys_error);
+            if result.is_ok() {
+                return;
+            }
+        }
+        if let Err(error) = result {
+            eprintln!("come back to the own pid namespace: {error}");
             std::process::abort();
         }
     }

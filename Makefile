@@ -13,7 +13,7 @@ ZSH_COMPLETIONS ?= share/zsh/site-functions
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 export ONGGI_COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
-.PHONY: help run test lint bench shell peers validation engines fuzz install install-files manuals deb setup build clean
+.PHONY: help run test lint bench shell faults peers validation engines fuzz install install-files manuals deb setup build clean
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -33,6 +33,9 @@ bench: setup build ## Compare with the floor, runc and crun, interleaved in one 
 
 shell: setup build ## A shell in a virtual machine of the tests, with the runtime in /payload (MACHINE=fast, systemd or engines)
 	cargo run --quiet -p spec-tests -- --shell $(or $(MACHINE),systemd) --runtime $(ONGGI)
+
+faults: setup build ## Every call of every process of the runtime fails once in each way, and is once where it is killed
+	cargo run --quiet -p spec-tests -- --runtime $(ONGGI) --faults whole faults/
 
 peers: setup ## Run the conformance suite on runc and crun, and compare with what is known of them
 	cargo run --quiet -p spec-tests -- --runtime "$$(command -v runc)"

@@ -4,14 +4,15 @@ use core::ffi::CStr;
 
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use crate::args::ProcessArgs;
 use crate::sys::{self, fs};
 
 /// Adds HOME and LISTEN_PID, where there is room prepared for them.
-pub(crate) fn complete(root: BorrowedFd<'_>, args: &mut ProcessArgs<'_>) {
+pub(crate) fn complete(root: BorrowedFd<'_>, args: &mut ProcessArgs<'_>) -> sys::Result<()> {
     let home = core::mem::take(&mut args.home);
-    if let Some(home) = home_entry(root, args.credentials.uid, home) {
+    if let Some(home) = home_entry(root, args.credentials.uid, home)? {
         args.envp.push(home);
     }
     let room = core::mem::take(&mut args.listen_pid);
@@ -19,6 +20,7 @@ pub(crate) fn complete(root: BorrowedFd<'_>, args: &mut ProcessArgs<'_>) {
     if let Some(entry) = listen_pid_entry(pid, room) {
         args.envp.push(entry);
     }
+    Ok(())
 }
 
 fn listen_pid_entry(pid: i32, room: &mut [u8]) -> Option<&CStr> {
@@ -28,16 +30,33 @@ fn listen_pid_entry(pid: i32, room: &mut [u8]) -> Option<&CStr> {
 }
 
 /// "HOME=..." of the user, "/" if it is in no readable /etc/passwd; `None` if no room was prepared.
-fn home_entry<'a>(root: BorrowedFd<'_>, uid: u32, room: &'a mut [u8]) -> Option<&'a CStr> {
+fn home_entry<'a>(root: BorrowedFd<'_>, uid: u32, room: &'a mut [u8]) -> sys::Result<Option<&'a CStr>> {
     if room.is_empty() {
-        return None;
+        return Ok(None);
     }
     let mut line = [0u8; 1024];
-    // An image without /etc/passwd, or with one we cannot read, has no home directories.
-    let home = find_home(root, uid, &mut line)
-        .unwrap_or_default()
-        .unwrap_or(b"/");
-    entry(b"HOME=", if home.is_empty() { b"/" } else { home }, room)
+    let home = match find_home(root, uid, &mut line) {
+        Err(error) if is_of_the_image(error.errno) => None,
+        other => other?,
+    };
+    let home = home.filter(|home| !home.is_empty()).unwrap_or(b"/");
+    Ok(entry(b"HOME=", home, room))
+}
+
+/// What an image can bring about: without /etc/passwd, or with one that cannot be read, it has no home directories. Any
+/// other failure is one of the host, and the program must not run with another HOME for it.
+fn is_of_the_image(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::NOENT
+            | Errno::NOTDIR
+            | Errno::LOOP
+            | Errno::ACCESS
+            | Errno::PERM
+            | Errno::NAMETOOLONG
+            | Errno::NXIO
+            | Errno::NODEV
+    )
 }
 
 fn entry<'a>(name: &[u8], value: &[u8], room: &'a mut [u8]) -> Option<&'a CStr> {
@@ -140,6 +159,29 @@ mod tests {
         assert_eq!(home_of_line(b"joe:x:1000:100:Joe:/home/joe:/bin/sh", 100), None);
         assert_eq!(home_of_line(b"joe:x:1000", 1000), None);
         assert_eq!(home_of_line(b"", 0), None);
+    }
+
+    #[test]
+    fn only_what_an_image_can_bring_about_means_no_home() {
+        for errno in [
+            Errno::NOENT,
+            Errno::NOTDIR,
+            Errno::LOOP,
+            Errno::ACCESS,
+            Errno::NXIO,
+        ] {
+            assert!(is_of_the_image(errno), "{errno:?}");
+        }
+        for errno in [
+            Errno::IO,
+            Errno::NOMEM,
+            Errno::MFILE,
+            Errno::NFILE,
+            Errno::NOSYS,
+            Errno::AGAIN,
+        ] {
+            assert!(!is_of_the_image(errno), "{errno:?}");
+        }
     }
 
     #[test]

@@ -256,7 +256,7 @@ pub(crate) fn settle(
     if let Some(label) = args.selinux {
         write_proc(procfs, c"thread-self/attr/exec", label).at(Step::Selinux)?;
     }
-    environment::complete(root, args);
+    environment::complete(root, args).at(Step::Home)?;
     let entered = enter_cwd(root, args.cwd);
     set_limits(args.rlimits)?;
     take_ids(args)?;

@@ -99,6 +99,8 @@ steps! {
     Apparmor,
     /// Writes the SELinux label for the next execve.
     Selinux,
+    /// Looks HOME up in the container's /etc/passwd.
+    Home,
     /// Enters the working directory.
     Cwd,
     /// Sets a resource limit; index: `process.rlimits`.

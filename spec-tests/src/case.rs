@@ -298,6 +298,24 @@ impl Case {
         left
     }
 
+    /// Kills and removes what is in the cgroups of this test, as far as it goes.
+    pub(crate) fn remove_cgroups(&self) -> bool {
+        let parent = self.host.cgroup2.join(&self.cgroup_parent);
+        kill_cgroup(&parent);
+        remove_cgroup(&parent)
+    }
+
+    /// The mounts below the folder of this test, in the order in which they were made.
+    pub(crate) fn mounts_below(&self) -> Vec<String> {
+        let dir = self.dir.to_string_lossy().into_owned();
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let targets = mounts.lines().filter_map(|l| l.split(' ').nth(4));
+        targets
+            .filter(|t| t.starts_with(&dir))
+            .map(str::to_owned)
+            .collect()
+    }
+
     fn state_ids(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.state_root).into_iter().flatten().flatten();
         // A dot file (lock, cache) belongs to the root, not to a container.
@@ -375,24 +393,18 @@ impl Drop for Case {
     /// By force and without the runtime, so that one bad test does not disturb the next. Errors have nobody to go to;
     /// what survives this shows up in the suite's leak check.
     fn drop(&mut self) {
-        let parent = self.host.cgroup2.join(&self.cgroup_parent);
         if !self.cgroups_path().starts_with('/') {
             self.kill_by_mark();
         }
         // The kernel lets go of a cgroup only when its last process has been switched out: on a busy host, seconds.
         for _ in 0..500 {
-            kill_cgroup(&parent);
-            if remove_cgroup(&parent) {
+            if self.remove_cgroups() {
                 break;
             }
             thread::sleep(Duration::from_millis(10));
         }
-        let dir = self.dir.to_string_lossy().into_owned();
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let mut targets: Vec<&str> = mounts.lines().filter_map(|l| l.split(' ').nth(4)).collect();
-        targets.retain(|t| t.starts_with(&dir));
-        for target in targets.iter().rev() {
-            let _shows_in_the_leak_check = umount2(*target, MntFlags::MNT_DETACH);
+        for target in self.mounts_below().iter().rev() {
+            let _shows_in_the_leak_check = umount2(target.as_str(), MntFlags::MNT_DETACH);
         }
         let _shows_in_the_leak_check = fs::remove_dir_all(&self.dir);
     }

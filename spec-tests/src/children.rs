@@ -6,7 +6,7 @@ use nix::{
     errno::Errno,
     sys::{
         signal::{Signal, kill},
-        wait::{WaitStatus, wait},
+        wait::{self, WaitStatus},
     },
     unistd::Pid,
 };
@@ -27,10 +27,11 @@ pub(crate) enum Exit {
     Signal(i32),
 }
 
-static STATUSES: Mutex<Option<HashMap<i32, Exit>>> = Mutex::new(None);
+/// By pid, and when it was filed: pids come again.
+static STATUSES: Mutex<Option<HashMap<i32, (Exit, Instant)>>> = Mutex::new(None);
 static ARRIVED: Condvar = Condvar::new();
 
-fn statuses() -> MutexGuard<'static, Option<HashMap<i32, Exit>>> {
+fn statuses() -> MutexGuard<'static, Option<HashMap<i32, (Exit, Instant)>>> {
     STATUSES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -39,7 +40,7 @@ pub(crate) fn start_reaper() -> std::io::Result<()> {
     nix::sys::prctl::set_child_subreaper(true)?;
     thread::Builder::new().name("reaper".into()).spawn(|| {
         loop {
-            let (pid, exit) = match wait() {
+            let (pid, exit) = match wait::wait() {
                 Ok(WaitStatus::Exited(pid, code)) => (pid, Exit::Code(code)),
                 Ok(WaitStatus::Signaled(pid, signal, _core)) => (pid, Exit::Signal(signal as i32)),
                 Ok(_stopped_or_continued) => continue,
@@ -49,7 +50,9 @@ pub(crate) fn start_reaper() -> std::io::Result<()> {
                 }
                 Err(_interrupted) => continue,
             };
-            statuses().get_or_insert_default().insert(pid.as_raw(), exit);
+            statuses()
+                .get_or_insert_default()
+                .insert(pid.as_raw(), (exit, Instant::now()));
             ARRIVED.notify_all();
         }
     })?;
@@ -66,11 +69,21 @@ pub(crate) fn spawn(command: &mut Command) -> std::io::Result<Child> {
 
 /// Waits until child or orphan `pid` has ended and takes its status; `None` after `timeout`.
 pub(crate) fn wait_for(pid: i32, timeout: Duration) -> Option<Exit> {
+    wait(pid, timeout, |_| true)
+}
+
+/// As [`wait_for`], for an orphan: nobody may have asked for that of an earlier process of this number.
+pub(crate) fn wait_for_orphan(pid: i32, since: Instant, timeout: Duration) -> Option<Exit> {
+    wait(pid, timeout, |filed| filed >= since)
+}
+
+fn wait(pid: i32, timeout: Duration, is_of_it: impl Fn(Instant) -> bool) -> Option<Exit> {
     let end = Instant::now() + timeout;
     let mut statuses = statuses();
     loop {
-        if let Some(exit) = statuses.get_or_insert_default().remove(&pid) {
-            return Some(exit);
+        match statuses.get_or_insert_default().remove(&pid) {
+            Some((exit, filed)) if is_of_it(filed) => return Some(exit),
+            _ => {}
         }
         let left = end.checked_duration_since(Instant::now())?;
         statuses = ARRIVED

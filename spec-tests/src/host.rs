@@ -1,6 +1,7 @@
 //! Runs in: SUITE. What the suite knows of the host and of the runtime under test, and the private mount namespace
 //! with a pure cgroup2 tree that the whole run lives in.
 
+use crate::faults::Extent;
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
@@ -32,6 +33,7 @@ pub(crate) struct Host {
     /// How many random configurations are run, and the first of their seeds.
     pub(crate) cases: u32,
     pub(crate) seed: u64,
+    pub(crate) faults: Extent,
     /// An empty cgroup that a container leaves is known of this runtime: see `expected.rs`.
     pub(crate) may_leave_cgroups: bool,
     preload: Option<PathBuf>,
@@ -90,6 +92,7 @@ impl Host {
             cgroup2: cgroup2.into(),
             cases: 0,
             seed: 0,
+            faults: Extent::Sample,
             may_leave_cgroups: false,
             preload: None,
             path: PATH.to_owned(),

@@ -1,6 +1,9 @@
 //! Runs in: SUITE. The suite's own options; everything else goes to libtest-mimic.
 
-use crate::machine::{Kernel, Kind};
+use crate::{
+    faults::Extent,
+    machine::{Kernel, Kind},
+};
 use libtest_mimic::Arguments;
 use std::{ffi::OsString, path::PathBuf};
 
@@ -48,6 +51,8 @@ pub(crate) struct Options {
     /// How many random configurations, and the first of their seeds.
     pub(crate) cases: u32,
     pub(crate) seed: u64,
+    /// How many calls fail in `faults/`.
+    pub(crate) faults: Extent,
     /// Write this document instead of running the tests once.
     pub(crate) conformance: Option<PathBuf>,
     /// Other runtimes in it.
@@ -75,6 +80,8 @@ spec-tests --runtime PATH [FILTER]... [options]
   --expected FILE     known failures (`test/name: reason` a line); `none` for no list
   --cases N           random configurations to run (default 500; a tenth in machines)
   --seed N            the first of their seeds (default 1)
+  --faults EXTENT     of the calls that `faults/` lets fail: sample (default) or whole
+  --fault FAULT       only this one, PROCESS:CALL:WHAT as a failure prints it; `*` stands for all, CALL may be a name
   --conformance FILE  run everything on --runtime and on each --peer, and write the table of docs/conformance.md
   --peer PATH         see --conformance; may be repeated
   --recorded FILE     with --conformance: what `--format tap` has printed for one of these runtimes, which is then not run
@@ -106,6 +113,7 @@ pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Options, St
         results: None,
         cases: 500,
         seed: 1,
+        faults: Extent::Sample,
         conformance: None,
         peers: Vec::new(),
         recorded: Vec::new(),
@@ -130,6 +138,8 @@ pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Options, St
             "--expected" => options.expected = Some(value()?.into()),
             "--cases" => options.cases = number(&name, &text_value()?)?,
             "--seed" => options.seed = number(&name, &text_value()?)?,
+            "--faults" => options.faults = Extent::from_name(&text_value()?)?,
+            "--fault" => options.faults = Extent::one(&text_value()?)?,
             "--conformance" => options.conformance = Some(value()?.into()),
             "--recorded" => options.recorded.push(value()?.into()),
             "--peer" => options.peers.push(value()?.into()),

@@ -112,13 +112,25 @@ impl Live {
         drop(self.stdin.take());
         self.finished = true;
         let exit = children::wait_or_kill(self.pid, timeout, &self.text)?;
-        Ok(Run {
+        Ok(self.ended_with(exit))
+    }
+
+    /// As [`Live::finish_within`], but it stays as it is when the time is over.
+    pub(crate) fn finished_within(&mut self, timeout: Duration) -> Option<Run> {
+        drop(self.stdin.take());
+        let exit = children::wait_for(self.pid, timeout)?;
+        self.finished = true;
+        Some(self.ended_with(exit))
+    }
+
+    fn ended_with(&self, exit: Exit) -> Run {
+        Run {
             exit,
             stdout: lossy(&self.stdout),
             stderr: lossy(&self.stderr),
             stdout_file: self.stdout.clone(),
             text: self.text.clone(),
-        })
+        }
     }
 
     /// What it has printed so far.

@@ -64,6 +64,7 @@ pub(crate) fn run(options: Options) -> io::Result<ExitCode> {
     let before = leaks::snapshot();
     let mut host = Host::new(&runtime, !options.hybrid)?;
     (host.cases, host.seed) = (options.cases, options.seed);
+    host.faults = options.faults.clone();
     let work = host.work.clone();
     let result = run_tests(options, host, &before);
     if result.is_err() && work.exists() {
@@ -137,6 +138,7 @@ fn run_tests(mut options: Options, mut host: Host, before: &leaks::Snapshot) -> 
         .map(|(test, place)| trial(shared, test, place, expected.failures.remove(test.0)))
         .collect();
     let conclusion = libtest_mimic::run(&options.libtest, trials);
+    tests::print_counts_of_faults(&options, started.elapsed());
     let machine_leaks = end_machines(shared, options.no_leak_check);
 
     if let Err(error) = fs::remove_dir_all(&host.work) {
@@ -195,6 +197,7 @@ fn prepare_machines(options: &Options, host: &Host, placed: &[(NeedyTest, Place)
     if options.no_leak_check {
         passed_on.push("--no-leak-check".to_owned());
     }
+    passed_on.extend(options.faults.words());
     if let Some(threads) = options.libtest.test_threads {
         passed_on.push(format!("--test-threads {threads}"));
     }

@@ -142,6 +142,7 @@ pub(crate) fn doing(step: Step) -> &'static str {
         Step::MemoryPolicy => "set the memory policy",
         Step::Apparmor => "set the AppArmor profile",
         Step::Selinux => "set the SELinux label",
+        Step::Home => "look up HOME",
         Step::Cwd => "chdir to cwd",
         Step::Rlimit => "set a resource limit",
         Step::Groups => "set the groups",
@@ -226,6 +227,7 @@ fn locate_process(error: Error, process: &ProcessPlan, failure: Failure) -> Erro
         Step::Selinux => error
             .field("process.selinuxLabel")
             .path("`/proc/thread-self/attr/exec`"),
+        Step::Home => error.path("/etc/passwd"),
         Step::Rlimit => error.field(format!("process.rlimits[{}]", failure.index)),
         Step::Groups => error.field("process.user.additionalGids"),
         Step::User | Step::Stdio => error.field("process.user"),

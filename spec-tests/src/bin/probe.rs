@@ -6,7 +6,8 @@
 //! become of it; `--hook NAME FILE` logs that it has run; `--keys WORD NAME` does something to keys;
 //! `--keys-and-sleep NAME` goes into a session keyring of that name, and stays.
 //!
-//! Options add to the report: `--access PATH`, `--stat PATH`, `--cat PATH`, `--syscall NR[:ARG]...`, `--mknod`.
+//! Options add to the report: `--access PATH`, `--stat PATH`, `--cat PATH`, `--syscall NR[:ARG]...`, `--mknod`. `--exit CODE`
+//! is what it ends with.
 
 use std::{
     ffi::CString,
@@ -17,6 +18,7 @@ use std::{
         fs::{FileTypeExt, MetadataExt},
     },
     path::Path,
+    process::ExitCode,
     sync::atomic::{AtomicI64, Ordering},
 };
 
@@ -25,7 +27,7 @@ unsafe extern "C" {
     fn open(path: *const i8, flags: i32, ...) -> i32;
     fn close(fd: i32) -> i32;
     fn ioctl(fd: i32, request: u64, ...) -> i32;
-    fn fcntl(fd: i32, command: i32, ...) -> i32;
+    fn poll(entries: *mut PollEntry, count: u64, timeout: i32) -> i32;
     fn flock(fd: i32, operation: i32) -> i32;
     fn umask(mode: u32) -> u32;
     fn getresuid(real: *mut u32, effective: *mut u32, saved: *mut u32) -> i32;
@@ -40,6 +42,15 @@ unsafe extern "C" {
     fn personality(persona: u64) -> i32;
     fn socket(domain: i32, kind: i32, protocol: i32) -> i32;
     fn sigaction(signal: i32, action: *const SignalAction, old: *mut SignalAction) -> i32;
+}
+
+/// struct pollfd.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct PollEntry {
+    fd: i32,
+    events: i16,
+    got: i16,
 }
 
 /// struct sigaction of the C library.
@@ -354,14 +365,29 @@ fn kernel_objects(o: &mut Object) {
 }
 
 fn descriptors(o: &mut Object) {
+    const CLOSED: i16 = 32;
+    const AT_ONCE: u64 = 64;
+    let mut limit = [0_u64; 2];
+    // SAFETY: limit is a live struct rlimit64; 7 is RLIMIT_NOFILE.
+    unsafe { getrlimit64(7, &mut limit) };
+    // poll(2) takes no more than the limit; it asks for many at once, which is fast where somebody watches each call.
+    let at_once = limit[0].clamp(1, AT_ONCE) as i32;
     let mut fds = Vec::new();
-    for fd in 0..1024 {
-        // SAFETY: F_GETFD takes no pointer.
-        if unsafe { fcntl(fd, 1) } < 0 {
+    for first in (0..1024).step_by(at_once as usize) {
+        let entry = |fd| PollEntry {
+            fd,
+            events: 0,
+            got: 0,
+        };
+        let mut entries: Vec<PollEntry> = (first..(first + at_once).min(1024)).map(entry).collect();
+        // SAFETY: as many live struct pollfd as the second argument says.
+        if unsafe { poll(entries.as_mut_ptr(), entries.len() as u64, 0) } < 0 {
             continue;
         }
-        let target = fs::read_link(format!("/proc/self/fd/{fd}")).unwrap_or_default();
-        fds.push(format!("[{fd},{}]", quote(target.as_os_str().as_bytes())));
+        for entry in entries.iter().filter(|entry| entry.got & CLOSED == 0) {
+            let target = fs::read_link(format!("/proc/self/fd/{}", entry.fd)).unwrap_or_default();
+            fds.push(format!("[{},{}]", entry.fd, quote(target.as_os_str().as_bytes())));
+        }
     }
     o.raw("fds", &list(fds));
 }
@@ -606,43 +632,49 @@ fn in_a_thread(call: &str) {
     println!("{}", o.done());
 }
 
-fn main() {
-    if let [_, option, name, file] = &*std::env::args().collect::<Vec<_>>()
-        && option == "--hook"
-    {
-        if let Err(error) = log_hook(name, file) {
-            println!("{error}");
+/// Does what the first option says, if that is not about the report.
+fn does_something_else() -> bool {
+    let words: Vec<String> = std::env::args().collect();
+    let word = |at: usize| words.get(at).map(String::as_str).unwrap_or_default();
+    let result = match word(1) {
+        "--hook" if words.len() == 4 => log_hook(word(2), word(3)),
+        "--accept" => accept(),
+        "--in-a-thread" => {
+            in_a_thread(word(2));
+            Ok(())
         }
-        return;
-    }
-    if let [_, option, word, name] = &*std::env::args().collect::<Vec<_>>()
-        && option == "--keys"
-    {
-        return keys(word, name);
-    }
-    if let [_, option, name] = &*std::env::args().collect::<Vec<_>>()
-        && option == "--keys-and-sleep"
-    {
-        keys("join", name);
-        std::thread::sleep(std::time::Duration::from_secs(1000));
-    }
-    if std::env::args().nth(1).as_deref() == Some("--in-a-thread") {
-        return in_a_thread(&std::env::args().nth(2).unwrap_or_default());
-    }
-    if std::env::args().nth(1).as_deref() == Some("--accept") {
-        if let Err(error) = accept() {
-            println!("{error}");
+        "--lock" => {
+            hold_lock();
+            Ok(())
         }
-        return;
+        "--keys" => {
+            keys(word(2), word(3));
+            Ok(())
+        }
+        "--keys-and-sleep" => {
+            keys("join", word(2));
+            std::thread::sleep(std::time::Duration::from_secs(1000));
+            Ok(())
+        }
+        "--notify" => {
+            notify(word(2));
+            Ok(())
+        }
+        "--watch-roots" => {
+            watch_roots();
+            Ok(())
+        }
+        _ => return false,
+    };
+    if let Err(error) = result {
+        println!("{error}");
     }
-    if std::env::args().nth(1).as_deref() == Some("--lock") {
-        return hold_lock();
-    }
-    if std::env::args().nth(1).as_deref() == Some("--notify") {
-        return notify(&std::env::args().nth(2).unwrap_or_default());
-    }
-    if std::env::args().nth(1).as_deref() == Some("--watch-roots") {
-        return watch_roots();
+    true
+}
+
+fn main() -> ExitCode {
+    if does_something_else() {
+        return ExitCode::SUCCESS;
     }
     let mut o = Object::new();
     descriptors(&mut o);
@@ -654,10 +686,12 @@ fn main() {
 
     let (mut accesses, mut stats, mut files) = (Object::new(), Object::new(), Object::new());
     let (mut calls, mut nodes) = (Object::new(), Object::new());
+    let mut code = 0_u8;
     let mut words = std::env::args().skip(1);
     while let Some(option) = words.next() {
         let value = words.next().unwrap_or_default();
         match option.as_str() {
+            "--exit" => code = value.parse().unwrap_or(0),
             "--access" => accesses.raw(&value, &access(&value)),
             "--stat" => stats.raw(&value, &stat(Path::new(&value))),
             "--cat" => match fs::read(&value) {
@@ -682,4 +716,5 @@ fn main() {
     o.raw("syscall", &calls.done());
     o.raw("mknod", &nodes.done());
     println!("{}", o.done());
+    ExitCode::from(code)
 }

@@ -16,6 +16,7 @@ mod events;
 mod exec;
 mod exec_file;
 mod exec_options;
+mod faults;
 mod forgotten;
 mod fuse;
 mod hooks;
@@ -60,6 +61,8 @@ mod terminal;
 mod traced;
 mod update;
 
+pub(crate) use faults::print_counts as print_counts_of_faults;
+
 use crate::suite::{NeedyTest, Test};
 
 /// Every test, in the order of the topics; those with needs last.
@@ -101,6 +104,7 @@ fn needy() -> Vec<NeedyTest> {
         hung_peers::NEEDY,
         engine::NEEDY,
         runtime_tools::NEEDY,
+        faults::NEEDY,
     ]
     .concat()
 }
@@ -155,6 +159,7 @@ fn everywhere() -> Vec<Test> {
         spec_rules::TESTS,
         spec_values::TESTS,
         steps::TESTS,
+        faults::TESTS,
         random::TESTS,
     ]
     .concat()

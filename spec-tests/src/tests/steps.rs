@@ -2,15 +2,18 @@
 //! table breaks one step by a value of config.json that only the kernel, or the rootfs, can find wrong. The scenarios
 //! break everything else: every system call of the container's process, one after the other.
 
-use super::net_devices::{in_own_network, ip};
+use super::{faults, net_devices::ip};
 use crate::{
     case::Case,
-    faults,
     outcome::{Check, ensure, fail},
     suite::Test,
 };
 use serde_json::{Value, json};
-use std::{fs, os::unix::net::UnixListener, path::Path, thread};
+use std::{
+    fs,
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
 
 pub(super) const TESTS: &[Test] = &[
     ("steps/each_failure_leaves_nothing", each_failure),
@@ -132,19 +135,7 @@ fn broken_configs(c: &mut Case, said: &mut Said) -> Check<Vec<String>> {
     Ok(wrong)
 }
 
-/// What a scenario adds to the default configuration.
-type Prepare = fn(&mut Case) -> Check;
-
-/// Together they take every step. Each is run once for each call that the container's process makes on its way.
-const SCENARIOS: &[(&str, Prepare)] = &[
-    ("everything", everything),
-    ("with a user namespace", user_namespace),
-    ("with namespaces of others, and offsets", offsets),
-    ("with a terminal", terminal),
-    ("with a network device", device),
-];
-
-fn everything(c: &mut Case) -> Check {
+pub(super) fn everything(c: &mut Case) -> Check {
     let hook = json!([{"path": "/bin/busybox", "args": ["true"]}]);
     c.config["hooks"] = json!({"createRuntime": hook, "createContainer": hook, "startContainer": hook});
     c.config["domainname"] = json!("example");
@@ -170,7 +161,7 @@ fn everything(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn user_namespace(c: &mut Case) -> Check {
+pub(super) fn user_namespace(c: &mut Case) -> Check {
     mapped(c, 0);
     let source = c.dir.join("source");
     fs::create_dir_all(&source)?;
@@ -181,7 +172,7 @@ fn user_namespace(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn offsets(c: &mut Case) -> Check {
+pub(super) fn offsets(c: &mut Case) -> Check {
     c.join_namespace("time", None);
     c.config["linux"]["timeOffsets"] = json!({"monotonic": {"secs": 100}});
     c.join_namespace("uts", Some("/proc/self/ns/uts"));
@@ -191,15 +182,23 @@ fn offsets(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn terminal(c: &mut Case) -> Check {
+pub(super) fn terminal(c: &mut Case) -> Check {
     c.config["process"]["terminal"] = json!(true);
     c.config["process"]["noNewPrivileges"] = json!(false);
     c.config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW"});
     Ok(())
 }
 
-fn device(c: &mut Case) -> Check {
+pub(super) fn device(c: &mut Case) -> Check {
     c.config["linux"]["netDevices"] = json!({"filled in by the scenario": {}});
+    Ok(())
+}
+
+/// Another each time: the kernel takes a while to destroy one with the namespace that it was in.
+pub(super) fn new_device(c: &mut Case, number: usize) -> Check {
+    let device = format!("device{number}");
+    ip(c, &format!("link add {device} type veth"))?;
+    c.config["linux"]["netDevices"] = json!({device: {"name": "eth0"}});
     Ok(())
 }
 
@@ -210,96 +209,21 @@ struct Said {
     start: Vec<String>,
 }
 
-impl Said {
-    fn add(&mut self, more: Self) {
-        self.create.extend(more.create);
-        self.start.extend(more.start);
-    }
-}
-
 fn each_failed_call(c: &mut Case) -> Check {
     let mut said = Said::default();
     // What is left of those is the other test's matter.
     let _theirs = broken_configs(c, &mut said)?;
-    let mut wrong = Vec::new();
-    let host = c.host;
-    // Most of the time is spent on waiting for answers, so all of them at once.
-    let results: Vec<Check<(Said, Vec<String>)>> = thread::scope(|scope| {
-        let start = |(name, prepare): &'static (&'static str, Prepare)| {
-            scope.spawn(move || {
-                let mut own = Case::new(host)?;
-                own.args(&["/bin/true"]);
-                prepare(&mut own)?;
-                in_own_network(&mut own, |own| scenario(own, name))
-            })
-        };
-        let threads: Vec<_> = SCENARIOS.iter().map(start).collect();
-        let ended = |_| fail("the thread of a scenario ended");
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(ended))
-            .collect()
-    });
-    for result in results {
-        let (texts, left) = result?;
-        said.add(texts);
-        wrong.extend(left);
-    }
-    ensure!(wrong.is_empty(), "left behind:\n    {}", wrong.join("\n    "));
-    all_steps_have_failed(c, &said)
-}
-
-/// The container of `c`, created and started as often as its process makes calls, each time with another one failing.
-fn scenario(c: &mut Case, name: &str) -> Check<(Said, Vec<String>)> {
-    let (mut said, mut wrong) = (Said::default(), Vec::new());
+    let said = Mutex::new(said);
     // Every call; a sample in an emulated machine, where each asks for a hundred times as long.
     let stride = if c.host.is_emulated() { 10 } else { 1 };
-    for which in (1..).step_by(stride) {
-        if c.config["linux"]["netDevices"].is_object() {
-            // Another each time: the kernel takes a while to destroy one with the namespace that it was in.
-            let device = format!("device{which}");
-            ip(c, &format!("link add {device} type veth"))?;
-            c.config["linux"]["netDevices"] = json!({device: {"name": "eth0"}});
-        }
-        let (texts, calls) = faults::failing(which, || attempt(c, which))?;
-        said.add(texts);
-        if let [first, ..] = c.leftovers().as_slice() {
-            wrong.push(format!("{name}: call {which}: {first}"));
-            let _nothing_to_delete = c.rt(&["delete", "--force", &c.id])?;
-            let _not_there = fs::remove_dir(c.cgroup());
-        }
-        if calls < which || wrong.len() > 5 {
-            break;
-        }
-    }
-    Ok((said, wrong))
-}
-
-fn attempt(c: &Case, which: usize) -> Check<Said> {
-    let mut said = Said::default();
-    let socket = c.dir.join(format!("console{which}"));
-    let _listener = UnixListener::bind(&socket)?;
-    let options = if c.config["process"]["terminal"] == true {
-        vec![
-            "--console-socket".to_owned(),
-            socket.to_string_lossy().into_owned(),
-        ]
-    } else {
-        Vec::new()
-    };
-    let options: Vec<&str> = options.iter().map(String::as_str).collect();
-    let create = c.create_with(&options)?;
-    if create.code() == 0 {
-        let start = c.rt(&["start", &c.id])?;
-        if start.code() != 0 {
-            said.start.push(start.stderr);
-        }
-        c.delete()?;
-    } else {
-        said.create.push(create.stderr);
-    }
-    fs::remove_file(&socket)?;
-    Ok(said)
+    let wrong = faults::each_call_of_children(c, stride, |attempt| {
+        let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.create.extend(attempt.create);
+        said.start.extend(attempt.start);
+    })?;
+    ensure!(wrong.is_empty(), "{} faults:\n{}", wrong.len(), wrong.join("\n"));
+    let said = said.into_inner().unwrap_or_else(PoisonError::into_inner);
+    all_steps_have_failed(c, &said)
 }
 
 /// What this test does not break, and who does.

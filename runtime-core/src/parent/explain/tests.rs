@@ -235,6 +235,8 @@ fn goldens() -> Vec<(Failure, &'static str)> {
             "set the SELinux label: process.selinuxLabel (`/proc/thread-self/attr/exec`): write: invalid argument (selinux label is specified in config, but selinux is disabled or not supported)"),
         (at(Step::Selinux, Write, E::INVAL),
             "set the SELinux label: process.selinuxLabel (`/proc/thread-self/attr/exec`): write: invalid argument (selinux label is specified in config, but selinux is disabled or not supported)"),
+        (at(Step::Home, Read, E::IO),
+            "look up HOME: /etc/passwd: read: input/output error"),
         (at(Step::Cwd, Open, E::ACCESS),
             "chdir to cwd: process.cwd (/srv/data): openat2: permission denied (the user may not enter it)"),
         (at(Step::Cwd, None, E::NOENT),

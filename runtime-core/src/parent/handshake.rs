@@ -67,7 +67,7 @@ pub(crate) fn until_ready(
             }
             Some((Message::SeccompFd, Some(shared))) => {
                 let pid = launched.pid;
-                seccomp_listener::take_over(shared.as_fd(), launched.pidfd(), |listener| {
+                seccomp_listener::take_over(shared.as_fd(), launched.pidfd(), cancel, |listener| {
                     counterpart.pass_listener(pid, listener)
                 })?;
             }
@@ -96,7 +96,7 @@ pub(crate) fn start(
             // The child's end is close-on-exec, and the child the only one who has it.
             None => return check_execution(pid, pidfd),
             Some((Message::SeccompFd, Some(shared))) => {
-                seccomp_listener::take_over(shared.as_fd(), pidfd, |listener| {
+                seccomp_listener::take_over(shared.as_fd(), pidfd, cancel, |listener| {
                     counterpart.pass_listener(pid, listener)
                 })?;
             }

@@ -4,10 +4,9 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use runtime_init::sys::process as sys_process;
 use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Cancel, Error, ErrorKind, Result};
 
 const PAUSE: Duration = Duration::from_micros(50);
 
@@ -15,17 +14,19 @@ const PAUSE: Duration = Duration::from_micros(50);
 pub(super) fn take_over(
     shared: BorrowedFd<'_>,
     pidfd: BorrowedFd<'_>,
+    cancel: &Cancel,
     pass_on: impl FnOnce(BorrowedFd<'_>) -> Result<()>,
 ) -> Result<()> {
     let number = loop {
         match read_word(shared)? {
-            0 if sys_process::wait_readable(pidfd, Some(0)).unwrap_or(true) => {
+            // It may have been stopped or frozen on the way.
+            0 if !cancel.wait_readable_for(pidfd, Some(PAUSE))? => {}
+            0 => {
                 return Err(Error::new(
                     ErrorKind::Internal,
                     "the container's process ended while its filter was loaded",
                 ));
             }
-            0 => std::thread::sleep(PAUSE),
             // The failure itself comes over the link.
             number if number < 0 => return Ok(()),
             number => break number,

@@ -23,6 +23,8 @@ use super::process::reap;
 
 use crate::{Cancel, Error, ErrorKind, Result, cancel};
 
+/// How long a hook that was killed may take to end.
+const DEATH: Duration = Duration::from_secs(10);
 /// How much of the end of stdout, and of stderr, an error quotes.
 const QUOTED: usize = 4096;
 
@@ -128,7 +130,7 @@ fn spawn_and_wait(list: &str, index: usize, hook: &Hook, state: &[u8], terms: Te
 /// Makes the process, and returns when it has become the hook's program.
 fn start(hook: &Hook, state: &[u8], own_group: bool, terms: Terms<'_>) -> Result<(Child, [Output; 2])> {
     let text = |text: &[u8]| {
-        CString::new(text).map_err(|_| Error::new(ErrorKind::Invalid, "holds a null byte").path(hook.path()))
+        CString::new(text).map_err(|_| Error::new(ErrorKind::Hook, "holds a null byte").path(hook.path()))
     };
     let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|errno| Error::os("pipe2", errno));
     let path = text(hook.path().as_os_str().as_bytes())?;
@@ -293,8 +295,16 @@ fn kill(child: &Child, group: bool) -> Result<()> {
     };
     match killed {
         // Ended already.
-        Ok(()) | Err(Errno::SRCH) => reap(child.pidfd.as_fd()).map(drop),
-        Err(errno) => Err(Error::os("kill", errno)),
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(errno) => return Err(Error::os("kill", errno)),
+    }
+    // A dead file server can hold it in a sleep that SIGKILL does not end.
+    match Cancel::default().wait_readable_for(child.pidfd.as_fd(), Some(DEATH))? {
+        true => reap(child.pidfd.as_fd()).map(drop),
+        false => Err(Error::new(
+            ErrorKind::Os,
+            "the hook still runs, 10 seconds after SIGKILL",
+        )),
     }
 }
 

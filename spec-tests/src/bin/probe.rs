@@ -462,8 +462,8 @@ fn syscall_verdict(text: &str) -> String {
 }
 
 /// Looks, until /stop is there, at every process that appears in this pid namespace, and tells of one whose root is
-/// not ours: somebody of the host, who can be used to reach the host's files.
-fn watch_roots() {
+/// not ours, or is the one given as DEVICE:INODE: somebody of the host, who can be used to reach the host's files.
+fn watch_roots(forbidden: &str) {
     use std::os::unix::fs::MetadataExt;
     let identity = |path: &str| fs::metadata(path).map(|root| (root.dev(), root.ino()));
     let Ok(own) = identity("/proc/self/root/.") else {
@@ -477,7 +477,11 @@ fn watch_roots() {
             .and_then(|pid| pid.parse().ok())
             .unwrap_or(1);
         for pid in last..=last + 2 {
-            if identity(&format!("/proc/{pid}/root/.")).is_ok_and(|root| root != own) {
+            let is_wrong = |root: (u64, u64)| match forbidden {
+                "" => root != own,
+                forbidden => format!("{}:{}", root.0, root.1) == forbidden,
+            };
+            if identity(&format!("/proc/{pid}/root/.")).is_ok_and(is_wrong) {
                 return println!("process {pid} has another root");
             }
         }
@@ -661,7 +665,7 @@ fn does_something_else() -> bool {
             Ok(())
         }
         "--watch-roots" => {
-            watch_roots();
+            watch_roots(word(2));
             Ok(())
         }
         _ => return false,

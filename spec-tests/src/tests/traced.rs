@@ -11,6 +11,7 @@ use serde_json::json;
 use std::{
     fs,
     io::{Read, Seek, SeekFrom},
+    os::unix::fs::MetadataExt,
     process::Command,
 };
 
@@ -122,7 +123,9 @@ fn create_root_in_a_user_namespace(c: &mut Case) -> Check {
 
 fn joined_by(c: &mut Case, change: impl Fn(&mut Case) -> Check) -> Check {
     c.grant(&["CAP_SYS_PTRACE"]);
-    c.args(&["/bin/probe", "--watch-roots"]);
+    let host = fs::metadata("/")?;
+    let host = format!("{}:{}", host.dev(), host.ino());
+    c.args(&["/bin/probe", "--watch-roots", &host]);
     let live = c.spawn(&c.bundle_args("run", &[], &c.id)?)?;
     c.wait_until("the watcher runs", || {
         let said = c.rt(&["state", &c.id])?.stdout;
@@ -131,10 +134,6 @@ fn joined_by(c: &mut Case, change: impl Fn(&mut Case) -> Check) -> Check {
     let namespace = format!("/proc/{}/ns/pid", c.pid()?);
     for _ in 0..20 {
         let mut newcomer = Case::new(c.host)?;
-        // The watcher knows its own root: a newcomer's is another one, and not the host's.
-        let link = newcomer.bundle.join("rootfs");
-        fs::remove_dir_all(&link)?;
-        std::os::unix::fs::symlink(c.rootfs("/"), &link)?;
         newcomer.join_namespace("pid", Some(&namespace));
         newcomer.args(&["/bin/true"]);
         change(&mut newcomer)?;

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{ErrorKind as IoErrorKind, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -25,11 +26,20 @@ const QUOTED: usize = 4096;
 ///
 /// # Errors
 /// [`ErrorKind::Hook`] with runc's text `error running createRuntime hook #0: exit status 1, stdout: , stderr: `.
-pub fn run(list: &str, hooks: &[Hook], state: &[u8], cancel: &Cancel) -> Result<()> {
+pub fn run(list: &str, hooks: &[Hook], told: Told<'_>, cancel: &Cancel) -> Result<()> {
     hooks
         .iter()
         .enumerate()
-        .try_for_each(|(index, hook)| run_one(list, index, hook, state, Ends { cancel, at: None }))
+        .try_for_each(|(index, hook)| run_one(list, index, hook, told, Ends { cancel, at: None }))
+}
+
+/// What a hook gets.
+#[derive(Debug, Clone, Copy)]
+pub struct Told<'a> {
+    /// The container's state, on standard input.
+    pub state: &'a [u8],
+    /// Its working directory, if that is there: the bundle, on which hooks of the peers rely.
+    pub directory: Option<&'a Path>,
 }
 
 /// What ends a hook, besides its own `timeout`.
@@ -42,16 +52,16 @@ pub struct Ends<'a> {
 }
 
 /// Runs all the hooks, also after one has failed (poststop), and returns the failures.
-pub fn run_all(list: &str, hooks: &[Hook], state: &[u8], ends: Ends<'_>) -> Vec<Error> {
+pub fn run_all(list: &str, hooks: &[Hook], told: Told<'_>, ends: Ends<'_>) -> Vec<Error> {
     hooks
         .iter()
         .enumerate()
-        .filter_map(|(index, hook)| run_one(list, index, hook, state, ends).err())
+        .filter_map(|(index, hook)| run_one(list, index, hook, told, ends).err())
         .collect()
 }
 
-fn run_one(list: &str, index: usize, hook: &Hook, state: &[u8], ends: Ends<'_>) -> Result<()> {
-    spawn_and_wait(list, index, hook, state, ends).map_err(|error| {
+fn run_one(list: &str, index: usize, hook: &Hook, told: Told<'_>, ends: Ends<'_>) -> Result<()> {
+    spawn_and_wait(list, index, hook, told, ends).map_err(|error| {
         let kind = match error.kind() {
             kind @ (ErrorKind::Invalid | ErrorKind::Interrupted) => kind,
             _ => ErrorKind::Hook,
@@ -62,7 +72,7 @@ fn run_one(list: &str, index: usize, hook: &Hook, state: &[u8], ends: Ends<'_>) 
     })
 }
 
-fn spawn_and_wait(list: &str, index: usize, hook: &Hook, state: &[u8], ends: Ends<'_>) -> Result<()> {
+fn spawn_and_wait(list: &str, index: usize, hook: &Hook, told: Told<'_>, ends: Ends<'_>) -> Result<()> {
     let cancel = ends.cancel;
     let field = |name| format!("hooks.{list}[{index}].{name}");
     let limit = match hook.timeout() {
@@ -83,9 +93,13 @@ fn spawn_and_wait(list: &str, index: usize, hook: &Hook, state: &[u8], ends: End
     }
     let mut command = command(hook);
     command
-        .stdin(state_file(state)?)
+        .stdin(state_file(told.state)?)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
+    // Whoever deletes a container may have removed its bundle before.
+    if let Some(directory) = told.directory.filter(|directory| is_directory(directory)) {
+        command.current_dir(directory);
+    }
     let has_own_group = limit.is_some() || cancel.may_come();
     if has_own_group {
         // What ends the hook shall end what it has started, too. A hook that nothing ends stays in the caller's process
@@ -125,6 +139,11 @@ fn spawn_and_wait(list: &str, index: usize, hook: &Hook, state: &[u8], ends: End
         ErrorKind::Hook,
         format!("{}{}", described(status), quoted(&stdout, &stderr)),
     ))
+}
+
+fn is_directory(path: &Path) -> bool {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, rustix::fs::Mode::empty()).is_ok()
 }
 
 fn command(hook: &Hook) -> Command {
@@ -277,15 +296,19 @@ impl Output {
 
     /// On one line, and without bytes that could command a terminal.
     fn text(&self) -> String {
-        let text = String::from_utf8_lossy(&self.tail);
-        text.trim_end().chars().fold(String::new(), |mut line, letter| {
-            match letter.is_control() {
-                true => line.extend(letter.escape_default()),
-                false => line.push(letter),
-            }
-            line
-        })
+        on_one_line(&String::from_utf8_lossy(&self.tail))
     }
+}
+
+/// What a hook has printed, with control characters escaped, and nothing else.
+pub(crate) fn on_one_line(text: &str) -> String {
+    text.trim_end().chars().fold(String::new(), |mut line, letter| {
+        match letter.is_control() {
+            true => line.extend(letter.escape_default()),
+            false => line.push(letter),
+        }
+        line
+    })
 }
 
 fn quoted(stdout: &Output, stderr: &Output) -> String {
@@ -302,12 +325,17 @@ fn described(status: ExitStatus) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     fn run(list: &str, hooks: &[Hook], state: &[u8]) -> Result<()> {
-        super::run(list, hooks, state, &Cancel::default())
+        super::run(list, hooks, told(state), &Cancel::default())
+    }
+
+    fn told(state: &[u8]) -> Told<'_> {
+        Told {
+            state,
+            directory: None,
+        }
     }
 
     fn shell(script: &str) -> Hook {
@@ -437,7 +465,7 @@ mod tests {
         let errors = run_all(
             "poststop",
             &hooks,
-            b"",
+            told(b""),
             Ends {
                 cancel: &Cancel::default(),
                 at: None,
@@ -459,7 +487,7 @@ mod tests {
             cancel: &Cancel::default(),
             at: Some(Instant::now()),
         };
-        let errors = run_all("poststop", &hooks, b"", ends);
+        let errors = run_all("poststop", &hooks, told(b""), ends);
         let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
         for index in [0, 2] {
             let start = format!("error running poststop hook #{index}: hook ran past");
@@ -545,7 +573,7 @@ mod tests {
         );
         let hook = shell(&script);
         let cancel = Cancel::when_readable(wish);
-        let waiting = std::thread::spawn(move || super::run("createRuntime", &[hook], b"", &cancel));
+        let waiting = std::thread::spawn(move || super::run("createRuntime", &[hook], told(b""), &cancel));
         while !pid.exists() {
             std::thread::sleep(Duration::from_millis(5));
         }

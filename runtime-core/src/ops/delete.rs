@@ -174,7 +174,11 @@ pub(super) fn run_poststop(config: Option<&Config>, record: &Record, ends: hooks
         Ok(state) => state,
         Err(error) => return log::warn!("{error}"),
     };
-    for error in hooks::run_all("poststop", list, &state, ends) {
+    let told = hooks::Told {
+        state: &state,
+        directory: Some(&record.bundle),
+    };
+    for error in hooks::run_all("poststop", list, told, ends) {
         log::warn!("{error}");
     }
 }

@@ -332,6 +332,8 @@ pub struct HostHookArgs<'a> {
     pub envp: ExecVector<'a>,
     /// Standard input, output and error; none of them has one of these three numbers.
     pub stdio: [BorrowedFd<'a>; 3],
+    /// Its working directory, if not RUNTIME's.
+    pub directory: Option<BorrowedFd<'a>>,
     /// Whether it leads a process group of its own.
     pub own_group: bool,
     /// Soft and hard limit of open files, if not RUNTIME's own.

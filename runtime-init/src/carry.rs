@@ -60,7 +60,7 @@ carried! {
     MaskArgs { paths, null, label }
     SysctlArgs { path, value }
     HookArgs { create_container, start_container, creating_state, created_state, open_files }
-    HostHookArgs { path, argv, envp, stdio, own_group, open_files, failure }
+    HostHookArgs { path, argv, envp, stdio, directory, own_group, open_files, failure }
     Hook { path, argv, envp, inherit, timeout }
     ProcessArgs {
         console, scheduler, io_priority, personality, memory_policy, apparmor, selinux, cwd, rlimits, late_rlimits, credentials,

@@ -36,6 +36,9 @@ fn set_up(args: &HostHookArgs<'_>) -> sys::Result<()> {
     for (number, stream) in args.stdio.iter().enumerate() {
         process::dup_onto(*stream, number as RawFd)?;
     }
+    if let Some(directory) = args.directory {
+        fs::chdir(directory)?;
+    }
     match args.open_files {
         Some((soft, hard)) => process::set_limit(0, libc::RLIMIT_NOFILE, soft, hard),
         None => Ok(()),

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{ErrorKind as IoErrorKind, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use oci_spec::runtime::Hook;
@@ -34,11 +35,20 @@ const QUOTED: usize = 4096;
 ///
 /// # Errors
 /// [`ErrorKind::Hook`] with runc's text `error running createRuntime hook #0: exit status 1, stdout: , stderr: `.
-pub fn run(list: &str, hooks: &[Hook], state: &[u8], terms: Terms<'_>) -> Result<()> {
+pub fn run(list: &str, hooks: &[Hook], told: Told<'_>, terms: Terms<'_>) -> Result<()> {
     hooks
         .iter()
         .enumerate()
-        .try_for_each(|(index, hook)| run_one(list, index, hook, state, terms))
+        .try_for_each(|(index, hook)| run_one(list, index, hook, told, terms))
+}
+
+/// What a hook gets.
+#[derive(Debug, Clone, Copy)]
+pub struct Told<'a> {
+    /// The container's state, on standard input.
+    pub state: &'a [u8],
+    /// Its working directory, if that is there: the bundle, on which hooks of the peers rely.
+    pub directory: Option<&'a Path>,
 }
 
 /// What holds for a hook, besides what its entry in config.json says.
@@ -53,16 +63,16 @@ pub struct Terms<'a> {
 }
 
 /// Runs all the hooks, also after one has failed (poststop), and returns the failures.
-pub fn run_all(list: &str, hooks: &[Hook], state: &[u8], terms: Terms<'_>) -> Vec<Error> {
+pub fn run_all(list: &str, hooks: &[Hook], told: Told<'_>, terms: Terms<'_>) -> Vec<Error> {
     hooks
         .iter()
         .enumerate()
-        .filter_map(|(index, hook)| run_one(list, index, hook, state, terms).err())
+        .filter_map(|(index, hook)| run_one(list, index, hook, told, terms).err())
         .collect()
 }
 
-fn run_one(list: &str, index: usize, hook: &Hook, state: &[u8], terms: Terms<'_>) -> Result<()> {
-    spawn_and_wait(list, index, hook, state, terms).map_err(|error| {
+fn run_one(list: &str, index: usize, hook: &Hook, told: Told<'_>, terms: Terms<'_>) -> Result<()> {
+    spawn_and_wait(list, index, hook, told, terms).map_err(|error| {
         let kind = match error.kind() {
             kind @ (ErrorKind::Invalid | ErrorKind::Interrupted) => kind,
             _ => ErrorKind::Hook,
@@ -73,7 +83,7 @@ fn run_one(list: &str, index: usize, hook: &Hook, state: &[u8], terms: Terms<'_>
     })
 }
 
-fn spawn_and_wait(list: &str, index: usize, hook: &Hook, state: &[u8], terms: Terms<'_>) -> Result<()> {
+fn spawn_and_wait(list: &str, index: usize, hook: &Hook, told: Told<'_>, terms: Terms<'_>) -> Result<()> {
     let cancel = terms.cancel;
     let field = |name| format!("hooks.{list}[{index}].{name}");
     let limit = match hook.timeout() {
@@ -95,7 +105,7 @@ fn spawn_and_wait(list: &str, index: usize, hook: &Hook, state: &[u8], terms: Te
     // What ends the hook shall end what it has started, too. A hook that nothing ends stays in the caller's process group,
     // where ctrl-C reaches it.
     let has_own_group = limit.is_some() || cancel.may_come();
-    let (child, [mut stdout, mut stderr]) = start(hook, state, has_own_group, terms)?;
+    let (child, [mut stdout, mut stderr]) = start(hook, told, has_own_group, terms)?;
     let exited = match follow(&child, [&mut stdout, &mut stderr], limit, cancel) {
         Ok(exited) => exited,
         Err(error) => {
@@ -128,7 +138,7 @@ fn spawn_and_wait(list: &str, index: usize, hook: &Hook, state: &[u8], terms: Te
 }
 
 /// Makes the process, and returns when it has become the hook's program.
-fn start(hook: &Hook, state: &[u8], own_group: bool, terms: Terms<'_>) -> Result<(Child, [Output; 2])> {
+fn start(hook: &Hook, told: Told<'_>, own_group: bool, terms: Terms<'_>) -> Result<(Child, [Output; 2])> {
     let text = |text: &[u8]| {
         CString::new(text).map_err(|_| Error::new(ErrorKind::Hook, "holds a null byte").path(hook.path()))
     };
@@ -144,12 +154,15 @@ fn start(hook: &Hook, state: &[u8], own_group: bool, terms: Terms<'_>) -> Result
         .collect::<Result<Vec<_>>>()?;
     let mut argv_room = vec![std::ptr::null(); argv.len() + 1];
     let mut envp_room = vec![std::ptr::null(); envp.len() + 1];
-    let (input, [stdout, stderr, failure]) = (state_file(state)?, [pipe()?, pipe()?, pipe()?]);
+    let (input, [stdout, stderr, failure]) = (state_file(told.state)?, [pipe()?, pipe()?, pipe()?]);
+    // Whoever deletes a container may have removed its bundle before.
+    let directory = told.directory.and_then(open_directory);
     let child = start_host_hook(HostHookArgs {
         path: &path,
         argv: ExecVector::new(&mut argv_room, &argv),
         envp: ExecVector::new(&mut envp_room, &envp),
         stdio: [input.as_fd(), stdout.1.as_fd(), stderr.1.as_fd()],
+        directory: directory.as_ref().map(AsFd::as_fd),
         own_group,
         open_files: terms.open_files,
         failure: failure.1.as_fd(),
@@ -168,6 +181,14 @@ fn start(hook: &Hook, state: &[u8], own_group: bool, terms: Terms<'_>) -> Result
             Err(second) => error.and(second),
         }),
     }
+}
+
+fn open_directory(path: &Path) -> Option<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(path, flags, rustix::fs::Mode::empty());
+    opened
+        .inspect_err(|errno| log::debug!("{} is no working directory for a hook: {errno}", path.display()))
+        .ok()
 }
 
 /// The end of the pipe says that the program runs; before it comes why it does not.
@@ -347,15 +368,19 @@ impl Output {
 
     /// On one line, and without bytes that could command a terminal.
     fn text(&self) -> String {
-        let text = String::from_utf8_lossy(&self.tail);
-        text.trim_end().chars().fold(String::new(), |mut line, letter| {
-            match letter.is_control() {
-                true => line.extend(letter.escape_default()),
-                false => line.push(letter),
-            }
-            line
-        })
+        on_one_line(&String::from_utf8_lossy(&self.tail))
     }
+}
+
+/// What a hook has printed, with control characters escaped, and nothing else.
+pub(crate) fn on_one_line(text: &str) -> String {
+    text.trim_end().chars().fold(String::new(), |mut line, letter| {
+        match letter.is_control() {
+            true => line.extend(letter.escape_default()),
+            false => line.push(letter),
+        }
+        line
+    })
 }
 
 fn quoted(stdout: &Output, stderr: &Output) -> String {
@@ -374,12 +399,17 @@ fn described(status: Option<WaitIdStatus>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     fn run(list: &str, hooks: &[Hook], state: &[u8]) -> Result<()> {
-        super::run(list, hooks, state, terms(&Cancel::default()))
+        super::run(list, hooks, told(state), terms(&Cancel::default()))
+    }
+
+    fn told(state: &[u8]) -> Told<'_> {
+        Told {
+            state,
+            directory: None,
+        }
     }
 
     fn terms(cancel: &Cancel) -> Terms<'_> {
@@ -514,7 +544,7 @@ mod tests {
             "{error}"
         );
         assert!(!mark.exists());
-        let errors = run_all("poststop", &hooks, b"", terms(&Cancel::default()));
+        let errors = run_all("poststop", &hooks, told(b""), terms(&Cancel::default()));
         assert_eq!(errors.len(), 2);
         assert!(
             errors[1]
@@ -532,7 +562,7 @@ mod tests {
             at: Some(Instant::now()),
             ..terms(&never)
         };
-        let errors = run_all("poststop", &hooks, b"", over);
+        let errors = run_all("poststop", &hooks, told(b""), over);
         let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
         for index in [0, 2] {
             let start = format!("error running poststop hook #{index}: hook ran past");
@@ -618,7 +648,8 @@ mod tests {
         );
         let hook = shell(&script);
         let cancel = Cancel::when_readable(wish);
-        let waiting = std::thread::spawn(move || super::run("createRuntime", &[hook], b"", terms(&cancel)));
+        let waiting =
+            std::thread::spawn(move || super::run("createRuntime", &[hook], told(b""), terms(&cancel)));
         while !pid.exists() {
             std::thread::sleep(Duration::from_millis(5));
         }

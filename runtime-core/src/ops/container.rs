@@ -224,7 +224,11 @@ pub(super) fn run_hooks(
 ) -> Result<()> {
     match hooks {
         Some(hooks) if !hooks.is_empty() => {
-            hooks::run(list, hooks, &hook_state(record, status, Some(pid))?, terms)
+            let told = hooks::Told {
+                state: &hook_state(record, status, Some(pid))?,
+                directory: Some(&record.bundle),
+            };
+            hooks::run(list, hooks, told, terms)
         }
         _ => Ok(()),
     }

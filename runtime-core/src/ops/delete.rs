@@ -242,7 +242,11 @@ pub(super) fn run_poststop(config: Option<&Config>, record: &Record, terms: hook
         Ok(state) => state,
         Err(error) => return log::warn!("{error}"),
     };
-    for error in hooks::run_all("poststop", list, &state, terms) {
+    let told = hooks::Told {
+        state: &state,
+        directory: Some(&record.bundle),
+    };
+    for error in hooks::run_all("poststop", list, told, terms) {
         log::warn!("{error}");
     }
 }

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 
 use super::diagnose;
 use super::link::is_memfd;
+use crate::host::hooks::on_one_line;
 use crate::host::user_namespaces;
 use crate::plan::Plan;
 use crate::plan::hooks::HookPlan;
@@ -425,9 +426,9 @@ fn hook(list: &str, hooks: Option<&Vec<HookPlan>>, failure: Failure, output: Opt
         .filter(|output| is_memfd(output))
         .and_then(|output| read_output(output).ok())
         .unwrap_or_default();
-    let text = match quoted.trim_end() {
+    let text = match on_one_line(&quoted).as_str() {
         "" => text,
-        quoted => format!("{text}, output: {}", quoted.escape_default()),
+        quoted => format!("{text}, output: {quoted}"),
     };
     Error::new(ErrorKind::Hook, text).doing(doing)
 }

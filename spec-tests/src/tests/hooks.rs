@@ -2,7 +2,7 @@
 
 use crate::{
     case::Case,
-    outcome::{Check, ensure, fail, same},
+    outcome::{Check, contains, ensure, fail, same},
     suite::Test,
     tests::process::run_with_fds,
 };
@@ -15,6 +15,8 @@ use std::{
 };
 
 pub(crate) const TESTS: &[Test] = &[
+    ("hooks/run_in_the_bundle", in_the_bundle),
+    ("hooks/output_is_quoted_as_it_is", quoted_output),
     ("hooks/order", order),
     ("hooks/several_of_one_kind_in_order", several),
     ("hooks/state_on_stdin", state_on_stdin),
@@ -756,6 +758,38 @@ fn poststart_sees_the_program(c: &mut Case) -> Check {
         "/bin/sleep 1000 ",
         fs::read_to_string(out)?.as_str(),
     )
+}
+
+/// Those that the runtime itself runs while it makes the container: their relative paths are the bundle's.
+fn in_the_bundle(c: &mut Case) -> Check {
+    let mut wish = String::new();
+    for kind in ["prestart", "createRuntime"] {
+        let file = c.dir.join("where");
+        let line = format!("echo {kind} $PWD >>{}", file.display());
+        c.config["hooks"][kind] = json!([hook("/bin/sh", &["-c", &line])]);
+        wish += &format!("{kind} {}\n", c.bundle.display());
+    }
+    c.args(&["/bin/true"]);
+    c.run()?.ok()?;
+    same("where hooks ran", wish, fs::read_to_string(c.dir.join("where"))?)
+}
+
+/// Quotes and letters of other languages; only control characters are escaped.
+fn quoted_output(c: &mut Case) -> Check {
+    for kind in ["createRuntime", "createContainer", "startContainer"] {
+        c.config["hooks"] = json!({});
+        let line = "printf \"can't open '/x': für \\\\ \\033[1m\" >&2; exit 3";
+        c.config["hooks"][kind] = json!([hook("/bin/sh", &["-c", line])]);
+        c.args(&["/bin/true"]);
+        let run = c.run()?.refused()?;
+        contains(&format!("stderr of {kind}"), &run.stderr, "can't open '/x': für")?;
+        ensure!(
+            !run.stderr.contains('\u{1b}'),
+            "{kind}: an escape sequence: {:?}",
+            run.stderr
+        );
+    }
+    Ok(())
 }
 
 fn poststop_after_deletion(c: &mut Case) -> Check {

@@ -3,7 +3,7 @@
 mod launch;
 mod place;
 mod target;
-mod wishes;
+pub(crate) mod wishes;
 
 use self::launch::Job;
 use self::place::cgroup_of;

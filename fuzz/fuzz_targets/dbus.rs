@@ -93,7 +93,12 @@ fn meant(is_little: bool, [one, two, three, four]: [&str; 4]) {
         }) => assert_eq!(variant.as_deref(), Ok(one)),
         other => panic!("{other:?}"),
     }
-    assert!((0..answer.len()).all(|end| dbus_read(&answer[..end]).is_err()));
+    let some = answer.len().div_ceil(16);
+    assert!(
+        (0..answer.len())
+            .step_by(some)
+            .all(|end| dbus_read(&answer[..end]).is_err())
+    );
 }
 
 /// A message as the D-Bus specification has it: header fields are a code, a type, and a value.

@@ -47,9 +47,8 @@ validation: setup build ## The validation programs of the OCI's runtime-tools, i
 engines: setup build ## The real engines in a virtual machine with onggi at the bottom (ENGINES="docker:cgroupfs podman ...")
 	spec-tests/engines/matrix $(ONGGI) $(ENGINES)
 
-fuzz: ## Fuzz every target for a minute (needs a nightly toolchain and cargo-fuzz)
-	for target in $$(cargo +nightly fuzz list); do mkdir -p fuzz/corpus/$$target && \
-	    cargo +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- -max_total_time=60 || exit 1; done
+fuzz: setup ## Fuzz every target for a minute, with the address sanitizer if nightly and cargo-fuzz are there (FUZZ="600 dbus unit")
+	fuzz/run $(or $(FUZZ),60)
 
 install: setup build install-files ## Install binary, manual pages and completions below $(DESTDIR)$(PREFIX)
 

@@ -19,6 +19,9 @@ mod sealed_exe;
 mod settings;
 mod terminal;
 mod units;
+#[cfg(feature = "unstable")]
+#[doc(hidden)]
+pub mod unstable;
 
 use std::ffi::OsString;
 

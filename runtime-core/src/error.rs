@@ -172,6 +172,13 @@ impl Error {
     }
 }
 
+/// An errno that somebody else has told us. `Errno::from_raw_os_error` alone panics at a number that is none.
+pub(crate) fn told_errno(number: i32) -> Option<Errno> {
+    (1..4096)
+        .contains(&number)
+        .then(|| Errno::from_raw_os_error(number))
+}
+
 /// The text of an errno as engines match it: first letter small, without the number.
 pub fn errno_text(errno: Errno) -> String {
     let text = std::io::Error::from_raw_os_error(errno.raw_os_error()).to_string();

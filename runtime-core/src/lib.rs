@@ -20,6 +20,9 @@ mod parent;
 pub mod plan;
 mod prepare;
 pub mod spec;
+#[cfg(feature = "unstable")]
+#[doc(hidden)]
+pub mod unstable;
 
 pub use cancel::Cancel;
 pub use host::cgroup::{CgroupDriver, CgroupStats};

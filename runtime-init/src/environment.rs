@@ -70,7 +70,6 @@ fn entry<'a>(name: &[u8], value: &[u8], room: &'a mut [u8]) -> Option<&'a CStr> 
 /// More than any real /etc/passwd has, in bytes; an image may bring a sparse one of terabytes.
 const MOST: usize = 1 << 20;
 
-/// Reads /etc/passwd line by line. Longer lines than the buffer are passed over.
 fn find_home<'a>(root: BorrowedFd<'_>, uid: u32, line: &'a mut [u8; 1024]) -> sys::Result<Option<&'a [u8]>> {
     // Without O_NONBLOCK a fifo of that name would hold us for ever; a regular file is what we read.
     let file = fs::open_in_root(
@@ -81,11 +80,20 @@ fn find_home<'a>(root: BorrowedFd<'_>, uid: u32, line: &'a mut [u8; 1024]) -> sy
     if fs::fstat(file.as_fd())?.st_mode & libc::S_IFMT != libc::S_IFREG {
         return Ok(None);
     }
+    home_in(file.as_fd(), uid, line)
+}
+
+/// Reads a passwd(5) line by line. Longer lines than the buffer are passed over.
+pub(crate) fn home_in<'a>(
+    file: BorrowedFd<'_>,
+    uid: u32,
+    line: &'a mut [u8; 1024],
+) -> sys::Result<Option<&'a [u8]>> {
     let mut chunk = [0u8; 1024];
     let mut seen = 0;
     let (mut length, mut skip) = (0, false);
     loop {
-        let got = fs::read(file.as_fd(), &mut chunk)?;
+        let got = fs::read(file, &mut chunk)?;
         seen += got;
         let ended = got == 0 || seen > MOST;
         let bytes = if ended {

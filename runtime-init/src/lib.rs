@@ -54,6 +54,9 @@ pub mod start;
 pub mod step;
 mod sweeper;
 mod trees;
+#[cfg(feature = "unstable")]
+#[doc(hidden)]
+pub mod unstable;
 pub mod wire;
 
 #[allow(unsafe_code, reason = "the one folder with unsafe code: one call a block")]

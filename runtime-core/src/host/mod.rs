@@ -9,7 +9,7 @@ pub mod hooks;
 pub mod id_map;
 pub mod id_map_program;
 pub mod mount_table;
-mod mountinfo;
+pub(crate) mod mountinfo;
 pub mod net_devices;
 pub mod notify_socket;
 pub mod pid_file;

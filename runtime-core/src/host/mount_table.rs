@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags, Stat, StatxFlags};
 use rustix::io::Errno;
 
+use super::mountinfo::unescape;
 use crate::{Error, ErrorKind, Result};
 
 /// One line of a mount table.
@@ -109,7 +110,7 @@ impl ContainerMounts {
     }
 }
 
-fn parse(text: &[u8]) -> Option<Vec<Entry>> {
+pub(crate) fn parse(text: &[u8]) -> Option<Vec<Entry>> {
     let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     lines.map(parse_line).collect()
 }
@@ -119,26 +120,7 @@ fn parse_line(line: &[u8]) -> Option<Entry> {
     let mut fields = line.split(|byte| *byte == b' ');
     let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
     let place = unescape(fields.nth(3)?);
-    Some(Entry {
-        id,
-        place: PathBuf::from(OsStr::from_bytes(&place)),
-    })
-}
-
-/// Blank, tab, newline and backslash are written as three octal digits.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((first, after)) = rest.split_first() {
-        let digits = after.get(..3).filter(|_| *first == b'\\');
-        let number = digits
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        // Appended, since a container chooses how long its paths are and how many.
-        bytes.push(number.unwrap_or(*first));
-        rest = if number.is_some() { &after[3..] } else { after };
-    }
-    bytes
+    Some(Entry { id, place })
 }
 
 #[cfg(test)]

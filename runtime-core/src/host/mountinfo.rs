@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 /// The mount point of the first line with this type, of a mountinfo file (proc_pid_mountinfo(5)).
-pub(super) fn mount_point(mountinfo: &[u8], kind: &[u8]) -> Option<PathBuf> {
+pub(crate) fn mount_point(mountinfo: &[u8], kind: &[u8]) -> Option<PathBuf> {
     mountinfo.split(|byte| *byte == b'\n').find_map(|line| {
         let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
         // Optional fields stand before the "-", so the type's place varies.
@@ -14,14 +14,17 @@ pub(super) fn mount_point(mountinfo: &[u8], kind: &[u8]) -> Option<PathBuf> {
 }
 
 /// Undoes the octal escapes (`\040`) of the kernel for white space and backslash.
-fn unescape(field: &[u8]) -> PathBuf {
+pub(super) fn unescape(field: &[u8]) -> PathBuf {
     let mut path = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((first, after)) = rest.split_first() {
-        let escape = after.get(..3).filter(|_| *first == b'\\');
-        let byte = escape
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        let byte = match (first, after) {
+            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..]) => {
+                Some((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'))
+            }
+            _ => None,
+        };
+        // Appended, since a container chooses how long its paths are and how many.
         path.push(byte.unwrap_or(*first));
         rest = if byte.is_some() { &after[3..] } else { after };
     }
@@ -49,6 +52,8 @@ mod tests {
             None
         );
         assert_eq!(mount_point(b"short\n\n", b"cgroup2"), None);
-        assert_eq!(unescape(b"/a\\04"), Path::new("/a\\04"));
+        for as_it_is in ["/a\\04", "/a\\+12", "/a\\ 12", "/a\\777", "/a\\8", "\\"] {
+            assert_eq!(unescape(as_it_is.as_bytes()), Path::new(as_it_is));
+        }
     }
 }

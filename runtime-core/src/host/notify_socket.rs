@@ -134,7 +134,7 @@ impl AsFd for NotifySocket {
     }
 }
 
-fn says_ready(message: &[u8]) -> bool {
+pub(crate) fn says_ready(message: &[u8]) -> bool {
     message
         .split(|&byte| byte == b'\n')
         .any(|line| line == b"READY=1")

@@ -4,9 +4,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rustix::io::Errno;
-
 use super::checkpoint_options::{CriuOptions, ManageCgroups, NetworkLock};
+use crate::error::told_errno;
 use crate::host::criu::{
     self, CgroupMode, Connection, Directories, Directory, Event, Features, Kind, NetworkLock as Lock,
     Notification, Options, Request, Response,
@@ -151,10 +150,10 @@ impl Session {
 
 fn failure(response: &Response) -> Error {
     let error = Error::new(ErrorKind::Os, "criu failed");
-    match response.errno {
+    match response.errno.and_then(told_errno) {
         // Where criu knows a reason.
-        Some(errno) if errno > 0 => Error::os("criu", Errno::from_raw_os_error(errno)),
-        _ => error,
+        Some(errno) => Error::os("criu", errno),
+        None => error,
     }
 }
 
@@ -236,4 +235,24 @@ pub(super) fn common_options(
         empty_ns: Some(libc::CLONE_NEWNET as u32),
         ..Options::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_of_criu_that_is_no_errno_is_no_reason() {
+        let text = |errno| {
+            let response = Response {
+                errno,
+                ..Response::default()
+            };
+            failure(&response).to_string()
+        };
+        assert_eq!(text(Some(22)), "criu: invalid argument");
+        for errno in [None, Some(0), Some(-22), Some(4096), Some(i32::MAX)] {
+            assert_eq!(text(errno), "criu failed", "{errno:?}");
+        }
+    }
 }

@@ -4,7 +4,7 @@ mod launch;
 mod place;
 mod root;
 mod target;
-mod wishes;
+pub(crate) mod wishes;
 
 use self::launch::Job;
 use self::place::cgroup_of;

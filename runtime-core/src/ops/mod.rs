@@ -9,7 +9,7 @@ mod criu_mounts;
 mod criu_session;
 mod delete;
 mod events;
-mod exec;
+pub(crate) mod exec;
 mod features;
 mod kill;
 mod list;

@@ -22,13 +22,19 @@ pub(super) fn program(pid: i32, path: &Path, errno: Errno) -> Option<String> {
         return None;
     }
     let root = Root::open(format!("/proc/{pid}/root")).ok()?;
-    let head = read_head(&root, path)?;
+    explain(&open(&root, path)?, errno, |path| root.resolve(path).is_ok())
+}
+
+/// What the file itself says. `exists` is asked for the file that it names, in the container.
+pub(crate) fn explain(file: &File, errno: Errno, exists: impl Fn(&Path) -> bool) -> Option<String> {
+    let mut head = Vec::with_capacity(HEAD);
+    file.take(HEAD as u64).read_to_end(&mut head).ok()?;
     match errno {
         Errno::ACCESS => {
             Some("the mount is noexec, or a directory on the way is closed to the user".to_owned())
         }
-        _ if head.starts_with(b"#!") => script(&root, &head),
-        _ if head.starts_with(b"\x7fELF") => elf(&root, path, &head, errno),
+        _ if head.starts_with(b"#!") => script(&head, exists),
+        _ if head.starts_with(b"\x7fELF") => elf(file, &head, errno, exists),
         Errno::NOEXEC if head.is_empty() => Some("the file is empty".to_owned()),
         Errno::NOEXEC => Some("neither a program for this machine nor a script with a #! line".to_owned()),
         _ => None,
@@ -48,33 +54,29 @@ fn open(root: &Root, path: &Path) -> Option<File> {
     handle.reopen(OpenFlags::O_RDONLY | OpenFlags::O_NOCTTY).ok()
 }
 
-fn read_head(root: &Root, path: &Path) -> Option<Vec<u8>> {
-    let mut head = Vec::with_capacity(HEAD);
-    open(root, path)?.take(HEAD as u64).read_to_end(&mut head).ok()?;
-    Some(head)
-}
-
-fn exists(root: &Root, path: &Path) -> bool {
-    root.resolve(path).is_ok()
-}
-
-fn script(root: &Root, head: &[u8]) -> Option<String> {
+fn script(head: &[u8], exists: impl Fn(&Path) -> bool) -> Option<String> {
     let line = head.get(2..)?.split(|byte| *byte == b'\n').next()?;
-    let has_carriage_return = line.ends_with(b"\r");
-    let text = String::from_utf8_lossy(line);
-    let interpreter = text.split([' ', '\t', '\r']).find(|word| !word.is_empty())?;
-    if has_carriage_return {
+    // As `load_script` of fs/binfmt_script.c: a null byte ends the line, a carriage return does not end the word.
+    let text = String::from_utf8_lossy(line.split(|byte| *byte == 0).next()?);
+    let interpreter = text.split([' ', '\t']).find(|word| !word.is_empty())?;
+    if interpreter.ends_with('\r') {
         return Some(format!(
-            "the #! line of the script ends with a carriage return, so {:?} is looked for; convert the line endings",
-            format!("{interpreter}\r")
+            "the #! line of the script ends with a carriage return, so {interpreter:?} is looked for; convert the line endings"
         ));
     }
-    (!exists(root, Path::new(interpreter)))
+    (!exists(Path::new(interpreter)))
         .then(|| format!("the interpreter of the script, {interpreter}, is missing in the container"))
 }
 
-fn elf(root: &Root, path: &Path, head: &[u8], errno: Errno) -> Option<String> {
-    let machine = u16::from_le_bytes([*head.get(18)?, *head.get(19)?]);
+fn elf(file: &File, head: &[u8], errno: Errno, exists: impl Fn(&Path) -> bool) -> Option<String> {
+    /// EI_DATA: its numbers begin with the high byte.
+    const BIG_ENDIAN: u8 = 2;
+    let is_big = *head.get(5)? == BIG_ENDIAN;
+    let machine = [*head.get(18)?, *head.get(19)?];
+    let machine = match is_big {
+        true => u16::from_be_bytes(machine),
+        false => u16::from_le_bytes(machine),
+    };
     if errno == Errno::NOEXEC {
         return Some(match machine_name(machine) {
             Some(name) if name != std::env::consts::ARCH => {
@@ -90,8 +92,12 @@ fn elf(root: &Root, path: &Path, head: &[u8], errno: Errno) -> Option<String> {
             ),
         });
     }
-    let interpreter = elf_interpreter(&open(root, path)?, head)?;
-    (!exists(root, &interpreter)).then(|| {
+    // The kernel of this machine, which is little-endian, has not read its headers either.
+    if is_big {
+        return None;
+    }
+    let interpreter = elf_interpreter(file, head)?;
+    (!exists(&interpreter)).then(|| {
         format!(
             "the ELF interpreter (dynamic loader) {} is missing in the container; is the program for another libc?",
             interpreter.display()
@@ -152,4 +158,57 @@ fn elf_interpreter(file: &File, head: &[u8]) -> Option<PathBuf> {
         return Some(std::ffi::OsString::from_vec(name).into());
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek, Write};
+
+    use super::*;
+
+    fn said(program: &[u8], errno: Errno) -> Option<String> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(program).unwrap();
+        file.rewind().unwrap();
+        explain(&file, errno, |_| false)
+    }
+
+    #[test]
+    fn a_carriage_return_is_blamed_only_where_the_kernel_takes_it_for_the_interpreters() {
+        let missing =
+            |name: &str| format!("the interpreter of the script, {name}, is missing in the container");
+        let cases: [(&[u8], String); 5] = [
+            (b"#! /bin/sh\necho", missing("/bin/sh")),
+            (b"#!/opt/x -e\r\necho", missing("/opt/x")),
+            (b"#!\t/opt/x\0y\necho", missing("/opt/x")),
+            (
+                b"#!/bin/sh\r\necho",
+                "the #! line of the script ends with a carriage return, so \"/bin/sh\\r\" is looked for; convert the \
+                 line endings"
+                    .to_owned(),
+            ),
+            (b"#!/opt/a\rb\n", missing("/opt/a\rb")),
+        ];
+        for (program, text) in cases {
+            assert_eq!(said(program, Errno::NOENT), Some(text));
+        }
+        assert_eq!(said(b"#! \t\n", Errno::NOENT), None);
+    }
+
+    #[test]
+    fn a_program_for_a_machine_of_the_other_order_of_bytes_is_named() {
+        let mut program = b"\x7fELF\x02\x02\x01\0\0\0\0\0\0\0\0\0\0\x02".to_vec();
+        for (machine, name) in [(22_u16, "s390x"), (21, "powerpc64"), (4711, "machine type 4711")] {
+            program.truncate(18);
+            program.extend(machine.to_be_bytes());
+            program.resize(64, 0);
+            let text = format!(
+                "the program is for {name}, this machine is {}",
+                std::env::consts::ARCH
+            );
+            assert_eq!(said(&program, Errno::NOEXEC), Some(text));
+            // Its headers are not read as if they were of this machine.
+            assert_eq!(said(&program, Errno::NOENT), None);
+        }
+    }
 }

@@ -53,10 +53,11 @@ pub struct HostFacts {
     pub is_rootless: bool,
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "unstable"))]
 impl HostFacts {
-    /// Those of an ordinary host, for its root.
-    pub(crate) fn of_root() -> Self {
+    /// Those of an ordinary host, for its root: for tests and fuzz targets.
+    #[doc(hidden)]
+    pub fn of_root() -> Self {
         Self {
             bundle: "/bundle".into(),
             last_capability: 40,

@@ -538,7 +538,7 @@ pub(super) fn has_word(list: &[u8], word: &str) -> bool {
 }
 
 /// The value of a key in a flat keyed file (`populated 1`).
-pub(super) fn value_of<'a>(text: &'a [u8], key: &str) -> Option<&'a [u8]> {
+pub(crate) fn value_of<'a>(text: &'a [u8], key: &str) -> Option<&'a [u8]> {
     text.split(|byte| *byte == b'\n')
         .find_map(|line| line.strip_prefix(key.as_bytes())?.strip_prefix(b" "))
 }
@@ -554,12 +554,17 @@ fn add_pids(pids: &mut Vec<Pid>, text: rustix::io::Result<Vec<u8>>) -> Result<()
         Err(Errno::NOENT | Errno::NODEV) => return Ok(()), // the cgroup was removed, so it had no processes
         Err(errno) => return Err(Error::os("read", errno).path("cgroup.procs")),
     };
-    // A process outside of the runtime's pid namespace is listed as 0: it has no id that could be told.
-    let numbers = text
-        .split(|byte| *byte == b'\n')
-        .filter_map(|line| std::str::from_utf8(line).ok()?.parse().ok());
-    pids.extend(numbers.filter_map(Pid::from_raw));
+    pids.extend(listed(&text));
     Ok(())
+}
+
+/// The processes of `cgroup.procs`.
+pub(crate) fn listed(text: &[u8]) -> impl Iterator<Item = Pid> {
+    // A process outside of the runtime's pid namespace is listed as 0: it has no id that could be told.
+    text.split(|byte| *byte == b'\n')
+        .filter_map(|line| std::str::from_utf8(line).ok()?.parse().ok())
+        .filter(|number| *number > 0)
+        .filter_map(Pid::from_raw)
 }
 
 #[cfg(test)]
@@ -574,6 +579,15 @@ mod tests {
         assert_eq!(value_of(text, "froze"), None);
         assert!(has_word(b"cpuset cpu io\n", "cpu"));
         assert!(!has_word(b"cpuset io\n", "cpu"));
+    }
+
+    #[test]
+    fn process_lists_hold_what_can_be_a_process_only() {
+        let pids = listed(b"0\n-5\n7\nx\n2147483648\n\n4194304\n");
+        assert_eq!(
+            pids.map(|pid| pid.as_raw_nonzero().get()).collect::<Vec<_>>(),
+            [7, 4_194_304]
+        );
     }
 
     #[test]

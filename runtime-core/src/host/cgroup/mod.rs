@@ -15,14 +15,14 @@
 mod apply;
 mod bpf;
 mod devices;
-mod directory;
+pub(crate) mod directory;
 mod fs;
 mod identity;
-mod path;
+pub(crate) mod path;
 mod resources;
 mod root;
-mod stats;
-mod systemd;
+pub(crate) mod stats;
+pub(crate) mod systemd;
 mod walk;
 mod watch;
 

@@ -137,7 +137,7 @@ pub(super) fn of_process(pid: Option<Pid>) -> Result<PathBuf> {
 }
 
 /// The path on the line `0::PATH` of a cgroup file of procfs (cgroups(7)).
-fn cgroup2_line(text: &[u8]) -> Option<&Path> {
+pub(crate) fn cgroup2_line(text: &[u8]) -> Option<&Path> {
     text.split(|byte| *byte == b'\n')
         .find_map(|line| line.strip_prefix(b"0::"))
         .map(|path| Path::new(OsStr::from_bytes(path)))

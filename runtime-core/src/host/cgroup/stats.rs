@@ -359,7 +359,7 @@ fn page_sizes(dir: BorrowedFd<'_>) -> Result<Vec<String>> {
     Ok(names.iter().filter_map(size).collect())
 }
 
-fn cpu_stat(text: &[u8]) -> (CpuUsage, Throttling) {
+pub(crate) fn cpu_stat(text: &[u8]) -> (CpuUsage, Throttling) {
     let number = |key| number_of(text, key).unwrap_or(0);
     let nanoseconds = |key| number(key).saturating_mul(1000);
     let usage = CpuUsage {
@@ -375,7 +375,7 @@ fn cpu_stat(text: &[u8]) -> (CpuUsage, Throttling) {
     (usage, throttling)
 }
 
-fn key_values(text: &str) -> BTreeMap<String, u64> {
+pub(crate) fn key_values(text: &str) -> BTreeMap<String, u64> {
     let pairs = text.lines().filter_map(|line| line.split_once(' '));
     pairs
         .filter_map(|(key, value)| Some((key.to_owned(), value.parse().ok()?)))
@@ -383,7 +383,7 @@ fn key_values(text: &str) -> BTreeMap<String, u64> {
 }
 
 /// `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, and `full …`.
-fn pressure(text: &str) -> Pressure {
+pub(crate) fn pressure(text: &str) -> Pressure {
     let stall = |name: &str| {
         let line = text
             .lines()
@@ -411,7 +411,7 @@ fn pressure(text: &str) -> Pressure {
 }
 
 /// `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0` per device, into version 1's tables of bytes and requests.
-fn io_stat(text: &str) -> (Vec<Transfer>, Vec<Transfer>) {
+pub(crate) fn io_stat(text: &str) -> (Vec<Transfer>, Vec<Transfer>) {
     let (mut bytes, mut requests) = (Vec::new(), Vec::new());
     for line in text.lines() {
         let mut words = line.split(' ');
@@ -440,7 +440,7 @@ fn io_stat(text: &str) -> (Vec<Transfer>, Vec<Transfer>) {
 }
 
 /// `0-2,7`, as the kernel writes lists. It never writes a range that is wrong or long.
-fn ranges(text: &str) -> Vec<u64> {
+pub(crate) fn ranges(text: &str) -> Vec<u64> {
     const LONGEST: u64 = 1 << 16;
     let range = |part: &str| -> Option<std::ops::RangeInclusive<u64>> {
         let (first, last) = part.split_once('-').unwrap_or((part, part));

@@ -15,7 +15,7 @@ pub fn cgroup_roots(pid: i32) -> Result<Vec<CgroupRoot>> {
 }
 
 /// Lines as `4:cpu,cpuacct:/path`, and `0::/path` for version 2 (cgroups(7)).
-fn parse(text: &[u8]) -> Vec<CgroupRoot> {
+pub(crate) fn parse(text: &[u8]) -> Vec<CgroupRoot> {
     let mut roots = Vec::new();
     for line in text.split(|byte| *byte == b'\n') {
         let mut fields = line.splitn(3, |byte| *byte == b':');

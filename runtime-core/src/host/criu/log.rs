@@ -30,7 +30,7 @@ const NO_REASONS: [&str; 4] = [
 ];
 
 /// The first: those behind it say what failed because of it, or while it was undone.
-fn find(text: &str) -> Option<String> {
+pub(crate) fn find(text: &str) -> Option<String> {
     let errors = || {
         text.lines()
             .filter_map(|line| line.find("Error (").map(|place| &line[place..]))

@@ -1,9 +1,9 @@
 //! Runs in: RUNTIME. criu(8): where its program is, the conversation with it over a socket, and what its log says. Does
 //! not start it, and does not know what is dumped.
 
-mod cgroups;
+pub(crate) mod cgroups;
 mod images;
-mod log;
+pub(crate) mod log;
 mod rpc;
 
 use std::ffi::{CString, OsStr, OsString};

@@ -6,6 +6,8 @@ use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{RecvFlags, SendFlags};
 
+use crate::error::told_errno;
+
 /// `struct nlmsghdr`.
 const HEADER: usize = 16;
 /// What messages and attributes are padded to.
@@ -15,7 +17,7 @@ const ROOM: usize = 64 * 1024;
 
 /// A request under construction: header, the fixed part of its type, attributes.
 #[derive(Debug)]
-pub(super) struct Request(Vec<u8>);
+pub(crate) struct Request(Vec<u8>);
 
 impl Request {
     /// `kind` is `RTM_*`, `flags` are `NLM_F_*` beside REQUEST, `fixed` is the `struct ifinfomsg` or `ifaddrmsg`.
@@ -37,16 +39,22 @@ impl Request {
         self
     }
 
+    /// With its length in front.
+    pub(crate) fn into_bytes(mut self) -> Vec<u8> {
+        let length = self.0.len() as u32;
+        self.0.splice(..4, length.to_ne_bytes());
+        self.0
+    }
+
     /// Sends it, and hands over each message of the answer: its type, and what follows its header. Ends with the
     /// kernel's acknowledgement, or the end of its dump.
     pub(super) fn ask(
-        mut self,
+        self,
         socket: BorrowedFd<'_>,
         mut each: impl FnMut(u16, &[u8]),
     ) -> Result<(), (&'static str, Errno)> {
-        let length = self.0.len() as u32;
-        self.0.splice(..4, length.to_ne_bytes());
-        rustix::io::retry_on_intr(|| rustix::net::send(socket, &self.0, SendFlags::empty()))
+        let bytes = self.into_bytes();
+        rustix::io::retry_on_intr(|| rustix::net::send(socket, &bytes, SendFlags::empty()))
             .map_err(|errno| ("send", errno))?;
         let mut room = vec![0; ROOM];
         loop {
@@ -74,7 +82,10 @@ fn receive<'a>(socket: BorrowedFd<'_>, room: &'a mut [u8]) -> Result<&'a [u8], (
 }
 
 /// True with the last message of an answer.
-fn read(mut answer: &[u8], each: &mut impl FnMut(u16, &[u8])) -> Result<bool, (&'static str, Errno)> {
+pub(crate) fn read(
+    mut answer: &[u8],
+    each: &mut impl FnMut(u16, &[u8]),
+) -> Result<bool, (&'static str, Errno)> {
     const DONE: u16 = libc::NLMSG_DONE as u16;
     const ERROR: u16 = libc::NLMSG_ERROR as u16;
     let broken = ("recvfrom", Errno::PROTO);
@@ -86,12 +97,10 @@ fn read(mut answer: &[u8], each: &mut impl FnMut(u16, &[u8])) -> Result<bool, (&
             // Both begin with an errno, negative; 0 is success.
             ERROR | DONE => {
                 let errno = u32_at(body, 0).ok_or(broken)? as i32;
-                return match errno {
-                    0.. => Ok(true),
-                    errno => Err((
-                        "rtnetlink",
-                        Errno::from_raw_os_error(errno.checked_neg().unwrap_or(libc::EPROTO)),
-                    )),
+                return match errno.checked_neg().and_then(told_errno) {
+                    Some(errno) => Err(("rtnetlink", errno)),
+                    None if errno < 0 => Err(broken),
+                    None => Ok(true),
                 };
             }
             kind => each(kind, body),
@@ -104,7 +113,7 @@ fn read(mut answer: &[u8], each: &mut impl FnMut(u16, &[u8])) -> Result<bool, (&
 }
 
 /// The attributes behind the fixed part of a message: type and value. Stops where they make no sense.
-pub(super) fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(crate) fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     /// Bits of the type that are flags: `NLA_F_NESTED`, `NLA_F_NET_BYTEORDER`.
     const FLAGS: u16 = 0xc000;
     std::iter::from_fn(move || {
@@ -163,6 +172,17 @@ mod tests {
                 Err(("recvfrom", Errno::PROTO)),
                 "{answer:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_refusal_with_a_number_that_is_no_errno_is_broken() {
+        for number in [-4096, -524_288, i32::MIN] {
+            let mut answer = vec![0; HEADER + 4];
+            answer.splice(..4, 20_u32.to_ne_bytes());
+            answer.splice(4..6, (libc::NLMSG_ERROR as u16).to_ne_bytes());
+            answer.splice(HEADER.., i32::to_ne_bytes(number));
+            assert_eq!(read(&answer, &mut |_, _| {}), Err(("recvfrom", Errno::PROTO)));
         }
     }
 

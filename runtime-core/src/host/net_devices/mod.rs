@@ -2,7 +2,7 @@
 //! the namespace of a container. Makes none, and never moves one back: when the last process of a namespace has gone,
 //! the kernel returns physical devices to the initial namespace, and virtual ones vanish.
 
-mod message;
+pub(crate) mod message;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -189,7 +189,7 @@ fn highest_index(socket: BorrowedFd<'_>) -> Answer<u32> {
 
 /// An address that goes along: permanent and of global scope (config-linux.md, Network Devices).
 #[derive(Debug)]
-struct Address {
+pub(crate) struct Address {
     /// `AF_*` and the length of the prefix.
     family: u8,
     prefix: u8,
@@ -209,7 +209,7 @@ fn addresses_of(socket: BorrowedFd<'_>, index: u32) -> Answer<Vec<Address>> {
 }
 
 impl Address {
-    fn read(body: &[u8]) -> Option<Self> {
+    pub(crate) fn read(body: &[u8]) -> Option<Self> {
         let &[family, prefix, flags, scope, ..] = body else {
             return None;
         };
@@ -234,6 +234,11 @@ impl Address {
     }
 
     fn add(&self, socket: BorrowedFd<'_>, index: u32) -> Answer<()> {
+        self.request(index).ask(socket, |_, _| {})
+    }
+
+    /// That adds it to a device.
+    pub(crate) fn request(&self, index: u32) -> Request {
         let mut fixed = [0; ADDRESS];
         fixed[..2].copy_from_slice(&[self.family, self.prefix]);
         fixed[4..8].copy_from_slice(&index.to_ne_bytes());
@@ -243,6 +248,5 @@ impl Address {
         self.attributes
             .iter()
             .fold(request, |request, (kind, value)| request.attribute(*kind, value))
-            .ask(socket, |_, _| {})
     }
 }

@@ -165,14 +165,14 @@ impl Record {
     }
 
     /// The bytes of `state.json`.
-    pub(super) fn encode(&self) -> Result<Vec<u8>> {
+    pub(crate) fn encode(&self) -> Result<Vec<u8>> {
         serde_json::to_vec(self).map_err(|error| {
             Error::new(ErrorKind::Internal, error.to_string()).doing("encode the container's state")
         })
     }
 
     /// Reads the bytes of `state.json`, and checks that they are about this container and in a version that we know.
-    pub(super) fn decode(id: &ContainerId, json: &[u8]) -> Result<Self> {
+    pub(crate) fn decode(id: &ContainerId, json: &[u8]) -> Result<Self> {
         /// Read first: a newer format may differ in any other field.
         #[derive(Deserialize)]
         struct Head {

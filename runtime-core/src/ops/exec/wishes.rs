@@ -21,12 +21,7 @@ pub(super) fn process_of(
     let (mut process, extra) = match &options.process_file {
         Some(path) => {
             let json = spec::read(path, &options.cancel)?;
-            let (mut process, mut extra) = spec::parse_process(&json).map_err(|error| error.path(path))?;
-            inherit(&mut process, own);
-            extra.exec_cpu_affinity = extra
-                .exec_cpu_affinity
-                .or_else(|| config.extra.process.exec_cpu_affinity.clone());
-            (process, extra)
+            process_of_file(config, &json).map_err(|error| error.path(path))?
         }
         None => {
             // What the container's own process does with its terminal is not for others.
@@ -37,6 +32,20 @@ pub(super) fn process_of(
         }
     };
     override_process(&mut process, options)?;
+    Ok((process, extra))
+}
+
+/// What `--process` says, and for the rest what the container's own process has.
+pub(crate) fn process_of_file(config: &spec::Config, json: &[u8]) -> Result<(Process, spec::ProcessExtra)> {
+    let (mut process, mut extra) = spec::parse_process(json)?;
+    let own = config.spec.process().clone();
+    inherit(
+        &mut process,
+        own.ok_or_else(|| Error::invalid("process", "missing"))?,
+    );
+    extra.exec_cpu_affinity = extra
+        .exec_cpu_affinity
+        .or_else(|| config.extra.process.exec_cpu_affinity.clone());
     Ok((process, extra))
 }
 

@@ -32,7 +32,7 @@ pub(super) struct Subgroups {
 /// # Errors
 /// A name that no property has, one that the runtime sets itself or that reaches beyond the container, or a value that is not in GVariant's text format; the
 /// error names the annotation.
-pub(super) fn properties(annotations: &HashMap<String, String>) -> Result<Vec<Property>> {
+pub(crate) fn properties(annotations: &HashMap<String, String>) -> Result<Vec<Property>> {
     let mut found: Vec<(&str, &str)> = annotations
         .iter()
         .filter_map(|(key, value)| Some((key.strip_prefix(PROPERTY)?, value.as_str())))

@@ -11,7 +11,7 @@ const DEEPEST: u8 = 8;
 ///
 /// # Errors
 /// What is wrong, and at which byte of the text.
-pub(super) fn parse(text: &str) -> Result<Variant<'static>, String> {
+pub(crate) fn parse(text: &str) -> Result<Variant<'static>, String> {
     let mut parser = Parser {
         text,
         at: 0,

@@ -6,7 +6,7 @@ use zbus::wire::serialized::Context;
 use zbus::wire::{LE, Signature, Type, to_bytes};
 
 /// What every message begins with, up to and including the length of the header's fields.
-pub(super) const FIXED_PART: usize = 16;
+pub(crate) const FIXED_PART: usize = 16;
 
 /// The longest message that is read. The specification's limit is 128 MiB; what systemd tells us has a few hundred bytes.
 const LONGEST: usize = 4 << 20;
@@ -27,18 +27,18 @@ const SIGNATURE: u8 = 8;
 
 /// Whom a call is for.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Target<'a> {
-    pub(super) name: &'static str,
-    pub(super) path: &'a str,
-    pub(super) interface: &'static str,
+pub(crate) struct Target<'a> {
+    pub(crate) name: &'static str,
+    pub(crate) path: &'a str,
+    pub(crate) interface: &'static str,
 }
 
 /// Why bytes are no message.
-pub(super) type Malformed = String;
+pub(crate) type Malformed = String;
 
 /// The bytes of a method call. The header is written here, since its field for the types of the arguments is a signature
 /// without the brackets that zbus puts around several types.
-pub(super) fn call<Body: Serialize + Type>(
+pub(crate) fn call<Body: Serialize + Type>(
     target: Target<'_>,
     member: &str,
     serial: u32,
@@ -86,7 +86,7 @@ fn text(error: impl std::fmt::Display) -> Malformed {
 
 /// A message that came in.
 #[derive(Debug, PartialEq)]
-pub(super) enum Incoming {
+pub(crate) enum Incoming {
     /// The answer to the call with this serial number.
     Return(u32, Body),
     /// The refusal of the call with this serial number: the error's name and its text.
@@ -99,19 +99,19 @@ pub(super) enum Incoming {
 
 /// The values of an answer.
 #[derive(Debug, PartialEq)]
-pub(super) struct Body {
+pub(crate) struct Body {
     bytes: Vec<u8>,
     is_little: bool,
 }
 
 impl Body {
     /// The single object path of the answer.
-    pub(super) fn object_path(&self) -> Result<String, Malformed> {
+    pub(crate) fn object_path(&self) -> Result<String, Malformed> {
         self.reader().string()
     }
 
     /// The string in the variant that the answer is.
-    pub(super) fn string_in_variant(&self) -> Result<String, Malformed> {
+    pub(crate) fn string_in_variant(&self) -> Result<String, Malformed> {
         let mut reader = self.reader();
         match reader.signature()?.as_str() {
             "s" => reader.string(),
@@ -214,13 +214,16 @@ impl Header {
                 (code, other) => return Err(format!("header field {code} has the type {other}")),
             }
         }
+        if reader.at > end {
+            return Err("a header field is longer than the header".to_owned());
+        }
         reader.align(8);
         Ok(header)
     }
 }
 
 /// The length of the whole message that begins with these bytes.
-pub(super) fn length(start: &[u8; FIXED_PART]) -> Result<usize, Malformed> {
+pub(crate) fn length(start: &[u8; FIXED_PART]) -> Result<usize, Malformed> {
     let number = |at: usize| {
         let bytes = [start[at], start[at + 1], start[at + 2], start[at + 3]];
         let number = match start[0] {
@@ -240,7 +243,7 @@ pub(super) fn length(start: &[u8; FIXED_PART]) -> Result<usize, Malformed> {
 }
 
 /// Reads a whole message.
-pub(super) fn read(bytes: &[u8]) -> Result<Incoming, Malformed> {
+pub(crate) fn read(bytes: &[u8]) -> Result<Incoming, Malformed> {
     let mut reader = Reader {
         bytes,
         at: 0,
@@ -388,6 +391,12 @@ mod tests {
         let whole = message(METHOD_RETURN, &[(REPLY_SERIAL, b'u', "1")], &[1, 2, 3]);
         for end in 0..whole.len() {
             assert!(read(&whole[..end]).is_err(), "{end}");
+        }
+        // A header that ends in the middle of a field: what follows is body, and is not read as both.
+        let mut short = message(METHOD_RETURN, &[(7, b's', ":1.2")], &[0; 8]);
+        for end in 1..13 {
+            short[FIXED_PART - 4] = end;
+            assert!(read(&short).is_err(), "{end}");
         }
         assert!(length(b"HTTP/1.1 200 OK\r").is_err());
         assert!(length(b"l\x01\0\x01\xff\xff\xff\xff\0\0\0\0\0\0\0\0").is_err());

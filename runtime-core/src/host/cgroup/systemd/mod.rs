@@ -10,12 +10,12 @@
 //! A slice takes no processes from systemd, so it is started at once, and the process is born in it.
 
 mod allowed;
-mod annotation;
+pub(crate) mod annotation;
 mod bus;
-mod gvariant;
-mod message;
-mod name;
-mod properties;
+pub(crate) mod gvariant;
+pub(crate) mod message;
+pub(crate) mod name;
+pub(crate) mod properties;
 mod service_manager;
 mod unit;
 

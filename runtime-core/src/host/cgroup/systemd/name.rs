@@ -15,11 +15,11 @@ const LONGEST_NAME: usize = 255;
 
 /// The unit of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct UnitName {
+pub(crate) struct UnitName {
     /// The slice that it is in; `None`: the usual one of the service manager.
     pub(super) slice: Option<String>,
     /// Its name, with its type: `.scope`, or `.slice`.
-    pub(super) unit: String,
+    pub(crate) unit: String,
 }
 
 impl UnitName {
@@ -28,7 +28,7 @@ impl UnitName {
     ///
     /// # Errors
     /// Another form, or a name that no unit can have.
-    pub(super) fn new(cgroups_path: Option<&Path>, container_id: &str) -> Result<Self> {
+    pub(crate) fn new(cgroups_path: Option<&Path>, container_id: &str) -> Result<Self> {
         let given = cgroups_path.filter(|path| !path.as_os_str().is_empty());
         let Some(path) = given else {
             let unit = format!("{DEFAULT_PREFIX}-{}.scope", escaped(container_id));
@@ -67,7 +67,7 @@ impl UnitName {
     ///
     /// # Errors
     /// A slice that systemd cannot have.
-    pub(super) fn below_manager(&self, usual_slice: &str) -> Result<PathBuf> {
+    pub(crate) fn below_manager(&self, usual_slice: &str) -> Result<PathBuf> {
         if self.is_slice() {
             // A slice's name says by itself where it is.
             return expand_slice(&self.unit);

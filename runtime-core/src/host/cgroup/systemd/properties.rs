@@ -20,10 +20,10 @@ const HIGHEST_BIT: u32 = 8191;
 
 /// One property of a unit.
 #[derive(Debug, PartialEq)]
-pub(super) struct Property {
+pub(crate) struct Property {
     /// Its name on systemd's D-Bus interface.
-    pub(super) name: Cow<'static, str>,
-    pub(super) value: Variant<'static>,
+    pub(crate) name: Cow<'static, str>,
+    pub(crate) value: Variant<'static>,
     /// The field of config.json that asks for it.
     pub(super) field: Option<Cow<'static, str>>,
     /// Whether an older systemd may do without: the cgroup's files hold the same.
@@ -82,7 +82,7 @@ impl Property {
 
 /// When properties are set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::host::cgroup) enum Moment {
+pub(crate) enum Moment {
     /// In making the unit.
     Start,
     /// On a unit that runs: some can no longer be changed.
@@ -94,7 +94,7 @@ pub(in crate::host::cgroup) enum Moment {
 /// The properties that say the same as `writes`, later ones winning over earlier ones, as in the files. What systemd
 /// has no word for (huge pages, rdma, bursts, …) it does not touch either; what is no value is left to the kernel to
 /// refuse.
-pub(super) fn of_limits(writes: &[CgroupWrite], moment: Moment) -> Vec<Property> {
+pub(crate) fn of_limits(writes: &[CgroupWrite], moment: Moment) -> Vec<Property> {
     let mut properties: Vec<Property> = Vec::new();
     let of_write = |write: &CgroupWrite| match moment {
         Moment::Restore => absence(write).map_or_else(|| of_write(write), |property| vec![property]),

@@ -1,0 +1,83 @@
+//! Any bytes as the file of `exec --process`: read as `process` of config.json is, what it does not mention confined as the
+//! container's own process, and a plan that keeps its promises.
+#![no_main]
+
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use onggi_fuzz::{check_process, confined};
+use runtime_core::plan::process::ProcessPlan;
+use runtime_core::plan::{ConsoleWish, HostFacts, Wishes};
+use runtime_core::spec::{self, Config};
+use runtime_core::unstable::process_of_file;
+use serde_json::Value;
+
+static CONTAINER: LazyLock<Config> = LazyLock::new(confined);
+
+fuzz_target!(|json: &[u8]| {
+    let container = &*CONTAINER;
+    let read = process_of_file(container, json);
+    let Ok(document) = serde_json::from_slice::<Value>(json) else {
+        assert!(read.is_err(), "what is not JSON is no process");
+        return;
+    };
+    same_as_in_a_config(json, &document);
+    let Ok((process, extra)) = read else { return };
+    let own = container.spec.process().clone().unwrap_or_default();
+    let says = |field: &str| {
+        document
+            .get(field)
+            .is_some_and(|value| !value.is_null() && value != "")
+    };
+    assert!(says("capabilities") || process.capabilities() == own.capabilities());
+    assert!(says("apparmorProfile") || process.apparmor_profile() == own.apparmor_profile());
+    assert!(says("selinuxLabel") || process.selinux_label() == own.selinux_label());
+    assert!(says("oomScoreAdj") || process.oom_score_adj() == own.oom_score_adj());
+    assert!(says("ioPriority") || process.io_priority() == own.io_priority());
+    assert!(says("scheduler") || process.scheduler() == own.scheduler());
+    assert!(says("noNewPrivileges") || process.no_new_privileges().is_none_or(|wanted| !wanted));
+    if spec::validate_process(&process, &extra).is_err() {
+        return;
+    }
+    let wishes = Wishes {
+        console: ConsoleWish::Welcome,
+        ..Wishes::default()
+    };
+    let mut facts = HostFacts::of_root();
+    facts.permitted_capabilities = !(1 << 21);
+    for in_user_namespace in [false, true] {
+        let linux = container.spec.linux().as_ref();
+        if let Ok(plan) = ProcessPlan::new(&process, linux, &facts, in_user_namespace, wishes) {
+            check_process(&plan);
+            let most = if in_user_namespace {
+                u64::MAX
+            } else {
+                facts.permitted_capabilities
+            };
+            if let Some(sets) = plan.capabilities {
+                let all = sets.bounding | sets.effective | sets.permitted | sets.inheritable | sets.ambient;
+                assert_eq!(all & !(most & ((1 << 41) - 1)), 0, "{sets:?}");
+                assert_eq!(sets.ambient & !(sets.permitted & sets.inheritable), 0, "{sets:?}");
+            }
+        }
+    }
+});
+
+/// Two ways lead to a process: the same bytes must come to the same.
+fn same_as_in_a_config(json: &[u8], process: &Value) {
+    let mut document = onggi_fuzz::document();
+    document["process"] = process.clone();
+    let Ok(config) = serde_json::to_vec(&document) else {
+        return;
+    };
+    match (spec::parse_process(json), spec::parse(config)) {
+        (Ok((process, extra)), Ok(config)) => {
+            assert_eq!(Some(process), *config.spec.process());
+            assert_eq!(extra, config.extra.process);
+        }
+        (Err(alone), Err(within)) => assert_eq!(alone.spec_field(), within.spec_field()),
+        // A config.json may be without a process.
+        (Err(_), Ok(config)) => assert!(config.spec.process().is_none()),
+        (Ok(_), Err(error)) => panic!("refused in a config.json only: {error}"),
+    }
+}

@@ -1,0 +1,54 @@
+//! Any JSON, a list of two, as the limits that a container has and those that `update` asks for: what comes out is legal, is
+//! the same when it is asked for again, and names files of the cgroup only.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use runtime_core::host::cgroup::ResourcePlan;
+use runtime_core::spec::{parse_resources, update_resources, validate_resources};
+use runtime_core::unstable::limit_properties;
+use serde_json::Value;
+
+fuzz_target!(|json: &[u8]| {
+    let Ok((current, given)) = serde_json::from_slice::<(Value, Value)>(json) else {
+        return;
+    };
+    let (Ok(current), Ok(given)) = (serde_json::to_vec(&current), serde_json::to_vec(&given)) else {
+        return;
+    };
+    let Ok(update) = update_resources(&current, &given) else {
+        return;
+    };
+    let merged: Value = serde_json::from_slice(&update.merged).expect("JSON");
+    assert!(merged.is_object() && merged.get("devices").is_none());
+    let (limits, pids_limit) = parse_resources(&update.merged).expect("what was merged is read again");
+    validate_resources(&limits).expect("and legal");
+    let again = update_resources(&update.merged, &given).expect("the same once more");
+    assert_eq!(
+        serde_json::from_slice::<Value>(&again.merged).expect("JSON"),
+        merged,
+        "asked for twice, it comes to the same"
+    );
+    let nothing = update_resources(&update.merged, b"{}").expect("nothing is asked for");
+    assert_eq!(
+        serde_json::from_slice::<Value>(&nothing.merged).expect("JSON"),
+        merged
+    );
+    for (limits, pids_limit) in [(&limits, pids_limit), (&update.changes, update.pids_limit)] {
+        if let Ok(plan) = ResourcePlan::new(limits, pids_limit) {
+            check(&plan);
+        }
+    }
+});
+
+fn check(plan: &ResourcePlan) {
+    for write in &plan.writes {
+        let name = &*write.file;
+        assert!(name.contains('.') && !name.contains(['/', '\0']), "{name:?}");
+        assert!(!name.starts_with('.') && !name.ends_with('.'), "{name:?}");
+        assert!(
+            !write.value.is_empty() || write.field.contains("unified"),
+            "{write:?}"
+        );
+    }
+    limit_properties(&plan.writes).expect("properties have a form on the wire");
+}

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use runtime_init::step::Step;
 
-/// Taken by INTERMEDIATE only: not in the story of `init.rs`.
+/// Taken by INTERMEDIATE only: not in the story of `init.rs`, but for `be_born`, where INTERMEDIATE goes through that story and makes
+/// INIT at its end.
 const INTERMEDIATE: [Step; 2] = [Step::CloneInit, Step::TimeOffsets];
 
 /// Taken in one of two places or half in each, so that they have no single one: the directory is entered before the ids
@@ -22,7 +23,9 @@ const IN_ARMS: &str = "mounts";
 
 #[test]
 fn init_takes_the_steps_in_the_order_of_the_list() {
-    let taken = expand("init", "run", &mut Vec::new());
+    let mut taken = expand("init", "run", &mut Vec::new());
+    assert!(taken.contains(&Step::CloneInit), "be_born is not found");
+    taken.retain(|step| *step != Step::CloneInit);
     let expected: Vec<_> = Step::ALL
         .iter()
         .filter(|step| !INTERMEDIATE.contains(step))
@@ -55,7 +58,7 @@ fn exec_takes_a_subset_in_the_same_order() {
 
 #[test]
 fn intermediate_takes_the_steps_that_init_does_not() {
-    let taken = expand("intermediate", "make_init", &mut Vec::new());
+    let taken = expand("intermediate", "prepare", &mut Vec::new());
     for step in INTERMEDIATE {
         assert!(taken.contains(&step), "{step:?} is not in intermediate.rs");
     }

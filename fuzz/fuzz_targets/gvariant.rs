@@ -7,8 +7,8 @@ use runtime_core::unstable::gvariant;
 
 fuzz_target!(|text: &str| {
     match gvariant(text) {
-        // zbus writes some characters as Rust does, not as GVariant.
-        Ok((_, shown)) if shown.contains('\\') => {}
+        // zbus writes some characters, and doubles that are no numbers, as Rust does and not as GVariant.
+        Ok((_, shown)) if shown.contains('\\') || shown.contains("NaN") || shown.contains("inf") => {}
         Ok((signature, shown)) => assert_eq!(gvariant(&shown), Ok((signature, shown)), "of {text:?}"),
         Err(reason) => assert!(!reason.is_empty()),
     }

@@ -182,3 +182,5 @@ pub fn limit_properties(writes: &[CgroupWrite]) -> std::result::Result<Vec<u8>, 
     let properties = properties::of_limits(writes, properties::Moment::Start);
     call_with(&properties)
 }
+
+pub use crate::parent::handshake::hostile;

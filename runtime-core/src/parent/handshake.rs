@@ -257,6 +257,92 @@ fn ended(pidfd: BorrowedFd<'_>) -> Error {
     Error::new(ErrorKind::Internal, message)
 }
 
+/// What RUNTIME does with records that anybody may have sent: for the fuzz target.
+#[cfg(feature = "unstable")]
+#[allow(missing_docs, reason = "counts of what the fuzz target asks about")]
+pub mod hostile {
+    use super::*;
+    use crate::prepare::Links;
+    use rustix::process::{PidfdFlags, getpid, pidfd_open};
+
+    /// How often RUNTIME was asked for what, and how it ended.
+    #[derive(Debug, Default, PartialEq, Eq)]
+    pub struct Outcome {
+        pub maps: usize,
+        pub trees: usize,
+        pub net_devices: usize,
+        pub hooks: usize,
+        pub listeners: usize,
+        /// Up to Ready, and from there until the program runs.
+        pub ready: bool,
+        pub started: bool,
+        /// Whom RUNTIME takes for the child.
+        pub pid: i32,
+    }
+
+    impl Counterpart for Outcome {
+        fn map_ids(&mut self, _init: &Launched) -> Result<()> {
+            self.maps += 1;
+            Ok(())
+        }
+        fn send_trees(
+            &mut self,
+            _init: &Launched,
+            _mounts: Option<OwnedFd>,
+            _link: BorrowedFd<'_>,
+        ) -> Result<()> {
+            self.trees += 1;
+            Ok(())
+        }
+        fn move_net_devices(&mut self, _there: BorrowedFd<'_>) -> Result<()> {
+            self.net_devices += 1;
+            Ok(())
+        }
+        fn run_hooks(&mut self, _pid: i32) -> Result<()> {
+            self.hooks += 1;
+            Ok(())
+        }
+        fn pass_listener(&mut self, _pid: i32, _listener: BorrowedFd<'_>) -> Result<()> {
+            self.listeners += 1;
+            Ok(())
+        }
+        fn explain(&mut self, _pid: i32, failure: Failure, output: Option<OwnedFd>) -> Error {
+            if let Some(output) = output.filter(|output| link::is_memfd(output)) {
+                let _bytes = rustix::io::pread(&output, &mut [0; 64], 0);
+            }
+            Error::os(failure.call.name(), failure.errno)
+        }
+    }
+
+    /// Sends each record, with one of these descriptors, over a link whose speaker is this process, closes it, and follows RUNTIME.
+    pub fn follow(records: &[(&[u8], Option<BorrowedFd<'_>>)], awaits_birth: bool) -> Result<Outcome> {
+        let links = Links::new()?;
+        for (bytes, fd) in records {
+            runtime_init::sys::net::send(links.child.as_fd(), bytes, *fd).map_err(sys_error)?;
+        }
+        drop(links.child);
+        let pidfd =
+            pidfd_open(getpid(), PidfdFlags::empty()).map_err(|errno| Error::os("pidfd_open", errno))?;
+        let mut launched = Launched::new(Child {
+            pid: getpid().as_raw_pid(),
+            pidfd,
+        });
+        let (mut outcome, cancel) = (Outcome::default(), Cancel::default());
+        let mut conversation = Conversation::new(links.runtime.as_fd(), awaits_birth);
+        outcome.ready = conversation
+            .until_ready(&mut launched, &cancel, &mut outcome)
+            .is_ok();
+        if outcome.ready {
+            outcome.started = conversation
+                .start(launched.speaker(), &cancel, &mut outcome)
+                .is_ok();
+        }
+        // Not to be killed when it is dropped.
+        (outcome.pid, _) = launched.keep();
+        Ok(outcome)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

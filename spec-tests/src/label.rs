@@ -72,14 +72,3 @@ pub(crate) fn relabel(path: &Path, label: &str) -> Check {
 pub(crate) fn label_of_process(pid: &str) -> Check<String> {
     Ok(text(&fs::read(format!("/proc/{pid}/attr/current"))?))
 }
-
-/// The label of a key (KEYCTL_GET_SECURITY).
-pub(crate) fn label_of_key(id: i64) -> Check<String> {
-    let mut value = [0_u8; 256];
-    // SAFETY: the call writes at most the given size.
-    let size = unsafe { libc::syscall(libc::SYS_keyctl, 17, id, value.as_mut_ptr(), value.len()) };
-    match usize::try_from(size) {
-        Ok(size) => Ok(text(value.get(..size.min(value.len())).unwrap_or_default())),
-        Err(_) => fail(format!("label of key {id}: {}", io::Error::last_os_error())),
-    }
-}

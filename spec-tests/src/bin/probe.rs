@@ -351,6 +351,11 @@ fn kernel_objects(o: &mut Object) {
     let length = unsafe { syscall(nr::KEYCTL, 6, -3_i64, key.as_mut_ptr(), key.len()) };
     let length = usize::try_from(length - 1).unwrap_or(0);
     o.text("keyring", key.get(..length).unwrap_or_default());
+    let mut label = [0_u8; 256];
+    // SAFETY: KEYCTL_GET_SECURITY of the session keyring writes at most the given size, the null at the end included.
+    let length = unsafe { syscall(nr::KEYCTL, 17, -3_i64, label.as_mut_ptr(), label.len()) };
+    let length = usize::try_from(length - 1).unwrap_or(0);
+    o.text("keyring_label", label.get(..length).unwrap_or_default());
     // SAFETY: no memory is involved. KEYCTL_GET_KEYRING_ID of the session keyring, no creation.
     o.number("keyring_id", unsafe { syscall(nr::KEYCTL, 0, -3_i64, 0) });
     let mut request = [0_u8; 40];

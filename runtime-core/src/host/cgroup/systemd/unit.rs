@@ -358,7 +358,8 @@ impl Unit {
         // From here on a failure has to stop the unit; but never that of somebody else.
         self.is_uncertain = true;
         match location.service.start(&self.name, properties.clone()) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            // An answer by which nothing was begun: there is nothing to stop, and who may not start it may not stop it.
+            Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::Denied) => {
                 self.is_uncertain = false;
                 return Err(error);
             }

@@ -25,7 +25,6 @@ const PLAIN: &[&str] = &[
     "hostname",
     "machine",
     "domainname",
-    "keyring",
     "lo_up",
     "cgroup",
     "oom_score_adj",
@@ -71,6 +70,12 @@ pub(super) fn of_report(report: &Value) -> Value {
     for name in STATUS {
         view.insert(format!("status {name}"), report["status"][name].clone());
     }
+    let keyring = text(&report["keyring"]);
+    let keyring = match secret_of(keyring) {
+        Some(secret) => format!("{} and 128 secret bits", keyring.trim_end_matches(secret)),
+        None => keyring.to_owned(),
+    };
+    view.insert("keyring".into(), json!(keyring));
     let number = |name: &str| report[name].as_i64().unwrap_or(-1);
     let pid = number("pid");
     view.insert("leads its session".into(), json!(number("sid") == pid));
@@ -101,6 +106,14 @@ pub(super) fn of_report(report: &Value) -> Value {
         .collect();
     view.insert("descriptors".into(), json!(files));
     Value::Object(view)
+}
+
+/// What nobody can guess at the end of a session keyring's description: `.` and 32 small hexadecimal digits, new for every
+/// container. Not every runtime has it.
+pub(super) fn secret_of(keyring: &str) -> Option<&str> {
+    let (_, secret) = keyring.rsplit_once('.')?;
+    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    (secret.len() == 32 && secret.bytes().all(is_digit)).then_some(secret)
 }
 
 fn text(value: &Value) -> &str {
@@ -180,6 +193,26 @@ mod tests {
             descriptor(&json!([1, "/tmp/x/out-17"])),
             json!([1, "/tmp/x/out-"])
         );
+    }
+
+    #[test]
+    fn only_a_whole_secret_does_not_count() {
+        let keyring = |name: &str| {
+            of_report(&json!({"keyring": format!("keyring;0;0;3f080000;{name}")}))["keyring"].clone()
+        };
+        let secret = "197c05a69390b30d3fb2170b244522a4";
+        assert_eq!(
+            keyring(&format!("_ses.c1.{secret}")),
+            "keyring;0;0;3f080000;_ses.c1. and 128 secret bits"
+        );
+        for other in [
+            "_ses.c1",
+            "c1",
+            &format!("_ses.c1.{}", &secret[1..]),
+            &format!("_ses.c1.{}", secret.to_uppercase()),
+        ] {
+            assert_eq!(keyring(other), format!("keyring;0;0;3f080000;{other}"));
+        }
     }
 
     #[test]

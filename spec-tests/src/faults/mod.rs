@@ -62,12 +62,24 @@ impl fmt::Display for What {
     }
 }
 
-/// One fault: it happens to the call number `nth`, from 1, of the process of this name.
+/// One fault: it happens to the call number `nth`, from 1, of the process of this name. Two runs may differ by a call, as
+/// that of a wait; so if that call cannot fail in this way, it happens to the first after it that can.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fault {
     pub(crate) process: String,
     pub(crate) nth: usize,
     pub(crate) what: What,
+}
+
+impl Fault {
+    /// Whether it may happen to the call number `nth` of a process.
+    fn is_for(&self, process: &str, nth: usize, call: Call) -> bool {
+        let is_possible = match self.what {
+            What::Errno(errno) => can_fail(call, errno),
+            What::Kill => true,
+        };
+        self.process == process && self.nth <= nth && is_possible
+    }
 }
 
 impl fmt::Display for Fault {
@@ -175,5 +187,31 @@ impl Drop for Injector {
         for thread in self.threads.drain(..) {
             let _has_nothing_to_say = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_cannot_fail_never_does() {
+        let call = |number: libc::c_long| Call {
+            number: number as i32,
+            first_argument: 0,
+        };
+        let fault = |what| Fault {
+            process: RUNTIME.to_owned(),
+            nth: 2,
+            what,
+        };
+        let (open, umask) = (call(libc::SYS_openat), call(libc::SYS_umask));
+        let fails = fault(What::Errno(Errno::EIO));
+        assert!(!fails.is_for(RUNTIME, 1, open));
+        assert!(fails.is_for(RUNTIME, 2, open));
+        assert!(!fails.is_for("RUNTIME.1", 2, open));
+        assert!(!fails.is_for(RUNTIME, 2, umask));
+        assert!(fails.is_for(RUNTIME, 3, open));
+        assert!(fault(What::Kill).is_for(RUNTIME, 2, umask));
     }
 }

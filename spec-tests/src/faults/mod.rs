@@ -62,24 +62,34 @@ impl fmt::Display for What {
     }
 }
 
-/// One fault: it happens to the call number `nth`, from 1, of the process of this name. Two runs may differ by a call, as
-/// that of a wait; so if that call cannot fail in this way, it happens to the first after it that can.
+/// Where in the calls of a process one is: the `nth` call of this number, from 1. Two runs differ by a call here and there
+/// (a wait, a read(2) of a pipe, a munmap(2) that depends on where the memory lies), which moves all those after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    number: i32,
+    nth: usize,
+}
+
+impl Place {
+    /// That of the last of the calls.
+    pub(crate) fn of_last(calls: &[Call]) -> Option<Self> {
+        let number = calls.last()?.number;
+        let nth = calls.iter().filter(|call| call.number == number).count();
+        Some(Self { number, nth })
+    }
+
+    fn is_last_of(self, calls: &[Call]) -> bool {
+        Self::of_last(calls) == Some(self)
+    }
+}
+
+/// One fault: it happens to a call of the process of this name, which was its call `nth`, from 1, without a fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fault {
     pub(crate) process: String,
     pub(crate) nth: usize,
+    place: Place,
     pub(crate) what: What,
-}
-
-impl Fault {
-    /// Whether it may happen to the call number `nth` of a process.
-    fn is_for(&self, process: &str, nth: usize, call: Call) -> bool {
-        let is_possible = match self.what {
-            What::Errno(errno) => can_fail(call, errno),
-            What::Kill => true,
-        };
-        self.process == process && self.nth <= nth && is_possible
-    }
 }
 
 impl fmt::Display for Fault {
@@ -195,23 +205,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_that_cannot_fail_never_does() {
-        let call = |number: libc::c_long| Call {
-            number: number as i32,
-            first_argument: 0,
+    fn one_call_more_moves_no_other() {
+        let calls = |numbers: &[libc::c_long]| -> Vec<Call> {
+            let call = |number: &libc::c_long| Call {
+                number: *number as i32,
+                first_argument: 0,
+            };
+            numbers.iter().map(call).collect()
         };
-        let fault = |what| Fault {
-            process: RUNTIME.to_owned(),
-            nth: 2,
-            what,
-        };
-        let (open, umask) = (call(libc::SYS_openat), call(libc::SYS_umask));
-        let fails = fault(What::Errno(Errno::EIO));
-        assert!(!fails.is_for(RUNTIME, 1, open));
-        assert!(fails.is_for(RUNTIME, 2, open));
-        assert!(!fails.is_for("RUNTIME.1", 2, open));
-        assert!(!fails.is_for(RUNTIME, 2, umask));
-        assert!(fails.is_for(RUNTIME, 3, open));
-        assert!(fault(What::Kill).is_for(RUNTIME, 2, umask));
+        let (open, unmap) = (libc::SYS_openat, libc::SYS_munmap);
+        let place = Place::of_last(&calls(&[open, unmap, open]));
+        assert!(place.is_some_and(|place| place.nth == 2));
+        assert_eq!(place, Place::of_last(&calls(&[open, unmap, unmap, open])));
+        assert_ne!(place, Place::of_last(&calls(&[open, unmap])));
+        assert_ne!(place, Place::of_last(&calls(&[open, unmap, open, open])));
+        assert_eq!(Place::of_last(&[]), None);
     }
 }

@@ -146,9 +146,19 @@ pub(super) fn differences(wish: &Value, reality: &Value) -> Vec<String> {
         };
     };
     let mut found = Vec::new();
+    for (name, other) in reality {
+        if !wish.contains_key(name) {
+            found.push(format!("{name}: wish none, reality {other}"));
+        }
+    }
     for (name, one) in wish {
         let other = reality.get(name).unwrap_or(&Value::Null);
         if one == other {
+            continue;
+        }
+        if one.is_object() && other.is_object() {
+            let parts = differences(one, other);
+            found.extend(parts.iter().map(|part| format!("{name}, {part}")));
             continue;
         }
         let lines = |value: &Value| -> Vec<Value> { value.as_array().cloned().unwrap_or_default() };
@@ -219,5 +229,15 @@ mod tests {
     fn differences_name_what_differs() {
         let found = differences(&json!({"a": 1, "b": ["x", "y"]}), &json!({"a": 2, "b": ["y"]}));
         assert_eq!(found, ["a: wish 1, reality 2", "b: missing [\"x\"], more []"]);
+        let found = differences(
+            &json!({"dev": {"a": {"mode": 1}, "b": 2}}),
+            &json!({"dev": {"a": {"mode": 3}, "c": 4}}),
+        );
+        let wish = [
+            "dev, c: wish none, reality 4",
+            "dev, a, mode: wish 1, reality 3",
+            "dev, b: wish 2, reality null",
+        ];
+        assert_eq!(found, wish);
     }
 }

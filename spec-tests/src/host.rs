@@ -3,8 +3,9 @@
 
 use crate::faults::Extent;
 use nix::{
-    mount::{MsFlags, mount},
+    mount::{MntFlags, MsFlags, mount, umount2},
     sched::{CloneFlags, unshare},
+    sys::stat::{Mode, SFlag, makedev, mknod},
 };
 use std::{
     ffi::OsString,
@@ -176,6 +177,7 @@ pub(crate) fn enter_pure_view() -> io::Result<()> {
         MsFlags::MS_REC | MsFlags::MS_PRIVATE,
         None::<&str>,
     )?;
+    take_own_null()?;
     let filesystem = nix::sys::statfs::statfs("/sys/fs/cgroup")?.filesystem_type();
     if filesystem == nix::sys::statfs::CGROUP2_SUPER_MAGIC {
         return Ok(());
@@ -188,6 +190,33 @@ pub(crate) fn enter_pure_view() -> io::Result<()> {
         None::<&str>,
     )?;
     Ok(())
+}
+
+/// crun 1.8 gives its standard input to the root of a container's user namespace, and that is /dev/null: the host's would
+/// be another user's from then on, for all other tests too.
+fn take_own_null() -> io::Result<()> {
+    const NULL: &str = "/dev/null";
+    let dir = std::env::temp_dir().join(format!("spec-tests-null-{}", std::process::id()));
+    fs::create_dir(&dir)?;
+    let file = dir.join("null");
+    let make = || -> io::Result<()> {
+        mount(
+            Some("tmpfs"),
+            &dir,
+            Some("tmpfs"),
+            MsFlags::empty(),
+            Some("mode=0755"),
+        )?;
+        let mode = Mode::from_bits_truncate(0o666);
+        mknod(&file, SFlag::S_IFCHR, mode, makedev(1, 3))?;
+        // The umask has taken something away.
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o666))?;
+        mount(Some(&file), NULL, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+        Ok(umount2(&dir, MntFlags::MNT_DETACH)?)
+    };
+    let made = make();
+    fs::remove_dir(&dir)?;
+    made
 }
 
 /// Whether there is a program of this name where the runtime and the suite look.

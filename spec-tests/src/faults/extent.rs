@@ -1,6 +1,6 @@
 //! Runs in: SUITE. Which faults a run is to make: `--faults` and `--fault`.
 
-use super::{Call, Fault, What, can_fail, name_of_call};
+use super::{Call, Fault, Place, What, can_fail, name_of_call};
 use std::collections::BTreeMap;
 
 /// Which of all faults.
@@ -60,6 +60,9 @@ impl Extent {
         let mut faults = Vec::new();
         for (process, calls) in calls {
             for (index, call) in calls.iter().enumerate() {
+                let Some(place) = Place::of_last(&calls[..=index]) else {
+                    continue;
+                };
                 let is_possible = |what: &What| match what {
                     What::Errno(errno) => can_fail(*call, *errno),
                     What::Kill => true,
@@ -68,6 +71,7 @@ impl Extent {
                     let fault = Fault {
                         process: process.clone(),
                         nth: index + 1,
+                        place,
                         what,
                     };
                     faults.push((fault, *call));

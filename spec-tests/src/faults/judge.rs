@@ -95,7 +95,7 @@ impl Judge {
         }
         process.calls.push(call);
         match &self.fault {
-            Some(fault) if fault.process == process.name && fault.nth == process.calls.len() => {
+            Some(fault) if fault.process == process.name && fault.place.is_last_of(&process.calls) => {
                 self.hit = Some(call);
                 match fault.what {
                     What::Errno(_) if is_one_of(call, &[libc::SYS_brk]) => Verdict::Value(end_of_heap(pid)),

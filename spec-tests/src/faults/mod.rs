@@ -15,7 +15,7 @@ use crate::{
 };
 pub(crate) use calls::{can_fail, name as name_of_call};
 pub(crate) use extent::Extent;
-pub(crate) use filter::on_a_kernel_without;
+pub(crate) use filter::{on_a_kernel_before_6_17, on_a_kernel_without};
 pub(crate) use judge::{Call, RUNTIME};
 use judge::{Judge, waits_in};
 use nix::errno::Errno;
@@ -62,11 +62,33 @@ impl fmt::Display for What {
     }
 }
 
-/// One fault: it happens to the call number `nth`, from 1, of the process of this name.
+/// Where in the calls of a process one is: the `nth` call of this number, from 1. Two runs differ by a call here and there
+/// (a wait, a read(2) of a pipe, a munmap(2) that depends on where the memory lies), which moves all those after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    number: i32,
+    nth: usize,
+}
+
+impl Place {
+    /// That of the last of the calls.
+    pub(crate) fn of_last(calls: &[Call]) -> Option<Self> {
+        let number = calls.last()?.number;
+        let nth = calls.iter().filter(|call| call.number == number).count();
+        Some(Self { number, nth })
+    }
+
+    fn is_last_of(self, calls: &[Call]) -> bool {
+        Self::of_last(calls) == Some(self)
+    }
+}
+
+/// One fault: it happens to a call of the process of this name, which was its call `nth`, from 1, without a fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fault {
     pub(crate) process: String,
     pub(crate) nth: usize,
+    place: Place,
     pub(crate) what: What,
 }
 
@@ -175,5 +197,28 @@ impl Drop for Injector {
         for thread in self.threads.drain(..) {
             let _has_nothing_to_say = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_call_more_moves_no_other() {
+        let calls = |numbers: &[libc::c_long]| -> Vec<Call> {
+            let call = |number: &libc::c_long| Call {
+                number: *number as i32,
+                first_argument: 0,
+            };
+            numbers.iter().map(call).collect()
+        };
+        let (open, unmap) = (libc::SYS_openat, libc::SYS_munmap);
+        let place = Place::of_last(&calls(&[open, unmap, open]));
+        assert!(place.is_some_and(|place| place.nth == 2));
+        assert_eq!(place, Place::of_last(&calls(&[open, unmap, unmap, open])));
+        assert_ne!(place, Place::of_last(&calls(&[open, unmap])));
+        assert_ne!(place, Place::of_last(&calls(&[open, unmap, open, open])));
+        assert_eq!(Place::of_last(&[]), None);
     }
 }

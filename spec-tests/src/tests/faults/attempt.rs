@@ -15,7 +15,8 @@ use crate::{
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::{
-    collections::BTreeMap,
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     fs,
     path::PathBuf,
@@ -73,6 +74,8 @@ pub(super) struct World<'a> {
     began: Instant,
     /// Where the output of a container is that was there before the command.
     created: Option<PathBuf>,
+    /// What the names of the session keyrings end in, of all attempts: no two may be alike.
+    secrets: RefCell<BTreeSet<String>>,
 }
 
 impl<'a> World<'a> {
@@ -87,6 +90,7 @@ impl<'a> World<'a> {
             number: 0,
             began: Instant::now(),
             created: None,
+            secrets: RefCell::default(),
         })
     }
 
@@ -466,6 +470,20 @@ impl<'a> World<'a> {
             }
         };
         let mut view = view::of_report(&report);
+        if let Some(secret) = report["keyring"].as_str().and_then(view::secret_of)
+            && !self.secrets.borrow_mut().insert(secret.to_owned())
+        {
+            attempt.problems.push(format!(
+                "wish: a keyring that nobody can guess; reality: it ends in {secret}, as one before did"
+            ));
+        }
+        // None is made beside the container's own by `exec`, as far as one may see them.
+        let keyrings = self.keys().len();
+        if keyrings > 1 {
+            attempt
+                .problems
+                .push(format!("wish: one session keyring; reality: {keyrings}"));
+        }
         let [_, _, outside, inside, _] = self.files();
         for (name, file) in [("hooks outside", outside), ("hooks inside", inside)] {
             let log = fs::read_to_string(file).unwrap_or_default();
@@ -580,10 +598,15 @@ impl<'a> World<'a> {
                 .into_iter()
                 .map(|(_, who)| format!("process {who}")),
         );
+        left.extend(self.keys().into_iter().map(|line| format!("key {line}")));
+        left
+    }
+
+    /// Of the container; those that a user namespace's root owns are not shown.
+    fn keys(&self) -> Vec<String> {
         let keys = fs::read_to_string("/proc/keys").unwrap_or_default();
         let ours = keys.lines().filter(|line| case::names(line, &self.c.id));
-        left.extend(ours.map(|line| format!("key {line}")));
-        left
+        ours.map(str::to_owned).collect()
     }
 }
 

@@ -10,7 +10,7 @@ mod view;
 use super::net_devices::in_own_network;
 use crate::{
     case::Case,
-    faults::{Extent, Fault, What, name_of_call},
+    faults::{Extent, Fault, What, name_of_call, on_a_kernel_before_6_17},
     need::Need,
     options::Options,
     outcome::{Check, fail},
@@ -35,7 +35,7 @@ macro_rules! tests {
 pub(super) const TESTS: &[Test] = tests! {
     CREATES[0], CREATES[1], CREATES[2], CREATES[3], CREATES[4],
     OTHERS[0], OTHERS[1], OTHERS[2], OTHERS[3], OTHERS[4], OTHERS[5], OTHERS[6], OTHERS[7], OTHERS[8], OTHERS[9],
-    OTHERS[10], OTHERS[11], OTHERS[12], OTHERS[13], OTHERS[14], OTHERS[15], OTHERS[16], OTHERS[17], OTHERS[18],
+    OTHERS[10], OTHERS[11], OTHERS[12], OTHERS[13], OTHERS[14], OTHERS[15], OTHERS[16], OTHERS[17], OTHERS[18], OTHERS[19],
 };
 
 const ON_SYSTEMD: &[Need] = &[Need::Systemd];
@@ -83,7 +83,12 @@ fn test(c: &mut Case, scenario: &'static Scenario) -> Check {
         (true, _) => STRIDE_IN_A_MACHINE,
     };
     let wrong = in_own_network(c, |c| {
-        all(c, scenario, |calls| extent.faults(calls, stride), |_| ())
+        let mut all = || all(c, scenario, |calls| extent.faults(calls, stride), |_| ());
+        if scenario.before_6_17 {
+            on_a_kernel_before_6_17(all)
+        } else {
+            all()
+        }
     })?;
     match wrong.as_slice() {
         [] => Ok(()),

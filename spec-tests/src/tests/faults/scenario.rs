@@ -37,6 +37,8 @@ pub(super) struct Scenario {
     /// What has to be made anew for every attempt, by its number.
     pub(super) each_time: Option<fn(&mut Case, usize) -> Check>,
     pub(super) uses_systemd: bool,
+    /// On what looks like a kernel before 6.17 to the runtime, which needs another process more there.
+    pub(super) before_6_17: bool,
     terminal: bool,
 }
 
@@ -70,6 +72,7 @@ const fn scenario(name: &'static str, act: Act, prepare: fn(&mut Case) -> Check<
         prepare,
         each_time: None,
         uses_systemd: false,
+        before_6_17: false,
         terminal: false,
     }
 }
@@ -108,6 +111,14 @@ pub(super) const OTHERS: &[Scenario] = &[
         steps::user_namespace(c).map(none)
     }),
     scenario("faults/create_in_a_joined_pid_namespace", Act::Create, joined),
+    Scenario {
+        before_6_17: true,
+        ..scenario(
+            "faults/create_in_a_joined_pid_namespace_before_6_17",
+            Act::Create,
+            joined,
+        )
+    },
     scenario("faults/start", Act::Start, plain),
     scenario("faults/start_with_hooks", Act::Start, hooks),
     scenario("faults/exec", Act::Exec, plain),

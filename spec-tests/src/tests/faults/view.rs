@@ -25,7 +25,6 @@ const PLAIN: &[&str] = &[
     "hostname",
     "machine",
     "domainname",
-    "keyring",
     "lo_up",
     "cgroup",
     "oom_score_adj",
@@ -71,6 +70,12 @@ pub(super) fn of_report(report: &Value) -> Value {
     for name in STATUS {
         view.insert(format!("status {name}"), report["status"][name].clone());
     }
+    let keyring = text(&report["keyring"]);
+    let keyring = match secret_of(keyring) {
+        Some(secret) => format!("{} and 128 secret bits", keyring.trim_end_matches(secret)),
+        None => keyring.to_owned(),
+    };
+    view.insert("keyring".into(), json!(keyring));
     let number = |name: &str| report[name].as_i64().unwrap_or(-1);
     let pid = number("pid");
     view.insert("leads its session".into(), json!(number("sid") == pid));
@@ -103,6 +108,14 @@ pub(super) fn of_report(report: &Value) -> Value {
     Value::Object(view)
 }
 
+/// What nobody can guess at the end of a session keyring's description: `.` and 32 small hexadecimal digits, new for every
+/// container. Not every runtime has it.
+pub(super) fn secret_of(keyring: &str) -> Option<&str> {
+    let (_, secret) = keyring.rsplit_once('.')?;
+    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    (secret.len() == 32 && secret.bytes().all(is_digit)).then_some(secret)
+}
+
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
@@ -133,9 +146,19 @@ pub(super) fn differences(wish: &Value, reality: &Value) -> Vec<String> {
         };
     };
     let mut found = Vec::new();
+    for (name, other) in reality {
+        if !wish.contains_key(name) {
+            found.push(format!("{name}: wish none, reality {other}"));
+        }
+    }
     for (name, one) in wish {
         let other = reality.get(name).unwrap_or(&Value::Null);
         if one == other {
+            continue;
+        }
+        if one.is_object() && other.is_object() {
+            let parts = differences(one, other);
+            found.extend(parts.iter().map(|part| format!("{name}, {part}")));
             continue;
         }
         let lines = |value: &Value| -> Vec<Value> { value.as_array().cloned().unwrap_or_default() };
@@ -183,8 +206,38 @@ mod tests {
     }
 
     #[test]
+    fn only_a_whole_secret_does_not_count() {
+        let keyring = |name: &str| {
+            of_report(&json!({"keyring": format!("keyring;0;0;3f080000;{name}")}))["keyring"].clone()
+        };
+        let secret = "197c05a69390b30d3fb2170b244522a4";
+        assert_eq!(
+            keyring(&format!("_ses.c1.{secret}")),
+            "keyring;0;0;3f080000;_ses.c1. and 128 secret bits"
+        );
+        for other in [
+            "_ses.c1",
+            "c1",
+            &format!("_ses.c1.{}", &secret[1..]),
+            &format!("_ses.c1.{}", secret.to_uppercase()),
+        ] {
+            assert_eq!(keyring(other), format!("keyring;0;0;3f080000;{other}"));
+        }
+    }
+
+    #[test]
     fn differences_name_what_differs() {
         let found = differences(&json!({"a": 1, "b": ["x", "y"]}), &json!({"a": 2, "b": ["y"]}));
         assert_eq!(found, ["a: wish 1, reality 2", "b: missing [\"x\"], more []"]);
+        let found = differences(
+            &json!({"dev": {"a": {"mode": 1}, "b": 2}}),
+            &json!({"dev": {"a": {"mode": 3}, "c": 4}}),
+        );
+        let wish = [
+            "dev, c: wish none, reality 4",
+            "dev, a, mode: wish 1, reality 3",
+            "dev, b: wish 2, reality null",
+        ];
+        assert_eq!(found, wish);
     }
 }

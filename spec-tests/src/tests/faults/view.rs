@@ -25,7 +25,6 @@ const PLAIN: &[&str] = &[
     "hostname",
     "machine",
     "domainname",
-    "keyring",
     "lo_up",
     "cgroup",
     "oom_score_adj",
@@ -71,6 +70,7 @@ pub(super) fn of_report(report: &Value) -> Value {
     for name in STATUS {
         view.insert(format!("status {name}"), report["status"][name].clone());
     }
+    view.insert("keyring".into(), json!(keyring(text(&report["keyring"]))));
     let number = |name: &str| report[name].as_i64().unwrap_or(-1);
     let pid = number("pid");
     view.insert("leads its session".into(), json!(number("sid") == pid));
@@ -105,6 +105,16 @@ pub(super) fn of_report(report: &Value) -> Value {
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
+}
+
+/// A keyring without what keeps others from guessing its name: the last part, if that is so many hexadecimal digits.
+fn keyring(described: &str) -> &str {
+    match described.rsplit_once('.') {
+        Some((name, secret)) if secret.len() == 32 && secret.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+            name
+        }
+        _ => described,
+    }
 }
 
 /// A line of mountinfo without its own number, that of its parent, that of an unnamed device, and those of peer groups.

@@ -146,7 +146,7 @@ fn start<A: Carry>(
     run: fn(A::Carried) -> !,
     give_up: fn(&A::Carried, SysError) -> !,
 ) -> Result<Child> {
-    let image = Image::of_this_program();
+    let image = Image::of_this_program()?;
     match make_child(birth)? {
         Some(child) => Ok(child),
         // For want of memory: there is no way to say so without.

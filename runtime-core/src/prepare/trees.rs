@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use runtime_init::args::{EnterRoot, Links};
+use runtime_init::sys::Call;
 use runtime_init::sys::mount::{self, MountAttr};
 use runtime_init::sys::process::limit;
 use rustix::fs::{FileType, Mode, OFlags};
@@ -562,5 +563,12 @@ fn open_no_links(path: &Path) -> Result<OwnedFd> {
 
 /// A failed call of the shared wrappers, as an error of ours.
 pub(crate) fn sys_error(error: runtime_init::sys::SysError) -> Error {
-    Error::os(error.call.name(), error.errno)
+    match (error.call, error.errno) {
+        // `Image::of_this_program`: only an embedding program can be linked like that.
+        (Call::None, Errno::NOEXEC) => Error::new(
+            ErrorKind::Unsupported,
+            "this program looks functions up when they are first called, which a child of it cannot: link it with -z now",
+        ),
+        _ => Error::os(error.call.name(), error.errno),
+    }
 }

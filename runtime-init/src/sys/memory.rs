@@ -48,20 +48,32 @@ pub struct Image {
     /// Bytes of the thread-local variables of all files, at most.
     thread_locals: usize,
     page: usize,
+    /// Whether our code would have functions looked up when it first calls them: there is nobody left then to do it.
+    binds_late: bool,
 }
 
 impl Image {
     /// Runs in: RUNTIME. Asks the dynamic linker, or what a static program has in its place.
-    pub fn of_this_program() -> Self {
+    ///
+    /// # Errors
+    /// ENOEXEC from no call, for a program or library that binds functions late (`-z lazy`).
+    pub fn of_this_program() -> Result<Self> {
         let mut image = Self {
             kept: [Range::default(); RANGES],
             used: 0,
             thread_locals: 0,
             page: rustix::param::page_size(),
+            binds_late: false,
         };
         // SAFETY: the callback is called before this returns, with a pointer to `image`, which nothing else uses meanwhile.
         unsafe { libc::dl_iterate_phdr(Some(look_at_file), (&raw mut image).cast()) };
-        image
+        if image.binds_late {
+            return Err(SysError {
+                call: Call::None,
+                errno: rustix::io::Errno::NOEXEC,
+            });
+        }
+        Ok(image)
     }
 
     fn keep(&mut self, start: usize, end: usize) {
@@ -84,6 +96,8 @@ impl Image {
 struct File<'a> {
     address: usize,
     segments: &'a [libc::Elf64_Phdr],
+    /// As it was loaded; empty for the program itself.
+    name: &'a [u8],
 }
 
 impl File<'_> {
@@ -101,7 +115,61 @@ impl File<'_> {
         self.of_type(libc::PT_LOAD)
             .any(|(range, _)| range.contains(address))
     }
+
+    /// By its name too: the address of a function is that of a stub in a program without position-independent code, and another
+    /// library may have put itself before the C library's memcpy.
+    fn is_c_library(&self) -> bool {
+        let name = self.name.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        let names: [&[u8]; 4] = [b"libc.so", b"libc-2.", b"libc.musl-", b"ld-musl-"];
+        names.iter().any(|start| name.starts_with(start))
+    }
+
+    /// Whether the addresses of all functions are there before any code of the file runs, and which are read-only then.
+    fn binding(&self) -> Binding {
+        let mut has_table = false;
+        let mut is_early = false;
+        for (range, _) in self.of_type(libc::PT_DYNAMIC) {
+            let mut place = ptr::with_exposed_provenance::<[usize; 2]>(range.start);
+            loop {
+                // SAFETY: the dynamic section is mapped as long as the file is loaded, and ends with DT_NULL.
+                let [tag, value] = unsafe { place.read() };
+                match tag {
+                    0 => break,
+                    DT_JMPREL => has_table = true,
+                    DT_BIND_NOW => is_early = true,
+                    DT_FLAGS => is_early |= value & DF_BIND_NOW != 0,
+                    DT_FLAGS_1 => is_early |= value & DF_1_NOW != 0,
+                    _ => {}
+                }
+                place = place.wrapping_add(1);
+            }
+        }
+        let is_sealed = self.of_type(libc::PT_GNU_RELRO).next().is_some();
+        match (has_table && !is_early, is_sealed) {
+            (true, _) => Binding::Late,
+            (false, true) => Binding::ReadOnly,
+            (false, false) => Binding::Writable,
+        }
+    }
 }
+
+/// Where the addresses of the functions are that a file calls in others (System V ABI, "Dynamic Linking").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Binding {
+    /// Among what is made read-only before any code runs.
+    ReadOnly,
+    /// Among the variables.
+    Writable,
+    /// Nowhere before the first call.
+    Late,
+}
+
+const DT_JMPREL: usize = 23;
+const DT_BIND_NOW: usize = 24;
+const DT_FLAGS: usize = 30;
+const DT_FLAGS_1: usize = 0x6fff_fffb;
+const DF_BIND_NOW: usize = 8;
+const DF_1_NOW: usize = 1;
 
 unsafe extern "C" fn look_at_file(info: *mut libc::dl_phdr_info, _size: usize, image: *mut c_void) -> c_int {
     // SAFETY: the pointer that was given to dl_iterate_phdr.
@@ -113,11 +181,17 @@ unsafe extern "C" fn look_at_file(info: *mut libc::dl_phdr_info, _size: usize, i
     }
     // SAFETY: as many headers as it says, which live as long as the file is loaded.
     let segments = unsafe { core::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
+    let name = match info.dlpi_name.is_null() {
+        true => &[],
+        // SAFETY: a C string, which lives as long as the file is loaded.
+        false => unsafe { CStr::from_ptr(info.dlpi_name) }.to_bytes(),
+    };
     note(
         image,
         &File {
             address: info.dlpi_addr as usize,
             segments,
+            name,
         },
     );
     0
@@ -129,12 +203,21 @@ fn note(image: &mut Image, file: &File<'_>) {
     }
     let code = of_this_program_address();
     let copy = libc::memcpy as *const () as usize;
-    if !file.contains(code) && !file.contains(copy) {
+    let is_ours = file.contains(code);
+    let has_copy = file.contains(copy) || file.is_c_library();
+    if !is_ours && !has_copy {
         return;
     }
+    // A static program has nothing to look up.
+    let is_linked = file.of_type(libc::PT_INTERP).next().is_some() || !has_copy;
+    let binding = match is_ours && is_linked {
+        true => file.binding(),
+        false => Binding::ReadOnly,
+    };
+    image.binds_late |= binding == Binding::Late;
     for (range, flags) in file.of_type(libc::PT_LOAD) {
         let is_constant = flags & libc::PF_W == 0;
-        if is_constant || file.contains(copy) {
+        if is_constant || has_copy || binding == Binding::Writable {
             image.keep(range.start, range.end);
         }
     }
@@ -617,5 +700,89 @@ impl Carry for (i32, &[u64]) {
 
     fn carry(&self, room: &Room) -> Result<Self::Carried> {
         Ok((self.0, self.1.carry(room)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(kind: u32, start: usize, size: usize) -> libc::Elf64_Phdr {
+        // SAFETY: a struct of integers, for which all zeroes is a valid value.
+        let mut segment: libc::Elf64_Phdr = unsafe { core::mem::zeroed() };
+        segment.p_type = kind;
+        segment.p_vaddr = start as u64;
+        segment.p_memsz = size as u64;
+        segment
+    }
+
+    #[test]
+    fn functions_that_are_looked_up_late_are_seen() {
+        let end = [0, 0];
+        let table = [DT_JMPREL, 0x1000];
+        for (entries, is_sealed, wanted) in [
+            ([table, end, end], true, Binding::Late),
+            ([table, end, end], false, Binding::Late),
+            (
+                [table, [DT_FLAGS, 2], [DT_FLAGS_1, 0x0800_0000]],
+                true,
+                Binding::Late,
+            ),
+            ([table, [DT_FLAGS, 8], end], true, Binding::ReadOnly),
+            ([[DT_FLAGS_1, 0x0800_0001], table, end], true, Binding::ReadOnly),
+            ([[DT_BIND_NOW, 0], table, end], true, Binding::ReadOnly),
+            ([[DT_FLAGS_1, 1], table, end], false, Binding::Writable),
+            ([end, table, end], true, Binding::ReadOnly),
+            ([end, end, end], false, Binding::Writable),
+        ] {
+            let dynamic = [entries[0], entries[1], entries[2], end];
+            let segments = [
+                segment(
+                    libc::PT_DYNAMIC,
+                    ptr::from_ref(&dynamic).expose_provenance(),
+                    size_of_val(&dynamic),
+                ),
+                segment(libc::PT_GNU_RELRO, 0x2000, 0x1000),
+            ];
+            let (unsealed, _) = segments.split_at(1);
+            let file = File {
+                address: 0,
+                segments: if is_sealed { &segments } else { unsealed },
+                name: b"",
+            };
+            assert_eq!(file.binding(), wanted, "{entries:x?} {is_sealed}");
+        }
+    }
+
+    #[test]
+    fn the_c_library_is_known_by_its_name() {
+        for (name, wanted) in [
+            (&b"/lib/x86_64-linux-gnu/libc.so.6"[..], true),
+            (b"/lib/libc-2.31.so", true),
+            (b"/lib/ld-musl-x86_64.so.1", true),
+            (b"/lib/libcrypto.so.3", false),
+            (b"/opt/libc.so/libjemalloc.so.2", false),
+            (b"", false),
+        ] {
+            let file = File {
+                address: 0,
+                segments: &[],
+                name,
+            };
+            assert_eq!(file.is_c_library(), wanted, "{}", name.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn what_is_needed_of_this_program_is_kept() {
+        let image = Image::of_this_program().unwrap();
+        let functions = [
+            of_this_program_address(),
+            libc::memcpy as *const () as usize,
+            libc::syscall as *const () as usize,
+        ];
+        for function in functions {
+            assert!(image.kept().iter().any(|range| range.contains(function)));
+        }
     }
 }

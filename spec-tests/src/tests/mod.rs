@@ -32,6 +32,7 @@ mod mount_links;
 mod mounts;
 mod mounts_later;
 mod namespaces;
+mod namespaces_owned;
 mod net_devices;
 mod notify;
 mod people;
@@ -114,6 +115,7 @@ fn everywhere() -> Vec<Test> {
         lifecycle::TESTS,
         bad_input::TESTS,
         namespaces::TESTS,
+        namespaces_owned::TESTS,
         net_devices::TESTS,
         mounts::TESTS,
         mount_links::TESTS,

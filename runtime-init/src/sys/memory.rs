@@ -774,6 +774,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::unwrap_used, reason = "a test may fail")]
     fn what_is_needed_of_this_program_is_kept() {
         let image = Image::of_this_program().unwrap();
         let functions = [

@@ -92,7 +92,7 @@ impl Slot {
         read_file(self.dir(), self.path(), name)
     }
 
-    /// Which directory it is, for a mark: [`Held::place`].
+    /// Which directory it is, for a mark: `Held::place`.
     ///
     /// # Errors
     /// As fstat(2).

@@ -185,9 +185,13 @@ pub(crate) fn give_stdio(ids: &CredentialArgs<'_>) -> sys::Result<()> {
 pub(crate) fn take_own_null(root: BorrowedFd<'_>) -> sys::Result<()> {
     let mut own = None;
     for (number, fd) in process::standard_descriptors().into_iter().enumerate() {
-        // Nothing may be open there.
-        if !fs::fstat(fd).is_ok_and(|stat| is_null(&stat)) {
-            continue;
+        match fs::fstat(fd) {
+            // Nothing is open there.
+            Err(SysError {
+                errno: Errno::BADF, ..
+            }) => continue,
+            other if !is_null(&other?) => continue,
+            _ => {}
         }
         if own.is_none() {
             own = open_null(root)?;
@@ -200,12 +204,21 @@ pub(crate) fn take_own_null(root: BorrowedFd<'_>) -> sys::Result<()> {
 
 /// Looked at before it is opened: an image may have another device there.
 fn open_null(root: BorrowedFd<'_>) -> sys::Result<Option<OwnedFd>> {
-    let found = fs::open_in_root(root, c"dev/null", OFlags::PATH);
-    if !found.is_ok_and(|found| fs::fstat(found.as_fd()).is_ok_and(|stat| is_null(&stat))) {
+    let open = |flags| match fs::open_in_root(root, c"dev/null", flags) {
+        // There is none; or a mount without devices, or the cgroup's filter, forbids it: the container goes on with the host's.
+        Err(SysError {
+            errno: Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS | Errno::PERM,
+            ..
+        }) => Ok(None),
+        other => other.map(Some),
+    };
+    let Some(found) = open(OFlags::PATH)? else {
+        return Ok(None);
+    };
+    if !is_null(&fs::fstat(found.as_fd())?) {
         return Ok(None);
     }
-    // A mount without devices forbids it, and the container goes on with the host's.
-    let Ok(opened) = fs::open_in_root(root, c"dev/null", OFlags::RDWR) else {
+    let Some(opened) = open(OFlags::RDWR)? else {
         return Ok(None);
     };
     Ok(is_null(&fs::fstat(opened.as_fd())?).then_some(opened))

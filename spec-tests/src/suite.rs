@@ -5,6 +5,7 @@ use crate::{
     case::Case,
     children, conformance,
     expected::{self, Expected},
+    faults::Extent,
     host::{self, Host},
     leaks, machine,
     machine::{Images, Kind, Order, Ready, Sender},
@@ -207,6 +208,7 @@ fn prepare_machines(options: &Options, host: &Host, placed: &[(NeedyTest, Place)
         runtime: host.runtime.clone(),
         expected: options.expected.clone(),
         options: passed_on.clone(),
+        makes_all_faults: options.faults != Extent::Sample,
     };
     kinds
         .into_iter()

@@ -391,7 +391,14 @@ fn descriptors(o: &mut Object) {
         }
         for entry in entries.iter().filter(|entry| entry.got & CLOSED == 0) {
             let target = fs::read_link(format!("/proc/self/fd/{}", entry.fd)).unwrap_or_default();
-            fds.push(format!("[{},{}]", entry.fd, quote(target.as_os_str().as_bytes())));
+            let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", entry.fd)).unwrap_or_default();
+            let mount = info.lines().find_map(|line| line.strip_prefix("mnt_id:"));
+            let mount = mount.map_or("null", str::trim);
+            fds.push(format!(
+                "[{},{},{mount}]",
+                entry.fd,
+                quote(target.as_os_str().as_bytes())
+            ));
         }
     }
     o.raw("fds", &list(fds));

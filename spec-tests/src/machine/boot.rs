@@ -13,7 +13,9 @@ use std::{
 };
 
 /// The longest silence of a machine: the boot, or one test with all its time-outs.
-const SILENCE: Duration = Duration::from_secs(240);
+pub(crate) const SILENCE: Duration = Duration::from_secs(240);
+/// Where one test makes hundreds of faults, each of which has its own time-out.
+pub(crate) const SILENCE_OF_ALL_FAULTS: Duration = Duration::from_secs(1800);
 /// How much of the console a failure shows.
 const CONSOLE_LINES: usize = 40;
 
@@ -27,6 +29,7 @@ pub(crate) struct Machine {
     kind: Kind,
     qemu: Command,
     dir: PathBuf,
+    silence: Duration,
 }
 
 /// The command line of QEMU, but for the console.
@@ -103,7 +106,13 @@ impl Machine {
             kind,
             qemu: qemu(kind, images, dir),
             dir: dir.to_owned(),
+            silence: SILENCE,
         })
+    }
+
+    /// Nothing may be heard of it for so long.
+    pub(crate) fn with_silence(self, silence: Duration) -> Self {
+        Self { silence, ..self }
     }
 
     pub(crate) fn kind(&self) -> Kind {
@@ -149,10 +158,10 @@ impl Machine {
             if let Some(exit) = exit {
                 return self.ending(exit, status);
             }
-            if heard.elapsed() > SILENCE {
+            if heard.elapsed() > self.silence {
                 children::signal(pid, Signal::SIGKILL);
                 let _gone = children::wait_for(pid, Duration::from_secs(5));
-                return format!("silent for {SILENCE:?}, killed");
+                return format!("silent for {:?}, killed", self.silence);
             }
         }
     }

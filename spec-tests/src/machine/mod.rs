@@ -199,6 +199,8 @@ pub(crate) struct Order {
     pub(crate) expected: Option<PathBuf>,
     /// Options of the suite that hold in the machine as well.
     pub(crate) options: Vec<String>,
+    /// The tests take long, each.
+    pub(crate) makes_all_faults: bool,
 }
 
 /// A machine that is ready to boot for an [`Order`].
@@ -236,7 +238,12 @@ impl Ready {
         }
         archive.data("payload/command", 0o644, format!("{command}\n").as_bytes())?;
         let images = images.for_kind(order.kind);
-        boot::Machine::new(order.kind, &images, dir, archive).map(Self)
+        let silence = match order.makes_all_faults {
+            true => boot::SILENCE_OF_ALL_FAULTS,
+            false => boot::SILENCE,
+        };
+        let machine = boot::Machine::new(order.kind, &images, dir, archive)?;
+        Ok(Self(machine.with_silence(silence)))
     }
 
     /// Boots and returns at once.

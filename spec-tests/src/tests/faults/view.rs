@@ -96,13 +96,14 @@ pub(super) fn of_report(report: &Value) -> Value {
         "monotonic, beside ours".into(),
         json!((number("monotonic") - now + 50).div_euclid(100)),
     );
-    let mounts: Vec<String> = text(&report["mountinfo"]).lines().map(mount).collect();
+    let mountinfo = text(&report["mountinfo"]);
+    let mounts: Vec<String> = mountinfo.lines().map(mount).collect();
     view.insert("mounts".into(), json!(mounts));
     let files: Vec<Value> = report["fds"]
         .as_array()
         .into_iter()
         .flatten()
-        .map(descriptor)
+        .map(|entry| descriptor(entry, mountinfo))
         .collect();
     view.insert("descriptors".into(), json!(files));
     Value::Object(view)
@@ -130,11 +131,21 @@ fn mount(line: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// `[3,"pipe:[123]"]` without the number of the object, and without that of a file of the suite's.
-fn descriptor(entry: &Value) -> Value {
+/// `[3,"pipe:[123]",14]` without the number of the object, and without that of a file of the suite's; and whether it is on
+/// a mount of the container, not the number of that.
+fn descriptor(entry: &Value, mountinfo: &str) -> Value {
     let target = text(&entry[1]);
     let end = |letter: char| letter.is_ascii_digit() || letter == '[' || letter == ']';
-    json!([entry[0], target.trim_end_matches(end)])
+    let number = entry[2].to_string();
+    let is_inside = mountinfo
+        .lines()
+        .any(|line| line.split(' ').next() == Some(&number));
+    let place = if is_inside {
+        "of the container"
+    } else {
+        "from outside"
+    };
+    json!([entry[0], target.trim_end_matches(end), place])
 }
 
 /// Where two views differ: the wish and the reality of each.
@@ -198,10 +209,14 @@ mod tests {
             mount("36 35 254:0 /a /b ro - ext4 /dev/vda rw"),
             "254:0 /a /b ro - ext4 /dev/vda rw"
         );
-        assert_eq!(descriptor(&json!([3, "pipe:[77]"])), json!([3, "pipe:"]));
+        let mounts = "36 35 0:44 / / rw - tmpfs t rw\n";
         assert_eq!(
-            descriptor(&json!([1, "/tmp/x/out-17"])),
-            json!([1, "/tmp/x/out-"])
+            descriptor(&json!([3, "pipe:[77]", 14]), mounts),
+            json!([3, "pipe:", "from outside"])
+        );
+        assert_eq!(
+            descriptor(&json!([1, "/tmp/x/out-17", 36]), mounts),
+            json!([1, "/tmp/x/out-", "of the container"])
         );
     }
 

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use runtime_init::start::Child;
 use runtime_init::sys::process as sys_process;
 use runtime_init::wire::{Failure, Link, Message};
+use rustix::event::PollFlags;
 use rustix::io::Errno;
 
 use super::launch::Launched;
@@ -62,6 +63,8 @@ pub(crate) struct Conversation<'a> {
     awaits_birth: bool,
     /// Whether the end of the link says nothing yet: it is that of a connection which init may never have taken.
     awaits_taken: bool,
+    /// The listener of a filter that a helper has loaded for the process that it is yet to make.
+    held: Option<OwnedFd>,
 }
 
 /// The order of what a child may say, each at most once.
@@ -86,6 +89,7 @@ impl<'a> Conversation<'a> {
             heard: Rank::Nothing,
             awaits_birth,
             awaits_taken: false,
+            held: None,
         }
     }
 
@@ -106,6 +110,7 @@ impl<'a> Conversation<'a> {
         counterpart: &mut dyn Counterpart,
     ) -> Result<()> {
         loop {
+            self.await_record_or_call(launched.speaker(), cancel, counterpart)?;
             let Some((message, fd)) = link::receive(self.link, launched.speaker(), cancel)? else {
                 return Err(ended(launched.pidfd()));
             };
@@ -113,6 +118,9 @@ impl<'a> Conversation<'a> {
                 (Message::Born, Some(pidfd)) if self.awaits_birth => {
                     self.awaits_birth = false;
                     replace(launched, pidfd, cancel)?;
+                    if let Some(listener) = self.held.take() {
+                        counterpart.pass_listener(launched.pid, listener.as_fd())?;
+                    }
                     self.send(Message::Go)?;
                 }
                 (Message::NeedMaps, _) => {
@@ -188,16 +196,49 @@ impl<'a> Conversation<'a> {
         Ok(())
     }
 
+    /// The agent is told the pid of the process, which is not there yet where a helper has loaded the filter: so the listener is
+    /// held until it is, or until the helper makes a call that the agent has to answer.
     fn take_listener(
-        &self,
+        &mut self,
         shared: &OwnedFd,
         child: Speaker<'_>,
         cancel: &Cancel,
         counterpart: &mut dyn Counterpart,
     ) -> Result<()> {
-        seccomp_listener::take_over(shared, child.pidfd, cancel, |listener| {
-            counterpart.pass_listener(child.pid, listener)
+        let Self {
+            awaits_birth, held, ..
+        } = self;
+        seccomp_listener::take_over(shared, child.pidfd, cancel, |listener| match awaits_birth {
+            true => {
+                *held = Some(listener);
+                Ok(())
+            }
+            false => counterpart.pass_listener(child.pid, listener.as_fd()),
         })
+    }
+
+    /// With a listener that is held: returns when a record is there, and passes the listener on if a call comes first.
+    fn await_record_or_call(
+        &mut self,
+        helper: Speaker<'_>,
+        cancel: &Cancel,
+        counterpart: &mut dyn Counterpart,
+    ) -> Result<()> {
+        let Some(listener) = &self.held else {
+            return Ok(());
+        };
+        let them = [self.link, helper.pidfd, listener.as_fd()];
+        match cancel.wait_any(them, PollFlags::IN, None) {
+            Ok([false, false, true]) => {
+                counterpart.pass_listener(helper.pid, listener.as_fd())?;
+                self.held = None;
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+            // Whether a record counts before it, `receive` says.
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) fn take_over(
     shared: &OwnedFd,
     pidfd: BorrowedFd<'_>,
     cancel: &Cancel,
-    pass_on: impl FnOnce(BorrowedFd<'_>) -> Result<()>,
+    pass_on: impl FnOnce(OwnedFd) -> Result<()>,
 ) -> Result<()> {
     if !is_memfd(shared) {
         return Err(not_a_listener("the memory for its number"));
@@ -49,7 +49,7 @@ pub(super) fn take_over(
     if kind.as_os_str() != LISTENER {
         return Err(not_a_listener("the descriptor"));
     }
-    pass_on(listener.as_fd())?;
+    pass_on(listener)?;
     write_word(shared, 0)
 }
 

@@ -48,11 +48,11 @@ const IDS: u32 = 100_000;
 const IDS_OF_OTHER: u32 = 300_000;
 
 /// A process with new namespaces of every kind; it ends with the value.
-struct Holder(Live);
+pub(super) struct Holder(Live);
 
 impl Holder {
     /// `ids`: with a user namespace, which owns the others, and these ids.
-    fn start(c: &Case, ids: Option<u32>) -> Check<Self> {
+    pub(super) fn start(c: &Case, ids: Option<u32>) -> Check<Self> {
         let mut command = Command::new("/usr/bin/unshare");
         command.args(["-n", "-i", "-u", "-C", "-T", "-p", "--fork", "--kill-child"]);
         command.args(["-m", "--propagation", "private"]);
@@ -78,7 +78,7 @@ impl Holder {
         Ok(holder)
     }
 
-    fn path(&self, kind: &str) -> String {
+    pub(super) fn path(&self, kind: &str) -> String {
         let name = match kind {
             "pid" => "pid_for_children",
             "time" => "time_for_children",

@@ -7,11 +7,17 @@ use crate::{
     pty::FdSocket,
     schema::Schemas,
     suite::Test,
+    tests::namespaces_owned::Holder,
 };
 use serde_json::{Value, json};
 use std::{
     fs,
     os::fd::{AsRawFd, OwnedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -23,6 +29,12 @@ pub(crate) const TESTS: &[Test] = &[
         listener_without_notify,
     ),
     ("seccomp/notify_exec", notify_exec),
+    ("seccomp/notify_exec_without_no_new_privileges", notify_exec_early),
+    ("seccomp/notify_in_a_joined_pid_namespace", notify_in_joined_pids),
+    (
+        "seccomp/notify_exec_of_calls_of_the_runtime",
+        notify_calls_of_the_runtime,
+    ),
     (
         "seccomp/notify_without_listener_path_is_refused",
         notify_without_path,
@@ -66,8 +78,14 @@ fn take(fd: &OwnedFd) -> Check<Notification> {
 
 /// The call returns `value`. ENOENT: nobody waits for it any more.
 fn send(fd: &OwnedFd, notification: &Notification, value: i64) -> Check {
+    respond(fd, [notification.cookie, value as u64, 0])
+}
+
+/// SECCOMP_USER_NOTIF_FLAG_CONTINUE, behind an error of 0.
+const CONTINUE: u64 = 1 << 32;
+
+fn respond(fd: &OwnedFd, mut response: [u64; 3]) -> Check {
     const SEND: libc::Ioctl = 0xc018_2101_u32 as libc::Ioctl;
-    let mut response = [notification.cookie, value as u64, 0];
     // SAFETY: struct seccomp_notif_resp is 24 bytes: id, value, error and flags.
     if unsafe { libc::ioctl(fd.as_raw_fd(), SEND, response.as_mut_ptr()) } != 0 {
         return Err(std::io::Error::last_os_error().into());
@@ -175,6 +193,84 @@ fn notify_exec(c: &mut Case) -> Check {
     )
 }
 
+/// The runtime loads the filter while it still has privileges, perhaps in another process than the one that it is for.
+fn notify_exec_early(c: &mut Case) -> Check {
+    c.config["process"]["noNewPrivileges"] = json!(false);
+    notify_exec(c)
+}
+
+fn notify_in_joined_pids(c: &mut Case) -> Check {
+    let holder = Holder::start(c, None)?;
+    c.join_namespace("pid", Some(&holder.path("pid")));
+    c.config["process"]["noNewPrivileges"] = json!(false);
+    let socket = notify_filter(c)?;
+    c.args(&["/bin/sleep", "1000"]);
+    let live = c.spawn(&c.bundle_args("run", &["-d"], &c.id)?)?;
+    let received = socket.receive()?;
+    let (pid, of_state) = check_message(c, &received.payload, "creating")?;
+    live.finish()?.ok()?;
+    same("pid of the message", i64::from(c.pid()?), pid)?;
+    same("pid of the state", pid, of_state)?;
+    c.delete()
+}
+
+/// Calls that the runtime itself makes under the filter are the agent's to answer, who must have the listener by then.
+fn notify_calls_of_the_runtime(c: &mut Case) -> Check {
+    c.config["process"]["noNewPrivileges"] = json!(false);
+    let socket = notify_filter(c)?;
+    c.config["linux"]["seccomp"]["syscalls"][0]["names"] = json!(["capset", "clone", "clone3"]);
+    c.args(&["/bin/sleep", "1000"]);
+    let create = c.spawn(&c.bundle_args("run", &["-d"], &c.id)?)?;
+    let of_init = socket.receive()?;
+    let agent = Agent::start(of_init.fds)?;
+    create.finish()?.ok()?;
+    let exec = c.spawn(&["exec", &c.id, "/bin/true"])?;
+    let of_exec = Agent::start(socket.receive()?.fds)?;
+    exec.finish()?.ok()?;
+    agent.stop()?;
+    of_exec.stop()
+}
+
+/// Lets every call go on.
+struct Agent {
+    ends: Arc<AtomicBool>,
+    thread: JoinHandle<Check>,
+}
+
+impl Agent {
+    fn start(fds: Vec<OwnedFd>) -> Check<Self> {
+        let Some(fd) = fds.into_iter().next() else {
+            return fail("no descriptor came");
+        };
+        let ends = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&ends);
+        let thread = thread::spawn(move || {
+            while !asked.load(Ordering::Relaxed) {
+                use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+                let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(&fd), PollFlags::POLLIN)];
+                poll(&mut fds, PollTimeout::from(20u8))?;
+                let [listener] = &fds;
+                if listener
+                    .revents()
+                    .is_some_and(|events| events.contains(PollFlags::POLLIN))
+                {
+                    respond(&fd, [take(&fd)?.cookie, 0, CONTINUE])?;
+                }
+            }
+            Ok(())
+        });
+        Ok(Self { ends, thread })
+    }
+
+    fn stop(self) -> Check {
+        self.ends.store(true, Ordering::Relaxed);
+        match self.thread.join() {
+            Ok(result) => result,
+            Err(_) => fail("the agent panicked"),
+        }
+    }
+}
+
 /// config-linux.md, Seccomp: without an action that notifies, the path is ignored.
 fn listener_without_notify(c: &mut Case) -> Check {
     filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO"}]));
@@ -213,7 +309,7 @@ fn notify_wait_killable(c: &mut Case) -> Check {
         return Err(std::io::Error::last_os_error().into());
     }
     // Time to break off, if it may: there is no event that says it does not.
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    thread::sleep(std::time::Duration::from_millis(200));
     send(fd, &notification, 11)
         .or_else(|_| fail("nobody waits for the answer: the signal has broken the call off"))?;
     let report = live.finish()?.ok()?.json()?;

@@ -54,11 +54,10 @@ fuzz_target!(|json: &[u8]| {
             } else {
                 facts.permitted_capabilities
             };
-            if let Some(sets) = plan.capabilities {
-                let all = sets.bounding | sets.effective | sets.permitted | sets.inheritable | sets.ambient;
-                assert_eq!(all & !(most & ((1 << 41) - 1)), 0, "{sets:?}");
-                assert_eq!(sets.ambient & !(sets.permitted & sets.inheritable), 0, "{sets:?}");
-            }
+            let sets = plan.capabilities;
+            let all = sets.bounding | sets.effective | sets.permitted | sets.inheritable | sets.ambient;
+            assert_eq!(all & !(most & ((1 << 41) - 1)), 0, "{sets:?}");
+            assert_eq!(sets.ambient & !(sets.permitted & sets.inheritable), 0, "{sets:?}");
         }
     }
 });

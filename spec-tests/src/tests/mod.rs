@@ -106,6 +106,8 @@ fn needy() -> Vec<NeedyTest> {
         engine::NEEDY,
         runtime_tools::NEEDY,
         faults::NEEDY,
+        namespaces_owned::NEEDY,
+        seccomp_notify::NEEDY,
     ]
     .concat()
 }
@@ -115,7 +117,6 @@ fn everywhere() -> Vec<Test> {
         lifecycle::TESTS,
         bad_input::TESTS,
         namespaces::TESTS,
-        namespaces_owned::TESTS,
         net_devices::TESTS,
         mounts::TESTS,
         mount_links::TESTS,

@@ -6,8 +6,8 @@ use crate::{
     outcome::{Check, Stop, contains, ensure, fail, same},
     pty::FdSocket,
     schema::Schemas,
-    suite::Test,
-    tests::namespaces_owned::Holder,
+    suite::{NeedyTest, Test},
+    tests::namespaces_owned::{Holder, UNSHARE},
 };
 use serde_json::{Value, json};
 use std::{
@@ -20,6 +20,12 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+pub(crate) const NEEDY: &[NeedyTest] = &[(
+    "seccomp/notify_in_a_joined_pid_namespace",
+    UNSHARE,
+    notify_in_joined_pids,
+)];
+
 pub(crate) const TESTS: &[Test] = &[
     ("seccomp/notify_agent_gets_state_and_answers", notify),
     ("seccomp/notify_wait_killable", notify_wait_killable),
@@ -30,7 +36,6 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     ("seccomp/notify_exec", notify_exec),
     ("seccomp/notify_exec_without_no_new_privileges", notify_exec_early),
-    ("seccomp/notify_in_a_joined_pid_namespace", notify_in_joined_pids),
     (
         "seccomp/notify_exec_of_calls_of_the_runtime",
         notify_calls_of_the_runtime,

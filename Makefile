@@ -24,8 +24,9 @@ run: setup build ## Take a real bundle through create, start, state, exec, kill,
 test: setup ## Every test: format, lints, unit, integration, conformance
 	.ci/test
 
-lint: setup ## Format and lints only
+lint: setup ## Format, lints, scripts and spelling only
 	cargo fmt --all --check
+	.ci/texts
 	cargo clippy --workspace --all-targets -- -D warnings
 
 bench: setup build ## Compare with the floor, runc and crun, interleaved in one run

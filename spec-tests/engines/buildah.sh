@@ -1,5 +1,7 @@
 #!/bin/bash
 # buildah with the runtime under test. buildah.sh RUNTIME NAME _ [FILTER]
+# The same in every script of an engine.
+# shellcheck disable=SC2034
 RUNTIME=$1 NAME=$2 SUITE=buildah
 . "$(dirname "$0")/lib.sh"
 

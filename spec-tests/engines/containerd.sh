@@ -1,5 +1,7 @@
 #!/bin/bash
 # containerd by `ctr`. containerd.sh RUNTIME NAME [cgroupfs|systemd] [FILTER]
+# The same in every script of an engine.
+# shellcheck disable=SC2034
 RUNTIME=$1 NAME=$2 DRIVER=${3:-cgroupfs} SUITE=containerd-${3:-cgroupfs}
 . "$(dirname "$0")/lib.sh"
 IMAGE=docker.io/library/test-image:latest

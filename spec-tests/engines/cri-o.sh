@@ -1,6 +1,7 @@
 #!/bin/bash
 # conmon with the arguments of CRI-O in CRI-O's order, and the runtime's commands that CRI-O gives itself: CRI-O is not in Debian.
 # cri-o.sh RUNTIME NAME [cgroupfs|systemd] [FILTER]
+# shellcheck disable=SC2034 # NAME: the same in every script of an engine.
 RUNTIME=$1 NAME=$2 DRIVER=${3:-cgroupfs} SUITE=cri-o-${3:-cgroupfs}
 . "$(dirname "$0")/lib.sh"
 ROOT=/run/onggi-crio
@@ -17,7 +18,7 @@ bundle() {
     local path=/crio-test/crio-$1 terminal=${TERMINAL:-false}
     local namespaces='{"type":"pid"},{"type":"network"},{"type":"ipc"},{"type":"uts"}'
     [ "$DRIVER" = cgroupfs ] || path=crio-test.slice:crio:$1
-    rm -rf "$work/$1" "$EXITS/$1"
+    rm -rf "${work:?}/$1" "${EXITS:?}/$1"
     mkdir -p "$work/$1/dir"
     cat >"$work/$1/config.json" <<JSON
 { "ociVersion": "1.2.0", "hostname": "$1", "root": { "path": "$work/rootfs" },
@@ -234,7 +235,8 @@ test_out_of_memory() {
 
 test_pod() {
     running infra "$IDLE"
-    local ns="/proc/$(cat "$work/infra/pidfile")/ns" c
+    local ns c
+    ns="/proc/$(cat "$work/infra/pidfile")/ns"
     for c in a b; do
         running "$c" "$IDLE" '{"type":"pid","path":"'"$ns/pid"'"},{"type":"network","path":"'"$ns/net"'"},{"type":"ipc","path":"'"$ns/ipc"'"},{"type":"uts","path":"'"$ns/uts"'"}'
     done

@@ -6,7 +6,7 @@ E=docker BUILD_OPTIONS=
 export DOCKER_BUILDKIT=1
 . "$(dirname "$0")/containers.sh"
 # Docker gives every runtime this one folder for its state.
-STATE_ROOT=/run/docker/runtime-runc/moby RUNTIME_FIELD={{.HostConfig.Runtime}}
+STATE_ROOT=/run/docker/runtime-runc/moby RUNTIME_FIELD="{{.HostConfig.Runtime}}"
 TRACES="$STATE_ROOT $STATE_ROOT-100000.100000 /run/docker/containerd
     /run/containerd/io.containerd.runtime.v2.task/moby /run/containerd/io.containerd.runtime.v2.task/moby-100000.100000"
 SYSTEMD_OPTIONS="--security-opt writable-cgroups=true --tmpfs /run --tmpfs /run/lock --tmpfs /tmp --stop-signal SIGRTMIN+3 -e container=docker"

@@ -61,6 +61,7 @@ until_true() {
 cgroup_of() { echo "/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$1/cgroup")"; }
 
 # A shell line for containers that are checkpointed: /tmp/n holds a word that only this process knows, and how far it has counted.
+# shellcheck disable=SC2034 # In containers.sh, which not every engine has.
 COUNTER='word=$(cat /proc/sys/kernel/random/uuid) i=0; while :; do i=$((i+1)); echo $word $i >/tmp/next; mv /tmp/next /tmp/n; sleep 0.2; done'
 
 # goes_on BEFORE AFTER LATER: contents of that /tmp/n, before the checkpoint and twice after it. The process is the one that was saved,
@@ -152,6 +153,7 @@ cannot() {
 
 # run_tests [FILTER]: the test_ functions whose names match this regular expression (without one, all) in the order of the file,
 # each in a subshell of its own.
+# shellcheck disable=SC2120 # Only from the scripts of engines, which this file does not name.
 run_tests() {
     local filter=${1:-} name log=$work/log code start verdict reason
     # The console starts with what the firmware has left of a line.

@@ -12,7 +12,7 @@ else
     STATE_ROOT=$XDG_RUNTIME_DIR/$(basename "$RUNTIME") UNSHARE="podman unshare"
     TRACES="$XDG_RUNTIME_DIR/containers/overlay-containers $XDG_RUNTIME_DIR/netns"
 fi
-RUNTIME_FIELD={{.OCIRuntime}} TRACES="$TRACES $STATE_ROOT"
+RUNTIME_FIELD="{{.OCIRuntime}}" TRACES="$TRACES $STATE_ROOT"
 
 test_pod() {
     $E pod create --name p1 -p 8081:80

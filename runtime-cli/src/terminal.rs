@@ -15,7 +15,8 @@ use rustix::net::{
 };
 use rustix::stdio::{stderr, stdin, stdout};
 use rustix::termios::{
-    LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
+    LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr,
+    tcsetwinsize,
 };
 
 /// What a pipe takes without blocking after poll called it writable (PIPE_BUF).
@@ -23,7 +24,10 @@ const CHUNK: usize = 4096;
 
 /// Our end of the socket on which the library hands the terminal's master over.
 #[derive(Debug)]
-pub(crate) struct ConsoleReceiver(OwnedFd);
+pub(crate) struct ConsoleReceiver {
+    socket: OwnedFd,
+    is_restored: bool,
+}
 
 impl ConsoleReceiver {
     /// The receiver, and the end that the library sends on.
@@ -35,7 +39,19 @@ impl ConsoleReceiver {
             None,
         )
         .map_err(|e| Error::os("socketpair", e).doing("receive the console"))?;
-        Ok((Self(ours), theirs))
+        let ours = Self {
+            socket: ours,
+            is_restored: false,
+        };
+        Ok((ours, theirs))
+    }
+
+    /// The terminal is one that criu has set as it was when it was saved, perhaps with a runtime that was detached.
+    pub(crate) fn of_restored(self) -> Self {
+        Self {
+            is_restored: true,
+            ..self
+        }
     }
 
     /// The master, which was sent before the library returned; none if the process has no terminal.
@@ -44,7 +60,7 @@ impl ConsoleReceiver {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let received = recvmsg(
-            &self.0,
+            &self.socket,
             &mut [IoSliceMut::new(&mut payload)],
             &mut control,
             RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC,
@@ -64,11 +80,23 @@ impl ConsoleReceiver {
                 "the console message holds no file descriptor",
             ));
         }
+        if let Some(master) = master.as_ref().filter(|_| self.is_restored) {
+            leave_newlines(master)?;
+        }
         Ok(master)
     }
 }
 
-/// The caller's terminal in raw mode. Dropping it sets back what was there.
+/// As the library does it with new terminals, by `plain_newlines`.
+fn leave_newlines(master: &OwnedFd) -> Result<()> {
+    let failed = |call| move |e| Error::os(call, e).doing("set the container's terminal");
+    let mut settings = tcgetattr(master).map_err(failed("tcgetattr"))?;
+    settings.output_modes.remove(OutputModes::ONLCR);
+    tcsetattr(master, OptionalActions::Now, &settings).map_err(failed("tcsetattr"))
+}
+
+/// The caller's terminal in raw mode, but that it goes on to put a carriage return in front of newlines, if it did: the
+/// container's leaves that to it, so that what goes into a pipe or a file has none. Dropping it sets back what was there.
 #[derive(Debug)]
 struct RawMode(Termios);
 
@@ -78,6 +106,7 @@ impl RawMode {
         let saved = tcgetattr(stdin()).map_err(failed("tcgetattr"))?;
         let mut raw = saved.clone();
         raw.make_raw();
+        raw.output_modes |= OutputModes::OPOST;
         tcsetattr(stdin(), OptionalActions::Flush, &raw).map_err(failed("tcsetattr"))?;
         Ok(Self(saved))
     }
@@ -437,21 +466,40 @@ mod tests {
 
     #[test]
     fn a_descriptor_arrives() {
-        use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
         let (receiver, sender) = ConsoleReceiver::pair().unwrap();
-        let file = std::fs::File::open("/dev/null").unwrap();
-        let fds = [file.as_fd()];
+        send(&sender, std::fs::File::open("/dev/null").unwrap().as_fd());
+        let master = receiver.receive().unwrap().expect("a descriptor");
+        assert!(io::fcntl_getfd(&master).unwrap().contains(io::FdFlags::CLOEXEC));
+    }
+
+    #[test]
+    fn a_restored_terminal_leaves_newlines_alone() {
+        for (is_restored, translates) in [(false, true), (true, false)] {
+            let (mut receiver, sender) = ConsoleReceiver::pair().unwrap();
+            if is_restored {
+                receiver = receiver.of_restored();
+            }
+            let pty = std::fs::File::options().read(true).write(true).open("/dev/ptmx");
+            send(&sender, pty.unwrap().as_fd());
+            let master = receiver.receive().unwrap().expect("a descriptor");
+            let modes = tcgetattr(&master).unwrap().output_modes;
+            assert_eq!(modes.contains(OutputModes::ONLCR), translates, "{modes:?}");
+            assert!(modes.contains(OutputModes::OPOST), "{modes:?}");
+        }
+    }
+
+    fn send(socket: &OwnedFd, fd: BorrowedFd<'_>) {
+        use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+        let fds = [fd];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
         sendmsg(
-            &sender,
+            socket,
             &[std::io::IoSlice::new(b"/dev/ptmx")],
             &mut control,
             SendFlags::empty(),
         )
         .unwrap();
-        let master = receiver.receive().unwrap().expect("a descriptor");
-        assert!(io::fcntl_getfd(&master).unwrap().contains(io::FdFlags::CLOEXEC));
     }
 }

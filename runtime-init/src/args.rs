@@ -410,6 +410,8 @@ pub struct ConsoleArgs<'a> {
     pub socket: BorrowedFd<'a>,
     /// Rows and columns.
     pub size: Option<(u16, u16)>,
+    /// Whether newlines go out as they are, without a carriage return in front.
+    pub plain_newlines: bool,
     /// Whether it becomes /dev/console.
     pub dev_console: bool,
 }

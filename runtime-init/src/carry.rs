@@ -66,7 +66,7 @@ carried! {
         console, scheduler, io_priority, personality, memory_policy, apparmor, selinux, cwd, rlimits, late_rlimits, credentials,
         no_new_privileges, candidates, found, argv, envp, home, listen_pid, seccomp, preserve_fds,
     }
-    ConsoleArgs { socket, size, dev_console }
+    ConsoleArgs { socket, size, plain_newlines, dev_console }
     CredentialArgs { uid, gid, groups, umask, capabilities }
     SeccompArgs { program, flags, notifies, dumpable }
     TreesArgs { link, keep, namespaces, sources }

@@ -60,7 +60,7 @@ fn run(call: &Invocation) -> Result<u8> {
     let mut options = options(call, Some(Console::Socket(sender)))?;
     options.cancel = interrupt::block()?;
     let process = runtime.restore(&id, options)?;
-    let code = start_options::stay(&process, &signals, receiver, None);
+    let code = start_options::stay(&process, &signals, receiver.of_restored(), None);
     match (code, runtime.delete(&id, true)) {
         (code, Ok(())) => code,
         (Ok(_), Err(error)) => Err(error),

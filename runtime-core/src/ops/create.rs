@@ -115,6 +115,7 @@ impl Runtime {
             keyring_secret: KeyringSecret::new(random::bytes()?),
             console: console_wish(options.console.as_ref()),
             terminal_size: options.terminal_size,
+            plain_newlines: options.plain_newlines,
             preserve_fds: options.listen_fds + options.preserve_fds,
             listen_fds: options.listen_fds,
             keep_groups: keeps_groups.is_some_and(|value| value == "1"),

@@ -321,6 +321,7 @@ pub(crate) fn console_view<'a>(
     init::ConsoleArgs {
         socket,
         size: process.console_size,
+        plain_newlines: process.plain_newlines,
         dev_console,
     }
 }

@@ -26,6 +26,8 @@ pub struct ProcessPlan {
     pub terminal: bool,
     /// Rows and columns.
     pub console_size: Option<(u16, u16)>,
+    /// Whether the terminal leaves newlines as they are.
+    pub plain_newlines: bool,
     /// What was asked for, for messages.
     pub program: String,
     /// Candidates, in the order of PATH.
@@ -132,6 +134,7 @@ impl ProcessPlan {
                 .as_ref()
                 .and_then(console_size)
                 .or(wishes.terminal_size),
+            plain_newlines: wishes.plain_newlines,
             candidates: candidates(&program, &env)?,
             program,
             argv,

@@ -90,6 +90,7 @@ fn be_born(args: &InitArgs<'_>, link: Link<'_>) -> Result<Cloned> {
     }
     let born = intermediate::make_sibling(0, intermediate.index, link)?;
     if let Cloned::Child = born {
+        program::end_at_signals().at(Step::Session)?;
         process::setsid().at(Step::Session)?;
         console::take_control(args.process.console.as_ref()).at(Step::Console)?;
     }
@@ -139,6 +140,8 @@ fn set_up(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<()> {
     masks::hide(root, &args.masked)?;
     pivot::set_propagation(&args.rootfs).at(Step::RootPropagation)?;
     let own = own(args);
+    // Here, since a filter may forbid it.
+    program::end_at_signals().at(Step::AwaitStart)?;
     program::settle(root, args.procfs, &mut args.process, &own, link)
 }
 
@@ -186,6 +189,9 @@ fn become_program(args: &mut InitArgs<'_>, link: Link<'_>) -> Stop {
 }
 
 fn execute(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<Infallible> {
+    if !program::loads_seccomp_early(&args.process) {
+        program::heed_no_file_limit().at(Step::AwaitStart)?;
+    }
     program::set_limits(args.process.late_rlimits)?;
     program::load_seccomp_late(&args.process, link).at(Step::Seccomp)?;
     hooks::run_start_container(&args.process.envp, &mut args.hooks)?;

@@ -7,6 +7,7 @@ use runtime_init::sys::process as sys_process;
 use runtime_init::wire::{Failure, Link, Message};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
+use rustix::process::WaitIdStatus;
 
 use super::launch::Launched;
 use super::link::{self, Speaker};
@@ -291,7 +292,10 @@ fn ended(pidfd: BorrowedFd<'_>) -> Error {
         Ok(true) => sys_process::wait(pidfd).ok(),
         _ => None,
     };
-    let message = match status.and_then(|status| status.terminating_signal()) {
+    // Process 1 ends itself (`end_at_signals` in runtime-init), as a shell would say it.
+    let by_itself = |status: WaitIdStatus| Some(status.exit_status()? - 128).filter(|signal| *signal > 0);
+    let signal = status.and_then(|status| status.terminating_signal().or_else(|| by_itself(status)));
+    let message = match signal {
         Some(signal) => format!("the container's process was killed by signal {signal} while it was set up"),
         None => "the container's process ended while it was set up".to_owned(),
     };

@@ -24,10 +24,7 @@ const CHUNK: usize = 4096;
 
 /// Our end of the socket on which the library hands the terminal's master over.
 #[derive(Debug)]
-pub(crate) struct ConsoleReceiver {
-    socket: OwnedFd,
-    is_restored: bool,
-}
+pub(crate) struct ConsoleReceiver(OwnedFd);
 
 impl ConsoleReceiver {
     /// The receiver, and the end that the library sends on.
@@ -39,19 +36,7 @@ impl ConsoleReceiver {
             None,
         )
         .map_err(|e| Error::os("socketpair", e).doing("receive the console"))?;
-        let ours = Self {
-            socket: ours,
-            is_restored: false,
-        };
-        Ok((ours, theirs))
-    }
-
-    /// The terminal is one that criu has set as it was when it was saved, perhaps with a runtime that was detached.
-    pub(crate) fn of_restored(self) -> Self {
-        Self {
-            is_restored: true,
-            ..self
-        }
+        Ok((Self(ours), theirs))
     }
 
     /// The master, which was sent before the library returned; none if the process has no terminal.
@@ -60,7 +45,7 @@ impl ConsoleReceiver {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let received = recvmsg(
-            &self.socket,
+            &self.0,
             &mut [IoSliceMut::new(&mut payload)],
             &mut control,
             RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC,
@@ -80,19 +65,8 @@ impl ConsoleReceiver {
                 "the console message holds no file descriptor",
             ));
         }
-        if let Some(master) = master.as_ref().filter(|_| self.is_restored) {
-            leave_newlines(master)?;
-        }
         Ok(master)
     }
-}
-
-/// As the library does it with new terminals, by `plain_newlines`.
-fn leave_newlines(master: &OwnedFd) -> Result<()> {
-    let failed = |call| move |e| Error::os(call, e).doing("set the container's terminal");
-    let mut settings = tcgetattr(master).map_err(failed("tcgetattr"))?;
-    settings.output_modes.remove(OutputModes::ONLCR);
-    tcsetattr(master, OptionalActions::Now, &settings).map_err(failed("tcsetattr"))
 }
 
 /// The caller's terminal in raw mode, but that it goes on to put a carriage return in front of newlines, if it did: the
@@ -466,40 +440,21 @@ mod tests {
 
     #[test]
     fn a_descriptor_arrives() {
-        let (receiver, sender) = ConsoleReceiver::pair().unwrap();
-        send(&sender, std::fs::File::open("/dev/null").unwrap().as_fd());
-        let master = receiver.receive().unwrap().expect("a descriptor");
-        assert!(io::fcntl_getfd(&master).unwrap().contains(io::FdFlags::CLOEXEC));
-    }
-
-    #[test]
-    fn a_restored_terminal_leaves_newlines_alone() {
-        for (is_restored, translates) in [(false, true), (true, false)] {
-            let (mut receiver, sender) = ConsoleReceiver::pair().unwrap();
-            if is_restored {
-                receiver = receiver.of_restored();
-            }
-            let pty = std::fs::File::options().read(true).write(true).open("/dev/ptmx");
-            send(&sender, pty.unwrap().as_fd());
-            let master = receiver.receive().unwrap().expect("a descriptor");
-            let modes = tcgetattr(&master).unwrap().output_modes;
-            assert_eq!(modes.contains(OutputModes::ONLCR), translates, "{modes:?}");
-            assert!(modes.contains(OutputModes::OPOST), "{modes:?}");
-        }
-    }
-
-    fn send(socket: &OwnedFd, fd: BorrowedFd<'_>) {
         use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-        let fds = [fd];
+        let (receiver, sender) = ConsoleReceiver::pair().unwrap();
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let fds = [file.as_fd()];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
         sendmsg(
-            socket,
+            &sender,
             &[std::io::IoSlice::new(b"/dev/ptmx")],
             &mut control,
             SendFlags::empty(),
         )
         .unwrap();
+        let master = receiver.receive().unwrap().expect("a descriptor");
+        assert!(io::fcntl_getfd(&master).unwrap().contains(io::FdFlags::CLOEXEC));
     }
 }

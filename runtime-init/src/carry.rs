@@ -59,7 +59,7 @@ carried! {
     LinkArgs { target, name, replace }
     MaskArgs { paths, null, label }
     SysctlArgs { path, value }
-    HookArgs { create_container, start_container, creating_state, created_state, open_files }
+    HookArgs { create_container, start_container, creating_state, created_state, open_files, stdout, stderr }
     HostHookArgs { path, argv, envp, stdio, directory, own_group, open_files, failure }
     Hook { path, argv, envp, inherit, timeout }
     ProcessArgs {

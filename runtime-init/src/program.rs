@@ -90,10 +90,13 @@ fn close_gaps(keep: impl Iterator<Item = RawFd>) -> sys::Result<()> {
     process::close_range(next, u32::MAX, false)
 }
 
-/// Closes everything but standard input to error, the descriptors for the program, and at most two of ours.
+/// The most descriptors of its own that a process keeps while it waits.
+pub(crate) const OWN: usize = 4;
+
+/// Closes everything but standard input to error, the descriptors for the program, and a few of ours.
 pub(crate) fn close_all_but(keep: &[BorrowedFd<'_>], preserve_fds: u32) -> sys::Result<()> {
     let preserved = 3..3 + preserve_fds as RawFd;
-    let mut own = [RawFd::MAX; 2];
+    let mut own = [RawFd::MAX; OWN];
     for (slot, fd) in own.iter_mut().zip(keep) {
         *slot = fd.as_raw_fd();
     }

@@ -366,14 +366,18 @@ impl Job<'_> {
             Purpose::Create => Some(start_socket::listen(slot.dir())?),
             Purpose::Run => None,
         };
-        let states = match self.plan.hooks {
-            ref hooks if hooks.create_container.is_empty() && hooks.start_container.is_empty() => {
-                Default::default()
-            }
-            _ => [
-                container::split_state(slot.record(), "creating")?,
-                container::split_state(slot.record(), "created")?,
-            ],
+        let inside = &self.plan.hooks;
+        let (states, hook_files) = if inside.create_container.is_empty() && inside.start_container.is_empty()
+        {
+            Default::default()
+        } else {
+            let record = slot.record();
+            let states = [
+                container::split_state(record, "creating")?,
+                container::split_state(record, "created")?,
+            ];
+            let files = hooks::OutputFiles::open(&record.annotations, &record.bundle)?;
+            (states, files)
         };
         let mut prepared = Prepared::acquire(
             self.plan,
@@ -382,6 +386,7 @@ impl Job<'_> {
                 console,
                 gate,
                 hook_states: states,
+                hook_files,
             },
         )?;
         procfs_context::open_all(self.plan, &mut prepared, &self.options.cancel)?;

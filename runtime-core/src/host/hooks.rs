@@ -22,6 +22,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal, WaitIdStatus};
 
 use super::process::reap;
+use super::signals;
 
 use crate::{Cancel, Error, ErrorKind, Result, cancel};
 
@@ -445,7 +446,7 @@ fn described(status: Option<WaitIdStatus>) -> String {
     };
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => format!("exit status {code}"),
-        (None, signal) => format!("killed by signal {}", signal.unwrap_or_default()),
+        (None, signal) => signals::ended_by(signal.unwrap_or_default()),
     }
 }
 
@@ -580,7 +581,7 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Hook);
         assert_eq!(
             error.to_string(),
-            "error running createRuntime hook #0: killed by signal 9, stdout: , stderr: "
+            "error running createRuntime hook #0: signal: killed, stdout: , stderr: "
         );
     }
 

@@ -13,6 +13,7 @@ use super::launch::Launched;
 use super::link::{self, Speaker};
 use super::seccomp_listener;
 use crate::host::process::{self, Stat, reap};
+use crate::host::signals;
 use crate::prepare::sys_error;
 use crate::{Cancel, Error, ErrorKind, Result};
 
@@ -296,7 +297,10 @@ fn ended(pidfd: BorrowedFd<'_>) -> Error {
     let by_itself = |status: WaitIdStatus| Some(status.exit_status()? - 128).filter(|signal| *signal > 0);
     let signal = status.and_then(|status| status.terminating_signal().or_else(|| by_itself(status)));
     let message = match signal {
-        Some(signal) => format!("the container's process was killed by signal {signal} while it was set up"),
+        Some(signal) => format!(
+            "the container's process was ended by a signal while it was set up: {}",
+            signals::name(signal)
+        ),
         None => "the container's process ended while it was set up".to_owned(),
     };
     Error::new(ErrorKind::Internal, message)

@@ -74,6 +74,7 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     ("hooks/output_files_of_annotations", output_files),
     ("hooks/output_files_that_cannot_be_opened", output_files_refused),
+    ("hooks/ended_by_a_signal_says_its_name", signal_has_a_name),
     ("hooks/output_of_one_stream_only", output_of_one),
     (
         "hooks/create_container_sees_the_mounts",
@@ -951,4 +952,21 @@ fn create_container_sees_mounts(c: &mut Case) -> Check {
     c.run()?.ok()?;
     let wish = "bound/file\ndev/null\ndev/pts/ptmx\nproc/self/status\n".to_owned();
     same("what the hook saw", wish, fs::read_to_string(&seen)?)
+}
+
+fn signal_has_a_name(c: &mut Case) -> Check {
+    for (signal, name) in [
+        ("SYS", "bad system call"),
+        ("SEGV", "segmentation fault"),
+        ("40", "signal 40"),
+    ] {
+        for kind in AT_CREATE.iter().chain(&AT_START) {
+            let line = format!("kill -{signal} $$");
+            c.config["hooks"] = json!({(*kind): [hook("/bin/sh", &["-c", &line])]});
+            c.run()?
+                .refused_with(&format!("{kind} hook #0: signal: {name}"))?;
+            c.nothing_left()?;
+        }
+    }
+    Ok(())
 }

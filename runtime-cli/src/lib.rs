@@ -110,13 +110,24 @@ fn command(definition: &Definition, invocation: &Invocation) -> u8 {
     match kept.and_then(|()| (definition.run)(invocation)) {
         Ok(code) => code,
         Err(error) => {
+            let interrupted = (error.kind() == ErrorKind::Interrupted).then(interrupt::exit_code);
             let prefix = (definition.failure)(invocation.program);
             let starts = matches!(definition.name, "create" | "run" | "restore");
-            report::failure(&format!("{prefix}{}", report::text_of(&error, starts)));
-            let interrupted = (error.kind() == ErrorKind::Interrupted).then(interrupt::exit_code);
+            if stands_in(definition, invocation) && error.kind() == ErrorKind::Exec {
+                log::info!("{prefix}{error}");
+                report::failure(&error.bare().to_string());
+            } else {
+                report::failure(&format!("{prefix}{}", report::text_of(&error, starts)));
+            }
             interrupted.flatten().unwrap_or(definition.failure_code)
         }
     }
+}
+
+/// In the foreground a program that cannot be executed speaks for itself, in words that scripts look for: with runc they are
+/// those of the container's own process.
+fn stands_in(definition: &Definition, invocation: &Invocation) -> bool {
+    matches!(definition.name, "run" | "exec") && !invocation.flag("detach")
 }
 
 fn printed(result: Result<()>) -> u8 {

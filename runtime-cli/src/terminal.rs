@@ -15,7 +15,8 @@ use rustix::net::{
 };
 use rustix::stdio::{stderr, stdin, stdout};
 use rustix::termios::{
-    LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
+    LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr,
+    tcsetwinsize,
 };
 
 /// What a pipe takes without blocking after poll called it writable (PIPE_BUF).
@@ -68,7 +69,8 @@ impl ConsoleReceiver {
     }
 }
 
-/// The caller's terminal in raw mode. Dropping it sets back what was there.
+/// The caller's terminal in raw mode, but that it goes on to put a carriage return in front of newlines, if it did: the
+/// container's leaves that to it, so that what goes into a pipe or a file has none. Dropping it sets back what was there.
 #[derive(Debug)]
 struct RawMode(Termios);
 
@@ -78,6 +80,7 @@ impl RawMode {
         let saved = tcgetattr(stdin()).map_err(failed("tcgetattr"))?;
         let mut raw = saved.clone();
         raw.make_raw();
+        raw.output_modes |= OutputModes::OPOST;
         tcsetattr(stdin(), OptionalActions::Flush, &raw).map_err(failed("tcsetattr"))?;
         Ok(Self(saved))
     }

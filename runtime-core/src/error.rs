@@ -46,6 +46,8 @@ pub enum ErrorKind {
     Denied,
     /// A hook failed, could not be started, or ran out of time.
     Hook,
+    /// The program is there, but the kernel could not execute it: it, or what interprets it, is no program, or missing.
+    Exec,
     /// The caller has told the operation to give up ([`crate::Cancel`]).
     Interrupted,
     /// A system call failed.
@@ -154,6 +156,14 @@ impl Error {
             None => Ok(()),
             Some(first) => Err(errors.fold(first, Error::and)),
         }
+    }
+
+    /// The failure alone: without what was being done, and without a hint at its cause.
+    #[must_use]
+    pub fn bare(mut self) -> Self {
+        self.0.doing = None;
+        self.0.hint = None;
+        self
     }
 
     /// The class of failure.

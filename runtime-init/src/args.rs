@@ -319,6 +319,10 @@ pub struct HookArgs<'a> {
     pub created_state: (&'a [u8], &'a [u8]),
     /// Soft and hard limit of open files for createContainer hooks, if not RUNTIME's own. The others get the process's.
     pub open_files: Option<(u64, u64)>,
+    /// Where their standard output goes, if not to a file for RUNTIME.
+    pub stdout: Option<BorrowedFd<'a>>,
+    /// The same for standard error.
+    pub stderr: Option<BorrowedFd<'a>>,
 }
 
 /// A hook in the runtime's namespaces.
@@ -410,6 +414,8 @@ pub struct ConsoleArgs<'a> {
     pub socket: BorrowedFd<'a>,
     /// Rows and columns.
     pub size: Option<(u16, u16)>,
+    /// Whether newlines go out as they are, without a carriage return in front.
+    pub plain_newlines: bool,
     /// Whether it becomes /dev/console.
     pub dev_console: bool,
 }

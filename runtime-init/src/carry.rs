@@ -59,14 +59,14 @@ carried! {
     LinkArgs { target, name, replace }
     MaskArgs { paths, null, label }
     SysctlArgs { path, value }
-    HookArgs { create_container, start_container, creating_state, created_state, open_files }
+    HookArgs { create_container, start_container, creating_state, created_state, open_files, stdout, stderr }
     HostHookArgs { path, argv, envp, stdio, directory, own_group, open_files, failure }
     Hook { path, argv, envp, inherit, timeout }
     ProcessArgs {
         console, scheduler, io_priority, personality, memory_policy, apparmor, selinux, cwd, rlimits, late_rlimits, credentials,
         no_new_privileges, candidates, found, argv, envp, home, listen_pid, seccomp, preserve_fds,
     }
-    ConsoleArgs { socket, size, dev_console }
+    ConsoleArgs { socket, size, plain_newlines, dev_console }
     CredentialArgs { uid, gid, groups, umask, capabilities }
     SeccompArgs { program, flags, notifies, dumpable }
     TreesArgs { link, keep, namespaces, sources }

@@ -20,6 +20,9 @@ pub(crate) fn open(root: BorrowedFd<'_>, console: Option<&ConsoleArgs<'_>>) -> s
     if let Some((rows, columns)) = console.size {
         net::set_window_size(slave.as_fd(), rows, columns)?;
     }
+    if console.plain_newlines {
+        net::leave_newlines(slave.as_fd())?;
+    }
     if console.dev_console {
         become_dev_console(root, slave.as_fd())?;
     }

@@ -28,6 +28,7 @@ pub(crate) fn run_create_container(root: BorrowedFd<'_>, hooks: &mut HookArgs<'_
         Inherited {
             environment: None,
             open_files: hooks.open_files,
+            output: [hooks.stdout, hooks.stderr],
         },
     )?;
     // That of RUNTIME may be among them.
@@ -47,6 +48,7 @@ pub(crate) fn run_start_container(environment: &ExecVector<'_>, hooks: &mut Hook
         Inherited {
             environment: Some(environment),
             open_files: None,
+            output: [hooks.stdout, hooks.stderr],
         },
     )
 }
@@ -58,6 +60,8 @@ struct Inherited<'a> {
     environment: Option<&'a ExecVector<'a>>,
     /// Soft and hard limit; `None`: that of INIT.
     open_files: Option<(u64, u64)>,
+    /// Files of the caller's for standard output and error.
+    output: [Option<BorrowedFd<'a>>; 2],
 }
 
 fn run_all(step: Step, hooks: &[Hook<'_>], state: (&[u8], &[u8]), inherited: Inherited<'_>) -> Result<()> {
@@ -124,12 +128,13 @@ fn state_file((before_pid, after_pid): (&[u8], &[u8])) -> sys::Result<OwnedFd> {
     Ok(file)
 }
 
-/// Runs in: HOOK. Standard input is the state, output and error go to a file that RUNTIME may be shown.
+/// Runs in: HOOK. Standard input is the state, output and error go to a file that RUNTIME may be shown, or to the caller's.
 fn execute(hook: &Hook<'_>, inherited: Inherited<'_>, input: BorrowedFd<'_>, output: BorrowedFd<'_>) -> ! {
     let set_up = || -> sys::Result<()> {
         process::dup_onto(input, 0)?;
-        process::dup_onto(output, 1)?;
-        process::dup_onto(output, 2)?;
+        let [stdout, stderr] = inherited.output;
+        process::dup_onto(stdout.unwrap_or(output), 1)?;
+        process::dup_onto(stderr.unwrap_or(output), 2)?;
         if let Some((soft, hard)) = inherited.open_files {
             process::set_limit(0, libc::RLIMIT_NOFILE, soft, hard)?;
         }

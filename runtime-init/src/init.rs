@@ -90,18 +90,25 @@ fn be_born(args: &InitArgs<'_>, link: Link<'_>) -> Result<Cloned> {
     }
     let born = intermediate::make_sibling(0, intermediate.index, link)?;
     if let Cloned::Child = born {
+        program::end_at_signals().at(Step::Session)?;
         process::setsid().at(Step::Session)?;
         console::take_control(args.process.console.as_ref()).at(Step::Console)?;
     }
     Ok(born)
 }
 
-/// The descriptors that INIT needs until it is started.
-fn own<'a>(args: &InitArgs<'a>) -> [BorrowedFd<'a>; 2] {
-    match args.gate {
-        Gate::Socket(listener) => [args.link, listener],
-        Gate::Link => [args.link; 2],
-    }
+/// The descriptors that INIT needs while it waits, and then for its hooks; the link in the place of what there is not.
+fn own<'a>(args: &InitArgs<'a>) -> [BorrowedFd<'a>; program::OWN] {
+    let listener = match args.gate {
+        Gate::Socket(listener) => listener,
+        Gate::Link => args.link,
+    };
+    let files = [args.hooks.stdout, args.hooks.stderr];
+    let [stdout, stderr] = files.map(|file| match args.hooks.start_container {
+        [] => args.link,
+        _ => file.unwrap_or(args.link),
+    });
+    [args.link, listener, stdout, stderr]
 }
 
 fn set_up(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<()> {
@@ -139,6 +146,8 @@ fn set_up(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<()> {
     masks::hide(root, &args.masked)?;
     pivot::set_propagation(&args.rootfs).at(Step::RootPropagation)?;
     let own = own(args);
+    // Here, since a filter may forbid it.
+    program::end_at_signals().at(Step::AwaitStart)?;
     program::settle(root, args.procfs, &mut args.process, &own, link)
 }
 
@@ -158,14 +167,14 @@ fn await_start(args: &InitArgs<'_>, link: Link<'_>) -> Result<Option<OwnedFd>> {
     let closed_already = program::loads_seccomp_early(&args.process);
     let Gate::Socket(listener) = args.gate else {
         if !closed_already {
-            program::close_all_but(&[link.0], preserved).at(Step::AwaitStart)?;
+            program::close_all_but(&own(args), preserved).at(Step::AwaitStart)?;
         }
         link.send(Message::Ready).at(Step::AwaitStart)?;
         link.expect(Message::Start).at(Step::AwaitStart)?;
         return Ok(None);
     };
     if !closed_already {
-        program::close_all_but(&[link.0, listener], preserved).at(Step::AwaitStart)?;
+        program::close_all_but(&own(args), preserved).at(Step::AwaitStart)?;
     }
     link.send(Message::Ready).at(Step::AwaitStart)?;
     let connection = net::accept(listener).at(Step::AwaitStart)?;
@@ -186,6 +195,9 @@ fn become_program(args: &mut InitArgs<'_>, link: Link<'_>) -> Stop {
 }
 
 fn execute(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<Infallible> {
+    if !program::loads_seccomp_early(&args.process) {
+        program::heed_no_file_limit().at(Step::AwaitStart)?;
+    }
     program::set_limits(args.process.late_rlimits)?;
     program::load_seccomp_late(&args.process, link).at(Step::Seccomp)?;
     hooks::run_start_container(&args.process.envp, &mut args.hooks)?;

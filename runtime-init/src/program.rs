@@ -39,6 +39,21 @@ pub(crate) fn detach(keep: &[RawFd], unprivileged: bool) -> sys::Result<()> {
     reset_securebits()
 }
 
+/// The kernel spares process 1 of a pid namespace all signals that it has no handler for, but SIGKILL of those outside
+/// (pid_namespaces(7)). A container that waits for `start` ends by those that end every other process.
+pub(crate) fn end_at_signals() -> sys::Result<()> {
+    match rustix::process::getpid().as_raw_pid() {
+        1 => process::end_at_signals(),
+        _ => Ok(()),
+    }
+}
+
+/// From `start` on the limit of the program's files counts for what its hooks and a listener take: then an error of a call
+/// says more than a signal.
+pub(crate) fn heed_no_file_limit() -> sys::Result<()> {
+    process::set_signal_action(libc::SIGXFSZ, false)
+}
+
 /// With those of a caller a program that changes from root to another user might keep all its capabilities.
 fn reset_securebits() -> sys::Result<()> {
     if credentials::has_usual_securebits()? {
@@ -75,10 +90,13 @@ fn close_gaps(keep: impl Iterator<Item = RawFd>) -> sys::Result<()> {
     process::close_range(next, u32::MAX, false)
 }
 
-/// Closes everything but standard input to error, the descriptors for the program, and at most two of ours.
+/// The most descriptors of its own that a process keeps while it waits.
+pub(crate) const OWN: usize = 4;
+
+/// Closes everything but standard input to error, the descriptors for the program, and a few of ours.
 pub(crate) fn close_all_but(keep: &[BorrowedFd<'_>], preserve_fds: u32) -> sys::Result<()> {
     let preserved = 3..3 + preserve_fds as RawFd;
-    let mut own = [RawFd::MAX; 2];
+    let mut own = [RawFd::MAX; OWN];
     for (slot, fd) in own.iter_mut().zip(keep) {
         *slot = fd.as_raw_fd();
     }

@@ -76,7 +76,7 @@ impl FdSocket {
     }
 }
 
-fn receive_fds(stream: &UnixStream) -> Check<Received> {
+pub(crate) fn receive_fds(stream: &UnixStream) -> Check<Received> {
     let mut buffer = [0_u8; 16384];
     let mut space = nix::cmsg_space!([std::os::fd::RawFd; 8]);
     let mut parts = [IoSliceMut::new(&mut buffer)];

@@ -94,6 +94,7 @@ fn run(call: &Invocation) -> Result<u8> {
     let (receiver, sender) = ConsoleReceiver::pair()?;
     let mut options = exec_options(call, Some(Console::Socket(sender)));
     options.terminal_size = terminal::own_size();
+    options.plain_newlines = true;
     options.cancel = interrupt::block()?;
     let process = runtime.exec(&id, options)?;
     start_options::stay(&process, &signals, receiver, None)
@@ -110,6 +111,7 @@ fn exec_options(call: &Invocation, console: Option<Console>) -> ExecOptions {
         tty: call.flag("tty"),
         console,
         terminal_size: None,
+        plain_newlines: false,
         pid_file: call.path("pid-file"),
         pidfd_socket: call.path("pidfd-socket"),
         process_label: call.text("process-label"),

@@ -58,6 +58,7 @@ fn run(call: &Invocation) -> Result<u8> {
     }
     let (receiver, sender) = ConsoleReceiver::pair()?;
     let mut options = options(call, Some(Console::Socket(sender)))?;
+    options.plain_newlines = true;
     options.cancel = interrupt::block()?;
     let process = runtime.restore(&id, options)?;
     let code = start_options::stay(&process, &signals, receiver, None);
@@ -82,6 +83,7 @@ fn options(call: &Invocation, console: Option<Console>) -> Result<RestoreOptions
         bundle,
         config: None,
         console,
+        plain_newlines: false,
         pid_file: call.path("pid-file"),
         lsm_profile: call.text("lsm-profile"),
         lsm_mount_context: call.text("lsm-mount-context"),

@@ -46,6 +46,7 @@ fn run(call: &Invocation) -> Result<u8> {
     let (receiver, sender) = ConsoleReceiver::pair()?;
     let mut options = create_options(call, Some(Console::Socket(sender)))?;
     options.terminal_size = terminal::own_size();
+    options.plain_newlines = true;
     options.cancel = interrupt::block()?;
     let cancel = options.cancel.clone();
     let (process, notify) = begin(&runtime, &id, options)?;

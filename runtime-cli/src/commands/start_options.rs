@@ -39,6 +39,7 @@ pub(crate) fn create_options(call: &Invocation, console: Option<Console>) -> Res
         config: call.path("config"),
         console,
         terminal_size: None,
+        plain_newlines: false,
         pid_file: call.path("pid-file"),
         pidfd_socket: call.path("pidfd-socket"),
         no_pivot: call.flag("no-pivot"),

@@ -1,8 +1,10 @@
 //! Runs in: RUNTIME. The console socket (`--console-socket`): reaching it, and being the other end of it. The terminal
-//! is made, and its master sent, by INIT.
+//! is made, and its master sent, by INIT: to the console socket itself, or first to RUNTIME.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::host::unix_socket;
 use crate::{Cancel, Error, ErrorKind, Result};
@@ -21,6 +23,35 @@ pub fn connect(path: &Path, cancel: &Cancel) -> Result<OwnedFd> {
             .path(path)
             .doing("connect to the console socket")
     })
+}
+
+/// The two ends of a socket by which INIT sends the master to RUNTIME: RUNTIME's, and INIT's.
+///
+/// # Errors
+/// As socketpair(2).
+pub fn relay() -> Result<(OwnedFd, OwnedFd)> {
+    // What is not there when it is looked for never comes.
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+        .map_err(|errno| Error::os("socketpair", errno).field(FIELD))
+}
+
+/// Passes a master that INIT has sent on to the console socket.
+///
+/// # Errors
+/// Those of [`receive_master`]; the failed call; `Interrupted`.
+pub fn pass_on(from_init: impl AsFd, console: impl AsFd, cancel: &Cancel) -> Result<()> {
+    let master = receive_master(from_init)?;
+    send_master(&master, console, cancel)
+}
+
+/// Sends the master of a terminal to the console socket.
+///
+/// # Errors
+/// The failed call; `Interrupted`.
+pub fn send_master(master: impl AsFd, console: impl AsFd, cancel: &Cancel) -> Result<()> {
+    unix_socket::send_fd(console.as_fd(), b"/dev/ptmx", master.as_fd(), cancel)
+        .map_err(|error| error.field(FIELD).doing("pass the terminal on"))
 }
 
 /// Receives the master of the container's terminal from an accepted connection. Exactly one descriptor must come;

@@ -1,6 +1,7 @@
 //! Runs in: RUNTIME. The hooks that run in the runtime's namespaces: prestart, createRuntime, poststart, poststop. What
 //! a failure means to the container is decided elsewhere; createContainer and startContainer run in INIT.
 
+use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{ErrorKind as IoErrorKind, Read};
@@ -15,12 +16,13 @@ use runtime_init::start::{Child, start_host_hook};
 use runtime_init::sys::SysError;
 use runtime_init::sys::process::ExecVector;
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{MemfdFlags, OFlags, SeekFrom};
+use rustix::fs::{MemfdFlags, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal, WaitIdStatus};
 
 use super::process::reap;
+use super::signals;
 
 use crate::{Cancel, Error, ErrorKind, Result, cancel};
 
@@ -49,6 +51,51 @@ pub struct Told<'a> {
     pub state: &'a [u8],
     /// Its working directory, if that is there: the bundle, on which hooks of the peers rely.
     pub directory: Option<&'a Path>,
+    /// Where what it prints goes.
+    pub files: &'a OutputFiles,
+}
+
+/// Files to which hooks write, by crun's annotations `run.oci.hooks.stdout` and `run.oci.hooks.stderr`. Without one what they
+/// print is kept, to be quoted should they fail.
+#[derive(Debug, Default)]
+pub struct OutputFiles {
+    /// Standard output.
+    pub stdout: Option<OwnedFd>,
+    /// Standard error.
+    pub stderr: Option<OwnedFd>,
+}
+
+impl OutputFiles {
+    /// Opens them to be appended to, and makes them where they are missing. Names are relative to the bundle.
+    ///
+    /// # Errors
+    /// The failed call, with the annotation and the path.
+    pub fn open(annotations: &BTreeMap<String, String>, bundle: &Path) -> Result<Self> {
+        let open = |name: &str| {
+            let path = annotations.get(name).map(|file| bundle.join(file));
+            path.map(|path| {
+                open_to_append(&path).map_err(|(call, errno)| {
+                    Error::os(call, errno)
+                        .field(format!("annotations[{name}]"))
+                        .path(&path)
+                })
+            })
+            .transpose()
+        };
+        Ok(Self {
+            stdout: open("run.oci.hooks.stdout")?,
+            stderr: open("run.oci.hooks.stderr")?,
+        })
+    }
+}
+
+fn open_to_append(path: &Path) -> std::result::Result<OwnedFd, (&'static str, Errno)> {
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOCTTY;
+    // A fifo that nobody reads must not hold us; those who write wait as always.
+    let file = rustix::fs::open(path, flags | OFlags::NONBLOCK, Mode::RUSR | Mode::WUSR)
+        .map_err(|errno| ("open", errno))?;
+    rustix::fs::fcntl_setfl(&file, OFlags::APPEND).map_err(|errno| ("fcntl", errno))?;
+    Ok(file)
 }
 
 /// What holds for a hook, besides what its entry in config.json says.
@@ -154,7 +201,12 @@ fn start(hook: &Hook, told: Told<'_>, own_group: bool, terms: Terms<'_>) -> Resu
         .collect::<Result<Vec<_>>>()?;
     let mut argv_room = vec![std::ptr::null(); argv.len() + 1];
     let mut envp_room = vec![std::ptr::null(); envp.len() + 1];
-    let (input, [stdout, stderr, failure]) = (state_file(told.state)?, [pipe()?, pipe()?, pipe()?]);
+    let (input, failure) = (state_file(told.state)?, pipe()?);
+    let [stdout, stderr] = [&told.files.stdout, &told.files.stderr].map(|file| match file {
+        Some(file) => Ok((None, file.try_clone().map_err(|e| Error::io("fcntl", &e))?)),
+        None => pipe().map(|(read, write)| (Some(read), write)),
+    });
+    let (stdout, stderr) = (stdout?, stderr?);
     // Whoever deletes a container may have removed its bundle before.
     let directory = told.directory.and_then(open_directory);
     let child = start_host_hook(HostHookArgs {
@@ -185,7 +237,7 @@ fn start(hook: &Hook, told: Told<'_>, own_group: bool, terms: Terms<'_>) -> Resu
 
 fn open_directory(path: &Path) -> Option<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = rustix::fs::open(path, flags, rustix::fs::Mode::empty());
+    let opened = rustix::fs::open(path, flags, Mode::empty());
     opened
         .inspect_err(|errno| log::debug!("{} is no working directory for a hook: {errno}", path.display()))
         .ok()
@@ -336,9 +388,10 @@ struct Output {
 }
 
 impl Output {
-    fn new(pipe: OwnedFd) -> Self {
+    /// Without a pipe nothing comes.
+    fn new(pipe: Option<OwnedFd>) -> Self {
         Self {
-            pipe: Some(File::from(pipe)),
+            pipe: pipe.map(File::from),
             tail: Vec::new(),
         }
     }
@@ -393,7 +446,7 @@ fn described(status: Option<WaitIdStatus>) -> String {
     };
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => format!("exit status {code}"),
-        (None, signal) => format!("killed by signal {}", signal.unwrap_or_default()),
+        (None, signal) => signals::ended_by(signal.unwrap_or_default()),
     }
 }
 
@@ -409,6 +462,12 @@ mod tests {
         Told {
             state,
             directory: None,
+            files: const {
+                &OutputFiles {
+                    stdout: None,
+                    stderr: None,
+                }
+            },
         }
     }
 
@@ -522,7 +581,7 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Hook);
         assert_eq!(
             error.to_string(),
-            "error running createRuntime hook #0: killed by signal 9, stdout: , stderr: "
+            "error running createRuntime hook #0: signal: killed, stdout: , stderr: "
         );
     }
 

@@ -19,6 +19,7 @@ pub mod process;
 pub mod random;
 pub mod resctrl;
 pub mod seccomp_agent;
+pub(crate) mod signals;
 pub mod start_socket;
 pub mod state;
 pub mod stdio;

@@ -215,8 +215,7 @@ impl Store {
     }
 
     fn not_found(&self, id: &ContainerId) -> Error {
-        Error::new(ErrorKind::NotFound, format!("container does not exist: {id}"))
-            .hint(format!("looked below {}", self.root.display()))
+        not_found(id).hint(format!("looked below {}", self.root.display()))
     }
 
     /// Looks at a container without the lock: its record, and its directory for the other files. The record may be
@@ -445,6 +444,11 @@ fn refuse_foreign(dir: &OwnedFd, path: &Path) -> Result<()> {
         return Err(denied(text.to_owned()));
     }
     Ok(())
+}
+
+/// That there is no container with this id: runc's text, which engines look for.
+pub fn not_found(id: &ContainerId) -> Error {
+    Error::new(ErrorKind::NotFound, format!("container does not exist: {id}"))
 }
 
 fn already_exists(id: &ContainerId) -> Error {

@@ -102,6 +102,8 @@ pub struct RestoreOptions {
     pub config: Option<PathBuf>,
     /// Where the master of the container's terminal goes.
     pub console: Option<Console>,
+    /// Leave newlines as the program writes them (no ONLCR): the caller's own terminal translates them.
+    pub plain_newlines: bool,
     /// File for the pid of init, in decimal, without newline; written before the processes run on.
     pub pid_file: Option<PathBuf>,
     /// Another profile for the processes than the dump's, as in `apparmor:NAME` or `selinux:LABEL`.

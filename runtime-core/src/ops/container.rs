@@ -227,6 +227,7 @@ pub(super) fn run_hooks(
             let told = hooks::Told {
                 state: &hook_state(record, status, Some(pid))?,
                 directory: Some(&record.bundle),
+                files: &hooks::OutputFiles::open(&record.annotations, &record.bundle)?,
             };
             hooks::run(list, hooks, told, terms)
         }

@@ -115,6 +115,7 @@ impl Runtime {
             keyring_secret: KeyringSecret::new(random::bytes()?),
             console: console_wish(options.console.as_ref()),
             terminal_size: options.terminal_size,
+            plain_newlines: options.plain_newlines,
             preserve_fds: options.listen_fds + options.preserve_fds,
             listen_fds: options.listen_fds,
             keep_groups: keeps_groups.is_some_and(|value| value == "1"),
@@ -277,6 +278,13 @@ struct Job<'a> {
     hooks_begun: &'a Cell<bool>,
 }
 
+/// How the terminal comes from INIT to whoever waits for it. Through RUNTIME, since INIT has it long before the container can
+/// be started.
+struct TerminalWay {
+    from_init: OwnedFd,
+    console: OwnedFd,
+}
+
 impl Job<'_> {
     /// From here on there are side effects in the kernel; an error anywhere drops, and so undoes, what is held here.
     fn launch(mut self, slot: &mut Slot, cgroup: &mut CgroupManager) -> Result<Process> {
@@ -285,7 +293,9 @@ impl Job<'_> {
             notify_socket::make_directory(slot.dir())?;
         }
         let mut resctrl = self.make_resctrl_group(slot)?;
-        let prepared = self.prepare(slot, cgroup)?;
+        let terminal = self.connect_terminal()?;
+        let (terminal, console) = terminal.unzip();
+        let prepared = self.prepare(slot, cgroup, console)?;
         let links = Links::new()?;
         let mut launched = launch::launch(
             self.plan,
@@ -315,7 +325,7 @@ impl Job<'_> {
         cgroup.settle(launch::pid_of(launched.pid)?)?;
         delegate(self.plan, cgroup)?;
         set_limits(&self.plan.process, launched.pid)?;
-        self.publish(slot, &launched, cgroup)?;
+        self.publish(slot, &launched, cgroup, terminal)?;
         if self.purpose == Purpose::Run {
             conversation.start(launched.speaker(), cancel, &mut host)?;
             self.poststart(slot.record())?;
@@ -341,22 +351,34 @@ impl Job<'_> {
         Ok(Some(group))
     }
 
-    fn prepare(&mut self, slot: &Slot, cgroup: &CgroupManager) -> Result<Prepared> {
+    /// The way of the terminal, if there is to be one, and INIT's end of it.
+    fn connect_terminal(&mut self) -> Result<Option<(TerminalWay, OwnedFd)>> {
+        let console = self.options.console.take().filter(|_| self.plan.process.terminal);
+        let Some(console) = connect_console(console, &self.options.cancel)? else {
+            return Ok(None);
+        };
+        let (from_init, of_init) = console::relay()?;
+        Ok(Some((TerminalWay { from_init, console }, of_init)))
+    }
+
+    fn prepare(&self, slot: &Slot, cgroup: &CgroupManager, console: Option<OwnedFd>) -> Result<Prepared> {
         let gate = match self.purpose {
             Purpose::Create => Some(start_socket::listen(slot.dir())?),
             Purpose::Run => None,
         };
-        let states = match self.plan.hooks {
-            ref hooks if hooks.create_container.is_empty() && hooks.start_container.is_empty() => {
-                Default::default()
-            }
-            _ => [
-                container::split_state(slot.record(), "creating")?,
-                container::split_state(slot.record(), "created")?,
-            ],
+        let inside = &self.plan.hooks;
+        let (states, hook_files) = if inside.create_container.is_empty() && inside.start_container.is_empty()
+        {
+            Default::default()
+        } else {
+            let record = slot.record();
+            let states = [
+                container::split_state(record, "creating")?,
+                container::split_state(record, "created")?,
+            ];
+            let files = hooks::OutputFiles::open(&record.annotations, &record.bundle)?;
+            (states, files)
         };
-        let console = self.options.console.take().filter(|_| self.plan.process.terminal);
-        let console = connect_console(console, &self.options.cancel)?;
         let mut prepared = Prepared::acquire(
             self.plan,
             Inputs {
@@ -364,14 +386,22 @@ impl Job<'_> {
                 console,
                 gate,
                 hook_states: states,
+                hook_files,
             },
         )?;
         procfs_context::open_all(self.plan, &mut prepared, &self.options.cancel)?;
         Ok(prepared)
     }
 
-    /// The container is there for others: its state, its pid file, its pidfd.
-    fn publish(&self, slot: &mut Slot, launched: &Launched, cgroup: &CgroupManager) -> Result<()> {
+    /// The container is there for others: its state, and then its terminal, its pidfd, its pid file. Whoever waits for one of
+    /// these may go on with `start` at once.
+    fn publish(
+        &self,
+        slot: &mut Slot,
+        launched: &Launched,
+        cgroup: &CgroupManager,
+        terminal: Option<TerminalWay>,
+    ) -> Result<()> {
         let mut record = slot.record().clone();
         record.pid = launched.pid;
         record.start_time = start_time(launched.pid)?;
@@ -379,6 +409,9 @@ impl Job<'_> {
         container::record_identity(&mut record, cgroup)?;
         record.phase = Phase::Created;
         slot.write(record)?;
+        if let Some(way) = terminal {
+            console::pass_on(&way.from_init, &way.console, &self.options.cancel)?;
+        }
         if let Some(path) = &self.options.pidfd_socket {
             pidfd_socket::send(path, b"standard", launched.pidfd(), &self.options.cancel)?;
         }

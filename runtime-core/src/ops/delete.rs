@@ -242,9 +242,15 @@ pub(super) fn run_poststop(config: Option<&Config>, record: &Record, terms: hook
         Ok(state) => state,
         Err(error) => return log::warn!("{error}"),
     };
+    // The bundle may be gone, and with it the place of these files.
+    let files = hooks::OutputFiles::open(&record.annotations, &record.bundle).unwrap_or_else(|error| {
+        log::warn!("{}", error.doing("open a file for what poststop hooks print"));
+        hooks::OutputFiles::default()
+    });
     let told = hooks::Told {
         state: &state,
         directory: Some(&record.bundle),
+        files: &files,
     };
     for error in hooks::run_all("poststop", list, told, terms) {
         log::warn!("{error}");

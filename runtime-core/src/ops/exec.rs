@@ -40,6 +40,7 @@ impl Runtime {
         let wishes = Wishes {
             console: console_wish(options.console.as_ref()),
             terminal_size: options.terminal_size,
+            plain_newlines: options.plain_newlines,
             preserve_fds: options.preserve_fds,
             open_files: self.open_files()?,
             ..Wishes::default()

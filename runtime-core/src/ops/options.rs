@@ -51,6 +51,8 @@ pub struct CreateOptions {
     pub console: Option<Console>,
     /// Rows and columns of the terminal, if config.json gives none.
     pub terminal_size: Option<(u16, u16)>,
+    /// Leave newlines as the program writes them (no ONLCR): the caller's own terminal translates them.
+    pub plain_newlines: bool,
     /// File for the pid of init, in decimal, without newline; written before the call returns.
     pub pid_file: Option<PathBuf>,
     /// A listening socket (AF_UNIX, stream) that gets the pidfd of init.
@@ -92,6 +94,8 @@ pub struct ExecOptions {
     pub console: Option<Console>,
     /// Rows and columns of the terminal, if the process gives none.
     pub terminal_size: Option<(u16, u16)>,
+    /// Leave newlines as the program writes them (no ONLCR): the caller's own terminal translates them.
+    pub plain_newlines: bool,
     /// File for the pid.
     pub pid_file: Option<PathBuf>,
     /// Socket for the pidfd.

@@ -27,7 +27,7 @@ use crate::host::criu::{
 };
 use crate::host::net_devices::NetDevices;
 use crate::host::state::{ContainerId, Phase, Slot};
-use crate::host::{pid_file, random, stdio};
+use crate::host::{console, pid_file, random, stdio};
 use crate::parent::criu::{Start, Surroundings};
 use crate::parent::criu_images;
 use crate::parent::explain::Background;
@@ -191,6 +191,7 @@ impl Job<'_> {
             slot,
             cgroup,
             console,
+            terminal: None,
             devices,
             init: None,
         };
@@ -330,6 +331,8 @@ struct Restore<'a> {
     slot: &'a mut Slot,
     cgroup: &'a CgroupManager,
     console: Option<OwnedFd>,
+    /// What goes there.
+    terminal: Option<OwnedFd>,
     devices: Option<NetDevices>,
     init: Option<Launched>,
 }
@@ -344,7 +347,7 @@ impl Attendant for Restore<'_> {
                 let terms = terms(self.job.plan, &self.job.options.cancel);
                 run_runtime_hooks(self.job.config, self.slot.record(), pid, terms)
             }
-            "orphan-pts-master" => self.pass_terminal(fd),
+            "orphan-pts-master" => self.take_terminal(fd),
             // The processes are there, and stand still: what others wait for is written before they run.
             "post-restore" => {
                 let pid = self.take_init(notification.pid())?;
@@ -391,18 +394,29 @@ impl Restore<'_> {
         }
     }
 
-    fn pass_terminal(&mut self, master: Option<OwnedFd>) -> Result<()> {
+    fn take_terminal(&mut self, master: Option<OwnedFd>) -> Result<()> {
         let failed = |error: Error| error.field("process.terminal").doing("pass the terminal on");
-        let Some(master) = master else {
+        if master.is_none() {
             return Err(failed(Error::new(ErrorKind::Internal, "criu sent no terminal")));
-        };
-        // Closed behind it, as INIT does.
-        let Some(console) = self.console.take() else {
+        }
+        if self.console.is_none() || self.terminal.is_some() {
             let message = "the container has a terminal, but config.json asks for none";
             return Err(failed(Error::new(ErrorKind::Invalid, message)));
+        }
+        self.terminal = master;
+        Ok(())
+    }
+
+    /// criu has set it as it was when it was saved.
+    fn pass_terminal(&mut self) -> Result<()> {
+        let (Some(master), Some(console)) = (self.terminal.take(), self.console.take()) else {
+            return Ok(());
         };
-        net::send(console.as_fd(), b"/dev/ptmx", Some(master.as_fd()))
-            .map_err(|error| failed(sys_error(error)))
+        if self.job.options.plain_newlines {
+            net::leave_newlines(master.as_fd())
+                .map_err(|error| sys_error(error).field("process.terminal"))?;
+        }
+        console::send_master(&master, &console, &self.job.options.cancel)
     }
 
     fn publish(&mut self, pid: i32) -> Result<()> {
@@ -414,6 +428,7 @@ impl Restore<'_> {
         record.phase = Phase::Created;
         record.stdio = self.job.attached(stdio::pipes());
         self.slot.write(record)?;
+        self.pass_terminal()?;
         match &self.job.options.pid_file {
             Some(path) => pid_file::write(path, pid),
             None => Ok(()),

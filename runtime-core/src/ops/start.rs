@@ -21,17 +21,28 @@ impl Runtime {
     /// OCI `start`.
     ///
     /// # Errors
-    /// `WrongStatus` with runc's texts unless the status is `created`; `Hook`; or why the program could not be
-    /// executed: the container is stopped then.
+    /// `WrongStatus` with runc's texts unless the status is `created`; `Hook`, the container is deleted then; or why the
+    /// program could not be executed: it is stopped then.
     pub fn start(&self, id: &ContainerId) -> Result<()> {
         self.start_unless(id, &Cancel::default())
     }
 
-    /// As `start`, but gives up when it is told to: the container is stopped then, as after any failure.
+    /// As `start`, but gives up when it is told to: the container is stopped then, as after any failure but that of a hook.
     ///
     /// # Errors
     /// Those of `start`, and `Interrupted`.
     pub fn start_unless(&self, id: &ContainerId, cancel: &Cancel) -> Result<()> {
+        match self.start_or_stop(id, cancel) {
+            // runtime.md, Lifecycle 8 and 9: the container is destroyed, and then come the poststop hooks.
+            Err(error) if error.kind() == ErrorKind::Hook => Err(match self.delete(id, true) {
+                Ok(()) => error,
+                Err(second) => error.and(second),
+            }),
+            other => other,
+        }
+    }
+
+    fn start_or_stop(&self, id: &ContainerId, cancel: &Cancel) -> Result<()> {
         let slot = self.store.lock(id)?;
         check_status(container::status(slot.record(), slot.dir())?)?;
         let record = slot.record().clone();

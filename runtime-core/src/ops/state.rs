@@ -7,14 +7,14 @@ use std::path::PathBuf;
 use serde::{Serialize, Serializer};
 
 use super::{Runtime, container};
-use crate::host::state::{ContainerId, Record};
+use crate::host::state::{ContainerId, Phase, Record, not_found};
 use crate::{OCI_VERSION, Result};
 
 /// What a container is doing (runtime.md, State, and runc's `paused`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// `create` is at work, or was killed at it.
+    /// `create` was killed at work. In lists also: is at work.
     Creating,
     /// Set up, and waiting for `start`.
     Created,
@@ -74,12 +74,20 @@ fn lossy<S: Serializer>(path: &std::path::Path, serializer: S) -> std::result::R
 }
 
 impl Runtime {
-    /// The state of a container.
+    /// The state of a container. While `create` is at work there is none yet, as with runc and crun: who asks again and again
+    /// until there is one may start it then.
     ///
     /// # Errors
     /// `NotFound`.
     pub fn state(&self, id: &ContainerId) -> Result<State> {
-        let view = self.store.look(id)?;
+        let mut view = self.store.look(id)?;
+        if view.record().phase == Phase::Creating {
+            if view.is_worked_on()? {
+                return Err(not_found(id).hint("it is being created"));
+            }
+            // It may have been created since then.
+            view = self.store.look(id)?;
+        }
         let status = container::status(view.record(), view.dir())?;
         Ok(State::new(view.record(), status))
     }

@@ -17,6 +17,7 @@ use super::link;
 use super::views::keyring_view;
 use crate::host::criu::{self, Connection, Directories, Directory};
 use crate::host::process::{STATUS_UNKNOWN, reap};
+use crate::host::signals;
 use crate::plan::keyring::KeyringPlan;
 use crate::plan::mounts::{MountPlan, MountSource};
 use crate::prepare::{Links, PreparedMount, sys_error};
@@ -141,7 +142,7 @@ pub(crate) fn finish(launched: Launched) -> Result<()> {
             let signal = signal.unwrap_or_default();
             Err(Error::new(
                 ErrorKind::Os,
-                format!("criu was killed by signal {signal}"),
+                format!("criu was ended by a signal: {}", signals::name(signal)),
             ))
         }
     }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use pathrs::Root;
 use pathrs::flags::OpenFlags;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 /// The kernel reads this much of a script's first line (BINPRM_BUF_SIZE).
@@ -21,7 +22,10 @@ pub(super) fn program(pid: i32, path: &Path, errno: Errno) -> Option<String> {
     ) {
         return None;
     }
-    let root = Root::open(format!("/proc/{pid}/root")).ok()?;
+    // Opened here: pathrs follows no link, and that is what this is.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty()).ok()?;
+    let root = Root::from_fd(root);
     explain(&open(&root, path)?, errno, |path| root.resolve(path).is_ok())
 }
 

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use super::diagnose;
 use super::link::is_memfd;
 use crate::host::hooks::on_one_line;
+use crate::host::signals;
 use crate::host::user_namespaces;
 use crate::plan::Plan;
 use crate::plan::hooks::HookPlan;
@@ -388,8 +389,9 @@ fn execute(process: &ProcessPlan, pid: i32, failure: Failure) -> Error {
         || process.program.clone(),
         |path| path.to_string_lossy().into_owned(),
     );
-    let error =
-        Error::os(format!("exec {program}"), failure.errno).doing("unable to start container process");
+    let error = Error::os(format!("exec {program}"), failure.errno)
+        .with_kind(ErrorKind::Exec)
+        .doing("unable to start container process");
     match diagnose::program(pid, Path::new(&program), failure.errno) {
         Some(cause) => error.hint(cause),
         None => error,
@@ -400,9 +402,7 @@ fn hook(list: &str, hooks: Option<&Vec<HookPlan>>, failure: Failure, output: Opt
     let doing = format!("error running {list} hook #{}", failure.index);
     let hook = hooks.and_then(|hooks| hooks.get(usize::from(failure.index)));
     let text = match (failure.call, failure.errno, failure.sub) {
-        (Call::Wait, Errno::CANCELED, status) if status >= 256 => {
-            format!("killed by signal {}", status - 256)
-        }
+        (Call::Wait, Errno::CANCELED, status) if status >= 256 => signals::ended_by(i32::from(status - 256)),
         (Call::Wait, Errno::CANCELED, 126) => {
             "exit status 126 (or its program could not be executed)".to_owned()
         }

@@ -7,11 +7,13 @@ use runtime_init::sys::process as sys_process;
 use runtime_init::wire::{Failure, Link, Message};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
+use rustix::process::WaitIdStatus;
 
 use super::launch::Launched;
 use super::link::{self, Speaker};
 use super::seccomp_listener;
 use crate::host::process::{self, Stat, reap};
+use crate::host::signals;
 use crate::prepare::sys_error;
 use crate::{Cancel, Error, ErrorKind, Result};
 
@@ -291,8 +293,14 @@ fn ended(pidfd: BorrowedFd<'_>) -> Error {
         Ok(true) => sys_process::wait(pidfd).ok(),
         _ => None,
     };
-    let message = match status.and_then(|status| status.terminating_signal()) {
-        Some(signal) => format!("the container's process was killed by signal {signal} while it was set up"),
+    // Process 1 ends itself (`end_at_signals` in runtime-init), as a shell would say it.
+    let by_itself = |status: WaitIdStatus| Some(status.exit_status()? - 128).filter(|signal| *signal > 0);
+    let signal = status.and_then(|status| status.terminating_signal().or_else(|| by_itself(status)));
+    let message = match signal {
+        Some(signal) => format!(
+            "the container's process was ended by a signal while it was set up: {}",
+            signals::name(signal)
+        ),
         None => "the container's process ended while it was set up".to_owned(),
     };
     Error::new(ErrorKind::Internal, message)

@@ -152,6 +152,8 @@ pub(crate) fn with_init_args<T>(
             creating_state: (&creating.0, &creating.1),
             created_state: (&created.0, &created.1),
             open_files: plan.process.hook_files,
+            stdout: prepared.hook_files.stdout.as_ref().map(AsFd::as_fd),
+            stderr: prepared.hook_files.stderr.as_ref().map(AsFd::as_fd),
         },
         sysctl: &sysctl,
         readonly_paths: &readonly_paths,
@@ -321,6 +323,7 @@ pub(crate) fn console_view<'a>(
     init::ConsoleArgs {
         socket,
         size: process.console_size,
+        plain_newlines: process.plain_newlines,
         dev_console,
     }
 }

@@ -83,6 +83,8 @@ pub struct Wishes {
     pub console: ConsoleWish,
     /// Rows and columns of the caller's own terminal, for a process whose config gives none.
     pub terminal_size: Option<(u16, u16)>,
+    /// Whether the terminal leaves newlines as they are.
+    pub plain_newlines: bool,
     /// `--preserve-fds`, sockets of the service manager included.
     pub preserve_fds: u32,
     /// How many of these are sockets of the service manager.

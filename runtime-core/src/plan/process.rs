@@ -14,8 +14,6 @@ use runtime_init::sys::process::SchedAttr;
 use super::{ConsoleWish, HostFacts, Wishes, c_string, clean_in_container};
 use crate::{Error, Result};
 
-/// Where programs are looked for if the environment has no PATH.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// runc's, where the specification gives none.
 const DEFAULT_UMASK: u32 = 0o022;
 
@@ -26,6 +24,8 @@ pub struct ProcessPlan {
     pub terminal: bool,
     /// Rows and columns.
     pub console_size: Option<(u16, u16)>,
+    /// Whether the terminal leaves newlines as they are.
+    pub plain_newlines: bool,
     /// What was asked for, for messages.
     pub program: String,
     /// Candidates, in the order of PATH.
@@ -121,6 +121,9 @@ impl ProcessPlan {
             env.retain(|entry| !entry.starts_with("LISTEN_FDS=") && !entry.starts_with("LISTEN_PID="));
             env.push(format!("LISTEN_FDS={}", wishes.listen_fds));
         }
+        // An empty one is none, as with runc: a shell's `cd` would go nowhere.
+        env.retain(|entry| entry != "HOME=");
+        let needs_home = !env.iter().any(|entry| entry.starts_with("HOME="));
         let user = process.user();
         let terminal = process.terminal().unwrap_or(false);
         check_console(terminal, wishes)?;
@@ -132,10 +135,11 @@ impl ProcessPlan {
                 .as_ref()
                 .and_then(console_size)
                 .or(wishes.terminal_size),
+            plain_newlines: wishes.plain_newlines,
             candidates: candidates(&program, &env)?,
             program,
             argv,
-            needs_home: !env.iter().any(|entry| entry.starts_with("HOME=")),
+            needs_home,
             needs_listen_pid: wishes.listen_fds > 0,
             envp: strings(&env, "process.env")?,
             cwd: clean_in_container(process.cwd(), "process.cwd")?,
@@ -261,7 +265,8 @@ fn last_of_each_name(env: &[String]) -> Vec<String> {
     kept
 }
 
-/// A name with a slash is a path; any other is looked for in PATH, where an empty element is the working directory.
+/// A name with a slash is a path; any other is looked for in PATH, where an empty element is the working directory. Without
+/// PATH, or with an empty one, nothing is found, as with runc and crun: whoever wants a default gives one.
 fn candidates(program: &str, env: &[String]) -> Result<Vec<CString>> {
     if program.is_empty() {
         return Ok(Vec::new());
@@ -272,8 +277,9 @@ fn candidates(program: &str, env: &[String]) -> Result<Vec<CString>> {
     let path = env
         .iter()
         .find_map(|entry| entry.strip_prefix("PATH="))
-        .unwrap_or(DEFAULT_PATH);
-    path.split(':')
+        .filter(|path| !path.is_empty());
+    path.into_iter()
+        .flat_map(|path| path.split(':'))
         .map(|directory| match directory {
             "" => c_string(format!("./{program}"), "process.env"),
             _ => c_string(format!("{directory}/{program}"), "process.env"),

@@ -13,6 +13,7 @@ use runtime_init::sys::net;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::host::cgroup::CgroupManager;
+use crate::host::hooks::OutputFiles;
 use crate::host::net_devices::NetDevices;
 use crate::host::proc_handle::ProcHandle;
 use crate::plan::namespaces::Join;
@@ -45,6 +46,8 @@ pub(crate) struct Prepared {
     pub gate: Option<OwnedFd>,
     /// The state for hooks that the child runs: before and after the pid, for `creating` and `created`.
     pub hook_states: [(Vec<u8>, Vec<u8>); 2],
+    /// Where hooks in its namespaces write to.
+    pub hook_files: OutputFiles,
     /// The environment of RUNTIME, for hooks of createContainer that give none.
     pub inherited_environment: Vec<CString>,
 }
@@ -78,6 +81,8 @@ pub(crate) struct Inputs<'a> {
     pub console: Option<OwnedFd>,
     pub gate: Option<OwnedFd>,
     pub hook_states: [(Vec<u8>, Vec<u8>); 2],
+    /// Where hooks in its namespaces write to.
+    pub hook_files: OutputFiles,
 }
 
 impl Prepared {
@@ -110,6 +115,7 @@ impl Prepared {
             console: inputs.console,
             gate: inputs.gate,
             hook_states: inputs.hook_states,
+            hook_files: inputs.hook_files,
             inherited_environment: inherited_environment(plan),
         };
         if plan.unprivileged {
@@ -123,6 +129,7 @@ impl Prepared {
         let ours = [Some(link), Some(&self.rootfs), self.null.as_ref()];
         let ours = ours.into_iter().flatten();
         let ours = ours.chain(&self.console).chain(&self.gate).chain(&self.joins);
+        let ours = ours.chain(&self.hook_files.stdout).chain(&self.hook_files.stderr);
         let ours = ours.chain(self.mounts.iter().filter_map(|mount| mount.tree.as_ref()));
         let ours = ours.chain(
             self.mounts

@@ -8,7 +8,7 @@ use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 use rustix::pty::OpenptFlags;
-use rustix::termios::Winsize;
+use rustix::termios::{OptionalActions, OutputModes, Winsize};
 
 use super::{Call, Named, Result, SysError, checked};
 
@@ -224,6 +224,13 @@ pub fn set_window_size(terminal: BorrowedFd<'_>, rows: u16, columns: u16) -> Res
         ws_ypixel: 0,
     };
     rustix::termios::tcsetwinsize(terminal, size).named(Call::Ioctl)
+}
+
+/// Has a terminal put no carriage return in front of newlines (ONLCR).
+pub fn leave_newlines(terminal: BorrowedFd<'_>) -> Result<()> {
+    let mut settings = rustix::termios::tcgetattr(terminal).named(Call::Ioctl)?;
+    settings.output_modes.remove(OutputModes::ONLCR);
+    rustix::termios::tcsetattr(terminal, OptionalActions::Now, &settings).named(Call::Ioctl)
 }
 
 /// Makes `terminal` the controlling terminal of the session that this process leads.

@@ -240,6 +240,66 @@ pub fn default_signal_actions() -> Result<()> {
     Ok(())
 }
 
+/// The kernel's `struct sigaction`, with `SA_RESTORER` as x86-64 wants it. Where an architecture has no restorer, the
+/// mask comes in its place: what is blocked in a handler that does not return.
+#[repr(C)]
+struct HandledAction {
+    handler: usize,
+    flags: usize,
+    restorer: usize,
+    mask: u64,
+}
+
+/// linux/signal.h; libc has it for some architectures only.
+const SA_RESTORER: usize = 0x0400_0000;
+
+/// Signals whose default action does not end a process (signal(7)), and the two that cannot be handled.
+const NOT_FATAL: [i32; 10] = [
+    libc::SIGKILL,
+    libc::SIGSTOP,
+    libc::SIGCHLD,
+    libc::SIGCONT,
+    libc::SIGTSTP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+    libc::SIGURG,
+    libc::SIGWINCH,
+    0,
+];
+
+/// A handler that makes one system call and never returns: libc has no part in it.
+extern "C" fn end_by(signal: i32) {
+    exit_now(128 | signal)
+}
+
+/// Has every signal that would end an ordinary process end this one, with status 128 and its number. `execve` sets the
+/// actions back, as does a clone that clears them.
+pub fn end_at_signals() -> Result<()> {
+    let handler = end_by as extern "C" fn(i32) as usize;
+    let action = HandledAction {
+        handler,
+        flags: SA_RESTORER,
+        // Never called.
+        restorer: handler,
+        mask: 0,
+    };
+    for signal in (1..=SIGNALS).filter(|signal| !NOT_FATAL.contains(signal)) {
+        // SAFETY: action is as large as the largest of the kernel's structs sigaction, and only read; its handler may
+        // interrupt anything, since nothing comes after it. The old action is not asked for.
+        let raw = unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                &raw const action,
+                core::ptr::null::<u8>(),
+                SIGSET_BYTES,
+            )
+        };
+        checked(Call::Sigaction, raw)?;
+    }
+    Ok(())
+}
+
 /// Whether this process ignores a signal.
 pub fn ignores(signal: i32) -> Result<bool> {
     // The kernel's struct begins with the handler.

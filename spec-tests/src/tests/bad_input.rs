@@ -74,6 +74,8 @@ pub(crate) const TESTS: &[Test] = &[
         "bad_input/script_with_missing_interpreter",
         script_with_missing_interpreter,
     ),
+    ("bad_input/script_in_the_foreground", script_in_the_foreground),
+    ("bad_input/script_in_the_background", script_in_the_background),
     (
         "bad_input/dynamic_binary_without_loader",
         dynamic_binary_without_loader,
@@ -558,6 +560,40 @@ fn binary_not_executable(c: &mut Case) -> Check {
 fn script_with_missing_interpreter(c: &mut Case) -> Check {
     write_program(c, "/bin/script", b"#!/no/such/interpreter\necho hi\n")?;
     program_refused(c, &["/bin/script"], &["/bin/script", "no such file or directory"])
+}
+
+/// In the foreground runc's words, and nothing else: its process says them, which then ends.
+fn script_in_the_foreground(c: &mut Case) -> Check {
+    let wish = "exec /bin/script: no such file or directory\n";
+    write_program(c, "/bin/script", b"#!/no/such/interpreter\necho hi\n")?;
+    c.args(&["/bin/script"]);
+    let run = c.run()?;
+    ensure!(run.code() != 0, "not refused: {}", run.report());
+    same("run", wish, run.stderr.as_str())?;
+    c.nothing_left()?;
+    c.start_sleeper()?;
+    let exec = c.rt(&["exec", &c.id, "/bin/script"])?.wants(255)?;
+    same("exec", wish, exec.stderr.as_str())?;
+    fs::write(c.rootfs("/bin/script"), "neither script nor program")?;
+    let exec = c.rt(&["exec", &c.id, "/bin/script"])?.wants(255)?;
+    same(
+        "exec",
+        "exec /bin/script: exec format error\n",
+        exec.stderr.as_str(),
+    )
+}
+
+/// Where somebody has to be told who did not see it: with the cause.
+fn script_in_the_background(c: &mut Case) -> Check {
+    write_program(c, "/bin/script", b"#!/no/such/interpreter\necho hi\n")?;
+    let cause = "the interpreter of the script, /no/such/interpreter, is missing";
+    c.args(&["/bin/script"]);
+    c.run_with(&["--detach"])?.refused_with(cause)?;
+    c.nothing_left()?;
+    c.create()?.ok()?;
+    c.rt(&["start", &c.id])?.refused_with(cause)?;
+    c.delete()?;
+    c.nothing_left()
 }
 
 fn dynamic_binary_without_loader(c: &mut Case) -> Check {

@@ -3,7 +3,7 @@
 use crate::{
     case::Case,
     children::{self, Exit},
-    outcome::{Check, Stop, ensure, same},
+    outcome::{Check, Stop, contains, ensure, same},
     suite::Test,
 };
 use nix::sys::signal::Signal;
@@ -230,26 +230,38 @@ fn kill_and_delete(c: &mut Case) -> Check {
     Ok(())
 }
 
+/// Callers ask until there is a state, and go on with `start` then. A hook may ask as well.
 fn state_while_create_runs(c: &mut Case) -> Check {
     c.args(&["/bin/sleep", "1000"]);
-    c.config["hooks"]["createRuntime"] =
-        serde_json::json!([{"path": "/bin/sleep", "args": ["sleep", "0.3"]}]);
+    let in_hook = c.dir.join("state-in-hook");
+    let command = c.command();
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+    let line = format!(
+        "cat >/dev/null; {} state {} >{} 2>&1; sleep 0.3",
+        words.join(" "),
+        c.id,
+        in_hook.display()
+    );
+    c.config["hooks"]["createRuntime"] = serde_json::json!([{"path": "/bin/sh", "args": ["sh", "-c", line]}]);
     let live = c.spawn(&c.bundle_args("create", &[], &c.id)?)?;
-    let mut seen = Vec::new();
-    for _ in 0..20 {
+    loop {
         let run = c.rt(&["state", &c.id])?;
-        match run.code() {
-            0 => {
-                let status = run.json()?["status"].as_str().unwrap_or_default().to_owned();
-                ensure!(
-                    ["creating", "created"].contains(&status.as_str()),
-                    "status while create runs: {status:?}"
-                );
-                seen.push(status);
-            }
-            _ => drop(run.refused_with("does not exist")?),
+        if run.code() != 0 {
+            run.refused_with("does not exist")?;
+            continue;
         }
+        let status = run.json()?["status"].as_str().unwrap_or_default().to_owned();
+        same("the first status that is told", "created", status.as_str())?;
+        break;
     }
+    c.rt(&["start", &c.id])?.ok()?;
     live.finish()?.ok()?;
-    same("status afterwards", "created", c.status()?.as_str())
+    contains(
+        "state, in a hook",
+        &fs::read_to_string(&in_hook)?,
+        "does not exist",
+    )?;
+    c.rt(&["kill", &c.id, "KILL"])?.ok()?;
+    c.wait_status("stopped")
 }

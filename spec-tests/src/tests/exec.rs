@@ -29,6 +29,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("exec/process_file_broken", process_file_broken),
     ("exec/capabilities_of_the_config", capabilities_of_config),
     ("exec/cap_adds_without_inheritable", cap_option),
+    ("exec/cap_unknown_is_a_warning", cap_option_unknown),
+    ("exec/user_that_is_empty_is_the_containers", no_user),
     ("exec/no_new_privs", no_new_privs),
     ("exec/stdio_only", stdio_only),
     ("exec/flags_of_the_command_are_left_alone", command_flags),
@@ -354,6 +356,43 @@ fn cap_option(c: &mut Case) -> Check {
     }
     // CVE-2022-29162.
     same("CapInh", 0, bits("CapInh"))
+}
+
+/// As in config.json.
+fn cap_option_unknown(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    for name in ["CAP_NO_SUCH_THING", "chown", "cap_chown"] {
+        let words = ["exec", "--cap", name, "--cap", "CAP_NET_RAW", &c.id, "/bin/probe"];
+        let run = c.rt(&words)?.ok()?;
+        contains("warning", &run.stderr, name)?;
+        same("lines on stderr", 1, run.stderr.lines().count())?;
+        let report = run.json()?;
+        let bits = u64::from_str_radix(report["status"]["CapEff"].as_str().unwrap_or("0"), 16)?;
+        same("the other one is there", 1 << 13, bits & (1 << 13))?;
+    }
+    Ok(())
+}
+
+fn no_user(c: &mut Case) -> Check {
+    c.config["process"]["user"] = json!({"uid": 7, "gid": 8, "additionalGids": [9]});
+    c.start_sleeper()?;
+    let report = c.exec_probe(&["--user", ""], &[])?;
+    let same_as_init = c.exec_probe(&[], &[])?;
+    for field in ["Uid", "Gid", "Groups"] {
+        same(
+            field,
+            same_as_init["status"][field].clone(),
+            report["status"][field].clone(),
+        )?;
+    }
+    ensure!(
+        report["status"]["Uid"]
+            .as_str()
+            .is_some_and(|uid| uid.starts_with('7')),
+        "{}",
+        report["status"]
+    );
+    Ok(())
 }
 
 fn no_new_privs(c: &mut Case) -> Check {

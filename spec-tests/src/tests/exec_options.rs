@@ -26,6 +26,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("exec/cpu_affinity_of_the_config", cpu_affinity_of_config),
     ("exec/into_a_sub_cgroup", sub_cgroup),
     ("exec/into_a_sub_cgroup_outside_is_refused", sub_cgroup_outside),
+    ("exec/into_a_sub_cgroup_in_runcs_words", sub_cgroup_texts),
     ("exec/into_a_user_namespace", into_user_namespace),
     ("exec/ignore_paused_waits_for_resume", ignore_paused),
     ("exec/preserve_fds", preserve_fds),
@@ -260,9 +261,42 @@ fn sub_cgroup(c: &mut Case) -> Check {
         let run = c.rt(&["exec", "--cgroup", option, &c.id, "/bin/cat", "/proc/self/cgroup"])?;
         same(option, &*wish, cgroup_line(&run.ok()?.stdout))?;
     }
-    c.rt(&["exec", "--cgroup", "missing", &c.id, "/bin/true"])?
-        .wants(255)?
-        .refused_with("missing")?;
+    for missing in ["missing", "/missing", "./below/../missing"] {
+        let run = c
+            .rt(&["exec", "--cgroup", missing, &c.id, "/bin/true"])?
+            .wants(255)?
+            .refused_with("error adding pid ")?;
+        let end = format!(
+            "openat2 {}/missing/cgroup.procs: no such file or directory",
+            c.cgroup().display()
+        );
+        contains(missing, &run.stderr, &end)?;
+    }
+    Ok(())
+}
+
+/// runc's words, which its own tests look for: those up to 1.3 and those since.
+fn sub_cgroup_texts(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    let sibling = format!(
+        "../{}-sibling",
+        c.cgroup().file_name().unwrap_or_default().to_string_lossy()
+    );
+    for outside in ["..", "../x", "/../x", "a/../../b", &sibling] {
+        let run = c
+            .rt(&["exec", "--cgroup", outside, &c.id, "/bin/true"])?
+            .wants(255)?;
+        let run = run.refused_with(&format!(" {outside} is not a sub cgroup path"))?;
+        contains(outside, &run.stderr, "bad sub cgroup path")?;
+    }
+    for controllers in ["whaaat:/", "cpu:/", "cpu,memory:x"] {
+        c.rt(&["exec", "--cgroup", controllers, &c.id, "/bin/true"])?
+            .wants(255)?
+            .refused_with("unknown controller ")?;
+    }
+    for own in ["/", ".", ""] {
+        c.rt(&["exec", "--cgroup", own, &c.id, "/bin/true"])?.ok()?;
+    }
     Ok(())
 }
 

@@ -68,6 +68,18 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     ("hooks/poststart_sees_the_program", poststart_sees_the_program),
     ("hooks/poststop_comes_after_the_deletion", poststop_after_deletion),
+    (
+        "hooks/poststart_failure_runs_poststop",
+        poststart_failure_runs_poststop,
+    ),
+    ("hooks/output_files_of_annotations", output_files),
+    ("hooks/output_files_that_cannot_be_opened", output_files_refused),
+    ("hooks/ended_by_a_signal_says_its_name", signal_has_a_name),
+    ("hooks/output_of_one_stream_only", output_of_one),
+    (
+        "hooks/create_container_sees_the_mounts",
+        create_container_sees_mounts,
+    ),
 ];
 
 const HOST_HOOKS: [&str; 5] = [
@@ -476,10 +488,12 @@ fn start_container_failure(c: &mut Case) -> Check {
         .wants(1)?
         .refused_with("startContainer")?;
     ensure!(!marker.exists(), "the program ran although startContainer failed");
-    c.wait_until("the container has ended", || {
-        Ok(c.rt(&["state", &c.id])?.code() != 0 || c.status()? == "stopped")
-    })?;
-    c.delete()?;
+    destroyed(c)
+}
+
+/// runtime.md, Lifecycle 8, 9 and 12: after a hook that fails the container is destroyed.
+fn destroyed(c: &Case) -> Check {
+    c.rt(&["state", &c.id])?.refused_with("does not exist")?;
     c.nothing_left()
 }
 
@@ -488,9 +502,7 @@ fn poststart_failure(c: &mut Case) -> Check {
     c.args(&["/bin/sleep", "1000"]);
     c.create()?.ok()?;
     c.rt(&["start", &c.id])?.wants(1)?.refused_with("poststart")?;
-    c.wait_until("the container has ended", || {
-        Ok(c.rt(&["state", &c.id])?.code() != 0 || c.status()? == "stopped")
-    })
+    destroyed(c)
 }
 
 fn poststop_failure(c: &mut Case) -> Check {
@@ -545,8 +557,7 @@ fn timeout_kills(c: &mut Case) -> Check {
         } else {
             start.wants(1)?.refused_with(kind)?;
             about_a_second(kind, started)?;
-            c.wait_status("stopped")?;
-            c.delete()?;
+            destroyed(c)?;
         }
         c.nothing_left()?;
     }
@@ -581,8 +592,7 @@ fn first_failure_ends_the_rest(c: &mut Case) -> Check {
         } else {
             c.create()?.ok()?;
             c.rt(&["start", &c.id])?.wants(1)?.refused_with(kind)?;
-            c.wait_status("stopped")?;
-            c.delete()?;
+            destroyed(c)?;
         }
         c.nothing_left()?;
         for file in [log(c), c.rootfs("/hooks.log")] {
@@ -606,8 +616,7 @@ fn ended_by_a_signal(c: &mut Case) -> Check {
         c.args(&["/bin/sleep", "1000"]);
         c.create()?.ok()?;
         c.rt(&["start", &c.id])?.wants(1)?.refused_with(kind)?;
-        c.wait_status("stopped")?;
-        c.delete()?;
+        destroyed(c)?;
     }
     c.config["hooks"] = dies("poststop");
     c.start_sleeper()?;
@@ -815,4 +824,149 @@ fn poststop_after_deletion(c: &mut Case) -> Check {
         "",
         fs::read_to_string(out)?.as_str(),
     )
+}
+
+/// The container is gone by then, as after every deletion.
+fn poststart_failure_runs_poststop(c: &mut Case) -> Check {
+    failing(c, "poststart");
+    let script = logging_script(c)?;
+    c.config["hooks"]["poststop"] = json!([hook(&script, &["poststop"])]);
+    c.args(&["/bin/sleep", "1000"]);
+    c.create()?.ok()?;
+    c.rt(&["start", &c.id])?.wants(1)?.refused_with("poststart")?;
+    same("hooks that ran after it", vec!["poststop"], names(c)?)?;
+    destroyed(c)
+}
+
+/// crun's annotations: what hooks print goes to files, behind what is there already.
+fn output_files(c: &mut Case) -> Check {
+    let (out, err) = (c.dir.join("hooks.out"), c.bundle.join("hooks.err"));
+    fs::write(&out, "before\n")?;
+    // A relative name is one in the bundle.
+    c.config["annotations"] = json!({
+        "run.oci.hooks.stdout": out,
+        "run.oci.hooks.stderr": "hooks.err",
+    });
+    let all = [
+        "prestart",
+        "createRuntime",
+        "createContainer",
+        "startContainer",
+        "poststart",
+        "poststop",
+    ];
+    for kind in all {
+        let line = format!("cat >/dev/null; echo {kind}; echo error of {kind} >&2");
+        c.config["hooks"][kind] = json!([hook("/bin/sh", &["-c", &line])]);
+    }
+    c.args(&["/bin/sleep", "1000"]);
+    c.create()?.ok()?;
+    let fds: Vec<_> = fs::read_dir(format!("/proc/{}/fd", c.pid()?))?
+        .flatten()
+        .filter_map(|entry| fs::read_link(entry.path()).ok())
+        .collect();
+    c.rt(&["start", &c.id])?.ok()?;
+    let running: Vec<_> = fs::read_dir(format!("/proc/{}/fd", c.pid()?))?
+        .flatten()
+        .filter_map(|entry| fs::read_link(entry.path()).ok())
+        .collect();
+    ensure!(
+        !running.contains(&out),
+        "the program has the file: {running:?}, before {fds:?}"
+    );
+    c.delete()?;
+    same(
+        "standard output",
+        format!("before\n{}\n", all.join("\n")),
+        fs::read_to_string(&out)?,
+    )?;
+    let errors = all.map(|kind| format!("error of {kind}\n")).concat();
+    same("standard error", errors, fs::read_to_string(&err)?)?;
+    // A failure is told as ever, without what went to the files.
+    c.config["hooks"] = json!({"createContainer": [hook("/bin/sh", &["-c", "echo last; exit 4"])]});
+    c.create()?.wants(1)?.refused_with("createContainer")?;
+    ensure!(
+        fs::read_to_string(&out)?.ends_with("last\n"),
+        "not written: {:?}",
+        fs::read_to_string(&out)?
+    );
+    c.nothing_left()
+}
+
+fn output_files_refused(c: &mut Case) -> Check {
+    c.config["annotations"] = json!({"run.oci.hooks.stderr": "/no/such/place/file"});
+    for kind in AT_CREATE {
+        c.config["hooks"] = json!({kind: [hook("/bin/true", &[])]});
+        c.create()?.wants(1)?.refused_with("/no/such/place/file")?;
+        c.nothing_left()?;
+    }
+    // Without a hook nobody needs it.
+    c.config["hooks"] = json!({});
+    c.args(&["/bin/true"]);
+    c.run()?.ok()?;
+    c.nothing_left()
+}
+
+fn output_of_one(c: &mut Case) -> Check {
+    let out = c.dir.join("hooks.out");
+    c.config["annotations"] = json!({"run.oci.hooks.stdout": out});
+    for kind in AT_CREATE {
+        let line = format!("cat >/dev/null; echo to the file {kind}; echo to the error {kind} >&2; exit 5");
+        c.config["hooks"] = json!({kind: [hook("/bin/sh", &["-c", &line])]});
+        let run = c
+            .create()?
+            .wants(1)?
+            .refused_with(&format!("to the error {kind}"))?;
+        ensure!(
+            !run.stderr.contains("to the file"),
+            "quoted although it went to the file: {}",
+            run.stderr
+        );
+        same(
+            "the file",
+            format!("to the file {kind}\n"),
+            fs::read_to_string(&out)?,
+        )?;
+        fs::remove_file(&out)?;
+        c.nothing_left()?;
+    }
+    Ok(())
+}
+
+/// config.md, createContainer: the mounts are there, below the rootfs, and the host's programs can still be reached.
+fn create_container_sees_mounts(c: &mut Case) -> Check {
+    let seen = c.dir.join("seen");
+    fs::create_dir(c.dir.join("source"))?;
+    fs::write(c.dir.join("source/file"), "")?;
+    c.mount(
+        json!({"destination": "/bound", "type": "bind", "source": c.dir.join("source"), "options": ["bind"]}),
+    );
+    let root = c.rootfs("/");
+    let line = format!(
+        "cat >/dev/null; cd {root}; for f in bound/file dev/null dev/pts/ptmx proc/self/status; do test -e $f && echo $f >>{seen}; done",
+        root = root.display(),
+        seen = seen.display()
+    );
+    c.config["hooks"]["createContainer"] = json!([hook("/bin/sh", &["-c", &line])]);
+    c.args(&["/bin/true"]);
+    c.run()?.ok()?;
+    let wish = "bound/file\ndev/null\ndev/pts/ptmx\nproc/self/status\n".to_owned();
+    same("what the hook saw", wish, fs::read_to_string(&seen)?)
+}
+
+fn signal_has_a_name(c: &mut Case) -> Check {
+    for (signal, name) in [
+        ("SYS", "bad system call"),
+        ("SEGV", "segmentation fault"),
+        ("40", "signal 40"),
+    ] {
+        for kind in AT_CREATE.iter().chain(&AT_START) {
+            let line = format!("kill -{signal} $$");
+            c.config["hooks"] = json!({(*kind): [hook("/bin/sh", &["-c", &line])]});
+            c.run()?
+                .refused_with(&format!("{kind} hook #0: signal: {name}"))?;
+            c.nothing_left()?;
+        }
+    }
+    Ok(())
 }

@@ -6,6 +6,7 @@ use crate::{
     children,
     need::Need,
     outcome::{Check, contains, ensure, fail, same},
+    pty,
     runner::{self, Live},
     suite::{NeedyTest, Test},
     tests::{seccomp::GETPRIORITY, systemd},
@@ -14,7 +15,7 @@ use nix::sys::{signal::Signal, stat::Mode};
 use serde_json::json;
 use std::{
     fs,
-    io::Write,
+    io::{ErrorKind, Read, Write},
     os::{
         fd::AsRawFd,
         unix::net::{UnixDatagram, UnixListener, UnixStream},
@@ -42,6 +43,10 @@ pub(crate) const TESTS: &[Test] = &[
         create_pidfd,
     ),
     ("interrupt/exec_while_the_pidfd_socket_accepts_nobody", exec_pidfd),
+    (
+        "lifecycle/console_comes_when_the_container_is_created",
+        console_after_state,
+    ),
     ("interrupt/run_while_the_seccomp_agent_accepts_nobody", run_agent),
     (
         "interrupt/exec_while_the_seccomp_agent_accepts_nobody",
@@ -80,7 +85,7 @@ const AT_ONCE: Duration = Duration::from_secs(20);
 /// A listener whose backlog is full.
 struct Full {
     path: PathBuf,
-    _listener: UnixListener,
+    listener: UnixListener,
     _waiting: UnixStream,
 }
 
@@ -95,7 +100,7 @@ impl Full {
         let waiting = UnixStream::connect(&path)?;
         Ok(Self {
             path,
-            _listener: listener,
+            listener,
             _waiting: waiting,
         })
     }
@@ -209,6 +214,52 @@ fn agent(c: &mut Case) -> Check<Full> {
     );
     c.config["linux"]["seccomp"]["listenerPath"] = json!(socket.path);
     Ok(socket)
+}
+
+/// Whoever waits for the terminal may start the container as soon as it comes.
+fn console_after_state(c: &mut Case) -> Check {
+    let agent = agent(c)?;
+    c.config["process"]["noNewPrivileges"] = json!(false);
+    with_terminal(c);
+    let path = c.dir.join("console.sock");
+    let console = UnixListener::bind(&path)?;
+    let words = c.bundle_args("create", &["--console-socket", &path.to_string_lossy()], &c.id)?;
+    let mut live = c.spawn(&words)?;
+    console.set_nonblocking(true)?;
+    let mut accepted = None;
+    c.wait_until("the runtime connects", || {
+        accepted = console.accept().ok();
+        Ok(accepted.is_some())
+    })?;
+    let Some((mut terminal, _)) = accepted else {
+        return fail("nobody has connected");
+    };
+    // Meanwhile the runtime comes to wait for the agent.
+    terminal.set_nonblocking(false)?;
+    terminal.set_read_timeout(Some(Duration::from_millis(500)))?;
+    let early = terminal.read(&mut [0; 16]);
+    ensure!(
+        early
+            .as_ref()
+            .is_err_and(|error| error.kind() == ErrorKind::WouldBlock),
+        "the terminal is there before the container: {early:?}"
+    );
+    ensure!(
+        live.finished_within(Duration::ZERO).is_none(),
+        "create has not waited for the agent"
+    );
+    // Room for one more, and that one.
+    let _both = (agent.listener.accept()?, agent.listener.accept()?);
+    terminal.set_read_timeout(None)?;
+    let received = pty::receive_fds(&terminal)?;
+    same("descriptors", 1, received.fds.len())?;
+    same(
+        "status when the terminal has come",
+        "created",
+        c.status()?.as_str(),
+    )?;
+    c.rt(&["start", &c.id])?.ok()?;
+    live.finish()?.ok().map(drop)
 }
 
 fn run_agent(c: &mut Case) -> Check {

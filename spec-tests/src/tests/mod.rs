@@ -10,6 +10,7 @@ mod checkpoint_flags;
 mod checkpoint_surroundings;
 mod cli;
 mod crash;
+mod created_signals;
 mod devices;
 mod engine;
 mod events;
@@ -137,6 +138,7 @@ fn everywhere() -> Vec<Test> {
         events::TESTS,
         terminal::TESTS,
         run::TESTS,
+        created_signals::TESTS,
         signals::TESTS,
         interrupt::TESTS,
         inherited::TESTS,

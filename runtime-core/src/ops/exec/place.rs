@@ -1,5 +1,7 @@
 //! Runs in: RUNTIME. The cgroups that a process of `exec` may be born in, in the order in which they are tried.
 
+use std::path::Path;
+
 use super::launch::rustix_pid;
 use crate::cancel::Freezer;
 use crate::host::cgroup::{Cgroup, CgroupDriver, CgroupManager};
@@ -81,19 +83,20 @@ pub(super) fn cgroup_of(record: &Record, options: &ExecOptions, init: i32) -> Re
 }
 
 /// The path in `--cgroup`. runc's other form, `CONTROLLER[,CONTROLLER]:PATH`, is for the many trees of version 1.
-fn sub_cgroup(text: &str) -> Result<&std::path::Path> {
+fn sub_cgroup(text: &str) -> Result<&Path> {
     match text.split_once(':') {
         Some((controllers, _)) if !controllers.contains('/') => {
-            let message = format!("invalid --cgroup argument: {text}");
+            let message = format!("invalid --cgroup argument: unknown controller {controllers} in {text}");
             Err(Error::new(ErrorKind::Invalid, message).hint(format!(
                 "cgroup version 2 has one tree for all controllers: give the path without {controllers:?}"
             )))
         }
         _ if leads_out(text) => {
-            let message = format!("invalid --cgroup argument: {text} is not a sub cgroup path");
+            // The words of runc up to 1.3, and those since.
+            let message = format!("bad sub cgroup path: {text} is not a sub cgroup path");
             Err(Error::new(ErrorKind::Invalid, message))
         }
-        _ => Ok(std::path::Path::new(text)),
+        _ => Ok(Path::new(text)),
     }
 }
 

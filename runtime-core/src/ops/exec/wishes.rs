@@ -94,7 +94,8 @@ fn override_process(process: &mut Process, options: &ExecOptions) -> Result<()> 
     if options.tty {
         process.set_terminal(Some(true));
     }
-    if let Some(user) = &options.user {
+    // An empty name is none, as with runc.
+    if let Some(user) = options.user.as_deref().filter(|user| !user.is_empty()) {
         set_user(process, user)?;
     }
     if !options.additional_gids.is_empty() {
@@ -150,7 +151,7 @@ fn add_capabilities(process: &mut Process, names: &[String]) -> Result<()> {
     if names.is_empty() {
         return Ok(());
     }
-    let added: Capabilities = names.iter().map(|name| capability(name)).collect::<Result<_>>()?;
+    let added: Capabilities = names.iter().filter_map(|name| capability(name)).collect();
     // Without capabilities there are none; the crate's default are three.
     let own = process.capabilities();
     let set = |set: Set| own.as_ref().and_then(|own| set(own).clone());
@@ -179,12 +180,16 @@ fn add_capabilities(process: &mut Process, names: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn capability(name: &str) -> Result<Capability> {
-    let wrong = || Error::invalid("process.capabilities", format!("{name:?}: unknown capability"));
-    if !name.starts_with("CAP_") {
-        return Err(wrong());
+/// One that is not known is left out, as in config.json (config.md, `capabilities`).
+fn capability(name: &str) -> Option<Capability> {
+    let known = match name.starts_with("CAP_") {
+        true => serde_json::from_value(name.into()).ok(),
+        false => None,
+    };
+    if known.is_none() {
+        log::warn!("process.capabilities: unknown capability {name:?}, left out (a spelling mistake?)");
     }
-    serde_json::from_value(name.into()).map_err(|_| wrong())
+    known
 }
 
 /// `process.execCPUAffinity`: the CPUs while the process is set up, and those that its program gets.

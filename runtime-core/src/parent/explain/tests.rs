@@ -258,7 +258,7 @@ fn goldens() -> Vec<(Failure, &'static str)> {
         (at(Step::AwaitStart, Accept, E::MFILE),
             "wait for start: accept4: too many open files"),
         (nth(0, sub(256 + 9, at(Step::StartContainerHook, Wait, E::CANCELED))),
-            "error running startContainer hook #0: killed by signal 9"),
+            "error running startContainer hook #0: signal: killed"),
         (at(Step::Seccomp, Seccomp, E::ACCESS),
             "load the seccomp filter: linux.seccomp: seccomp: permission denied (needs noNewPrivileges, or CAP_SYS_ADMIN)"),
         (nth(1, at(Step::Exec, Exec, E::NOEXEC)),

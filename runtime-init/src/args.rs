@@ -195,6 +195,8 @@ pub enum MountWhat<'a> {
     Tree(BorrowedFd<'a>),
     /// A tree of the host that INIT itself copies: there are more than RUNTIME may have descriptors.
     HostTree(TreeSource<'a>),
+    /// What lies at a place inside the rootfs when it is the mount's turn: an earlier mount may have made it.
+    Inside(InsideArgs<'a>),
     /// Nothing: a symbolic link that says this is made instead.
     Link(&'a CStr),
     /// A new file system.
@@ -485,6 +487,23 @@ pub struct TreesArgs<'a> {
     pub namespaces: &'a [JoinArgs<'a>],
     /// What to copy.
     pub sources: &'a [TreeSource<'a>],
+}
+
+/// The source of a bind mount inside the rootfs.
+#[derive(Debug, Clone, Copy)]
+pub struct InsideArgs<'a> {
+    /// Looked up with the rootfs as root.
+    pub path: &'a CStr,
+    /// With what is mounted below it.
+    pub recursive: bool,
+    /// A link at the end of the path is not followed.
+    pub keeps_link: bool,
+    /// And if there is one, a link that says the same is made instead of a mount.
+    pub copies_link: bool,
+    /// It is mounted on /proc.
+    pub must_be_procfs: bool,
+    /// RUNTIME gives the copy its id mapping.
+    pub is_mapped: bool,
 }
 
 /// A tree of the host, as RUNTIME has found it.

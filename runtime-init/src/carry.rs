@@ -71,6 +71,7 @@ carried! {
     SeccompArgs { program, flags, notifies, dumpable }
     TreesArgs { link, keep, namespaces, sources }
     TreeSource { path, identity, recursive, attributes }
+    InsideArgs { path, recursive, keeps_link, copies_link, must_be_procfs, is_mapped }
     MounterArgs { link, keep, namespaces, become_root, root, work }
     KeyringArgs { name, maker }
     RootArgs { known, instead }
@@ -94,6 +95,7 @@ impl Carry for MountWhat<'_> {
         Ok(match self {
             Self::Tree(tree) => MountWhat::Tree(tree.carry(room)?),
             Self::HostTree(tree) => MountWhat::HostTree(tree.carry(room)?),
+            Self::Inside(source) => MountWhat::Inside(source.carry(room)?),
             Self::Link(link) => MountWhat::Link(link.carry(room)?),
             Self::New {
                 fstype,

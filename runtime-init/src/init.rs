@@ -126,7 +126,7 @@ fn set_up(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<()> {
     namespaces::set_names(args.hostname, args.domainname)?;
     pivot::cut_host_propagation(&args.rootfs).at(Step::HostPropagation)?;
     pivot::attach_rootfs(&args.rootfs).at(Step::AttachRootfs)?;
-    mounts::mount_all(root, args.mounts)?;
+    mounts::mount_all(root, args.mounts, link)?;
     devices::make_all(root, args.devices)?;
     devices::link_all(root, args.device_links)?;
     ask_for_runtime_hooks(args.runtime_hooks, link).at(Step::RuntimeHooks)?;

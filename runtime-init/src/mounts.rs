@@ -6,19 +6,20 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::args::{ContextArgs, MountArgs, MountWhat};
+use crate::args::{ContextArgs, InsideArgs, Links, MountArgs, MountWhat, TargetArgs};
 use crate::report::{At, Result, Stop, refused};
 use crate::step::Step;
 use crate::sys::mount::{self, ATTR_RDONLY, MountAttr};
 use crate::sys::{SysError, fs};
+use crate::wire::{Link, Message};
 use crate::{copy_up, paths, trees};
 
 type Options<'a> = &'a [(&'a CStr, Option<&'a CStr>)];
 
 /// All mounts. An error names the place in `mounts`.
-pub(crate) fn mount_all(root: BorrowedFd<'_>, mounts: &[MountArgs<'_>]) -> Result<()> {
+pub(crate) fn mount_all(root: BorrowedFd<'_>, mounts: &[MountArgs<'_>], link: Link<'_>) -> Result<()> {
     for mount in mounts {
-        mount_one(root, mount)?;
+        mount_one(root, mount, link)?;
     }
     Ok(())
 }
@@ -36,15 +37,18 @@ pub(crate) fn make_readonly(root: BorrowedFd<'_>, mounts: &[(u16, &CStr)]) -> Re
     Ok(())
 }
 
-fn mount_one(root: BorrowedFd<'_>, args: &MountArgs<'_>) -> Result<()> {
+fn mount_one(root: BorrowedFd<'_>, args: &MountArgs<'_>, link: Link<'_>) -> Result<()> {
     let index = args.index;
     if let MountWhat::Link(link) = args.what {
         return paths::make_link(root, args.target.path, link).at_index(Step::MountTarget, index);
     }
+    if let MountWhat::Inside(source) = &args.what {
+        return mount_from_inside(root, source, args, link);
+    }
     let target = paths::open_target(root, &args.target).at_index(Step::MountTarget, index)?;
     let target = target.as_fd();
     match &args.what {
-        MountWhat::Link(_) => Ok(()),
+        MountWhat::Link(_) | MountWhat::Inside(_) => Ok(()),
         MountWhat::Tree(tree) => attach(*tree, target, args),
         MountWhat::HostTree(source) => {
             let tree = trees::copy(source).at_index(Step::MountAttach, index)?;
@@ -91,6 +95,57 @@ fn mount_one(root: BorrowedFd<'_>, args: &MountArgs<'_>) -> Result<()> {
     }
 }
 
+/// A bind mount whose source lies inside the rootfs, where an earlier mount may have put something: so it is what is there
+/// now. The rootfs is the root of the look-up, as for all that an image, or a volume in it, can have links in.
+fn mount_from_inside(
+    root: BorrowedFd<'_>,
+    source: &InsideArgs<'_>,
+    args: &MountArgs<'_>,
+    link: Link<'_>,
+) -> Result<()> {
+    let index = args.index;
+    let flags = match source.keeps_link {
+        true => OFlags::PATH | OFlags::NOFOLLOW,
+        false => OFlags::PATH,
+    };
+    let found = fs::open_in_root(root, source.path, flags).at_index(Step::MountSource, index)?;
+    let file_type = fs::fstat(found.as_fd())
+        .at_index(Step::MountSource, index)?
+        .st_mode
+        & libc::S_IFMT;
+    if source.copies_link && file_type == libc::S_IFLNK {
+        return copy_link(root, found.as_fd(), args);
+    }
+    if source.must_be_procfs {
+        check_is_procfs(found.as_fd()).at_index(Step::MountSource, index)?;
+    }
+    let tree = mount::clone_tree(found.as_fd(), source.recursive).at_index(Step::MountSource, index)?;
+    if source.is_mapped {
+        let mapped = link.send_fd(Message::NeedMountMap, tree.as_fd());
+        mapped
+            .and_then(|()| link.expect(Message::MountMapped))
+            .at_index(Step::MountSource, index)?;
+    }
+    let target = TargetArgs {
+        is_directory: file_type == libc::S_IFDIR,
+        ..args.target
+    };
+    let place = paths::open_target(root, &target).at_index(Step::MountTarget, index)?;
+    attach_to(tree.as_fd(), place.as_fd(), args, target.is_directory)
+}
+
+/// Makes a link that says what this one says.
+fn copy_link(root: BorrowedFd<'_>, link: BorrowedFd<'_>, args: &MountArgs<'_>) -> Result<()> {
+    if args.target.links == Links::Refuse {
+        // What stands there must be the kernel's; a link leads where the image says.
+        return Err(refused(Errno::LOOP)).at_index(Step::MountTarget, args.index);
+    }
+    let mut text = paths::Buffer::new();
+    text.push_link(link).at_index(Step::MountSource, args.index)?;
+    let text = text.as_cstr().at_index(Step::MountSource, args.index)?;
+    paths::make_link(root, args.target.path, text).at_index(Step::MountTarget, args.index)
+}
+
 /// A new file system, as a detached mount.
 fn make_filesystem(
     fstype: &CStr,
@@ -123,12 +178,17 @@ fn make_filesystem(
 
 /// Whether it is a procfs, and of the pid namespace with this device and inode: its process 1 is in that one.
 fn check_procfs(made: BorrowedFd<'_>, pids: (u64, u64)) -> crate::sys::Result<()> {
-    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
-    if fs::fstatfs(made)?.f_type as i64 != PROC_SUPER_MAGIC {
-        return Err(refused(Errno::STALE));
-    }
+    check_is_procfs(made)?;
     let namespace = fs::stat_below(made, c"1/ns/pid")?;
     match (namespace.st_dev, namespace.st_ino) == pids {
+        true => Ok(()),
+        false => Err(refused(Errno::STALE)),
+    }
+}
+
+fn check_is_procfs(mount: BorrowedFd<'_>) -> crate::sys::Result<()> {
+    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+    match fs::fstatfs(mount)?.f_type as i64 == PROC_SUPER_MAGIC {
         true => Ok(()),
         false => Err(refused(Errno::STALE)),
     }
@@ -145,20 +205,29 @@ fn attach_fallback(
 }
 
 fn attach(tree: BorrowedFd<'_>, target: BorrowedFd<'_>, args: &MountArgs<'_>) -> Result<()> {
+    attach_to(tree, target, args, args.target.is_directory)
+}
+
+fn attach_to(
+    tree: BorrowedFd<'_>,
+    target: BorrowedFd<'_>,
+    args: &MountArgs<'_>,
+    is_directory: bool,
+) -> Result<()> {
     apply(tree, args)?;
     mount::attach(tree, target)
-        .map_err(|error| name_mismatch(error, target, args))
+        .map_err(|error| name_mismatch(error, target, is_directory))
         .at_index(Step::MountAttach, args.index)
 }
 
 /// A directory on a file, or the reverse: move_mount(2) says EINVAL, where mount(2) says, and people know, ENOTDIR.
-fn name_mismatch(error: SysError, target: BorrowedFd<'_>, args: &MountArgs<'_>) -> SysError {
+fn name_mismatch(error: SysError, target: BorrowedFd<'_>, source_is_directory: bool) -> SysError {
     let is_directory = match fs::fstat(target) {
         Ok(stat) => stat.st_mode & libc::S_IFMT == libc::S_IFDIR,
         Err(_) => return error,
     };
     match error.errno {
-        Errno::INVAL if is_directory != args.target.is_directory => SysError {
+        Errno::INVAL if is_directory != source_is_directory => SysError {
             errno: Errno::NOTDIR,
             ..error
         },

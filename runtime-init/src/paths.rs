@@ -127,6 +127,13 @@ impl Buffer {
         self.end()
     }
 
+    /// Appends what an open link (O_PATH) says.
+    pub(crate) fn push_link(&mut self, link: BorrowedFd<'_>) -> sys::Result<()> {
+        let mut text = [0u8; PATH_MAX];
+        let text = fs::read_link(link, c"", &mut text)?;
+        self.push(text)
+    }
+
     fn truncate(&mut self, length: usize) -> sys::Result<()> {
         self.length = length.min(self.length);
         self.end()

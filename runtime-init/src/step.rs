@@ -53,6 +53,8 @@ steps! {
     HostPropagation,
     /// Mounts the rootfs tree at its place.
     AttachRootfs,
+    /// Finds and copies the source of a bind mount that lies inside the rootfs; index: `mounts`.
+    MountSource,
     /// Finds or makes the place of a mount; index: `mounts`.
     MountTarget,
     /// Makes a file system; index: `mounts`, sub-index: the option.

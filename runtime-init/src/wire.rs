@@ -12,6 +12,8 @@
 //!           ---- Tree (fd attached), n times ------>   in the order of the plan
 //!           <--- NeedNetDevices (fd attached) -----   only with linux.netDevices; a route socket in the namespace
 //!           ---- NetDevicesDone ------------------>   they have been moved there
+//!           <--- NeedMountMap (fd attached) -------   once for each id-mapped bind mount whose source is in the rootfs
+//!           ---- MountMapped --------------------->   the tree that was attached has its mapping
 //!           <--- RunHooks -------------------------   only if there are prestart or createRuntime hooks
 //!           ---- HooksDone ----------------------->
 //!           <--- Ready ----------------------------   rlimits are set and the state is published now
@@ -58,6 +60,10 @@ pub enum Message {
     NeedNetDevices,
     /// RUNTIME: they are there.
     NetDevicesDone,
+    /// INIT: give the tree that is attached the id mapping of the next such mount of the plan.
+    NeedMountMap,
+    /// RUNTIME: it has it.
+    MountMapped,
     /// INIT: run the prestart and createRuntime hooks now.
     RunHooks,
     /// RUNTIME: the hooks have succeeded.
@@ -113,6 +119,8 @@ impl Message {
             Message::Mapped => 14,
             Message::Procfs => 15,
             Message::Taken => 16,
+            Message::NeedMountMap => 17,
+            Message::MountMapped => 18,
             Message::Failure(failure) => return failure.encode(),
         };
         [tag, 0, 0, 0, 0, 0, 0, 0]
@@ -143,6 +151,8 @@ impl Message {
             14 => Message::Mapped,
             15 => Message::Procfs,
             16 => Message::Taken,
+            17 => Message::NeedMountMap,
+            18 => Message::MountMapped,
             FAILURE => Message::Failure(Failure::decode(bytes)?),
             _ => return None,
         })
@@ -268,6 +278,8 @@ mod tests {
             Message::Mapped,
             Message::Procfs,
             Message::Taken,
+            Message::NeedMountMap,
+            Message::MountMapped,
         ];
         for message in messages {
             assert_eq!(Message::decode(&message.encode()), Some(message));

@@ -23,7 +23,7 @@ use crate::host::{
 use crate::parent::explain::{self, Background};
 use crate::parent::handshake::{Conversation, Counterpart};
 use crate::parent::launch::{self, Launched};
-use crate::parent::{locked_trees, procfs_context};
+use crate::parent::{id_mapped, locked_trees, procfs_context};
 use crate::plan::keyring::KeyringSecret;
 use crate::plan::process::ProcessPlan;
 use crate::plan::{ConsoleWish, HostFacts, Plan, Wishes};
@@ -313,6 +313,7 @@ impl Job<'_> {
             job: &self,
             prepared,
             record: slot.record().clone(),
+            maps_given: 0,
         };
         let cancel = &self.options.cancel;
         let or_frozen = cancel.or_when_frozen(cgroup.cgroup().map(Cgroup::freezer).transpose()?);
@@ -445,6 +446,8 @@ struct Host<'a> {
     /// Held until the child no longer asks for anything in it.
     prepared: Prepared,
     record: Record,
+    /// How many mounts inside the rootfs have their id mapping.
+    maps_given: usize,
 }
 
 impl Counterpart for Host<'_> {
@@ -471,6 +474,12 @@ impl Counterpart for Host<'_> {
                 "init asked for network devices without having been told to",
             )),
         }
+    }
+
+    fn map_mount(&mut self, pid: i32, tree: OwnedFd) -> Result<()> {
+        let number = self.maps_given;
+        self.maps_given += 1;
+        id_mapped::apply_inside(self.job.plan, &self.prepared, number, &tree, pid)
     }
 
     fn pass_listener(&mut self, pid: i32, listener: BorrowedFd<'_>) -> Result<()> {

@@ -97,6 +97,8 @@ fn binds(plan: &Plan) -> impl Iterator<Item = (&CStr, &Path, bool)> {
             path,
             ..
         } if path.is_symlink() => None,
+        // It is a copy of a mount that is the container's own, which criu knows from there.
+        MountSource::Bind { inside: Some(_), .. } => None,
         MountSource::Bind { path, recursive, .. } => {
             Some((mount.target.as_c_str(), path.as_path(), *recursive))
         }

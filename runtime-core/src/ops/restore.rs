@@ -222,7 +222,7 @@ impl Job<'_> {
             keyring: self.plan.keyring.clone(),
             place,
             rootfs: [rootfs, draft],
-            mounts: trees::mounts(self.plan, cgroup, trees::Room::without_end())?,
+            mounts: trees::mounts(self.plan, cgroup, trees::Room::of_restore())?,
             background: Background {
                 process: &self.plan.process,
                 container: Some((self.plan, &self.config.spec)),

@@ -94,6 +94,7 @@ fn plain(failure: Failure) -> Error {
 fn check(failure: Failure) -> Error {
     let text = match (failure.step, failure.errno) {
         (Step::MountTarget, Errno::PERM) => "is on a procfs, where only a few files may be mounted over".to_owned(),
+        (Step::MountSource, Errno::STALE) => "cannot be mounted on /proc because it is not of type proc".to_owned(),
         (Step::Device, Errno::EXIST) => "something else is there already".to_owned(),
         (Step::Console, Errno::NODEV) => "/dev/ptmx is not the pty multiplexer (is a devpts mounted on /dev/pts?)".to_owned(),
         (Step::Cwd, _) => "current working directory is outside of container mount namespace root -- possible container breakout detected".to_owned(),
@@ -121,6 +122,7 @@ pub(crate) fn doing(step: Step) -> &'static str {
         Step::Domainname => "set the domain name",
         Step::HostPropagation => "separate the mounts from the host's",
         Step::AttachRootfs => "mount the rootfs",
+        Step::MountSource => "find the source of a mount in the rootfs",
         Step::MountTarget => "find the place of a mount",
         Step::MountFilesystem => "make a file system",
         Step::MountCopyUp => "copy into the tmpfs",
@@ -185,9 +187,11 @@ fn locate(error: Error, plan: &Plan, spec: &Spec, failure: Failure) -> Error {
         Step::ReadonlyRootfs => error.field("root.readonly").path(&plan.rootfs.path),
         Step::HostPropagation => error.field("linux.rootfsPropagation").path("/"),
         Step::RootPropagation => error.field("linux.rootfsPropagation").path(&plan.rootfs.path),
-        Step::MountTarget | Step::MountFilesystem | Step::MountCopyUp | Step::MountAttach => {
-            locate_mount(error, plan, spec, failure)
-        }
+        Step::MountSource
+        | Step::MountTarget
+        | Step::MountFilesystem
+        | Step::MountCopyUp
+        | Step::MountAttach => locate_mount(error, plan, spec, failure),
         Step::Device => match plan.devices.nodes.get(index) {
             Some(node) => error
                 .field(node.field.clone())
@@ -259,9 +263,10 @@ fn locate_mount(error: Error, plan: &Plan, spec: &Spec, failure: Failure) -> Err
         (None, Some(fstype)) => error.field(format!("{field}.type \"{fstype}\"")),
         (None, None) => error.field(field),
     };
-    match mount {
-        Some(mount) => error.path(mount.destination()),
-        None => error,
+    match (planned.map(|mount| &mount.source), mount) {
+        (Some(MountSource::Bind { path, .. }), _) if failure.step == Step::MountSource => error.path(path),
+        (_, Some(mount)) => error.path(mount.destination()),
+        (_, None) => error,
     }
 }
 
@@ -337,8 +342,11 @@ fn hint(error: Error, failure: Failure) -> Error {
         (Step::MountTarget, Errno::EXIST) => {
             error.hint("copy-symlink: what is there already is no link, or another one")
         }
+        (Step::MountSource, Errno::INVAL) if failure.call == Call::OpenTree => error.hint(
+            "something is mounted below it, which must not come to light in a user namespace: use rbind",
+        ),
         (Step::MountTarget, Errno::LOOP) => error.hint("symbolic links are not followed here"),
-        (Step::Cwd | Step::CreateCwd, Errno::LOOP) => error.hint("magic links are not followed"),
+        (Step::MountSource | Step::Cwd | Step::CreateCwd, Errno::LOOP) => error.hint("magic links are not followed"),
         (Step::HostPropagation, Errno::INVAL) => error.hint("/ is not a mount: the runtime runs in a chroot"),
         (Step::AttachRootfs, Errno::STALE) => {
             error.hint(trees::REPLACED)

@@ -19,7 +19,7 @@ use crate::{Cancel, Error, ErrorKind, Result};
 
 /// What RUNTIME does when the child asks. `create`, `run` and `exec` give their own.
 pub(crate) trait Counterpart {
-    /// Runs prestart and createRuntime hooks. Only `create` and `run` are asked; so are the next three.
+    /// Runs prestart and createRuntime hooks. Only `create` and `run` are asked; so are the next four.
     fn run_hooks(&mut self, _pid: i32) -> Result<()> {
         Err(asked_too_late("hooks"))
     }
@@ -39,6 +39,10 @@ pub(crate) trait Counterpart {
         _link: BorrowedFd<'_>,
     ) -> Result<()> {
         Err(asked_too_late("trees"))
+    }
+    /// Gives the tree the id mapping of the next mount whose source is inside the rootfs.
+    fn map_mount(&mut self, _pid: i32, _tree: OwnedFd) -> Result<()> {
+        Err(asked_too_late("the id mapping of a mount"))
     }
     /// Passes a seccomp listener on to its agent.
     fn pass_listener(&mut self, pid: i32, listener: BorrowedFd<'_>) -> Result<()>;
@@ -76,6 +80,8 @@ enum Rank {
     Maps,
     Trees,
     NetDevices,
+    /// More than one: how many, the counterpart knows by the plan.
+    MountMaps,
     Hooks,
     Listener,
     Ready,
@@ -138,6 +144,13 @@ impl<'a> Conversation<'a> {
                     self.advance(Rank::NetDevices, message)?;
                     counterpart.move_net_devices(there.as_fd())?;
                     self.send(Message::NetDevicesDone)?;
+                }
+                (Message::NeedMountMap, Some(tree)) => {
+                    if self.heard != Rank::MountMaps {
+                        self.advance(Rank::MountMaps, message)?;
+                    }
+                    counterpart.map_mount(launched.pid, tree)?;
+                    self.send(Message::MountMapped)?;
                 }
                 (Message::RunHooks, _) => {
                     self.advance(Rank::Hooks, message)?;
@@ -407,6 +420,9 @@ mod tests {
             self.0 += 1;
             Ok(())
         }
+        fn map_mount(&mut self, _pid: i32, _tree: OwnedFd) -> Result<()> {
+            Ok(())
+        }
         fn pass_listener(&mut self, _pid: i32, _listener: BorrowedFd<'_>) -> Result<()> {
             panic!("nobody may get a listener here")
         }
@@ -469,6 +485,25 @@ mod tests {
         ] {
             assert!(answer(false, &[plain(never)]).0.is_err(), "{never:?}");
         }
+    }
+
+    #[test]
+    fn mounts_are_mapped_one_after_the_other_and_only_before_hooks() {
+        let file = rustix::fs::memfd_create("tree", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        let map = (Message::NeedMountMap, Some(file.as_fd()));
+        let (result, _) = answer(
+            false,
+            &[map, map, (Message::RunHooks, None), (Message::Ready, None)],
+        );
+        result.unwrap();
+        for late in [[(Message::RunHooks, None), map], [map, (Message::NeedMaps, None)]] {
+            assert!(answer(false, &late).0.is_err(), "{late:?}");
+        }
+        let nothing = answer(false, &[(Message::NeedMountMap, None)]).0;
+        assert_eq!(
+            nothing.unwrap_err().to_string(),
+            "unexpected message from the container's process: NeedMountMap"
+        );
     }
 
     #[test]

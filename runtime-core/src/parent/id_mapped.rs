@@ -12,7 +12,7 @@ use rustix::fd::AsRawFd;
 use super::launch::{Launched, write_maps};
 use crate::plan::Plan;
 use crate::plan::mounts::{MountIdMap, MountPlan};
-use crate::prepare::{Links, Prepared, Use, sys_error};
+use crate::prepare::{Links, Prepared, PreparedMount, Use, sys_error};
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// Maps every mount that asks for it, but those whose trees are still to be exchanged.
@@ -28,6 +28,26 @@ pub(super) fn apply(plan: &Plan, prepared: &Prepared, init: i32) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Maps a tree that INIT has copied inside the rootfs, for the mount that is the `number`th of those.
+pub(crate) fn apply_inside(
+    plan: &Plan,
+    prepared: &Prepared,
+    number: usize,
+    tree: &OwnedFd,
+    init: i32,
+) -> Result<()> {
+    let is_inside =
+        |(mount, held): &(&MountPlan, &PreparedMount)| mount.id_map.is_some() && held.inside.is_some();
+    let mut mounts = plan.mounts.iter().zip(&prepared.mounts).filter(is_inside);
+    match mounts.nth(number) {
+        Some((mount, _)) => apply_one(mount, tree, joined(plan, prepared), init),
+        None => Err(Error::new(
+            ErrorKind::Internal,
+            "init asked for the id mapping of a mount that is not in the plan",
+        )),
+    }
 }
 
 /// The user namespace given by path, if there is one.

@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use runtime_init::args::{JoinArgs, TreeSource, TreesArgs};
 use runtime_init::start::start_trees;
-use runtime_init::step::Step;
 use runtime_init::sys::{Call, namespace};
 use runtime_init::wire::{Failure, Link, Message};
 use rustix::io::Errno;
@@ -142,7 +141,6 @@ fn copy_each(
 }
 
 fn explain(failure: Failure, plan: &Plan, trees: &[HostTree]) -> Error {
-    debug_assert_eq!(failure.step, Step::LockedTree);
     let error = Error::os(failure.call.name(), failure.errno).doing("copy a tree of the host");
     let Some(tree) = trees.get(usize::from(failure.index)) else {
         return error;

@@ -13,7 +13,7 @@ use crate::plan::Plan;
 use crate::plan::hooks::HookPlan;
 use crate::plan::keyring::KeyringPlan;
 use crate::plan::mount_label::MountLabel;
-use crate::plan::mounts::{FsOption, MountPlan, MountSource};
+use crate::plan::mounts::{FsOption, MountPlan, MountSource, SourceLink};
 use crate::plan::process::{ProcessPlan, Rlimit};
 use crate::plan::seccomp::SeccompPlan;
 use crate::prepare::{HostTree, Prepared, PreparedMount, Use};
@@ -243,7 +243,11 @@ fn mount_view<'a>(
             attributes: &[],
         })
     });
-    let what = late.unwrap_or_else(|| match (&mount.source, tree) {
+    let inside = prepared
+        .inside
+        .as_deref()
+        .and_then(|path| inside_view(mount, path));
+    let what = late.or(inside).unwrap_or_else(|| match (&mount.source, tree) {
         (MountSource::Bind { .. }, None) if prepared.link.is_some() => {
             init::MountWhat::Link(prepared.link.as_deref().unwrap_or_default())
         }
@@ -286,6 +290,26 @@ fn mount_view<'a>(
         what,
         attributes,
     }
+}
+
+fn inside_view<'a>(mount: &MountPlan, path: &'a CStr) -> Option<init::MountWhat<'a>> {
+    let MountSource::Bind {
+        recursive,
+        link,
+        must_be_procfs,
+        ..
+    } = &mount.source
+    else {
+        return None;
+    };
+    Some(init::MountWhat::Inside(init::InsideArgs {
+        path,
+        recursive: *recursive,
+        keeps_link: *link != SourceLink::Follow,
+        copies_link: *link == SourceLink::Copy,
+        must_be_procfs: *must_be_procfs,
+        is_mapped: mount.id_map.is_some(),
+    }))
 }
 
 fn new_view<'a>(

@@ -72,6 +72,8 @@ pub enum MountSource {
     Bind {
         /// Absolute path.
         path: PathBuf,
+        /// The rest of it, if it is a path below the rootfs: an earlier mount may lie there when it is this one's turn.
+        inside: Option<CString>,
         /// `rbind`.
         recursive: bool,
         /// What is mounted where the path ends in a symbolic link.
@@ -309,8 +311,10 @@ fn plan_source(
             .source()
             .as_ref()
             .ok_or_else(|| Error::invalid(field("source"), "missing"))?;
+        let path = around.facts.bundle.join(source);
         return Ok(MountSource::Bind {
-            path: around.facts.bundle.join(source),
+            inside: around.rootfs.inside(&path),
+            path,
             recursive: options.recursive_bind,
             link: options.source_link,
             must_be_procfs: is_proc_itself,

@@ -1,7 +1,8 @@
 //! Runs in: RUNTIME. Decides how the rootfs becomes the root, and how mounts propagate. Pure.
 
 use std::ffi::CString;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 use runtime_init::args::EnterRoot;
@@ -78,6 +79,29 @@ impl RootfsPlan {
     }
 }
 
+impl RootfsPlan {
+    /// The rest of a path of the host below the rootfs, by its text; `None` if it is no such path, or may leave the rootfs again.
+    pub fn inside(&self, path: &Path) -> Option<CString> {
+        rest_inside(path.strip_prefix(&self.path).ok()?)
+    }
+}
+
+/// A path that is looked up with the rootfs as root, where ".." leads no further up than that: where it would, it is none.
+pub(crate) fn rest_inside(rest: &Path) -> Option<CString> {
+    let mut depth = 0_usize;
+    for component in rest.components() {
+        depth = match component {
+            Component::Normal(_) => depth + 1,
+            Component::ParentDir => depth.checked_sub(1)?,
+            _ => depth,
+        };
+    }
+    match rest.as_os_str().as_bytes() {
+        b"" => Some(c".".to_owned()),
+        rest => CString::new(rest).ok(),
+    }
+}
+
 /// What `linux.rootfsPropagation` means for copies of the host's mounts, and for the root in the end.
 ///
 /// runc sets the inherited tree to this propagation and then binds from it, so a bind mount is by default a slave of
@@ -95,4 +119,25 @@ fn propagation(wanted: Option<&str>) -> Result<(u64, Option<(u64, bool)>)> {
             return Err(Error::invalid("linux.rootfsPropagation", message));
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_below_the_rootfs_and_stays_there() {
+        let cases: [(&str, Option<&std::ffi::CStr>); 7] = [
+            ("", Some(c".")),
+            ("a", Some(c"a")),
+            ("a//b/./c", Some(c"a//b/./c")),
+            ("a/../b", Some(c"a/../b")),
+            ("..", None),
+            ("a/../../c", None),
+            ("a/../../rootfs/c", None),
+        ];
+        for (rest, inside) in cases {
+            assert_eq!(rest_inside(Path::new(rest)).as_deref(), inside, "{rest}");
+        }
+    }
 }

@@ -4,7 +4,7 @@
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use runtime_init::args::{EnterRoot, Links};
 use runtime_init::sys::Call;
@@ -16,10 +16,13 @@ use rustix::io::Errno;
 use crate::host::cgroup::CgroupManager;
 use crate::host::facts::resolve_directory;
 use crate::plan::mounts::{MountPlan, MountSource, SourceLink};
+use crate::plan::rootfs::rest_inside;
 use crate::plan::{Plan, c_string};
 use crate::{Error, ErrorKind, Result};
 
 const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+/// How many links are followed, as the kernel's own limit.
+const MAX_LINKS: usize = 40;
 /// Why what is found at a path is refused.
 pub(crate) const REPLACED: &str = "it was replaced while the container was created";
 
@@ -195,9 +198,7 @@ fn refuse_replaced(found: Option<&HostTree>, first: Option<&OwnedFd>) -> Result<
 }
 
 fn host_tree(used_for: Use, source: &OwnedFd, recursive: bool) -> Result<Option<HostTree>> {
-    let link = format!("/proc/self/fd/{}", source.as_raw_fd());
-    let path = std::fs::read_link(&link).map_err(|error| Error::io("readlink", &error).path(link))?;
-    let path = c_string(path.into_os_string().into_encoded_bytes(), "mounts")?;
+    let path = c_string(path_of(source)?.into_os_string().into_encoded_bytes(), "mounts")?;
     let has_path = path.as_bytes().starts_with(b"/") && !path.as_bytes().ends_with(b" (deleted)");
     Ok(has_path.then_some(HostTree {
         used_for,
@@ -206,6 +207,11 @@ fn host_tree(used_for: Use, source: &OwnedFd, recursive: bool) -> Result<Option<
         recursive,
         attributes: Vec::new(),
     }))
+}
+
+fn path_of(file: &OwnedFd) -> Result<PathBuf> {
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    std::fs::read_link(&link).map_err(|error| Error::io("readlink", &error).path(link))
 }
 
 /// A procfs that is yet to be made: what fsopen(2) has given.
@@ -224,6 +230,8 @@ pub(crate) struct PreparedMount {
     pub tree: Option<OwnedFd>,
     /// What INIT copies itself, when it is its turn.
     pub late: Option<HostTree>,
+    /// A path inside the rootfs: INIT mounts what lies there when it is the mount's turn.
+    pub inside: Option<CString>,
     /// What a symbolic link says that is made at the destination, with nothing mounted.
     pub link: Option<CString>,
     /// Whether a directory (not a file) is made where the destination is missing.
@@ -285,8 +293,10 @@ fn change(tree: &OwnedFd, attributes: &[(MountAttr, bool)]) -> Result<()> {
 #[derive(Debug)]
 pub(crate) struct Room<'a> {
     left: usize,
-    /// What INIT finds below it is not what RUNTIME sees there.
-    rootfs: &'a Path,
+    /// What INIT finds below it is not what RUNTIME sees there; `None` where it is not INIT that mounts.
+    rootfs: Option<&'a Path>,
+    /// Whether a source inside the rootfs is left to whoever mounts.
+    leaves_inside: bool,
 }
 
 /// Descriptors for all else, in RUNTIME and in its child.
@@ -305,7 +315,8 @@ impl<'a> Room<'a> {
         };
         Ok(Self {
             left,
-            rootfs: Path::new(OsStr::from_bytes(rootfs.to_bytes())),
+            rootfs: Some(Path::new(OsStr::from_bytes(rootfs.to_bytes()))),
+            leaves_inside: true,
         })
     }
 
@@ -313,7 +324,16 @@ impl<'a> Room<'a> {
     pub(crate) fn without_end() -> Self {
         Self {
             left: usize::MAX,
-            rootfs: Path::new("/"),
+            rootfs: None,
+            leaves_inside: false,
+        }
+    }
+
+    /// For `restore`: criu mounts again what has come from inside the rootfs.
+    pub(crate) fn of_restore() -> Self {
+        Self {
+            leaves_inside: true,
+            ..Self::without_end()
         }
     }
 
@@ -338,7 +358,7 @@ impl<'a> Room<'a> {
             && is_bind
             && is_apart
             && mount.id_map.is_none()
-            && !path.starts_with(self.rootfs)
+            && self.rootfs.is_some_and(|rootfs| !path.starts_with(rootfs))
     }
 }
 
@@ -376,10 +396,19 @@ fn prepare_mount(
         MountSource::Bind {
             path,
             recursive,
+            inside,
             link,
             must_be_procfs,
         } => {
-            let source = open_path(path, source_flags(mount))?;
+            let source = match find_source(path, inside.as_deref(), source_flags(mount), room)? {
+                Source::Host(source) => source,
+                Source::Inside(inside) => {
+                    return Ok(PreparedMount {
+                        inside: Some(inside),
+                        ..PreparedMount::without_tree()
+                    });
+                }
+            };
             if *link == SourceLink::Copy
                 && let Some(text) = read_if_link(&source).map_err(|error| error.path(path))?
             {
@@ -437,6 +466,67 @@ fn prepare_mount(
     }
 }
 
+/// Where the source of a bind mount is.
+enum Source {
+    /// Outside of the rootfs: nothing that INIT mounts changes it.
+    Host(OwnedFd),
+    /// Inside, and not to be looked up before it is the mount's turn (ADR 7).
+    Inside(CString),
+}
+
+fn find_source(path: &Path, inside: Option<&CStr>, flags: OFlags, room: &Room<'_>) -> Result<Source> {
+    if let Some(inside) = inside.filter(|_| room.leaves_inside) {
+        return Ok(Source::Inside(inside.to_owned()));
+    }
+    let Some(rootfs) = room.rootfs else {
+        return open_path(path, flags).map(Source::Host);
+    };
+    let found = open_path(path, flags);
+    let inside = match &found {
+        Ok(source) => path_of(source)?.strip_prefix(rootfs).ok().and_then(rest_inside),
+        Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::NOTDIR)) => rest_below(path, rootfs),
+        Err(_) => None,
+    };
+    match inside {
+        Some(inside) => Ok(Source::Inside(inside)),
+        None => found.map(Source::Host),
+    }
+}
+
+/// The rest of a path below the rootfs, links of the host followed up to there; `None` if it does not lead there. What is below is
+/// not looked at.
+fn rest_below(path: &Path, rootfs: &Path) -> Option<CString> {
+    let mut todo = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        if let Ok(rest) = todo.strip_prefix(rootfs) {
+            return rest_inside(rest);
+        }
+        todo = follow_first_link(&todo)?;
+    }
+    None
+}
+
+/// The path with its first link replaced by what it says.
+fn follow_first_link(path: &Path) -> Option<PathBuf> {
+    let mut done = PathBuf::new();
+    let mut components = path.components();
+    while let Some(component) = components.next() {
+        match component {
+            Component::ParentDir => {
+                done.pop();
+                continue;
+            }
+            component => done.push(component),
+        }
+        if let Ok(link) = std::fs::read_link(&done) {
+            done.pop();
+            return Some(done.join(link).join(components.as_path()));
+        }
+    }
+    // None was left: the path as it is without "..", if that is another.
+    (done != path).then_some(done)
+}
+
 /// What a symbolic link says; `None` for anything else. Of what is open: a path that is looked up a second time may have
 /// become a link, which is not to be followed.
 fn read_if_link(file: &OwnedFd) -> Result<Option<CString>> {
@@ -488,6 +578,7 @@ fn prepare_copy(
     Ok(PreparedMount {
         tree: Some(tree),
         late: None,
+        inside: None,
         link: None,
         is_directory,
         context: None,
@@ -499,6 +590,7 @@ impl PreparedMount {
         Self {
             tree: None,
             late: None,
+            inside: None,
             link: None,
             is_directory: true,
             context: None,
@@ -570,5 +662,42 @@ pub(crate) fn sys_error(error: runtime_init::sys::SysError) -> Error {
             "this program looks functions up when they are first called, which a child of it cannot: link it with -z now",
         ),
         _ => Error::os(error.call.name(), error.errno),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn links_of_the_host_are_followed_as_far_as_the_rootfs() {
+        let dir = std::env::temp_dir().join(format!("onggi-rest-below-{}", std::process::id()));
+        let rootfs = dir.join("b/rootfs");
+        std::fs::create_dir_all(&rootfs).unwrap();
+        symlink("b/rootfs/data", dir.join("relative")).unwrap();
+        symlink(dir.join("relative"), dir.join("chain")).unwrap();
+        symlink("loop", dir.join("loop")).unwrap();
+        symlink("/etc", rootfs.join("of-the-image")).unwrap();
+        let cases: [(&str, Option<&CStr>); 9] = [
+            ("b/rootfs/x/y", Some(c"x/y")),
+            ("b/./rootfs/../rootfs/x", None),
+            ("relative", Some(c"data")),
+            ("relative/sub", Some(c"data/sub")),
+            ("chain/sub", Some(c"data/sub")),
+            ("b/../chain", Some(c"data")),
+            // What the image says is for INIT to read.
+            ("b/rootfs/of-the-image/passwd", Some(c"of-the-image/passwd")),
+            ("loop/x", None),
+            ("b/elsewhere", None),
+        ];
+        let results: Vec<_> = cases
+            .iter()
+            .map(|(path, _)| rest_below(&dir.join(path), &rootfs))
+            .collect();
+        std::fs::remove_dir_all(&dir).unwrap();
+        for ((path, inside), result) in cases.iter().zip(results) {
+            assert_eq!(result.as_deref(), *inside, "{path}");
+        }
     }
 }

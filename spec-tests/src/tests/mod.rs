@@ -31,6 +31,7 @@ mod many;
 mod migration;
 mod mount_links;
 mod mounts;
+mod mounts_in_order;
 mod mounts_later;
 mod namespaces;
 mod namespaces_owned;
@@ -120,6 +121,7 @@ fn everywhere() -> Vec<Test> {
         namespaces::TESTS,
         net_devices::TESTS,
         mounts::TESTS,
+        mounts_in_order::TESTS,
         mount_links::TESTS,
         mounts_later::TESTS,
         devices::TESTS,

@@ -37,6 +37,12 @@ const TABLE: &[(&str, Break)] = &[
         c.config["linux"]["timeOffsets"] = json!({"monotonic": {"secs": -9_000_000_000_i64}});
         Ok(())
     }),
+    ("source of a mount in the rootfs", |c| {
+        c.mount(
+            json!({"destination": "/mnt", "type": "bind", "source": "rootfs/nosuch", "options": ["bind"]}),
+        );
+        Ok(())
+    }),
     ("place of a mount", |c| {
         fs::write(c.rootfs("/file"), "")?;
         c.mount(json!({"destination": "/file/below", "type": "tmpfs", "source": "t"}));
@@ -169,6 +175,7 @@ pub(super) fn user_namespace(c: &mut Case) -> Check {
         "destination": "/mnt", "type": "bind", "source": source.to_string_lossy(), "options": ["rbind", "ro"]
     }));
     c.mount(json!({"destination": "/var", "type": "tmpfs", "source": "t", "options": ["tmpcopyup"]}));
+    c.mount(json!({"destination": "/tmp", "type": "bind", "source": "rootfs/var", "options": ["rbind"]}));
     Ok(())
 }
 

@@ -57,6 +57,7 @@ mod spec_rules;
 mod spec_values;
 mod steps;
 mod systemd;
+mod systemd_agrees;
 mod systemd_limits;
 mod terminal;
 mod traced;
@@ -88,6 +89,7 @@ fn needy() -> Vec<NeedyTest> {
         recorded::NEEDY,
         rootless::NEEDY,
         systemd::NEEDY,
+        systemd_agrees::NEEDY,
         systemd_limits::NEEDY,
         checkpoint::NEEDY,
         checkpoint_flags::NEEDY,

@@ -43,7 +43,6 @@ pub use identity::{Identity, Marked};
 pub use path::CgroupPath;
 pub use resources::{CgroupWrite, IfMissing, ResourcePlan};
 pub use stats::CgroupStats;
-use systemd::Moment;
 pub use systemd::{Manager, Unit, UnitLocation, UnitPlan, UnitReference};
 pub use watch::{OomWatch, Woken};
 
@@ -422,19 +421,7 @@ impl CgroupManager {
                 let changed = apply::apply(cgroup, &resources.writes).and_then(|()| commit());
                 changed.map_err(|error| before.restore(cgroup, error))
             }
-            (Self::Systemd(unit), _) => {
-                let cgroup = unit.limited()?;
-                apply::check_usage(cgroup, &resources.above_usage)?;
-                let before = apply::Before::read(cgroup, &resources.writes);
-                // The files before systemd, since the kernel may refuse one; and after, since systemd rounds.
-                let changed = apply::apply(cgroup, &resources.writes)
-                    .and_then(|()| unit.set_limits(&resources.writes, Moment::Update))
-                    .and_then(|()| {
-                        let rest = apply::apply(cgroup, &resources.writes).and_then(|()| commit());
-                        rest.map_err(|error| unit.restore_limits(&before.writes(), error))
-                    });
-                changed.map_err(|error| before.restore(cgroup, error))
-            }
+            (Self::Systemd(unit), _) => unit.update(resources, commit),
             (Self::Disabled, None) => commit(),
             (Self::Disabled, Some(write)) => Err(no_cgroup_to_limit(write)),
         }

@@ -218,10 +218,12 @@ impl ResourcePlan {
             };
             self.push("cpu.idle", idle.to_string(), IDLE, if_missing);
         }
-        // The kernel fixes the weight of an idle group and refuses another.
-        let weight = shares_to_weight(cpu.shares().unwrap_or(0)).filter(|_| cpu.idle() != Some(1));
-        if let Some(weight) = weight {
-            self.write("cpu.weight", weight.to_string(), "linux.resources.cpu.shares");
+        const SHARES: &str = "linux.resources.cpu.shares";
+        if let Some(weight) = shares_to_weight(cpu.shares().unwrap_or(0)) {
+            if cpu.idle() == Some(1) {
+                return Err(Error::invalid(SHARES, IDLE_HAS_NO_WEIGHT).hint("leave it out"));
+            }
+            self.write("cpu.weight", weight.to_string(), SHARES);
         }
         // Before the quota: a lower quota is refused while the burst is above it. The other way round the burst is
         // refused, and written again after the quota.
@@ -407,6 +409,10 @@ impl ResourcePlan {
         Ok(())
     }
 }
+
+/// The kernel fixes the weight of an idle group and refuses another. The beginning is runc's.
+pub(super) const IDLE_HAS_NO_WEIGHT: &str =
+    "unable to apply both cpu.weight and cpu.idle: an idle group has no weight of its own";
 
 const SWAP_FIELD: &str = "linux.resources.memory.swap";
 
@@ -599,7 +605,7 @@ mod tests {
                 &["cpu.max.burst=5", "cpu.max=9 100000"],
             ),
             (json!({"burst": 0}), &["?cpu.max.burst=0"]),
-            (json!({"idle": 1, "shares": 512}), &["cpu.idle=1"]),
+            (json!({"idle": 1, "shares": 0}), &["cpu.idle=1"]),
             (
                 json!({"idle": 0, "shares": 512}),
                 &["?cpu.idle=0", "cpu.weight=59"],
@@ -612,6 +618,11 @@ mod tests {
             assert_eq!(writes(json!({"cpu": cpu})), expected, "{cpu}");
         }
         assert!(refusal(json!({"cpu": {"idle": 2}})).contains("neither 0 nor 1"));
+        assert_eq!(
+            refusal(json!({"cpu": {"idle": 1, "shares": 512}})),
+            "linux.resources.cpu.shares: unable to apply both cpu.weight and cpu.idle: an idle group has no weight of its \
+             own (leave it out)"
+        );
     }
 
     #[test]

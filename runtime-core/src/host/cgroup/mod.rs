@@ -111,7 +111,7 @@ impl CgroupPlan {
             None => ResourcePlan::default(),
         };
         resources.log_ignored();
-        if let (CgroupDriver::Disabled, Some(write)) = (driver, resources.writes.first()) {
+        if let (CgroupDriver::Disabled, Some(write)) = (driver, resources.first_limit()) {
             return Err(no_cgroup_to_limit(write));
         }
         Ok(Self {
@@ -136,7 +136,9 @@ impl CgroupPlan {
     }
 
     fn can_do_without_tree(&self) -> bool {
-        self.rootless && !matches!(self.path, CgroupPath::BelowRoot(_)) && self.resources.writes.is_empty()
+        self.rootless
+            && !matches!(self.path, CgroupPath::BelowRoot(_))
+            && self.resources.first_limit().is_none()
     }
 
     /// What a caller without rights over the cgroup has to know.
@@ -144,7 +146,7 @@ impl CgroupPlan {
         if !self.rootless || !is_denied(&error) {
             return error;
         }
-        let error = match self.resources.writes.first() {
+        let error = match self.resources.first_limit() {
             Some(write) => error.field(write.field.clone()),
             None => error,
         };
@@ -414,7 +416,7 @@ impl CgroupManager {
     /// # Errors
     /// The container has no cgroup, a controller is missing, or the kernel refused a value; the error names the field.
     pub fn update(&self, resources: &ResourcePlan, commit: impl FnOnce() -> Result<()>) -> Result<()> {
-        match (self, resources.writes.first()) {
+        match (self, resources.first_limit()) {
             (Self::Fs(cgroup), _) => {
                 apply::check_usage(cgroup, &resources.above_usage)?;
                 let before = apply::Before::read(cgroup, &resources.writes);

@@ -104,6 +104,13 @@ impl ResourcePlan {
         Ok(plan)
     }
 
+    /// The first write that the container may not go without.
+    pub fn first_limit(&self) -> Option<&CgroupWrite> {
+        self.writes
+            .iter()
+            .find(|write| write.if_missing != IfMissing::Skip)
+    }
+
     /// Logs each field that is ignored: engines set some of them whatever the cgroup version is.
     pub fn log_ignored(&self) {
         for field in &self.ignored {
@@ -157,8 +164,10 @@ impl ResourcePlan {
         match limit {
             None => {}
             Some(..0) => self.push("pids.max", "max".to_owned(), FIELD, IfMissing::Skip),
-            // 0 means no process at all (runtime-spec 1.3), but then the container's own could not be there.
-            Some(limit) => self.write("pids.max", limit.max(1).to_string(), FIELD),
+            // 0 means no process at all (runtime-spec 1.3), but then the container's own could not be there. Engines write it for
+            // users who want no limit, and expect it to work where there is nothing to limit by.
+            Some(0) => self.push("pids.max", "1".to_owned(), FIELD, IfMissing::Skip),
+            Some(limit) => self.write("pids.max", limit.to_string(), FIELD),
         }
     }
 
@@ -431,6 +440,8 @@ fn swap_beside_memory(swap: i64, memory: i64) -> Result<Option<String>> {
     match (swap, memory) {
         (-1, _) | (0, -1) => Ok(Some("max".to_owned())),
         (0, _) => Ok(None),
+        // Nothing to take off.
+        (1.., -1) => Ok(Some(swap.to_string())),
         (..-1, _) => Err(Error::invalid(
             SWAP_FIELD,
             format!("{swap} is neither a size nor -1 (no limit)"),
@@ -557,6 +568,10 @@ mod tests {
                 json!({"limit": -1, "swap": -1}),
                 &["?memory.swap.max=max", "?memory.max=max"],
             ),
+            (
+                json!({"limit": -1, "swap": 1000}),
+                &["memory.swap.max=1000", "?memory.max=max"],
+            ),
             (json!({"reservation": 77}), &["memory.low=77"]),
             (json!({"reservation": -1}), &["?memory.low=max"]),
         ] {
@@ -568,7 +583,7 @@ mod tests {
                 "linux.resources.memory.swap: unable to set swap limit without memory limit",
             ),
             (
-                json!({"swap": 5, "limit": -1}),
+                json!({"swap": 5, "limit": 0}),
                 "linux.resources.memory.swap: unable to set swap limit without",
             ),
             (
@@ -628,7 +643,7 @@ mod tests {
     #[test]
     fn pids_limit_tells_zero_from_absent() {
         assert_eq!(writes(json!({"pids": {}})), Vec::<String>::new());
-        assert_eq!(writes(json!({"pids": {"limit": 0}})), ["pids.max=1"]);
+        assert_eq!(writes(json!({"pids": {"limit": 0}})), ["?pids.max=1"]);
         assert_eq!(writes(json!({"pids": {"limit": 64}})), ["pids.max=64"]);
         assert_eq!(writes(json!({"pids": {"limit": -1}})), ["?pids.max=max"]);
     }

@@ -1,17 +1,19 @@
 //! Runs in: RUNTIME. The file for `--pid-file`: made whole under a temporary name, then renamed, because engines wait
-//! for the name to appear and read at once.
+//! for the name to appear and read at once. What is no file, as /dev/null or a fifo, is written to, and stays.
 
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::{Error, ErrorKind, Result};
 
-/// Writes the pid in decimal, without a newline, to `path` by way of `.<name>` in the same directory. A file or
-/// symbolic link at `path` is replaced, not followed.
+/// Writes the pid in decimal, without a newline, to `path` by way of `.<name>` in the same directory. A file at `path`, and a
+/// symbolic link to one or to nothing, is replaced. Anything else, also behind a link (`/dev/stdout`), is written through:
+/// it may be the host's /dev/null.
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`] if the path names no file; otherwise the failed call with the path. Nothing is left behind.
@@ -26,6 +28,9 @@ pub fn write(path: &Path, pid: i32) -> Result<()> {
             .path(path)
             .doing("write the pid file"));
     };
+    if let Some(device) = open_unless_regular(path).map_err(|errno| os("open", errno))? {
+        return write_to(&device, pid).map_err(|errno| os("write", errno));
+    }
     let mut hidden = OsString::from(".");
     hidden.push(name);
     let temporary = path.with_file_name(hidden);
@@ -38,18 +43,40 @@ pub fn write(path: &Path, pid: i32) -> Result<()> {
         file => file,
     };
     let file = file.map_err(|errno| os("open", errno))?;
-    let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, pid.to_string().as_bytes()))
+    let written = write_to(&file, pid)
         .map_err(|errno| os("write", errno))
-        .and_then(|_| rustix::fs::rename(&temporary, path).map_err(|errno| os("rename", errno)));
+        .and_then(|()| rustix::fs::rename(&temporary, path).map_err(|errno| os("rename", errno)));
     written.map_err(|error| match rustix::fs::unlink(&temporary) {
         Ok(()) => error,
         Err(errno) => error.and(Error::os("unlink", errno).path(&temporary)),
     })
 }
 
+fn write_to(file: &OwnedFd, pid: i32) -> rustix::io::Result<()> {
+    rustix::io::retry_on_intr(|| rustix::io::write(file, pid.to_string().as_bytes())).map(drop)
+}
+
+/// What is there, open for writing, if that is neither a regular file nor nothing. A fifo that nobody reads is an error, not a wait.
+fn open_unless_regular(path: &Path) -> rustix::io::Result<Option<OwnedFd>> {
+    let is_regular = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    // Other errors are told when the file is made.
+    let Ok(stat) = rustix::fs::stat(path) else {
+        return Ok(None);
+    };
+    if is_regular(&stat) {
+        return Ok(None);
+    }
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty())?;
+    // It may have been exchanged meanwhile.
+    let is_file = is_regular(&rustix::fs::fstat(&file)?);
+    Ok((!is_file).then_some(file))
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::FileTypeExt;
 
     use super::*;
 
@@ -67,6 +94,27 @@ mod tests {
         write(&path, 7).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"7");
         assert_eq!(fs::read(&victim).unwrap(), b"victim");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_is_no_file_is_written_through_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let (fifo, link) = (dir.path().join("fifo"), dir.path().join("link"));
+        rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        std::os::unix::fs::symlink("fifo", &link).unwrap();
+        // Nobody reads it.
+        assert_eq!(write(&fifo, 1).unwrap_err().errno(), Some(Errno::NXIO));
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        let reader = rustix::fs::open(&fifo, flags, Mode::empty()).unwrap();
+        for path in [&fifo, &link] {
+            write(path, 4321).unwrap();
+            let mut read = [0; 8];
+            let length = rustix::io::read(&reader, &mut read[..]).unwrap();
+            assert_eq!(&read[..length], b"4321", "{}", path.display());
+        }
+        assert!(fs::symlink_metadata(&fifo).unwrap().file_type().is_fifo());
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 

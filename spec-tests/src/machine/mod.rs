@@ -47,7 +47,7 @@ pub(crate) enum Kernel {
 const CONTROLLERS: &[&str] = &["cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma", "misc"];
 
 /// What the kernel of the bare machine is told to do without (`cgroup_disable=`).
-const DISABLED: &[&str] = &["memory", "cpu"];
+const DISABLED: &[&str] = &["memory", "cpu", "pids"];
 
 /// What the root of the systemd machine has in PATH, see `machine/root.sh`.
 const PROGRAMS: &[&str] = &[

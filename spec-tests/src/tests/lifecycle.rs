@@ -24,6 +24,7 @@ pub(crate) const TESTS: &[Test] = &[
         "lifecycle/pid_file_is_there_when_run_detach_returns",
         pid_file_of_run_detach,
     ),
+    ("lifecycle/pid_file_that_is_no_file_stays", pid_file_no_file),
     ("lifecycle/state_fields", state_fields),
     ("lifecycle/state_has_annotations", state_annotations),
     (
@@ -137,6 +138,59 @@ fn pid_file(c: &mut Case) -> Check {
         1,
         others.count(),
     )
+}
+
+/// `--pid-file /dev/null`: what is there is written to, also behind a link. A device of the test's own: a runtime that
+/// replaces it does so here.
+fn pid_file_no_file(c: &mut Case) -> Check {
+    use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+    use std::{
+        io::Read,
+        os::unix::fs::{FileTypeExt, OpenOptionsExt, symlink},
+    };
+    let (null, fifo, link) = (c.dir.join("null"), c.dir.join("fifo"), c.dir.join("link"));
+    mknod(
+        &null,
+        SFlag::S_IFCHR,
+        Mode::from_bits_truncate(0o666),
+        makedev(1, 3),
+    )?;
+    nix::unistd::mkfifo(&fifo, Mode::from_bits_truncate(0o600))?;
+    symlink("fifo", &link)?;
+    let mut options = fs::OpenOptions::new();
+    let mut reader = options.read(true).custom_flags(libc::O_NONBLOCK).open(&fifo)?;
+    let mut read = || -> Check<String> {
+        let mut text = [0; 64];
+        let length = reader.read(&mut text)?;
+        Ok(String::from_utf8_lossy(&text[..length]).into_owned())
+    };
+    c.args(&["/bin/sleep", "1000"]);
+    for path in [&null, &fifo, &link] {
+        let path = path.to_string_lossy();
+        c.create_with(&["--pid-file", &path])?.ok()?;
+        let pid = c.pid()?;
+        c.rt(&["start", &c.id])?.ok()?;
+        let wish = match path.ends_with("null") {
+            true => String::new(),
+            false => pid.to_string(),
+        };
+        same(&format!("what create wrote to {path}"), wish, read()?)?;
+        c.rt(&["exec", "--pid-file", &path, &c.id, "/bin/true"])?.ok()?;
+        same(
+            &format!("whether exec wrote to {path}"),
+            !path.ends_with("null"),
+            !read()?.is_empty(),
+        )?;
+        c.delete()?;
+    }
+    let kind = |path: &std::path::Path| Ok::<_, std::io::Error>(path.symlink_metadata()?.file_type());
+    ensure!(kind(&null)?.is_char_device(), "the device was replaced");
+    ensure!(kind(&fifo)?.is_fifo(), "the fifo was replaced");
+    ensure!(kind(&link)?.is_symlink(), "the link was replaced");
+    let others = fs::read_dir(&c.dir)?
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with('.'));
+    same("temporary files left", 0, others.count())
 }
 
 fn pid_file_of_run_detach(c: &mut Case) -> Check {

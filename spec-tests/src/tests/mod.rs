@@ -59,6 +59,7 @@ mod spec_rules;
 mod spec_values;
 mod steps;
 mod systemd;
+mod systemd_agrees;
 mod systemd_limits;
 mod terminal;
 mod traced;
@@ -90,6 +91,7 @@ fn needy() -> Vec<NeedyTest> {
         recorded::NEEDY,
         rootless::NEEDY,
         systemd::NEEDY,
+        systemd_agrees::NEEDY,
         systemd_limits::NEEDY,
         checkpoint::NEEDY,
         checkpoint_flags::NEEDY,

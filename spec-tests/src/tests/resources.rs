@@ -45,6 +45,12 @@ pub(crate) const NEEDY: &[NeedyTest] = &[
     ),
     ("resources/memory_files", MEMORY, memory_files),
     ("resources/memory_without_swap", MEMORY, memory_without_swap),
+    ("resources/memory_and_swap_of_every_kind", MEMORY, memory_and_swap),
+    (
+        "resources/pids_limit_of_0_without_the_controller",
+        &[Need::NoController("pids")],
+        no_pids_controller,
+    ),
     ("resources/memory_unlimited", MEMORY, memory_unlimited),
     ("resources/memory_limit_kills", MEMORY, memory_kills),
     ("resources/killed_for_memory_is_said", MEMORY, killed_is_said),
@@ -144,6 +150,61 @@ fn memory_without_swap(c: &mut Case) -> Check {
     *limit(c, "memory") = json!({"limit": 64 << 20, "swap": 64 << 20});
     c.start_sleeper()?;
     file_is(c, "memory.swap.max", "0")
+}
+
+/// The table of docs/memory-and-swap.md, of which this is the column of the files.
+fn memory_and_swap(c: &mut Case) -> Check {
+    const BELOW: &str = "memory+swap limit should be >= memory limit";
+    const ALONE: &str = "unable to set swap limit without memory limit";
+    for (memory, wish) in [
+        (json!({}), Ok(("max", "max"))),
+        (json!({"swap": 0}), Ok(("max", "max"))),
+        (json!({"swap": -1}), Ok(("max", "max"))),
+        (json!({"swap": 100_663_296}), Err(ALONE)),
+        (json!({"limit": 0, "swap": 100_663_296}), Err(ALONE)),
+        (json!({"limit": 67_108_864}), Ok(("67108864", "max"))),
+        (json!({"limit": 67_108_864, "swap": 0}), Ok(("67108864", "max"))),
+        (json!({"limit": 67_108_864, "swap": -1}), Ok(("67108864", "max"))),
+        (
+            json!({"limit": 67_108_864, "swap": 67_108_864}),
+            Ok(("67108864", "0")),
+        ),
+        (
+            json!({"limit": 67_108_864, "swap": 100_663_296}),
+            Ok(("67108864", "33554432")),
+        ),
+        (json!({"limit": 67_108_864, "swap": 33_554_432}), Err(BELOW)),
+        (json!({"limit": -1}), Ok(("max", "max"))),
+        (json!({"limit": -1, "swap": 0}), Ok(("max", "max"))),
+        (json!({"limit": -1, "swap": -1}), Ok(("max", "max"))),
+        // Nothing to count from: as it is.
+        (
+            json!({"limit": -1, "swap": 100_663_296}),
+            Ok(("max", "100663296")),
+        ),
+    ] {
+        *limit(c, "memory") = memory.clone();
+        let run = c.create()?;
+        match wish {
+            Err(text) => drop(run.wants(1)?.refused_with(text)?),
+            Ok((max, swap)) => {
+                run.ok()?;
+                let reality = (file(c, "memory.max")?, file(c, "memory.swap.max")?);
+                same(&memory.to_string(), (max.to_owned(), swap.to_owned()), reality)?;
+                c.delete()?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `podman run --pids-limit 0`, for users who want no limit.
+fn no_pids_controller(c: &mut Case) -> Check {
+    *limit(c, "pids") = json!({"limit": 0});
+    same("echo", "ran", c.sh("echo ran | cat")?.as_str())?;
+    *limit(c, "pids") = json!({"limit": 7});
+    c.create()?.wants(1)?.refused_with("pids")?;
+    c.nothing_left()
 }
 
 fn memory_unlimited(c: &mut Case) -> Check {

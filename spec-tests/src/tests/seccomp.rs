@@ -33,6 +33,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("seccomp/exec_is_filtered_too", exec_is_filtered),
     ("seccomp/profile_of_the_engines", engines_profile),
     ("seccomp/profile_from_before_newer_calls", old_profile),
+    (
+        "seccomp/unknown_calls_with_and_without_architectures",
+        unknown_calls,
+    ),
 ];
 
 pub(super) const GETPGID: i64 = libc::SYS_getpgid;
@@ -342,6 +346,22 @@ fn old_profile(c: &mut Case) -> Check {
         c.rt(&["exec", &c.id, "/bin/true"])?.ok()?;
         c.rt(&["start", &c.id])?.ok()?;
         c.delete()?;
+    }
+    Ok(())
+}
+
+/// As runc: a C library falls back to older calls where it reads ENOSYS, and gives up where it reads EPERM.
+fn unknown_calls(c: &mut Case) -> Check {
+    let mut profile = default_profile()?;
+    for architectures in [true, false] {
+        if !architectures && let Some(profile) = profile.as_object_mut() {
+            profile.remove("architectures");
+            profile.remove("archMap");
+        }
+        c.config["linux"]["seccomp"] = profile.clone();
+        let results = calls(c, &["9999".to_owned(), format!("{}:0:0:0:0:0", libc::SYS_mount)])?;
+        let wish = vec![-38, -1];
+        same(&format!("calls, architectures: {architectures}"), wish, results)?;
     }
     Ok(())
 }

@@ -4,7 +4,8 @@
 use super::{
     resources::{disk, every_field, scratch, weights},
     systemd::{
-        SYSTEMD, file, has, no_unit_left, show, start_sleeper, systemctl, unit, use_scope, with_systemd,
+        SYSTEMD, cgroup, file, has, no_unit_left, show, start_sleeper, systemctl, unit, use_scope,
+        with_systemd,
     },
 };
 use crate::{
@@ -50,13 +51,21 @@ fn all_fields(c: &mut Case) -> Check {
                 ("AllowedCPUs", "0"),
                 ("AllowedMemoryNodes", "0"),
                 ("TasksMax", "50"),
-                ("IOWeight", "2930"),
+                ("IOWeight", by_scheduler(c, "2300", "2930")),
             ],
         )?;
         c.delete()?;
         no_unit_left(c)?;
     }
     Ok(())
+}
+
+/// systemd's weight is such that it makes the right one of it, for the scheduler bfq or for all.
+fn by_scheduler(c: &Case, bfq: &'static str, all: &'static str) -> &'static str {
+    match cgroup(c).join("io.bfq.weight").exists() {
+        true => bfq,
+        false => all,
+    }
 }
 
 /// The node by which systemd names a disk.
@@ -67,7 +76,7 @@ fn node(disk: (u64, u64)) -> Check<String> {
 }
 
 /// systemd may name the disk as it was told, or by its node.
-fn names_disk(
+pub(super) fn names_disk(
     shown: &std::collections::HashMap<String, String>,
     key: &str,
     disk: (u64, u64),
@@ -102,9 +111,9 @@ fn block_io(c: &mut Case) -> Check {
         systemctl(c, &["daemon-reload"])?;
     }
     let shown = show(c, &unit(c))?;
-    has(&shown, &[("IOWeight", "2930")])?;
+    has(&shown, &[("IOWeight", by_scheduler(c, "2300", "2930"))])?;
     for (key, value) in [
-        ("IODeviceWeight", "4950"),
+        ("IODeviceWeight", by_scheduler(c, "4500", "4950")),
         ("IOReadBandwidthMax", "1048576"),
         ("IOWriteBandwidthMax", "2097152"),
         ("IOReadIOPSMax", "30"),

@@ -30,6 +30,7 @@ pub(crate) const NEEDY: &[NeedyTest] = &[
     ("update/memory_with_units", MEMORY, memory_units),
     ("update/memory_without_limit", MEMORY, memory_unlimited),
     ("update/swap_is_counted_from_the_limit", MEMORY, swap),
+    ("update/memory_and_swap_of_every_kind", MEMORY, memory_and_swap),
     ("update/later_one_counts_from_earlier_one", MEMORY, later),
     ("update/check_before_update", MEMORY, check_before),
     ("update/obsolete_kernel_memory", MEMORY, kernel_memory),
@@ -103,6 +104,56 @@ fn swap(c: &mut Case) -> Check {
     c.start_sleeper()?;
     update(c, &["--memory-swap", "100663296"])?.ok()?;
     file_is(c, "memory.max", "67108864")?;
+    file_is(c, "memory.swap.max", "33554432")
+}
+
+/// Each from 64 MB and 32 MB of swap. A 0 leaves a limit as it is.
+fn memory_and_swap(c: &mut Case) -> Check {
+    const BELOW: &str = "memory+swap limit should be >= memory limit";
+    const ALL: &str = "67108864";
+    for (memory, wish) in [
+        (json!({"swap": 0}), Ok((ALL, "33554432"))),
+        (json!({"swap": -1}), Ok((ALL, "max"))),
+        (json!({"swap": 134_217_728}), Ok((ALL, ALL))),
+        (json!({"swap": 67_108_864}), Ok((ALL, "0"))),
+        (json!({"limit": 33_554_432}), Ok(("33554432", ALL))),
+        (json!({"limit": 134_217_728}), Err(BELOW)),
+        (json!({"limit": -1}), Ok(("max", "max"))),
+        (json!({"limit": -1, "swap": 0}), Ok(("max", "max"))),
+        (json!({"limit": -1, "swap": -1}), Ok(("max", "max"))),
+        (
+            json!({"limit": -1, "swap": 134_217_728}),
+            Ok(("max", "134217728")),
+        ),
+        (
+            json!({"limit": 33_554_432, "swap": 33_554_432}),
+            Ok(("33554432", "0")),
+        ),
+        (json!({"limit": 33_554_432, "swap": -1}), Ok(("33554432", "max"))),
+        (json!({"limit": 33_554_432, "swap": 0}), Ok(("33554432", ALL))),
+        (json!({"limit": 0, "swap": 134_217_728}), Ok((ALL, ALL))),
+    ] {
+        *limit(c, "memory") = json!({"limit": 67_108_864, "swap": 100_663_296});
+        c.create()?.ok()?;
+        let run = update_from(c, &json!({"memory": memory.clone()}))?;
+        let (max, swap) = match wish {
+            Err(text) => {
+                run.wants(1)?.refused_with(text)?;
+                (ALL, "33554432")
+            }
+            Ok(files) => {
+                run.ok()?;
+                files
+            }
+        };
+        let reality = (file(c, "memory.max")?, file(c, "memory.swap.max")?);
+        same(&memory.to_string(), (max.to_owned(), swap.to_owned()), reality)?;
+        c.delete()?;
+    }
+    // And back from no limit of memory: the one of swap is now counted from the new one.
+    *limit(c, "memory") = json!({"limit": -1, "swap": 100_663_296});
+    c.create()?.ok()?;
+    update(c, &["--memory", "67108864"])?.ok()?;
     file_is(c, "memory.swap.max", "33554432")
 }
 

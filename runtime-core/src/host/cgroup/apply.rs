@@ -137,17 +137,28 @@ impl Held {
     }
 }
 
+/// What a file holds; `None` if it is not there or cannot be read.
+pub(super) fn held(cgroup: &Cgroup, file: &str) -> Option<String> {
+    let text = read_file(cgroup.dir(), file).ok()?;
+    Some(String::from_utf8_lossy(&text).into_owned())
+}
+
+fn sets_weight(file: &str) -> bool {
+    matches!(file, "cpu.weight" | "cpu.weight.nice")
+}
+
+/// The weight of an idle group follows from that; the kernel takes no other.
+fn is_idle(cgroup: &Cgroup) -> bool {
+    held(cgroup, "cpu.idle").is_some_and(|text| text.trim_end() == "1")
+}
+
 /// What takes back that `value` is written into `file`.
 fn held_by(cgroup: &Cgroup, file: &str, value: &str) -> Vec<Held> {
-    let read = |file: &str| {
-        let text = read_file(cgroup.dir(), file).ok()?;
-        Some(String::from_utf8_lossy(&text).into_owned())
-    };
+    let read = |file: &str| held(cgroup, file);
     let Some(text) = read(file) else {
         return Vec::new();
     };
-    // That of an idle group, which follows from cpu.idle.
-    if file == "cpu.weight" && text.trim_end() == "0" {
+    if sets_weight(file) && is_idle(cgroup) {
         return Vec::new();
     }
     let instead = match file {
@@ -206,6 +217,10 @@ fn write_one(cgroup: &Cgroup, write: &CgroupWrite) -> rustix::io::Result<()> {
 fn explain(cgroup: &Cgroup, write: &CgroupWrite, errno: Errno) -> Error {
     let error = match errno {
         Errno::NOENT => missing(cgroup, write),
+        Errno::INVAL if sets_weight(&write.file) && is_idle(cgroup) => {
+            Error::invalid(write.field.clone(), super::resources::IDLE_HAS_NO_WEIGHT)
+                .hint("cpu.idle 0, given with it, ends that")
+        }
         _ => Error::os("write", errno)
             .path(cgroup.path().join(&*write.file))
             .hint(format!("the value was {:?}", write.value)),

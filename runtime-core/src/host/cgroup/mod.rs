@@ -43,7 +43,6 @@ pub use identity::{Identity, Marked};
 pub use path::CgroupPath;
 pub use resources::{CgroupWrite, IfMissing, ResourcePlan};
 pub use stats::CgroupStats;
-use systemd::Moment;
 pub use systemd::{Manager, Unit, UnitLocation, UnitPlan, UnitReference};
 pub use watch::{OomWatch, Woken};
 
@@ -112,7 +111,7 @@ impl CgroupPlan {
             None => ResourcePlan::default(),
         };
         resources.log_ignored();
-        if let (CgroupDriver::Disabled, Some(write)) = (driver, resources.writes.first()) {
+        if let (CgroupDriver::Disabled, Some(write)) = (driver, resources.first_limit()) {
             return Err(no_cgroup_to_limit(write));
         }
         Ok(Self {
@@ -137,7 +136,9 @@ impl CgroupPlan {
     }
 
     fn can_do_without_tree(&self) -> bool {
-        self.rootless && !matches!(self.path, CgroupPath::BelowRoot(_)) && self.resources.writes.is_empty()
+        self.rootless
+            && !matches!(self.path, CgroupPath::BelowRoot(_))
+            && self.resources.first_limit().is_none()
     }
 
     /// What a caller without rights over the cgroup has to know.
@@ -145,7 +146,7 @@ impl CgroupPlan {
         if !self.rootless || !is_denied(&error) {
             return error;
         }
-        let error = match self.resources.writes.first() {
+        let error = match self.resources.first_limit() {
             Some(write) => error.field(write.field.clone()),
             None => error,
         };
@@ -415,26 +416,14 @@ impl CgroupManager {
     /// # Errors
     /// The container has no cgroup, a controller is missing, or the kernel refused a value; the error names the field.
     pub fn update(&self, resources: &ResourcePlan, commit: impl FnOnce() -> Result<()>) -> Result<()> {
-        match (self, resources.writes.first()) {
+        match (self, resources.first_limit()) {
             (Self::Fs(cgroup), _) => {
                 apply::check_usage(cgroup, &resources.above_usage)?;
                 let before = apply::Before::read(cgroup, &resources.writes);
                 let changed = apply::apply(cgroup, &resources.writes).and_then(|()| commit());
                 changed.map_err(|error| before.restore(cgroup, error))
             }
-            (Self::Systemd(unit), _) => {
-                let cgroup = unit.limited()?;
-                apply::check_usage(cgroup, &resources.above_usage)?;
-                let before = apply::Before::read(cgroup, &resources.writes);
-                // The files before systemd, since the kernel may refuse one; and after, since systemd rounds.
-                let changed = apply::apply(cgroup, &resources.writes)
-                    .and_then(|()| unit.set_limits(&resources.writes, Moment::Update))
-                    .and_then(|()| {
-                        let rest = apply::apply(cgroup, &resources.writes).and_then(|()| commit());
-                        rest.map_err(|error| unit.restore_limits(&before.writes(), error))
-                    });
-                changed.map_err(|error| before.restore(cgroup, error))
-            }
+            (Self::Systemd(unit), _) => unit.update(resources, commit),
             (Self::Disabled, None) => commit(),
             (Self::Disabled, Some(write)) => Err(no_cgroup_to_limit(write)),
         }

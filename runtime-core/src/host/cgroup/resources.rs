@@ -104,6 +104,13 @@ impl ResourcePlan {
         Ok(plan)
     }
 
+    /// The first write that the container may not go without.
+    pub fn first_limit(&self) -> Option<&CgroupWrite> {
+        self.writes
+            .iter()
+            .find(|write| write.if_missing != IfMissing::Skip)
+    }
+
     /// Logs each field that is ignored: engines set some of them whatever the cgroup version is.
     pub fn log_ignored(&self) {
         for field in &self.ignored {
@@ -157,8 +164,10 @@ impl ResourcePlan {
         match limit {
             None => {}
             Some(..0) => self.push("pids.max", "max".to_owned(), FIELD, IfMissing::Skip),
-            // 0 means no process at all (runtime-spec 1.3), but then the container's own could not be there.
-            Some(limit) => self.write("pids.max", limit.max(1).to_string(), FIELD),
+            // 0 means no process at all (runtime-spec 1.3), but then the container's own could not be there. Engines write it for
+            // users who want no limit, and expect it to work where there is nothing to limit by.
+            Some(0) => self.push("pids.max", "1".to_owned(), FIELD, IfMissing::Skip),
+            Some(limit) => self.write("pids.max", limit.to_string(), FIELD),
         }
     }
 
@@ -218,10 +227,12 @@ impl ResourcePlan {
             };
             self.push("cpu.idle", idle.to_string(), IDLE, if_missing);
         }
-        // The kernel fixes the weight of an idle group and refuses another.
-        let weight = shares_to_weight(cpu.shares().unwrap_or(0)).filter(|_| cpu.idle() != Some(1));
-        if let Some(weight) = weight {
-            self.write("cpu.weight", weight.to_string(), "linux.resources.cpu.shares");
+        const SHARES: &str = "linux.resources.cpu.shares";
+        if let Some(weight) = shares_to_weight(cpu.shares().unwrap_or(0)) {
+            if cpu.idle() == Some(1) {
+                return Err(Error::invalid(SHARES, IDLE_HAS_NO_WEIGHT).hint("leave it out"));
+            }
+            self.write("cpu.weight", weight.to_string(), SHARES);
         }
         // Before the quota: a lower quota is refused while the burst is above it. The other way round the burst is
         // refused, and written again after the quota.
@@ -408,6 +419,10 @@ impl ResourcePlan {
     }
 }
 
+/// The kernel fixes the weight of an idle group and refuses another. The beginning is runc's.
+pub(super) const IDLE_HAS_NO_WEIGHT: &str =
+    "unable to apply both cpu.weight and cpu.idle: an idle group has no weight of its own";
+
 const SWAP_FIELD: &str = "linux.resources.memory.swap";
 
 /// Files of the cgroup itself through which the runtime places, stops and ends the processes.
@@ -425,6 +440,8 @@ fn swap_beside_memory(swap: i64, memory: i64) -> Result<Option<String>> {
     match (swap, memory) {
         (-1, _) | (0, -1) => Ok(Some("max".to_owned())),
         (0, _) => Ok(None),
+        // Nothing to take off.
+        (1.., -1) => Ok(Some(swap.to_string())),
         (..-1, _) => Err(Error::invalid(
             SWAP_FIELD,
             format!("{swap} is neither a size nor -1 (no limit)"),
@@ -551,6 +568,10 @@ mod tests {
                 json!({"limit": -1, "swap": -1}),
                 &["?memory.swap.max=max", "?memory.max=max"],
             ),
+            (
+                json!({"limit": -1, "swap": 1000}),
+                &["memory.swap.max=1000", "?memory.max=max"],
+            ),
             (json!({"reservation": 77}), &["memory.low=77"]),
             (json!({"reservation": -1}), &["?memory.low=max"]),
         ] {
@@ -562,7 +583,7 @@ mod tests {
                 "linux.resources.memory.swap: unable to set swap limit without memory limit",
             ),
             (
-                json!({"swap": 5, "limit": -1}),
+                json!({"swap": 5, "limit": 0}),
                 "linux.resources.memory.swap: unable to set swap limit without",
             ),
             (
@@ -599,7 +620,7 @@ mod tests {
                 &["cpu.max.burst=5", "cpu.max=9 100000"],
             ),
             (json!({"burst": 0}), &["?cpu.max.burst=0"]),
-            (json!({"idle": 1, "shares": 512}), &["cpu.idle=1"]),
+            (json!({"idle": 1, "shares": 0}), &["cpu.idle=1"]),
             (
                 json!({"idle": 0, "shares": 512}),
                 &["?cpu.idle=0", "cpu.weight=59"],
@@ -612,12 +633,17 @@ mod tests {
             assert_eq!(writes(json!({"cpu": cpu})), expected, "{cpu}");
         }
         assert!(refusal(json!({"cpu": {"idle": 2}})).contains("neither 0 nor 1"));
+        assert_eq!(
+            refusal(json!({"cpu": {"idle": 1, "shares": 512}})),
+            "linux.resources.cpu.shares: unable to apply both cpu.weight and cpu.idle: an idle group has no weight of its \
+             own (leave it out)"
+        );
     }
 
     #[test]
     fn pids_limit_tells_zero_from_absent() {
         assert_eq!(writes(json!({"pids": {}})), Vec::<String>::new());
-        assert_eq!(writes(json!({"pids": {"limit": 0}})), ["pids.max=1"]);
+        assert_eq!(writes(json!({"pids": {"limit": 0}})), ["?pids.max=1"]);
         assert_eq!(writes(json!({"pids": {"limit": 64}})), ["pids.max=64"]);
         assert_eq!(writes(json!({"pids": {"limit": -1}})), ["?pids.max=max"]);
     }

@@ -240,7 +240,9 @@ fn architectures(seccomp: &LinuxSeccomp, options: &Options, default_action: u32)
     })?;
     let listed = seccomp.architectures().as_deref().unwrap_or_default();
     let is_listed = |name: Arch| {
-        listed.contains(&name) || (name == native.name && listed.contains(&Arch::ScmpArchNative))
+        listed.is_empty()
+            || listed.contains(&name)
+            || (name == native.name && listed.contains(&Arch::ScmpArchNative))
     };
     let allows = matches!(
         seccomp.default_action(),

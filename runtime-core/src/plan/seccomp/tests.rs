@@ -74,8 +74,14 @@ fn every_action_returns_its_value() {
             .unwrap();
         assert_eq!(verdict(&plan, arch::NATIVE, number, [0; 2]), value, "{action}");
         assert_eq!(
-            verdict(&plan, arch::NATIVE, number + 1, [0; 2]),
+            verdict(&plan, arch::NATIVE, number - 1, [0; 2]),
             0x0005_0007,
+            "{action}"
+        );
+        // Newer than all that is named, for the native architecture also where none is.
+        assert_eq!(
+            verdict(&plan, arch::NATIVE, number + 1, [0; 2]),
+            0x0005_0026,
             "{action}"
         );
         assert_eq!(

@@ -80,6 +80,9 @@ fn memory(memory: &LinuxMemory) -> Result<()> {
     if swap <= 0 {
         return Ok(());
     }
+    if limit == -1 {
+        return Ok(());
+    }
     if limit <= 0 {
         let message = "unable to set swap limit without memory limit";
         return Err(Error::invalid("linux.resources.memory.swap", message));

@@ -20,5 +20,4 @@ mod service_manager;
 mod unit;
 
 pub use bus::Manager;
-pub(super) use properties::Moment;
 pub use unit::{Unit, UnitLocation, UnitPlan, UnitReference};

@@ -11,6 +11,9 @@ use crate::spec;
 /// The kernel's io.weight of a cgroup, where nothing else is said.
 const USUAL_WEIGHT: u64 = 100;
 
+/// The kernel's and systemd's period of cpu.max, in microseconds.
+const USUAL_PERIOD: u64 = 100_000;
+
 /// systemd's "no limit".
 const INFINITY: u64 = u64::MAX;
 
@@ -176,6 +179,15 @@ fn of_write(write: &CgroupWrite) -> Vec<Property> {
         "memory.low" => number("MemoryLow", size(value)),
         "memory.min" => number("MemoryMin", size(value)),
         "memory.swap.max" => number("MemorySwapMax", size(value)),
+        "memory.zswap.max" => number("MemoryZSwapMax", size(value)),
+        "memory.zswap.writeback" => match value {
+            "0" | "1" => vec![Property::limit(
+                "MemoryZSwapWriteback",
+                value == "1",
+                &write.field,
+            )],
+            _ => Vec::new(),
+        },
         "pids.max" => number("TasksMax", size(value)),
         "cpu.weight" => number("CPUWeight", value.parse().ok()),
         // Since systemd 252 the weight 0 stands for an idle group.
@@ -218,27 +230,110 @@ fn size(text: &str) -> Option<u64> {
     number.checked_mul(1 << shift)
 }
 
-/// `QUOTA PERIOD` of `cpu.max`, either of which may be missing.
+/// What systemd has to be told of the files once they are written: a weight that the kernel gave, and one that is counted
+/// otherwise because the host has the BFQ scheduler. As writes for [`of_limits`], after the others.
+pub(crate) fn seen_in_files(
+    writes: &[CgroupWrite],
+    read: impl Fn(&str) -> Option<String>,
+) -> Vec<CgroupWrite> {
+    let told = |write: &CgroupWrite, file: &'static str, value: String| CgroupWrite {
+        file: file.into(),
+        value,
+        field: write.field.clone(),
+        if_missing: IfMissing::Skip,
+    };
+    let seen = |write: &CgroupWrite| match (&*write.file, write.value.trim()) {
+        // A group that is no longer idle has the usual weight, or that of a later write.
+        ("cpu.idle", "0") | ("cpu.weight.nice", _) => Some(told(write, "cpu.weight", read("cpu.weight")?)),
+        ("io.bfq.weight", text) => {
+            read("io.bfq.weight")?;
+            Some(told(write, "io.weight", by_bfq(text)?))
+        }
+        _ => None,
+    };
+    writes.iter().filter_map(seen).collect()
+}
+
+/// The text for io.weight of which systemd makes this one for io.bfq.weight: one up to the usual, above it 1000 is 10000.
+fn by_bfq(text: &str) -> Option<String> {
+    let (device, weight) = match text.rsplit_once(' ') {
+        Some((device, weight)) => (format!("{device} "), weight),
+        None => (String::new(), text),
+    };
+    let weight = match weight.parse::<u64>().ok()? {
+        weight @ ..=USUAL_WEIGHT => weight,
+        weight => USUAL_WEIGHT + (weight.min(1000) - USUAL_WEIGHT) * 11,
+    };
+    Some(format!("{device}{weight}"))
+}
+
+/// The writes as systemd would make them again, at `daemon-reload` or when another property changes. It keeps a quota as
+/// whole percents of a second, so what it would write is written at once: unit and file say the same, then and later.
+pub(crate) fn as_systemd_writes(writes: &[CgroupWrite]) -> Vec<CgroupWrite> {
+    let rounded = |write: &CgroupWrite| match &*write.file {
+        "cpu.max" => CpuMax::parse(&write.value).and_then(CpuMax::rounded),
+        _ => None,
+    };
+    let written = |write: &CgroupWrite| CgroupWrite {
+        value: rounded(write).unwrap_or_else(|| write.value.clone()),
+        ..write.clone()
+    };
+    writes.iter().map(written).collect()
+}
+
+/// `QUOTA PERIOD` of `cpu.max`, either of which may be missing, in microseconds.
+#[derive(Debug, Clone, Copy)]
+struct CpuMax {
+    /// `INFINITY` without one.
+    quota: u64,
+    period: u64,
+}
+
+impl CpuMax {
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split_whitespace();
+        let quota = words.next().and_then(size)?;
+        let period = words
+            .next()
+            .map_or(Some(USUAL_PERIOD), |word| word.parse().ok())?;
+        (period > 0).then_some(Self { quota, period })
+    }
+
+    /// In whole percents. systemd would round down, below what the container is to have (1 % is 10 ms a second).
+    fn per_second(self) -> Option<u64> {
+        const PERCENT: u64 = 10_000;
+        if self.quota == INFINITY {
+            return Some(INFINITY);
+        }
+        let product = self.quota.checked_mul(1_000_000)?;
+        let per_second = product.div_ceil(self.period).div_ceil(PERCENT) * PERCENT;
+        (per_second > 0).then_some(per_second)
+    }
+
+    /// What systemd makes of [`CpuMax::per_second`]; `None` where the kernel is to refuse what it would refuse from any other
+    /// driver.
+    fn rounded(self) -> Option<String> {
+        const MILLISECOND: u64 = 1000;
+        const SECOND: u64 = 1_000_000;
+        let is_taken = self.quota >= MILLISECOND && (MILLISECOND..=SECOND).contains(&self.period);
+        match self.per_second().filter(|_| is_taken)? {
+            // Then it forgets the period.
+            INFINITY => Some(format!("max {USUAL_PERIOD}")),
+            per_second => {
+                let quota = per_second.checked_mul(self.period)? / SECOND;
+                Some(format!("{quota} {}", self.period))
+            }
+        }
+    }
+}
+
 fn quota(text: &str, field: &str) -> Vec<Property> {
-    // systemd keeps whole percents and would round down, below what the container is to have (1 % is 10 ms a second).
-    const PERCENT: u64 = 10_000;
-    let mut words = text.split_whitespace();
-    let quota = words.next().and_then(size);
-    let period: Option<u64> = words.next().map_or(Some(100_000), |word| word.parse().ok());
-    let (Some(quota), Some(period)) = (quota, period.filter(|period| *period > 0)) else {
-        return Vec::new();
-    };
-    let per_second = match quota {
-        INFINITY => Some(INFINITY),
-        quota => quota
-            .checked_mul(1_000_000)
-            .map(|product| (product / period).div_ceil(PERCENT) * PERCENT),
-    };
-    let Some(per_second) = per_second.filter(|quota| *quota > 0) else {
+    let Some((limit, per_second)) = CpuMax::parse(text).and_then(|limit| Some((limit, limit.per_second()?)))
+    else {
         return Vec::new();
     };
     vec![
-        Property::limit("CPUQuotaPeriodUSec", period, field),
+        Property::limit("CPUQuotaPeriodUSec", limit.period, field),
         Property::limit("CPUQuotaPerSecUSec", per_second, field),
     ]
 }
@@ -378,7 +473,7 @@ mod tests {
     fn unified_wins_and_unlimited_is_infinity() {
         let properties = limits(
             r#"{"memory":{"limit":5},"cpu":{"quota":-1},
-                "unified":{"memory.max":"max","memory.high":"64M","memory.oom.group":"1","cpu.weight":"300",
+                "unified":{"memory.max":"max","memory.high":"64M","memory.zswap.max":"4M","memory.zswap.writeback":"0","memory.oom.group":"1","cpu.weight":"300",
                            "hugetlb.2MB.max":"0","memory.min":"ten"}}"#,
         );
         let shown = shown(&properties);
@@ -386,6 +481,8 @@ mod tests {
         assert_eq!(shown["MemoryMax"], infinity);
         assert_eq!(shown["CPUQuotaPerSecUSec"], infinity);
         assert_eq!(shown["MemoryHigh"], format!("uint64 {}", 64 << 20));
+        assert_eq!(shown["MemoryZSwapMax"], format!("uint64 {}", 4 << 20));
+        assert_eq!(shown["MemoryZSwapWriteback"], "false");
         assert_eq!(shown["CPUWeight"], "uint64 300");
         assert_eq!(shown["OOMPolicy"], "\"kill\"");
         assert!(!shown.contains_key("MemoryMin"));
@@ -406,6 +503,63 @@ mod tests {
         for bad in ["", "x", "1 0", "1 x", "18446744073709551614 1"] {
             assert_eq!(quota(bad, "f"), [], "{bad}");
         }
+    }
+
+    fn write(file: &'static str, value: &str) -> CgroupWrite {
+        CgroupWrite {
+            file: file.into(),
+            value: value.to_owned(),
+            field: "f".into(),
+            if_missing: IfMissing::Fail,
+        }
+    }
+
+    #[test]
+    fn the_file_gets_the_quota_that_systemd_will_write() {
+        for (asked, written) in [
+            ("500000 900000", "504000 900000"),
+            ("12345 50000", "12500 50000"),
+            ("20000 100000", "20000 100000"),
+            ("20000", "20000 100000"),
+            ("1000 1000000", "10000 1000000"),
+            ("1000 1000", "1000 1000"),
+            ("186666 333333", "186666 333333"),
+            ("max", "max 100000"),
+            ("max 50000", "max 100000"),
+            // For the kernel to refuse.
+            ("999 100000", "999 100000"),
+            ("5000 999", "5000 999"),
+            ("max 2000000", "max 2000000"),
+            ("nonsense", "nonsense"),
+        ] {
+            let writes = as_systemd_writes(&[write("pids.max", "7"), write("cpu.max", asked)]);
+            assert_eq!(writes[0], write("pids.max", "7"));
+            assert_eq!(writes[1], write("cpu.max", written), "{asked}");
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_has_decided_is_told_to_systemd() {
+        let files = |name: &str| match name {
+            "cpu.weight" => Some("33".to_owned()),
+            "io.bfq.weight" => Some("default 500".to_owned()),
+            _ => None,
+        };
+        let seen = |file: &'static str, value: &str| seen_in_files(&[write(file, value)], files);
+        let told = |file: &'static str, value: &str| CgroupWrite {
+            if_missing: IfMissing::Skip,
+            ..write(file, value)
+        };
+        assert_eq!(seen("cpu.idle", "0"), [told("cpu.weight", "33")]);
+        assert_eq!(seen("cpu.weight.nice", "5"), [told("cpu.weight", "33")]);
+        assert_eq!(seen("cpu.idle", "1"), []);
+        assert_eq!(seen("io.bfq.weight", "10"), [told("io.weight", "10")]);
+        assert_eq!(seen("io.bfq.weight", "500"), [told("io.weight", "4500")]);
+        assert_eq!(
+            seen("io.bfq.weight", "8:0 1000"),
+            [told("io.weight", "8:0 10000")]
+        );
+        assert_eq!(seen_in_files(&[write("io.bfq.weight", "500")], |_| None), []);
     }
 
     #[test]
@@ -442,12 +596,6 @@ mod tests {
 
     #[test]
     fn what_the_files_held_before_is_said_again() {
-        let write = |file: &'static str, value: &str| CgroupWrite {
-            file: file.into(),
-            value: value.to_owned(),
-            field: "f".into(),
-            if_missing: IfMissing::Fail,
-        };
         let before = [
             write("memory.max", "max\n"),
             write("pids.max", "77\n"),
@@ -475,12 +623,7 @@ mod tests {
 
     #[test]
     fn the_oom_policy_cannot_be_changed_later() {
-        let write = CgroupWrite {
-            file: "memory.oom.group".into(),
-            value: "1".into(),
-            field: "f".into(),
-            if_missing: IfMissing::Fail,
-        };
+        let write = write("memory.oom.group", "1");
         assert_eq!(of_limits(std::slice::from_ref(&write), Moment::Update), []);
         assert_eq!(of_limits(&[write], Moment::Start).len(), 1);
     }

@@ -331,7 +331,13 @@ impl Unit {
             &needed,
             Controllers::Needed,
         )?;
-        apply::apply(&cgroup, &plan.resources.writes)?;
+        let writes = properties::as_systemd_writes(&plan.resources.writes);
+        apply::apply(&cgroup, &writes)?;
+        let seen = properties::of_limits(&seen_in_files(&cgroup, &writes), Moment::Update);
+        if !seen.is_empty() {
+            location.service.set_properties(&self.name, &seen)?;
+            apply::apply(&cgroup, &writes)?;
+        }
         self.filter_devices(&cgroup, &plan)?;
         let subgroups = &location.unit.subgroups;
         match (&subgroups.container, pid) {
@@ -394,11 +400,34 @@ impl Unit {
         }
     }
 
-    /// Tells systemd the limits that it knows, until the next boot. The files are written by the caller, afterwards.
+    /// Sets limits, in the files and until the next boot in systemd; then calls `commit`. On failure all are as before.
     ///
     /// # Errors
-    /// systemd cannot be reached, or refuses one; then it has changed none.
-    pub(in crate::host::cgroup) fn set_limits(&self, writes: &[CgroupWrite], moment: Moment) -> Result<()> {
+    /// The unit's cgroup is gone, the kernel refused a value, systemd cannot be reached or refuses one; that of `commit`.
+    pub(in crate::host::cgroup) fn update(
+        &self,
+        limits: &ResourcePlan,
+        commit: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let cgroup = self.limited()?;
+        apply::check_usage(cgroup, &limits.above_usage)?;
+        refuse_oom_policy(cgroup, &limits.writes)?;
+        let writes = properties::as_systemd_writes(&limits.writes);
+        let before = apply::Before::read(cgroup, &writes);
+        // The files before systemd, since the kernel may refuse one; and after, since it writes all that it knows again.
+        let changed = apply::apply(cgroup, &writes)
+            .and_then(|()| {
+                let told = [&writes[..], &seen_in_files(cgroup, &writes)].concat();
+                self.set_limits(&told, Moment::Update)
+            })
+            .and_then(|()| {
+                let rest = apply::apply(cgroup, &writes).and_then(|()| commit());
+                rest.map_err(|error| self.restore_limits(&before.writes(), error))
+            });
+        changed.map_err(|error| before.restore(cgroup, error))
+    }
+
+    fn set_limits(&self, writes: &[CgroupWrite], moment: Moment) -> Result<()> {
         let properties = properties::of_limits(writes, moment);
         if properties.is_empty() {
             return Ok(());
@@ -407,7 +436,7 @@ impl Unit {
     }
 
     /// Tells systemd what the files held before. Returns `failure`, with what went wrong here behind it.
-    pub(in crate::host::cgroup) fn restore_limits(&self, before: &[CgroupWrite], failure: Error) -> Error {
+    fn restore_limits(&self, before: &[CgroupWrite], failure: Error) -> Error {
         match self.set_limits(before, Moment::Restore) {
             Ok(()) => failure,
             Err(error) => failure.and(error),
@@ -534,6 +563,31 @@ fn check_place(pid: Pid, below_root: &Path) -> Result<()> {
         .path(below_root)
         .doing("find the unit's cgroup")
         .hint("systemd must be in the same pid namespace, and see the same cgroup tree"))
+}
+
+/// systemd writes this file from `OOMPolicy`, which it takes only when the unit is made: another value would be gone with the
+/// next change.
+fn refuse_oom_policy(cgroup: &Cgroup, writes: &[CgroupWrite]) -> Result<()> {
+    let held = apply::held(cgroup, OOM_GROUP);
+    let is_other = |write: &&CgroupWrite| {
+        held.as_deref()
+            .is_some_and(|held| held.trim() != write.value.trim())
+    };
+    let of_oom_group = writes.iter().filter(|write| write.file == OOM_GROUP);
+    match of_oom_group.last().filter(is_other) {
+        None => Ok(()),
+        Some(write) => Err(Error::new(
+            ErrorKind::Unsupported,
+            "systemd lets it be chosen only when the unit is made (property OOMPolicy)",
+        )
+        .field(write.field.clone())),
+    }
+}
+
+const OOM_GROUP: &str = "memory.oom.group";
+
+fn seen_in_files(cgroup: &Cgroup, writes: &[CgroupWrite]) -> Vec<CgroupWrite> {
+    properties::seen_in_files(writes, |file| apply::held(cgroup, file))
 }
 
 fn vanished(path: &Path) -> Error {

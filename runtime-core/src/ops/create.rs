@@ -68,6 +68,7 @@ impl Runtime {
             Some("ociVersion") => error.path(config_path(&options)),
             _ => error,
         })?;
+        container::warn_of_spellings(&config.extra.spellings);
         for name in &config.extra.process.unknown_capabilities {
             log::warn!("process.capabilities: unknown capability {name:?}, left out (a spelling mistake?)");
         }

@@ -37,6 +37,7 @@ impl Runtime {
         let config = container::saved_config(view.read_file(CONFIG)?)?;
         let (process, extra) = process_of(&config, &options)?;
         spec::validate_process(&process, &extra)?;
+        container::warn_of_spellings(&extra.spellings);
         let wishes = Wishes {
             console: console_wish(options.console.as_ref()),
             terminal_size: options.terminal_size,

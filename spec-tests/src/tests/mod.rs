@@ -53,6 +53,7 @@ mod selinux;
 mod selinux_mounts;
 mod signals;
 mod spec;
+mod spec_keys;
 mod spec_rules;
 mod spec_values;
 mod steps;
@@ -96,6 +97,7 @@ fn needy() -> Vec<NeedyTest> {
         exec_options::NEEDY,
         seccomp_actions::NEEDY,
         intel_rdt::NEEDY,
+        spec_keys::NEEDY,
         spec_rules::NEEDY,
         spec_values::NEEDY,
         selinux::NEEDY,
@@ -159,6 +161,7 @@ fn everywhere() -> Vec<Test> {
         recorded::TESTS,
         spec::TESTS,
         schema_examples::TESTS,
+        spec_keys::TESTS,
         spec_rules::TESTS,
         spec_values::TESTS,
         steps::TESTS,

@@ -69,8 +69,9 @@ carried! {
     ConsoleArgs { socket, size, dev_console }
     CredentialArgs { uid, gid, groups, umask, capabilities }
     SeccompArgs { program, flags, notifies, dumpable }
-    TreesArgs { link, keep, namespaces, sources }
-    TreeSource { path, identity, recursive, attributes }
+    TreesArgs { link, keep, namespaces, sources, label }
+    TreeSource { path, identity, recursive, attributes, node }
+    NodeArgs { name, file_type, mode, device, uid, gid }
     MounterArgs { link, keep, namespaces, become_root, root, work }
     KeyringArgs { name, maker }
     RootArgs { known, instead }

@@ -239,6 +239,7 @@ fn mount_view<'a>(
             recursive: tree.recursive,
             // Those of the mount are set when it is attached.
             attributes: &[],
+            node: None,
         })
     });
     let what = late.unwrap_or_else(|| match (&mount.source, tree) {

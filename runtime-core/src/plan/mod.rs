@@ -22,7 +22,7 @@ use oci_spec::runtime::Spec;
 
 use crate::spec::Config;
 use crate::{Error, ErrorKind, Result};
-use devices::DevicesPlan;
+use devices::{DevicesPlan, NodesFrom};
 use hooks::HooksPlan;
 use intel_rdt::IntelRdtPlan;
 use keyring::{KeyringPlan, KeyringSecret, keyring_name};
@@ -178,7 +178,7 @@ impl Plan {
         let inside = namespaces.is_user_namespaced();
         Ok(Self {
             unprivileged: !facts.may_mount,
-            devices: DevicesPlan::new(spec, &mounts, inside || facts.in_user_namespace)?,
+            devices: DevicesPlan::new(spec, &mounts, nodes_from(&namespaces, facts))?,
             sysctl: plan_sysctl(spec)?,
             hostname: spec.hostname().as_ref().map(|name| name.clone().into_bytes()),
             domainname: spec.domainname().as_ref().map(|name| name.clone().into_bytes()),
@@ -193,6 +193,21 @@ impl Plan {
             rootfs,
             mounts,
         })
+    }
+}
+
+/// A node that is to be used must be made by root of the first user namespace; and TREES, which does it, needs INIT's own mount
+/// namespace to do it in.
+fn nodes_from(namespaces: &NamespacesPlan, facts: &HostFacts) -> NodesFrom {
+    const CAP_MKNOD: u64 = 1 << 27;
+    if !namespaces.is_user_namespaced() && !facts.in_user_namespace {
+        return NodesFrom::Init;
+    }
+    let has_own_mounts = namespaces.unshare & libc::CLONE_NEWNS as u32 != 0;
+    let may_make = !facts.is_rootless && facts.may_mount && facts.permitted_capabilities & CAP_MKNOD != 0;
+    match has_own_mounts && may_make {
+        true => NodesFrom::Trees,
+        false => NodesFrom::Host,
     }
 }
 

@@ -20,7 +20,7 @@ use crate::plan::{Plan, Sysctl, namespaces};
 use crate::{Error, Result};
 
 pub(crate) use trees::{
-    HostTree, PreparedMount, ProcfsContext, Room, Use, change_mount, change_rootfs, sys_error,
+    HostTree, NewNode, PreparedMount, ProcfsContext, Room, Use, change_mount, change_rootfs, sys_error,
 };
 
 /// Everything the child borrows.

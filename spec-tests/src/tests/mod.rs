@@ -11,6 +11,7 @@ mod checkpoint_surroundings;
 mod cli;
 mod crash;
 mod devices;
+mod devices_of_users;
 mod engine;
 mod events;
 mod exec;
@@ -97,6 +98,7 @@ fn needy() -> Vec<NeedyTest> {
         exec_options::NEEDY,
         seccomp_actions::NEEDY,
         intel_rdt::NEEDY,
+        devices_of_users::NEEDY,
         spec_keys::NEEDY,
         spec_rules::NEEDY,
         spec_values::NEEDY,
@@ -124,6 +126,7 @@ fn everywhere() -> Vec<Test> {
         mount_links::TESTS,
         mounts_later::TESTS,
         devices::TESTS,
+        devices_of_users::TESTS,
         people::TESTS,
         process::TESTS,
         exec::TESTS,

@@ -400,7 +400,7 @@ pub struct ProcessArgs<'a> {
     /// Filter.
     pub seccomp: Option<SeccompArgs<'a>>,
     /// Descriptors from 3 on that the program inherits.
-    pub preserve_fds: u32,
+    pub inherited: &'a [RawFd],
 }
 
 /// The terminal.

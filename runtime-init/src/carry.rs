@@ -64,7 +64,7 @@ carried! {
     Hook { path, argv, envp, inherit, timeout }
     ProcessArgs {
         console, scheduler, io_priority, personality, memory_policy, apparmor, selinux, cwd, rlimits, late_rlimits, credentials,
-        no_new_privileges, candidates, found, argv, envp, home, listen_pid, seccomp, preserve_fds,
+        no_new_privileges, candidates, found, argv, envp, home, listen_pid, seccomp, inherited,
     }
     ConsoleArgs { socket, size, dev_console }
     CredentialArgs { uid, gid, groups, umask, capabilities }

@@ -15,6 +15,7 @@ pub mod rootfs;
 pub mod seccomp;
 
 use std::ffi::CString;
+use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -72,7 +73,7 @@ impl HostFacts {
 
 /// What the caller decides that is not in config.json.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Wishes {
+pub struct Wishes<'a> {
     /// `--no-pivot`.
     pub no_pivot: bool,
     /// `--no-new-keyring`.
@@ -83,8 +84,8 @@ pub struct Wishes {
     pub console: ConsoleWish,
     /// Rows and columns of the caller's own terminal, for a process whose config gives none.
     pub terminal_size: Option<(u16, u16)>,
-    /// `--preserve-fds`, sockets of the service manager included.
-    pub preserve_fds: u32,
+    /// The descriptors that the program inherits besides standard input to error, sockets of the service manager included. Sorted.
+    pub inherited: &'a [RawFd],
     /// How many of these are sockets of the service manager.
     pub listen_fds: u32,
     /// Annotation `run.oci.keep_original_groups` (crun's): supplementary groups are not touched.
@@ -156,7 +157,7 @@ impl Plan {
     ///
     /// # Errors
     /// `Invalid`, with the field, for what only the whole picture shows; `Unsupported` for what onggi cannot do.
-    pub fn new(config: &Config, id: &str, facts: &HostFacts, wishes: Wishes) -> Result<Self> {
+    pub fn new(config: &Config, id: &str, facts: &HostFacts, wishes: Wishes<'_>) -> Result<Self> {
         let spec = &config.spec;
         refuse_long_lists(spec)?;
         let namespaces = NamespacesPlan::new(spec)?;
@@ -297,7 +298,12 @@ fn refuse_mounts_on_the_host(spec: &Spec, namespaces: &NamespacesPlan) -> Result
     Ok(())
 }
 
-fn plan_keyring(id: &str, wishes: Wishes, facts: &HostFacts, inside: bool) -> Result<Option<KeyringPlan>> {
+fn plan_keyring(
+    id: &str,
+    wishes: Wishes<'_>,
+    facts: &HostFacts,
+    inside: bool,
+) -> Result<Option<KeyringPlan>> {
     if wishes.no_new_keyring {
         return Ok(None);
     }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 const PATH_MAX: usize = 4096;
 
 /// Wishes under which configurations with and without a terminal are legal.
-pub fn wishes() -> Wishes {
+pub fn wishes() -> Wishes<'static> {
     Wishes {
         console: ConsoleWish::Welcome,
         ..Wishes::default()

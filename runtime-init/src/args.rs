@@ -406,7 +406,7 @@ pub struct ProcessArgs<'a> {
     /// Filter.
     pub seccomp: Option<SeccompArgs<'a>>,
     /// Descriptors from 3 on that the program inherits.
-    pub preserve_fds: u32,
+    pub inherited: &'a [RawFd],
 }
 
 /// The terminal.
@@ -487,6 +487,8 @@ pub struct TreesArgs<'a> {
     pub namespaces: &'a [JoinArgs<'a>],
     /// What to copy.
     pub sources: &'a [TreeSource<'a>],
+    /// The option that labels a new file system.
+    pub label: Option<(&'a CStr, Option<&'a CStr>)>,
 }
 
 /// The source of a bind mount inside the rootfs.
@@ -517,6 +519,25 @@ pub struct TreeSource<'a> {
     pub recursive: bool,
     /// Changes of attributes and propagation, in order; the flag: recursively. Those that RUNTIME may not make itself.
     pub attributes: &'a [(MountAttr, bool)],
+    /// A device node to make, which is no file of the host's: then nothing is looked for.
+    pub node: Option<NodeArgs<'a>>,
+}
+
+/// A device node that TREES makes.
+#[derive(Debug, Clone, Copy)]
+pub struct NodeArgs<'a> {
+    /// Its name among them.
+    pub name: &'a CStr,
+    /// `S_IFCHR` or `S_IFBLK`.
+    pub file_type: u32,
+    /// Permission bits.
+    pub mode: u32,
+    /// Device number.
+    pub device: Dev,
+    /// Owner on the host.
+    pub uid: u32,
+    /// Group on the host.
+    pub gid: u32,
 }
 
 /// Everything that MOUNTER needs.

@@ -64,13 +64,14 @@ carried! {
     Hook { path, argv, envp, inherit, timeout }
     ProcessArgs {
         console, scheduler, io_priority, personality, memory_policy, apparmor, selinux, cwd, rlimits, late_rlimits, credentials,
-        no_new_privileges, candidates, found, argv, envp, home, listen_pid, seccomp, preserve_fds,
+        no_new_privileges, candidates, found, argv, envp, home, listen_pid, seccomp, inherited,
     }
     ConsoleArgs { socket, size, plain_newlines, dev_console }
     CredentialArgs { uid, gid, groups, umask, capabilities }
     SeccompArgs { program, flags, notifies, dumpable }
-    TreesArgs { link, keep, namespaces, sources }
-    TreeSource { path, identity, recursive, attributes }
+    TreesArgs { link, keep, namespaces, sources, label }
+    TreeSource { path, identity, recursive, attributes, node }
+    NodeArgs { name, file_type, mode, device, uid, gid }
     InsideArgs { path, recursive, keeps_link, copies_link, must_be_procfs, is_mapped }
     MounterArgs { link, keep, namespaces, become_root, root, work }
     KeyringArgs { name, maker }

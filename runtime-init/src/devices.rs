@@ -1,5 +1,7 @@
 //! Runs in: INIT. Nodes and links in /dev.
 
+use core::ffi::CStr;
+
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 
@@ -26,6 +28,9 @@ pub(crate) fn make_all(root: BorrowedFd<'_>, devices: &[DeviceArgs<'_>]) -> Resu
 
 fn make(directory: BorrowedFd<'_>, device: &DeviceArgs<'_>) -> sys::Result<()> {
     if let Some(host_node) = device.host_node {
+        if is_directory(directory, device.name)? {
+            return Ok(());
+        }
         let target = TargetArgs {
             path: device.name,
             is_directory: false,
@@ -54,9 +59,21 @@ fn make(directory: BorrowedFd<'_>, device: &DeviceArgs<'_>) -> sys::Result<()> {
     fs::chown_child(directory, device.name, device.uid, device.gid)
 }
 
-/// The spec (config-linux.md, Devices) wants an error where something else is there already.
+fn is_directory(directory: BorrowedFd<'_>, name: &CStr) -> sys::Result<bool> {
+    match fs::stat_child(directory, name) {
+        Ok(stat) => Ok(stat.st_mode & libc::S_IFMT == libc::S_IFDIR),
+        Err(error) if error.errno == Errno::NOENT => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The spec (config-linux.md, Devices) wants an error where something else is there already. A directory is what a mount is on,
+/// as /dev/shm, and stays what it is: nobody takes it for the device.
 fn check_existing(directory: BorrowedFd<'_>, device: &DeviceArgs<'_>) -> sys::Result<()> {
     let stat = fs::stat_child(directory, device.name)?;
+    if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
+        return Ok(());
+    }
     let same_type = stat.st_mode & libc::S_IFMT == device.file_type;
     let same_number = device.file_type == libc::S_IFIFO || stat.st_rdev == device.device;
     if same_type && same_number {

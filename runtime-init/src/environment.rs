@@ -9,18 +9,25 @@ use rustix::io::Errno;
 use crate::args::ProcessArgs;
 use crate::sys::{self, fs};
 
-/// Adds HOME and LISTEN_PID, where there is room prepared for them.
-pub(crate) fn complete(root: BorrowedFd<'_>, args: &mut ProcessArgs<'_>) -> sys::Result<()> {
+/// Adds HOME, where there is room prepared for it.
+pub(crate) fn add_home(root: BorrowedFd<'_>, args: &mut ProcessArgs<'_>) -> sys::Result<()> {
     let home = core::mem::take(&mut args.home);
     if let Some(home) = home_entry(root, args.credentials.uid, home)? {
         args.envp.push(home);
     }
+    Ok(())
+}
+
+/// Adds LISTEN_PID, where there is room prepared for it. By the process that becomes the program: sd_listen_fds(3) compares.
+pub(crate) fn add_listen_pid(args: &mut ProcessArgs<'_>) {
     let room = core::mem::take(&mut args.listen_pid);
+    if room.is_empty() {
+        return;
+    }
     let pid = rustix::process::getpid().as_raw_pid();
     if let Some(entry) = listen_pid_entry(pid, room) {
         args.envp.push(entry);
     }
-    Ok(())
 }
 
 fn listen_pid_entry(pid: i32, room: &mut [u8]) -> Option<&CStr> {

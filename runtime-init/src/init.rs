@@ -11,7 +11,9 @@ use crate::step::Step;
 use crate::sys::process::Cloned;
 use crate::sys::{fs, net, process};
 use crate::wire::{Link, Message};
-use crate::{console, devices, hooks, intermediate, masks, mounts, namespaces, pivot, program, trees};
+use crate::{
+    console, devices, environment, hooks, intermediate, masks, mounts, namespaces, pivot, program, trees,
+};
 
 /// The whole life of init. Never returns: it becomes the program, or reports why not and ends.
 pub(crate) fn run(args: InitArgs<'_>) -> ! {
@@ -40,7 +42,7 @@ pub(crate) fn go_on(args: &mut InitArgs<'_>) -> ! {
     match be_born(args, link) {
         Err(stop) => stop.report(link),
         Ok(Cloned::Parent(..)) => process::exit_now(0),
-        Ok(Cloned::Child) => {}
+        Ok(Cloned::Child) => environment::add_listen_pid(&mut args.process),
     }
     match await_start(args, link) {
         Err(stop) => stop.report(link),
@@ -86,7 +88,7 @@ fn be_born(args: &InitArgs<'_>, link: Link<'_>) -> Result<Cloned> {
     };
     // What was opened on the way is closed before anybody there can see it.
     if !program::loads_seccomp_early(&args.process) {
-        program::close_all_but(&own(args), args.process.preserve_fds).at(Step::CloneInit)?;
+        program::close_all_but(&own(args), args.process.inherited).at(Step::CloneInit)?;
     }
     let born = intermediate::make_sibling(0, intermediate.index, link)?;
     if let Cloned::Child = born {
@@ -161,7 +163,7 @@ fn ask_for_runtime_hooks(any: bool, link: Link<'_>) -> crate::sys::Result<()> {
 
 /// Says Ready and waits. `Some`: `start` has connected, and failures from now on are its to hear.
 fn await_start(args: &InitArgs<'_>, link: Link<'_>) -> Result<Option<OwnedFd>> {
-    let preserved = args.process.preserve_fds;
+    let preserved = args.process.inherited;
     // From here on the death of RUNTIME is no reason to die: `create` ends, and `run` may be detached.
     process::parent_death_signal(None).at(Step::AwaitStart)?;
     let closed_already = program::loads_seccomp_early(&args.process);

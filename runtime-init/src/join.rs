@@ -53,7 +53,7 @@ fn be_born(args: &JoinProcessArgs<'_>, link: Link<'_>) -> Result<Cloned> {
     }
     // Everything that was opened on the way is closed before the container can see it.
     if !program::loads_seccomp_early(&args.process) {
-        program::close_all_but(&[link.0], args.process.preserve_fds).at(Step::CloneInit)?;
+        program::close_all_but(&[link.0], args.process.inherited).at(Step::CloneInit)?;
     }
     intermediate::make_sibling(0, 0, link)
 }
@@ -78,7 +78,7 @@ fn execute(args: &JoinProcessArgs<'_>, link: Link<'_>) -> Result<Infallible> {
 fn await_start(args: &JoinProcessArgs<'_>, link: Link<'_>) -> sys::Result<()> {
     process::parent_death_signal(None)?;
     if !program::loads_seccomp_early(&args.process) {
-        program::close_all_but(&[link.0], args.process.preserve_fds)?;
+        program::close_all_but(&[link.0], args.process.inherited)?;
     }
     link.send(Message::Ready)?;
     link.expect(Message::Start)

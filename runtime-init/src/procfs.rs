@@ -41,7 +41,7 @@ fn work(args: &ProcfsArgs<'_>, link: Link<'_>) -> Result<()> {
     become_nobody(args.user.is_some()).at(Step::User)?;
     namespace::unshare((libc::CLONE_NEWUSER | libc::CLONE_NEWNS) as u32).at(Step::Unshare)?;
     leave_all_files().at(Step::Pivot)?;
-    program::close_all_but(&[link.0], 0).at(Step::Detach)?;
+    program::close_all_but(&[link.0], &[]).at(Step::Detach)?;
     let context = have_it_opened().at(Step::MountFilesystem)?;
     link.send_fd(Message::Procfs, context.as_fd())
         .at(Step::MountFilesystem)

@@ -94,14 +94,27 @@ fn close_gaps(keep: impl Iterator<Item = RawFd>) -> sys::Result<()> {
 pub(crate) const OWN: usize = 4;
 
 /// Closes everything but standard input to error, the descriptors for the program, and a few of ours.
-pub(crate) fn close_all_but(keep: &[BorrowedFd<'_>], preserve_fds: u32) -> sys::Result<()> {
-    let preserved = 3..3 + preserve_fds as RawFd;
+pub(crate) fn close_all_but(keep: &[BorrowedFd<'_>], inherited: &[RawFd]) -> sys::Result<()> {
     let mut own = [RawFd::MAX; OWN];
     for (slot, fd) in own.iter_mut().zip(keep) {
         *slot = fd.as_raw_fd();
     }
     own.sort_unstable();
-    close_gaps(preserved.chain(own.into_iter().filter(|fd| *fd != RawFd::MAX)))
+    close_gaps(merged(inherited, &own).filter(|fd| *fd != RawFd::MAX))
+}
+
+/// Two sorted lists as one: there may be gaps among the inherited, and ours in them.
+fn merged<'a>(mut some: &'a [RawFd], mut others: &'a [RawFd]) -> impl Iterator<Item = RawFd> + 'a {
+    core::iter::from_fn(move || {
+        let from = match (some.first(), others.first()) {
+            (Some(one), Some(other)) if one > other => &mut others,
+            (None, _) => &mut others,
+            _ => &mut some,
+        };
+        let (first, rest) = from.split_first()?;
+        *from = rest;
+        Some(*first)
+    })
 }
 
 /// With SELinux the session keyring gets the label of the program, which could not use one of RUNTIME's. No key is made
@@ -168,9 +181,11 @@ pub(crate) fn make_cwd(root: BorrowedFd<'_>, cwd: &CStr) -> sys::Result<()> {
     paths::open_directory(root, cwd).map(drop)
 }
 
-/// Gives standard input, output and error to the container's user, as far as they are not the host's for all.
+/// Gives standard input, output and error to the container's user, as far as they are not the host's for all. A regular file
+/// gets the group as well: /dev/stdout is opened anew by what has only the group in common. The group of a terminal is what
+/// devpts wants it to be. Root needs nothing.
 pub(crate) fn give_stdio(ids: &CredentialArgs<'_>) -> sys::Result<()> {
-    if ids.uid == 0 {
+    if (ids.uid, ids.gid) == (0, 0) {
         return Ok(());
     }
     let null = rustix::fs::makedev(1, 3);
@@ -182,10 +197,13 @@ pub(crate) fn give_stdio(ids: &CredentialArgs<'_>) -> sys::Result<()> {
             }) => continue,
             other => other?,
         };
-        if stat.st_uid == ids.uid || stat.st_rdev == null {
+        let is_regular = stat.st_mode & libc::S_IFMT == libc::S_IFREG;
+        let group = (is_regular && stat.st_gid != ids.gid).then_some(ids.gid);
+        let has_user = stat.st_uid == ids.uid || (ids.uid == 0 && !is_regular);
+        if (has_user && group.is_none()) || stat.st_rdev == null {
             continue;
         }
-        match fs::chown(fd, ids.uid, None) {
+        match fs::chown(fd, ids.uid, group) {
             // A pipe or file of a user who is not mapped, or of a read-only file system: it stays usable as it is.
             Err(SysError {
                 errno: Errno::PERM | Errno::INVAL | Errno::ROFS,
@@ -287,7 +305,7 @@ pub(crate) fn settle(
     if let Some(label) = args.selinux {
         write_proc(procfs, c"thread-self/attr/exec", label).at(Step::Selinux)?;
     }
-    environment::complete(root, args).at(Step::Home)?;
+    environment::add_home(root, args).at(Step::Home)?;
     let entered = enter_cwd(root, args.cwd);
     set_limits(args.rlimits)?;
     take_ids(args)?;
@@ -343,7 +361,7 @@ pub(crate) fn loads_seccomp_early(args: &ProcessArgs<'_>) -> bool {
 
 /// Closes everything but `own`, which later cannot be done by close_range any more.
 fn load_seccomp_early(args: &ProcessArgs<'_>, own: &[BorrowedFd<'_>], link: Link<'_>) -> Result<()> {
-    close_all_but(own, args.preserve_fds).at(Step::Seccomp)?;
+    close_all_but(own, args.inherited).at(Step::Seccomp)?;
     load_seccomp(args, link).at(Step::Seccomp)
 }
 
@@ -520,4 +538,19 @@ pub(crate) fn execute(args: &ProcessArgs<'_>) -> Stop {
         }
     }
     Stop::new(Step::Exec, place, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_sorted_lists_become_one() {
+        let of = |some: &[RawFd], others: &[RawFd]| merged(some, others).collect::<std::vec::Vec<_>>();
+        assert_eq!(of(&[3, 4, 9], &[5, 12]), [3, 4, 5, 9, 12]);
+        assert_eq!(of(&[], &[7, 8]), [7, 8]);
+        assert_eq!(of(&[3], &[]), [3]);
+        assert_eq!(of(&[3, 5], &[4, RawFd::MAX]), [3, 4, 5, RawFd::MAX]);
+        assert_eq!(of(&[5], &[5, 5]), [5, 5, 5]);
+    }
 }

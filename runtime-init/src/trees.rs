@@ -5,14 +5,19 @@
 //! locked against that (mount_namespaces(7), "Restrictions on mount namespaces"), and so are copies made there. INIT
 //! itself may not reach the paths, so TREES, with the rights of RUNTIME, joins INIT's mount namespace for it.
 //!
+//! Device nodes of a container with a user namespace, which may make none, are made here as well: in a tmpfs that belongs to RUNTIME's
+//! user namespace, or they would be dead, and with the owners that the container's ids are on the host.
+//!
 //! A RUNTIME without privileges may not copy any mount. Then TREES also joins the user namespace, which gives it the
 //! right to; it stays the same user. What INIT holds before are only the places (O_PATH), not copies.
+
+use core::ffi::CStr;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::args::{TreeSource, TreesArgs};
+use crate::args::{NodeArgs, TreeSource, TreesArgs};
 use crate::program;
 use crate::report::{At, Result, refused};
 use crate::step::Step;
@@ -62,15 +67,60 @@ fn send_all(args: &TreesArgs<'_>, link: Link<'_>) -> Result<()> {
     for joined in args.namespaces {
         namespace::setns(joined.fd, joined.kind).at(Step::LockedTree)?;
     }
+    let mut nodes = None;
+    let last = args.sources.len().saturating_sub(1);
     for (index, source) in args.sources.iter().enumerate() {
-        send_one(source, link).at_index(Step::LockedTree, index as u16)?;
+        let at = index as u16;
+        let tree = obtain(source, args.label, &mut nodes).at_index(Step::LockedTree, at)?;
+        // INIT goes on when it has the last one, and must not find anything over its root then.
+        if let Some(nodes) = nodes.take_if(|_| index == last) {
+            take_away(&nodes).at_index(Step::LockedTree, at)?;
+        }
+        link.send_fd(Message::Tree, tree.as_fd())
+            .at_index(Step::LockedTree, at)?;
     }
     Ok(())
 }
 
-fn send_one(source: &TreeSource<'_>, link: Link<'_>) -> sys::Result<()> {
-    let tree = copy(source)?;
-    link.send_fd(Message::Tree, tree.as_fd())
+/// `nodes` is where device nodes are made, once there is one.
+fn obtain(
+    source: &TreeSource<'_>,
+    label: Option<(&CStr, Option<&CStr>)>,
+    nodes: &mut Option<OwnedFd>,
+) -> sys::Result<OwnedFd> {
+    match (&source.node, &nodes) {
+        (None, _) => copy(source),
+        (Some(node), Some(place)) => make_node(place.as_fd(), node),
+        (Some(node), None) => make_node(nodes.insert(place_for_nodes(label)?).as_fd(), node),
+    }
+}
+
+/// A tmpfs on top of "/", where no path leads. Before Linux 6.15 only what is mounted somewhere can be copied.
+fn place_for_nodes(label: Option<(&CStr, Option<&CStr>)>) -> sys::Result<OwnedFd> {
+    let context = mount::fsopen(c"tmpfs")?;
+    if let Some((key, value)) = label {
+        mount::fsconfig(context.as_fd(), key, value)?;
+    }
+    mount::fsconfig_create(context.as_fd())?;
+    let nodes = mount::fsmount(context.as_fd(), mount::ATTR_NOSUID | mount::ATTR_NOEXEC)?;
+    let root = fs::open_host(c"/", OFlags::PATH)?;
+    mount::attach(nodes.as_fd(), root.as_fd())?;
+    Ok(nodes)
+}
+
+fn make_node(place: BorrowedFd<'_>, node: &NodeArgs<'_>) -> sys::Result<OwnedFd> {
+    fs::mknod(place, node.name, node.file_type, 0, node.device)?;
+    fs::chown_child(place, node.name, node.uid, node.gid)?;
+    // The umask is the caller's.
+    fs::chmod_child(place, node.name, node.mode)?;
+    let made = fs::open_child(place, node.name, OFlags::PATH | OFlags::NOFOLLOW)?;
+    mount::clone_tree(made.as_fd(), false)
+}
+
+/// The copies stay.
+fn take_away(nodes: &OwnedFd) -> sys::Result<()> {
+    fs::chdir(nodes.as_fd())?;
+    mount::detach_here(c".")
 }
 
 /// Runs in: TREES and INIT. A copy of what RUNTIME has seen at that place.

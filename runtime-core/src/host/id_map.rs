@@ -112,6 +112,16 @@ impl IdMap {
     }
 }
 
+/// What `id` of a user namespace is outside, by its map as the kernel shows it; `None` if it is not mapped. Pure.
+pub fn outside(map: &str, id: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let mut numbers = line.split_whitespace().map(|word| word.parse::<u32>().ok());
+        let (first, outside, count) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        let offset = id.checked_sub(first).filter(|offset| *offset < count)?;
+        outside.checked_add(offset)
+    })
+}
+
 /// Forbids setgroups(2) for ever in the process's user namespace. Needed before a gid map written without CAP_SETGID;
 /// it also keeps a program from giving up a group that denies it access.
 pub fn deny_setgroups(pid: Pid) -> Result<()> {
@@ -150,6 +160,24 @@ mod tests {
             .size(size)
             .build()
             .unwrap()
+    }
+
+    #[test]
+    fn ids_are_told_by_the_kernels_map() {
+        let map =
+            "         0     100000      65536\n     70000          5          1\n4294967294 4294967294 1\n";
+        for (id, there) in [
+            (0, Some(100_000)),
+            (65535, Some(165_535)),
+            (65536, None),
+            (70000, Some(5)),
+            (70001, None),
+            (4_294_967_294, Some(4_294_967_294)),
+        ] {
+            assert_eq!(outside(map, id), there, "{id}");
+        }
+        assert_eq!(outside("", 0), None);
+        assert_eq!(outside("         0          0 4294967295\n", 7), Some(7));
     }
 
     /// A process in a new user namespace without maps; killed on drop.

@@ -13,7 +13,7 @@ use crate::host::process as host_process;
 use crate::host::state::{CgroupRecord, Phase, Record, Slot};
 use crate::host::{hooks, start_socket};
 use crate::plan::HostFacts;
-use crate::spec::Config;
+use crate::spec::{Config, OtherSpelling};
 use crate::{Error, ErrorKind, Result};
 
 /// The saved copy of config.json, in the state directory: the bundle may have changed since.
@@ -232,6 +232,13 @@ pub(super) fn run_hooks(
             hooks::run(list, hooks, told, terms)
         }
         _ => Ok(()),
+    }
+}
+
+/// What counts is said once, by whom the document was given to.
+pub(super) fn warn_of_spellings(spellings: &[OtherSpelling]) {
+    for spelling in spellings {
+        log::warn!("{spelling}");
     }
 }
 

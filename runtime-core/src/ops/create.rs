@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use runtime_init::wire::Failure;
 use super::container::{self, CONFIG};
 use super::delete::Failed;
 use super::options::{Console, CreateOptions};
-use super::{Process, Runtime, delete, exec, notify};
+use super::{Process, Runtime, delete, descriptors, exec, notify};
 use crate::host::cgroup::{Cgroup, CgroupLocation, CgroupManager, CgroupPlan};
 use crate::host::resctrl::{self, Resctrl};
 use crate::host::state::{ContainerId, Phase, Record, ResctrlRecord, Slot};
@@ -54,8 +54,7 @@ impl Runtime {
     }
 
     fn make(&self, id: &ContainerId, options: CreateOptions, purpose: Purpose) -> Result<Process> {
-        // Before anything is opened: a descriptor of our own must not be taken for one of the caller's.
-        check_descriptors(options.listen_fds.saturating_add(options.preserve_fds))?;
+        let inherited = descriptors::inherited(options.listen_fds, options.preserve_fds)?;
         let mut config = load(&options)?;
         if options.notify {
             notify::add_socket(&mut config, &self.store.root().join(id.as_str()));
@@ -68,11 +67,13 @@ impl Runtime {
             Some("ociVersion") => error.path(config_path(&options)),
             _ => error,
         })?;
+        container::warn_of_spellings(&config.extra.spellings);
         for name in &config.extra.process.unknown_capabilities {
             log::warn!("process.capabilities: unknown capability {name:?}, left out (a spelling mistake?)");
         }
         let facts = HostFacts::probe(bundle(&options))?;
-        let plan = Plan::new(&config, id.as_str(), &facts, self.wishes(&options, &config)?)?;
+        let wishes = self.wishes(&options, &config, &inherited)?;
+        let plan = Plan::new(&config, id.as_str(), &facts, wishes)?;
         let cgroup = CgroupPlan {
             rootless: self.rootless.holds(facts.is_rootless),
             ..self.plan_cgroup(&config, id)?
@@ -103,7 +104,12 @@ impl Runtime {
         made.map_err(|failed| undo(slot, &config, hooks_begun.get(), terms(&plan, &cancel), failed))
     }
 
-    fn wishes(&self, options: &CreateOptions, config: &Config) -> Result<Wishes> {
+    fn wishes<'a>(
+        &self,
+        options: &CreateOptions,
+        config: &Config,
+        inherited: &'a [RawFd],
+    ) -> Result<Wishes<'a>> {
         let keeps_groups = config
             .spec
             .annotations()
@@ -116,7 +122,7 @@ impl Runtime {
             console: console_wish(options.console.as_ref()),
             terminal_size: options.terminal_size,
             plain_newlines: options.plain_newlines,
-            preserve_fds: options.listen_fds + options.preserve_fds,
+            inherited,
             listen_fds: options.listen_fds,
             keep_groups: keeps_groups.is_some_and(|value| value == "1"),
             open_files: self.open_files()?,
@@ -639,21 +645,4 @@ pub(super) fn start_time(pid: i32) -> Result<u64> {
             "a child has no pid in this namespace",
         )),
     }
-}
-
-/// Checks that the descriptors which the program is to inherit are there, and not somebody's private ones: what a
-/// program opens for itself is close-on-exec.
-pub(super) fn check_descriptors(preserve_fds: u32) -> Result<()> {
-    for number in 3..preserve_fds.saturating_add(3) {
-        let path = format!("/proc/self/fdinfo/{number}");
-        let info = std::fs::read_to_string(&path).unwrap_or_default();
-        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
-        let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
-        if flags.is_none_or(|flags| flags & libc::O_CLOEXEC as u32 != 0) {
-            let message =
-                format!("unable to preserve file descriptor {number}: it is not open, or close-on-exec");
-            return Err(Error::new(ErrorKind::Invalid, message));
-        }
-    }
-    Ok(())
 }

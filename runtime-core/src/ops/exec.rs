@@ -12,7 +12,8 @@ pub(super) use self::root::root_record;
 pub(super) use self::target::Target;
 use self::wishes::{Affinity, process_of};
 use super::container::{self, CONFIG};
-use super::create::{check_descriptors, connect_console, console_wish};
+use super::create::{connect_console, console_wish};
+use super::descriptors;
 use super::options::ExecOptions;
 use super::{Process, Runtime, Status};
 use crate::host::random;
@@ -30,18 +31,19 @@ impl Runtime {
     /// `WrongStatus` for a stopped or paused container; `Invalid` for the process; why the program could not be
     /// executed.
     pub fn exec(&self, id: &ContainerId, mut options: ExecOptions) -> Result<Process> {
-        check_descriptors(options.preserve_fds)?;
+        let inherited = descriptors::inherited(0, options.preserve_fds)?;
         let view = self.store.view(id)?;
         let record = view.record().clone();
         check_status(container::status(&record, view.dir())?, &options)?;
         let config = container::saved_config(view.read_file(CONFIG)?)?;
         let (process, extra) = process_of(&config, &options)?;
         spec::validate_process(&process, &extra)?;
+        container::warn_of_spellings(&extra.spellings);
         let wishes = Wishes {
             console: console_wish(options.console.as_ref()),
             terminal_size: options.terminal_size,
             plain_newlines: options.plain_newlines,
-            preserve_fds: options.preserve_fds,
+            inherited: &inherited,
             open_files: self.open_files()?,
             ..Wishes::default()
         };

@@ -8,6 +8,7 @@ mod create;
 mod criu_mounts;
 mod criu_session;
 mod delete;
+mod descriptors;
 mod events;
 pub(crate) mod exec;
 mod features;

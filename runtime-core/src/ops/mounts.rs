@@ -26,8 +26,10 @@ impl Runtime {
         let record = view.record();
         check(record, view.dir())?;
         let mut config = container::saved_config(view.read_file(CONFIG)?)?;
-        config.spec.set_mounts(Some(spec::parse_mounts(mounts)?));
+        let (mounts, spellings) = spec::parse_mounts(mounts)?;
+        config.spec.set_mounts(Some(mounts));
         spec::validate(&config)?;
+        container::warn_of_spellings(&spellings);
         let wishes = Wishes {
             console: ConsoleWish::Welcome,
             ..Wishes::default()
@@ -49,7 +51,8 @@ impl Runtime {
         let view = self.store.view(id)?;
         let record = view.record();
         check(record, view.dir())?;
-        let mounts = spec::parse_mounts(mounts)?;
+        let (mounts, spellings) = spec::parse_mounts(mounts)?;
+        container::warn_of_spellings(&spellings);
         let removals = mounts.iter().enumerate().rev();
         let removals: Vec<_> = removals
             .map(|(index, mount)| removal(index, mount.destination()))

@@ -61,7 +61,8 @@ pub struct CreateOptions {
     pub no_pivot: bool,
     /// Keep the caller's session keyring.
     pub no_new_keyring: bool,
-    /// How many descriptors from 3 on the program inherits, behind the sockets of `listen_fds`.
+    /// How many descriptors from 3 on the program inherits, behind the sockets of `listen_fds`. Those that are not open, or
+    /// close-on-exec, are left out.
     pub preserve_fds: u32,
     /// Give the container a socket for sd_notify(3) at `/run/notify`; see [`crate::Runtime::notify_socket`].
     pub notify: bool,
@@ -108,7 +109,7 @@ pub struct ExecOptions {
     pub no_new_privs: Option<bool>,
     /// Capabilities added to the bounding, effective and permitted sets: never to the inheritable one.
     pub capabilities: Vec<String>,
-    /// Descriptors from 3 on for the program.
+    /// How many descriptors from 3 on the program inherits. Those that are not open, or close-on-exec, are left out.
     pub preserve_fds: u32,
     /// A cgroup below the container's.
     pub cgroup: Option<String>,

@@ -62,6 +62,7 @@ impl Runtime {
             None => spec::load_file(&bundle.join("config.json"), &options.cancel)?,
         };
         spec::validate(&config)?;
+        container::warn_of_spellings(&config.extra.spellings);
         let facts = HostFacts::probe(bundle)?;
         let wishes = Wishes {
             console: console_wish(options.console.as_ref()),

@@ -1,7 +1,6 @@
 //! Runs in: RUNTIME. `update`: new limits for a container that is there.
 
 use rustix::io::Errno;
-use serde_json::Value;
 
 use super::container::{self, CONFIG, RESOURCES};
 use super::{Runtime, Status};
@@ -9,7 +8,7 @@ use crate::host::cgroup::ResourcePlan;
 use crate::host::resctrl;
 use crate::host::state::{ContainerId, Slot};
 use crate::plan::intel_rdt;
-use crate::spec::update_resources;
+use crate::spec::{self, update_resources};
 use crate::{Error, ErrorKind, Result};
 
 impl Runtime {
@@ -25,6 +24,7 @@ impl Runtime {
             return Err(Error::new(ErrorKind::WrongStatus, "container not running"));
         }
         let update = update_resources(&current(&slot)?, resources)?;
+        container::warn_of_spellings(&update.spellings);
         let plan = ResourcePlan::new(&update.changes, update.pids_limit)?;
         plan.log_ignored();
         match container::cgroup(slot.record())? {
@@ -67,9 +67,6 @@ fn current(slot: &Slot) -> Result<Vec<u8>> {
         Err(error) if error.errno() == Some(Errno::NOENT) => {}
         other => return other,
     }
-    let damaged = |error: serde_json::Error| {
-        Error::new(ErrorKind::Internal, error.to_string()).doing("read the saved config.json")
-    };
-    let config: Value = serde_json::from_slice(&slot.read_file(CONFIG)?).map_err(damaged)?;
-    serde_json::to_vec(&config["linux"]["resources"]).map_err(damaged)
+    let config = slot.read_file(CONFIG)?;
+    spec::resources_of(&config).map_err(|error| error.doing("read the saved config.json"))
 }

@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use runtime_init::args::{JoinArgs, TreeSource, TreesArgs};
+use runtime_init::args::{JoinArgs, NodeArgs, TreeSource, TreesArgs};
 use runtime_init::start::start_trees;
 use runtime_init::sys::{Call, namespace};
 use runtime_init::wire::{Failure, Link, Message};
@@ -12,8 +12,12 @@ use rustix::io::Errno;
 use super::id_mapped;
 use super::launch::Launched;
 use super::link;
+use crate::host::id_map;
 use crate::plan::Plan;
-use crate::prepare::{HostTree, Links, Prepared, Use, change_mount, change_rootfs, sys_error, trees};
+use crate::plan::mount_label::MountLabel;
+use crate::prepare::{
+    HostTree, Links, NewNode, Prepared, Use, change_mount, change_rootfs, sys_error, trees,
+};
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// Copies, changes and sends all of them, in order.
@@ -27,20 +31,28 @@ pub(crate) fn send(
 ) -> Result<()> {
     let way = Way::new(init.pidfd(), mounts.as_ref())?;
     // One after the other: INIT holds as many descriptors, and RUNTIME does already.
-    copy_each(plan, &prepared.to_lock, &way.joins(), cancel, |tree, copy| {
-        change(plan, prepared, tree, &copy, init.pid).map_err(|error| {
-            let located = locate(error, plan, tree);
-            match located.errno() {
-                Some(Errno::PERM) => located.hint(
-                    "in a user namespace the kernel locks the access-time options of the host's mounts",
-                ),
-                _ => located,
-            }
-        })?;
-        // It may stand still with all that it has not taken yet.
-        cancel.wait_writable(link)?;
-        Link(link).send_fd(Message::Tree, copy.as_fd()).map_err(sys_error)
-    })
+    let maps = Maps::of(&prepared.to_lock, init.pid)?;
+    copy_each(
+        plan,
+        &prepared.to_lock,
+        &way.joins(),
+        &maps,
+        cancel,
+        |tree, copy| {
+            change(plan, prepared, tree, &copy, init.pid).map_err(|error| {
+                let located = locate(error, plan, tree);
+                match located.errno() {
+                    Some(Errno::PERM) => located.hint(
+                        "in a user namespace the kernel locks the access-time options of the host's mounts",
+                    ),
+                    _ => located,
+                }
+            })?;
+            // It may stand still with all that it has not taken yet.
+            cancel.wait_writable(link)?;
+            Link(link).send_fd(Message::Tree, copy.as_fd()).map_err(sys_error)
+        },
+    )
 }
 
 /// How TREES gets into INIT's mount namespace.
@@ -89,7 +101,7 @@ pub(super) fn copy(
     cancel: &Cancel,
 ) -> Result<Vec<OwnedFd>> {
     let mut copies = Vec::with_capacity(trees.len());
-    copy_each(plan, trees, namespaces, cancel, |_, copy| {
+    copy_each(plan, trees, namespaces, &Maps::default(), cancel, |_, copy| {
         copies.push(copy);
         Ok(())
     })?;
@@ -100,6 +112,7 @@ fn copy_each(
     plan: &Plan,
     trees: &[HostTree],
     namespaces: &[JoinArgs<'_>],
+    maps: &Maps,
     cancel: &Cancel,
     mut take: impl FnMut(&HostTree, OwnedFd) -> Result<()>,
 ) -> Result<()> {
@@ -114,13 +127,18 @@ fn copy_each(
             identity: tree.identity,
             recursive: tree.recursive,
             attributes: &tree.attributes,
+            node: tree.node.as_ref().map(|node| maps.view(node)),
         })
         .collect();
+    let label = plan.mount_label.as_ref().map(MountLabel::option);
     let args = TreesArgs {
         link: links.child.as_fd(),
         keep: &keep,
         namespaces,
         sources: &sources,
+        label: label
+            .as_ref()
+            .map(|(key, value)| (key.as_c_str(), value.as_deref())),
     };
     // Killed and reaped when it is dropped, if it has not ended by then.
     let helper = Launched::new(start_trees(args).map_err(sys_error)?);
@@ -140,12 +158,51 @@ fn copy_each(
     Ok(())
 }
 
+/// The ids of the container's user namespace, if there is a node whose owner they say.
+#[derive(Default)]
+struct Maps {
+    uids: String,
+    gids: String,
+}
+
+impl Maps {
+    fn of(trees: &[HostTree], init: i32) -> Result<Self> {
+        if !trees.iter().any(|tree| tree.node.is_some()) {
+            return Ok(Self::default());
+        }
+        let read = |file| {
+            let path = format!("/proc/{init}/{file}");
+            std::fs::read_to_string(&path).map_err(|error| Error::io("read", &error).path(path))
+        };
+        Ok(Self {
+            uids: read("uid_map")?,
+            gids: read("gid_map")?,
+        })
+    }
+
+    fn view<'a>(&self, node: &'a NewNode) -> NodeArgs<'a> {
+        /// Nobody, in the container as well.
+        const UNMAPPED: u32 = 65534;
+        NodeArgs {
+            name: &node.name,
+            file_type: node.file_type,
+            mode: node.mode,
+            device: node.device,
+            uid: id_map::outside(&self.uids, node.uid).unwrap_or(UNMAPPED),
+            gid: id_map::outside(&self.gids, node.gid).unwrap_or(UNMAPPED),
+        }
+    }
+}
+
 fn explain(failure: Failure, plan: &Plan, trees: &[HostTree]) -> Error {
-    let error = Error::os(failure.call.name(), failure.errno).doing("copy a tree of the host");
+    let error = Error::os(failure.call.name(), failure.errno);
     let Some(tree) = trees.get(usize::from(failure.index)) else {
-        return error;
+        return error.doing("copy a tree of the host");
     };
-    let error = locate(error, plan, tree);
+    if tree.node.is_some() {
+        return locate(error.doing("make a device"), plan, tree);
+    }
+    let error = locate(error.doing("copy a tree of the host"), plan, tree);
     match failure.errno {
         Errno::STALE => error.hint(trees::REPLACED),
         Errno::INVAL if !tree.recursive => error.hint(

@@ -33,7 +33,7 @@ pub(crate) fn with_init_args<T>(
     link: &OwnedFd,
     with: impl FnOnce(init::InitArgs<'_>) -> T,
 ) -> T {
-    let keep = prepared.kept_by_child(link, plan.process.preserve_fds);
+    let keep = prepared.kept_by_child(link, &plan.process.inherited);
     let join: Vec<_> = plan
         .namespaces
         .join
@@ -241,6 +241,7 @@ fn mount_view<'a>(
             recursive: tree.recursive,
             // Those of the mount are set when it is attached.
             attributes: &[],
+            node: None,
         })
     });
     let inside = prepared
@@ -430,7 +431,7 @@ impl<'a> ProcessRoom<'a> {
                 notifies: seccomp.listener.is_some(),
                 dumpable: process.unprivileged,
             }),
-            preserve_fds: process.preserve_fds,
+            inherited: &process.inherited,
         }
     }
 }

@@ -41,6 +41,20 @@ pub struct DevicePlan {
     pub gid: u32,
     /// The node of the host to mount instead of making one: in a user namespace.
     pub host_path: Option<PathBuf>,
+    /// In a user namespace: a node is made all the same, by TREES, since the mode and the owner of the host's are not those that are
+    /// asked for. A restored container has the host's.
+    pub is_made: bool,
+}
+
+/// Where device nodes come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodesFrom {
+    /// INIT makes them.
+    Init,
+    /// In a user namespace, which may make none: those of config.json are made by TREES, the default ones are the host's.
+    Trees,
+    /// RUNTIME may make none either: they are the host's.
+    Host,
 }
 
 /// A symbolic link in /dev.
@@ -98,7 +112,7 @@ impl DevicesPlan {
     ///
     /// # Errors
     /// `Invalid` for a device without a name.
-    pub fn new(spec: &Spec, mounts: &[MountPlan], in_user_namespace: bool) -> Result<Self> {
+    pub fn new(spec: &Spec, mounts: &[MountPlan], from: NodesFrom) -> Result<Self> {
         let Some(linux) = spec.linux() else {
             return Ok(Self::default());
         };
@@ -113,6 +127,10 @@ impl DevicesPlan {
         for (index, device) in linux.devices().iter().flatten().enumerate() {
             let field = format!("linux.devices[{index}]");
             let (directory, name) = split(device.path(), &field)?;
+            // Always a link to that of the container's own devpts. Engines list the host's for privileged containers.
+            if (directory.as_bytes(), name.as_bytes()) == (b"dev", b"ptmx") {
+                continue;
+            }
             let file_type = match device.typ() {
                 LinuxDeviceType::B => libc::S_IFBLK,
                 LinuxDeviceType::C | LinuxDeviceType::U => libc::S_IFCHR,
@@ -130,7 +148,9 @@ impl DevicesPlan {
                 uid: device.uid().unwrap_or(0),
                 gid: device.gid().unwrap_or(0),
                 // A fifo may be made in any namespace.
-                host_path: (in_user_namespace && file_type != libc::S_IFIFO).then(|| device.path().clone()),
+                host_path: (from != NodesFrom::Init && file_type != libc::S_IFIFO)
+                    .then(|| device.path().clone()),
+                is_made: from == NodesFrom::Trees && file_type != libc::S_IFIFO,
                 field,
             });
         }
@@ -150,7 +170,8 @@ impl DevicesPlan {
                 device: makedev(major, minor),
                 uid: 0,
                 gid: 0,
-                host_path: in_user_namespace.then(|| Path::new("/dev").join(name)),
+                host_path: (from != NodesFrom::Init).then(|| Path::new("/dev").join(name)),
+                is_made: false,
             });
         }
         Ok(Self {

@@ -15,6 +15,7 @@ pub mod rootfs;
 pub mod seccomp;
 
 use std::ffi::CString;
+use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +23,7 @@ use oci_spec::runtime::Spec;
 
 use crate::spec::Config;
 use crate::{Error, ErrorKind, Result};
-use devices::DevicesPlan;
+use devices::{DevicesPlan, NodesFrom};
 use hooks::HooksPlan;
 use intel_rdt::IntelRdtPlan;
 use keyring::{KeyringPlan, KeyringSecret, keyring_name};
@@ -72,7 +73,7 @@ impl HostFacts {
 
 /// What the caller decides that is not in config.json.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Wishes {
+pub struct Wishes<'a> {
     /// `--no-pivot`.
     pub no_pivot: bool,
     /// `--no-new-keyring`.
@@ -85,8 +86,8 @@ pub struct Wishes {
     pub terminal_size: Option<(u16, u16)>,
     /// Whether the terminal leaves newlines as they are.
     pub plain_newlines: bool,
-    /// `--preserve-fds`, sockets of the service manager included.
-    pub preserve_fds: u32,
+    /// The descriptors that the program inherits besides standard input to error, sockets of the service manager included. Sorted.
+    pub inherited: &'a [RawFd],
     /// How many of these are sockets of the service manager.
     pub listen_fds: u32,
     /// Annotation `run.oci.keep_original_groups` (crun's): supplementary groups are not touched.
@@ -158,7 +159,7 @@ impl Plan {
     ///
     /// # Errors
     /// `Invalid`, with the field, for what only the whole picture shows; `Unsupported` for what onggi cannot do.
-    pub fn new(config: &Config, id: &str, facts: &HostFacts, wishes: Wishes) -> Result<Self> {
+    pub fn new(config: &Config, id: &str, facts: &HostFacts, wishes: Wishes<'_>) -> Result<Self> {
         let spec = &config.spec;
         refuse_long_lists(spec)?;
         let namespaces = NamespacesPlan::new(spec)?;
@@ -180,7 +181,7 @@ impl Plan {
         let inside = namespaces.is_user_namespaced();
         Ok(Self {
             unprivileged: !facts.may_mount,
-            devices: DevicesPlan::new(spec, &mounts, inside || facts.in_user_namespace)?,
+            devices: DevicesPlan::new(spec, &mounts, nodes_from(&namespaces, facts))?,
             sysctl: plan_sysctl(spec)?,
             hostname: spec.hostname().as_ref().map(|name| name.clone().into_bytes()),
             domainname: spec.domainname().as_ref().map(|name| name.clone().into_bytes()),
@@ -195,6 +196,21 @@ impl Plan {
             rootfs,
             mounts,
         })
+    }
+}
+
+/// A node that is to be used must be made by root of the first user namespace; and TREES, which does it, needs INIT's own mount
+/// namespace to do it in.
+fn nodes_from(namespaces: &NamespacesPlan, facts: &HostFacts) -> NodesFrom {
+    const CAP_MKNOD: u64 = 1 << 27;
+    if !namespaces.is_user_namespaced() && !facts.in_user_namespace {
+        return NodesFrom::Init;
+    }
+    let has_own_mounts = namespaces.unshare & libc::CLONE_NEWNS as u32 != 0;
+    let may_make = !facts.is_rootless && facts.may_mount && facts.permitted_capabilities & CAP_MKNOD != 0;
+    match has_own_mounts && may_make {
+        true => NodesFrom::Trees,
+        false => NodesFrom::Host,
     }
 }
 
@@ -284,7 +300,12 @@ fn refuse_mounts_on_the_host(spec: &Spec, namespaces: &NamespacesPlan) -> Result
     Ok(())
 }
 
-fn plan_keyring(id: &str, wishes: Wishes, facts: &HostFacts, inside: bool) -> Result<Option<KeyringPlan>> {
+fn plan_keyring(
+    id: &str,
+    wishes: Wishes<'_>,
+    facts: &HostFacts,
+    inside: bool,
+) -> Result<Option<KeyringPlan>> {
     if wishes.no_new_keyring {
         return Ok(None);
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::ffi::CString;
+use std::os::fd::RawFd;
 
 use oci_spec::runtime::{
     Capabilities, IOPriorityClass, Linux, LinuxCapabilities, LinuxMemoryPolicy, LinuxPersonality,
@@ -79,8 +80,8 @@ pub struct ProcessPlan {
     pub personality: Option<u64>,
     /// NUMA memory policy: mode with flags, and nodes.
     pub memory_policy: Option<(i32, Vec<u64>)>,
-    /// Descriptors from 3 on for the program.
-    pub preserve_fds: u32,
+    /// Descriptors for the program besides standard input to error, sorted.
+    pub inherited: Vec<RawFd>,
 }
 
 /// A resource limit.
@@ -106,7 +107,7 @@ impl ProcessPlan {
         linux: Option<&Linux>,
         facts: &HostFacts,
         in_user_namespace: bool,
-        wishes: Wishes,
+        wishes: Wishes<'_>,
     ) -> Result<Self> {
         let argv = strings(process.args().as_deref().unwrap_or_default(), "process.args")?;
         let program = process
@@ -180,7 +181,7 @@ impl ProcessPlan {
                 .and_then(|linux| linux.memory_policy().as_ref())
                 .map(memory_policy)
                 .transpose()?,
-            preserve_fds: wishes.preserve_fds,
+            inherited: wishes.inherited.to_vec(),
         })
     }
 }
@@ -230,7 +231,7 @@ fn memory_policy(policy: &LinuxMemoryPolicy) -> Result<(i32, Vec<u64>)> {
     Ok((mode | flags, nodes))
 }
 
-fn check_console(terminal: bool, wishes: Wishes) -> Result<()> {
+fn check_console(terminal: bool, wishes: Wishes<'_>) -> Result<()> {
     match (terminal, wishes.console) {
         (true, ConsoleWish::No) => Err(Error::invalid(
             "process.terminal",
@@ -347,8 +348,10 @@ fn capability_bit(capability: oci_spec::runtime::Capability) -> u64 {
 const OWN_FILES: u64 = 16;
 
 /// The limits, and again those that come last. A limit may always be lowered, so the true value needs no privilege then.
-fn rlimits(process: &Process, wishes: Wishes) -> (Vec<Rlimit>, Vec<Rlimit>) {
-    let least = OWN_FILES + u64::from(wishes.preserve_fds);
+fn rlimits(process: &Process, wishes: Wishes<'_>) -> (Vec<Rlimit>, Vec<Rlimit>) {
+    // A limit bounds the numbers, not how many there are.
+    let above = wishes.inherited.last().map_or(0, |highest| highest - 2);
+    let least = OWN_FILES + above as u64;
     let mut late = Vec::new();
     let limits = process.rlimits().iter().flatten().enumerate();
     let limits = limits.map(|(index, limit)| Rlimit {
@@ -481,9 +484,9 @@ mod tests {
             });
             serde_json::from_value::<Process>(json).unwrap()
         };
-        let rlimits = |process: &Process, preserve_fds| {
+        let rlimits = |process: &Process, preserve_fds: RawFd| {
             let wishes = Wishes {
-                preserve_fds,
+                inherited: &(3..3 + preserve_fds).collect::<Vec<_>>(),
                 open_files: Some((256, 512)),
                 ..Wishes::default()
             };

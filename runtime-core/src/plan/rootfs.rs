@@ -37,7 +37,12 @@ impl RootfsPlan {
     ///
     /// # Errors
     /// `Invalid` for a rootfs that is the host's root, or private propagation with `--no-pivot`, as runc.
-    pub fn new(spec: &Spec, facts: &HostFacts, namespaces: &NamespacesPlan, wishes: Wishes) -> Result<Self> {
+    pub fn new(
+        spec: &Spec,
+        facts: &HostFacts,
+        namespaces: &NamespacesPlan,
+        wishes: Wishes<'_>,
+    ) -> Result<Self> {
         let root = spec
             .root()
             .as_ref()

@@ -21,7 +21,7 @@ use crate::plan::{Plan, Sysctl, namespaces};
 use crate::{Error, Result};
 
 pub(crate) use trees::{
-    HostTree, PreparedMount, ProcfsContext, Room, Use, change_mount, change_rootfs, sys_error,
+    HostTree, NewNode, PreparedMount, ProcfsContext, Room, Use, change_mount, change_rootfs, sys_error,
 };
 
 /// Everything the child borrows.
@@ -125,7 +125,7 @@ impl Prepared {
     }
 
     /// The descriptors that the child keeps, sorted, with those that the program inherits.
-    pub(crate) fn kept_by_child(&self, link: &OwnedFd, preserve_fds: u32) -> Vec<RawFd> {
+    pub(crate) fn kept_by_child(&self, link: &OwnedFd, inherited: &[RawFd]) -> Vec<RawFd> {
         let ours = [Some(link), Some(&self.rootfs), self.null.as_ref()];
         let ours = ours.into_iter().flatten();
         let ours = ours.chain(&self.console).chain(&self.gate).chain(&self.joins);
@@ -139,7 +139,7 @@ impl Prepared {
         let ours = ours.chain(self.device_nodes.iter().flatten());
         let ours = ours.map(AsRawFd::as_raw_fd);
         let procfs = self.procfs.as_ref().map(|procfs| procfs.as_fd().as_raw_fd());
-        let mut kept: Vec<RawFd> = ours.chain(procfs).chain(3..3 + preserve_fds as RawFd).collect();
+        let mut kept: Vec<RawFd> = ours.chain(procfs).chain(inherited.iter().copied()).collect();
         kept.sort_unstable();
         kept
     }

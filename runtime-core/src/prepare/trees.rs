@@ -15,6 +15,7 @@ use rustix::io::Errno;
 
 use crate::host::cgroup::CgroupManager;
 use crate::host::facts::resolve_directory;
+use crate::plan::devices::DevicePlan;
 use crate::plan::mounts::{MountPlan, MountSource, SourceLink};
 use crate::plan::rootfs::rest_inside;
 use crate::plan::{Plan, c_string};
@@ -37,6 +38,21 @@ pub(crate) struct HostTree {
     pub recursive: bool,
     /// What RUNTIME may not change on the copy itself.
     pub attributes: Vec<(MountAttr, bool)>,
+    /// A device node to make instead of a copy. `path` is then where the container has it, and nothing is looked for.
+    pub node: Option<NewNode>,
+}
+
+/// A device node that TREES makes.
+#[derive(Debug)]
+pub(crate) struct NewNode {
+    pub name: CString,
+    pub file_type: u32,
+    pub mode: u32,
+    pub device: rustix::fs::Dev,
+    /// In the container.
+    pub uid: u32,
+    /// In the container.
+    pub gid: u32,
 }
 
 /// What a copied tree is for; numbers are places in the plan.
@@ -65,9 +81,34 @@ pub(super) fn to_lock(
         identity: file_identity(rootfs.0)?,
         recursive: true,
         attributes: Vec::new(),
+        node: None,
     });
     trees.extend(mounts_to_lock(plan, mounts)?);
+    for (place, device) in plan.devices.nodes.iter().enumerate() {
+        trees.extend(node_to_make(place, device)?);
+    }
     Ok(trees)
+}
+
+fn node_to_make(place: usize, device: &DevicePlan) -> Result<Option<HostTree>> {
+    let Some(path) = device.host_path.as_ref().filter(|_| device.is_made) else {
+        return Ok(None);
+    };
+    Ok(Some(HostTree {
+        used_for: Use::Device(place),
+        path: c_string(path.as_os_str().as_bytes(), device.field.clone())?,
+        identity: (0, 0),
+        recursive: false,
+        attributes: Vec::new(),
+        node: Some(NewNode {
+            name: c_string(place.to_string(), device.field.clone())?,
+            file_type: device.file_type,
+            mode: device.mode,
+            device: device.device,
+            uid: device.uid,
+            gid: device.gid,
+        }),
+    }))
 }
 
 /// Those of `mounts` alone.
@@ -123,9 +164,13 @@ pub(super) fn to_copy(plan: &Plan, prepared: &super::Prepared) -> Result<Vec<Hos
     }
     for (place, (device, node)) in plan.devices.nodes.iter().zip(&prepared.device_nodes).enumerate() {
         let Some(node) = node else { continue };
-        add(Use::Device(place), node, false, private(), &|error| {
-            error.field(device.field.clone())
-        })?;
+        add(
+            Use::Device(place),
+            node,
+            false,
+            vec![(DEVICE_NODE, false)],
+            &|error| error.field(device.field.clone()),
+        )?;
     }
     if let Some(null) = &prepared.null {
         add(Use::Mask, null, false, private(), &|error| {
@@ -206,6 +251,7 @@ fn host_tree(used_for: Use, source: &OwnedFd, recursive: bool) -> Result<Option<
         identity: file_identity(source)?,
         recursive,
         attributes: Vec::new(),
+        node: None,
     }))
 }
 
@@ -600,18 +646,22 @@ impl PreparedMount {
 
 /// The host's nodes, where the container's user namespace may not make its own.
 pub(super) fn device_nodes(plan: &Plan) -> Result<Vec<Option<OwnedFd>>> {
-    let prepare = |device: &crate::plan::devices::DevicePlan| {
+    let prepare = |device: &DevicePlan| {
         let Some(path) = &device.host_path else {
             return Ok(None);
         };
         let at = |error: Error| error.field(device.field.clone()).path(path);
+        if device.is_made {
+            // Only a number, which INIT exchanges.
+            return open_path(Path::new("/"), OFlags::empty()).map(Some).map_err(at);
+        }
         let node = open_path(path, OFlags::NOFOLLOW).map_err(at)?;
         let stat = rustix::fs::fstat(&node).map_err(|errno| at(Error::os("fstat", errno)))?;
         if stat.st_rdev != device.device || stat.st_mode & libc::S_IFMT != device.file_type {
             let message = "the host's file is another device, and none can be made in a user namespace";
             return Err(at(Error::new(ErrorKind::Invalid, message)));
         }
-        private_copy(plan, node).map(Some).map_err(at)
+        attached_copy(plan, node, &DEVICE_NODE).map(Some).map_err(at)
     };
     plan.devices.nodes.iter().map(prepare).collect()
 }
@@ -628,17 +678,26 @@ pub(super) fn null(plan: &Plan) -> Result<Option<OwnedFd>> {
     if stat.st_rdev != rustix::fs::makedev(1, 3) || stat.st_mode & libc::S_IFMT != libc::S_IFCHR {
         return Err(at(Error::new(ErrorKind::Internal, "is not the null device")));
     }
-    private_copy(plan, null).map(Some).map_err(at)
+    let private = MountAttr::propagation(libc::MS_PRIVATE);
+    attached_copy(plan, null, &private).map(Some).map_err(at)
 }
 
-fn private_copy(plan: &Plan, file: OwnedFd) -> Result<OwnedFd> {
+fn attached_copy(plan: &Plan, file: OwnedFd, attributes: &MountAttr) -> Result<OwnedFd> {
     if plan.unprivileged {
         return Ok(file);
     }
     let tree = mount::clone_tree(file.as_fd(), false).map_err(sys_error)?;
-    change(&tree, &[(MountAttr::propagation(libc::MS_PRIVATE), false)])?;
+    change(&tree, &[(*attributes, false)])?;
     Ok(tree)
 }
+
+/// A node of the host's in a container: as private as its /dev, and no program.
+const DEVICE_NODE: MountAttr = MountAttr {
+    set: mount::ATTR_NOSUID | mount::ATTR_NOEXEC,
+    clear: 0,
+    propagation: libc::MS_PRIVATE,
+    userns_fd: 0,
+};
 
 fn open_path(path: &Path, flags: OFlags) -> Result<OwnedFd> {
     rustix::fs::open(path, flags | OFlags::PATH | OFlags::CLOEXEC, Mode::empty())

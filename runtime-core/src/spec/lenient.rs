@@ -22,7 +22,7 @@ pub(super) fn mend(value: &mut Value, schema: &'static Schema, root: &'static st
 }
 
 /// Where in the document the walk is; on the stack, and only spelled out for an error.
-enum At<'a> {
+pub(super) enum At<'a> {
     Root(&'static str),
     Field(&'a At<'a>, &'static str),
     Entry(&'a At<'a>, &'a str),
@@ -121,20 +121,10 @@ impl Walk {
         let Value::Object(map) = value else {
             return Err(wrong_type(at, "an object", value));
         };
-        let mut known = 0;
-        for field in fields {
-            known += usize::from(self.field(map, field, at)?);
-        }
-        // Unknown fields must be ignored (runtime-spec, config.md "Extensibility"). They are dropped, not left for
-        // serde to skip: oci-spec has types for some that no version of the specification knows.
-        if known != map.len() {
-            map.retain(|key, _| fields.iter().any(|field| field.name == key));
-        }
-        Ok(())
+        fields.iter().try_for_each(|field| self.field(map, field, at))
     }
 
-    /// Mends one field of an object; true if the field is there afterwards.
-    fn field(&mut self, map: &mut Map<String, Value>, field: &'static Field, at: &At<'_>) -> Result<bool> {
+    fn field(&mut self, map: &mut Map<String, Value>, field: &'static Field, at: &At<'_>) -> Result<()> {
         let at = At::Field(at, field.name);
         if let Some(value) = map.get_mut(field.name) {
             // For Go a null leaves the field at its zero value; serde refuses it where the type is no Option.
@@ -146,20 +136,19 @@ impl Walk {
             if !absent {
                 if self.value(value, &field.schema, &at)? == Keep::No {
                     map.remove(field.name);
-                    return Ok(false);
                 }
-                return Ok(true);
+                return Ok(());
             }
             map.remove(field.name);
         }
         match field.absent {
-            Absent::Fine | Absent::FineAndSoIsEmpty => Ok(false),
-            Absent::Refused => Err(at.refuse("missing")),
+            Absent::Fine | Absent::FineAndSoIsEmpty => {}
+            Absent::Refused => return Err(at.refuse("missing")),
             Absent::Zero(zero) => {
                 map.insert(field.name.to_owned(), zero_value(zero));
-                Ok(true)
             }
         }
+        Ok(())
     }
 
     fn mended(&mut self, value: &mut Value, mend: Mend, schema: &Schema, at: &At<'_>) -> Result<Keep> {

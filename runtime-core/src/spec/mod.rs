@@ -4,6 +4,7 @@
 //! [`load`] or [`parse`] give a [`Config`] whose every field has the right type; [`validate`] then judges the whole
 //! document. What only the host can tell (is this path a namespace of the host?) is judged by `plan`.
 
+mod document;
 mod example;
 mod lenient;
 mod ranges;
@@ -22,6 +23,7 @@ use oci_spec::runtime::{LinuxResources, Mount, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub use document::OtherSpelling;
 pub use example::example;
 pub(crate) use lenient::quoted;
 pub use ranges::parse_ranges;
@@ -30,6 +32,7 @@ pub use update::{ResourceUpdate, update_resources};
 pub use validate::{MOUNT_OPTIONS, is_mount_option, validate, validate_process, validate_resources};
 
 use crate::{Cancel, Error, ErrorKind, Result};
+use document::Document;
 use schema::Schema;
 
 /// The largest document that is read, in bytes. The engines' largest have some ten thousand; without a bound a
@@ -55,6 +58,8 @@ pub struct Extra {
     pub pids_limit: Option<i64>,
     /// What belongs to `process`.
     pub process: ProcessExtra,
+    /// Keys of the document that count although they differ in case from those of the specification, the first few. To be warned about.
+    pub spellings: Vec<OtherSpelling>,
 }
 
 /// The parts of a process that the types of oci-spec cannot hold.
@@ -65,6 +70,8 @@ pub struct ProcessExtra {
     pub unknown_capabilities: Vec<String>,
     /// `execCPUAffinity`; the field of the spec is always `None`.
     pub exec_cpu_affinity: Option<ExecCpuAffinity>,
+    /// Of a document that is a process only: as in [`Extra::spellings`].
+    pub spellings: Vec<OtherSpelling>,
 }
 
 /// `process.execCPUAffinity`: lists of processors as in `0-3, 7`; [`parse_ranges`] reads them.
@@ -151,8 +158,8 @@ fn not_found(path: &Path) -> Error {
 
 /// Types a config.json.
 ///
-/// Lenient where the specification and the other runtimes are: unknown fields are dropped, null fields are absent,
-/// of a field given twice the last counts, unknown capabilities are set aside. Fails, naming the field, if a value
+/// Lenient where the specification and the other runtimes are: unknown fields are dropped, null fields are absent, the case of
+/// keys does not count, of a field given twice the last counts, unknown capabilities are set aside. Fails, naming the field, if a value
 /// has the wrong type, is out of the range of its type, is an unknown word, or holds a NUL byte where it becomes a C
 /// string; and with line and column if the document is not JSON.
 pub fn parse(json: Vec<u8>) -> Result<Config> {
@@ -164,33 +171,57 @@ pub fn parse(json: Vec<u8>) -> Result<Config> {
 /// [`parse`].
 pub fn parse_process(json: &[u8]) -> Result<(Process, ProcessExtra)> {
     let (process, extra) = typed(json, &schema::PROCESS, "process")?;
-    Ok((process, extra.process))
+    let spellings = extra.spellings;
+    Ok((
+        process,
+        ProcessExtra {
+            spellings,
+            ..extra.process
+        },
+    ))
 }
 
 /// Types the document that `update --resources` reads: an object as at `linux.resources` in config.json, and its
 /// `pids.limit` as in [`Extra::pids_limit`]. Lenient and strict as [`parse`].
 pub fn parse_resources(json: &[u8]) -> Result<(LinuxResources, Option<i64>)> {
-    let (resources, extra) = typed(json, &schema::RESOURCES, "linux.resources")?;
+    let (resources, extra) = typed(json, &schema::RESOURCES, RESOURCES)?;
     Ok((resources, extra.pids_limit))
 }
 
-/// Types the document that `mounts add` and `mounts remove` read: a list as at `mounts` in config.json. Lenient and
-/// strict as [`parse`].
-pub fn parse_mounts(json: &[u8]) -> Result<Vec<Mount>> {
-    let (mounts, _) = typed(json, &schema::MOUNTS, "mounts")?;
-    Ok(mounts)
+/// Types the document that `mounts add` and `mounts remove` read: a list as at `mounts` in config.json, and its
+/// [`Extra::spellings`]. Lenient and strict as [`parse`].
+pub fn parse_mounts(json: &[u8]) -> Result<(Vec<Mount>, Vec<OtherSpelling>)> {
+    let (mounts, extra) = typed(json, &schema::MOUNTS, "mounts")?;
+    Ok((mounts, extra.spellings))
 }
+
+/// `linux.resources` of a config.json, with the keys of the specification, for [`update_resources`].
+pub(crate) fn resources_of(config: &[u8]) -> Result<Vec<u8>> {
+    let mut config = document(config, &schema::CONFIG, "")?.value;
+    let resources = config.pointer_mut("/linux/resources").map(Value::take);
+    Ok(resources.unwrap_or(Value::Null).to_string().into_bytes())
+}
+
+/// Where the limits are in a config.json.
+const RESOURCES: &str = "linux.resources";
 
 fn typed<T: DeserializeOwned>(
     json: &[u8],
     schema: &'static Schema,
     root: &'static str,
 ) -> Result<(T, Extra)> {
-    let name = if root.is_empty() { "config.json" } else { root };
-    let mut value: Value =
-        serde_json::from_slice(json).map_err(|error| Error::invalid(name, format!("not JSON: {error}")))?;
+    let Document { mut value, spellings } = document(json, schema, root)?;
     let extra = lenient::mend(&mut value, schema, root)?;
     // The schema is at least as strict as the types, so this fails only if the two have drifted apart.
-    let typed = T::deserialize(value).map_err(|error| Error::invalid(name, error.to_string()))?;
-    Ok((typed, extra))
+    let typed = T::deserialize(value).map_err(|error| Error::invalid(named(root), error.to_string()))?;
+    Ok((typed, Extra { spellings, ..extra }))
+}
+
+fn document(json: &[u8], schema: &'static Schema, root: &'static str) -> Result<Document> {
+    document::read(json, schema, root)
+        .map_err(|error| Error::invalid(named(root), format!("not JSON: {error}")))
+}
+
+fn named(root: &'static str) -> &'static str {
+    if root.is_empty() { "config.json" } else { root }
 }

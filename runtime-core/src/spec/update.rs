@@ -3,7 +3,7 @@
 use oci_spec::runtime::LinuxResources;
 use serde_json::{Map, Value};
 
-use super::{parse_resources, validate_resources};
+use super::{OtherSpelling, RESOURCES, document, parse_resources, schema, validate_resources};
 use crate::{Error, ErrorKind, Result};
 
 /// What an `update` comes to.
@@ -16,6 +16,8 @@ pub struct ResourceUpdate {
     pub pids_limit: Option<i64>,
     /// All limits that the container has afterwards: a JSON object as at `linux.resources`, without devices.
     pub merged: Vec<u8>,
+    /// Keys of what is asked for, as in [`super::Extra::spellings`].
+    pub spellings: Vec<OtherSpelling>,
 }
 
 /// Lays `given` over `current`, both JSON objects as at `linux.resources`.
@@ -28,9 +30,9 @@ pub struct ResourceUpdate {
 /// As [`parse_resources`] and [`validate_resources`], for the given limits and for what they make together with the others.
 pub fn update_resources(current: &[u8], given: &[u8]) -> Result<ResourceUpdate> {
     parse_resources(given)?;
-    let mut given = object(given)?;
+    let (mut given, spellings) = object(given)?;
     leave_what_is_zero(&mut given);
-    let mut merged = object(current)?;
+    let (mut merged, _) = object(current)?;
     if number(&given, "memory", "limit") == Some(-1) && number(&given, "memory", "swap").is_none() {
         member(&mut given, "memory").insert("swap".into(), (-1).into());
     }
@@ -52,6 +54,7 @@ pub fn update_resources(current: &[u8], given: &[u8]) -> Result<ResourceUpdate> 
         changes,
         pids_limit,
         merged,
+        spellings,
     })
 }
 
@@ -78,18 +81,18 @@ const KEYED_LISTS: [(&str, &[&str]); 6] = [
     ("hugepageLimits", &["pageSize"]),
 ];
 
-fn object(json: &[u8]) -> Result<Map<String, Value>> {
-    let wrong = |text: String| Error::invalid("linux.resources", text);
-    match serde_json::from_slice(json) {
-        Ok(Value::Object(mut map)) => {
+fn object(json: &[u8]) -> Result<(Map<String, Value>, Vec<OtherSpelling>)> {
+    let document = document(json, &schema::RESOURCES, RESOURCES)?;
+    let map = match document.value {
+        Value::Object(mut map) => {
             map.remove("devices");
             drop_nulls(&mut map);
-            Ok(map)
+            map
         }
-        Ok(Value::Null) => Ok(Map::new()),
-        Ok(_) => Err(wrong("must be an object".to_owned())),
-        Err(error) => Err(wrong(format!("not JSON: {error}"))),
-    }
+        Value::Null => Map::new(),
+        _ => return Err(Error::invalid(RESOURCES, "must be an object")),
+    };
+    Ok((map, document.spellings))
 }
 
 /// For Go a null is an absent field.

@@ -38,6 +38,10 @@ impl MountAttr {
     }
 }
 
+/// `MOUNT_ATTR_NOSUID`.
+pub const ATTR_NOSUID: u64 = 0x2;
+/// `MOUNT_ATTR_NOEXEC`.
+pub const ATTR_NOEXEC: u64 = 0x8;
 /// `MOUNT_ATTR_RDONLY`.
 pub const ATTR_RDONLY: u64 = 0x1;
 /// `MOUNT_ATTR_IDMAP`.

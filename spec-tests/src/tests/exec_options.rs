@@ -30,7 +30,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("exec/into_a_user_namespace", into_user_namespace),
     ("exec/ignore_paused_waits_for_resume", ignore_paused),
     ("exec/preserve_fds", preserve_fds),
-    ("exec/preserve_fds_that_are_not_open", preserve_fds_missing),
+    ("exec/preserve_fds_with_gaps", preserve_fds_with_gaps),
     ("exec/tty_and_detach_without_console_socket", tty_and_detach),
     (
         "exec/console_socket_in_the_foreground",
@@ -377,11 +377,14 @@ fn preserve_fds(c: &mut Case) -> Check {
     same("fds", vec![0, 1, 2, 3, 4], fd_numbers(&report))
 }
 
-fn preserve_fds_missing(c: &mut Case) -> Check {
+/// `podman exec --preserve-fd 4` says 2 and passes one.
+fn preserve_fds_with_gaps(c: &mut Case) -> Check {
     c.start_sleeper()?;
-    exec_with_fds(c, "exec 3</dev/null;", &["--preserve-fds", "3"])?
-        .wants(255)?
-        .refused()?;
+    let fds = "exec 4</dev/null 8</dev/null 9</dev/null;";
+    for (count, wish) in [("6", vec![0, 1, 2, 4, 8]), ("1", vec![0, 1, 2])] {
+        let report = exec_with_fds(c, fds, &["--preserve-fds", count])?.ok()?.json()?;
+        same("fds", wish, fd_numbers(&report))?;
+    }
     Ok(())
 }
 

@@ -12,6 +12,7 @@ mod cli;
 mod crash;
 mod created_signals;
 mod devices;
+mod devices_of_users;
 mod engine;
 mod events;
 mod exec;
@@ -55,6 +56,7 @@ mod selinux;
 mod selinux_mounts;
 mod signals;
 mod spec;
+mod spec_keys;
 mod spec_rules;
 mod spec_values;
 mod steps;
@@ -100,6 +102,8 @@ fn needy() -> Vec<NeedyTest> {
         exec_options::NEEDY,
         seccomp_actions::NEEDY,
         intel_rdt::NEEDY,
+        devices_of_users::NEEDY,
+        spec_keys::NEEDY,
         spec_rules::NEEDY,
         spec_values::NEEDY,
         selinux::NEEDY,
@@ -127,6 +131,7 @@ fn everywhere() -> Vec<Test> {
         mount_links::TESTS,
         mounts_later::TESTS,
         devices::TESTS,
+        devices_of_users::TESTS,
         people::TESTS,
         process::TESTS,
         exec::TESTS,
@@ -165,6 +170,7 @@ fn everywhere() -> Vec<Test> {
         recorded::TESTS,
         spec::TESTS,
         schema_examples::TESTS,
+        spec_keys::TESTS,
         spec_rules::TESTS,
         spec_values::TESTS,
         steps::TESTS,

@@ -9,7 +9,9 @@ use crate::{
 };
 use serde_json::{Value, json};
 use std::{
+    ffi::OsString,
     fs,
+    os::unix::fs::MetadataExt,
     process::{Command, Stdio},
 };
 
@@ -25,7 +27,16 @@ pub(crate) const TESTS: &[Test] = &[
     ("process/user_umask", umask),
     ("process/stdio_only", stdio_only),
     ("process/preserve_fds", preserve_fds),
+    ("process/preserve_fds_with_gaps", preserve_fds_with_gaps),
     ("process/preserve_fds_that_are_not_open", preserve_fds_missing),
+    (
+        "process/gaps_of_preserve_fds_are_empty_before_start",
+        gaps_before_start,
+    ),
+    ("process/listen_fds_that_are_not_open", listen_fds_missing),
+    ("process/listen_pid_without_pid_namespace", listen_pid_of_host),
+    ("process/listen_pid_in_a_joined_pid_namespace", listen_pid_joined),
+    ("process/standard_streams_get_user_and_group", stdio_owner),
     ("process/listen_fds", listen_fds),
     ("process/listen_fdnames", listen_names),
     ("process/rlimits", rlimits),
@@ -292,12 +303,116 @@ fn preserve_fds(c: &mut Case) -> Check {
     same("fds", vec![0, 1, 2, 3, 4], fd_numbers(&report))
 }
 
+/// `podman run --preserve-fd 5` says 3 and passes one.
+fn preserve_fds_with_gaps(c: &mut Case) -> Check {
+    c.args(&["/bin/probe"]);
+    let report = run_with_fds(c, &[4, 8, 9], &[], &["--preserve-fds", "6"])?
+        .ok()?
+        .json()?;
+    same("fds", vec![0, 1, 2, 4, 8], fd_numbers(&report))
+}
+
 fn preserve_fds_missing(c: &mut Case) -> Check {
     c.args(&["/bin/probe"]);
-    run_with_fds(c, &[3], &[], &["--preserve-fds", "3"])?
+    // The shell that opens them has some of its own far up.
+    for count in ["3", "2000000000"] {
+        let report = run_with_fds(c, &[3], &[], &["--preserve-fds", count])?
+            .ok()?
+            .json()?;
+        let mut found = fd_numbers(&report);
+        found.retain(|number| *number < 10);
+        same("fds", vec![0, 1, 2, 3], found)?;
+    }
+    Ok(())
+}
+
+/// What the runtime itself opens gets the lowest numbers: it must not take the place of what is not there. A created container can
+/// be looked into by `exec`.
+fn gaps_before_start(c: &mut Case) -> Check {
+    c.args(&["/bin/sleep", "1000"]);
+    let log = c.dir.join("log").to_string_lossy().into_owned();
+    let script = "exec 9</dev/null; exec \"$@\"";
+    let mut words: Vec<OsString> = vec!["-c".into(), script.into(), "sh".into()];
+    words.extend(c.host.runtime_words());
+    words.extend([
+        "--log".into(),
+        log.into(),
+        "--root".into(),
+        c.state_root.clone().into(),
+    ]);
+    words.extend(c.bundle_args("create", &["--preserve-fds", "7"], &c.id)?);
+    let mut command = Command::new("/bin/sh");
+    command.args(words).current_dir(&c.dir).stdin(Stdio::null());
+    runner::start(&mut command, &c.dir)?.finish()?.ok()?;
+    let mut open = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{}/fd", c.pid()?))? {
+        let path = entry?.path();
+        let number: i32 = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default()
+            .parse()?;
+        let file = fs::read_link(&path)?;
+        if number > 2 && !file.to_string_lossy().starts_with("socket:") {
+            open.push((number, file));
+        }
+    }
+    same(
+        "descriptors that are no sockets",
+        vec![(9, "/dev/null".into())],
+        open,
+    )?;
+    c.delete()
+}
+
+fn listen_fds_missing(c: &mut Case) -> Check {
+    c.args(&["/bin/probe"]);
+    run_with_fds(c, &[3], &["LISTEN_FDS=2"], &[])?
         .wants(1)?
         .refused()?;
     c.nothing_left()
+}
+
+/// sd_listen_fds(3) compares it with getpid(2).
+fn check_listen_pid(c: &mut Case) -> Check {
+    c.shell("echo $LISTEN_PID $$");
+    let run = run_with_fds(c, &[3], &["LISTEN_FDS=1"], &[])?.ok()?;
+    let (said, own) = run.stdout.trim().split_once(' ').unwrap_or_default();
+    ensure!(own != "1", "it is process 1: the test shows nothing");
+    same("LISTEN_PID", own, said)
+}
+
+fn listen_pid_of_host(c: &mut Case) -> Check {
+    c.drop_namespace("pid");
+    check_listen_pid(c)
+}
+
+fn listen_pid_joined(c: &mut Case) -> Check {
+    let mut other = Case::new(c.host)?;
+    other.start_sleeper()?;
+    c.join_namespace("pid", Some(&format!("/proc/{}/ns/pid", other.pid()?)));
+    check_listen_pid(c)?;
+    other.delete()
+}
+
+/// Whoever has only the group in common may open /dev/stdout anew. The group of a pipe or terminal is its own matter.
+fn stdio_owner(c: &mut Case) -> Check {
+    for (uid, gid, wish) in [(5, 6, (5, 6)), (0, 6, (0, 6)), (0, 0, (77, 88))] {
+        c.args(&["/bin/true"]);
+        c.config["process"]["user"] = json!({"uid": uid, "gid": gid});
+        let path = c.dir.join("stdout");
+        let file = fs::File::create(&path)?;
+        nix::unistd::chown(&path, Some(77.into()), Some(88.into()))?;
+        let mut command = c.command();
+        command.args(c.bundle_args("create", &[], &c.id)?).stdout(file);
+        runner::start_with_own_stdio(&mut command, path.clone(), c.dir.join("none"))?
+            .finish()?
+            .ok()?;
+        let found = fs::metadata(&path)?;
+        same("owner", wish, (found.uid(), found.gid()))?;
+        c.delete()?;
+    }
+    Ok(())
 }
 
 /// sd_listen_fds(3): names go with the sockets, one each. What the service manager says wins over config.json.

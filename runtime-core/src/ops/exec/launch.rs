@@ -128,7 +128,7 @@ impl Job<'_> {
             .chain([procfs.map(AsFd::as_fd)])
             .flatten()
             .map(|fd| std::os::fd::AsRawFd::as_raw_fd(&fd))
-            .chain(3..3 + self.plan.preserve_fds as i32)
+            .chain(self.plan.inherited.iter().copied())
             .collect();
         keep.sort_unstable();
         let mut room = ProcessRoom::new(self.plan);

@@ -1,0 +1,386 @@
+//! config-linux.md, Devices, in containers with a user namespace, which may make no node that can be used.
+
+use super::namespaces_owned::{Holder, UNSHARE};
+use crate::{
+    case::Case,
+    outcome::{Check, ensure, same},
+    suite::{NeedyTest, Test},
+};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    os::unix::fs::{FileTypeExt, MetadataExt},
+};
+
+pub(super) const TESTS: &[Test] = &[
+    ("devices/user_namespace_mode_and_owner", mode_and_owner),
+    ("devices/user_namespace_ids_that_are_not_mapped", unmapped),
+    (
+        "devices/user_namespace_node_that_the_host_has_not",
+        not_on_the_host,
+    ),
+    ("devices/user_namespace_node_can_be_used", can_be_used),
+    ("devices/user_namespace_all_that_the_host_has", all_of_the_host),
+    ("devices/user_namespace_bound_without_programs", without_programs),
+    ("devices/user_namespace_node_that_the_rootfs_has", in_the_rootfs),
+    ("devices/user_namespace_nothing_else_is_mounted", nothing_else),
+    ("devices/ptmx_is_the_containers_own", own_ptmx),
+    (
+        "devices/user_namespace_ptmx_is_the_containers_own",
+        own_ptmx_of_users,
+    ),
+    ("devices/entry_on_a_directory_is_left_out", on_a_directory),
+    (
+        "devices/user_namespace_entry_on_a_directory_is_left_out",
+        on_a_directory_of_users,
+    ),
+];
+
+pub(super) const NEEDY: &[NeedyTest] = &[
+    (
+        "devices/joined_user_namespace_mode_and_owner",
+        UNSHARE,
+        joined_mode_and_owner,
+    ),
+    (
+        "devices/joined_user_namespace_all_that_the_host_has",
+        UNSHARE,
+        joined_all_of_the_host,
+    ),
+];
+
+const IDS: u32 = 100_000;
+
+/// Type, number, mode and owner of a file, of the probe's `--stat`.
+fn node(report: &Value, path: &str) -> Value {
+    let stat = &report["stat"][path];
+    let of = |key: &str| stat[key].clone();
+    json!([
+        of("type"),
+        of("major"),
+        of("minor"),
+        of("mode"),
+        of("uid"),
+        of("gid")
+    ])
+}
+
+/// The container's user namespace is that of a process that has mapped these ids.
+fn join(c: &mut Case) -> Check<Holder> {
+    let holder = Holder::start(c, Some(IDS))?;
+    c.map_ids(IDS)?;
+    c.join_namespace("user", Some(&holder.path("user")));
+    Ok(holder)
+}
+
+fn check_mode_and_owner(c: &mut Case) -> Check {
+    c.config["linux"]["devices"] = json!([
+        {"path": "/dev/loop-control", "type": "c", "major": 10, "minor": 237, "fileMode": 0o640, "uid": 1, "gid": 2},
+        {"path": "/dev/zero", "type": "c", "major": 1, "minor": 5, "fileMode": 0o600, "uid": 3, "gid": 3},
+        {"path": "/dev/plain", "type": "c", "major": 1, "minor": 3},
+        {"path": "/dev/block/8:300", "type": "b", "major": 8, "minor": 300, "fileMode": 0o606, "uid": 65535, "gid": 0},
+        {"path": "/dev/fifo", "type": "p", "fileMode": 0o622, "uid": 4, "gid": 5}
+    ]);
+    let wish = json!([
+        ["/dev/loop-control", ["char", 10, 237, 0o640, 1, 2]],
+        ["/dev/zero", ["char", 1, 5, 0o600, 3, 3]],
+        ["/dev/plain", ["char", 1, 3, 0o666, 0, 0]],
+        ["/dev/block/8:300", ["block", 8, 300, 0o606, 65535, 0]],
+        ["/dev/fifo", ["fifo", 0, 0, 0o622, 4, 5]]
+    ]);
+    let paths = [
+        "/dev/loop-control",
+        "/dev/zero",
+        "/dev/plain",
+        "/dev/block/8:300",
+        "/dev/fifo",
+    ];
+    let options: Vec<&str> = paths.iter().flat_map(|path| ["--stat", path]).collect();
+    let report = c.probe(&options)?;
+    let reality: Vec<Value> = paths
+        .iter()
+        .map(|path| json!([path, node(&report, path)]))
+        .collect();
+    same("type, number, mode and owner", wish, json!(reality))
+}
+
+fn mode_and_owner(c: &mut Case) -> Check {
+    c.map_ids(IDS)?;
+    check_mode_and_owner(c)
+}
+
+fn joined_mode_and_owner(c: &mut Case) -> Check {
+    let _holder = join(c)?;
+    check_mode_and_owner(c)
+}
+
+/// They are nobody's, and not root's.
+fn unmapped(c: &mut Case) -> Check {
+    c.map_ids(IDS)?;
+    c.config["linux"]["devices"] = json!([
+        {"path": "/dev/a", "type": "c", "major": 1, "minor": 3, "fileMode": 0o660, "uid": 70000, "gid": 0},
+        {"path": "/dev/b", "type": "c", "major": 1, "minor": 3, "fileMode": 0o660, "uid": 0, "gid": 4_000_000_000_u32}
+    ]);
+    let report = c.probe(&["--stat", "/dev/a", "--stat", "/dev/b"])?;
+    same(
+        "/dev/a",
+        json!(["char", 1, 3, 0o660, 65534, 0]),
+        node(&report, "/dev/a"),
+    )?;
+    same(
+        "/dev/b",
+        json!(["char", 1, 3, 0o660, 0, 65534]),
+        node(&report, "/dev/b"),
+    )
+}
+
+fn not_on_the_host(c: &mut Case) -> Check {
+    c.map_ids(IDS)?;
+    c.config["linux"]["devices"] =
+        json!([{"path": "/dev/of/its/own", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}]);
+    let report = c.probe(&["--stat", "/dev/of/its/own", "--access", "/dev/of/its/own"])?;
+    same(
+        "/dev/of/its/own",
+        json!(["char", 1, 3, 0o666, 0, 0]),
+        node(&report, "/dev/of/its/own"),
+    )?;
+    same(
+        "its use",
+        json!({"read": 0, "write": 0}),
+        report["access"]["/dev/of/its/own"].clone(),
+    )
+}
+
+/// The node is alive, its mode counts, and so does the device filter.
+fn can_be_used(c: &mut Case) -> Check {
+    c.map_ids(IDS)?;
+    c.config["linux"]["devices"] = json!([
+        {"path": "/dev/open", "type": "c", "major": 10, "minor": 237, "fileMode": 0o600},
+        {"path": "/dev/closed", "type": "c", "major": 10, "minor": 237, "fileMode": 0o600, "uid": 5},
+    ]);
+    let rule = |access: &str| {
+        json!([{"allow": false, "access": "rwm"},
+            {"allow": true, "type": "c", "major": 10, "minor": 237, "access": access}])
+    };
+    c.config["linux"]["resources"] = json!({"devices": rule("rwm")});
+    let options = ["--access", "/dev/open", "--access", "/dev/closed"];
+    let report = c.probe(&options)?;
+    same(
+        "allowed",
+        json!({"/dev/open": {"read": 0, "write": 0}, "/dev/closed": {"read": EACCES, "write": EACCES}}),
+        report["access"].clone(),
+    )?;
+    c.config["linux"]["resources"] = json!({"devices": rule("m")});
+    let report = c.probe(&options)?;
+    same(
+        "not allowed",
+        json!({"/dev/open": {"read": EPERM, "write": EPERM}, "/dev/closed": {"read": EACCES, "write": EACCES}}),
+        report["access"].clone(),
+    )
+}
+
+const EPERM: i32 = 1;
+const EACCES: i32 = 13;
+
+/// The list that engines make for privileged containers: all nodes below /dev but the console and what is in these directories.
+fn devices_of_host(directory: &str, into: &mut Vec<Value>) -> Check {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let path = format!("{directory}/{name}");
+        let metadata = fs::symlink_metadata(&path)?;
+        let kind = match metadata.file_type() {
+            kind if kind.is_dir() => {
+                if !["pts", "shm", "fd", "mqueue"].contains(&&*name) {
+                    devices_of_host(&path, into)?;
+                }
+                continue;
+            }
+            kind if kind.is_char_device() => "c",
+            kind if kind.is_block_device() => "b",
+            _ => continue,
+        };
+        if name == "console" {
+            continue;
+        }
+        let number = metadata.rdev();
+        into.push(json!({"path": path, "type": kind, "major": nix::sys::stat::major(number),
+            "minor": nix::sys::stat::minor(number), "fileMode": metadata.mode() & 0o777, "uid": metadata.uid(),
+            "gid": metadata.gid()}));
+    }
+    Ok(())
+}
+
+fn all_of_the_host(c: &mut Case) -> Check {
+    c.map_ids(IDS)?;
+    check_all_of_the_host(c)
+}
+
+fn joined_all_of_the_host(c: &mut Case) -> Check {
+    let _holder = join(c)?;
+    check_all_of_the_host(c)
+}
+
+fn check_all_of_the_host(c: &mut Case) -> Check {
+    let mut devices = Vec::new();
+    devices_of_host("/dev", &mut devices)?;
+    devices.push(json!({"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2, "fileMode": 0o666, "uid": 0, "gid": 5}));
+    c.config["linux"]["devices"] = json!(devices);
+    c.config["linux"]["resources"] = json!({"devices": [{"allow": true, "access": "rwm"}]});
+    devices.retain(|device| device["path"] != "/dev/ptmx");
+    ensure!(devices.len() > 5, "the host's /dev has no nodes: {devices:?}");
+    let paths: Vec<&str> = devices
+        .iter()
+        .filter_map(|device| device["path"].as_str())
+        .collect();
+    let options: Vec<&str> = paths.iter().flat_map(|path| ["--stat", path]).collect();
+    let report = c.probe(&options)?;
+    for device in &devices {
+        let path = device["path"].as_str().unwrap_or_default();
+        let kind = if device["type"] == "c" { "char" } else { "block" };
+        let of = |key: &str| device[key].clone();
+        same(
+            path,
+            json!([
+                kind,
+                of("major"),
+                of("minor"),
+                of("fileMode"),
+                of("uid"),
+                of("gid")
+            ]),
+            node(&report, path),
+        )?;
+    }
+    Ok(())
+}
+
+/// The lines of mountinfo that are at or below /dev/NAME: place and options of the mount.
+fn mounts_at(c: &mut Case, names: &[&str]) -> Check<Vec<(String, String)>> {
+    let text = c.sh("cat /proc/self/mountinfo")?;
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let fields: Vec<&str> = line.split(' ').collect();
+        if let (Some(place), Some(options)) = (fields.get(4), fields.get(5))
+            && names.contains(place)
+        {
+            found.push(((*place).to_owned(), (*options).to_owned()));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn without_programs(c: &mut Case) -> Check {
+    c.map_ids(IDS)?;
+    c.config["linux"]["devices"] =
+        json!([{"path": "/dev/of_config", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}]);
+    let places = ["/dev/null", "/dev/of_config", "/dev/tty", "/dev/zero"];
+    let mounts = mounts_at(c, &places)?;
+    same(
+        "places",
+        places.to_vec(),
+        mounts.iter().map(|(place, _)| place.as_str()).collect::<Vec<_>>(),
+    )?;
+    for (place, options) in &mounts {
+        let options: Vec<&str> = options.split(',').collect();
+        ensure!(
+            options.contains(&"nosuid") && options.contains(&"noexec") && !options.contains(&"nodev"),
+            "{place} is mounted {options:?}"
+        );
+    }
+    Ok(())
+}
+
+/// Without a tmpfs on /dev: what the image has at the place is covered.
+fn in_the_rootfs(c: &mut Case) -> Check {
+    c.map_ids(IDS)?;
+    if let Some(mounts) = c.config["mounts"].as_array_mut() {
+        mounts.retain(|mount| {
+            !mount["destination"]
+                .as_str()
+                .unwrap_or_default()
+                .starts_with("/dev")
+        });
+    }
+    fs::create_dir_all(c.rootfs("/dev"))?;
+    nix::unistd::chown(&c.rootfs("/dev"), Some(IDS.into()), Some(IDS.into()))?;
+    let null = c.rootfs("/dev/null");
+    nix::sys::stat::mknod(
+        &null,
+        nix::sys::stat::SFlag::S_IFCHR,
+        nix::sys::stat::Mode::from_bits_truncate(0o600),
+        nix::sys::stat::makedev(1, 3),
+    )?;
+    c.config["linux"]["devices"] = json!([{"path": "/dev/null", "type": "c", "major": 1, "minor": 3,
+        "fileMode": 0o646, "uid": 7, "gid": 8}]);
+    let report = c.probe(&["--stat", "/dev/null", "--access", "/dev/null"])?;
+    same(
+        "/dev/null",
+        json!(["char", 1, 3, 0o646, 7, 8]),
+        node(&report, "/dev/null"),
+    )?;
+    let found = fs::symlink_metadata(&null)?;
+    same("mode in the rootfs", 0o600, found.mode() & 0o7777)
+}
+
+fn nothing_else(c: &mut Case) -> Check {
+    c.map_ids(IDS)?;
+    let before = c.sh("cut -d' ' -f5 /proc/self/mountinfo")?;
+    c.config["linux"]["devices"] =
+        json!([{"path": "/dev/of_config", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}]);
+    let after = c.sh("cut -d' ' -f5 /proc/self/mountinfo")?;
+    let mut before: Vec<&str> = before.lines().chain(["/dev/of_config"]).collect();
+    let mut after: Vec<&str> = after.lines().collect();
+    before.sort_unstable();
+    after.sort_unstable();
+    same("mount points", before, after)
+}
+
+fn check_ptmx(c: &mut Case) -> Check {
+    c.config["linux"]["devices"] = json!([
+        {"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2, "fileMode": 0o666, "uid": 0, "gid": 5}]);
+    let report = c.probe(&["--stat", "/dev/pts/ptmx", "--access", "/dev/ptmx"])?;
+    let target = report["dev"]["ptmx"]["target"].as_str().unwrap_or("missing");
+    ensure!(
+        ["pts/ptmx", "/dev/pts/ptmx"].contains(&target),
+        "/dev/ptmx: {}",
+        report["dev"]["ptmx"]
+    );
+    same(
+        "its use",
+        json!({"read": 0, "write": 0}),
+        report["access"]["/dev/ptmx"].clone(),
+    )
+}
+
+fn own_ptmx(c: &mut Case) -> Check {
+    check_ptmx(c)
+}
+
+fn own_ptmx_of_users(c: &mut Case) -> Check {
+    c.map_ids(IDS)?;
+    check_ptmx(c)
+}
+
+/// What is mounted there is what is wanted.
+fn check_directory(c: &mut Case) -> Check {
+    c.config["linux"]["devices"] =
+        json!([{"path": "/dev/shm", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}]);
+    same(
+        "/dev/shm",
+        "directory tmpfs",
+        c.sh("stat -c %F /dev/shm; stat -f -c %T /dev/shm")?
+            .replace('\n', " ")
+            .as_str(),
+    )
+}
+
+fn on_a_directory(c: &mut Case) -> Check {
+    check_directory(c)
+}
+
+fn on_a_directory_of_users(c: &mut Case) -> Check {
+    c.map_ids(IDS)?;
+    check_directory(c)
+}

@@ -73,6 +73,7 @@ impl Runtime {
         }
         let facts = HostFacts::probe(bundle(&options))?;
         let plan = Plan::new(&config, id.as_str(), &facts, self.wishes(&options, &config)?)?;
+        plan.process.warn();
         let cgroup = CgroupPlan {
             rootless: self.rootless.holds(facts.is_rootless),
             ..self.plan_cgroup(&config, id)?

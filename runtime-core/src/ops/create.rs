@@ -26,7 +26,7 @@ use crate::parent::launch::{self, Launched};
 use crate::parent::{id_mapped, locked_trees, procfs_context};
 use crate::plan::keyring::KeyringSecret;
 use crate::plan::process::ProcessPlan;
-use crate::plan::{ConsoleWish, HostFacts, Plan, Wishes};
+use crate::plan::{ConsoleWish, HostFacts, Plan, Wishes, annotations};
 use crate::prepare::{Inputs, Links, Prepared, sys_error};
 use crate::spec::{self, Config};
 use crate::{Cancel, Error, ErrorKind, Result};
@@ -74,6 +74,10 @@ impl Runtime {
         let facts = HostFacts::probe(bundle(&options))?;
         let wishes = self.wishes(&options, &config, &inherited)?;
         let plan = Plan::new(&config, id.as_str(), &facts, wishes)?;
+        plan.process.warn();
+        for name in annotations::ignored(&config.spec) {
+            log::warn!("annotations[{name}]: only crun has this, ignored");
+        }
         let cgroup = CgroupPlan {
             rootless: self.rootless.holds(facts.is_rootless),
             ..self.plan_cgroup(&config, id)?
@@ -419,7 +423,11 @@ impl Job<'_> {
         if let Some(way) = terminal {
             console::pass_on(&way.from_init, &way.console, &self.options.cancel)?;
         }
-        if let Some(path) = &self.options.pidfd_socket {
+        let own = self.options.pidfd_socket.as_deref();
+        for path in own
+            .into_iter()
+            .chain(annotations::pidfd_receiver(&self.config.spec))
+        {
             pidfd_socket::send(path, b"standard", launched.pidfd(), &self.options.cancel)?;
         }
         match &self.options.pid_file {

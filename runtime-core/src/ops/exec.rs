@@ -56,6 +56,7 @@ impl Runtime {
             init.other_user,
             wishes,
         )?;
+        plan.warn();
         let console = connect_console(options.console.take().filter(|_| plan.terminal), &options.cancel)?;
         let seccomp = plan_seccomp(&config.spec)?;
         let notifies = seccomp.as_ref().is_some_and(|seccomp| seccomp.listener.is_some());

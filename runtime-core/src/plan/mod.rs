@@ -1,6 +1,7 @@
 //! Runs in: RUNTIME. Decides, from config.json and host facts, what will be done. Pure: no I/O, no clock, no
 //! environment. What comes out is already in the child's own terms: C strings, kernel flags, bit sets, in order.
 
+pub(crate) mod annotations;
 mod cgroup_owner;
 pub mod devices;
 pub mod hooks;
@@ -318,8 +319,8 @@ fn plan_keyring(
 /// # Errors
 /// `Invalid` with the field.
 pub fn plan_seccomp(spec: &Spec) -> Result<Option<SeccompPlan>> {
-    match spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) {
-        Some(seccomp) => seccomp::compile(seccomp),
+    match annotations::seccomp(spec)? {
+        Some(seccomp) => seccomp::compile(&seccomp),
         None => Ok(None),
     }
 }

@@ -51,6 +51,8 @@ pub struct ProcessPlan {
     pub umask: u32,
     /// Capability sets.
     pub capabilities: CapabilityArgs,
+    /// Names of ambient capabilities that are asked for and cannot be had: not inheritable too, or not permitted.
+    pub not_ambient: Vec<String>,
     /// `noNewPrivileges`.
     pub no_new_privileges: bool,
     /// rlimits, in order.
@@ -98,6 +100,13 @@ pub struct Rlimit {
 }
 
 impl ProcessPlan {
+    /// Tells of what cannot be given, as config.md asks.
+    pub fn warn(&self) {
+        for name in &self.not_ambient {
+            log::warn!("can't raise ambient capability {name}: not inheritable, or not permitted");
+        }
+    }
+
     /// Decides.
     ///
     /// # Errors
@@ -128,6 +137,7 @@ impl ProcessPlan {
         let user = process.user();
         let terminal = process.terminal().unwrap_or(false);
         check_console(terminal, wishes)?;
+        let capabilities = capabilities(process.capabilities().as_ref(), facts, in_user_namespace);
         let (rlimits, late_rlimits) = rlimits(process, wishes);
         Ok(Self {
             terminal,
@@ -148,7 +158,8 @@ impl ProcessPlan {
             gid: user.gid(),
             groups: (!wishes.keep_groups).then(|| user.additional_gids().clone().unwrap_or_default()),
             umask: user.umask().unwrap_or(DEFAULT_UMASK),
-            capabilities: capabilities(process.capabilities().as_ref(), facts, in_user_namespace),
+            not_ambient: not_ambient(process.capabilities().as_ref(), capabilities),
+            capabilities,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             rlimits,
             late_rlimits,
@@ -334,11 +345,27 @@ fn capabilities(
     }
 }
 
-fn capability_bit(capability: oci_spec::runtime::Capability) -> u64 {
-    // Both crates name capabilities as capabilities(7) does, without their prefix in oci-spec's display.
+fn not_ambient(sets: Option<&LinuxCapabilities>, had: CapabilityArgs) -> Vec<String> {
+    let wanted = sets.and_then(|sets| sets.ambient().as_ref());
+    let missing = wanted
+        .into_iter()
+        .flatten()
+        .filter(|capability| had.ambient & capability_bit(**capability) == 0);
+    let mut names: Vec<_> = missing.map(|capability| capability_name(*capability)).collect();
+    names.sort();
+    names
+}
+
+/// As capabilities(7) has it.
+fn capability_name(capability: oci_spec::runtime::Capability) -> String {
+    // oci-spec's display has no prefix.
     let name = capability.to_string();
     let name = name.strip_prefix("CAP_").unwrap_or(&name);
-    match format!("CAP_{name}").parse::<caps::Capability>() {
+    format!("CAP_{name}")
+}
+
+fn capability_bit(capability: oci_spec::runtime::Capability) -> u64 {
+    match capability_name(capability).parse::<caps::Capability>() {
         Ok(capability) => 1 << capability.index(),
         Err(_) => 0,
     }
@@ -471,7 +498,8 @@ mod tests {
             [c"/a/sh".to_owned(), c"./sh".to_owned(), c"b/sh".to_owned()]
         );
         assert_eq!(candidates("./sh", &env).unwrap(), [c"./sh".to_owned()]);
-        assert_eq!(candidates("sh", &[]).unwrap().len(), 6);
+        assert_eq!(candidates("sh", &[]).unwrap().len(), 0);
+        assert_eq!(candidates("sh", &["PATH=".to_owned()]).unwrap().len(), 0);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Runs in: SUITE. The tests, one file per topic; each file lists its own in `TESTS`.
 
+mod annotations;
 mod bad_input;
 mod called_runc;
 mod cgroup_identity;
@@ -147,6 +148,7 @@ fn everywhere() -> Vec<Test> {
         events::TESTS,
         terminal::TESTS,
         run::TESTS,
+        annotations::TESTS,
         created_signals::TESTS,
         signals::TESTS,
         interrupt::TESTS,

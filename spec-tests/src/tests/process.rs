@@ -56,6 +56,10 @@ pub(crate) const TESTS: &[Test] = &[
         nothing_found_without_path,
     ),
     (
+        "process/capabilities_ambient_that_cannot_be_is_a_warning",
+        ambient_warning,
+    ),
+    (
         "process/capabilities_unknown_name_is_ignored",
         capabilities_unknown,
     ),
@@ -745,6 +749,36 @@ fn capabilities_user(c: &mut Case) -> Check {
         same_caps(&report, field, &[])?;
     }
     same_caps(&report, "CapBnd", &["CAP_KILL"])
+}
+
+/// Each by its name, since it is easily forgotten that they have to be inheritable and permitted, too.
+fn ambient_warning(c: &mut Case) -> Check {
+    let own = json!(["CAP_CHOWN", "CAP_KILL"]);
+    c.config["process"]["capabilities"] = json!({
+        "bounding": ["CAP_CHOWN", "CAP_KILL", "CAP_SETUID"],
+        "effective": own,
+        "permitted": own,
+        "inheritable": ["CAP_KILL", "CAP_SETUID"],
+        "ambient": ["CAP_CHOWN", "CAP_KILL", "CAP_SETUID"],
+    });
+    c.args(&["/bin/probe"]);
+    let run = c.run()?.ok()?;
+    same_caps(&run.json()?, "CapAmb", &["CAP_KILL"])?;
+    let warnings: Vec<_> = run.stderr.lines().collect();
+    same("warnings", 2, warnings.len())?;
+    for (line, name) in warnings.iter().zip(["CAP_CHOWN", "CAP_SETUID"]) {
+        contains("warning", line, "level=warning")?;
+        contains(
+            "warning",
+            line,
+            &format!("can't raise ambient capability {name}: "),
+        )?;
+    }
+    c.nothing_left()?;
+    c.args(&["/bin/sleep", "1000"]);
+    c.run_with(&["--detach"])?.ok()?;
+    let exec = c.rt(&["exec", &c.id, "/bin/true"])?.ok()?;
+    contains("exec", &exec.stderr, "can't raise ambient capability CAP_CHOWN: ")
 }
 
 fn capabilities_unknown(c: &mut Case) -> Check {

@@ -163,11 +163,13 @@ fn add_capabilities(process: &mut Process, names: &[String]) -> Result<()> {
             .collect::<Capabilities>()
     };
     let inheritable = set(LinuxCapabilities::inheritable);
-    // The plan keeps of it what is inheritable: that alone the kernel takes.
-    let ambient = match inheritable {
-        Some(_) => with(LinuxCapabilities::ambient),
-        None => set(LinuxCapabilities::ambient).unwrap_or_default(),
-    };
+    // What is inheritable: that alone the kernel takes.
+    let mut ambient = set(LinuxCapabilities::ambient).unwrap_or_default();
+    ambient.extend(added.iter().filter(|capability| {
+        inheritable
+            .as_ref()
+            .is_some_and(|inheritable| inheritable.contains(*capability))
+    }));
     let sets: LinuxCapabilities = LinuxCapabilitiesBuilder::default()
         .bounding(with(LinuxCapabilities::bounding))
         .effective(with(LinuxCapabilities::effective))

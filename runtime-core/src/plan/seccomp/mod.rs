@@ -180,6 +180,11 @@ pub fn compile_with(seccomp: &LinuxSeccomp, options: &Options) -> Result<Option<
     }))
 }
 
+/// Whether a system call of this name is known, on any architecture.
+pub(crate) fn knows(name: &str) -> bool {
+    Syscall::named(name).is_some()
+}
+
 /// The runtime-spec's two rules about what must not stand alone.
 fn refuse_what_leads_nowhere(seccomp: &LinuxSeccomp, rules: &[LinuxSyscall]) -> Result<()> {
     let is_set = |text: &str| !text.is_empty();

@@ -44,7 +44,8 @@ pub fn validate(config: &Config) -> Result<()> {
     if let Some(linux) = spec.linux() {
         namespaces::namespaces(linux, &namespaces)?;
         namespaces::process_ids(process.user(), linux, &namespaces)?;
-        linux::linux(linux, &namespaces)?;
+        let domain_name = spec.domainname().as_deref().filter(|name| !name.is_empty());
+        linux::linux(linux, domain_name, &namespaces)?;
     }
     Ok(())
 }

@@ -21,6 +21,7 @@ use crate::{Error, Result};
 
 pub use mounts::{MOUNT_OPTIONS, is_mount_option};
 pub use process::validate_process;
+pub(crate) use resources::letters_left_out;
 pub use resources::validate_resources;
 
 /// Judges everything in the document that can be judged without the host. Call it before the first side effect.

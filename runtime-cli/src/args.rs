@@ -232,7 +232,7 @@ pub(crate) fn globals() -> Command {
         )
         .arg(
             path("root")
-                .help("directory of the containers' state [default: /run/onggi, or $XDG_RUNTIME_DIR/onggi; called by a link named runc, /run/runc]"),
+                .help("directory of the containers' state [default: /run/onggi, or $XDG_RUNTIME_DIR/onggi; called by a link named runc or crun, /run/runc or /run/crun]"),
         )
         .arg(switch(
             "systemd-cgroup",

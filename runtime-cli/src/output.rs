@@ -27,11 +27,16 @@ impl Listing {
     }
 }
 
-/// Prints the three lines that engines read from `--version`.
+/// Prints the three lines that engines read from `--version`, and for those who think that this is crun what it can do: crun's
+/// words for it, less the name of the library that reads JSON.
 pub(crate) fn version(program: &str) -> Result<()> {
     let commit = option_env!("ONGGI_COMMIT").unwrap_or("unknown");
+    let features = match program {
+        "crun" => "+SYSTEMD +SELINUX +APPARMOR +CAP +SECCOMP +EBPF +CRIU\n",
+        _ => "",
+    };
     print(&format!(
-        "{program} version {}\ncommit: {commit}\nspec: 1.3.0\n",
+        "{program} version {}\ncommit: {commit}\nspec: 1.3.0\n{features}",
         env!("CARGO_PKG_VERSION")
     ))
 }

@@ -14,13 +14,13 @@ use runtime_core::{CgroupDriver, ContainerId, Error, ErrorKind, Result, Rootless
 
 use crate::report;
 
-/// What this program calls itself: engines that were configured with a link named `runc` want to see that name.
+/// What this program calls itself: engines that were configured with a link named `runc` or `crun` want to see that name.
 pub(crate) fn program_name(argument_zero: Option<OsString>) -> &'static str {
     let name = argument_zero.as_deref().map(Path::new).and_then(Path::file_name);
-    if name == Some(OsStr::new("runc")) {
-        "runc"
-    } else {
-        "onggi"
+    match name.and_then(OsStr::to_str) {
+        Some("runc") => "runc",
+        Some("crun") => "crun",
+        _ => "onggi",
     }
 }
 
@@ -130,8 +130,8 @@ fn without_dots(path: &Path) -> PathBuf {
     clean
 }
 
-/// Called runc, it is runc's: that is where those look who know of no other runtime, and where it would be wrong to say that
-/// a container which runc has made does not exist.
+/// Called runc or crun, it is theirs: that is where those look who know of no other runtime, and where it would be wrong to say that
+/// a container which they have made does not exist.
 fn default_root(program: &str) -> Result<PathBuf> {
     let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
     let is_root = rustix::process::geteuid().is_root();
@@ -282,8 +282,10 @@ mod tests {
     }
 
     #[test]
-    fn the_name_is_runc_only_if_called_so() {
+    fn the_name_is_a_peers_only_if_called_so() {
         assert_eq!(program_name(Some("/usr/bin/runc".into())), "runc");
+        assert_eq!(program_name(Some("crun".into())), "crun");
+        assert_eq!(program_name(Some("/usr/bin/crun-wasm".into())), "onggi");
         assert_eq!(program_name(Some("/usr/bin/onggi".into())), "onggi");
         assert_eq!(program_name(None), "onggi");
     }

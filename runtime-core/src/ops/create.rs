@@ -68,6 +68,14 @@ impl Runtime {
             _ => error,
         })?;
         container::warn_of_spellings(&config.extra.spellings);
+        let resources = config
+            .spec
+            .linux()
+            .as_ref()
+            .and_then(|linux| linux.resources().as_ref());
+        for text in resources.into_iter().flat_map(spec::letters_left_out) {
+            log::warn!("{text}");
+        }
         for name in &config.extra.process.unknown_capabilities {
             log::warn!("process.capabilities: unknown capability {name:?}, left out (a spelling mistake?)");
         }

@@ -23,6 +23,7 @@ use std::{
 
 pub(crate) const TESTS: &[Test] = &[
     ("cli/version_has_the_name_it_is_called_by", version),
+    ("cli/called_crun_version_has_features", version_of_crun),
     ("cli/called_runc", life_cycle),
     ("cli/called_runc_has_runcs_root", root_of_runc),
     ("cli/called_runc_by_a_user", root_of_a_user),
@@ -34,7 +35,11 @@ const ROOT: &str = "/run/runc";
 
 /// The runtime by a link named runc, and nothing else.
 fn link(c: &Case) -> Check<Command> {
-    let path = c.dir.join("runc");
+    link_named(c, "runc")
+}
+
+fn link_named(c: &Case, name: &str) -> Check<Command> {
+    let path = c.dir.join(name);
     if !path.exists() {
         symlink(&c.host.runtime, &path)?;
     }
@@ -74,6 +79,32 @@ fn version(c: &mut Case) -> Check {
         "{lines:?}"
     );
     ensure!(lines.iter().any(|l| l.starts_with("spec: 1.")), "{lines:?}");
+    Ok(())
+}
+
+/// By this line crun's callers and its suite tell what is there.
+fn version_of_crun(c: &mut Case) -> Check {
+    let run = runner::start(link_named(c, "crun")?.arg("--version"), &c.dir)?
+        .finish()?
+        .ok()?;
+    ensure!(run.stdout.starts_with("crun version "), "{:?}", run.stdout);
+    let lines = run.stdout.lines().filter(|line| line.starts_with('+'));
+    let features: Vec<Vec<&str>> = lines.map(|line| line.split(' ').collect()).collect();
+    ensure!(features.len() == 1, "{:?}", run.stdout);
+    for wish in [
+        "+SYSTEMD",
+        "+SELINUX",
+        "+APPARMOR",
+        "+CAP",
+        "+SECCOMP",
+        "+EBPF",
+        "+CRIU",
+    ] {
+        ensure!(features[0].contains(&wish), "{wish}: {features:?}");
+    }
+    // Who did not ask for crun gets runc's lines.
+    let run = called(c, &["--version"])?.ok()?;
+    ensure!(!run.stdout.contains('+'), "{:?}", run.stdout);
     Ok(())
 }
 

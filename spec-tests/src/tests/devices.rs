@@ -27,6 +27,11 @@ pub(crate) const TESTS: &[Test] = &[
     ("devices/access_allowed_by_rule", allowed_by_rule),
     ("devices/access_rule_with_wildcards", wildcards),
     ("devices/access_later_rule_wins", later_rule_wins),
+    ("devices/access_of_unknown_letters_is_none", unknown_letters),
+    (
+        "devices/access_denied_by_unknown_letters_is_refused",
+        unknown_denied,
+    ),
     ("devices/mknod_of_any_device_is_allowed", mknod_allowed),
     (
         "devices/dev_bind_mounted_from_host_gets_no_nodes",
@@ -276,6 +281,47 @@ fn later_rule_wins(c: &mut Case) -> Check {
         json!({"mknod": 0, "read": 0, "write": EPERM}),
         report["mknod"]["c:10:237"].clone(),
     )
+}
+
+/// CDI files say `none` for a device that is to be there, but not to be opened yet.
+fn unknown_letters(c: &mut Case) -> Check {
+    for (access, read, write) in [("none", EPERM, EPERM), ("rx", 0, EPERM), ("R, w", EPERM, 0)] {
+        with_mknod(
+            c,
+            json!([
+                {"allow": false, "access": "rwm"},
+                {"allow": true, "type": "c", "major": 10, "minor": 237, "access": access}
+            ]),
+        );
+        let report = c.probe(&["--mknod", "c:10:237"])?;
+        same(
+            access,
+            json!({"mknod": 0, "read": read, "write": write}),
+            report["mknod"]["c:10:237"].clone(),
+        )?;
+    }
+    // Nothing is left that could be denied.
+    with_mknod(
+        c,
+        json!([{"allow": true, "access": "rwm"}, {"allow": false, "access": "rwmx"}]),
+    );
+    let report = c.probe(&["--mknod", "c:10:237"])?;
+    same(
+        "denied",
+        json!({"mknod": 0, "read": EPERM, "write": EPERM}),
+        report["mknod"]["c:10:237"].clone(),
+    )
+}
+
+/// Whatever it was to deny would stay open.
+fn unknown_denied(c: &mut Case) -> Check {
+    for access in ["RWM", "rx", "all"] {
+        let deny = json!({"allow": false, "type": "c", "major": 10, "minor": 237, "access": access});
+        with_mknod(c, json!([{"allow": true, "access": "rwm"}, deny]));
+        c.create()?.wants(1)?.refused_with("devices[1].access")?;
+        c.nothing_left()?;
+    }
+    Ok(())
 }
 
 fn mknod_allowed(c: &mut Case) -> Check {

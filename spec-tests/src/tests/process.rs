@@ -75,6 +75,7 @@ pub(crate) const TESTS: &[Test] = &[
         sysctl_host_network,
     ),
     ("process/sysctl_hostname_is_refused", sysctl_hostname),
+    ("process/sysctl_domainname_beside_the_field", sysctl_domainname),
     ("process/keyring_is_new", keyring_new),
     ("process/keyring_is_kept_with_no_new_keyring", keyring_kept),
     ("process/scheduler_other_nice", scheduler_nice),
@@ -925,6 +926,30 @@ fn sysctl_host_network(c: &mut Case) -> Check {
 
 fn sysctl_hostname(c: &mut Case) -> Check {
     sysctl_is_refused(c, "kernel.hostname")
+}
+
+/// Each would win at another time: what differs is refused, what says the same is not.
+fn sysctl_domainname(c: &mut Case) -> Check {
+    c.shell("cat /proc/sys/kernel/domainname");
+    for (field, key, value, wish) in [
+        (Value::Null, "kernel.domainname", "of.sysctl", Some("of.sysctl\n")),
+        (json!(""), "kernel.domainname", "of.sysctl", Some("of.sysctl\n")),
+        (json!("same"), "kernel/domainname", "same", Some("same\n")),
+        (json!("of.field"), "kernel.domainname", "of.sysctl", None),
+        (json!("of.field"), "kernel/domainname", "of.sysctl", None),
+    ] {
+        c.config["domainname"] = field;
+        c.config["linux"]["sysctl"] = json!({key: value});
+        let run = c.run()?;
+        match wish {
+            Some(wish) => same("domain name", wish, run.ok()?.stdout.as_str())?,
+            None => {
+                run.wants(1)?.refused_with("conflicts with")?;
+                c.nothing_left()?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn session_keyring() -> i64 {

@@ -12,10 +12,10 @@ use super::super::{parse_ranges, sysctl};
 use super::{Namespaces, each, shown, validate_resources};
 use crate::{Error, Result};
 
-pub(super) fn linux(linux: &Linux, namespaces: &Namespaces<'_>) -> Result<()> {
+pub(super) fn linux(linux: &Linux, domain_name: Option<&str>, namespaces: &Namespaces<'_>) -> Result<()> {
     devices(linux.devices())?;
     if let Some(parameters) = linux.sysctl() {
-        sysctls(parameters, namespaces)?;
+        sysctls(parameters, domain_name, namespaces)?;
     }
     propagation(linux)?;
     absolute_paths("maskedPaths", linux.masked_paths())?;
@@ -71,17 +71,29 @@ fn devices(devices: &Option<Vec<LinuxDevice>>) -> Result<()> {
 
 /// A parameter that is not private to a namespace of the container would change the host. Whether a namespace that
 /// is joined by path is the host's own, `plan` finds out.
-fn sysctls(parameters: &HashMap<String, String>, namespaces: &Namespaces<'_>) -> Result<()> {
+fn sysctls(
+    parameters: &HashMap<String, String>,
+    domain_name: Option<&str>,
+    namespaces: &Namespaces<'_>,
+) -> Result<()> {
     // Sorted, so that the same document always gets the same error.
-    let mut names: Vec<&String> = parameters.keys().collect();
-    names.sort_unstable();
-    for name in names {
+    let mut entries: Vec<(&String, &String)> = parameters.iter().collect();
+    entries.sort_unstable();
+    for (name, value) in entries {
         let dotted = sysctl::dotted(name);
         let refuse =
             |message: String| Err(Error::invalid(format!("linux.sysctl[{}]", quoted(name)), message));
         if dotted == "kernel.hostname" {
             let message =
                 "sysctl \"kernel.hostname\" is not allowed as it conflicts with the OCI \"hostname\" field";
+            return refuse(message.to_owned());
+        }
+        // This one may stand alone, for want of the field before 1.1, or say the same (crun).
+        if dotted == "kernel.domainname"
+            && let Some(field) = domain_name
+            && value != field
+        {
+            let message = "sysctl \"kernel.domainname\" is not allowed as it conflicts with the OCI \"domainname\" field";
             return refuse(message.to_owned());
         }
         let shown = quoted(&dotted);

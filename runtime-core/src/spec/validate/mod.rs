@@ -21,6 +21,7 @@ use crate::{Error, Result};
 
 pub use mounts::{MOUNT_OPTIONS, is_mount_option};
 pub use process::validate_process;
+pub(crate) use resources::letters_left_out;
 pub use resources::validate_resources;
 
 /// Judges everything in the document that can be judged without the host. Call it before the first side effect.
@@ -44,7 +45,8 @@ pub fn validate(config: &Config) -> Result<()> {
     if let Some(linux) = spec.linux() {
         namespaces::namespaces(linux, &namespaces)?;
         namespaces::process_ids(process.user(), linux, &namespaces)?;
-        linux::linux(linux, &namespaces)?;
+        let domain_name = spec.domainname().as_deref().filter(|name| !name.is_empty());
+        linux::linux(linux, domain_name, &namespaces)?;
     }
     Ok(())
 }

@@ -48,7 +48,8 @@ fn device_rule(rule: &LinuxDeviceCgroup) -> std::result::Result<(), (&'static st
     if access.is_empty() {
         return Err(("access", "device access field cannot be empty".to_owned()));
     }
-    if !access.bytes().all(|letter| b"rwm".contains(&letter)) {
+    if !rule.allow() && has_other_letters(access) && !"rwm".chars().all(|letter| access.contains(letter)) {
+        // What it was to deny would stay open.
         return Err((
             "access",
             format!("{}: must be made of r, w and m", quoted(access)),
@@ -61,6 +62,25 @@ fn device_rule(rule: &LinuxDeviceCgroup) -> std::result::Result<(), (&'static st
         }
     }
     Ok(())
+}
+
+fn has_other_letters(access: &str) -> bool {
+    !access.bytes().all(|letter| b"rwm".contains(&letter))
+}
+
+/// Rules for devices with other letters than r, w and m, each with a text that says so. They count as if these were not there, as
+/// with runc and crun: device plugins and CDI files write `none` for a device that is not to be opened yet.
+pub(crate) fn letters_left_out(resources: &LinuxResources) -> impl Iterator<Item = String> + '_ {
+    each(resources.devices()).filter_map(|(index, rule)| {
+        let access = rule
+            .access()
+            .as_deref()
+            .filter(|access| has_other_letters(access))?;
+        let shown = quoted(access);
+        Some(format!(
+            "linux.resources.devices[{index}].access: {shown}: letters other than r, w and m are left out"
+        ))
+    })
 }
 
 /// `memory.swap` is memory and swap together; cgroup v2 has a limit for swap alone, so it must be the larger.

@@ -50,6 +50,13 @@ impl Freezer {
     }
 }
 
+impl Freezer {
+    fn has_stood_still(&self) -> Error {
+        let text = "container's cgroup was frozen while it was set up";
+        Error::new(ErrorKind::WrongStatus, text).path(&self.path)
+    }
+}
+
 impl Cancel {
     /// Gives up when `fd` becomes readable.
     pub fn when_readable(fd: OwnedFd) -> Self {
@@ -65,6 +72,19 @@ impl Cancel {
             fd: self.fd.clone(),
             cgroup: cgroup.map(Arc::new),
         }
+    }
+
+    /// For those who wait in short turns, none of which is long enough: refuses what stands still since `since`, which is kept
+    /// for the next turn.
+    pub(crate) fn check_frozen(&self, since: &mut Option<Instant>) -> Result<()> {
+        let Some(cgroup) = &self.cgroup else { return Ok(()) };
+        *since = match *since {
+            _ if cgroup.is_frozen()? != Some(true) => None,
+            None => Some(Instant::now()),
+            Some(begin) if begin.elapsed() < FREEZE_PATIENCE => Some(begin),
+            Some(_) => return Err(cgroup.has_stood_still()),
+        };
+        Ok(())
     }
 
     /// Whether there is a wish to end it that may come.
@@ -186,10 +206,7 @@ impl<'a> Frozen<'a> {
             _ if !is_frozen => None,
             None => Instant::now().checked_add(FREEZE_PATIENCE),
             Some(until) if Instant::now() < until => Some(until),
-            Some(_) => {
-                let text = "container's cgroup was frozen while it was set up";
-                return Err(Error::new(ErrorKind::WrongStatus, text).path(&self.cgroup.path));
-            }
+            Some(_) => return Err(self.cgroup.has_stood_still()),
         };
         Ok(Some(self.until))
     }

@@ -19,6 +19,8 @@ pub struct Entry {
     pub id: u64,
     /// Where it is mounted, as seen from the root of the process.
     pub place: PathBuf,
+    /// What is mounted: the number of the device, and the path in its file system, as they stand there.
+    pub source: (Vec<u8>, Vec<u8>),
 }
 
 /// The mount table of a process, and its root.
@@ -44,6 +46,13 @@ impl MountTable {
     /// Whether something is mounted at this path.
     pub fn has(&self, place: &Path) -> bool {
         self.entries.iter().any(|entry| entry.place == place)
+    }
+
+    /// Whether different things are mounted at this path, one over the other.
+    pub fn is_stack(&self, place: &Path) -> bool {
+        let mut there = self.entries.iter().filter(|entry| entry.place == place);
+        let first = there.next();
+        there.any(|entry| first.is_some_and(|first| first.source != entry.source))
     }
 
     /// What is mounted below a directory: the paths from there.
@@ -119,8 +128,9 @@ pub(crate) fn parse(text: &[u8]) -> Option<Vec<Entry>> {
 fn parse_line(line: &[u8]) -> Option<Entry> {
     let mut fields = line.split(|byte| *byte == b' ');
     let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-    let place = unescape(fields.nth(3)?);
-    Some(Entry { id, place })
+    let source = (fields.nth(1)?.to_owned(), fields.next()?.to_owned());
+    let place = unescape(fields.next()?);
+    Some(Entry { id, place, source })
 }
 
 #[cfg(test)]
@@ -140,6 +150,13 @@ mod tests {
             [Path::new("c")]
         );
         assert_eq!(table.below(Path::new("/")).count(), 2);
+        let stack =
+            b"1 0 8:1 / / rw\n2 1 8:1 /a /a rw\n3 2 8:1 /a /a rw\n4 1 8:1 /a /b rw\n5 4 0:9 / /b rw\n";
+        let table = MountTable {
+            entries: parse(stack).unwrap(),
+        };
+        let stacks = ["/", "/a", "/b", "/c"].map(|place| table.is_stack(Path::new(place)));
+        assert_eq!(stacks, [false, false, true, false]);
         assert!(parse(b"x 1 2 3 4\n").is_none() && parse(b"1 2\n").is_none());
     }
 

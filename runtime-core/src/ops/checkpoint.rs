@@ -115,7 +115,7 @@ fn dump(slot: &Slot, options: CheckpointOptions) -> Result<()> {
     let mut request = Options {
         pid: Some(record.pid),
         log_file: Some(LOG.to_owned()),
-        root: Some(path_bytes(&record.rootfs)),
+        root: Some(path_bytes(criu::clean_path(&record.rootfs))),
         leave_running: Some(options.leave_running),
         tcp_skip_in_flight: Some(options.criu.tcp.skip_in_flight),
         link_remap: Some(options.link_remap),
@@ -127,7 +127,12 @@ fn dump(slot: &Slot, options: CheckpointOptions) -> Result<()> {
         }),
         freeze_cgroup: freezer(record)?,
         external: external_namespaces(&plan, record.pid)?,
-        ..common_options(&options.criu, &directories, record)?
+        ..common_options(
+            &options.criu,
+            &directories,
+            record,
+            (session.version(), shares_network(&plan)),
+        )?
     };
     let kind = if options.pre_dump {
         Kind::SinglePreDump
@@ -163,11 +168,17 @@ fn external_namespaces(plan: &Plan, pid: i32) -> Result<Vec<String>> {
     Ok(external)
 }
 
+pub(super) fn shares_network(plan: &Plan) -> bool {
+    plan.namespaces
+        .join
+        .iter()
+        .any(|join| join.kind == libc::CLONE_NEWNET as u32)
+}
+
 /// Kind, the key that runc and crun use too, and whether it is given by path.
 fn shared_namespaces(plan: &Plan) -> [(&'static str, &'static str, bool); 2] {
-    let is_joined = |kind| plan.namespaces.join.iter().any(|join| join.kind == kind);
     [
-        ("net", NETWORK_KEY, is_joined(libc::CLONE_NEWNET as u32)),
+        ("net", NETWORK_KEY, shares_network(plan)),
         ("pid", PID_KEY, plan.namespaces.joins_pids()),
     ]
 }

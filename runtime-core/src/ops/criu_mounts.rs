@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use runtime_init::args::Links;
 use rustix::fs::{Mode, OFlags};
 
-use crate::host::criu::{ExternalMount, path_bytes};
+use crate::host::criu::{ExternalMount, clean_path, path_bytes};
 use crate::host::mount_table::{ContainerMounts, MountTable};
 use crate::plan::Plan;
 use crate::plan::devices::DevicePlan;
@@ -47,6 +47,7 @@ pub(super) fn of_dump(plan: &Plan, pid: i32) -> Result<Vec<ExternalMount>> {
         }
         external.push(entry(&place, &place));
     }
+    refuse_stacks(&mounts.table, &external)?;
     for path in &plan.rootfs.masked_paths {
         if let Some((place, stat)) = mounts.at(path)?
             && stat.st_mode & libc::S_IFMT == libc::S_IFCHR
@@ -72,18 +73,19 @@ pub(super) fn of_restore(plan: &Plan) -> Result<Vec<ExternalMount>> {
     let host = MountTable::of(None)?;
     let mut external = vec![entry(Path::new(NULL), Path::new(NULL))];
     for (target, source, recursive) in binds(plan) {
+        let clean = clean_path(source);
         let named = Path::new("/").join(OsStr::from_bytes(target.to_bytes()));
         let resolved = resolve(&plan.rootfs.path, target).filter(|resolved| *resolved != named);
         for place in [Some(named), resolved].into_iter().flatten() {
             for rest in submounts(&host, source, recursive) {
-                external.push(entry(&place.join(&rest), &source.join(&rest)));
+                external.push(entry(&place.join(&rest), &clean.join(&rest)));
             }
-            external.push(entry(&place, source));
+            external.push(entry(&place, &clean));
         }
     }
     for device in &plan.devices.nodes {
         if let Some(host_path) = &device.host_path {
-            external.push(entry(&device_path(device), host_path));
+            external.push(entry(&device_path(device), &clean_path(host_path)));
         }
     }
     Ok(external)
@@ -122,6 +124,23 @@ fn refuse_links(plan: &Plan) -> Result<()> {
             "criu follows symbolic links: a mount with src-nofollow or dest-nofollow cannot be restored",
         )
         .field(format!("mounts[{}].options", mount.index))),
+    }
+}
+
+/// criu knows what is the host's by its place alone, and would take a tmpfs over a bind mount, as that of a masked directory, for
+/// the latter: after a restore the processes would see what was covered.
+fn refuse_stacks(table: &MountTable, external: &[ExternalMount]) -> Result<()> {
+    let places = external
+        .iter()
+        .map(|mount| Path::new(OsStr::from_bytes(&mount.key)));
+    match places.into_iter().find(|place| table.is_stack(place)) {
+        None => Ok(()),
+        Some(place) => {
+            let text = "several mounts lie on each other there, one of them a bind mount, which criu cannot tell apart";
+            Err(Error::new(ErrorKind::Unsupported, text)
+                .field("mounts")
+                .path(place))
+        }
     }
 }
 

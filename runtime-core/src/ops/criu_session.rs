@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::checkpoint_options::{CriuOptions, ManageCgroups, NetworkLock};
+use crate::cancel::Freezer;
 use crate::error::told_errno;
 use crate::host::criu::{
     self, CgroupMode, Connection, Directories, Directory, Event, Features, Kind, NetworkLock as Lock,
@@ -41,6 +42,7 @@ pub(super) struct Session {
     connection: Connection,
     log: Log,
     cancel: Cancel,
+    version: (i32, i32),
 }
 
 impl Session {
@@ -56,12 +58,23 @@ impl Session {
             connection,
             log,
             cancel,
+            version: (version.major, version.minor),
         })
     }
 
     /// criu's pid.
     pub(super) fn pid(&self) -> i32 {
         self.process.pid
+    }
+
+    /// criu is in this cgroup, which somebody may freeze while it restores.
+    pub(super) fn give_up_when_frozen(&mut self, cgroup: Option<Freezer>) {
+        self.cancel = self.cancel.or_when_frozen(cgroup);
+    }
+
+    /// Its version, without the last number.
+    pub(super) fn version(&self) -> (i32, i32) {
+        self.version
     }
 
     /// Refuses what this criu cannot do on this kernel.
@@ -128,11 +141,12 @@ impl Session {
             return self.cancel.wait_readable(self.connection.as_fd());
         };
         let pid = pid_of(init.pid)?;
-        let mut looks = 0;
+        let (mut looks, mut frozen) = (0, None);
         while !self
             .cancel
             .wait_readable_for(self.connection.as_fd(), Some(TICK))?
         {
+            self.cancel.check_frozen(&mut frozen)?;
             // We have not reaped it, so the pid is still its own.
             let is_ending = Stat::read(pid)?.is_some_and(Stat::is_ending);
             looks = if is_ending { looks + 1 } else { 0 };
@@ -199,14 +213,22 @@ pub(super) fn common_options(
     options: &CriuOptions,
     directories: &Directories,
     record: &Record,
+    (version, shares_network): ((i32, i32), bool),
 ) -> Result<Options> {
+    /// The oldest criu that can do without locking the network.
+    const KNOWS_SKIP: (i32, i32) = (3, 18);
+
     let mode = match options.manage_cgroups {
         ManageCgroups::Soft => CgroupMode::Soft,
         ManageCgroups::Full => CgroupMode::Full,
         ManageCgroups::Strict => CgroupMode::Strict,
         ManageCgroups::Ignore => CgroupMode::Ignore,
     };
+    // Others are in a namespace by path, and a lock would stay there: criu takes it away only at a restore, and then fails
+    // because it is there already. What it is for is connections, which go with `tcp_established` only.
+    let is_needless = shares_network && !options.tcp.established && version >= KNOWS_SKIP;
     let lock = match options.network_lock {
+        NetworkLock::Default if is_needless => Some(Lock::Skip),
         // criu's own default, which it does not give up where the program for it is missing.
         NetworkLock::Default if criu::has_iptables() => None,
         NetworkLock::Default => Some(Lock::Nftables),

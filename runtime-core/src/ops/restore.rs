@@ -7,14 +7,14 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use runtime_init::args::EnterRoot;
 use runtime_init::sys::{namespace, net};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags};
 
-use super::checkpoint::{DESCRIPTORS, NETWORK_KEY, PID_KEY};
+use super::checkpoint::{DESCRIPTORS, NETWORK_KEY, PID_KEY, shares_network};
 use super::checkpoint_options::RestoreOptions;
 use super::container::CONFIG;
 use super::create::{connect_console, console_wish, run_runtime_hooks, start_time, terms, undo};
@@ -164,29 +164,31 @@ struct Job<'a> {
 
 impl Job<'_> {
     fn restore(mut self, slot: &mut Slot, cgroup: &mut CgroupManager) -> Result<Process> {
-        criu::check_place(slot.path())?;
+        let place = criu::clean_path(slot.path());
+        criu::check_place(&place)?;
         slot.save_file(CONFIG, &self.config.json)?;
         let console = self.options.console.take().filter(|_| self.plan.process.terminal);
         let console = connect_console(console, &self.options.cancel)?;
         let namespaces = Namespaces::open(self.plan)?;
-        let devices = prepare::find_net_devices(self.plan, &namespaces.all)?;
-        let surroundings = self.surroundings(slot, cgroup)?;
+        let devices = self.find_net_devices(&namespaces)?;
+        let surroundings = self.surroundings(&place, cgroup)?;
         let start = Start {
             directories: &self.directories,
             inherit: &namespaces.all,
             restore: Some(surroundings),
         };
-        let session = Session::open(&start, LOG, self.options.cancel.clone())?;
+        let mut session = Session::open(&start, LOG, self.options.cancel.clone())?;
         drop(start);
         // What criu makes is where criu is.
         cgroup.adopt(pid_of(session.pid())?)?;
+        session.give_up_when_frozen(cgroup.cgroup().map(Cgroup::freezer).transpose()?);
         if self.options.criu.lazy_pages {
             session.need(Features {
                 lazy_pages: Some(true),
                 ..Features::default()
             })?;
         }
-        let request = self.request(slot, session.pid(), namespaces.options)?;
+        let request = self.request(slot, &place, &session, namespaces.options)?;
         let mut attendant = Restore {
             job: &self,
             slot,
@@ -212,12 +214,24 @@ impl Job<'_> {
         }
     }
 
-    fn surroundings<'a>(&'a self, slot: &Slot, cgroup: &'a CgroupManager) -> Result<Surroundings<'a>> {
+    /// In a network namespace by path those that `create` moved there are there still.
+    fn find_net_devices(&self, namespaces: &Namespaces) -> Result<Option<NetDevices>> {
+        let planned = &self.plan.net_devices;
+        let Some(network) = namespaces.network(self.plan).filter(|_| !planned.is_empty()) else {
+            return prepare::find_net_devices(self.plan, &namespaces.all);
+        };
+        prepare::refuse_own_network(self.plan, &namespaces.all)?;
+        let copy = network.try_clone().map_err(|error| Error::io("fcntl", &error))?;
+        let there = enter_network(copy, false)?;
+        NetDevices::find_unless_there(planned, there.as_fd()).map(Some)
+    }
+
+    fn surroundings<'a>(&'a self, place: &Path, cgroup: &'a CgroupManager) -> Result<Surroundings<'a>> {
         let (rootfs, _) = trees::rootfs(self.plan)?;
         // Copied anew: before Linux 6.15 a detached tree cannot be copied.
         let (draft, _) = trees::rootfs(self.plan)?;
-        let place = CString::new(slot.path().as_os_str().as_bytes())
-            .map_err(|_| Error::new(ErrorKind::Invalid, "a path with a null byte").path(slot.path()))?;
+        let place = CString::new(place.as_os_str().as_bytes())
+            .map_err(|_| Error::new(ErrorKind::Invalid, "a path with a null byte").path(place))?;
         Ok(Surroundings {
             cgroup: cgroup.cgroup().map(|cgroup| cgroup.dir()),
             keyring: self.plan.keyring.clone(),
@@ -231,13 +245,14 @@ impl Job<'_> {
         })
     }
 
-    fn request(&self, slot: &Slot, pid: i32, namespaces: Options) -> Result<Options> {
-        let common = common_options(&self.options.criu, &self.directories, slot.record())?;
+    fn request(&self, slot: &Slot, place: &Path, session: &Session, namespaces: Options) -> Result<Options> {
+        let network = (session.version(), shares_network(self.plan));
+        let common = common_options(&self.options.criu, &self.directories, slot.record(), network)?;
         let mut inherit_fd = namespaces.inherit_fd;
         inherit_fd.extend(self.pipes());
         Ok(Options {
             log_file: Some(LOG.to_owned()),
-            root: Some(path_bytes(slot.path())),
+            root: Some(path_bytes(place)),
             rst_sibling: Some(true),
             evasive_devices: Some(true),
             tcp_close: Some(self.options.criu.tcp.close),
@@ -246,7 +261,7 @@ impl Job<'_> {
             lsm_profile: self.options.lsm_profile.clone(),
             lsm_mount_context: self.options.lsm_mount_context.clone(),
             ext_mnt: criu_mounts::of_restore(self.plan)?,
-            cg_root: criu::cgroup_roots(pid)?,
+            cg_root: criu::cgroup_roots(session.pid())?,
             inherit_fd,
             join_ns: namespaces.join_ns,
             ..common
@@ -283,6 +298,15 @@ struct Namespaces {
 }
 
 impl Namespaces {
+    /// The network namespace, if it is given by path.
+    fn network(&self, plan: &Plan) -> Option<&OwnedFd> {
+        let joins = plan.namespaces.join.iter().zip(&self.all);
+        joins
+            .filter(|(join, _)| join.kind == libc::CLONE_NEWNET as u32)
+            .map(|(_, namespace)| namespace)
+            .next()
+    }
+
     fn open(plan: &Plan) -> Result<Self> {
         let mut all = Vec::new();
         let mut options = Options::default();
@@ -319,7 +343,8 @@ fn join_by_path(kind: i32, join: &Join) -> Result<JoinNamespace> {
     };
     Ok(JoinNamespace {
         kind: kind.to_owned(),
-        path: path_bytes(&join.path),
+        // A name in /proc that leads to no path: only its text can be put right.
+        path: path_bytes(join.path.components().collect::<PathBuf>()),
     })
 }
 
@@ -388,7 +413,10 @@ impl Restore<'_> {
         if !plan.namespaces.loopback && self.devices.is_none() {
             return Ok(());
         }
-        let there = enter_network(pid, plan.namespaces.loopback)?;
+        let path = format!("/proc/{pid}/ns/net");
+        let namespace = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| Error::os("open", errno).path(&path))?;
+        let there = enter_network(namespace, plan.namespaces.loopback)?;
         match &self.devices {
             Some(devices) => devices.move_to(&plan.net_devices, there.as_fd()),
             None => Ok(()),
@@ -437,12 +465,9 @@ impl Restore<'_> {
     }
 }
 
-/// As INIT does it in a network namespace of its own. Done by a thread of its own, which ends with it: joining a
+/// Enters a network namespace, and brings `lo` up as INIT does it in one of its own. Done by a thread of its own, which ends with it: joining a
 /// namespace is for a thread, and the caller's stay where they are. Returns a route socket in the namespace.
-fn enter_network(pid: i32, loopback: bool) -> Result<OwnedFd> {
-    let path = format!("/proc/{pid}/ns/net");
-    let namespace = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Error::os("open", errno).path(&path))?;
+fn enter_network(namespace: OwnedFd, loopback: bool) -> Result<OwnedFd> {
     let work = move || {
         namespace::setns(namespace.as_fd(), libc::CLONE_NEWNET as u32)?;
         if loopback {

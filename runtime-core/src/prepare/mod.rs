@@ -209,13 +209,19 @@ pub(crate) fn find_net_devices(plan: &Plan, joins: &[OwnedFd]) -> Result<Option<
     if plan.net_devices.is_empty() {
         return Ok(None);
     }
+    refuse_own_network(plan, joins)?;
+    NetDevices::find(&plan.net_devices).map(Some)
+}
+
+/// Devices move out of RUNTIME's network namespace, so it may not be the container's.
+pub(crate) fn refuse_own_network(plan: &Plan, joins: &[OwnedFd]) -> Result<()> {
     for (join, namespace) in plan.namespaces.join.iter().zip(joins) {
         if join.kind == libc::CLONE_NEWNET as u32 && is_our_own("net", join, namespace)? {
             let message = "unable to move network devices without a private NET namespace";
             return Err(Error::invalid("linux.netDevices", message).path(&join.path));
         }
     }
-    NetDevices::find(&plan.net_devices).map(Some)
+    Ok(())
 }
 
 /// The listener is taken from a process that is dumpable for that moment, and a copy of RUNTIME's memory. Nobody in

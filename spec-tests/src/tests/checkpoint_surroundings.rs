@@ -5,7 +5,7 @@ use super::{
     checkpoint::{
         CRIU, checkpoint, count, goes_on_after, images, restore, start_counter, text, wait_for_count,
     },
-    net_devices::{in_own_network, ip},
+    net_devices::{Network, in_own_network, ip},
     systemd,
 };
 use crate::{
@@ -52,6 +52,7 @@ pub(crate) const NEEDY: &[NeedyTest] = &[
         CRIU,
         read_only_volume,
     ),
+    ("checkpoint/frozen_while_it_is_restored", CRIU, frozen),
     ("checkpoint/links_are_not_written_through", CRIU, linked_files),
     (
         "checkpoint/images_where_others_may_write_are_refused",
@@ -75,6 +76,9 @@ pub(crate) const NEEDY: &[NeedyTest] = &[
     ),
     ("checkpoint/network_devices", CRIU, |c| {
         in_own_network(c, network_devices)
+    }),
+    ("checkpoint/network_devices_of_a_namespace_by_path", CRIU, |c| {
+        in_own_network(c, network_devices_by_path)
     }),
 ];
 
@@ -368,6 +372,58 @@ fn network_devices(c: &mut Case) -> Check {
     contains("devices", &seen, "eth0")?;
     ensure!(!here()?.contains("veth0"), "veth0 is still outside");
     c.delete()?;
+    c.nothing_left()
+}
+
+/// What `create` has moved into a namespace that lives on is there still.
+fn network_devices_by_path(c: &mut Case) -> Check {
+    let other = Network::new()?;
+    c.join_namespace("network", Some(&other.path()));
+    c.config["linux"]["netDevices"] = json!({"veth0": {"name": "eth0"}});
+    ip(c, "addr add 192.0.2.7/24 dev veth0")?;
+    start_counter(c)?;
+    for round in ["first", "second"] {
+        checkpoint(c, &[])?.ok()?;
+        goes_on_after(c, || restore(c, &[]).map(drop))?;
+        let seen = c.rt(&["exec", &c.id, "/bin/busybox", "ip", "-o", "addr", "show", "up"])?;
+        contains(
+            &format!("addresses after the {round} restore"),
+            &seen.ok()?.stdout,
+            "192.0.2.7/24",
+        )?;
+    }
+    // In a namespace where they are not they come from the host, as by `create`.
+    checkpoint(c, &[])?.ok()?;
+    let fresh = Network::new()?;
+    c.join_namespace("network", Some(&fresh.path()));
+    let folder = text(&images(c));
+    let words = c.bundle_args("restore", &["--detach", "--image-path", &folder], &c.id)?;
+    let run = c.spawn(&words)?.finish_within(Duration::from_secs(60))?;
+    run.refused_with("veth0")?;
+    ip(c, "link set veth1 name veth0")?;
+    goes_on_after(c, || restore(c, &[]).map(drop))?;
+    let seen = c
+        .rt(&["exec", &c.id, "/bin/busybox", "ip", "-o", "link"])?
+        .ok()?
+        .stdout;
+    contains("devices", &seen, "eth0")?;
+    c.delete()?;
+    c.nothing_left()
+}
+
+/// criu is in the container's cgroup, and stands still with it.
+fn frozen(c: &mut Case) -> Check {
+    start_counter(c)?;
+    checkpoint(c, &[])?.ok()?;
+    let script = format!("echo 1 > {}/cgroup.freeze", c.cgroup().display());
+    c.config["hooks"]["createRuntime"] =
+        json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]}]);
+    let folder = text(&images(c));
+    let words = c.bundle_args("restore", &["--detach", "--image-path", &folder], &c.id)?;
+    let run = c.spawn(&words)?.finish_within(Duration::from_secs(60))?;
+    run.wants(1)?
+        .refused_with("container's cgroup was frozen while it was set up")?;
+    c.rt(&["state", &c.id])?.refused_with("does not exist")?;
     c.nothing_left()
 }
 

@@ -8,6 +8,7 @@ mod cgroup_tree;
 mod cgroups;
 mod checkpoint;
 mod checkpoint_flags;
+mod checkpoint_paths;
 mod checkpoint_surroundings;
 mod cli;
 mod crash;
@@ -98,6 +99,7 @@ fn needy() -> Vec<NeedyTest> {
         systemd_limits::NEEDY,
         checkpoint::NEEDY,
         checkpoint_flags::NEEDY,
+        checkpoint_paths::NEEDY,
         checkpoint_surroundings::NEEDY,
         migration::NEEDY,
         exec_options::NEEDY,

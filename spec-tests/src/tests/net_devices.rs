@@ -90,17 +90,17 @@ fn devices_here() -> Check<Vec<String>> {
 }
 
 /// A second network namespace, there as long as this is.
-struct Network(File);
+pub(super) struct Network(File);
 
 impl Network {
-    fn new() -> Check<Self> {
+    pub(super) fn new() -> Check<Self> {
         on_a_thread(|| {
             unshare(CloneFlags::CLONE_NEWNET)?;
             Ok(Self(File::open("/proc/thread-self/ns/net")?))
         })
     }
 
-    fn path(&self) -> String {
+    pub(super) fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
     }
 

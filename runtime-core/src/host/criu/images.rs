@@ -190,10 +190,12 @@ pub fn open_images(images: &Path, work: Option<&Path>) -> Result<Directories> {
 }
 
 fn make(path: &Path) -> Result<()> {
+    // mkdir(2) makes no directory under the name `.`.
+    let named: PathBuf = path.components().collect();
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
-        .create(path)
+        .create(named)
         .map_err(|error| {
             Error::io("mkdir", &error)
                 .path(path)
@@ -255,6 +257,14 @@ mod tests {
             open_images(&images, None).unwrap().work().file("restore.log"),
             images.join("restore.log")
         );
+    }
+
+    #[test]
+    fn directories_are_made_however_they_are_spelt() {
+        let base = tempfile::tempdir().unwrap();
+        for name in ["a/.", "./b//c/", "d/./e/."] {
+            open_or_make_images(&base.path().join(name), None).unwrap();
+        }
     }
 
     #[test]

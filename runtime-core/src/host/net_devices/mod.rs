@@ -47,8 +47,8 @@ fn at(device: &NetDevicePlan, doing: &'static str, failure: (&'static str, Errno
 #[derive(Debug)]
 pub struct NetDevices {
     socket: OwnedFd,
-    /// Parallel to the plan.
-    indices: Vec<u32>,
+    /// Parallel to the plan; `None` for one that is in the container's namespace already.
+    indices: Vec<Option<u32>>,
 }
 
 impl NetDevices {
@@ -57,11 +57,37 @@ impl NetDevices {
     /// # Errors
     /// `Invalid`, with the field, for one that is not there.
     pub fn find(devices: &[NetDevicePlan]) -> Result<Self> {
+        Self::find_unless(devices, |_| Ok(false))
+    }
+
+    /// The same, but one that is not here may be in the namespace of `there`, a route socket, under its new name, and stays there.
+    /// Where the kernel made up the name, nobody can tell.
+    ///
+    /// # Errors
+    /// As [`NetDevices::find`].
+    pub fn find_unless_there(devices: &[NetDevicePlan], there: BorrowedFd<'_>) -> Result<Self> {
+        Self::find_unless(devices, |device| {
+            if device.new_name.contains('%') {
+                return Ok(false);
+            }
+            match index_of(there, &device.new_name) {
+                Ok(_) => Ok(true),
+                Err((_, Errno::NODEV)) => Ok(false),
+                Err(failure) => Err(at(device, "look for a network device in the container", failure)),
+            }
+        })
+    }
+
+    fn find_unless(
+        devices: &[NetDevicePlan],
+        is_there: impl Fn(&NetDevicePlan) -> Result<bool>,
+    ) -> Result<Self> {
         let socket =
             message::socket().map_err(|(call, errno)| Error::os(call, errno).field("linux.netDevices"))?;
-        let index = |device: &NetDevicePlan| {
-            index_of(socket.as_fd(), &device.name)
-                .map_err(|failure| at(device, "find a network device", failure))
+        let index = |device: &NetDevicePlan| match index_of(socket.as_fd(), &device.name) {
+            Ok(index) => Ok(Some(index)),
+            Err((_, Errno::NODEV)) if is_there(device)? => Ok(None),
+            Err(failure) => Err(at(device, "find a network device", failure)),
         };
         let indices = devices.iter().map(index).collect::<Result<_>>()?;
         Ok(Self { socket, indices })
@@ -74,11 +100,15 @@ impl NetDevices {
     pub fn move_to(&self, devices: &[NetDevicePlan], there: BorrowedFd<'_>) -> Result<()> {
         let namespace = runtime_init::sys::net::namespace_of(there)
             .map_err(|error| Error::os(error.call.name(), error.errno).field("linux.netDevices"))?;
-        for device in devices {
+        let to_move = devices
+            .iter()
+            .zip(&self.indices)
+            .filter_map(|(device, index)| Some((device, (*index)?)));
+        for (device, _) in to_move.clone() {
             check_free(device, there)?;
         }
-        for (device, index) in devices.iter().zip(&self.indices) {
-            self.move_one(device, *index, namespace.as_fd(), there)
+        for (device, index) in to_move {
+            self.move_one(device, index, namespace.as_fd(), there)
                 .map_err(|failure| at(device, "move a network device", failure))?;
         }
         Ok(())

@@ -304,7 +304,7 @@ fn what_fails_in_the_child() {
         (
             "late-hook",
             |config| config["hooks"]["startContainer"] = json!([hook("kill -9 $$")]),
-            &["startContainer hook #0", "signal 9"],
+            &["startContainer hook #0", "signal: killed"],
         ),
         (
             "slow-hook",

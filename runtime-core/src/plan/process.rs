@@ -17,6 +17,9 @@ use crate::{Error, Result};
 
 /// runc's, where the specification gives none.
 const DEFAULT_UMASK: u32 = 0o022;
+/// Where programs are looked for if the environment has no PATH: config.md has the semantics of execvp(3), which takes a
+/// default then, and the specification's own minimal example needs one.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The program and its properties.
 #[derive(Debug)]
@@ -277,8 +280,8 @@ fn last_of_each_name(env: &[String]) -> Vec<String> {
     kept
 }
 
-/// A name with a slash is a path; any other is looked for in PATH, where an empty element is the working directory. Without
-/// PATH, or with an empty one, nothing is found, as with runc and crun: whoever wants a default gives one.
+/// A name with a slash is a path; any other is looked for in PATH, where an empty element is the working directory. With an
+/// empty PATH nothing is found, as with runc and crun.
 fn candidates(program: &str, env: &[String]) -> Result<Vec<CString>> {
     if program.is_empty() {
         return Ok(Vec::new());
@@ -289,9 +292,11 @@ fn candidates(program: &str, env: &[String]) -> Result<Vec<CString>> {
     let path = env
         .iter()
         .find_map(|entry| entry.strip_prefix("PATH="))
-        .filter(|path| !path.is_empty());
-    path.into_iter()
-        .flat_map(|path| path.split(':'))
+        .unwrap_or(DEFAULT_PATH);
+    let directories = (!path.is_empty()).then(|| path.split(':'));
+    directories
+        .into_iter()
+        .flatten()
         .map(|directory| match directory {
             "" => c_string(format!("./{program}"), "process.env"),
             _ => c_string(format!("{directory}/{program}"), "process.env"),
@@ -498,7 +503,7 @@ mod tests {
             [c"/a/sh".to_owned(), c"./sh".to_owned(), c"b/sh".to_owned()]
         );
         assert_eq!(candidates("./sh", &env).unwrap(), [c"./sh".to_owned()]);
-        assert_eq!(candidates("sh", &[]).unwrap().len(), 0);
+        assert_eq!(candidates("sh", &[]).unwrap().len(), 6);
         assert_eq!(candidates("sh", &["PATH=".to_owned()]).unwrap().len(), 0);
     }
 

@@ -147,7 +147,13 @@ fn run_tests(mut options: Options, mut host: Host, before: &leaks::Snapshot) -> 
         eprintln!("spec-tests: remove {}: {error}", host.work.display());
     }
     let own_leaks = (!options.no_leak_check).then(|| leak_record(before, shared, started));
-    for record in machine_leaks.into_iter().chain(own_leaks) {
+    let unmade = tests::without_any_fault(&options).map(|text| Record {
+        name: "faults/any_is_made".into(),
+        verdict: Verdict::Failed(text),
+        time: Duration::ZERO,
+        place: shared.here,
+    });
+    for record in machine_leaks.into_iter().chain(own_leaks).chain(unmade) {
         if let (Format::Libtest, Verdict::Failed(text)) = (options.format, &record.verdict) {
             println!("---- {} ----\n{text}\n", record.name);
         }

@@ -347,6 +347,12 @@ fn hint(error: Error, failure: Failure) -> Error {
         ),
         (Step::MountTarget, Errno::LOOP) => error.hint("symbolic links are not followed here"),
         (Step::MountSource | Step::Cwd | Step::CreateCwd, Errno::LOOP) => error.hint("magic links are not followed"),
+        (Step::HostPropagation, Errno::PERM) => error.hint(
+            "the mount namespace belongs to another user namespace than the container's, whose root may not mount there",
+        ),
+        (Step::Hostname | Step::Domainname, Errno::PERM) => {
+            error.hint("the uts namespace belongs to another user namespace than the container's")
+        }
         (Step::HostPropagation, Errno::INVAL) => error.hint("/ is not a mount: the runtime runs in a chroot"),
         (Step::AttachRootfs, Errno::STALE) => {
             error.hint(trees::REPLACED)

@@ -45,6 +45,16 @@ impl Extent {
         })
     }
 
+    /// What is wrong where certain faults were asked for and none was made: nothing was tested then.
+    pub(crate) fn unmade(&self, made: usize, not_reached: usize) -> Option<String> {
+        let reason = match (self, made, not_reached) {
+            (Self::Only { .. }, 0, 0) => "no call that there is can fail like that",
+            (Self::Only { .. }, 0, _) => "the call was not made this time",
+            _ => return None,
+        };
+        Some(format!("{}: {reason}", self.words().join(" ")))
+    }
+
     /// As options of the command line.
     pub(crate) fn words(&self) -> Vec<String> {
         match self {
@@ -121,6 +131,22 @@ mod tests {
     fn every_call_fails_in_every_way_but_close_which_cannot() {
         assert_eq!(Extent::Whole.faults(&calls(), 1).len(), 6 + 1 + 6);
         assert_eq!(Extent::Sample.faults(&calls(), 5).len(), 3);
+    }
+
+    #[test]
+    fn a_fault_that_was_not_made_is_no_success() -> Result<(), String> {
+        let one = Extent::one("RUNTIME:*:EIO")?;
+        assert_eq!(
+            one.unmade(0, 0).as_deref(),
+            Some("--fault 'RUNTIME:*:EIO': no call that there is can fail like that")
+        );
+        assert_eq!(
+            one.unmade(0, 1).as_deref(),
+            Some("--fault 'RUNTIME:*:EIO': the call was not made this time")
+        );
+        assert_eq!(one.unmade(1, 1), None);
+        assert_eq!(Extent::Sample.unmade(0, 0), None);
+        Ok(())
     }
 
     #[test]

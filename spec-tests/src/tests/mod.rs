@@ -69,7 +69,7 @@ mod terminal;
 mod traced;
 mod update;
 
-pub(crate) use faults::print_counts as print_counts_of_faults;
+pub(crate) use faults::{print_counts as print_counts_of_faults, without_any as without_any_fault};
 
 use crate::suite::{NeedyTest, Test};
 

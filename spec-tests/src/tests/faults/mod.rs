@@ -225,6 +225,17 @@ fn told(world: &World<'_>, fault: &Fault, attempt: &Attempt, call: crate::faults
     )
 }
 
+/// After a run that was asked for certain faults: what is wrong if none of them was made. Nothing was tested then.
+pub(crate) fn without_any(options: &Options) -> Option<String> {
+    let counts = COUNTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let made = counts.iter().flat_map(|count| count.made.values()).sum();
+    let not_reached = counts.iter().map(|count| count.not_reached).sum();
+    match counts.is_empty() {
+        true => None,
+        false => options.faults.unmade(made, not_reached),
+    }
+}
+
 /// After a run that was asked for faults: how many of which there were.
 pub(crate) fn print_counts(options: &Options, time: Duration) {
     let counts = COUNTS.lock().unwrap_or_else(PoisonError::into_inner);

@@ -20,6 +20,7 @@ mod faults;
 mod forgotten;
 mod fuse;
 mod hooks;
+mod host_mounts;
 mod hung_peers;
 mod inherited;
 mod intel_rdt;
@@ -121,6 +122,7 @@ fn everywhere() -> Vec<Test> {
         net_devices::TESTS,
         mounts::TESTS,
         mounts_in_order::TESTS,
+        host_mounts::TESTS,
         mount_links::TESTS,
         mounts_later::TESTS,
         devices::TESTS,

@@ -63,7 +63,7 @@ fn on_a_host(c: &Case, lines: &str) -> Check<Run> {
     runner::start(&mut command, &c.dir)?.finish()
 }
 
-fn without_mount_namespace(c: &mut Case) {
+pub(super) fn without_mount_namespace(c: &mut Case) {
     c.drop_namespace("mount");
     for key in ["maskedPaths", "readonlyPaths"] {
         c.config["linux"][key] = json!([]);

@@ -10,6 +10,7 @@ mod checkpoint_flags;
 mod checkpoint_surroundings;
 mod cli;
 mod crash;
+mod dev_links;
 mod devices;
 mod engine;
 mod events;
@@ -123,6 +124,7 @@ fn everywhere() -> Vec<Test> {
         mounts::TESTS,
         mounts_in_order::TESTS,
         host_mounts::TESTS,
+        dev_links::TESTS,
         mount_links::TESTS,
         mounts_later::TESTS,
         devices::TESTS,

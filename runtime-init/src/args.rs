@@ -147,7 +147,10 @@ pub enum EnterRoot {
     Pivot,
     /// MS_MOVE onto "/" and chroot(2): `--no-pivot`, for a root on a ramdisk.
     MoveAndChroot,
-    /// chroot(2) only: no mount namespace of its own. Nothing is mounted.
+    /// The rootfs is mounted over its own directory, on the host, and then chroot(2): no mount namespace of its own. All that is mounted
+    /// lies on that mount, and goes with it.
+    MountAndChroot,
+    /// chroot(2) only: the same, and nothing is mounted.
     Chroot,
 }
 

@@ -11,8 +11,12 @@ use crate::report::refused;
 use crate::sys::{self, fs, mount, net, process};
 
 /// Makes the terminal, if there is to be one, sends its master away, and puts the slave on standard input, output and
-/// error.
-pub(crate) fn open(root: BorrowedFd<'_>, console: Option<&ConsoleArgs<'_>>) -> sys::Result<()> {
+/// error. `dev`: what was mounted on /dev.
+pub(crate) fn open(
+    root: BorrowedFd<'_>,
+    console: Option<&ConsoleArgs<'_>>,
+    dev: Option<u64>,
+) -> sys::Result<()> {
     let Some(console) = console else { return Ok(()) };
     let master = open_multiplexer(root)?;
     net::unlock_pty(master.as_fd())?;
@@ -24,7 +28,7 @@ pub(crate) fn open(root: BorrowedFd<'_>, console: Option<&ConsoleArgs<'_>>) -> s
         net::leave_newlines(slave.as_fd())?;
     }
     if console.dev_console {
-        become_dev_console(root, slave.as_fd())?;
+        become_dev_console(root, slave.as_fd(), dev)?;
     }
     net::send(console.socket, b"/dev/ptmx", Some(master.as_fd()))?;
     for target in 0..=2 {
@@ -62,14 +66,15 @@ fn check_is_multiplexer(file: BorrowedFd<'_>) -> sys::Result<()> {
 }
 
 /// Mounts the slave, by descriptor, on /dev/console.
-fn become_dev_console(root: BorrowedFd<'_>, slave: BorrowedFd<'_>) -> sys::Result<()> {
+fn become_dev_console(root: BorrowedFd<'_>, slave: BorrowedFd<'_>, dev: Option<u64>) -> sys::Result<()> {
     let target = TargetArgs {
-        path: c"dev/console",
+        path: c"console",
         is_directory: false,
         links: Links::Refuse,
         may_be_on_procfs: false,
     };
-    let target = paths::open_target(root, &target)?;
+    let directory = paths::open_device_directory(root, c"dev", dev)?;
+    let target = paths::open_target(directory.as_fd(), &target)?;
     let tree = mount::clone_tree(slave, false)?;
     mount::attach(tree.as_fd(), target.as_fd())
 }

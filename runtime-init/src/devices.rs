@@ -11,14 +11,14 @@ use crate::report::{At, Result, refused};
 use crate::step::Step;
 use crate::sys::{self, SysError, fs, mount};
 
-/// Makes the nodes, in order. The umask is 0 by now, so that modes are exact.
-pub(crate) fn make_all(root: BorrowedFd<'_>, devices: &[DeviceArgs<'_>]) -> Result<()> {
+/// Makes the nodes, in order. The umask is 0 by now, so that modes are exact. `dev`: what was mounted on /dev.
+pub(crate) fn make_all(root: BorrowedFd<'_>, devices: &[DeviceArgs<'_>], dev: Option<u64>) -> Result<()> {
     let mut directory = None;
     for (index, device) in devices.iter().enumerate() {
         let index = index as u16;
         let open = match directory {
             Some((path, open)) if path == device.directory => open,
-            _ => paths::open_device_directory(root, device.directory).at_index(Step::Device, index)?,
+            _ => paths::open_device_directory(root, device.directory, dev).at_index(Step::Device, index)?,
         };
         make(open.as_fd(), device).at_index(Step::Device, index)?;
         directory = Some((device.directory, open));
@@ -84,11 +84,11 @@ fn check_existing(directory: BorrowedFd<'_>, device: &DeviceArgs<'_>) -> sys::Re
 }
 
 /// Makes the links in /dev. A link that is there already stays, unless the kernel's own (ptmx) must be replaced.
-pub(crate) fn link_all(root: BorrowedFd<'_>, links: &[LinkArgs<'_>]) -> Result<()> {
+pub(crate) fn link_all(root: BorrowedFd<'_>, links: &[LinkArgs<'_>], dev: Option<u64>) -> Result<()> {
     if links.is_empty() {
         return Ok(());
     }
-    let dev = paths::open_device_directory(root, c"dev").at(Step::DeviceLink)?;
+    let dev = paths::open_device_directory(root, c"dev", dev).at(Step::DeviceLink)?;
     for (index, link) in links.iter().enumerate() {
         make_link(dev.as_fd(), link).at_index(Step::DeviceLink, index as u16)?;
     }

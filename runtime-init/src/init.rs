@@ -128,14 +128,14 @@ fn set_up(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<()> {
     namespaces::set_names(args.hostname, args.domainname)?;
     pivot::cut_host_propagation(&args.rootfs).at(Step::HostPropagation)?;
     pivot::attach_rootfs(&args.rootfs).at(Step::AttachRootfs)?;
-    mounts::mount_all(root, args.mounts, link)?;
-    devices::make_all(root, args.devices)?;
-    devices::link_all(root, args.device_links)?;
+    let dev = mounts::mount_all(root, args.mounts, link)?;
+    devices::make_all(root, args.devices, dev)?;
+    devices::link_all(root, args.device_links, dev)?;
     ask_for_runtime_hooks(args.runtime_hooks, link).at(Step::RuntimeHooks)?;
     hooks::run_create_container(root, &mut args.hooks)?;
     pivot::enter(&args.rootfs, args.procfs).at(Step::Pivot)?;
     program::make_cwd(root, args.process.cwd).at(Step::CreateCwd)?;
-    console::open(root, args.process.console.as_ref()).at(Step::Console)?;
+    console::open(root, args.process.console.as_ref(), dev).at(Step::Console)?;
     if is_init {
         console::take_control(args.process.console.as_ref()).at(Step::Console)?;
     }

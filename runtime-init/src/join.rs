@@ -39,7 +39,7 @@ fn enter(args: &mut JoinProcessArgs<'_>, link: Link<'_>) -> Result<()> {
     program::label_keyring(args.procfs, args.keyring, &args.process).at(Step::Keyring)?;
     program::join_keyring(args.keyring).at(Step::Keyring)?;
     let root = container_root::enter(&args.root).at(Step::Pivot)?;
-    console::open(root.as_fd(), args.process.console.as_ref()).at(Step::Console)?;
+    console::open(root.as_fd(), args.process.console.as_ref(), None).at(Step::Console)?;
     program::take_own_null(root.as_fd()).at(Step::Stdio)?;
     program::give_stdio(&args.process.credentials).at(Step::Stdio)?;
     let own = [link.0, root.as_fd()];

@@ -36,7 +36,7 @@ fn work(args: &MounterArgs<'_>, link: Link<'_>) -> Result<()> {
     process::set_undumpable().at(Step::Detach)?;
     let root = container_root::enter(&args.root).at(Step::MountTarget)?;
     match &args.work {
-        MounterWork::Add(wanted) => mounts::mount_all(root.as_fd(), wanted, link)?,
+        MounterWork::Add(wanted) => drop(mounts::mount_all(root.as_fd(), wanted, link)?),
         MounterWork::Remove(removals) => {
             for removal in *removals {
                 remove(root.as_fd(), removal).at_index(Step::MountTarget, removal.index)?;

@@ -16,12 +16,17 @@ use crate::{copy_up, paths, trees};
 
 type Options<'a> = &'a [(&'a CStr, Option<&'a CStr>)];
 
-/// All mounts. An error names the place in `mounts`.
-pub(crate) fn mount_all(root: BorrowedFd<'_>, mounts: &[MountArgs<'_>], link: Link<'_>) -> Result<()> {
+/// All mounts. An error names the place in `mounts`. Returns the number of the new file system that was mounted on /dev, if one was.
+pub(crate) fn mount_all(
+    root: BorrowedFd<'_>,
+    mounts: &[MountArgs<'_>],
+    link: Link<'_>,
+) -> Result<Option<u64>> {
+    let mut dev = None;
     for mount in mounts {
-        mount_one(root, mount, link)?;
+        mount_one(root, mount, link, &mut dev)?;
     }
-    Ok(())
+    Ok(dev)
 }
 
 /// Those that were to be read-only, now that nothing is made in them any more.
@@ -37,7 +42,12 @@ pub(crate) fn make_readonly(root: BorrowedFd<'_>, mounts: &[(u16, &CStr)]) -> Re
     Ok(())
 }
 
-fn mount_one(root: BorrowedFd<'_>, args: &MountArgs<'_>, link: Link<'_>) -> Result<()> {
+fn mount_one(
+    root: BorrowedFd<'_>,
+    args: &MountArgs<'_>,
+    link: Link<'_>,
+    dev: &mut Option<u64>,
+) -> Result<()> {
     let index = args.index;
     if let MountWhat::Link(link) = args.what {
         return paths::make_link(root, args.target.path, link).at_index(Step::MountTarget, index);
@@ -76,7 +86,12 @@ fn mount_one(root: BorrowedFd<'_>, args: &MountArgs<'_>, link: Link<'_>) -> Resu
             if *copy_up {
                 copy_up::copy(target, made.as_fd()).at_index(Step::MountCopyUp, index)?;
             }
-            attach(made.as_fd(), target, args)
+            attach(made.as_fd(), target, args)?;
+            if args.target.path == c"dev" {
+                let identity = fs::identity(made.as_fd()).at_index(Step::MountAttach, index)?;
+                *dev = Some(identity.mount);
+            }
+            Ok(())
         }
         MountWhat::Classic {
             source,

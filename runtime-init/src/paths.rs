@@ -88,10 +88,27 @@ pub(crate) fn open_directory(root: BorrowedFd<'_>, path: &CStr) -> sys::Result<O
     }
 }
 
-/// The same for a directory of devices: where a link of the image led elsewhere, nodes would be made in a volume.
-pub(crate) fn open_device_directory(root: BorrowedFd<'_>, path: &CStr) -> sys::Result<OwnedFd> {
+/// The same for a directory of devices. A link of the image may lead to another directory of the image, or to what was mounted on
+/// /dev, whose number is `dev`; in any other mount, nodes would be made in a volume.
+pub(crate) fn open_device_directory(
+    root: BorrowedFd<'_>,
+    path: &CStr,
+    dev: Option<u64>,
+) -> sys::Result<OwnedFd> {
     let path = if path.is_empty() { c"." } else { path };
     match fs::open_in_root_no_links(root, path, OFlags::PATH | OFlags::DIRECTORY) {
+        Err(
+            error @ SysError {
+                errno: Errno::LOOP, ..
+            },
+        ) => {
+            let found = open_directory(root, path)?;
+            let mount = fs::identity(found.as_fd())?.mount;
+            if Some(mount) == dev || mount == fs::identity(root)?.mount {
+                return Ok(found);
+            }
+            Err(error)
+        }
         Err(SysError {
             errno: Errno::NOENT, ..
         }) => {

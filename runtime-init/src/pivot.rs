@@ -31,12 +31,17 @@ pub(crate) fn attach_rootfs(rootfs: &RootfsArgs<'_>) -> sys::Result<()> {
     if (found.st_dev, found.st_ino) != (tree.st_dev, tree.st_ino) {
         return Err(refused(Errno::STALE));
     }
-    mount::attach(rootfs.tree, place.as_fd())
+    mount::attach(rootfs.tree, place.as_fd())?;
+    if rootfs.enter == EnterRoot::MountAndChroot {
+        // On a shared mount of the host it has become shared, too. What is mounted on it is nobody else's.
+        mount::mount_setattr(rootfs.tree, &MountAttr::propagation(libc::MS_PRIVATE), true)?;
+    }
+    Ok(())
 }
 
 /// Makes the rootfs the root of the mount namespace, and the working directory.
 pub(crate) fn enter(rootfs: &RootfsArgs<'_>, procfs: Option<BorrowedFd<'_>>) -> sys::Result<()> {
-    if rootfs.enter != EnterRoot::Chroot {
+    if matches!(rootfs.enter, EnterRoot::Pivot | EnterRoot::MoveAndChroot) {
         leave_chroot(rootfs)?;
     }
     fs::chdir(rootfs.tree)?;
@@ -53,7 +58,7 @@ pub(crate) fn enter(rootfs: &RootfsArgs<'_>, procfs: Option<BorrowedFd<'_>>) -> 
             fs::chdir(rootfs.tree)?;
             mount::chroot_here()?;
         }
-        EnterRoot::Chroot => mount::chroot_here()?,
+        EnterRoot::MountAndChroot | EnterRoot::Chroot => mount::chroot_here()?,
     }
     fs::chdir_root()
 }

@@ -18,6 +18,7 @@ pub mod proc_handle;
 pub mod process;
 pub mod random;
 pub mod resctrl;
+pub mod rootfs_mount;
 pub mod seccomp_agent;
 pub(crate) mod signals;
 pub mod start_socket;

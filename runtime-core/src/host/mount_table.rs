@@ -55,6 +55,11 @@ impl MountTable {
         there.any(|entry| first.is_some_and(|first| first.source != entry.source))
     }
 
+    /// Whether the mount with this number is there, and at this path.
+    pub fn is_at(&self, id: u64, place: &Path) -> bool {
+        self.place_of(id) == Some(place)
+    }
+
     /// What is mounted below a directory: the paths from there.
     pub fn below<'a>(&'a self, directory: &'a Path) -> impl Iterator<Item = &'a Path> {
         let below = move |entry: &'a Entry| entry.place.strip_prefix(directory).ok();

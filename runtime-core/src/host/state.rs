@@ -28,7 +28,7 @@ mod slot;
 mod tests;
 
 pub use id::ContainerId;
-pub use record::{CgroupRecord, Phase, Record, ResctrlRecord, RootRecord, VERSION};
+pub use record::{CgroupRecord, HostMount, Phase, Record, ResctrlRecord, RootRecord, VERSION};
 use slot::{Held, flock, lock_until, read_record, remove_dir, unlock};
 pub use slot::{Retired, Slot, View, Wreck};
 

@@ -2,11 +2,14 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use oci_spec::runtime::{Hook, Hooks};
+use runtime_init::args::EnterRoot;
 use runtime_init::wire::Failure;
 
 use super::container::{self, CONFIG};
@@ -17,8 +20,8 @@ use crate::host::cgroup::{Cgroup, CgroupLocation, CgroupManager, CgroupPlan};
 use crate::host::resctrl::{self, Resctrl};
 use crate::host::state::{ContainerId, Phase, Record, ResctrlRecord, Slot};
 use crate::host::{
-    console, hooks, notify_socket, pid_file, pidfd_socket, process as host_process, random, seccomp_agent,
-    start_socket, stdio,
+    console, hooks, notify_socket, pid_file, pidfd_socket, process as host_process, random, rootfs_mount,
+    seccomp_agent, start_socket, stdio,
 };
 use crate::parent::explain::{self, Background};
 use crate::parent::handshake::{Conversation, Counterpart};
@@ -314,6 +317,7 @@ impl Job<'_> {
         let terminal = self.connect_terminal()?;
         let (terminal, console) = terminal.unzip();
         let prepared = self.prepare(slot, cgroup, console)?;
+        self.record_host_mount(slot, &prepared)?;
         let links = Links::new()?;
         let mut launched = launch::launch(
             self.plan,
@@ -378,6 +382,17 @@ impl Job<'_> {
         };
         let (from_init, of_init) = console::relay()?;
         Ok(Some((TerminalWay { from_init, console }, of_init)))
+    }
+
+    /// What INIT is about to mount on the host. It is in the record before it is there, so that `delete` finds it in any case.
+    fn record_host_mount(&self, slot: &mut Slot, prepared: &Prepared) -> Result<()> {
+        if self.plan.rootfs.enter != EnterRoot::MountAndChroot {
+            return Ok(());
+        }
+        let path = Path::new(OsStr::from_bytes(prepared.rootfs_path.to_bytes()));
+        let mut record = slot.record().clone();
+        record.host_mount = Some(rootfs_mount::record(path, &prepared.rootfs)?);
+        slot.write(record)
     }
 
     fn prepare(&self, slot: &Slot, cgroup: &CgroupManager, console: Option<OwnedFd>) -> Result<Prepared> {

@@ -9,7 +9,7 @@ use super::{Runtime, Status, wreck};
 use crate::host::cgroup::{Cgroup, CgroupManager, Marked};
 use crate::host::process::Process as HostProcess;
 use crate::host::state::{ContainerId, Found, Phase, Record, Retired, Slot, Store};
-use crate::host::{hooks, resctrl, start_socket};
+use crate::host::{hooks, resctrl, rootfs_mount, start_socket};
 use crate::parent::sweeper;
 use crate::spec::Config;
 use crate::{Cancel, Errno, Error, ErrorKind, Result};
@@ -140,6 +140,7 @@ fn end_processes(store: &Store, slot: &Slot) -> Result<()> {
         empty(store, slot).err(),
         remove_resctrl_group(slot.record()).err(),
         turn_away(slot).err(),
+        remove_host_mount(slot.record()).err(),
     ];
     Error::join(errors.into_iter().flatten().collect())
 }
@@ -212,6 +213,11 @@ fn remove_resctrl_group(record: &Record) -> Result<()> {
     resctrl::remove(own, container::monitoring_group(record).as_deref())
 }
 
+/// All that a container without a mount namespace has mounted.
+fn remove_host_mount(record: &Record) -> Result<()> {
+    record.host_mount.as_ref().map_or(Ok(()), rootfs_mount::remove)
+}
+
 /// Kills everything in a cgroup and removes it. What `others` tells of is not killed; then the cgroup stays, and that is an
 /// error.
 pub(super) fn empty_cgroup(
@@ -279,6 +285,7 @@ impl Failed {
         let errors = [
             empty_cgroup(cgroup, others).err(),
             remove_resctrl_group(record).err(),
+            remove_host_mount(record).err(),
         ];
         let errors: Vec<Error> = errors.into_iter().flatten().collect();
         let is_undone = errors.is_empty();

@@ -114,7 +114,7 @@ fn check_plan(plan: &Plan) -> Result<()> {
     let refused = |field: String, text: &'static str| {
         Err(Error::invalid(field, text).with_kind(ErrorKind::Unsupported))
     };
-    if plan.rootfs.enter == EnterRoot::Chroot {
+    if matches!(plan.rootfs.enter, EnterRoot::Chroot | EnterRoot::MountAndChroot) {
         let text = "a container without a mount namespace cannot be restored";
         return refused("linux.namespaces".to_owned(), text);
     }

@@ -330,6 +330,9 @@ fn hint(error: Error, failure: Failure) -> Error {
         (Step::MountAttach, Errno::NOTDIR) => {
             error.hint("source and destination must both be directories, or both not")
         }
+        (Step::Device | Step::DeviceLink, Errno::LOOP) => error.hint(
+            "a link of the image leads into another mount: /dev may be a link to a directory of the image, or to what is mounted on /dev",
+        ),
         (Step::Device, Errno::PERM) => {
             error.hint("needs CAP_MKNOD, on a file system not of a user namespace")
         }

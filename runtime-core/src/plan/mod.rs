@@ -174,7 +174,6 @@ impl Plan {
             label: mount_label.as_ref(),
         };
         let mounts = mounts::plan(spec, around)?;
-        refuse_mounts_on_the_host(spec, &namespaces)?;
         let process = spec
             .process()
             .as_ref()
@@ -276,30 +275,6 @@ fn refuse_long_lists(spec: &Spec) -> Result<()> {
 
 /// More than any container has; and the default devices come on top.
 const MOST_ENTRIES: usize = 60_000;
-
-/// Without a mount namespace of its own, what a container mounts would stay on the host.
-fn refuse_mounts_on_the_host(spec: &Spec, namespaces: &NamespacesPlan) -> Result<()> {
-    if namespaces.has_own_mounts {
-        return Ok(());
-    }
-    if spec.mounts().as_ref().is_some_and(|mounts| !mounts.is_empty()) {
-        return Err(Error::invalid(
-            "mounts",
-            "unable to mount without a private MNT namespace",
-        ));
-    }
-    if spec
-        .root()
-        .as_ref()
-        .is_some_and(|root| root.readonly().unwrap_or(false))
-    {
-        return Err(Error::invalid(
-            "root.readonly",
-            "unable to remount without a private MNT namespace",
-        ));
-    }
-    Ok(())
-}
 
 fn plan_keyring(
     id: &str,

@@ -50,6 +50,7 @@ impl RootfsPlan {
         let linux = spec.linux().as_ref();
         let wanted = linux.and_then(|linux| linux.rootfs_propagation().as_deref());
         let enter = match (namespaces.has_own_mounts, wishes.no_pivot) {
+            (false, _) if mounts_on_the_host(spec, facts, namespaces)? => EnterRoot::MountAndChroot,
             (false, _) => EnterRoot::Chroot,
             (true, true) => EnterRoot::MoveAndChroot,
             (true, false) => EnterRoot::Pivot,
@@ -68,7 +69,7 @@ impl RootfsPlan {
             enter,
             // Always cut: what must stay a peer of the host is copied before, in RUNTIME, and keeps its own tie.
             host_propagation: match enter {
-                EnterRoot::Chroot => 0,
+                EnterRoot::MountAndChroot | EnterRoot::Chroot => 0,
                 EnterRoot::Pivot => libc::MS_SLAVE,
                 // They stay there, below the container's root, and must not get a procfs more: `old_root.rs`.
                 EnterRoot::MoveAndChroot => libc::MS_PRIVATE,
@@ -82,6 +83,30 @@ impl RootfsPlan {
             masked_paths: clean(linux.and_then(|l| l.masked_paths().as_ref()), "linux.maskedPaths")?,
         })
     }
+}
+
+/// Whether a container without a mount namespace of its own mounts anything, which is on the host then. In a user namespace, and
+/// without CAP_SYS_ADMIN, nobody may.
+fn mounts_on_the_host(spec: &Spec, facts: &HostFacts, namespaces: &NamespacesPlan) -> Result<bool> {
+    let may = facts.may_mount && !namespaces.is_user_namespaced();
+    let refused = |field: &'static str, text: &'static str| match may {
+        true => Ok(true),
+        false => Err(Error::invalid(field, text)),
+    };
+    if spec.mounts().as_ref().is_some_and(|mounts| !mounts.is_empty()) {
+        return refused("mounts", "unable to mount without a private MNT namespace");
+    }
+    let root = spec.root().as_ref();
+    if root.is_some_and(|root| root.readonly().unwrap_or(false)) {
+        return refused(
+            "root.readonly",
+            "unable to remount without a private MNT namespace",
+        );
+    }
+    let process = spec.process().as_ref();
+    // /dev/console is a mount.
+    let has_terminal = process.is_some_and(|process| process.terminal().unwrap_or(false));
+    Ok(may && has_terminal)
 }
 
 impl RootfsPlan {
@@ -129,6 +154,42 @@ fn propagation(wanted: Option<&str>) -> Result<(u64, Option<(u64, bool)>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_a_mount_namespace_there_is_one_mount_on_the_host_if_any_is_needed() {
+        let enter = |facts: &HostFacts, root: &str, mounts: &str, terminal: bool, namespaces: &str| {
+            let json = format!(
+                r#"{{"ociVersion":"1.3.0","root":{{"path":"r"{root}}},"mounts":[{mounts}],"process":{{"terminal":{terminal},"cwd":"/"}},"linux":{{"namespaces":[{namespaces}],"uidMappings":[{{"containerID":0,"hostID":1,"size":1}}],"gidMappings":[{{"containerID":0,"hostID":1,"size":1}}]}}}}"#
+            );
+            let config = crate::spec::parse(json.into_bytes()).unwrap();
+            let namespaces = NamespacesPlan::new(&config.spec).unwrap();
+            let plan = RootfsPlan::new(&config.spec, facts, &namespaces, Wishes::default());
+            plan.map(|plan| (plan.enter, plan.host_propagation))
+                .map_err(|error| error.to_string())
+        };
+        let root = HostFacts::of_root();
+        let mount = r#"{"destination":"/mnt","type":"tmpfs"}"#;
+        let readonly = r#","readonly":true"#;
+        let user = r#"{"type":"user"}"#;
+        let made = Ok((EnterRoot::MountAndChroot, 0));
+        let nothing = Ok((EnterRoot::Chroot, 0));
+        assert_eq!(enter(&root, "", "", false, ""), nothing);
+        assert_eq!(enter(&root, "", mount, false, ""), made);
+        assert_eq!(enter(&root, readonly, "", false, ""), made);
+        assert_eq!(enter(&root, "", "", true, ""), made);
+        assert_eq!(enter(&root, "", "", true, user), nothing);
+        let powerless = HostFacts {
+            may_mount: false,
+            ..HostFacts::of_root()
+        };
+        let refused = Err("mounts: unable to mount without a private MNT namespace".to_owned());
+        assert_eq!(enter(&root, "", mount, false, user), refused);
+        assert_eq!(enter(&powerless, "", mount, false, ""), refused);
+        assert_eq!(
+            enter(&root, readonly, "", false, user),
+            Err("root.readonly: unable to remount without a private MNT namespace".to_owned())
+        );
+    }
 
     #[test]
     fn what_is_below_the_rootfs_and_stays_there() {

@@ -13,6 +13,7 @@ mod checkpoint_surroundings;
 mod cli;
 mod crash;
 mod created_signals;
+mod dev_links;
 mod devices;
 mod devices_of_users;
 mod engine;
@@ -24,6 +25,7 @@ mod faults;
 mod forgotten;
 mod fuse;
 mod hooks;
+mod host_mounts;
 mod hung_peers;
 mod inherited;
 mod intel_rdt;
@@ -131,6 +133,8 @@ fn everywhere() -> Vec<Test> {
         net_devices::TESTS,
         mounts::TESTS,
         mounts_in_order::TESTS,
+        host_mounts::TESTS,
+        dev_links::TESTS,
         mount_links::TESTS,
         mounts_later::TESTS,
         devices::TESTS,

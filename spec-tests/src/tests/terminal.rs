@@ -179,7 +179,7 @@ fn console_size_without_terminal(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn dev_console(c: &mut Case) -> Check {
+pub(super) fn dev_console(c: &mut Case) -> Check {
     let report = probe_on_socket(c, &["--access", "/dev/console"])?;
     let node = &report["dev"]["console"];
     ensure!(

@@ -68,6 +68,17 @@ pub struct RootRecord {
     pub mount: u64,
 }
 
+/// What a container without a mount namespace has mounted on the host: its rootfs over its own directory. All else that it has
+/// mounted lies on that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostMount {
+    /// Where, without links.
+    #[serde(with = "bytes")]
+    pub path: PathBuf,
+    /// What is there while it is mounted.
+    pub root: RootRecord,
+}
+
 /// The contents of `state.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -130,6 +141,9 @@ pub struct Record {
     /// The container's group of resctrl, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resctrl: Option<ResctrlRecord>,
+    /// Its mount on the host, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_mount: Option<HostMount>,
 }
 
 impl Record {
@@ -156,6 +170,7 @@ impl Record {
             stdio: Vec::new(),
             cgroup: None,
             resctrl: None,
+            host_mount: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! What is done while calls fail: a command and a container for it.
 
-use super::super::steps;
+use super::super::{host_mounts::without_mount_namespace, steps};
 use crate::{
     case::Case,
     outcome::{Check, fail},
@@ -109,6 +109,10 @@ pub(super) const OTHERS: &[Scenario] = &[
     scenario("faults/run_with_hooks", Act::Run, hooks),
     scenario("faults/run_with_a_user_namespace", Act::Run, |c| {
         steps::user_namespace(c).map(none)
+    }),
+    scenario("faults/create_without_a_mount_namespace", Act::Create, |c| {
+        without_mount_namespace(c);
+        Ok(None)
     }),
     scenario("faults/create_in_a_joined_pid_namespace", Act::Create, joined),
     Scenario {

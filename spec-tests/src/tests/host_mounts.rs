@@ -1,0 +1,238 @@
+//! Runs in: SUITE. Containers in the mount namespace of the runtime: what they mount is on the host. Each test has a mount namespace of
+//! its own for that, in which everything is shared, as on a host with systemd.
+
+use crate::{
+    case::Case,
+    outcome::{Check, ensure, same},
+    runner::{self, Run},
+    suite::Test,
+};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    process::{Command, Stdio},
+};
+
+pub(super) const TESTS: &[Test] = &[
+    ("host_mounts/are_there_and_gone_after_delete", there_and_gone),
+    ("host_mounts/are_gone_after_a_failed_create", failed_create),
+    ("host_mounts/are_gone_after_run", after_run),
+    (
+        "host_mounts/are_gone_after_a_create_that_was_killed",
+        killed_create,
+    ),
+    (
+        "host_mounts/leave_the_propagation_of_the_host_alone",
+        propagation_of_the_host,
+    ),
+    ("host_mounts/readonly_root", readonly_root),
+    ("host_mounts/hooks_see_them", hooks_see_them),
+    ("host_mounts/of_a_container_that_mounts_nothing", mounts_nothing),
+    ("host_mounts/under_a_mount_of_somebody_else", covered),
+    ("host_mounts/in_a_user_namespace_are_refused", in_a_user_namespace),
+];
+
+/// `rt`: the runtime; `made`: what is mounted at the bundle or below; `$b` and `$i`: bundle and id.
+const PROLOGUE: &str = "b=$1; i=$2; shift 2; R=$*; export PATH=/bin:/usr/bin:/sbin:/usr/sbin
+    rt() { $R \"$@\"; }
+    made() { awk -v b=\"$b\" 'index($5, b) == 1 { print substr($5, length(b) + 1) }' /proc/self/mountinfo | sort; }
+";
+
+/// Runs these lines of sh in a mount namespace of their own.
+fn on_a_host(c: &Case, lines: &str) -> Check<Run> {
+    c.write_config()?;
+    let own = c.command();
+    let mut command = Command::new("/usr/bin/unshare");
+    command
+        .args(["--mount", "--propagation", "shared", "/bin/sh", "-c"])
+        .arg(format!("{PROLOGUE}{lines}"))
+        .arg("sh")
+        .arg(&c.bundle)
+        .arg(&c.id)
+        .arg(own.get_program())
+        .args(own.get_args())
+        .env_clear()
+        .current_dir(&c.dir)
+        .stdin(Stdio::null());
+    for (name, value) in own.get_envs() {
+        if let Some(value) = value {
+            command.env(name, value);
+        }
+    }
+    runner::start(&mut command, &c.dir)?.finish()
+}
+
+pub(super) fn without_mount_namespace(c: &mut Case) {
+    c.drop_namespace("mount");
+    for key in ["maskedPaths", "readonlyPaths"] {
+        c.config["linux"][key] = json!([]);
+    }
+}
+
+/// A procfs, a tmpfs, a volume, read-only, and a copy of it.
+fn with_mounts(c: &mut Case) -> Check {
+    without_mount_namespace(c);
+    let volume = c.dir.join("volume");
+    fs::create_dir_all(&volume)?;
+    fs::write(volume.join("file"), "of the volume\n")?;
+    c.config["mounts"] = json!([
+        {"destination": "/proc", "type": "proc", "source": "proc"},
+        {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]},
+        {"destination": "/mnt", "type": "bind", "source": volume, "options": ["rbind", "ro"]},
+        {"destination": "/var", "type": "bind", "source": "rootfs/mnt", "options": ["rbind"]}
+    ]);
+    Ok(())
+}
+
+const ALL: &str = "/rootfs\n/rootfs/dev\n/rootfs/mnt\n/rootfs/proc\n/rootfs/var\n";
+
+fn there_and_gone(c: &mut Case) -> Check {
+    with_mounts(c)?;
+    c.shell("cat /mnt/file /var/file; test -d /proc/1; touch /mnt/x 2>/dev/null || echo read-only; echo x >/dev/null; exec sleep 1000");
+    let run = on_a_host(
+        c,
+        "rt create --bundle $b $i >out 2>&1 </dev/null || { cat out; exit 1; }
+         made; rt start $i; until grep -q read-only out; do sleep 0.1; done; cat out
+         rt exec $i /bin/cat /var/file
+         rt delete --force $i; echo deleted; made",
+    )?
+    .ok()?;
+    let wish = format!("{ALL}of the volume\nof the volume\nread-only\nof the volume\ndeleted\n");
+    same("mounts, and what is seen", wish.as_str(), run.stdout.as_str())
+}
+
+fn failed_create(c: &mut Case) -> Check {
+    with_mounts(c)?;
+    let mount = json!({"destination": "/home", "type": "tmpfs", "source": "t", "options": ["size=wrong"]});
+    c.mount(mount);
+    let run = on_a_host(c, "rt create --bundle $b $i; echo $?; made")?.ok()?;
+    same("code, and mounts that are left", "1\n", run.stdout.as_str())?;
+    c.nothing_left()
+}
+
+fn after_run(c: &mut Case) -> Check {
+    with_mounts(c)?;
+    c.shell("cat /var/file");
+    let run = on_a_host(c, "rt run --bundle $b $i </dev/null; made")?.ok()?;
+    same(
+        "output, and mounts that are left",
+        "of the volume\n",
+        run.stdout.as_str(),
+    )?;
+    c.nothing_left()
+}
+
+/// By a hook, when everything is mounted.
+fn killed_create(c: &mut Case) -> Check {
+    with_mounts(c)?;
+    hook(c, "createRuntime", "made >seen; kill -9 $PPID")?;
+    let run = on_a_host(
+        c,
+        "rt create --bundle $b $i >out 2>&1 </dev/null; cat $b/seen; rt delete --force $i; echo deleted; made",
+    )?
+    .ok()?;
+    same("mounts", format!("{ALL}deleted\n").as_str(), run.stdout.as_str())?;
+    c.nothing_left()
+}
+
+/// A hook of these lines; it runs in the bundle.
+fn hook(c: &mut Case, kind: &str, lines: &str) -> Check {
+    let script = c.bundle.join(kind);
+    fs::write(
+        &script,
+        format!(
+            "#!/bin/sh\nset -- {} id; {PROLOGUE}cd $b; {lines}\n",
+            c.bundle.display()
+        ),
+    )?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    let hook: Value = json!([{"path": script}]);
+    c.config["hooks"][kind] = hook;
+    Ok(())
+}
+
+fn propagation_of_the_host(c: &mut Case) -> Check {
+    with_mounts(c)?;
+    let run = on_a_host(
+        c,
+        "host() { awk -v b=\"$b\" 'index($5, b) != 1' /proc/self/mountinfo; }
+         host >before; rt create --bundle $b $i >out 2>&1 </dev/null || { cat out; exit 1; }
+         host >during; awk -v b=\"$b/rootfs/\" 'index($5, b) == 1 && / shared:/' /proc/self/mountinfo
+         rt delete --force $i; host >after; cmp before during && cmp before after && echo the same",
+    )?
+    .ok()?;
+    same("mounts of the host", "the same\n", run.stdout.as_str())
+}
+
+fn readonly_root(c: &mut Case) -> Check {
+    with_mounts(c)?;
+    c.config["root"]["readonly"] = json!(true);
+    c.shell("touch /x 2>/dev/null || echo read-only");
+    let run = on_a_host(
+        c,
+        "rt run --bundle $b $i </dev/null; touch $b/rootfs/x && echo writable",
+    )?
+    .ok()?;
+    same(
+        "inside, and after it",
+        "read-only\nwritable\n",
+        run.stdout.as_str(),
+    )
+}
+
+fn hooks_see_them(c: &mut Case) -> Check {
+    with_mounts(c)?;
+    for kind in ["createRuntime", "createContainer", "poststart"] {
+        hook(c, kind, &format!("echo {kind} $(cat rootfs/var/file) >>seen"))?;
+    }
+    c.args(&["/bin/sleep", "1000"]);
+    let run = on_a_host(
+        c,
+        "rt create --bundle $b $i >out 2>&1 </dev/null || { cat out; exit 1; }
+         rt start $i; rt delete --force $i; cat $b/seen",
+    )?
+    .ok()?;
+    let wish = "createRuntime of the volume\ncreateContainer of the volume\npoststart of the volume\n";
+    same("what hooks see", wish, run.stdout.as_str())
+}
+
+fn mounts_nothing(c: &mut Case) -> Check {
+    without_mount_namespace(c);
+    c.config["mounts"] = json!([]);
+    c.args(&["/bin/sleep", "1000"]);
+    let run = on_a_host(
+        c,
+        "rt create --bundle $b $i >out 2>&1 </dev/null || { cat out; exit 1; }
+         made; rt delete --force $i; made; echo done",
+    )?
+    .ok()?;
+    same("mounts", "done\n", run.stdout.as_str())
+}
+
+/// What somebody else has mounted over it is not unmounted; the record says what is still to be done.
+fn covered(c: &mut Case) -> Check {
+    with_mounts(c)?;
+    let run = on_a_host(
+        c,
+        "rt create --bundle $b $i >out 2>&1 </dev/null || { cat out; exit 1; }
+         mount -t tmpfs other $b/rootfs
+         rt delete --force $i; echo $?; made | uniq -c | awk '$2 == \"/rootfs\" { print $1 }'
+         umount $b/rootfs; rt delete $i; echo $?; made",
+    )?
+    .ok()?;
+    same("codes, and mounts", "1\n2\n0\n", run.stdout.as_str())?;
+    ensure!(
+        run.stderr.contains("something else is mounted over it"),
+        "no reason is given: {run:?}"
+    );
+    c.nothing_left()
+}
+
+fn in_a_user_namespace(c: &mut Case) -> Check {
+    with_mounts(c)?;
+    c.map_ids(100_000)?;
+    let run = on_a_host(c, "rt create --bundle $b $i; echo $?; made")?.ok()?;
+    same("code, and mounts", "1\n", run.stdout.as_str())?;
+    c.nothing_left()
+}

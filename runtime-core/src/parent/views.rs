@@ -261,6 +261,7 @@ fn mount_view<'a>(
                 fstype,
                 flags,
                 data,
+                mode_of_place,
             },
             None,
         ) => init::MountWhat::Classic {
@@ -268,6 +269,7 @@ fn mount_view<'a>(
             fstype,
             flags: *flags,
             data,
+            mode_of_place: *mode_of_place,
         },
         (MountSource::Remount { .. } | MountSource::Bind { .. }, None) => {
             init::MountWhat::Remount { options }
@@ -297,6 +299,7 @@ fn new_view<'a>(
         options,
         attributes: new.attributes,
         copy_up: new.copy_up,
+        mode_of_place: new.mode_of_place,
         root_label: new.root_label.as_deref(),
         context: prepared.context.as_ref().map(|context| init::ContextArgs {
             fd: context.fd.as_fd(),

@@ -29,6 +29,7 @@ mod logs;
 mod many;
 mod migration;
 mod mount_links;
+mod mount_options;
 mod mounts;
 mod mounts_later;
 mod namespaces;
@@ -100,6 +101,7 @@ fn needy() -> Vec<NeedyTest> {
         spec_values::NEEDY,
         selinux::NEEDY,
         selinux_mounts::NEEDY,
+        mount_options::NEEDY,
         interrupt::NEEDY,
         inherited::NEEDY,
         hung_peers::NEEDY,
@@ -119,6 +121,7 @@ fn everywhere() -> Vec<Test> {
         namespaces::TESTS,
         net_devices::TESTS,
         mounts::TESTS,
+        mount_options::TESTS,
         mount_links::TESTS,
         mounts_later::TESTS,
         devices::TESTS,

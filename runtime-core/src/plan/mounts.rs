@@ -296,7 +296,8 @@ fn plan_one(index: u16, mount: &Mount, around: Around<'_>, earlier: &[MountPlan]
         let is_written_to = options.copy_up
             || around.label.is_some_and(|label| label.of_root(fstype).is_some())
             || superblock != Superblock::Own && options.needs_classic(source);
-        options.readonly_after = is_written_to && options.attributes & ATTR_RDONLY != 0;
+        let is_cgroup = matches!(fstype, "cgroup" | "cgroup2");
+        options.readonly_after = is_written_to && !is_cgroup && options.attributes & ATTR_RDONLY != 0;
     }
     options.push_attributes(
         &mut attributes,
@@ -1502,13 +1503,21 @@ mod tests {
 
     #[test]
     fn cgroup_options_never_reach_the_shared_superblock() {
-        let mount =
-            plan_mount(r#"{"destination":"/sys/fs/cgroup","type":"cgroup","options":["ro","nosuid"]}"#)
-                .unwrap();
-        let MountSource::Cgroup(new) = &mount.source else {
-            panic!("{mount:?}")
-        };
-        assert_eq!(new.options.len(), 1);
-        assert_eq!(new.attributes, ATTR_RDONLY | NOSUID);
+        let long = "s".repeat(300);
+        for (more, source) in [
+            ("", "cgroup"),
+            (r#","sync","tmpcopyup""#, "cgroup"),
+            (r#","iversion""#, long.as_str()),
+        ] {
+            let json = format!(
+                r#"{{"destination":"/c","type":"cgroup","source":"{source}","options":["ro","nosuid"{more}]}}"#
+            );
+            let mount = plan_mount(&json).unwrap();
+            let MountSource::Cgroup(new) = &mount.source else {
+                panic!("{mount:?}")
+            };
+            assert_eq!(new.options.len(), 1);
+            assert_eq!(new.attributes, ATTR_RDONLY | NOSUID);
+        }
     }
 }

@@ -212,6 +212,8 @@ pub enum MountWhat<'a> {
         attributes: u64,
         /// Whether the contents of the directory below are copied into it.
         copy_up: bool,
+        /// Whether its mode is that of the directory which it covers.
+        mode_of_place: bool,
         /// `security.selinux` of its root directory.
         root_label: Option<&'a CStr>,
         /// What fsopen(2) gave in the pid namespace that INIT will be in.
@@ -229,6 +231,8 @@ pub enum MountWhat<'a> {
         flags: u64,
         /// Options.
         data: &'a CStr,
+        /// Whether its mode is that of the directory which it covers.
+        mode_of_place: bool,
     },
     /// Options and attributes of what is mounted there already (`remount`).
     Remount {

@@ -15,6 +15,9 @@ use crate::sys::{self, SysError, fs};
 /// `linux.readonlyPaths`.
 pub(crate) fn make_readonly(root: BorrowedFd<'_>, paths: &[&CStr]) -> Result<()> {
     for (index, path) in paths.iter().enumerate() {
+        if paths.iter().take(index).any(|earlier| earlier == path) {
+            continue;
+        }
         let at = |result: sys::Result<()>| result.at_index(Step::ReadonlyPath, index as u16);
         match find(root, path) {
             Ok(Some(target)) => at(mounts::readonly_over_itself(target.as_fd()))?,
@@ -45,8 +48,17 @@ fn hide_one(
     let Some(target) = find(root, path)? else {
         return Ok(());
     };
-    if fs::fstat(target.as_fd())?.st_mode & libc::S_IFMT != libc::S_IFDIR {
+    let found = fs::fstat(target.as_fd())?;
+    // Named twice, or by a link: what is there is the mask.
+    let is_mask = |mask: BorrowedFd<'_>| -> sys::Result<bool> {
+        let mask = fs::fstat(mask)?;
+        Ok((mask.st_dev, mask.st_ino) == (found.st_dev, found.st_ino))
+    };
+    if found.st_mode & libc::S_IFMT != libc::S_IFDIR {
         let null = masks.null.ok_or(refused(Errno::BADF))?;
+        if is_mask(null)? {
+            return Ok(());
+        }
         mounts::attach_copy(null, target.as_fd(), !*null_used)?;
         *null_used = true;
         return Ok(());
@@ -56,6 +68,10 @@ fn hide_one(
         Some(tree) => tree,
         None => mounts::empty_tmpfs(masks.label)?,
     };
+    if !first && is_mask(tree.as_fd())? {
+        *tmpfs = Some(tree);
+        return Ok(());
+    }
     let attached = mounts::attach_copy(tree.as_fd(), target.as_fd(), first);
     *tmpfs = Some(tree);
     attached

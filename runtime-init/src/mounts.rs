@@ -55,6 +55,15 @@ fn mount_one(
     if let MountWhat::Inside(source) = &args.what {
         return mount_from_inside(root, source, args, link);
     }
+    let mode = match args.what {
+        MountWhat::New {
+            mode_of_place: true, ..
+        }
+        | MountWhat::Classic {
+            mode_of_place: true, ..
+        } => paths::mode_of_target(root, &args.target).at_index(Step::MountTarget, index)?,
+        _ => None,
+    };
     let target = paths::open_target(root, &args.target).at_index(Step::MountTarget, index)?;
     let target = target.as_fd();
     match &args.what {
@@ -69,11 +78,12 @@ fn mount_one(
             options,
             attributes,
             copy_up,
+            mode_of_place: _,
             root_label,
             context,
             fallback,
         } => {
-            let made = make_filesystem(fstype, context.as_ref(), options, *attributes, index);
+            let made = make_filesystem(fstype, context.as_ref(), (options, mode), *attributes, index);
             let made = match (made, fallback) {
                 (Err(stop), Some(tree)) if stop.is_refusal() => {
                     return attach_fallback(stop, *tree, target, args);
@@ -98,10 +108,11 @@ fn mount_one(
             fstype,
             flags,
             data,
+            mode_of_place: _,
         } => {
             fs::chdir(target).at_index(Step::MountAttach, index)?;
             mount::mount_on_cwd(source, fstype, *flags, data).at_index(Step::MountFilesystem, index)?;
-            reattribute(root, args)
+            reattribute(root, args, mode)
         }
         MountWhat::Remount { options } => {
             reconfigure(target, options, index)?;
@@ -165,7 +176,7 @@ fn copy_link(root: BorrowedFd<'_>, link: BorrowedFd<'_>, args: &MountArgs<'_>) -
 fn make_filesystem(
     fstype: &CStr,
     given: Option<&ContextArgs<'_>>,
-    options: Options<'_>,
+    (options, mode): (Options<'_>, Option<u32>),
     attributes: u64,
     index: u16,
 ) -> Result<OwnedFd> {
@@ -183,12 +194,23 @@ fn make_filesystem(
             .at_index(Step::MountFilesystem, index)
             .map_err(|stop| stop.at_sub(number as u16 + 1))?;
     }
+    if let Some(mode) = mode {
+        mount::fsconfig(context, c"mode", octal(mode, &mut [0; 5])).at_index(Step::MountFilesystem, index)?;
+    }
     mount::fsconfig_create(context).at_index(Step::MountFilesystem, index)?;
     let made = mount::fsmount(context, attributes).at_index(Step::MountFilesystem, index)?;
     if let Some(pids) = given.and_then(|given| given.must_show) {
         check_procfs(made.as_fd(), pids).at_index(Step::MountFilesystem, index)?;
     }
     Ok(made)
+}
+
+/// Four octal digits.
+fn octal(mode: u32, text: &mut [u8; 5]) -> Option<&CStr> {
+    for (digit, shift) in text.iter_mut().zip([9, 6, 3, 0]) {
+        *digit = b'0' + (mode >> shift & 7) as u8;
+    }
+    CStr::from_bytes_until_nul(text).ok()
 }
 
 /// Whether it is a procfs, and of the pid namespace with this device and inode: its process 1 is in that one.
@@ -258,11 +280,16 @@ fn apply(tree: BorrowedFd<'_>, args: &MountArgs<'_>) -> Result<()> {
 }
 
 /// mount(2) gives no descriptor: the mount is what the same path finds now.
-fn reattribute(root: BorrowedFd<'_>, args: &MountArgs<'_>) -> Result<()> {
-    if args.attributes.is_empty() {
+fn reattribute(root: BorrowedFd<'_>, args: &MountArgs<'_>, mode: Option<u32>) -> Result<()> {
+    if args.attributes.is_empty() && mode.is_none() {
         return Ok(());
     }
     let mounted = paths::open_target(root, &args.target).at_index(Step::MountTarget, args.index)?;
+    if let Some(mode) = mode {
+        fs::open_child(mounted.as_fd(), c".", OFlags::RDONLY | OFlags::DIRECTORY)
+            .and_then(|directory| fs::chmod(directory.as_fd(), mode))
+            .at_index(Step::MountFilesystem, args.index)?;
+    }
     apply(mounted.as_fd(), args)
 }
 

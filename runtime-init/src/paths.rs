@@ -39,6 +39,20 @@ pub(crate) fn open_target(root: BorrowedFd<'_>, target: &TargetArgs<'_>) -> sys:
     Ok(opened)
 }
 
+/// The mode of what is at the place of a mount already.
+pub(crate) fn mode_of_target(root: BorrowedFd<'_>, target: &TargetArgs<'_>) -> sys::Result<Option<u32>> {
+    let path = if target.path.is_empty() { c"." } else { target.path };
+    let flags = match target.links {
+        Links::KeepLast => OFlags::PATH | OFlags::NOFOLLOW,
+        Links::Follow | Links::Refuse => OFlags::PATH,
+    };
+    match fs::open_in_root(root, path, flags) {
+        Ok(found) => Ok(Some(fs::fstat(found.as_fd())?.st_mode & 0o7777)),
+        Err(error) if error.errno == Errno::NOENT => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Opens the last component as it is, be it a link; what is missing is made.
 fn open_or_make_last(root: BorrowedFd<'_>, path: &CStr, is_directory: bool) -> sys::Result<OwnedFd> {
     let (directory, name) = split_last(path)?;

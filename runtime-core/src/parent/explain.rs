@@ -20,7 +20,7 @@ use crate::host::signals;
 use crate::host::user_namespaces;
 use crate::plan::Plan;
 use crate::plan::hooks::HookPlan;
-use crate::plan::mounts::{FsOption, MountSource};
+use crate::plan::mounts::{FsOption, MountSource, text_of};
 use crate::plan::process::ProcessPlan;
 use crate::prepare::trees;
 use crate::{Error, ErrorKind, Result, errno_text};
@@ -263,11 +263,21 @@ fn locate_mount(error: Error, plan: &Plan, spec: &Spec, failure: Failure) -> Err
         (None, Some(fstype)) => error.field(format!("{field}.type \"{fstype}\"")),
         (None, None) => error.field(field),
     };
+    let error = match planned {
+        Some(planned) if failure.errno == Errno::INVAL && has_single_layers(&planned.source) => error.hint(
+            "an overlay with options of 4096 bytes and more gets its layers one by one, which needs Linux 6.7; 500 is the most",
+        ),
+        _ => error,
+    };
     match (planned.map(|mount| &mount.source), mount) {
         (Some(MountSource::Bind { path, .. }), _) if failure.step == Step::MountSource => error.path(path),
         (_, Some(mount)) => error.path(mount.destination()),
         (_, None) => error,
     }
+}
+
+fn has_single_layers(source: &MountSource) -> bool {
+    matches!(source, MountSource::New(new) if new.options.iter().any(|(key, _)| key.as_c_str() == c"lowerdir+"))
 }
 
 /// The option with that number, counted from 1; 0 is none.
@@ -278,14 +288,6 @@ fn option_text(source: &MountSource, number: usize) -> Option<String> {
         _ => return None,
     };
     options.get(number.checked_sub(1)?).map(text_of)
-}
-
-fn text_of((key, value): &FsOption) -> String {
-    let key = key.to_string_lossy();
-    match value {
-        Some(value) => format!("{key}={}", value.to_string_lossy()),
-        None => key.into_owned(),
-    }
 }
 
 fn locate_listed(error: Error, field: &str, paths: &[std::ffi::CString], index: usize) -> Error {

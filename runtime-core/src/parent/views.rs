@@ -268,6 +268,7 @@ fn mount_view<'a>(
                 fstype,
                 flags,
                 data,
+                mode_of_place,
             },
             None,
         ) => init::MountWhat::Classic {
@@ -275,6 +276,7 @@ fn mount_view<'a>(
             fstype,
             flags: *flags,
             data,
+            mode_of_place: *mode_of_place,
         },
         (MountSource::Remount { .. } | MountSource::Bind { .. }, None) => {
             init::MountWhat::Remount { options }
@@ -324,6 +326,7 @@ fn new_view<'a>(
         options,
         attributes: new.attributes,
         copy_up: new.copy_up,
+        mode_of_place: new.mode_of_place,
         root_label: new.root_label.as_deref(),
         context: prepared.context.as_ref().map(|context| init::ContextArgs {
             fd: context.fd.as_fd(),

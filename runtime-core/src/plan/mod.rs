@@ -8,6 +8,7 @@ pub mod hooks;
 pub mod intel_rdt;
 pub mod keyring;
 pub mod mount_label;
+mod mount_text;
 pub mod mounts;
 pub mod namespaces;
 pub mod net_devices;

@@ -73,7 +73,8 @@ impl MountLabel {
 
     /// What a new file system of this type gets among its options, unless they name a label of their own.
     pub fn option_for(&self, fstype: &str, options: &[FsOption]) -> Option<FsOption> {
-        let is_wanted = way(fstype) == Way::Option && !options.iter().any(|(key, _)| is_context(key));
+        let is_wanted =
+            way(fstype) == Way::Option && !options.iter().any(|(key, _)| is_context(key.as_bytes()));
         is_wanted.then(|| self.option())
     }
 
@@ -84,10 +85,8 @@ impl MountLabel {
 }
 
 /// Whether this is the key of an option that carries a label.
-pub fn is_context(key: &CString) -> bool {
-    CONTEXTS
-        .iter()
-        .any(|context| context.as_bytes() == key.as_bytes())
+pub fn is_context(key: &[u8]) -> bool {
+    CONTEXTS.iter().any(|context| context.as_bytes() == key)
 }
 
 #[cfg(test)]

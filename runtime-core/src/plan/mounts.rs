@@ -13,6 +13,7 @@ use runtime_init::args::Links;
 use runtime_init::sys::mount::{ATTR_RDONLY, MountAttr};
 
 use super::mount_label::{self, MountLabel};
+use super::mount_text::{label, layers, words};
 use super::namespaces::{NamespacesPlan, UserNamespace};
 use super::rootfs::RootfsPlan;
 use super::{HostFacts, c_string, clean_in_container};
@@ -26,9 +27,23 @@ const NOATIME: u64 = 0x10;
 const STRICTATIME: u64 = 0x20;
 const NODIRATIME: u64 = 0x80;
 const NOSYMFOLLOW: u64 = 0x20_0000;
+/// What the kernel locks on a mount that a user namespace gets from outside.
+const LOCKABLE: u64 = ATTR_RDONLY | NOSUID | NODEV | NOEXEC;
 
 /// fsconfig(2) takes strings of less than this (fs/fsopen.c); longer ones must go by mount(2).
 const FSCONFIG_MAX: usize = 256;
+/// mount(2) takes options of less than this, and cuts longer ones without a word (`copy_mount_options`).
+const CLASSIC_MAX: usize = 4096;
+
+/// Options of cgroup2, none of which is for a container to set.
+const CGROUP_OPTIONS: [&str; 6] = [
+    "nsdelegate",
+    "favordynmods",
+    "memory_localevents",
+    "memory_recursiveprot",
+    "memory_hugetlb_accounting",
+    "pids_localevents",
+];
 
 /// Files below /proc that may be mounted over, as in runc: lxcfs and the like do.
 const ON_PROCFS: [&str; 10] = [
@@ -93,6 +108,8 @@ pub enum MountSource {
         flags: u64,
         /// Options.
         data: CString,
+        /// A tmpfs without a mode of its own.
+        mode_of_place: bool,
     },
     /// The cgroup tree. A new cgroup2 mount if the cgroup namespace is the container's own; the host's tree if not.
     Cgroup(NewFilesystem),
@@ -129,6 +146,8 @@ pub struct NewFilesystem {
     pub attributes: u64,
     /// `tmpcopyup`.
     pub copy_up: bool,
+    /// A tmpfs without a mode of its own gets that of the directory which it covers.
+    pub mode_of_place: bool,
     /// `security.selinux` of its root directory.
     pub root_label: Option<CString>,
     /// What of the host is mounted instead if the kernel refuses the file system to a user namespace.
@@ -182,15 +201,26 @@ pub struct Around<'a> {
     pub label: Option<&'a MountLabel>,
 }
 
+/// Key and value, as in config.json.
+pub fn text_of((key, value): &FsOption) -> String {
+    let key = key.to_string_lossy();
+    match value {
+        Some(value) => format!("{key}={}", value.to_string_lossy()),
+        None => key.into_owned(),
+    }
+}
+
 /// All of `mounts`, in order.
 ///
 /// # Errors
 /// `Invalid` with the field.
 pub fn plan(spec: &Spec, around: Around<'_>) -> Result<Vec<MountPlan>> {
     let mounts = spec.mounts().iter().flatten().enumerate();
-    let mut plans: Vec<_> = mounts
-        .map(|(index, mount)| plan_one(index as u16, mount, around))
-        .collect::<Result<_>>()?;
+    let mut plans = Vec::new();
+    for (index, mount) in mounts {
+        let plan = plan_one(index as u16, mount, around, &plans)?;
+        plans.push(plan);
+    }
     for place in 0..plans.len() {
         if let Some((mount, later)) = plans.get_mut(place..).and_then(<[_]>::split_first_mut) {
             mount.postpone_readonly(later);
@@ -226,19 +256,24 @@ impl MountPlan {
     }
 }
 
-fn plan_one(index: u16, mount: &Mount, around: Around<'_>) -> Result<MountPlan> {
+fn plan_one(index: u16, mount: &Mount, around: Around<'_>, earlier: &[MountPlan]) -> Result<MountPlan> {
     let Around {
         facts,
         namespaces,
         rootfs,
         ..
     } = around;
+    let fstype = mount.typ().as_deref().unwrap_or("none");
     let mut options = Options::parse(mount, index)?;
     if mount.typ().as_deref() == Some("devpts") {
         options.data.retain(|option| is_mapped_group(option, namespaces));
     }
+    options.is_overlay = fstype == "overlay";
+    if let (Some(label), false) = (around.label, options.bind || options.remount) {
+        let label = label.option_for(fstype, &options.data);
+        options.data.extend(label);
+    }
     let target = clean_in_container(mount.destination(), format!("mounts[{index}].destination"))?;
-    let fstype = mount.typ().as_deref().unwrap_or("none");
     let is_proc_itself = target.as_bytes() == b"proc";
     let is_kernel_tree = !options.bind && matches!(fstype, "proc" | "sysfs");
     let may_be_on_procfs =
@@ -252,7 +287,24 @@ fn plan_one(index: u16, mount: &Mount, around: Around<'_>) -> Result<MountPlan> 
     if options.bind && !options.remount && rootfs.copy_propagation != 0 {
         attributes.push((MountAttr::propagation(rootfs.copy_propagation), true));
     }
-    options.push_attributes(&mut attributes);
+    if !options.bind {
+        let superblock = superblock_of(fstype, &target, &options, earlier);
+        options.settle_superblock(superblock);
+        let source = mount
+            .source()
+            .as_ref()
+            .map_or(fstype.as_bytes(), |path| path.as_os_str().as_bytes());
+        // What is written to it comes before: copies, a label of its root directory, its mode.
+        let is_written_to = options.copy_up
+            || around.label.is_some_and(|label| label.of_root(fstype).is_some())
+            || superblock != Superblock::Own && options.needs_classic(source);
+        let is_cgroup = matches!(fstype, "cgroup" | "cgroup2");
+        options.readonly_after = is_written_to && !is_cgroup && options.attributes & ATTR_RDONLY != 0;
+    }
+    options.push_attributes(
+        &mut attributes,
+        namespaces.is_user_namespaced() || facts.in_user_namespace,
+    );
     Ok(MountPlan {
         index,
         links: match (is_proc_itself || is_kernel_tree, options.keep_last_link) {
@@ -288,6 +340,41 @@ fn is_mapped_group((key, value): &FsOption, namespaces: &NamespacesPlan) -> bool
     })
 }
 
+/// Whose the superblock of a mount is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Superblock {
+    /// The mount's own, on a device, a server or other file systems.
+    Own,
+    /// The mount's own, in memory: nothing is gained where it is read-only too.
+    Memory,
+    /// Also that of others: flags would be theirs too.
+    Shared,
+}
+
+/// Which kind of superblock a new file system has, or the one that is there already.
+fn superblock_of(fstype: &str, target: &CString, options: &Options, earlier: &[MountPlan]) -> Superblock {
+    let fstype = match earlier.iter().rfind(|mount| mount.target == *target) {
+        _ if !options.remount => fstype,
+        Some(MountPlan {
+            source: MountSource::New(NewFilesystem { fstype, .. }) | MountSource::Classic { fstype, .. },
+            ..
+        }) => fstype.to_str().unwrap_or_default(),
+        // Of a tree of the host, or in the image.
+        _ => return Superblock::Shared,
+    };
+    match fstype {
+        "tmpfs" | "ramfs" | "devpts" | "hugetlbfs" | "bpf" => Superblock::Memory,
+        // One for each network, ipc or pid namespace.
+        "sysfs" | "mqueue" | "proc" | "rpc_pipefs" | "nfsd" => Superblock::Shared,
+        // One for the machine, or for each user namespace.
+        "cgroup" | "cgroup2" | "cpuset" | "resctrl" | "debugfs" | "tracefs" | "securityfs" | "configfs"
+        | "devtmpfs" | "pstore" | "efivarfs" | "fusectl" | "selinuxfs" | "smackfs" | "binfmt_misc" => {
+            Superblock::Shared
+        }
+        _ => Superblock::Own,
+    }
+}
+
 fn plan_source(
     index: u16,
     mount: &Mount,
@@ -300,6 +387,10 @@ fn plan_source(
     if options.remount && options.bind {
         // As with mount(2): only the mount changes. The superblock is the host's.
         return Ok(MountSource::Remount { options: Vec::new() });
+    }
+    if matches!(fstype, "cgroup" | "cgroup2") {
+        // The superblock is shared with the host: no option may reach it.
+        options.take_out_cgroup_options(&field("options"))?;
     }
     if options.remount {
         return Ok(MountSource::Remount {
@@ -330,8 +421,7 @@ fn plan_source(
         .map_or(fstype.as_bytes(), |path| path.as_os_str().as_bytes());
     let source = c_string(source, field("source"))?;
     if matches!(fstype, "cgroup" | "cgroup2") {
-        // The superblock is shared with the host: no option may reach it.
-        let attributes = options.attributes;
+        let attributes = options.new_attributes();
         let options = vec![(c"source".to_owned(), Some(c"cgroup".to_owned()))];
         let fstype = c"cgroup2".to_owned();
         return Ok(MountSource::Cgroup(NewFilesystem {
@@ -339,28 +429,50 @@ fn plan_source(
             options,
             attributes,
             copy_up: false,
+            mode_of_place: false,
             root_label: None,
             instead: None,
         }));
     }
     let name = c_string(fstype, field("type"))?;
     let label = around.label;
-    options
-        .data
-        .extend(label.and_then(|label| label.option_for(fstype, &options.data)));
-    if options.needs_classic(&source) {
-        return options.classic(source, name, index);
+    let mode_of_place = fstype == "tmpfs" && !options.has("mode");
+    if options.needs_classic(source.as_bytes()) {
+        let field = field("options");
+        if options.copy_up {
+            let message = format!("tmpcopyup with a source or an option of {FSCONFIG_MAX} bytes or more");
+            return Err(Error::invalid(field.to_owned(), message));
+        }
+        let data = options.data();
+        let is_short = data.len() < CLASSIC_MAX;
+        if is_short || options.only_classic || source.as_bytes().len() >= FSCONFIG_MAX || !options.is_overlay
+        {
+            if !is_short {
+                let message = format!("{} bytes, which mount(2) would cut at {CLASSIC_MAX}", data.len());
+                return Err(Error::invalid(field.to_owned(), message));
+            }
+            return Ok(MountSource::Classic {
+                source,
+                fstype: name,
+                flags: options.flags(),
+                data: c_string(data, field)?,
+                mode_of_place,
+            });
+        }
+        options.split_layers(&field)?;
     }
-    let (attributes, copy_up) = (options.attributes, options.copy_up);
+    // Without an ipc namespace these are the queues of the host, whose label is its own.
+    let root_label = label
+        .filter(|_| around.namespaces.has(libc::CLONE_NEWIPC as u32))
+        .and_then(|label| label.of_root(fstype));
+    let (attributes, copy_up) = (options.new_attributes(), options.copy_up);
     Ok(MountSource::New(NewFilesystem {
         fstype: name,
         options: options.superblock(Some(source)),
         attributes,
         copy_up,
-        // Without an ipc namespace these are the queues of the host, whose label is its own.
-        root_label: label
-            .filter(|_| around.namespaces.has(libc::CLONE_NEWIPC as u32))
-            .and_then(|label| label.of_root(fstype)),
+        mode_of_place,
+        root_label,
         instead: instead(fstype, around.namespaces, around.facts),
     }))
 }
@@ -409,6 +521,12 @@ struct Options {
     /// Attributes of the mount: what they are for a new one, and what is set and cleared on an existing one.
     attributes: u64,
     cleared: u64,
+    access_time: AccessTime,
+    /// Whether there is any option that mount(2) has a flag for.
+    has_flags: bool,
+    /// Whether what makes a new file system read-only waits until it has been written to.
+    readonly_after: bool,
+    is_overlay: bool,
     recursive: MountAttr,
     propagation: Vec<(u64, bool)>,
     /// Superblock flags by name, for fsconfig.
@@ -429,16 +547,31 @@ impl Options {
             recursive_bind: mount.typ().as_deref() == Some("rbind"),
             ..Self::default()
         };
+        let fstype = mount.typ().as_deref().unwrap_or_default();
         for text in mount.options().iter().flatten() {
-            if options.take_mode(text) || options.take_attribute(text) || options.take_superblock(text) {
-                continue;
+            match words(fstype, text).as_slice() {
+                [word] => options.take(word, &field)?,
+                // What the kernel takes apart for runc and crun: nothing that is the runtime's own.
+                several => several
+                    .iter()
+                    .try_for_each(|word| options.take_for_filesystem(word, &field))?,
             }
-            if options.take_recursive(text) || options.take_propagation(text) {
-                continue;
-            }
-            options.take_data(text, &field)?;
         }
         Ok(options)
+    }
+
+    fn take(&mut self, text: &str, field: &str) -> Result<()> {
+        if self.take_mode(text) || self.take_recursive(text) || self.take_propagation(text) {
+            return Ok(());
+        }
+        self.take_for_filesystem(text, field)
+    }
+
+    fn take_for_filesystem(&mut self, text: &str, field: &str) -> Result<()> {
+        if text.is_empty() || self.take_attribute(text) || self.take_superblock(text) {
+            return Ok(());
+        }
+        self.take_data(text, field)
     }
 
     fn take_mode(&mut self, text: &str) -> bool {
@@ -459,14 +592,25 @@ impl Options {
     }
 
     fn take_attribute(&mut self, text: &str) -> bool {
+        if self.access_time.take(text) {
+            self.has_flags = true;
+            return true;
+        }
         let Some((set, clear)) = attribute(text) else {
             return false;
         };
         self.attributes = self.attributes & !clear | set;
         self.cleared = self.cleared & !set | clear;
+        self.has_flags = true;
         match text {
-            "ro" => self.set_superblock("ro", libc::MS_RDONLY),
-            "rw" => self.clear_superblock("ro", libc::MS_RDONLY),
+            "ro" => {
+                self.clear_superblock("rw", 0);
+                self.set_superblock("ro", libc::MS_RDONLY);
+            }
+            "rw" => {
+                self.clear_superblock("ro", libc::MS_RDONLY);
+                self.set_superblock("rw", 0);
+            }
             _ => {}
         }
         true
@@ -500,6 +644,7 @@ impl Options {
             "loud" => self.classic_flags &= !libc::MS_SILENT,
             _ => return false,
         }
+        self.has_flags = true;
         true
     }
 
@@ -533,26 +678,83 @@ impl Options {
 
     fn take_data(&mut self, text: &str, field: &str) -> Result<()> {
         let (key, value) = match text.split_once('=') {
-            Some((key, value)) => (key, Some(c_string(value, field.to_owned())?)),
+            Some((key, value)) if mount_label::is_context(key.as_bytes()) => (key, Some(label(value))),
+            Some((key, value)) => (key, Some(value)),
             None => (text, None),
         };
+        let value = value.map(|value| c_string(value, field.to_owned())).transpose()?;
         self.data.push((c_string(key, field.to_owned())?, value));
         Ok(())
     }
 
+    fn has(&self, key: &str) -> bool {
+        self.data
+            .iter()
+            .any(|(found, _)| found.as_bytes() == key.as_bytes())
+    }
+
+    /// Takes away what must not or need not reach the superblock.
+    fn settle_superblock(&mut self, superblock: Superblock) {
+        match superblock {
+            Superblock::Own => return,
+            Superblock::Memory => self.clear_superblock("ro", libc::MS_RDONLY),
+            Superblock::Shared => (self.superblock_flags, self.classic_flags) = (Vec::new(), 0),
+        }
+        self.only_classic = false;
+    }
+
+    /// Refuses what cgroup2 does not know, as the kernel does where it is asked, and forgets the rest.
+    fn take_out_cgroup_options(&mut self, field: &str) -> Result<()> {
+        let is_known = |(key, value): &FsOption| {
+            value.is_none()
+                && CGROUP_OPTIONS
+                    .iter()
+                    .any(|known| known.as_bytes() == key.as_bytes())
+        };
+        match self.data.iter().find(|option| !is_known(option)) {
+            Some(option) => {
+                let message = format!("{:?} is no option of cgroup2", text_of(option));
+                Err(Error::invalid(field.to_owned(), message))
+            }
+            None => {
+                self.data.clear();
+                Ok(())
+            }
+        }
+    }
+
+    /// The attributes with which a new file system is mounted.
+    fn new_attributes(&self) -> u64 {
+        let waits = if self.readonly_after { ATTR_RDONLY } else { 0 };
+        (self.attributes | self.access_time.attributes()) & !waits
+    }
+
     /// What remains to be changed on a made or copied mount.
-    fn push_attributes(&self, changes: &mut Vec<(MountAttr, bool)>) {
+    fn push_attributes(&self, changes: &mut Vec<(MountAttr, bool)>, is_locked: bool) {
         let is_new = !self.bind && !self.remount;
-        let own = MountAttr {
+        let mut own = MountAttr {
             set: self.attributes,
-            clear: with_atime(self.attributes, self.cleared),
+            clear: self.cleared,
             ..MountAttr::default()
         };
+        if self.access_time.is_given() {
+            own.set |= self.access_time.attributes();
+            own.clear |= (ATIME_MASK | NODIRATIME) & !own.set;
+        }
+        if self.bind && self.has_flags {
+            // As with runc and crun: who names flags names all of them. What the kernel locks stays, unless it is named.
+            let replaced = if is_locked {
+                NOSYMFOLLOW
+            } else {
+                LOCKABLE | NOSYMFOLLOW
+            };
+            own.clear |= replaced & !own.set;
+        }
+        own.clear = with_atime(own.set, own.clear);
         if !is_new && !own.is_empty() {
             changes.push((own, false));
         }
-        // Copying up needs a writable tmpfs, which then is made what it was to be.
-        if is_new && self.copy_up && self.attributes & ATTR_RDONLY != 0 {
+        if is_new && self.readonly_after {
             changes.push((
                 MountAttr {
                     set: ATTR_RDONLY,
@@ -575,25 +777,24 @@ impl Options {
         );
     }
 
-    fn needs_classic(&self, source: &CString) -> bool {
-        let too_long = |text: &CString| text.as_bytes().len() >= FSCONFIG_MAX;
+    fn needs_classic(&self, source: &[u8]) -> bool {
+        let has_comma = |value: &CString| self.is_overlay && value.as_bytes().contains(&b',');
+        let is_too_long = |value: &CString| value.as_bytes().len() >= FSCONFIG_MAX;
+        // Before Linux 6.5 fsconfig(2) takes no comma in a value of overlay's.
+        let mut values = self.data.iter().filter_map(|(_, value)| value.as_ref());
         self.only_classic
-            || too_long(source)
-            || self
-                .data
-                .iter()
-                .filter_map(|(_, value)| value.as_ref())
-                .any(too_long)
+            || source.len() >= FSCONFIG_MAX
+            || values.any(|value| is_too_long(value) || has_comma(value))
     }
 
     fn superblock(self, source: Option<CString>) -> Vec<FsOption> {
         let source = source.map(|source| (c"source".to_owned(), Some(source)));
-        // A read-only superblock could not be copied into.
-        let copy_up = self.copy_up;
+        // A new one is writable anyhow; one that is there already may have to become it.
+        let is_remount = self.remount;
         let flags = self
             .superblock_flags
             .into_iter()
-            .filter(|flag| !(copy_up && flag.as_bytes() == b"ro"));
+            .filter(|flag| is_remount || flag.as_bytes() != b"rw");
         source
             .into_iter()
             .chain(flags.map(|flag| (flag, None)))
@@ -601,45 +802,120 @@ impl Options {
             .collect()
     }
 
-    fn classic(self, source: CString, fstype: CString, index: u16) -> Result<MountSource> {
-        const BITS: [(u64, u64); 5] = [
+    /// `MS_*`.
+    fn flags(&self) -> u64 {
+        const BITS: [(u64, u64); 6] = [
             (ATTR_RDONLY, libc::MS_RDONLY),
             (NOSUID, libc::MS_NOSUID),
             (NODEV, libc::MS_NODEV),
             (NOEXEC, libc::MS_NOEXEC),
             (NODIRATIME, libc::MS_NODIRATIME),
+            (NOSYMFOLLOW, 256),
         ];
+        let attributes = self.new_attributes();
         let mut flags = self.classic_flags;
         for (attribute, bit) in BITS {
-            flags |= if self.attributes & attribute != 0 { bit } else { 0 };
+            flags |= if attributes & attribute != 0 { bit } else { 0 };
         }
-        flags |= match self.attributes & ATIME_MASK {
-            NOATIME => libc::MS_NOATIME,
-            STRICTATIME => libc::MS_STRICTATIME,
-            _ => libc::MS_RELATIME,
-        };
-        if self.attributes & NOSYMFOLLOW != 0 {
-            flags |= 256;
-        }
+        flags
+            | match attributes & ATIME_MASK {
+                NOATIME => libc::MS_NOATIME,
+                STRICTATIME => libc::MS_STRICTATIME,
+                _ => libc::MS_RELATIME,
+            }
+    }
+
+    /// The options as mount(2) takes them.
+    fn data(&self) -> Vec<u8> {
         let words: Vec<Vec<u8>> = self
             .data
-            .into_iter()
+            .iter()
             .map(|(key, value)| match value {
                 // The categories of a label stand between commas.
-                Some(value) if mount_label::is_context(&key) => {
+                Some(value) if mount_label::is_context(key.as_bytes()) => {
                     [key.as_bytes(), b"=\"", value.as_bytes(), b"\""].concat()
                 }
                 Some(value) => [key.as_bytes(), b"=", value.as_bytes()].concat(),
-                None => key.into_bytes(),
+                None => key.as_bytes().to_owned(),
             })
             .collect();
-        let data = c_string(words.join(&b','), format!("mounts[{index}].options"))?;
-        Ok(MountSource::Classic {
-            source,
-            fstype,
-            flags,
-            data,
-        })
+        words.join(&b',')
+    }
+
+    /// An overlay with more options than mount(2) takes: its layers one by one, each short enough for fsconfig(2).
+    fn split_layers(&mut self, field: &str) -> Result<()> {
+        let mut data = Vec::with_capacity(self.data.len());
+        for (key, value) in std::mem::take(&mut self.data) {
+            let (b"lowerdir", Some(value)) = (key.as_bytes(), &value) else {
+                data.push((key, value));
+                continue;
+            };
+            let layers = layers(value.as_bytes()).ok_or_else(|| {
+                Error::invalid(
+                    field.to_owned(),
+                    "lowerdir: an empty layer, or a backslash at the end",
+                )
+            })?;
+            for (key, layer) in layers {
+                data.push((
+                    c_string(key, field.to_owned())?,
+                    Some(c_string(layer, field.to_owned())?),
+                ));
+            }
+        }
+        self.data = data;
+        let length = |(_, value): &FsOption| value.as_ref().map_or(0, |value| value.as_bytes().len());
+        match self.data.iter().find(|option| length(option) >= FSCONFIG_MAX) {
+            Some(option) => {
+                let message = format!(
+                    "of {CLASSIC_MAX} bytes or more none may have {FSCONFIG_MAX} or more: {} has {}",
+                    option.0.to_string_lossy(),
+                    length(option)
+                );
+                Err(Error::invalid(field.to_owned(), message))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// The access time as mount(2) has it: some of its flags win over others, whichever comes last.
+#[derive(Debug, Default, Clone, Copy)]
+struct AccessTime {
+    noatime: bool,
+    relatime: bool,
+    strictatime: bool,
+    nodiratime: bool,
+}
+
+impl AccessTime {
+    fn take(&mut self, text: &str) -> bool {
+        match text {
+            "noatime" => self.noatime = true,
+            "atime" => self.noatime = false,
+            "relatime" => self.relatime = true,
+            "norelatime" => self.relatime = false,
+            "strictatime" => self.strictatime = true,
+            "nostrictatime" => self.strictatime = false,
+            "nodiratime" => self.nodiratime = true,
+            "diratime" => self.nodiratime = false,
+            _ => return false,
+        }
+        true
+    }
+
+    /// Whether anything is asked for. Nothing leaves an existing mount as it is.
+    fn is_given(self) -> bool {
+        self.noatime || self.relatime || self.strictatime || self.nodiratime
+    }
+
+    fn attributes(self) -> u64 {
+        let kind = match (self.strictatime, self.noatime) {
+            (true, _) => STRICTATIME,
+            (false, true) => NOATIME,
+            (false, false) => 0,
+        };
+        kind | if self.nodiratime { NODIRATIME } else { 0 }
     }
 }
 
@@ -686,8 +962,13 @@ mod tests {
 
     /// With a label, which counts where there is SELinux.
     fn plan_on(facts: &HostFacts, mount: &str) -> Result<MountPlan> {
+        Ok(plan_all(facts, "", mount)?.remove(0))
+    }
+
+    /// With more namespaces.
+    fn plan_all(facts: &HostFacts, more: &str, mounts: &str) -> Result<Vec<MountPlan>> {
         let json = format!(
-            r#"{{"ociVersion":"1.3.0","root":{{"path":"r"}},"mounts":[{mount}],"linux":{{"mountLabel":"u:r:t:s0:c1,c2","namespaces":[{{"type":"mount"}},{{"type":"ipc"}}]}}}}"#
+            r#"{{"ociVersion":"1.3.0","root":{{"path":"r"}},"mounts":[{mounts}],"linux":{{"mountLabel":"u:r:t:s0:c1,c2","namespaces":[{{"type":"mount"}},{{"type":"ipc"}}{more}]}}}}"#
         );
         let config = spec::parse(json.into_bytes())?;
         let namespaces = NamespacesPlan::new(&config.spec)?;
@@ -699,7 +980,7 @@ mod tests {
             rootfs: &rootfs,
             label: label.as_ref(),
         };
-        Ok(plan(&config.spec, around)?.remove(0))
+        plan(&config.spec, around)
     }
 
     fn options_of(mount: &MountPlan) -> Vec<String> {
@@ -727,6 +1008,7 @@ mod tests {
                 options: vec![(c"ro".to_owned(), None)],
                 attributes: ATTR_RDONLY | NOSUID,
                 copy_up: false,
+                mode_of_place: false,
                 root_label: None,
                 instead: None,
             }),
@@ -771,23 +1053,276 @@ mod tests {
         assert_eq!(mount.target.as_c_str(), c"dev/shm");
     }
 
+    /// The change that makes a mount read-only.
+    fn readonly() -> (MountAttr, bool) {
+        let attributes = MountAttr {
+            set: ATTR_RDONLY,
+            ..MountAttr::default()
+        };
+        (attributes, false)
+    }
+
     #[test]
-    fn read_only_is_of_the_superblock_too_unless_something_is_copied_up() {
-        let mount = plan_mount(r#"{"destination":"/t","type":"tmpfs","options":["ro"]}"#).unwrap();
-        assert_eq!(options_of(&mount), ["source=tmpfs", "ro"]);
-        let mount =
-            plan_mount(r#"{"destination":"/t","type":"tmpfs","options":["ro","tmpcopyup"]}"#).unwrap();
-        assert_eq!(options_of(&mount), ["source=tmpfs"]);
+    fn read_only_reaches_no_superblock_that_others_have_or_that_is_memory() {
+        for (fstype, flags) in [
+            ("ext4", vec!["ro", "sync"]),
+            ("overlay", vec!["ro", "sync"]),
+            ("tmpfs", vec!["sync"]),
+            ("devpts", vec!["sync"]),
+            ("sysfs", vec![]),
+            ("mqueue", vec![]),
+            ("proc", vec![]),
+            ("debugfs", vec![]),
+            ("devtmpfs", vec![]),
+        ] {
+            let mount = plan_mount(&format!(
+                r#"{{"destination":"/t","type":"{fstype}","source":"s","options":["ro","sync"]}}"#
+            ))
+            .unwrap();
+            assert_eq!(options_of(&mount), [vec!["source=s"], flags].concat(), "{fstype}");
+            let MountSource::New(new) = &mount.source else {
+                panic!("{mount:?}")
+            };
+            assert_eq!(
+                (new.attributes, mount.attributes.len()),
+                (ATTR_RDONLY, 0),
+                "{fstype}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_written_to_first_becomes_read_only_afterwards() {
+        let long = "s".repeat(300);
+        for (mount, label) in [
+            (r#""type":"tmpfs","options":["ro","tmpcopyup"]"#.to_owned(), false),
+            (r#""type":"mqueue","options":["ro"]"#.to_owned(), true),
+            (
+                format!(r#""type":"tmpfs","source":"{long}","options":["ro"]"#),
+                false,
+            ),
+            (
+                format!(r#""type":"sysfs","source":"{long}","options":["ro"]"#),
+                false,
+            ),
+        ] {
+            let facts = HostFacts {
+                selinux: label,
+                ..HostFacts::of_root()
+            };
+            let mount = plan_on(&facts, &format!(r#"{{"destination":"/t",{mount}}}"#)).unwrap();
+            let is_writable = match &mount.source {
+                MountSource::New(new) => new.attributes == 0,
+                MountSource::Classic { flags, .. } => *flags == libc::MS_RELATIME,
+                source => panic!("{source:?}"),
+            };
+            assert!(is_writable, "{mount:?}");
+            assert_eq!(mount.attributes, [readonly()], "{mount:?}");
+        }
+    }
+
+    #[test]
+    fn a_remount_changes_the_superblock_of_a_mount_of_the_list_only() {
+        let change = r#"{"destination":"/t","options":["remount","ro","sync"]}"#;
+        let undo = r#"{"destination":"/t","type":"ext4","options":["remount","rw","nosuid"]}"#;
+        for (first, second, flags) in [
+            (r#""type":"ext4","source":"/dev/sda""#, change, vec!["ro", "sync"]),
+            (r#""type":"ext4","source":"/dev/sda""#, undo, vec!["rw"]),
+            (r#""type":"tmpfs""#, change, vec!["sync"]),
+            (r#""type":"sysfs""#, change, vec![]),
+            (r#""type":"bind","source":"/""#, change, vec![]),
+            (r#""type":"bind","source":"/""#, undo, vec![]),
+        ] {
+            let mounts = format!(r#"{{"destination":"/t",{first}}},{second}"#);
+            let mount = plan_all(&HostFacts::of_root(), "", &mounts).unwrap().remove(1);
+            assert_eq!(options_of(&mount), flags, "{first} {second}");
+            assert_eq!(mount.attributes.len(), 1);
+        }
+        assert!(options_of(&plan_mount(change).unwrap()).is_empty());
+    }
+
+    #[test]
+    fn a_tmpfs_without_a_mode_gets_that_of_its_place() {
+        for (options, fstype, wish) in [
+            (r#""nosuid""#, "tmpfs", true),
+            (r#""size=1m,mode=700""#, "tmpfs", false),
+            (r#""nosuid""#, "ramfs", false),
+        ] {
+            let mount = plan_mount(&format!(
+                r#"{{"destination":"/t","type":"{fstype}","options":[{options}]}}"#
+            ))
+            .unwrap();
+            let MountSource::New(new) = &mount.source else {
+                panic!("{mount:?}")
+            };
+            assert_eq!(new.mode_of_place, wish, "{options}");
+        }
+    }
+
+    #[test]
+    fn several_options_in_one_string_are_the_file_system_s() {
+        let mount = plan_mount(
+            r#"{"destination":"/t","type":"tmpfs","options":["ro,nosuid,mode=711,sync","size=1m,bind,rshared"]}"#,
+        )
+        .unwrap();
         assert_eq!(
-            mount.attributes,
-            [(
-                MountAttr {
-                    set: ATTR_RDONLY,
-                    ..MountAttr::default()
-                },
-                false
-            )]
+            options_of(&mount),
+            ["source=tmpfs", "sync", "mode=711", "size=1m", "bind", "rshared"]
         );
+        assert!(mount.attributes.is_empty());
+        let label = r#"{"destination":"/t","type":"tmpfs","options":["context=\"a:s0:c1,c2\",size=1m"]}"#;
+        assert_eq!(
+            options_of(&plan_mount(label).unwrap()),
+            ["source=tmpfs", "context=a:s0:c1,c2", "size=1m"]
+        );
+    }
+
+    #[test]
+    fn unknown_options_of_cgroup2_are_refused_and_known_ones_forgotten() {
+        for fstype in ["cgroup", "cgroup2"] {
+            for option in ["nsdelegate", "memory_recursiveprot,favordynmods"] {
+                let mount = plan_mount(&format!(
+                    r#"{{"destination":"/c","type":"{fstype}","options":["{option}"]}}"#
+                ));
+                assert_eq!(options_of(&mount.unwrap()), ["source=cgroup"]);
+            }
+            for option in ["bogus", "xattr", "nsdelegate=1"] {
+                let mount = plan_mount(&format!(
+                    r#"{{"destination":"/c","type":"{fstype}","options":["ro","{option}"]}}"#
+                ));
+                let wish = format!("mounts[0].options: {option:?} is no option of cgroup2");
+                assert_eq!(mount.unwrap_err().to_string(), wish);
+            }
+        }
+    }
+
+    #[test]
+    fn the_access_time_follows_the_rules_of_mount_2() {
+        for (options, wish) in [
+            (r#""strictatime","noatime""#, STRICTATIME),
+            (r#""noatime","strictatime""#, STRICTATIME),
+            (r#""noatime","relatime""#, NOATIME),
+            (r#""noatime","atime""#, 0),
+            (r#""strictatime","nostrictatime","noatime""#, NOATIME),
+            (r#""strictatime","nodiratime""#, STRICTATIME | NODIRATIME),
+            (r#""norelatime""#, 0),
+            (r#""nodiratime","diratime""#, 0),
+        ] {
+            let mount = plan_mount(&format!(
+                r#"{{"destination":"/t","type":"tmpfs","options":[{options}]}}"#
+            ))
+            .unwrap();
+            let MountSource::New(new) = &mount.source else {
+                panic!("{mount:?}")
+            };
+            assert_eq!(new.attributes, wish, "{options}");
+        }
+    }
+
+    #[test]
+    fn flags_of_a_bind_mount_are_all_that_are_named() {
+        const ALL: u64 = LOCKABLE | NOSYMFOLLOW;
+        const ATIME: u64 = ATIME_MASK | NODIRATIME;
+        // What is set and cleared, and what is cleared where the kernel locks the flags of the source.
+        for (options, set, clear, clear_locked) in [
+            (r#""ro""#, ATTR_RDONLY, ALL & !ATTR_RDONLY, NOSYMFOLLOW),
+            (r#""rw""#, 0, ALL, ATTR_RDONLY | NOSYMFOLLOW),
+            (r#""nosuid","exec""#, NOSUID, ALL & !NOSUID, NOEXEC | NOSYMFOLLOW),
+            (r#""nosymfollow""#, NOSYMFOLLOW, LOCKABLE, 0),
+            // No flag of a mount, and still one that mount(2) has.
+            (r#""sync""#, 0, ALL, NOSYMFOLLOW),
+            // To take an access time away is to ask for none.
+            (r#""atime","norelatime""#, 0, ALL, NOSYMFOLLOW),
+            (r#""relatime""#, 0, ALL | ATIME, NOSYMFOLLOW | ATIME),
+            (r#""noatime""#, NOATIME, ALL | ATIME, NOSYMFOLLOW | ATIME),
+            (
+                r#""nodiratime""#,
+                NODIRATIME,
+                ALL | ATIME_MASK,
+                NOSYMFOLLOW | ATIME_MASK,
+            ),
+        ] {
+            let json = format!(r#"{{"destination":"/v","source":"/v","options":["bind",{options}]}}"#);
+            for (namespaces, wish) in [("", clear), (r#",{"type":"user"}"#, clear_locked)] {
+                let mount = plan_all(&HostFacts::of_root(), namespaces, &json)
+                    .unwrap()
+                    .remove(0);
+                let wish = MountAttr {
+                    set,
+                    clear: wish,
+                    ..MountAttr::default()
+                };
+                let found = mount.attributes.iter().find(|(attr, _)| attr.propagation == 0);
+                let none = (MountAttr::default(), false);
+                assert_eq!(found.unwrap_or(&none).0, wish, "{options} {namespaces}");
+            }
+        }
+        for options in ["", r#","rslave","defaults","rro""#] {
+            let json = format!(r#"{{"destination":"/v","source":"/v","options":["bind"{options}]}}"#);
+            let mount = plan_mount(&json).unwrap();
+            assert!(
+                mount
+                    .attributes
+                    .iter()
+                    .all(|(attr, recursive)| *recursive || attr.clear == 0)
+            );
+        }
+    }
+
+    #[test]
+    fn options_that_mount_2_would_cut_are_refused_or_given_one_by_one() {
+        let overlay = |lower: &str, rest: &str| {
+            plan_mount(&format!(
+                r#"{{"destination":"/o","type":"overlay","options":["lowerdir={lower}","index=off"{rest}]}}"#
+            ))
+        };
+        let mount = overlay(r"/a\\,b:/c", "").unwrap();
+        let MountSource::Classic { data, .. } = &mount.source else {
+            panic!("{mount:?}")
+        };
+        assert_eq!(data.to_str().unwrap(), r"lowerdir=/a\,b:/c,index=off");
+        let many = vec![r"/l\\:\\,ow"; 500].join(":");
+        let mount = overlay(&many, "").unwrap();
+        let mut wish = vec!["source=overlay"];
+        wish.extend(vec!["lowerdir+=/l:,ow"; 500]);
+        wish.push("index=off");
+        assert_eq!(options_of(&mount), wish);
+        let long = format!("/a:/{}", "l".repeat(4096));
+        for (mount, wish) in [
+            (
+                overlay(&long, ""),
+                "mounts[0].options: of 4096 bytes or more none may have 256 or more: lowerdir+ has 4097",
+            ),
+            (
+                overlay(&long, r#","iversion""#),
+                "mounts[0].options: 4119 bytes, which mount(2) would cut at 4096",
+            ),
+            (
+                plan_mount(&format!(
+                    r#"{{"destination":"/o","type":"ext4","options":["a={}"]}}"#,
+                    "a".repeat(4094)
+                )),
+                "mounts[0].options: 4096 bytes, which mount(2) would cut at 4096",
+            ),
+            (
+                overlay(&format!("{many}::"), ""),
+                "mounts[0].options: lowerdir: an empty layer, or a backslash at the end",
+            ),
+            (
+                plan_mount(&format!(
+                    r#"{{"destination":"/o","type":"tmpfs","source":"{}","options":["tmpcopyup"]}}"#,
+                    "s".repeat(256)
+                )),
+                "mounts[0].options: tmpcopyup with a source or an option of 256 bytes or more",
+            ),
+        ] {
+            assert_eq!(mount.unwrap_err().to_string(), wish);
+        }
+        let mount = plan_mount(&format!(
+            r#"{{"destination":"/o","type":"ext4","options":["a={}"]}}"#,
+            "a".repeat(4093)
+        ));
+        assert!(matches!(mount.unwrap().source, MountSource::Classic { .. }));
     }
 
     #[test]
@@ -819,7 +1354,7 @@ mod tests {
                 (
                     MountAttr {
                         set: ATTR_RDONLY | NOATIME,
-                        clear: ATIME_MASK,
+                        clear: NOSUID | NODEV | NOEXEC | NOSYMFOLLOW | ATIME_MASK | NODIRATIME,
                         ..MountAttr::default()
                     },
                     false
@@ -888,6 +1423,7 @@ mod tests {
         assert!(options.is_empty());
         let attr = MountAttr {
             set: ATTR_RDONLY,
+            clear: NOSUID | NODEV | NOEXEC | NOSYMFOLLOW,
             ..MountAttr::default()
         };
         assert_eq!(mount.attributes.last(), Some(&(attr, false)));
@@ -971,13 +1507,21 @@ mod tests {
 
     #[test]
     fn cgroup_options_never_reach_the_shared_superblock() {
-        let mount =
-            plan_mount(r#"{"destination":"/sys/fs/cgroup","type":"cgroup","options":["ro","nosuid"]}"#)
-                .unwrap();
-        let MountSource::Cgroup(new) = &mount.source else {
-            panic!("{mount:?}")
-        };
-        assert_eq!(new.options.len(), 1);
-        assert_eq!(new.attributes, ATTR_RDONLY | NOSUID);
+        let long = "s".repeat(300);
+        for (more, source) in [
+            ("", "cgroup"),
+            (r#","sync","tmpcopyup""#, "cgroup"),
+            (r#","iversion""#, long.as_str()),
+        ] {
+            let json = format!(
+                r#"{{"destination":"/c","type":"cgroup","source":"{source}","options":["ro","nosuid"{more}]}}"#
+            );
+            let mount = plan_mount(&json).unwrap();
+            let MountSource::Cgroup(new) = &mount.source else {
+                panic!("{mount:?}")
+            };
+            assert_eq!(new.options.len(), 1);
+            assert_eq!(new.attributes, ATTR_RDONLY | NOSUID);
+        }
     }
 }

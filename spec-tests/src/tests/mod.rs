@@ -35,6 +35,7 @@ mod logs;
 mod many;
 mod migration;
 mod mount_links;
+mod mount_options;
 mod mounts;
 mod mounts_in_order;
 mod mounts_later;
@@ -113,6 +114,7 @@ fn needy() -> Vec<NeedyTest> {
         spec_values::NEEDY,
         selinux::NEEDY,
         selinux_mounts::NEEDY,
+        mount_options::NEEDY,
         interrupt::NEEDY,
         inherited::NEEDY,
         hung_peers::NEEDY,
@@ -135,6 +137,7 @@ fn everywhere() -> Vec<Test> {
         mounts_in_order::TESTS,
         host_mounts::TESTS,
         dev_links::TESTS,
+        mount_options::TESTS,
         mount_links::TESTS,
         mounts_later::TESTS,
         devices::TESTS,

@@ -74,16 +74,16 @@ pub(crate) const TESTS: &[Test] = &[
 
 /// One line of mountinfo.
 #[derive(Debug, Clone)]
-struct Mount {
+pub(super) struct Mount {
     root: String,
-    options: Vec<String>,
+    pub(super) options: Vec<String>,
     propagation: String,
     kind: String,
-    super_options: Vec<String>,
+    pub(super) super_options: Vec<String>,
 }
 
 /// The topmost mount at `path` in the probe's report.
-fn mount_at(report: &Value, path: &str) -> Check<Mount> {
+pub(super) fn mount_at(report: &Value, path: &str) -> Check<Mount> {
     let text = report["mountinfo"].as_str().unwrap_or_default();
     let found = text.lines().rfind(|l| l.split(' ').nth(4) == Some(path));
     let Some(line) = found else {
@@ -112,7 +112,7 @@ impl Mount {
 }
 
 /// Every word of `wish` is an option of the mount; `!word` is none.
-fn has_options(report: &Value, path: &str, wish: &[&str]) -> Check {
+pub(super) fn has_options(report: &Value, path: &str, wish: &[&str]) -> Check {
     let mount = mount_at(report, path)?;
     for word in wish {
         let holds = match word.strip_prefix('!') {
@@ -129,7 +129,7 @@ fn has_options(report: &Value, path: &str, wish: &[&str]) -> Check {
 
 const EROFS: i32 = 30;
 
-fn verdict(report: &Value, path: &str, key: &str) -> Value {
+pub(super) fn verdict(report: &Value, path: &str, key: &str) -> Value {
     report["access"][path][key].clone()
 }
 

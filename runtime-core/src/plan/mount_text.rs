@@ -1,0 +1,154 @@
+//! Runs in: RUNTIME. How a string of mount options falls apart: the file system's own rules about commas, colons,
+//! quotes and backslashes. Pure.
+
+use super::mount_label::is_context;
+
+/// Options in one string, as mount(2) takes them apart (`parse_monolithic` of the file system).
+pub(super) fn words<'t>(fstype: &str, text: &'t str) -> Vec<&'t str> {
+    let mut words = Vec::new();
+    let mut rest = text;
+    while let Some(comma) = end_of_word(fstype, rest) {
+        let (word, after) = rest.split_at(comma);
+        words.push(word);
+        rest = after.get(1..).unwrap_or_default();
+    }
+    words.push(rest);
+    words
+}
+
+/// Where the comma is that ends the first option.
+fn end_of_word(fstype: &str, text: &str) -> Option<usize> {
+    let is_label = text
+        .split_once('=')
+        .is_some_and(|(key, _)| is_context(key.as_bytes()));
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    let mut bytes = text.bytes().enumerate().peekable();
+    while let Some((place, byte)) = bytes.next() {
+        let next = bytes.peek().map_or(0, |(_, byte)| *byte);
+        let after = text.as_bytes().get(place + 2).copied().unwrap_or_default();
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if fstype == "overlay" => is_escaped = true,
+            b'"' if is_label => is_quoted = !is_quoted,
+            // Categories of a label, with or without quotes.
+            b',' if is_label && (is_quoted || next == b'c' && after.is_ascii_digit()) => {}
+            // Nodes of a memory policy (`shmem_next_opt`).
+            b',' if fstype == "tmpfs" && next.is_ascii_digit() => {}
+            b',' => return Some(place),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The value of an option that carries a label: mount(2) wants it in quotes, which are no part of it.
+pub(super) fn label(value: &str) -> &str {
+    value
+        .strip_prefix('"')
+        .and_then(|value| value.strip_suffix('"'))
+        .unwrap_or(value)
+}
+
+/// The layers of an overlay's `lowerdir` one by one, as options `lowerdir+` and `datadir+`, which take them as they are:
+/// without backslashes before colons. `None` where the value is not well formed.
+pub(super) fn layers(lowerdir: &[u8]) -> Option<Vec<(&'static str, Vec<u8>)>> {
+    let (mut layers, mut layer, mut is_data) = (Vec::new(), Vec::new(), false);
+    let mut bytes = lowerdir.iter().peekable();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' => layer.push(*bytes.next()?),
+            b':' => {
+                layers.push((key(is_data), std::mem::take(&mut layer)));
+                let is_double = bytes.next_if_eq(&&b':').is_some();
+                if is_data && !is_double {
+                    return None;
+                }
+                is_data |= is_double;
+            }
+            byte => layer.push(*byte),
+        }
+    }
+    layers.push((key(is_data), layer));
+    layers
+        .iter()
+        .all(|(_, layer)| !layer.is_empty())
+        .then_some(layers)
+}
+
+fn key(is_data: bool) -> &'static str {
+    if is_data { "datadir+" } else { "lowerdir+" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_in_one_string_are_taken_apart_as_mount_2_does() {
+        for (fstype, text, wish) in [
+            ("tmpfs", "mode=711,size=1m", vec!["mode=711", "size=1m"]),
+            ("tmpfs", "", vec![""]),
+            ("tmpfs", "ro,", vec!["ro", ""]),
+            ("tmpfs", "mpol=bind:0,2,size=1m", vec!["mpol=bind:0,2", "size=1m"]),
+            ("proc", "hidepid=2,1", vec!["hidepid=2", "1"]),
+            (
+                "overlay",
+                r"lowerdir=/a\,b:/c\\,upperdir=/d",
+                vec![r"lowerdir=/a\,b:/c\\", "upperdir=/d"],
+            ),
+            ("tmpfs", r"a=b\,c", vec![r"a=b\", "c"]),
+            (
+                "tmpfs",
+                r#"context="u:r:t:s0:c1,c2",size=1m"#,
+                vec![r#"context="u:r:t:s0:c1,c2""#, "size=1m"],
+            ),
+            (
+                "tmpfs",
+                "rootcontext=u:r:t:s0:c1,c2,context=x",
+                vec!["rootcontext=u:r:t:s0:c1,c2", "context=x"],
+            ),
+            (
+                "overlay",
+                r#"lowerdir=/a"b,index=on"#,
+                vec![r#"lowerdir=/a"b"#, "index=on"],
+            ),
+        ] {
+            assert_eq!(words(fstype, text), wish, "{fstype} {text}");
+        }
+    }
+
+    #[test]
+    fn quotes_are_no_part_of_a_label() {
+        for (value, wish) in [
+            (r#""a,b""#, "a,b"),
+            ("a,b", "a,b"),
+            (r#""a"#, r#""a"#),
+            (r#"""#, r#"""#),
+        ] {
+            assert_eq!(label(value), wish);
+        }
+    }
+
+    #[test]
+    fn layers_are_told_by_colons_without_a_backslash() {
+        let of = |text: &str| {
+            layers(text.as_bytes()).map(|layers| {
+                let text =
+                    |(key, value): (&str, Vec<u8>)| format!("{key}={}", String::from_utf8(value).unwrap());
+                layers.into_iter().map(text).collect::<Vec<_>>()
+            })
+        };
+        assert_eq!(of("/a:/b").unwrap(), ["lowerdir+=/a", "lowerdir+=/b"]);
+        assert_eq!(
+            of(r"/a\:b\\:/c\,d").unwrap(),
+            [r"lowerdir+=/a:b\", "lowerdir+=/c,d"]
+        );
+        assert_eq!(
+            of("/a::/b::/c").unwrap(),
+            ["lowerdir+=/a", "datadir+=/b", "datadir+=/c"]
+        );
+        for wrong in ["", ":/a", "/a:", "/a:::/b", "/a::/b:/c", r"/a\"] {
+            assert_eq!(of(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -287,6 +287,7 @@ fn mount_view<'a>(
         },
         what,
         attributes,
+        readonly_last: mount.readonly_last,
     }
 }
 

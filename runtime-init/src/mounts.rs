@@ -14,6 +14,21 @@ use crate::sys::{SysError, fs};
 use crate::wire::{Link, Message};
 use crate::{copy_up, paths, trees};
 
+const READONLY: MountAttr = MountAttr {
+    set: ATTR_RDONLY,
+    clear: 0,
+    propagation: 0,
+    userns_fd: 0,
+};
+
+/// A tree whose descriptor stays until all mounts are made.
+fn held<'a>(mount: &MountArgs<'a>) -> Option<BorrowedFd<'a>> {
+    match mount.what {
+        MountWhat::Tree(tree) => Some(tree),
+        _ => None,
+    }
+}
+
 type Options<'a> = &'a [(&'a CStr, Option<&'a CStr>)];
 
 /// All mounts. An error names the place in `mounts`. Returns the number of the new file system that was mounted on /dev, if one was.
@@ -23,21 +38,33 @@ pub(crate) fn mount_all(
     link: Link<'_>,
 ) -> Result<Option<u64>> {
     let mut dev = None;
-    for mount in mounts {
+    for (number, mount) in mounts.iter().enumerate() {
+        if let MountWhat::Inside(_) = mount.what {
+            // What it is a copy of has its attributes.
+            finish_readonly(mounts.get(..number).unwrap_or_default())?;
+        }
         mount_one(root, mount, link, &mut dev)?;
     }
+    finish_readonly(mounts)?;
     Ok(dev)
+}
+
+/// Bind mounts that were to be read-only, now that the places below them are made.
+fn finish_readonly(mounts: &[MountArgs<'_>]) -> Result<()> {
+    for mount in mounts {
+        if let (true, Some(tree)) = (mount.readonly_last, held(mount)) {
+            // By the descriptor: the path may lead elsewhere by now.
+            mount::mount_setattr(tree, &READONLY, false).at_index(Step::MountAttach, mount.index)?;
+        }
+    }
+    Ok(())
 }
 
 /// Those that were to be read-only, now that nothing is made in them any more.
 pub(crate) fn make_readonly(root: BorrowedFd<'_>, mounts: &[(u16, &CStr)]) -> Result<()> {
-    let readonly = MountAttr {
-        set: ATTR_RDONLY,
-        ..MountAttr::default()
-    };
     for (index, path) in mounts {
         let mount = fs::open_in_root(root, path, OFlags::PATH).at_index(Step::MountAttach, *index)?;
-        mount::mount_setattr(mount.as_fd(), &readonly, false).at_index(Step::MountAttach, *index)?;
+        mount::mount_setattr(mount.as_fd(), &READONLY, false).at_index(Step::MountAttach, *index)?;
     }
     Ok(())
 }
@@ -276,6 +303,9 @@ fn apply(tree: BorrowedFd<'_>, args: &MountArgs<'_>) -> Result<()> {
     for (attr, recursive) in args.attributes {
         mount::mount_setattr(tree, attr, *recursive).at_index(Step::MountAttach, args.index)?;
     }
+    if args.readonly_last && held(args).is_none() {
+        mount::mount_setattr(tree, &READONLY, false).at_index(Step::MountAttach, args.index)?;
+    }
     Ok(())
 }
 
@@ -322,14 +352,7 @@ pub(crate) fn empty_tmpfs(label: Option<(&CStr, Option<&CStr>)>) -> crate::sys::
 /// A copy of what lies at `target`, read-only with all that is mounted below it, on top of itself.
 pub(crate) fn readonly_over_itself(target: BorrowedFd<'_>) -> crate::sys::Result<()> {
     let tree = mount::clone_tree(target, true)?;
-    mount::mount_setattr(
-        tree.as_fd(),
-        &MountAttr {
-            set: ATTR_RDONLY,
-            ..MountAttr::default()
-        },
-        true,
-    )?;
+    mount::mount_setattr(tree.as_fd(), &READONLY, true)?;
     mount::attach(tree.as_fd(), target)
 }
 

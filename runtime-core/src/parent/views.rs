@@ -292,6 +292,7 @@ fn mount_view<'a>(
         },
         what,
         attributes,
+        readonly_last: mount.readonly_last,
     }
 }
 

@@ -78,6 +78,8 @@ pub struct MountPlan {
     pub id_map: Option<MountIdMap>,
     /// Whether it becomes read-only when all else has been made: places of other mounts, or devices, are made in it.
     pub readonly_late: bool,
+    /// The same of a bind mount, when all of `mounts` are made: the places of those below it are.
+    pub readonly_last: bool,
 }
 
 /// What is mounted.
@@ -224,12 +226,46 @@ pub fn plan(spec: &Spec, around: Around<'_>) -> Result<Vec<MountPlan>> {
     for place in 0..plans.len() {
         if let Some((mount, later)) = plans.get_mut(place..).and_then(<[_]>::split_first_mut) {
             mount.postpone_readonly(later);
+            // Where others see it, it is never writable.
+            if around.namespaces.unshare & libc::CLONE_NEWNS as u32 != 0 {
+                mount.postpone_readonly_bind(later);
+            }
         }
     }
     Ok(plans)
 }
 
 impl MountPlan {
+    /// A mount of the list may lie below a read-only bind mount where there is no place for it yet. As crun does it.
+    fn postpone_readonly_bind(&mut self, later: &[Self]) {
+        let is_below = |mount: &Self| {
+            let rest = mount.target.as_bytes().strip_prefix(self.target.as_bytes());
+            rest.is_some_and(|rest| rest.starts_with(b"/"))
+        };
+        let is_changed = later.iter().any(|mount| mount.target == self.target);
+        if !matches!(self.source, MountSource::Bind { .. }) || is_changed || !later.iter().any(is_below) {
+            return;
+        }
+        for (change, recursive) in &mut self.attributes {
+            if !*recursive && change.set & ATTR_RDONLY != 0 {
+                change.set &= !ATTR_RDONLY;
+                self.readonly_last = true;
+            }
+        }
+        self.attributes.retain(|(change, _)| !change.is_empty());
+    }
+
+    /// For whoever mounts where others can see it.
+    pub fn readonly_at_once(&mut self) {
+        if std::mem::take(&mut self.readonly_last) {
+            let readonly = MountAttr {
+                set: ATTR_RDONLY,
+                ..MountAttr::default()
+            };
+            self.attributes.push((readonly, false));
+        }
+    }
+
     /// A tmpfs that is read-only from the start has no directories for `later` mounts, nor devices. As runc does it.
     fn postpone_readonly(&mut self, later: &[Self]) {
         let MountSource::New(new) = &mut self.source else {
@@ -318,6 +354,7 @@ fn plan_one(index: u16, mount: &Mount, around: Around<'_>, earlier: &[MountPlan]
         attributes,
         id_map,
         readonly_late: false,
+        readonly_last: false,
     })
 }
 
@@ -1015,6 +1052,7 @@ mod tests {
             attributes: Vec::new(),
             id_map: None,
             readonly_late: false,
+            readonly_last: false,
         };
         for (target, fstype, later, is_late) in [
             ("dev", "tmpfs", vec![], true),
@@ -1523,5 +1561,59 @@ mod tests {
             assert_eq!(new.options.len(), 1);
             assert_eq!(new.attributes, ATTR_RDONLY | NOSUID);
         }
+    }
+
+    #[test]
+    fn read_only_binds_with_mounts_below_become_so_last_if_nobody_else_sees_them() {
+        let first = |namespaces: &str, mounts: &str| {
+            let json = format!(
+                r#"{{"ociVersion":"1.3.0","root":{{"path":"r"}},"mounts":[{mounts}],"linux":{{"namespaces":[{namespaces}]}}}}"#
+            );
+            let config = spec::parse(json.into_bytes()).unwrap();
+            let facts = HostFacts::of_root();
+            let namespaces = NamespacesPlan::new(&config.spec).unwrap();
+            let rootfs = RootfsPlan::new(&config.spec, &facts, &namespaces, Wishes::default()).unwrap();
+            let around = Around {
+                facts: &facts,
+                namespaces: &namespaces,
+                rootfs: &rootfs,
+                label: None,
+            };
+            plan(&config.spec, around).unwrap().remove(0)
+        };
+        let is_readonly = |mount: &MountPlan| {
+            let mut attributes = mount.attributes.iter();
+            (
+                attributes.any(|(attr, _)| attr.set & ATTR_RDONLY != 0),
+                mount.readonly_last,
+            )
+        };
+        let new = r#"{"type":"mount"}"#;
+        let bind = r#"{"destination":"/v","source":"/v","options":["bind","ro","nosuid"]}"#;
+        let recursive = r#"{"destination":"/v","source":"/v","options":["bind","rro"]}"#;
+        let below = r#"{"destination":"/v/a","type":"tmpfs"}"#;
+        let beside = r#"{"destination":"/va","type":"tmpfs"}"#;
+        let again = r#"{"destination":"/v","options":["bind","remount","rw"]}"#;
+        for (namespaces, mounts, wish) in [
+            (new, format!("{bind},{below}"), (false, true)),
+            (new, format!("{bind},{beside}"), (true, false)),
+            (new, format!("{bind},{below},{again}"), (true, false)),
+            (new, format!("{recursive},{below}"), (true, false)),
+            (
+                r#"{"type":"mount","path":"/m"}"#,
+                format!("{bind},{below}"),
+                (true, false),
+            ),
+            ("", format!("{bind},{below}"), (true, false)),
+        ] {
+            assert_eq!(
+                is_readonly(&first(namespaces, &mounts)),
+                wish,
+                "{namespaces} {mounts}"
+            );
+        }
+        let mut mount = first(new, &format!("{bind},{below}"));
+        mount.readonly_at_once();
+        assert_eq!(is_readonly(&mount), (true, false));
     }
 }

@@ -38,6 +38,19 @@ pub(super) const TESTS: &[Test] = &[
         behind_links_of_a_volume,
     ),
     ("mounts/source_behind_a_magic_link", behind_a_magic_link),
+    ("mounts/below_a_read_only_bind", below_a_read_only_bind),
+    (
+        "mounts/below_a_read_only_bind_in_a_user_namespace",
+        below_a_read_only_bind_in_a_user_namespace,
+    ),
+    (
+        "mounts/copy_of_a_read_only_bind_with_a_mount_below",
+        copy_of_a_read_only_bind,
+    ),
+    (
+        "mounts/remount_of_a_read_only_bind_with_a_mount_below",
+        remount_of_a_read_only_bind,
+    ),
     (
         "mounts/source_that_no_earlier_mount_has_made",
         made_by_no_earlier_mount,
@@ -228,4 +241,52 @@ fn made_by_no_earlier_mount(c: &mut Case) -> Check {
         "no such file or directory",
     )?;
     c.nothing_left()
+}
+
+/// A volume, read-only, with places below it for a folder and a file that the volume does not have.
+fn read_only_with_mounts_below(c: &mut Case) -> Check<PathBuf> {
+    let volume = c.dir.join("volume");
+    fs::create_dir_all(&volume)?;
+    let file = c.dir.join("file");
+    fs::write(&file, "of another")?;
+    c.mount(json!({"destination": "/data", "type": "bind", "source": volume, "options": ["rbind", "ro", "nosuid"]}));
+    c.mount(json!({"destination": "/data/new/deep", "type": "tmpfs", "source": "t"}));
+    c.mount(bind("/data/file", &file.to_string_lossy()));
+    Ok(volume)
+}
+
+const TRY: &str = "for d in /data /data/new /data/new/deep; do touch $d/x 2>/dev/null && echo $d; done; cat /data/file; echo; \
+     grep -c ' /data ro,nosuid' /proc/self/mountinfo";
+const TRIED: &str = "/data/new/deep\nof another\n1";
+
+fn below_a_read_only_bind(c: &mut Case) -> Check {
+    read_only_with_mounts_below(c)?;
+    same("what can be written to", TRIED, c.sh(TRY)?.trim_end())
+}
+
+fn below_a_read_only_bind_in_a_user_namespace(c: &mut Case) -> Check {
+    c.map_ids(100_000)?;
+    let volume = read_only_with_mounts_below(c)?;
+    nix::unistd::chown(&volume, Some(100_000.into()), Some(100_000.into()))?;
+    same("what can be written to", TRIED, c.sh(TRY)?.trim_end())
+}
+
+/// Not even for the moment in which places are made is there a copy that is writable.
+fn copy_of_a_read_only_bind(c: &mut Case) -> Check {
+    read_only_with_mounts_below(c)?;
+    c.mount(bind("/copy", "rootfs/data"));
+    let line = "touch /copy/x 2>/dev/null || echo read-only; touch /copy/new/deep/x && echo writable";
+    same("the copy", "read-only\nwritable", c.sh(line)?.trim_end())
+}
+
+fn remount_of_a_read_only_bind(c: &mut Case) -> Check {
+    let volume = read_only_with_mounts_below(c)?;
+    fs::create_dir_all(volume.join("new/deep"))?;
+    fs::write(volume.join("file"), "")?;
+    c.mount(json!({"destination": "/data", "type": "bind", "source": volume, "options": ["bind", "remount", "rw"]}));
+    same(
+        "the volume",
+        "writable",
+        c.sh("touch /data/x && echo writable")?.trim_end(),
+    )
 }

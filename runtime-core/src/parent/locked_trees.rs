@@ -142,9 +142,10 @@ fn copy_each(
 }
 
 fn explain(failure: Failure, plan: &Plan, trees: &[HostTree]) -> Error {
-    debug_assert_eq!(failure.step, Step::LockedTree);
     let error = Error::os(failure.call.name(), failure.errno).doing("copy a tree of the host");
-    let Some(tree) = trees.get(usize::from(failure.index)) else {
+    // It may not have come as far as that: it leaves the host program's memory behind first.
+    let tree = trees.get(usize::from(failure.index));
+    let Some(tree) = tree.filter(|_| failure.step == Step::LockedTree) else {
         return error;
     };
     let error = locate(error, plan, tree);

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use runtime_init::args::{JoinArgs, NodeArgs, TreeSource, TreesArgs};
 use runtime_init::start::start_trees;
+use runtime_init::step::Step;
 use runtime_init::sys::{Call, namespace};
 use runtime_init::wire::{Failure, Link, Message};
 use rustix::io::Errno;
@@ -196,7 +197,9 @@ impl Maps {
 
 fn explain(failure: Failure, plan: &Plan, trees: &[HostTree]) -> Error {
     let error = Error::os(failure.call.name(), failure.errno);
-    let Some(tree) = trees.get(usize::from(failure.index)) else {
+    // It may not have come as far as that: it leaves the host program's memory behind first.
+    let tree = trees.get(usize::from(failure.index));
+    let Some(tree) = tree.filter(|_| failure.step == Step::LockedTree) else {
         return error.doing("copy a tree of the host");
     };
     if tree.node.is_some() {

@@ -657,6 +657,10 @@ pub(super) fn device_nodes(plan: &Plan) -> Result<Vec<Option<OwnedFd>>> {
         }
         let node = open_path(path, OFlags::NOFOLLOW).map_err(at)?;
         let stat = rustix::fs::fstat(&node).map_err(|errno| at(Error::os("fstat", errno)))?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            // So it is in the container, as /dev/shm, or INIT is refused what it then tries.
+            return Ok(None);
+        }
         if stat.st_rdev != device.device || stat.st_mode & libc::S_IFMT != device.file_type {
             let message = "the host's file is another device, and none can be made in a user namespace";
             return Err(at(Error::new(ErrorKind::Invalid, message)));

@@ -26,6 +26,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("rootless/exec_of_unmapped_user_is_refused", exec_unmapped),
     ("rootless/terminal", terminal),
     ("rootless/default_devices", devices),
+    ("rootless/devices_of_the_container", devices_of_the_container),
     ("rootless/masked_and_readonly_paths", masks),
     ("rootless/bind_mount", bind_mount),
     ("rootless/host_mounts_stay_locked", locked),
@@ -237,6 +238,21 @@ fn devices(c: &mut Case) -> Check {
         json!(["char", 1, 3]),
         json!([node["type"], node["major"], node["minor"]]),
     )
+}
+
+/// What engines list for privileged containers: the container's own ptmx counts, and what is mounted on a directory.
+fn devices_of_the_container(c: &mut Case) -> Check {
+    ordinary_user(c)?;
+    c.config["linux"]["devices"] = json!([
+        {"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2, "fileMode": 0o666, "uid": 0, "gid": 5},
+        {"path": "/dev/shm", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}
+    ]);
+    let said = c.sh("readlink /dev/ptmx; stat -c %F /dev/shm")?;
+    ensure!(
+        ["pts/ptmx\ndirectory", "/dev/pts/ptmx\ndirectory"].contains(&said.as_str()),
+        "{said:?}"
+    );
+    Ok(())
 }
 
 fn masks(c: &mut Case) -> Check {

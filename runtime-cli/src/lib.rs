@@ -116,13 +116,16 @@ fn command(definition: &Definition, invocation: &Invocation) -> u8 {
             if stands_in(definition, invocation) && error.kind() == ErrorKind::Exec {
                 log::info!("{prefix}{error}");
                 report::failure(&error.bare().to_string());
-            } else {
-                report::failure(&format!("{prefix}{}", report::text_of(&error, starts)));
+                return interrupted.flatten().unwrap_or(CANNOT_BE_EXECUTED);
             }
+            report::failure(&format!("{prefix}{}", report::text_of(&error, starts)));
             interrupted.flatten().unwrap_or(definition.failure_code)
         }
     }
 }
+
+/// What the container's own process ends with, when its program cannot be executed (runc since 1.2).
+const CANNOT_BE_EXECUTED: u8 = 255;
 
 /// In the foreground a program that cannot be executed speaks for itself, in words that scripts look for: with runc they are
 /// those of the container's own process.

@@ -255,6 +255,9 @@ fn other_form(c: &mut Case) -> Check {
         "a--b.slice:p:n",
         ":p:../n",
         ":p:a b",
+        // The name of an instance, which neither can be.
+        ":p@t:n",
+        "s@t.slice:p:n",
     ] {
         c.config["linux"]["cgroupsPath"] = json!(path);
         let run = create(c)?;
@@ -653,8 +656,15 @@ fn oom(c: &mut Case) -> Check {
     use_scope(c);
     c.config["linux"]["resources"]["memory"] = json!({"limit": 16 << 20, "swap": 16 << 20});
     c.args(&["/bin/dd", "if=/dev/zero", "of=/dev/null", "bs=200M", "count=1"]);
-    let run = with_systemd(c, &c.bundle_args("run", &[], &c.id)?)?;
-    same("exit code", 137, run.code())?;
+    // Under the same name again, which a failed unit would keep.
+    for _ in 0..3 {
+        let run = with_systemd(c, &c.bundle_args("run", &[], &c.id)?)?;
+        same("exit code", 137, run.code())?;
+        no_unit_left(c)?;
+    }
+    c.shell("echo ran");
+    let run = with_systemd(c, &c.bundle_args("run", &[], &c.id)?)?.ok()?;
+    same("the next one", "ran", run.stdout.trim())?;
     no_unit_left(c)
 }
 

@@ -1,4 +1,4 @@
-//! Runs in: SUITE. Limits under the systemd driver: what the unit says and what the kernel's files say is the same after
+//! Runs in: SUITE. Names of units, what systemd does meanwhile, and limits under the systemd driver: what the unit says and what the kernel's files say is the same after
 //! `create`, after `update`, after `daemon-reload`, and after systemd has written all that it knows again.
 
 use super::resources::{disk, scratch, weights};
@@ -10,7 +10,7 @@ use crate::{
     case::Case,
     need::Need,
     outcome::{Check, ensure, same},
-    runner::Run,
+    runner::{self, Run},
     suite::NeedyTest,
 };
 use serde_json::{Value, json};
@@ -33,6 +33,15 @@ pub(crate) const NEEDY: &[NeedyTest] = &[
     ("systemd/weight_by_nice", SYSTEMD, nice),
     ("systemd/oom_group_is_chosen_once", SYSTEMD, oom_group),
     ("systemd/weights_of_the_bfq_scheduler", BFQ, bfq),
+    ("systemd/stopped_while_it_is_created", SYSTEMD, stopped_meanwhile),
+    ("systemd/stopped_while_it_runs", SYSTEMD, stopped_running),
+    ("systemd/reloads_under_load", SYSTEMD, reloads),
+    (
+        "systemd/called_from_a_pinned_service",
+        &[Need::Systemd, Need::SecondCpu, Need::Controller("cpuset")],
+        pinned,
+    ),
+    ("systemd/names_with_every_special_character", SYSTEMD, names),
 ];
 
 const BFQ: &[Need] = &[Need::Systemd, Need::Controller("io"), Need::ScratchDisk];
@@ -293,4 +302,146 @@ fn bfq(c: &mut Case) -> Check {
         rewrite(c)?;
     }
     Ok(())
+}
+
+/// A directory whose name could be taken for a file of the kernel's gets a `_` in front (cg_escape in systemd).
+fn names(c: &mut Case) -> Check {
+    let id = c.id.clone();
+    let slice = format!("_st{}.slice", id.replace('-', "x"));
+    let below = |directory: &str| format!("system.slice/{directory}-{id}.scope");
+    for (path, place) in [
+        (":_st", below("__st")),
+        (":.st", below("_.st")),
+        (":cgroup.st", below("_cgroup.st")),
+        (":memory.st", below("_memory.st")),
+        (":memory", below("memory")),
+        (":s.t_", below("s.t_")),
+        (":s\\x2dt", below("s\\x2dt")),
+        (":-", below("-")),
+        ("pids.slice:st", format!("_pids.slice/st-{id}.scope")),
+        (&format!("{slice}:st"), format!("_{slice}/st-{id}.scope")),
+    ] {
+        c.config["linux"]["cgroupsPath"] = json!(format!("{path}:{id}"));
+        c.args(&["/bin/sleep", "1000"]);
+        create(c)?.ok()?;
+        let pid = c.pid()?;
+        let own = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+        same(&format!("place of {path}"), format!("0::/{place}\n"), own)?;
+        c.rt(&["start", &c.id])?.ok()?;
+        c.rt(&["exec", &c.id, "/bin/true"])?.ok()?;
+        update(c, &json!({"pids": {"limit": 7}}))?.ok()?;
+        let directory = c.host.cgroup2.join(&place);
+        let limit = fs::read_to_string(directory.join("pids.max"))?;
+        same(&format!("pids.max of {path}"), "7", limit.trim())?;
+        c.rt(&["pause", &c.id])?.ok()?;
+        same(&format!("status of {path}"), "paused", c.status()?.as_str())?;
+        c.delete()?;
+        ensure!(!directory.exists(), "{} is left", directory.display());
+        c.nothing_left()?;
+    }
+    for slice in ["pids.slice", &slice] {
+        systemctl(c, &["stop", slice])?;
+    }
+    Ok(())
+}
+
+/// Somebody stops the scope while `create` waits for a hook.
+fn stopped_meanwhile(c: &mut Case) -> Check {
+    use_scope(c);
+    // Not by SIGTERM, which process 1 of a pid namespace may ignore, and systemd then waits.
+    let script = format!("systemctl kill --signal=KILL {0}; systemctl stop {0}", unit(c));
+    c.config["hooks"]["createRuntime"] =
+        json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]}]);
+    c.args(&["/bin/true"]);
+    create(c)?.wants(1)?.refused()?;
+    no_unit_left(c)?;
+    c.config["hooks"] = json!({});
+    start_sleeper(c)?;
+    c.delete()?;
+    no_unit_left(c)
+}
+
+fn stopped_running(c: &mut Case) -> Check {
+    use_scope(c);
+    let ready = c.rootfs("ready");
+    for _ in 0..2 {
+        c.shell("trap 'exit 0' TERM; echo > /ready; while :; do usleep 50000; done");
+        create(c)?.ok()?;
+        c.rt(&["start", &c.id])?.ok()?;
+        c.wait_until("the trap", || Ok(ready.exists()))?;
+        fs::remove_file(&ready)?;
+        systemctl(c, &["stop", &unit(c)])?;
+        c.wait_status("stopped")?;
+        c.rt(&["exec", &c.id, "/bin/true"])?.refused()?;
+        update(c, &json!({"pids": {"limit": 7}}))?
+            .wants(1)?
+            .refused_with("container not running")?;
+        c.rt(&["delete", &c.id])?.ok()?;
+        no_unit_left(c)?;
+    }
+    Ok(())
+}
+
+/// Containers come, are limited and go while systemd reads all units again and again.
+fn reloads(c: &mut Case) -> Check {
+    c.config["linux"]["resources"]["cpu"] = json!({"quota": 12_345, "period": 50_000});
+    c.config["linux"]["resources"]["memory"] = json!({"limit": 67_108_864});
+    let stop = c.dir.join("stop");
+    let script = format!(
+        "until [ -e {} ]; do systemctl daemon-reload; done",
+        stop.display()
+    );
+    let mut load = std::process::Command::new("/bin/sh");
+    load.args(["-c", &script]).stdin(std::process::Stdio::null());
+    let load = runner::start(&mut load, &c.dir)?;
+    let result = (0..4).try_for_each(|_| cycle(c));
+    fs::write(&stop, "")?;
+    load.finish_within(std::time::Duration::from_secs(90))?.ok()?;
+    result?;
+    no_unit_left(c)
+}
+
+fn cycle(c: &mut Case) -> Check {
+    start_sleeper(c)?;
+    let created: &[Pair] = &[
+        ("cpu.max", "12500 50000", "CPUQuotaPerSecUSec", "250ms"),
+        ("memory.max", "67108864", "MemoryMax", "67108864"),
+    ];
+    compare(c, "create", created)?;
+    update(c, &json!({"cpu": {"quota": 500_000, "period": 900_000}}))?.ok()?;
+    let updated: &[Pair] = &[
+        ("cpu.max", "504000 900000", "CPUQuotaPerSecUSec", "560ms"),
+        ("memory.max", "67108864", "MemoryMax", "67108864"),
+    ];
+    compare(c, "update", updated)?;
+    c.rt(&["exec", &c.id, "/bin/true"])?.ok()?;
+    c.delete()
+}
+
+/// CPUAffinity= of a daemon is not its containers': without `execCPUAffinity` they get what their cpuset has.
+fn pinned(c: &mut Case) -> Check {
+    use_scope(c);
+    c.shell("grep Cpus_allowed_list /proc/self/status");
+    c.write_config()?;
+    let (root, bundle) = (c.state_root.display().to_string(), c.bundle.display().to_string());
+    for driver in [&["--systemd-cgroup"][..], &[]] {
+        if driver.is_empty() {
+            c.config["linux"]["cgroupsPath"] = json!(format!("/{}", c.id));
+            c.write_config()?;
+        }
+        let mut line = std::process::Command::new("systemd-run");
+        line.args(["--quiet", "--wait", "--pipe", "--property=CPUAffinity=0", "--"]);
+        line.arg(c.host.runtime_command().get_program());
+        line.args(["--root", &root]).args(driver);
+        line.args(["run", "--bundle", &bundle, &c.id]);
+        line.stdin(std::process::Stdio::null());
+        let run = runner::start(&mut line, &c.dir)?.finish()?.ok()?;
+        let seen: Vec<&str> = run.stdout.split_whitespace().collect();
+        same(
+            &format!("processors, {driver:?}"),
+            vec!["Cpus_allowed_list:", "0-1"],
+            seen,
+        )?;
+    }
+    no_unit_left(c)
 }

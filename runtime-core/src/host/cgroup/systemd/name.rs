@@ -72,7 +72,36 @@ impl UnitName {
             // A slice's name says by itself where it is.
             return expand_slice(&self.unit);
         }
-        Ok(expand_slice(self.slice.as_deref().unwrap_or(usual_slice))?.join(&self.unit))
+        Ok(expand_slice(self.slice.as_deref().unwrap_or(usual_slice))?.join(directory(&self.unit)))
+    }
+}
+
+/// Controllers as systemd knows them, also those of version 1 and its own.
+const CONTROLLERS: [&str; 14] = [
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "io",
+    "blkio",
+    "memory",
+    "devices",
+    "pids",
+    "bpf-firewall",
+    "bpf-devices",
+    "bpf-foreign",
+    "bpf-socket-bind",
+    "bpf-restrict-network-interfaces",
+    "bpf-bind-network-interface",
+];
+
+/// The name of a unit's directory in the cgroup tree. One that could be taken for a file of the kernel's, or for a name that was
+/// changed already, gets a `_` in front (cg_escape in systemd's cgroup-util.c): `cpu.slice`, `_x.scope`.
+pub(super) fn directory(unit: &str) -> String {
+    let first = unit.split_once('.').map_or(unit, |(first, _)| first);
+    let is_taken = unit.starts_with(['_', '.']) || first == "cgroup" || CONTROLLERS.contains(&first);
+    match is_taken {
+        true => format!("_{unit}"),
+        false => unit.to_owned(),
     }
 }
 
@@ -97,7 +126,7 @@ fn expand_slice(slice: &str) -> Result<PathBuf> {
             return Err(wrong());
         }
         end += part.len();
-        path.push(format!("{}{SLICE}", &stem[..end]));
+        path.push(directory(&format!("{}{SLICE}", &stem[..end])));
         end += 1;
     }
     Ok(path)
@@ -107,7 +136,8 @@ fn expand_slice(slice: &str) -> Result<PathBuf> {
 fn check_unit(unit: &str) -> Result<()> {
     if let Some(wrong) = unit.chars().find(|letter| !is_allowed(*letter)) {
         let message = format!("{unit:?} cannot be the name of a systemd unit: it holds {wrong:?}");
-        return Err(Error::invalid(FIELD, message).hint("letters, digits and :-_.\\@ are allowed"));
+        return Err(Error::invalid(FIELD, message)
+            .hint("letters, digits and :-_.\\ are allowed in those of scopes and slices"));
     }
     if unit.len() > LONGEST_NAME {
         let message = format!("{unit:?} is too long for the name of a systemd unit, {LONGEST_NAME} at most");
@@ -116,8 +146,9 @@ fn check_unit(unit: &str) -> Result<()> {
     Ok(())
 }
 
+/// systemd allows `@`, too, for instances of a template, which scopes and slices cannot be.
 fn is_allowed(letter: char) -> bool {
-    letter.is_ascii_alphanumeric() || ":-_.\\@".contains(letter)
+    letter.is_ascii_alphanumeric() || ":-_.\\".contains(letter)
 }
 
 /// A container's id may hold `+`, the name of a unit not: the escape is systemd's own (systemd-escape(1)).
@@ -160,6 +191,11 @@ mod tests {
             ("a-b-c.slice:p:n", "a.slice/a-b.slice/a-b-c.slice/p-n.scope"),
             ("-.slice:p:n", "p-n.scope"),
             ("-.slice::n", "-n.scope"),
+            ("cpu-pids.slice:_p:n", "_cpu.slice/cpu-pids.slice/__p-n.scope"),
+            ("memory.slice:.p:n", "_memory.slice/_.p-n.scope"),
+            ("_a.slice:cgroup.p:n", "__a.slice/_cgroup.p-n.scope"),
+            ("cpus.slice:cpu.p:n", "cpus.slice/_cpu.p-n.scope"),
+            ("a\\x40.slice:p\\x2d:n", "a\\x40.slice/p\\x2d-n.scope"),
             (
                 "x.slice:ignored:kubepods-besteffort.slice",
                 "kubepods.slice/kubepods-besteffort.slice",
@@ -197,6 +233,8 @@ mod tests {
             "a-.slice:p:n",
             "../x.slice:p:n",
             "a/b.slice:p:n",
+            ":p@:n",
+            "a@b.slice:p:n",
             ":p:n/../../x",
             ":p:..",
             ":p: n",

@@ -9,7 +9,7 @@ use zbus::wire::Variant;
 
 use super::annotation::{self, Subgroups};
 use super::bus::Manager;
-use super::name::UnitName;
+use super::name::{self, UnitName};
 use super::properties::{self, Moment, Property};
 use super::service_manager::{ServiceManager, is_lost};
 use crate::host::cgroup::directory::Cgroup;
@@ -256,7 +256,8 @@ impl Unit {
         path: &Path,
         identity: &Identity,
     ) -> Result<Self> {
-        let unit_path = path.ancestors().find(|above| above.ends_with(&reference.name));
+        let directory = name::directory(&reference.name);
+        let unit_path = path.ancestors().find(|above| above.ends_with(&directory));
         let (cgroup, above) = match unit_path {
             Some(unit_path) if unit_path != path => match Cgroup::open_own(unit_path, identity)? {
                 Some(above) => (Cgroup::open(path)?, Some(above)),
@@ -573,8 +574,8 @@ fn refuse_oom_policy(cgroup: &Cgroup, writes: &[CgroupWrite]) -> Result<()> {
         held.as_deref()
             .is_some_and(|held| held.trim() != write.value.trim())
     };
-    let of_oom_group = writes.iter().filter(|write| write.file == OOM_GROUP);
-    match of_oom_group.last().filter(is_other) {
+    let mut of_oom_group = writes.iter().filter(|write| write.file == OOM_GROUP);
+    match of_oom_group.next_back().filter(is_other) {
         None => Ok(()),
         Some(write) => Err(Error::new(
             ErrorKind::Unsupported,

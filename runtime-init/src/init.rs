@@ -149,7 +149,7 @@ fn set_up(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<()> {
     pivot::set_propagation(&args.rootfs).at(Step::RootPropagation)?;
     let own = own(args);
     // Here, since a filter may forbid it.
-    program::end_at_signals().at(Step::AwaitStart)?;
+    program::end_at_signals().at(Step::Session)?;
     program::settle(root, args.procfs, &mut args.process, &own, link)
 }
 

@@ -284,6 +284,8 @@ pub struct DeviceArgs<'a> {
     pub gid: u32,
     /// The host's node as a detached mount, where nodes cannot be made (user namespace).
     pub host_node: Option<BorrowedFd<'a>>,
+    /// Where the host has it, which is mounted if INIT is refused to make one.
+    pub instead: Option<&'a CStr>,
 }
 
 /// One symbolic link in /dev.

@@ -2,7 +2,8 @@
 
 use core::ffi::CStr;
 
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::args::{DeviceArgs, LinkArgs, Links, TargetArgs};
@@ -31,14 +32,7 @@ fn make(directory: BorrowedFd<'_>, device: &DeviceArgs<'_>) -> sys::Result<()> {
         if is_directory(directory, device.name)? {
             return Ok(());
         }
-        let target = TargetArgs {
-            path: device.name,
-            is_directory: false,
-            links: Links::Refuse,
-            may_be_on_procfs: false,
-        };
-        let target = paths::open_target(directory, &target)?;
-        return mount::attach(host_node, target.as_fd());
+        return bind(directory, device.name, host_node);
     }
     match fs::mknod(
         directory,
@@ -51,7 +45,13 @@ fn make(directory: BorrowedFd<'_>, device: &DeviceArgs<'_>) -> sys::Result<()> {
         Err(SysError {
             errno: Errno::EXIST, ..
         }) => return check_existing(directory, device),
-        Err(error) => return Err(error),
+        Err(error) => {
+            if is_directory(directory, device.name)? {
+                return Ok(());
+            }
+            let node = instead_of(error, device.instead, device.file_type, device.device)?;
+            return bind(directory, device.name, node.as_fd());
+        }
     }
     if (device.uid, device.gid) == (0, 0) {
         return Ok(());
@@ -59,7 +59,40 @@ fn make(directory: BorrowedFd<'_>, device: &DeviceArgs<'_>) -> sys::Result<()> {
     fs::chown_child(directory, device.name, device.uid, device.gid)
 }
 
-fn is_directory(directory: BorrowedFd<'_>, name: &CStr) -> sys::Result<bool> {
+fn bind(directory: BorrowedFd<'_>, name: &CStr, host_node: BorrowedFd<'_>) -> sys::Result<()> {
+    let target = TargetArgs {
+        path: name,
+        is_directory: false,
+        links: Links::Refuse,
+        may_be_on_procfs: false,
+    };
+    let target = paths::open_target(directory, &target)?;
+    mount::attach(host_node, target.as_fd())
+}
+
+/// Runs in: INIT and TREES. A copy of the host's node, where a device cgroup, a seccomp filter or a security module that the runtime is
+/// under has refused to make one; that error, if the host has not this device at the place.
+pub(crate) fn instead_of(
+    error: SysError,
+    path: Option<&CStr>,
+    file_type: u32,
+    device: u64,
+) -> sys::Result<OwnedFd> {
+    let (Errno::PERM | Errno::ACCESS, Some(path)) = (error.errno, path) else {
+        return Err(error);
+    };
+    let node = fs::open_host(path, OFlags::PATH | OFlags::NOFOLLOW).map_err(|_| error)?;
+    let stat = fs::fstat(node.as_fd())?;
+    if (stat.st_mode & libc::S_IFMT, stat.st_rdev) != (file_type, device) {
+        return Err(error);
+    }
+    let tree = mount::clone_tree(node.as_fd(), false)?;
+    mount::mount_setattr(tree.as_fd(), &mount::DEVICE_NODE, false)?;
+    Ok(tree)
+}
+
+/// An absolute path leads to what the host has.
+pub(crate) fn is_directory(directory: BorrowedFd<'_>, name: &CStr) -> sys::Result<bool> {
     match fs::stat_child(directory, name) {
         Ok(stat) => Ok(stat.st_mode & libc::S_IFMT == libc::S_IFDIR),
         Err(error) if error.errno == Errno::NOENT => Ok(false),

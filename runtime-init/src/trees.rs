@@ -18,6 +18,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::args::{NodeArgs, TreeSource, TreesArgs};
+use crate::devices;
 use crate::program;
 use crate::report::{At, Result, refused};
 use crate::step::Step;
@@ -90,8 +91,8 @@ fn obtain(
 ) -> sys::Result<OwnedFd> {
     match (&source.node, &nodes) {
         (None, _) => copy(source),
-        (Some(node), Some(place)) => make_node(place.as_fd(), node),
-        (Some(node), None) => make_node(nodes.insert(place_for_nodes(label)?).as_fd(), node),
+        (Some(node), Some(place)) => make_node(place.as_fd(), node, source.path),
+        (Some(node), None) => make_node(nodes.insert(place_for_nodes(label)?).as_fd(), node, source.path),
     }
 }
 
@@ -108,8 +109,14 @@ fn place_for_nodes(label: Option<(&CStr, Option<&CStr>)>) -> sys::Result<OwnedFd
     Ok(nodes)
 }
 
-fn make_node(place: BorrowedFd<'_>, node: &NodeArgs<'_>) -> sys::Result<OwnedFd> {
-    fs::mknod(place, node.name, node.file_type, 0, node.device)?;
+fn make_node(place: BorrowedFd<'_>, node: &NodeArgs<'_>, host_path: &CStr) -> sys::Result<OwnedFd> {
+    if let Err(error) = fs::mknod(place, node.name, node.file_type, 0, node.device) {
+        if devices::is_directory(place, host_path)? {
+            // So it is in the container, as /dev/shm, where INIT leaves the entry out, or it cannot mount this.
+            return mount::clone_tree(place, false);
+        }
+        return devices::instead_of(error, Some(host_path), node.file_type, node.device);
+    }
     fs::chown_child(place, node.name, node.uid, node.gid)?;
     // The umask is the caller's.
     fs::chmod_child(place, node.name, node.mode)?;

@@ -235,6 +235,13 @@ pub(super) fn run_hooks(
     }
 }
 
+/// Names of capabilities that are not known are left out (config.md, `capabilities`).
+pub(super) fn warn_of_capabilities(unknown: &[String]) {
+    for name in unknown {
+        log::warn!("process.capabilities: unknown capability {name:?}, left out (a spelling mistake?)");
+    }
+}
+
 /// What counts is said once, by whom the document was given to.
 pub(super) fn warn_of_spellings(spellings: &[OtherSpelling]) {
     for spelling in spellings {

@@ -79,9 +79,7 @@ impl Runtime {
         for text in resources.into_iter().flat_map(spec::letters_left_out) {
             log::warn!("{text}");
         }
-        for name in &config.extra.process.unknown_capabilities {
-            log::warn!("process.capabilities: unknown capability {name:?}, left out (a spelling mistake?)");
-        }
+        container::warn_of_capabilities(&config.extra.process.unknown_capabilities);
         let facts = HostFacts::probe(bundle(&options))?;
         let wishes = self.wishes(&options, &config, &inherited)?;
         let plan = Plan::new(&config, id.as_str(), &facts, wishes)?;

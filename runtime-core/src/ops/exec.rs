@@ -39,6 +39,10 @@ impl Runtime {
         let (process, extra) = process_of(&config, &options)?;
         spec::validate_process(&process, &extra)?;
         container::warn_of_spellings(&extra.spellings);
+        if options.process_file.is_some() {
+            // Those of config.json were told of by `create`.
+            container::warn_of_capabilities(&extra.unknown_capabilities);
+        }
         let wishes = Wishes {
             console: console_wish(options.console.as_ref()),
             terminal_size: options.terminal_size,

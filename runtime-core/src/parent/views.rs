@@ -61,6 +61,7 @@ pub(crate) fn with_init_args<T>(
             uid: node.uid,
             gid: node.gid,
             host_node: host_node.as_ref().map(AsFd::as_fd),
+            instead: node.instead.as_deref(),
         })
         .collect();
     let links: Vec<_> = plan

@@ -44,13 +44,18 @@ pub struct DevicePlan {
     /// In a user namespace: a node is made all the same, by TREES, since the mode and the owner of the host's are not those that are
     /// asked for. A restored container has the host's.
     pub is_made: bool,
+    /// Where INIT makes it: the node of the host that it mounts if it is refused that. Not without a mount namespace of its own.
+    pub instead: Option<CString>,
 }
 
 /// Where device nodes come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodesFrom {
     /// INIT makes them.
-    Init,
+    Init {
+        /// Whether the container has a mount namespace.
+        may_mount: bool,
+    },
     /// In a user namespace, which may make none: those of config.json are made by TREES, the default ones are the host's.
     Trees,
     /// RUNTIME may make none either: they are the host's.
@@ -123,6 +128,13 @@ impl DevicesPlan {
         if dev_is_bind {
             return Ok(Self::default());
         }
+        let by_init = matches!(from, NodesFrom::Init { .. });
+        let instead = |path: &Path, file_type, field: &str| {
+            let may_be = from == NodesFrom::Init { may_mount: true } && file_type != libc::S_IFIFO;
+            may_be
+                .then(|| c_string(path.as_os_str().as_bytes(), field.to_owned()))
+                .transpose()
+        };
         let mut nodes: Vec<DevicePlan> = Vec::new();
         for (index, device) in linux.devices().iter().flatten().enumerate() {
             let field = format!("linux.devices[{index}]");
@@ -140,6 +152,7 @@ impl DevicesPlan {
                 }
             };
             nodes.push(DevicePlan {
+                instead: instead(device.path(), file_type, &field)?,
                 directory,
                 name,
                 file_type,
@@ -148,8 +161,7 @@ impl DevicesPlan {
                 uid: device.uid().unwrap_or(0),
                 gid: device.gid().unwrap_or(0),
                 // A fifo may be made in any namespace.
-                host_path: (from != NodesFrom::Init && file_type != libc::S_IFIFO)
-                    .then(|| device.path().clone()),
+                host_path: (!by_init && file_type != libc::S_IFIFO).then(|| device.path().clone()),
                 is_made: from == NodesFrom::Trees && file_type != libc::S_IFIFO,
                 field,
             });
@@ -161,7 +173,9 @@ impl DevicesPlan {
             if is_given {
                 continue;
             }
+            let path = Path::new("/dev").join(name);
             nodes.push(DevicePlan {
+                instead: instead(&path, libc::S_IFCHR, name)?,
                 field: format!("default device /dev/{name}"),
                 directory: c_string("dev", "dev")?,
                 name: c_string(name, "dev")?,
@@ -170,7 +184,7 @@ impl DevicesPlan {
                 device: makedev(major, minor),
                 uid: 0,
                 gid: 0,
-                host_path: (from != NodesFrom::Init).then(|| Path::new("/dev").join(name)),
+                host_path: (!by_init).then_some(path),
                 is_made: false,
             });
         }

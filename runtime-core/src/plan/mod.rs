@@ -205,7 +205,9 @@ impl Plan {
 fn nodes_from(namespaces: &NamespacesPlan, facts: &HostFacts) -> NodesFrom {
     const CAP_MKNOD: u64 = 1 << 27;
     if !namespaces.is_user_namespaced() && !facts.in_user_namespace {
-        return NodesFrom::Init;
+        return NodesFrom::Init {
+            may_mount: namespaces.has_own_mounts,
+        };
     }
     let has_own_mounts = namespaces.unshare & libc::CLONE_NEWNS as u32 != 0;
     let may_make = !facts.is_rootless && facts.may_mount && facts.permitted_capabilities & CAP_MKNOD != 0;

@@ -778,8 +778,9 @@ impl Options {
             own.set |= self.access_time.attributes();
             own.clear |= (ATIME_MASK | NODIRATIME) & !own.set;
         }
-        if self.bind && self.has_flags {
-            // As with runc and crun: who names flags names all of them. What the kernel locks stays, unless it is named.
+        if self.remount || self.bind && self.has_flags {
+            // As with runc and crun, and mount(2): who names flags, or mounts again, names all of them. What the kernel locks stays,
+            // unless it is named.
             let replaced = if is_locked {
                 NOSYMFOLLOW
             } else {
@@ -1175,6 +1176,11 @@ mod tests {
             let mount = plan_all(&HostFacts::of_root(), "", &mounts).unwrap().remove(1);
             assert_eq!(options_of(&mount), flags, "{first} {second}");
             assert_eq!(mount.attributes.len(), 1);
+            assert_eq!(
+                mount.attributes[0].0.clear | mount.attributes[0].0.set,
+                LOCKABLE | NOSYMFOLLOW,
+                "all flags are said"
+            );
         }
         assert!(options_of(&plan_mount(change).unwrap()).is_empty());
     }

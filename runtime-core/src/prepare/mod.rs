@@ -10,6 +10,7 @@ use std::path::Path;
 use oci_spec::runtime::LinuxNamespaceType;
 use runtime_init::args::EnterRoot;
 use runtime_init::sys::net;
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::host::cgroup::CgroupManager;
@@ -94,6 +95,7 @@ impl Prepared {
             .iter()
             .map(open_namespace)
             .collect::<Result<_>>()?;
+        refuse_mounts_of_the_host(plan, &joins)?;
         refuse_sysctls_of_the_host(plan, &joins)?;
         let net_devices = find_net_devices(plan, &joins)?;
         check_seccomp_agent(plan)?;
@@ -196,12 +198,37 @@ fn refuse_sysctls_of_the_host(plan: &Plan, joins: &[OwnedFd]) -> Result<()> {
     Ok(())
 }
 
+/// The container gets its root by pivot_root(2), which changes that of everybody in the mount namespace who has the old one: of the whole
+/// host, in its own.
+fn refuse_mounts_of_the_host(plan: &Plan, joins: &[OwnedFd]) -> Result<()> {
+    for (join, namespace) in plan.namespaces.join.iter().zip(joins) {
+        if join.kind != libc::CLONE_NEWNS as u32 {
+            continue;
+        }
+        let of_first = match is_at("/proc/1/ns/mnt", join, namespace) {
+            // Who may not look there may not join it either.
+            Err(error) if matches!(error.errno(), Some(Errno::ACCESS | Errno::PERM | Errno::NOENT)) => false,
+            other => other?,
+        };
+        if of_first || is_our_own("mnt", join, namespace)? {
+            let message = "is the host's mount namespace, whose root would become the container's";
+            return Err(Error::invalid(namespaces::field(join.index), message)
+                .path(&join.path)
+                .hint("without `mount` in linux.namespaces the container is in that of the runtime, and has its root by chroot"));
+        }
+    }
+    Ok(())
+}
+
 /// Whether a joined namespace is the one that this thread is in; `name` is its name below `/proc/<pid>/ns`.
 fn is_our_own(name: &str, join: &Join, namespace: &OwnedFd) -> Result<bool> {
-    let path = format!("/proc/thread-self/ns/{name}");
-    let ours = rustix::fs::stat(&path).map_err(|errno| Error::os("stat", errno).path(path))?;
+    is_at(&format!("/proc/thread-self/ns/{name}"), join, namespace)
+}
+
+fn is_at(path: &str, join: &Join, namespace: &OwnedFd) -> Result<bool> {
+    let known = rustix::fs::stat(path).map_err(|errno| Error::os("stat", errno).path(path))?;
     let theirs = rustix::fs::fstat(namespace).map_err(|errno| Error::os("fstat", errno).path(&join.path))?;
-    Ok((ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino))
+    Ok((known.st_dev, known.st_ino) == (theirs.st_dev, theirs.st_ino))
 }
 
 /// A device that is not there, or has nowhere to go, is known before anything is made.

@@ -168,7 +168,7 @@ pub(super) fn to_copy(plan: &Plan, prepared: &super::Prepared) -> Result<Vec<Hos
             Use::Device(place),
             node,
             false,
-            vec![(DEVICE_NODE, false)],
+            vec![(mount::DEVICE_NODE, false)],
             &|error| error.field(device.field.clone()),
         )?;
     }
@@ -665,7 +665,9 @@ pub(super) fn device_nodes(plan: &Plan) -> Result<Vec<Option<OwnedFd>>> {
             let message = "the host's file is another device, and none can be made in a user namespace";
             return Err(at(Error::new(ErrorKind::Invalid, message)));
         }
-        attached_copy(plan, node, &DEVICE_NODE).map(Some).map_err(at)
+        attached_copy(plan, node, &mount::DEVICE_NODE)
+            .map(Some)
+            .map_err(at)
     };
     plan.devices.nodes.iter().map(prepare).collect()
 }
@@ -694,14 +696,6 @@ fn attached_copy(plan: &Plan, file: OwnedFd, attributes: &MountAttr) -> Result<O
     change(&tree, &[(*attributes, false)])?;
     Ok(tree)
 }
-
-/// A node of the host's in a container: as private as its /dev, and no program.
-const DEVICE_NODE: MountAttr = MountAttr {
-    set: mount::ATTR_NOSUID | mount::ATTR_NOEXEC,
-    clear: 0,
-    propagation: libc::MS_PRIVATE,
-    userns_fd: 0,
-};
 
 fn open_path(path: &Path, flags: OFlags) -> Result<OwnedFd> {
     rustix::fs::open(path, flags | OFlags::PATH | OFlags::CLOEXEC, Mode::empty())

@@ -38,6 +38,14 @@ impl MountAttr {
     }
 }
 
+/// A node of the host's in a container: as private as its /dev, and no program.
+pub const DEVICE_NODE: MountAttr = MountAttr {
+    set: ATTR_NOSUID | ATTR_NOEXEC,
+    clear: 0,
+    propagation: libc::MS_PRIVATE,
+    userns_fd: 0,
+};
+
 /// `MOUNT_ATTR_NOSUID`.
 pub const ATTR_NOSUID: u64 = 0x2;
 /// `MOUNT_ATTR_NOEXEC`.

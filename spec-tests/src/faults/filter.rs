@@ -18,6 +18,15 @@ pub(crate) fn on_a_kernel_without<T: Send>(
     under(by_number(&[call], unknown, libc::SECCOMP_RET_ALLOW), body)
 }
 
+/// The same where something forbids the system calls: they fail with EPERM.
+pub(crate) fn where_forbidden<T: Send>(
+    calls: &[libc::c_long],
+    body: impl FnOnce() -> Check<T> + Send,
+) -> Check<T> {
+    let forbidden = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+    under(by_number(calls, forbidden, libc::SECCOMP_RET_ALLOW), body)
+}
+
 /// The same on one where no procfs can be told its pid namespace (before 6.17): no file system takes a descriptor.
 pub(crate) fn on_a_kernel_before_6_17<T: Send>(body: impl FnOnce() -> Check<T> + Send) -> Check<T> {
     const FSCONFIG_SET_FD: u32 = 5;

@@ -15,7 +15,7 @@ use crate::{
 };
 pub(crate) use calls::{can_fail, name as name_of_call};
 pub(crate) use extent::Extent;
-pub(crate) use filter::{on_a_kernel_before_6_17, on_a_kernel_without};
+pub(crate) use filter::{on_a_kernel_before_6_17, on_a_kernel_without, where_forbidden};
 pub(crate) use judge::{Call, RUNTIME};
 use judge::{Judge, waits_in};
 use nix::errno::Errno;

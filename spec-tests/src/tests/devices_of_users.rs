@@ -3,6 +3,7 @@
 use super::namespaces_owned::{Holder, UNSHARE};
 use crate::{
     case::Case,
+    faults::where_forbidden,
     outcome::{Check, ensure, same},
     suite::{NeedyTest, Test},
 };
@@ -33,6 +34,11 @@ pub(super) const TESTS: &[Test] = &[
     (
         "devices/user_namespace_entry_on_a_directory_is_left_out",
         on_a_directory_of_users,
+    ),
+    ("devices/hosts_node_where_mknod_is_forbidden", forbidden),
+    (
+        "devices/user_namespace_hosts_node_where_mknod_is_forbidden",
+        forbidden_for_users,
     ),
 ];
 
@@ -383,4 +389,62 @@ fn on_a_directory(c: &mut Case) -> Check {
 fn on_a_directory_of_users(c: &mut Case) -> Check {
     c.map_ids(IDS)?;
     check_directory(c)
+}
+
+/// By a device cgroup, a seccomp filter or a security module that the runtime itself is under.
+fn check_forbidden(c: &mut Case) -> Check {
+    let rules = c.config["linux"]["resources"]["devices"].take();
+    c.config["linux"]["devices"] = json!([
+        {"path": "/dev/loop-control", "type": "c", "major": 10, "minor": 237, "fileMode": 0o666},
+        {"path": "/dev/shm", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}
+    ]);
+    c.config["linux"]["resources"]["devices"] = json!([{"allow": true, "access": "rwm"}]);
+    let options = [
+        "--access",
+        "/dev/null",
+        "--access",
+        "/dev/zero",
+        "--stat",
+        "/dev/null",
+        "--stat",
+        "/dev/loop-control",
+        "--stat",
+        "/dev/shm",
+    ];
+    let report = where_forbidden(&[libc::SYS_mknod, libc::SYS_mknodat], || c.probe(&options))?;
+    same(
+        "use",
+        json!({"/dev/null": {"read": 0, "write": 0}, "/dev/zero": {"read": 0, "write": 0}}),
+        report["access"].clone(),
+    )?;
+    let reality: Vec<Value> = ["/dev/null", "/dev/loop-control"]
+        .iter()
+        .map(|path| json!(node(&report, path).as_array().map(|of| of[..3].to_vec())))
+        .collect();
+    same(
+        "nodes",
+        json!([["char", 1, 3], ["char", 10, 237]]),
+        json!(reality),
+    )?;
+    same(
+        "/dev/shm",
+        json!("dir"),
+        report["stat"]["/dev/shm"]["type"].clone(),
+    )?;
+    // What the host has not is an error that names the device and the call that was refused.
+    c.config["linux"]["resources"]["devices"] = rules;
+    c.config["linux"]["devices"] =
+        json!([{"path": "/dev/of/its/own", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}]);
+    let run = where_forbidden(&[libc::SYS_mknod, libc::SYS_mknodat], || c.run())?;
+    run.refused_with("of/its/own")?;
+    c.nothing_left()
+}
+
+fn forbidden(c: &mut Case) -> Check {
+    check_forbidden(c)
+}
+
+fn forbidden_for_users(c: &mut Case) -> Check {
+    c.map_ids(IDS)?;
+    check_forbidden(c)
 }

@@ -3,7 +3,7 @@
 
 use crate::{
     case::Case,
-    outcome::{Check, ensure, same},
+    outcome::{Check, contains, ensure, same},
     suite::Test,
 };
 use serde_json::{Value, json};
@@ -11,6 +11,10 @@ use std::fs;
 
 pub(crate) const TESTS: &[Test] = &[
     ("exec/process_file_without_capabilities", capabilities),
+    (
+        "exec/process_file_with_unknown_capabilities",
+        unknown_capabilities,
+    ),
     ("exec/process_file_without_oom_score_adj", oom_score_adj),
     ("exec/process_file_without_priorities", priorities),
     ("exec/process_file_without_affinity", affinity),
@@ -48,6 +52,27 @@ fn capabilities(c: &mut Case) -> Check {
         )?;
     }
     Ok(())
+}
+
+/// Left out with a warning, as in config.json (config.md, `capabilities`).
+fn unknown_capabilities(c: &mut Case) -> Check {
+    c.start_sleeper()?;
+    let file = c.dir.join("process.json");
+    let sets = json!(["CAP_KILL", "CAP_TYPO"]);
+    let process = json!({"args": ["/bin/probe"], "cwd": "/", "user": {"uid": 0, "gid": 0},
+        "capabilities": {"bounding": sets, "effective": sets, "permitted": sets}});
+    fs::write(&file, process.to_string())?;
+    let run = c
+        .rt(&["exec", "--process", &file.to_string_lossy(), &c.id])?
+        .ok()?;
+    same(
+        "CapEff",
+        &json!("0000000000000020"),
+        &run.json()?["status"]["CapEff"],
+    )?;
+    contains("the warning", &run.stderr, "CAP_TYPO")?;
+    let plain = c.rt(&["exec", &c.id, "/bin/true"])?.ok()?;
+    same("what exec says otherwise", "", plain.stderr.as_str())
 }
 
 fn oom_score_adj(c: &mut Case) -> Check {

@@ -3,7 +3,7 @@
 
 use crate::{
     case::Case,
-    outcome::{Check, ensure, same},
+    outcome::{Check, contains, ensure, same},
     runner::{self, Run},
     suite::Test,
 };
@@ -30,6 +30,7 @@ pub(super) const TESTS: &[Test] = &[
     ("host_mounts/hooks_see_them", hooks_see_them),
     ("host_mounts/of_a_container_that_mounts_nothing", mounts_nothing),
     ("host_mounts/under_a_mount_of_somebody_else", covered),
+    ("host_mounts/namespace_by_path_is_refused", by_path),
     ("host_mounts/in_a_user_namespace_are_refused", in_a_user_namespace),
 ];
 
@@ -234,5 +235,29 @@ fn in_a_user_namespace(c: &mut Case) -> Check {
     c.map_ids(100_000)?;
     let run = on_a_host(c, "rt create --bundle $b $i; echo $?; made")?.ok()?;
     same("code, and mounts", "1\n", run.stdout.as_str())?;
+    c.nothing_left()
+}
+
+/// pivot_root(2) there would change the root of everybody on the host.
+fn by_path(c: &mut Case) -> Check {
+    c.join_namespace("mount", Some("/proc/self/ns/mnt"));
+    c.mount(json!({"destination": "/mnt", "type": "tmpfs", "source": "t"}));
+    c.shell("echo in");
+    let run = on_a_host(
+        c,
+        "cp /proc/self/mountinfo before; rt run --bundle $b $i </dev/null 2>err; echo $?; /bin/cat err
+         cmp before /proc/self/mountinfo && echo the same",
+    )?
+    .ok()?;
+    contains(
+        "code and error",
+        &run.stdout,
+        "is the host's mount namespace, whose root would become the container's",
+    )?;
+    ensure!(
+        run.stdout.starts_with("1\n") && run.stdout.ends_with("the same\n"),
+        "{}",
+        run.stdout
+    );
     c.nothing_left()
 }

@@ -23,6 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     ("mounts/ro_of_sysfs_is_of_the_mount_alone", ro_of_sysfs),
     ("mounts/ro_is_of_no_shared_superblock", ro_of_shared),
+    ("mounts/remount_clears_what_is_not_named", remount_clears),
     (
         "mounts/remount_ro_of_a_bind_is_of_the_mount_alone",
         remount_of_bind,
@@ -154,6 +155,42 @@ impl Drop for HostTmpfs {
     fn drop(&mut self) {
         let _shows_in_the_leak_check = umount2(&self.0, MntFlags::MNT_DETACH);
     }
+}
+
+/// mount(2), MS_REMOUNT: the flags are all that it has then, but for the access time.
+fn remount_clears(c: &mut Case) -> Check {
+    let changes = [
+        (json!(["remount", "ro"]), json!(["ro", "noatime"]), "size=1024k"),
+        (
+            json!(["remount", "nosuid"]),
+            json!(["rw", "nosuid", "noatime"]),
+            "size=1024k",
+        ),
+        (
+            json!(["remount", "size=2m"]),
+            json!(["rw", "noatime"]),
+            "size=2048k",
+        ),
+        (json!(["remount"]), json!(["rw", "noatime"]), "size=1024k"),
+    ];
+    for (number, (change, ..)) in changes.iter().enumerate() {
+        let place = format!("/mnt/{number}");
+        c.mount(tmpfs(
+            &place,
+            &["nosuid", "nodev", "noexec", "noatime", "size=1m"],
+        ));
+        c.mount(json!({"destination": place, "type": "tmpfs", "source": "t", "options": change}));
+    }
+    let report = c.probe(&[])?;
+    for (number, (change, wish, size)) in changes.iter().enumerate() {
+        let found = mount_at(&report, &format!("/mnt/{number}"))?;
+        same(&change.to_string(), wish.clone(), json!(found.options))?;
+        ensure!(
+            found.super_options.iter().any(|option| option == size),
+            "{change}: {found:?}"
+        );
+    }
+    Ok(())
 }
 
 fn remount_of_bind(c: &mut Case) -> Check {

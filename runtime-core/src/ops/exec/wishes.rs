@@ -7,6 +7,7 @@ use oci_spec::runtime::{
 use rustix::thread::CpuSet;
 
 use super::launch::rustix_pid;
+use crate::ops::container;
 use crate::ops::options::ExecOptions;
 use crate::parent::launch::allow_all_cpus;
 use crate::{Error, ErrorKind, Result, spec};
@@ -189,7 +190,7 @@ fn capability(name: &str) -> Option<Capability> {
         false => None,
     };
     if known.is_none() {
-        log::warn!("process.capabilities: unknown capability {name:?}, left out (a spelling mistake?)");
+        container::warn_of_capabilities(&[name.to_owned()]);
     }
     known
 }

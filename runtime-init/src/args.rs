@@ -189,8 +189,8 @@ pub struct MountArgs<'a> {
     pub what: MountWhat<'a>,
     /// Changes after it is made and before it is attached, in order; the flag: recursively.
     pub attributes: &'a [(MountAttr, bool)],
-    /// Whether it becomes read-only only when the others are made, if it is a tree that INIT holds so long.
-    pub readonly_last: bool,
+    /// Whether places of later mounts are made in it although it is read-only, if it is a tree that INIT holds so long.
+    pub places_below: bool,
 }
 
 /// What is mounted.

@@ -54,7 +54,7 @@ carried! {
     ProcfsArgs { link, keep, user, pids }
     RootfsArgs { path, tree, host_propagation, final_propagation, readonly, readonly_mounts, enter }
     TargetArgs { path, is_directory, links, may_be_on_procfs }
-    MountArgs { index, target, what, attributes, readonly_last }
+    MountArgs { index, target, what, attributes, places_below }
     DeviceArgs { directory, name, file_type, mode, device, uid, gid, host_node, instead }
     LinkArgs { target, name, replace }
     MaskArgs { paths, null, label }

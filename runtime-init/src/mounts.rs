@@ -21,11 +21,45 @@ const READONLY: MountAttr = MountAttr {
     userns_fd: 0,
 };
 
-/// A tree whose descriptor stays until all mounts are made.
-fn held<'a>(mount: &MountArgs<'a>) -> Option<BorrowedFd<'a>> {
-    match mount.what {
-        MountWhat::Tree(tree) => Some(tree),
-        _ => None,
+const WRITABLE: MountAttr = MountAttr {
+    set: 0,
+    clear: ATTR_RDONLY,
+    propagation: 0,
+    userns_fd: 0,
+};
+
+/// The read-only bind mount among these in which the place of a mount at `path` may be made: by its text, the path lies below it.
+fn above<'a>(mounts: &[MountArgs<'a>], path: &CStr) -> Option<BorrowedFd<'a>> {
+    mounts.iter().rev().find_map(|mount| {
+        let rest = path.to_bytes().strip_prefix(mount.target.path.to_bytes())?;
+        match mount.what {
+            MountWhat::Tree(tree) if mount.places_below && rest.starts_with(b"/") => Some(tree),
+            _ => None,
+        }
+    })
+}
+
+/// Opens the place of a mount, or makes it. In a read-only bind mount among `earlier` it is made as well, if the path leads there by
+/// its text alone: what a link leads to was chosen by others than who chose what may be written to.
+fn open_place(
+    root: BorrowedFd<'_>,
+    target: &TargetArgs<'_>,
+    earlier: &[MountArgs<'_>],
+) -> crate::sys::Result<OwnedFd> {
+    let refusal = match paths::open_target(root, target) {
+        Err(error) if error.errno == Errno::ROFS => error,
+        opened => return opened,
+    };
+    let Some(tree) = above(earlier, target.path) else {
+        return Err(refusal);
+    };
+    // By the descriptor: the path may lead elsewhere by now.
+    mount::mount_setattr(tree, &WRITABLE, false)?;
+    let made = paths::make_plainly(root, target);
+    mount::mount_setattr(tree, &READONLY, false)?;
+    match made {
+        Err(error) if error.errno == Errno::LOOP => Err(refusal),
+        made => made.and_then(|()| paths::open_target(root, target)),
     }
 }
 
@@ -39,25 +73,10 @@ pub(crate) fn mount_all(
 ) -> Result<Option<u64>> {
     let mut dev = None;
     for (number, mount) in mounts.iter().enumerate() {
-        if let MountWhat::Inside(_) = mount.what {
-            // What it is a copy of has its attributes.
-            finish_readonly(mounts.get(..number).unwrap_or_default())?;
-        }
-        mount_one(root, mount, link, &mut dev)?;
+        let earlier = mounts.get(..number).unwrap_or_default();
+        mount_one(root, mount, earlier, link, &mut dev)?;
     }
-    finish_readonly(mounts)?;
     Ok(dev)
-}
-
-/// Bind mounts that were to be read-only, now that the places below them are made.
-fn finish_readonly(mounts: &[MountArgs<'_>]) -> Result<()> {
-    for mount in mounts {
-        if let (true, Some(tree)) = (mount.readonly_last, held(mount)) {
-            // By the descriptor: the path may lead elsewhere by now.
-            mount::mount_setattr(tree, &READONLY, false).at_index(Step::MountAttach, mount.index)?;
-        }
-    }
-    Ok(())
 }
 
 /// Those that were to be read-only, now that nothing is made in them any more.
@@ -72,6 +91,7 @@ pub(crate) fn make_readonly(root: BorrowedFd<'_>, mounts: &[(u16, &CStr)]) -> Re
 fn mount_one(
     root: BorrowedFd<'_>,
     args: &MountArgs<'_>,
+    earlier: &[MountArgs<'_>],
     link: Link<'_>,
     dev: &mut Option<u64>,
 ) -> Result<()> {
@@ -80,7 +100,7 @@ fn mount_one(
         return paths::make_link(root, args.target.path, link).at_index(Step::MountTarget, index);
     }
     if let MountWhat::Inside(source) = &args.what {
-        return mount_from_inside(root, source, args, link);
+        return mount_from_inside(root, source, args, earlier, link);
     }
     let mode = match args.what {
         MountWhat::New {
@@ -91,7 +111,7 @@ fn mount_one(
         } => paths::mode_of_target(root, &args.target).at_index(Step::MountTarget, index)?,
         _ => None,
     };
-    let target = paths::open_target(root, &args.target).at_index(Step::MountTarget, index)?;
+    let target = open_place(root, &args.target, earlier).at_index(Step::MountTarget, index)?;
     let target = target.as_fd();
     match &args.what {
         MountWhat::Link(_) | MountWhat::Inside(_) => Ok(()),
@@ -154,6 +174,7 @@ fn mount_from_inside(
     root: BorrowedFd<'_>,
     source: &InsideArgs<'_>,
     args: &MountArgs<'_>,
+    earlier: &[MountArgs<'_>],
     link: Link<'_>,
 ) -> Result<()> {
     let index = args.index;
@@ -183,7 +204,7 @@ fn mount_from_inside(
         is_directory: file_type == libc::S_IFDIR,
         ..args.target
     };
-    let place = paths::open_target(root, &target).at_index(Step::MountTarget, index)?;
+    let place = open_place(root, &target, earlier).at_index(Step::MountTarget, index)?;
     attach_to(tree.as_fd(), place.as_fd(), args, target.is_directory)
 }
 
@@ -302,9 +323,6 @@ fn name_mismatch(error: SysError, target: BorrowedFd<'_>, source_is_directory: b
 fn apply(tree: BorrowedFd<'_>, args: &MountArgs<'_>) -> Result<()> {
     for (attr, recursive) in args.attributes {
         mount::mount_setattr(tree, attr, *recursive).at_index(Step::MountAttach, args.index)?;
-    }
-    if args.readonly_last && held(args).is_none() {
-        mount::mount_setattr(tree, &READONLY, false).at_index(Step::MountAttach, args.index)?;
     }
     Ok(())
 }

@@ -23,11 +23,15 @@ pub(crate) fn open_target(root: BorrowedFd<'_>, target: &TargetArgs<'_>) -> sys:
     let opened = match target.links {
         Links::KeepLast => open_or_make_last(root, path, target.is_directory)?,
         Links::Refuse => match fs::open_in_root_no_links(root, path, OFlags::PATH) {
-            Err(error) if error.errno == Errno::NOENT => make(root, path, target.is_directory)?,
+            Err(error) if error.errno == Errno::NOENT => {
+                make(root, path, target.is_directory, Links::Refuse)?
+            }
             other => other?,
         },
         Links::Follow => match fs::open_in_root(root, path, OFlags::PATH) {
-            Err(error) if error.errno == Errno::NOENT => make(root, path, target.is_directory)?,
+            Err(error) if error.errno == Errno::NOENT => {
+                make(root, path, target.is_directory, Links::Follow)?
+            }
             other => other?,
         },
     };
@@ -97,7 +101,7 @@ pub(crate) fn open_directory(root: BorrowedFd<'_>, path: &CStr) -> sys::Result<O
     match fs::open_in_root(root, path, OFlags::PATH | OFlags::DIRECTORY) {
         Err(SysError {
             errno: Errno::NOENT, ..
-        }) => make(root, path, true),
+        }) => make(root, path, true, Links::Follow),
         other => other,
     }
 }
@@ -125,10 +129,7 @@ pub(crate) fn open_device_directory(
         }
         Err(SysError {
             errno: Errno::NOENT, ..
-        }) => {
-            make(root, path, true)?;
-            fs::open_in_root_no_links(root, path, OFlags::PATH | OFlags::DIRECTORY)
-        }
+        }) => make(root, path, true, Links::Refuse),
         other => other,
     }
 }
@@ -187,14 +188,20 @@ impl Buffer {
     }
 }
 
+/// Makes the place of a mount where it is missing, and goes through no link.
+pub(crate) fn make_plainly(root: BorrowedFd<'_>, target: &TargetArgs<'_>) -> sys::Result<()> {
+    make(root, target.path, target.is_directory, Links::Refuse).map(drop)
+}
+
 /// Makes what is missing of `path`. A dangling link is followed, inside the root, and its target is made: images have
-/// /etc/resolv.conf pointing into an empty /run.
-fn make(root: BorrowedFd<'_>, path: &CStr, is_directory: bool) -> sys::Result<OwnedFd> {
+/// /etc/resolv.conf pointing into an empty /run. Unless links are refused.
+fn make(root: BorrowedFd<'_>, path: &CStr, is_directory: bool, links: Links) -> sys::Result<OwnedFd> {
     let mut todo = Buffer::new();
     todo.push(path.to_bytes())?;
     for _ in 0..MAX_LINKS {
-        match make_without_links(root, todo.as_bytes(), is_directory)? {
+        match make_without_links(root, todo.as_bytes(), is_directory, links)? {
             Made::Opened(file) => return Ok(file),
+            Made::Link { .. } if links == Links::Refuse => break,
             Made::Link {
                 directory,
                 name_start,
@@ -217,7 +224,16 @@ enum Made {
     },
 }
 
-fn make_without_links(root: BorrowedFd<'_>, path: &[u8], is_directory: bool) -> sys::Result<Made> {
+fn make_without_links(
+    root: BorrowedFd<'_>,
+    path: &[u8],
+    is_directory: bool,
+    links: Links,
+) -> sys::Result<Made> {
+    let open = match links {
+        Links::Refuse => fs::open_in_root_no_links,
+        Links::Follow | Links::KeepLast => fs::open_in_root,
+    };
     let mut done = Buffer::new();
     let mut directory = fs::open_in_root(root, c".", OFlags::PATH | OFlags::DIRECTORY)?;
     let mut start = 0;
@@ -236,7 +252,7 @@ fn make_without_links(root: BorrowedFd<'_>, path: &[u8], is_directory: bool) -> 
         } else {
             OFlags::PATH
         };
-        directory = match fs::open_in_root(root, done.as_cstr()?, flags) {
+        directory = match open(root, done.as_cstr()?, flags) {
             Ok(found) => found,
             Err(SysError {
                 errno: Errno::NOENT, ..

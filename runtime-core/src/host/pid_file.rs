@@ -1,8 +1,8 @@
 //! Runs in: RUNTIME. The file for `--pid-file`: made whole under a temporary name, then renamed, because engines wait
 //! for the name to appear and read at once. What is no file, as /dev/null or a fifo, is written to, and stays.
 
-use std::ffi::OsString;
-use std::os::fd::OwnedFd;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -13,12 +13,13 @@ use crate::{Error, ErrorKind, Result};
 
 /// Writes the pid in decimal, without a newline, to `path` by way of `.<name>` in the same directory. A file at `path`, and a
 /// symbolic link to one or to nothing, is replaced. Anything else, also behind a link (`/dev/stdout`), is written through:
-/// it may be the host's /dev/null.
+/// it may be the host's /dev/null. But no block device is, and nothing behind another user's link, which is replaced, too.
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`] if the path names no file; otherwise the failed call with the path. Nothing is left behind.
 pub fn write(path: &Path, pid: i32) -> Result<()> {
     let os = |call, errno| Error::os(call, errno).path(path).doing("write the pid file");
+    let located = |error: Error| error.path(path).doing("write the pid file");
     // `file_name` alone would take `dir/` for the file `dir`.
     let name = path
         .file_name()
@@ -28,7 +29,7 @@ pub fn write(path: &Path, pid: i32) -> Result<()> {
             .path(path)
             .doing("write the pid file"));
     };
-    if let Some(device) = open_unless_regular(path).map_err(|errno| os("open", errno))? {
+    if let Some(device) = open_unless_regular(path).map_err(located)? {
         return write_to(&device, pid).map_err(|errno| os("write", errno));
     }
     let mut hidden = OsString::from(".");
@@ -57,20 +58,50 @@ fn write_to(file: &OwnedFd, pid: i32) -> rustix::io::Result<()> {
 }
 
 /// What is there, open for writing, if that is neither a regular file nor nothing. A fifo that nobody reads is an error, not a wait.
-fn open_unless_regular(path: &Path) -> rustix::io::Result<Option<OwnedFd>> {
-    let is_regular = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-    // Other errors are told when the file is made.
-    let Ok(stat) = rustix::fs::stat(path) else {
+fn open_unless_regular(path: &Path) -> Result<Option<OwnedFd>> {
+    let Some(place) = find(path)? else {
         return Ok(None);
     };
-    if is_regular(&stat) {
+    match FileType::from_raw_mode(fstat(&place)?.st_mode) {
+        FileType::RegularFile => Ok(None),
+        FileType::BlockDevice => Err(Error::new(ErrorKind::Invalid, "a block device")),
+        _ => {
+            // What was looked at, not what the path leads to by now.
+            let held = format!("/proc/self/fd/{}", place.as_raw_fd());
+            let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+            let file = rustix::fs::open(held, flags, Mode::empty());
+            file.map(Some).map_err(|errno| Error::os("open", errno))
+        }
+    }
+}
+
+/// What is there, or behind a link of root's or the caller's own. Another user's link does not say which device is written to.
+fn find(path: &Path) -> Result<Option<OwnedFd>> {
+    let open =
+        |path: &Path, flags| rustix::fs::open(path, flags | OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    // Why it cannot be opened is told when the file is made.
+    let Ok(place) = open(path, OFlags::NOFOLLOW) else {
+        return Ok(None);
+    };
+    let stat = fstat(&place)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+        return Ok(Some(place));
+    }
+    if ![0, rustix::process::geteuid().as_raw()].contains(&stat.st_uid) {
         return Ok(None);
     }
-    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = rustix::fs::open(path, flags, Mode::empty())?;
-    // It may have been exchanged meanwhile.
-    let is_file = is_regular(&rustix::fs::fstat(&file)?);
-    Ok((!is_file).then_some(file))
+    let text =
+        rustix::fs::readlinkat(&place, "", Vec::new()).map_err(|errno| Error::os("readlinkat", errno))?;
+    let directory = path.parent().unwrap_or(path);
+    Ok(open(
+        &directory.join(OsStr::from_bytes(text.as_bytes())),
+        OFlags::empty(),
+    )
+    .ok())
+}
+
+fn fstat(file: &OwnedFd) -> Result<Stat> {
+    rustix::fs::fstat(file).map_err(|errno| Error::os("fstat", errno))
 }
 
 #[cfg(test)]

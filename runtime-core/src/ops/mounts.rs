@@ -9,7 +9,7 @@ use super::{Runtime, Status};
 use crate::host::cgroup::CgroupManager;
 use crate::host::state::{ContainerId, Record};
 use crate::parent::mounter::{self, Inside, Removal};
-use crate::plan::mounts::{MountPlan, MountSource};
+use crate::plan::mounts::MountSource;
 use crate::plan::{ConsoleWish, HostFacts, Plan, Wishes, clean_in_container};
 use crate::{Error, ErrorKind, Result, spec};
 
@@ -35,7 +35,10 @@ impl Runtime {
             ..Wishes::default()
         };
         let mut plan = Plan::new(&config, id.as_str(), &may_mount(record)?, wishes)?;
-        plan.mounts.iter_mut().for_each(MountPlan::readonly_at_once);
+        for mount in &mut plan.mounts {
+            // Others see it.
+            mount.places_below = false;
+        }
         refuse_procfs(&plan)?;
         let target = Target::open(record)?;
         let cgroup = container::cgroup(record)?.unwrap_or(CgroupManager::Disabled);

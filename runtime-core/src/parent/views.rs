@@ -293,7 +293,7 @@ fn mount_view<'a>(
         },
         what,
         attributes,
-        readonly_last: mount.readonly_last,
+        places_below: mount.places_below && !prepared.is_readonly,
     }
 }
 

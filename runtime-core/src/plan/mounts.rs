@@ -78,8 +78,8 @@ pub struct MountPlan {
     pub id_map: Option<MountIdMap>,
     /// Whether it becomes read-only when all else has been made: places of other mounts, or devices, are made in it.
     pub readonly_late: bool,
-    /// The same of a bind mount, when all of `mounts` are made: the places of those below it are.
-    pub readonly_last: bool,
+    /// Whether mounts of the list lie below this read-only bind mount, whose places are made in it where they are missing.
+    pub places_below: bool,
 }
 
 /// What is mounted.
@@ -226,9 +226,9 @@ pub fn plan(spec: &Spec, around: Around<'_>) -> Result<Vec<MountPlan>> {
     for place in 0..plans.len() {
         if let Some((mount, later)) = plans.get_mut(place..).and_then(<[_]>::split_first_mut) {
             mount.postpone_readonly(later);
-            // Where others see it, it is never writable.
+            // Where others see it, it is not writable for a moment either.
             if around.namespaces.unshare & libc::CLONE_NEWNS as u32 != 0 {
-                mount.postpone_readonly_bind(later);
+                mount.allow_places_below(later);
             }
         }
     }
@@ -237,33 +237,23 @@ pub fn plan(spec: &Spec, around: Around<'_>) -> Result<Vec<MountPlan>> {
 
 impl MountPlan {
     /// A mount of the list may lie below a read-only bind mount where there is no place for it yet. As crun does it.
-    fn postpone_readonly_bind(&mut self, later: &[Self]) {
+    fn allow_places_below(&mut self, later: &[Self]) {
         let is_below = |mount: &Self| {
             let rest = mount.target.as_bytes().strip_prefix(self.target.as_bytes());
             rest.is_some_and(|rest| rest.starts_with(b"/"))
         };
         let is_changed = later.iter().any(|mount| mount.target == self.target);
-        if !matches!(self.source, MountSource::Bind { .. }) || is_changed || !later.iter().any(is_below) {
-            return;
-        }
-        for (change, recursive) in &mut self.attributes {
-            if !*recursive && change.set & ATTR_RDONLY != 0 {
-                change.set &= !ATTR_RDONLY;
-                self.readonly_last = true;
-            }
-        }
-        self.attributes.retain(|(change, _)| !change.is_empty());
-    }
-
-    /// For whoever mounts where others can see it.
-    pub fn readonly_at_once(&mut self) {
-        if std::mem::take(&mut self.readonly_last) {
-            let readonly = MountAttr {
-                set: ATTR_RDONLY,
-                ..MountAttr::default()
+        let makes = |wanted: bool| {
+            let is_readonly = |(change, recursive): &(MountAttr, bool)| {
+                *recursive == wanted && change.set & ATTR_RDONLY != 0
             };
-            self.attributes.push((readonly, false));
-        }
+            self.attributes.iter().any(is_readonly)
+        };
+        self.places_below = matches!(self.source, MountSource::Bind { .. })
+            && !is_changed
+            && later.iter().any(is_below)
+            && makes(false)
+            && !makes(true);
     }
 
     /// A tmpfs that is read-only from the start has no directories for `later` mounts, nor devices. As runc does it.
@@ -354,7 +344,7 @@ fn plan_one(index: u16, mount: &Mount, around: Around<'_>, earlier: &[MountPlan]
         attributes,
         id_map,
         readonly_late: false,
-        readonly_last: false,
+        places_below: false,
     })
 }
 
@@ -1053,7 +1043,7 @@ mod tests {
             attributes: Vec::new(),
             id_map: None,
             readonly_late: false,
-            readonly_last: false,
+            places_below: false,
         };
         for (target, fstype, later, is_late) in [
             ("dev", "tmpfs", vec![], true),
@@ -1570,7 +1560,7 @@ mod tests {
     }
 
     #[test]
-    fn read_only_binds_with_mounts_below_become_so_last_if_nobody_else_sees_them() {
+    fn places_are_made_below_read_only_binds_if_nobody_else_sees_them() {
         let first = |namespaces: &str, mounts: &str| {
             let json = format!(
                 r#"{{"ociVersion":"1.3.0","root":{{"path":"r"}},"mounts":[{mounts}],"linux":{{"namespaces":[{namespaces}]}}}}"#
@@ -1591,7 +1581,7 @@ mod tests {
             let mut attributes = mount.attributes.iter();
             (
                 attributes.any(|(attr, _)| attr.set & ATTR_RDONLY != 0),
-                mount.readonly_last,
+                mount.places_below,
             )
         };
         let new = r#"{"type":"mount"}"#;
@@ -1601,7 +1591,7 @@ mod tests {
         let beside = r#"{"destination":"/va","type":"tmpfs"}"#;
         let again = r#"{"destination":"/v","options":["bind","remount","rw"]}"#;
         for (namespaces, mounts, wish) in [
-            (new, format!("{bind},{below}"), (false, true)),
+            (new, format!("{bind},{below}"), (true, true)),
             (new, format!("{bind},{beside}"), (true, false)),
             (new, format!("{bind},{below},{again}"), (true, false)),
             (new, format!("{recursive},{below}"), (true, false)),
@@ -1618,8 +1608,5 @@ mod tests {
                 "{namespaces} {mounts}"
             );
         }
-        let mut mount = first(new, &format!("{bind},{below}"));
-        mount.readonly_at_once();
-        assert_eq!(is_readonly(&mount), (true, false));
     }
 }

@@ -10,7 +10,7 @@ use runtime_init::args::{EnterRoot, Links};
 use runtime_init::sys::Call;
 use runtime_init::sys::mount::{self, MountAttr};
 use runtime_init::sys::process::limit;
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 
 use crate::host::cgroup::CgroupManager;
@@ -282,6 +282,8 @@ pub(crate) struct PreparedMount {
     pub link: Option<CString>,
     /// Whether a directory (not a file) is made where the destination is missing.
     pub is_directory: bool,
+    /// Whether the host's mount of the source is read-only itself.
+    pub is_readonly: bool,
     /// A procfs that is yet to be made, where its pid namespace is given by path.
     pub context: Option<ProcfsContext>,
 }
@@ -604,6 +606,8 @@ fn prepare_copy(
 ) -> Result<PreparedMount> {
     let stat = rustix::fs::fstat(&source).map_err(|errno| Error::os("fstat", errno))?;
     let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    let flags = rustix::fs::fstatvfs(&source).map_err(|errno| Error::os("fstatfs", errno))?;
+    let is_readonly = flags.f_flag.contains(StatVfsMountFlags::RDONLY);
     if room.left == 0
         && let Some(tree) = host_tree(Use::Mount(mount.index.into()), &source, recursive)?
         && room.may_wait(plan, mount, &tree)
@@ -627,6 +631,7 @@ fn prepare_copy(
         inside: None,
         link: None,
         is_directory,
+        is_readonly,
         context: None,
     })
 }
@@ -639,6 +644,7 @@ impl PreparedMount {
             inside: None,
             link: None,
             is_directory: true,
+            is_readonly: false,
             context: None,
         }
     }

@@ -41,7 +41,7 @@ const PROLOGUE: &str = "b=$1; i=$2; shift 2; R=$*; export PATH=/bin:/usr/bin:/sb
 ";
 
 /// Runs these lines of sh in a mount namespace of their own.
-fn on_a_host(c: &Case, lines: &str) -> Check<Run> {
+pub(super) fn on_a_host(c: &Case, lines: &str) -> Check<Run> {
     c.write_config()?;
     let own = c.command();
     let mut command = Command::new("/usr/bin/unshare");

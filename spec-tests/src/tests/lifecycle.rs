@@ -25,6 +25,11 @@ pub(crate) const TESTS: &[Test] = &[
         pid_file_of_run_detach,
     ),
     ("lifecycle/pid_file_that_is_no_file_stays", pid_file_no_file),
+    (
+        "security/pid_file_behind_a_link_of_another_user",
+        pid_file_behind_a_foreign_link,
+    ),
+    ("security/pid_file_that_is_a_block_device", pid_file_block_device),
     ("lifecycle/state_fields", state_fields),
     ("lifecycle/state_has_annotations", state_annotations),
     (
@@ -142,6 +147,45 @@ fn pid_file(c: &mut Case) -> Check {
 
 /// `--pid-file /dev/null`: what is there is written to, also behind a link. A device of the test's own: a runtime that
 /// replaces it does so here.
+/// Who may write to the directory of the pid file does not choose a device to which root writes: the link is replaced.
+fn pid_file_behind_a_foreign_link(c: &mut Case) -> Check {
+    use std::os::unix::fs::{OpenOptionsExt, lchown, symlink};
+    let (fifo, link) = (c.dir.join("fifo"), c.dir.join("link"));
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o600))?;
+    symlink("fifo", &link)?;
+    lchown(&link, Some(65534), Some(65534))?;
+    let mut options = fs::OpenOptions::new();
+    let mut reader = options.read(true).custom_flags(libc::O_NONBLOCK).open(&fifo)?;
+    c.args(&["/bin/sleep", "1000"]);
+    c.create_with(&["--pid-file", &link.to_string_lossy()])?.ok()?;
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut reader, &mut text)?;
+    same("what was written behind the link", "", text.as_str())?;
+    same("the file", c.pid()?.to_string(), fs::read_to_string(&link)?)?;
+    c.delete()
+}
+
+fn pid_file_block_device(c: &mut Case) -> Check {
+    use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+    // Nobody has this one: it is not to be opened.
+    let disk = c.dir.join("disk");
+    mknod(
+        &disk,
+        SFlag::S_IFBLK,
+        Mode::from_bits_truncate(0o600),
+        makedev(240, 1_000_000),
+    )?;
+    c.args(&["/bin/sleep", "1000"]);
+    let run = c.create_with(&["--pid-file", &disk.to_string_lossy()])?;
+    contains("why it failed", &run.stderr, "a block device")?;
+    let metadata = fs::symlink_metadata(&disk)?;
+    ensure!(
+        std::os::unix::fs::FileTypeExt::is_block_device(&metadata.file_type()),
+        "it was replaced"
+    );
+    c.nothing_left()
+}
+
 fn pid_file_no_file(c: &mut Case) -> Check {
     use nix::sys::stat::{Mode, SFlag, makedev, mknod};
     use std::{

@@ -26,6 +26,7 @@ mod forgotten;
 mod fuse;
 mod hooks;
 mod host_mounts;
+mod hostile_places;
 mod hung_peers;
 mod inherited;
 mod intel_rdt;
@@ -137,6 +138,7 @@ fn everywhere() -> Vec<Test> {
         mounts_in_order::TESTS,
         host_mounts::TESTS,
         dev_links::TESTS,
+        hostile_places::TESTS,
         mount_options::TESTS,
         mount_links::TESTS,
         mounts_later::TESTS,

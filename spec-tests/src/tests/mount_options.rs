@@ -23,6 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     ("mounts/ro_of_sysfs_is_of_the_mount_alone", ro_of_sysfs),
     ("mounts/ro_is_of_no_shared_superblock", ro_of_shared),
+    ("mounts/overlay_relative_to_the_bundle", overlay_relative),
     ("mounts/remount_clears_what_is_not_named", remount_clears),
     (
         "mounts/remount_ro_of_a_bind_is_of_the_mount_alone",
@@ -294,6 +295,26 @@ fn overlay_long(c: &mut Case) -> Check {
     let lower = lowerdir(&place, &names);
     overlay(c, vec![format!("lowerdir={lower},index=off")]);
     shows_all(c, &names)
+}
+
+/// As the source of a bind mount, and not to the working directory of the caller.
+fn overlay_relative(c: &mut Case) -> Check {
+    for directory in ["l/a", "l/b:b", "up", "work"] {
+        fs::create_dir_all(c.bundle.join(directory))?;
+    }
+    fs::write(c.bundle.join("l/a/0"), "a")?;
+    fs::write(c.bundle.join("l/b:b/1"), "b")?;
+    overlay(
+        c,
+        vec![
+            "lowerdir=l/a:l/b\\:b".to_owned(),
+            "upperdir=up".to_owned(),
+            "workdir=work".to_owned(),
+        ],
+    );
+    same("files", "0\n1\n2", c.sh("cd /mnt && touch 2 && ls")?.as_str())?;
+    ensure!(c.bundle.join("up/2").exists(), "nothing in upperdir");
+    Ok(())
 }
 
 fn overlay_500(c: &mut Case) -> Check {

@@ -63,7 +63,7 @@ fn folder(c: &Case, path: &str, mode: u32) -> Check {
     )?)
 }
 
-fn mode_of_place(c: &mut Case) -> Check {
+pub(super) fn mode_of_place(c: &mut Case) -> Check {
     folder(c, "/mnt/private", 0o700)?;
     folder(c, "/mnt/group", 0o2750)?;
     folder(c, "/mnt/given", 0o700)?;
@@ -213,7 +213,7 @@ fn first(options: &[String]) -> &str {
     options.first().map_or("", String::as_str)
 }
 
-fn readonly_copy(c: &mut Case) -> Check {
+pub(super) fn readonly_copy(c: &mut Case) -> Check {
     folder(c, "/data/deep", 0o711)?;
     fs::write(c.rootfs("/data/deep/file"), "copied")?;
     c.mount(tmpfs("/data", &["ro", "tmpcopyup", "nosuid"]));
@@ -223,7 +223,7 @@ fn readonly_copy(c: &mut Case) -> Check {
     has_options(&report, "/data", &["ro", "nosuid"])
 }
 
-fn several_in_one(c: &mut Case) -> Check {
+pub(super) fn several_in_one(c: &mut Case) -> Check {
     c.mount(tmpfs("/mnt/a", &["nosuid", "mode=711,size=1m"]));
     c.mount(tmpfs("/mnt/b", &["mode=711,size=1m,nr_inodes=50", "noexec"]));
     let report = c.probe(&[])?;
@@ -528,7 +528,7 @@ fn forget_last_mount(c: &mut Case) {
     }
 }
 
-fn masked_twice(c: &mut Case) -> Check {
+pub(super) fn masked_twice(c: &mut Case) -> Check {
     fs::create_dir(c.rootfs("/secret"))?;
     fs::write(c.rootfs("/etc/secret"), "secret")?;
     symlink("secret", c.rootfs("/link"))?;

@@ -8,7 +8,7 @@ use crate::{
     leaks,
     outcome::{Check, Stop, ensure, fail},
     runner::{self, Live, Run},
-    user::User,
+    user::{self, User},
 };
 use nix::{
     mount::{MntFlags, umount2},
@@ -144,6 +144,9 @@ impl Case {
 
     pub(crate) fn write_config(&self) -> Check {
         fs::write(self.bundle.join("config.json"), self.config.to_string())?;
+        if self.user.as_ref().is_some_and(|user| user.owns_all) {
+            user::give(&self.dir)?;
+        }
         Ok(())
     }
 

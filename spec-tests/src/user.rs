@@ -28,6 +28,8 @@ pub(crate) struct User {
     pub(crate) has_ranges: bool,
     /// A cgroup that the runtime is started in.
     pub(crate) cgroup: Option<PathBuf>,
+    /// Whether whatever the test has made by then is the user's, each time that config.json is written.
+    pub(crate) owns_all: bool,
     /// `PATH` of the runtime.
     pub(crate) path: String,
 }
@@ -52,6 +54,7 @@ impl User {
             program: host.for_users.clone(),
             home: dir.to_owned(),
             has_ranges: false,
+            owns_all: false,
             cgroup: None,
             path: crate::host::PATH.to_owned(),
         })

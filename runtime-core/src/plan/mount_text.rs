@@ -75,6 +75,32 @@ pub(super) fn layers(lowerdir: &[u8]) -> Option<Vec<(&'static str, Vec<u8>)>> {
         .then_some(layers)
 }
 
+/// The value of an overlay's option that names directories, with those that are relative below `bundle`, as a bind mount's source:
+/// what the working directory of the runtime is says nothing.
+pub(super) fn absolute(key: &[u8], value: &[u8], bundle: &[u8]) -> Vec<u8> {
+    let special: &[u8] = match key {
+        b"lowerdir" => b":,\\",
+        b"upperdir" | b"workdir" => b",\\",
+        b"lowerdir+" | b"datadir+" => b"",
+        _ => return value.to_owned(),
+    };
+    let is_list = key == b"lowerdir";
+    let (mut result, mut is_start, mut is_escaped) = (Vec::new(), true, false);
+    for byte in value {
+        if is_start && !matches!(byte, b'/' | b':') {
+            for byte in bundle {
+                result.extend(special.contains(byte).then_some(b'\\'));
+                result.push(*byte);
+            }
+            result.push(b'/');
+        }
+        result.push(*byte);
+        is_start = is_list && !is_escaped && *byte == b':';
+        is_escaped = !is_escaped && *byte == b'\\';
+    }
+    result
+}
+
 fn key(is_data: bool) -> &'static str {
     if is_data { "datadir+" } else { "lowerdir+" }
 }
@@ -126,6 +152,24 @@ mod tests {
             (r#"""#, r#"""#),
         ] {
             assert_eq!(label(value), wish);
+        }
+    }
+
+    #[test]
+    fn relative_directories_of_an_overlay_are_the_bundle_s() {
+        for (key, value, wish) in [
+            ("lowerdir", "a:/b:c/d::e", r"/x\:\,y/a:/b:/x\:\,y/c/d::/x\:\,y/e"),
+            ("lowerdir", r"a\:/b\\:c", r"/x\:\,y/a\:/b\\:/x\:\,y/c"),
+            ("lowerdir", r"\:a", r"/x\:\,y/\:a"),
+            ("lowerdir", "", ""),
+            ("upperdir", "up:/per", r"/x:\,y/up:/per"),
+            ("workdir", "/w", "/w"),
+            ("lowerdir+", "a:b", "/x:,y/a:b"),
+            ("datadir+", "/a", "/a"),
+            ("index", "off", "off"),
+        ] {
+            let result = absolute(key.as_bytes(), value.as_bytes(), b"/x:,y");
+            assert_eq!(String::from_utf8(result).unwrap(), wish, "{key}={value}");
         }
     }
 

@@ -13,7 +13,7 @@ use runtime_init::args::Links;
 use runtime_init::sys::mount::{ATTR_RDONLY, MountAttr};
 
 use super::mount_label::{self, MountLabel};
-use super::mount_text::{label, layers, words};
+use super::mount_text::{absolute, label, layers, words};
 use super::namespaces::{NamespacesPlan, UserNamespace};
 use super::rootfs::RootfsPlan;
 use super::{HostFacts, c_string, clean_in_container};
@@ -295,6 +295,9 @@ fn plan_one(index: u16, mount: &Mount, around: Around<'_>, earlier: &[MountPlan]
         options.data.retain(|option| is_mapped_group(option, namespaces));
     }
     options.is_overlay = fstype == "overlay";
+    if options.is_overlay && !options.bind {
+        options.resolve_layers(facts.bundle.as_os_str().as_bytes(), index)?;
+    }
     if let (Some(label), false) = (around.label, options.bind || options.remount) {
         let label = label.option_for(fstype, &options.data);
         options.data.extend(label);
@@ -711,6 +714,17 @@ impl Options {
         };
         let value = value.map(|value| c_string(value, field.to_owned())).transpose()?;
         self.data.push((c_string(key, field.to_owned())?, value));
+        Ok(())
+    }
+
+    /// The directories of an overlay, which are looked up where INIT happens to be.
+    fn resolve_layers(&mut self, bundle: &[u8], index: u16) -> Result<()> {
+        for (key, value) in &mut self.data {
+            if let Some(value) = value {
+                let absolute = absolute(key.as_bytes(), value.as_bytes(), bundle);
+                *value = c_string(absolute, format!("mounts[{index}].options"))?;
+            }
+        }
         Ok(())
     }
 
@@ -1465,7 +1479,7 @@ mod tests {
 
     #[test]
     fn long_options_go_by_mount_2() {
-        let lower = "l".repeat(300);
+        let lower = format!("/{}", "l".repeat(300));
         let mount = plan_mount(&format!(
             r#"{{"destination":"/o","type":"overlay","options":["ro","noatime","lowerdir={lower}","index=off"]}}"#
         ))

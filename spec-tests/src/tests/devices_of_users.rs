@@ -343,7 +343,7 @@ fn nothing_else(c: &mut Case) -> Check {
     same("mount points", before, after)
 }
 
-fn check_ptmx(c: &mut Case) -> Check {
+pub(super) fn check_ptmx(c: &mut Case) -> Check {
     c.config["linux"]["devices"] = json!([
         {"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2, "fileMode": 0o666, "uid": 0, "gid": 5}]);
     let report = c.probe(&["--stat", "/dev/pts/ptmx", "--access", "/dev/ptmx"])?;
@@ -370,7 +370,7 @@ fn own_ptmx_of_users(c: &mut Case) -> Check {
 }
 
 /// What is mounted there is what is wanted.
-fn check_directory(c: &mut Case) -> Check {
+pub(super) fn check_directory(c: &mut Case) -> Check {
     c.config["linux"]["devices"] =
         json!([{"path": "/dev/shm", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}]);
     same(

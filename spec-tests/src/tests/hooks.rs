@@ -770,7 +770,7 @@ fn poststart_sees_the_program(c: &mut Case) -> Check {
 }
 
 /// Those that the runtime itself runs while it makes the container: their relative paths are the bundle's.
-fn in_the_bundle(c: &mut Case) -> Check {
+pub(super) fn in_the_bundle(c: &mut Case) -> Check {
     let mut wish = String::new();
     for kind in ["prestart", "createRuntime"] {
         let file = c.dir.join("where");
@@ -839,7 +839,7 @@ fn poststart_failure_runs_poststop(c: &mut Case) -> Check {
 }
 
 /// crun's annotations: what hooks print goes to files, behind what is there already.
-fn output_files(c: &mut Case) -> Check {
+pub(super) fn output_files(c: &mut Case) -> Check {
     let (out, err) = (c.dir.join("hooks.out"), c.bundle.join("hooks.err"));
     fs::write(&out, "before\n")?;
     // A relative name is one in the bundle.

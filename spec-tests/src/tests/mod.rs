@@ -50,6 +50,7 @@ mod random;
 mod recorded;
 mod resources;
 mod rootless;
+mod rootless_more;
 mod roots;
 mod run;
 pub(crate) mod runtime_tools;
@@ -98,6 +99,7 @@ fn needy() -> Vec<NeedyTest> {
         events::NEEDY,
         recorded::NEEDY,
         rootless::NEEDY,
+        rootless_more::NEEDY,
         systemd::NEEDY,
         systemd_agrees::NEEDY,
         systemd_limits::NEEDY,

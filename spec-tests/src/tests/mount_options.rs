@@ -23,6 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     ("mounts/ro_of_sysfs_is_of_the_mount_alone", ro_of_sysfs),
     ("mounts/ro_is_of_no_shared_superblock", ro_of_shared),
+    ("mounts/overlay_relative_to_the_bundle", overlay_relative),
     ("mounts/remount_clears_what_is_not_named", remount_clears),
     (
         "mounts/remount_ro_of_a_bind_is_of_the_mount_alone",
@@ -62,7 +63,7 @@ fn folder(c: &Case, path: &str, mode: u32) -> Check {
     )?)
 }
 
-fn mode_of_place(c: &mut Case) -> Check {
+pub(super) fn mode_of_place(c: &mut Case) -> Check {
     folder(c, "/mnt/private", 0o700)?;
     folder(c, "/mnt/group", 0o2750)?;
     folder(c, "/mnt/given", 0o700)?;
@@ -212,7 +213,7 @@ fn first(options: &[String]) -> &str {
     options.first().map_or("", String::as_str)
 }
 
-fn readonly_copy(c: &mut Case) -> Check {
+pub(super) fn readonly_copy(c: &mut Case) -> Check {
     folder(c, "/data/deep", 0o711)?;
     fs::write(c.rootfs("/data/deep/file"), "copied")?;
     c.mount(tmpfs("/data", &["ro", "tmpcopyup", "nosuid"]));
@@ -222,7 +223,7 @@ fn readonly_copy(c: &mut Case) -> Check {
     has_options(&report, "/data", &["ro", "nosuid"])
 }
 
-fn several_in_one(c: &mut Case) -> Check {
+pub(super) fn several_in_one(c: &mut Case) -> Check {
     c.mount(tmpfs("/mnt/a", &["nosuid", "mode=711,size=1m"]));
     c.mount(tmpfs("/mnt/b", &["mode=711,size=1m,nr_inodes=50", "noexec"]));
     let report = c.probe(&[])?;
@@ -294,6 +295,26 @@ fn overlay_long(c: &mut Case) -> Check {
     let lower = lowerdir(&place, &names);
     overlay(c, vec![format!("lowerdir={lower},index=off")]);
     shows_all(c, &names)
+}
+
+/// As the source of a bind mount, and not to the working directory of the caller.
+fn overlay_relative(c: &mut Case) -> Check {
+    for directory in ["l/a", "l/b:b", "up", "work"] {
+        fs::create_dir_all(c.bundle.join(directory))?;
+    }
+    fs::write(c.bundle.join("l/a/0"), "a")?;
+    fs::write(c.bundle.join("l/b:b/1"), "b")?;
+    overlay(
+        c,
+        vec![
+            "lowerdir=l/a:l/b\\:b".to_owned(),
+            "upperdir=up".to_owned(),
+            "workdir=work".to_owned(),
+        ],
+    );
+    same("files", "0\n1\n2", c.sh("cd /mnt && touch 2 && ls")?.as_str())?;
+    ensure!(c.bundle.join("up/2").exists(), "nothing in upperdir");
+    Ok(())
 }
 
 fn overlay_500(c: &mut Case) -> Check {
@@ -507,7 +528,7 @@ fn forget_last_mount(c: &mut Case) {
     }
 }
 
-fn masked_twice(c: &mut Case) -> Check {
+pub(super) fn masked_twice(c: &mut Case) -> Check {
     fs::create_dir(c.rootfs("/secret"))?;
     fs::write(c.rootfs("/etc/secret"), "secret")?;
     symlink("secret", c.rootfs("/link"))?;

@@ -73,7 +73,7 @@ fn earlier_mounts(c: &mut Case) -> Check<PathBuf> {
     Ok(volume)
 }
 
-fn made_by_an_earlier_mount(c: &mut Case) -> Check {
+pub(super) fn made_by_an_earlier_mount(c: &mut Case) -> Check {
     earlier_mounts(c)?;
     let absolute = c.rootfs("/data/folder").to_string_lossy().into_owned();
     c.mount(bind("/absolute", &absolute));
@@ -89,7 +89,7 @@ fn made_by_an_earlier_mount(c: &mut Case) -> Check {
     )
 }
 
-fn covered_by_an_earlier_mount(c: &mut Case) -> Check {
+pub(super) fn covered_by_an_earlier_mount(c: &mut Case) -> Check {
     fs::create_dir_all(c.rootfs("/covered"))?;
     fs::write(c.rootfs("/covered/of-the-image"), "")?;
     c.mount(bind("/before", "rootfs/covered"));
@@ -259,7 +259,7 @@ const TRY: &str = "for d in /data /data/new /data/new/deep; do touch $d/x 2>/dev
      grep -c ' /data ro,nosuid' /proc/self/mountinfo";
 const TRIED: &str = "/data/new/deep\nof another\n1";
 
-fn below_a_read_only_bind(c: &mut Case) -> Check {
+pub(super) fn below_a_read_only_bind(c: &mut Case) -> Check {
     read_only_with_mounts_below(c)?;
     same("what can be written to", TRIED, c.sh(TRY)?.trim_end())
 }

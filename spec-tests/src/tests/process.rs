@@ -253,7 +253,7 @@ fn umask(c: &mut Case) -> Check {
     same("umask", json!(0o27), c.probe(&[])?["umask"].clone())
 }
 
-fn fd_numbers(report: &Value) -> Vec<u64> {
+pub(super) fn fd_numbers(report: &Value) -> Vec<u64> {
     report["fds"]
         .as_array()
         .into_iter()

@@ -82,7 +82,7 @@ pub(crate) const NEEDY: &[NeedyTest] = &[
     ("rootless/user_namespaces_disabled", NESTED, disabled),
 ];
 
-const RANGES: &[Need] = &[
+pub(super) const RANGES: &[Need] = &[
     Need::Program("newuidmap"),
     Need::Program("setpriv"),
     Need::Program("unshare"),
@@ -122,7 +122,7 @@ fn map(c: &mut Case, ranges: &Value) {
     c.config["linux"]["gidMappings"] = ranges.clone();
 }
 
-fn user_with_ranges(c: &mut Case) -> Check {
+pub(super) fn user_with_ranges(c: &mut Case) -> Check {
     ordinary_user(c)?;
     user(c)?.with_ranges()?;
     map(

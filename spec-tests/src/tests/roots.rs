@@ -260,7 +260,7 @@ fn exec_makes_no_cwd(c: &mut Case) -> Check {
 }
 
 /// The text from which Podman makes 127.
-fn missing_cwd(c: &mut Case) -> Check {
+pub(super) fn missing_cwd(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let run = c
         .rt(&["exec", "--cwd", "/missing", &c.id, "/bin/true"])?

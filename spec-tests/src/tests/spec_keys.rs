@@ -42,7 +42,7 @@ fn spell_otherwise(c: &mut Case) {
     rename(&mut c.config, "mounts", "Mounts");
 }
 
-fn config_json(c: &mut Case) -> Check {
+pub(super) fn config_json(c: &mut Case) -> Check {
     c.shell("grep NoNewPrivs /proc/self/status; ulimit -n; ulimit -Hn; hostname");
     spell_otherwise(c);
     same(

@@ -431,7 +431,7 @@ fn exec_two_lines<'a>(c: &'a Case, flag: &'a str) -> Vec<OsString> {
 }
 
 /// A pipe or a file gets what the program wrote: who reads `runc run` in a script finds no carriage returns.
-fn plain_newlines(c: &mut Case) -> Check {
+pub(super) fn plain_newlines(c: &mut Case) -> Check {
     let plain = "one\ntwo\n-onlcr\n".to_owned();
     with_terminal(c);
     c.shell(TWO_LINES);

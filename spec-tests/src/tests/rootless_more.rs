@@ -1,0 +1,85 @@
+//! Runs in: SUITE. What other topics try as root, for an ordinary user with subordinate ids, whose ids newuidmap writes.
+
+use super::{
+    devices_of_users, hooks, mount_options, mounts_in_order, process, rootless, roots, spec_keys, terminal,
+};
+use crate::{
+    case::Case,
+    outcome::{Check, same},
+    runner::{self, Run},
+    suite::NeedyTest,
+};
+use std::{
+    ffi::OsString,
+    process::{Command, Stdio},
+};
+
+macro_rules! by_user {
+    ($($name:literal $test:path,)*) => { &[$(
+        (concat!("rootless/", $name), rootless::RANGES, |c| by_user(c, $test)),
+    )*] };
+}
+
+pub(crate) const NEEDY: &[NeedyTest] = by_user! {
+    "preserve_fds_with_gaps" preserve_fds,
+    "exec_cwd_that_is_missing" roots::missing_cwd,
+    "source_made_by_an_earlier_mount" mounts_in_order::made_by_an_earlier_mount,
+    "source_covered_by_an_earlier_mount" mounts_in_order::covered_by_an_earlier_mount,
+    "below_a_read_only_bind" mounts_in_order::below_a_read_only_bind,
+    "tmpfs_has_the_mode_of_its_place" mount_options::mode_of_place,
+    "readonly_tmpfs_with_tmpcopyup" mount_options::readonly_copy,
+    "several_options_in_one_string" mount_options::several_in_one,
+    "masked_twice_is_mounted_once" mount_options::masked_twice,
+    "entry_on_a_directory_is_left_out" devices_of_users::check_directory,
+    "ptmx_is_the_containers_own" devices_of_users::check_ptmx,
+    "keys_in_another_case" spec_keys::config_json,
+    "newlines_in_the_foreground_are_plain" terminal::plain_newlines,
+    "output_files_of_annotations" hooks::output_files,
+    "hooks_run_in_the_bundle" hooks::in_the_bundle,
+};
+
+fn by_user(c: &mut Case, test: fn(&mut Case) -> Check) -> Check {
+    rootless::user_with_ranges(c)?;
+    if let Some(user) = &mut c.user {
+        user.owns_all = true;
+    }
+    test(c)
+}
+
+fn preserve_fds(c: &mut Case) -> Check {
+    c.args(&["/bin/probe"]);
+    let run = with_fds(c, &c.bundle_args("run", &["--preserve-fds", "6"], &c.id)?)?;
+    same(
+        "run",
+        vec![0, 1, 2, 4, 8],
+        process::fd_numbers(&run.ok()?.json()?),
+    )?;
+    c.start_sleeper()?;
+    let words = ["exec", "--preserve-fds", "6", &c.id, "/bin/probe"].map(OsString::from);
+    let run = with_fds(c, &words)?;
+    same(
+        "exec",
+        vec![0, 1, 2, 4, 8],
+        process::fd_numbers(&run.ok()?.json()?),
+    )
+}
+
+/// The runtime with these descriptors open, of which the last is not passed on.
+fn with_fds(c: &Case, words: &[OsString]) -> Check<Run> {
+    let own = c.command();
+    let mut command = Command::new("/bin/sh");
+    command
+        .args([
+            "-c",
+            "exec 4</dev/null 8</dev/null 9</dev/null; exec \"$@\"",
+            "sh",
+        ])
+        .arg(own.get_program())
+        .args(own.get_args())
+        .args(words)
+        .env_clear()
+        .envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .current_dir(&c.dir)
+        .stdin(Stdio::null());
+    runner::start(&mut command, &c.dir)?.finish()
+}

@@ -529,16 +529,13 @@ fn find_source(path: &Path, inside: Option<&CStr>, flags: OFlags, room: &Room<'_
     let Some(rootfs) = room.rootfs else {
         return open_path(path, flags).map(Source::Host);
     };
-    let found = open_path(path, flags);
-    let inside = match &found {
-        Ok(source) => path_of(source)?.strip_prefix(rootfs).ok().and_then(rest_inside),
-        Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::NOTDIR)) => rest_below(path, rootfs),
-        Err(_) => None,
-    };
-    match inside {
-        Some(inside) => Ok(Source::Inside(inside)),
-        None => found.map(Source::Host),
+    // Before it is opened: a link of the image would lead out of it again.
+    if let Some(inside) = rest_below(path, rootfs) {
+        return Ok(Source::Inside(inside));
     }
+    let found = open_path(path, flags)?;
+    let inside = path_of(&found)?.strip_prefix(rootfs).ok().and_then(rest_inside);
+    Ok(inside.map_or(Source::Host(found), Source::Inside))
 }
 
 /// The rest of a path below the rootfs, links of the host followed up to there; `None` if it does not lead there. What is below is

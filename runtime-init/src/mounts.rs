@@ -161,9 +161,11 @@ fn mount_one(
             data,
             mode_of_place: _,
         } => {
+            let mut text = paths::Buffer::new();
+            let data = with_mode(&mut text, data, mode).at_index(Step::MountFilesystem, index)?;
             fs::chdir(target).at_index(Step::MountAttach, index)?;
             mount::mount_on_cwd(source, fstype, *flags, data).at_index(Step::MountFilesystem, index)?;
-            reattribute(root, args, mode)
+            reattribute(root, args)
         }
         MountWhat::Remount { options } => {
             reconfigure(target, options, index)?;
@@ -285,6 +287,24 @@ fn make_filesystem(
     Ok(made)
 }
 
+/// Options for mount(2), with a mode among them.
+fn with_mode<'a>(
+    text: &'a mut paths::Buffer,
+    data: &'a CStr,
+    mode: Option<u32>,
+) -> crate::sys::Result<&'a CStr> {
+    let Some(mode) = mode else { return Ok(data) };
+    let mut digits = [0; 5];
+    for part in [
+        data.to_bytes(),
+        b",mode=",
+        octal(mode, &mut digits).unwrap_or_default().to_bytes(),
+    ] {
+        text.push(part)?;
+    }
+    text.as_cstr()
+}
+
 /// Four octal digits.
 fn octal(mode: u32, text: &mut [u8; 5]) -> Option<&CStr> {
     for (digit, shift) in text.iter_mut().zip([9, 6, 3, 0]) {
@@ -363,16 +383,11 @@ fn apply_but(tree: BorrowedFd<'_>, args: &MountArgs<'_>, kept: u64) -> Result<()
 }
 
 /// mount(2) gives no descriptor: the mount is what the same path finds now.
-fn reattribute(root: BorrowedFd<'_>, args: &MountArgs<'_>, mode: Option<u32>) -> Result<()> {
-    if args.attributes.is_empty() && mode.is_none() {
+fn reattribute(root: BorrowedFd<'_>, args: &MountArgs<'_>) -> Result<()> {
+    if args.attributes.is_empty() {
         return Ok(());
     }
     let mounted = paths::open_target(root, &args.target).at_index(Step::MountTarget, args.index)?;
-    if let Some(mode) = mode {
-        fs::open_child(mounted.as_fd(), c".", OFlags::RDONLY | OFlags::DIRECTORY)
-            .and_then(|directory| fs::chmod(directory.as_fd(), mode))
-            .at_index(Step::MountFilesystem, args.index)?;
-    }
     apply(mounted.as_fd(), args)
 }
 

@@ -9,10 +9,14 @@ use rustix::io::Errno;
 use crate::args::{ContextArgs, InsideArgs, Links, MountArgs, MountWhat, TargetArgs};
 use crate::report::{At, Result, Stop, refused};
 use crate::step::Step;
-use crate::sys::mount::{self, ATTR_RDONLY, MountAttr};
+use crate::sys::mount::{self, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, MountAttr};
 use crate::sys::{SysError, fs};
 use crate::wire::{Link, Message};
 use crate::{copy_up, paths, trees};
+
+const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+/// What whoever mounted a tree may have forbidden in it.
+const LOCKABLE: u64 = ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC;
 
 const READONLY: MountAttr = MountAttr {
     set: ATTR_RDONLY,
@@ -157,9 +161,11 @@ fn mount_one(
             data,
             mode_of_place: _,
         } => {
+            let mut text = paths::Buffer::new();
+            let data = with_mode(&mut text, data, mode).at_index(Step::MountFilesystem, index)?;
             fs::chdir(target).at_index(Step::MountAttach, index)?;
             mount::mount_on_cwd(source, fstype, *flags, data).at_index(Step::MountFilesystem, index)?;
-            reattribute(root, args, mode)
+            reattribute(root, args)
         }
         MountWhat::Remount { options } => {
             reconfigure(target, options, index)?;
@@ -183,6 +189,10 @@ fn mount_from_inside(
         false => OFlags::PATH,
     };
     let found = fs::open_in_root(root, source.path, flags).at_index(Step::MountSource, index)?;
+    let is_plain = paths::is_plain(root, source.path, found.as_fd()).at_index(Step::MountSource, index)?;
+    if !is_plain && is_of_the_kernel(found.as_fd()).at_index(Step::MountSource, index)? {
+        return Err(refused(Errno::PERM)).at_index(Step::MountSource, index);
+    }
     let file_type = fs::fstat(found.as_fd())
         .at_index(Step::MountSource, index)?
         .st_mode
@@ -193,7 +203,9 @@ fn mount_from_inside(
     if source.must_be_procfs {
         check_is_procfs(found.as_fd()).at_index(Step::MountSource, index)?;
     }
-    let tree = mount::clone_tree(found.as_fd(), source.recursive).at_index(Step::MountSource, index)?;
+    // What is mounted below it may be such a file system, too.
+    let recursive = source.recursive && is_plain;
+    let tree = mount::clone_tree(found.as_fd(), recursive).at_index(Step::MountSource, index)?;
     if source.is_mapped {
         let mapped = link.send_fd(Message::NeedMountMap, tree.as_fd());
         mapped
@@ -205,7 +217,29 @@ fn mount_from_inside(
         ..args.target
     };
     let place = open_place(root, &target, earlier).at_index(Step::MountTarget, index)?;
-    attach_to(tree.as_fd(), place.as_fd(), args, target.is_directory)
+    // Who has made the link does not choose what becomes writable.
+    let kept = if is_plain { 0 } else { LOCKABLE };
+    apply_but(tree.as_fd(), args, kept)?;
+    attach_to(tree.as_fd(), place.as_fd(), index, target.is_directory)
+}
+
+/// Whether it is a file system that shows the kernel, and by which the host can be changed. Masks and read-only paths are told by the
+/// places that config.json names.
+fn is_of_the_kernel(found: BorrowedFd<'_>) -> crate::sys::Result<bool> {
+    const MAGIC: [i64; 11] = [
+        PROC_SUPER_MAGIC,
+        0x6265_6572, // sysfs
+        0x6367_7270, // cgroup2
+        0x0027_e0eb, // cgroup
+        0x6462_6720, // debugfs
+        0x7472_6163, // tracefs
+        0x7363_6673, // securityfs
+        0x6265_6570, // configfs
+        0xf97c_ff8c, // selinuxfs
+        0x4249_4e4d, // binfmt_misc
+        0xde5e_81e4, // efivarfs
+    ];
+    Ok(MAGIC.contains(&(fs::fstatfs(found)?.f_type as i64)))
 }
 
 /// Makes a link that says what this one says.
@@ -253,6 +287,24 @@ fn make_filesystem(
     Ok(made)
 }
 
+/// Options for mount(2), with a mode among them.
+fn with_mode<'a>(
+    text: &'a mut paths::Buffer,
+    data: &'a CStr,
+    mode: Option<u32>,
+) -> crate::sys::Result<&'a CStr> {
+    let Some(mode) = mode else { return Ok(data) };
+    let mut digits = [0; 5];
+    for part in [
+        data.to_bytes(),
+        b",mode=",
+        octal(mode, &mut digits).unwrap_or_default().to_bytes(),
+    ] {
+        text.push(part)?;
+    }
+    text.as_cstr()
+}
+
 /// Four octal digits.
 fn octal(mode: u32, text: &mut [u8; 5]) -> Option<&CStr> {
     for (digit, shift) in text.iter_mut().zip([9, 6, 3, 0]) {
@@ -272,7 +324,6 @@ fn check_procfs(made: BorrowedFd<'_>, pids: (u64, u64)) -> crate::sys::Result<()
 }
 
 fn check_is_procfs(mount: BorrowedFd<'_>) -> crate::sys::Result<()> {
-    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
     match fs::fstatfs(mount)?.f_type as i64 == PROC_SUPER_MAGIC {
         true => Ok(()),
         false => Err(refused(Errno::STALE)),
@@ -290,19 +341,14 @@ fn attach_fallback(
 }
 
 fn attach(tree: BorrowedFd<'_>, target: BorrowedFd<'_>, args: &MountArgs<'_>) -> Result<()> {
-    attach_to(tree, target, args, args.target.is_directory)
+    apply(tree, args)?;
+    attach_to(tree, target, args.index, args.target.is_directory)
 }
 
-fn attach_to(
-    tree: BorrowedFd<'_>,
-    target: BorrowedFd<'_>,
-    args: &MountArgs<'_>,
-    is_directory: bool,
-) -> Result<()> {
-    apply(tree, args)?;
+fn attach_to(tree: BorrowedFd<'_>, target: BorrowedFd<'_>, index: u16, is_directory: bool) -> Result<()> {
     mount::attach(tree, target)
         .map_err(|error| name_mismatch(error, target, is_directory))
-        .at_index(Step::MountAttach, args.index)
+        .at_index(Step::MountAttach, index)
 }
 
 /// A directory on a file, or the reverse: move_mount(2) says EINVAL, where mount(2) says, and people know, ENOTDIR.
@@ -321,23 +367,27 @@ fn name_mismatch(error: SysError, target: BorrowedFd<'_>, source_is_directory: b
 }
 
 fn apply(tree: BorrowedFd<'_>, args: &MountArgs<'_>) -> Result<()> {
+    apply_but(tree, args, 0)
+}
+
+/// The same, but none of `kept` is taken away.
+fn apply_but(tree: BorrowedFd<'_>, args: &MountArgs<'_>, kept: u64) -> Result<()> {
     for (attr, recursive) in args.attributes {
-        mount::mount_setattr(tree, attr, *recursive).at_index(Step::MountAttach, args.index)?;
+        let attr = MountAttr {
+            clear: attr.clear & !kept,
+            ..*attr
+        };
+        mount::mount_setattr(tree, &attr, *recursive).at_index(Step::MountAttach, args.index)?;
     }
     Ok(())
 }
 
 /// mount(2) gives no descriptor: the mount is what the same path finds now.
-fn reattribute(root: BorrowedFd<'_>, args: &MountArgs<'_>, mode: Option<u32>) -> Result<()> {
-    if args.attributes.is_empty() && mode.is_none() {
+fn reattribute(root: BorrowedFd<'_>, args: &MountArgs<'_>) -> Result<()> {
+    if args.attributes.is_empty() {
         return Ok(());
     }
     let mounted = paths::open_target(root, &args.target).at_index(Step::MountTarget, args.index)?;
-    if let Some(mode) = mode {
-        fs::open_child(mounted.as_fd(), c".", OFlags::RDONLY | OFlags::DIRECTORY)
-            .and_then(|directory| fs::chmod(directory.as_fd(), mode))
-            .at_index(Step::MountFilesystem, args.index)?;
-    }
     apply(mounted.as_fd(), args)
 }
 

@@ -43,6 +43,15 @@ pub(crate) fn open_target(root: BorrowedFd<'_>, target: &TargetArgs<'_>) -> sys:
     Ok(opened)
 }
 
+/// Whether no link on the way leads to what was found at a path; one that was found itself, at its end, is none on the way.
+pub(crate) fn is_plain(root: BorrowedFd<'_>, path: &CStr, found: BorrowedFd<'_>) -> sys::Result<bool> {
+    match fs::open_in_root_no_links(root, path, OFlags::PATH | OFlags::NOFOLLOW) {
+        Ok(plain) => Ok(fs::identity(plain.as_fd())? == fs::identity(found)?),
+        Err(error) if matches!(error.errno, Errno::LOOP | Errno::NOENT | Errno::NOTDIR) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// The mode of what is at the place of a mount already.
 pub(crate) fn mode_of_target(root: BorrowedFd<'_>, target: &TargetArgs<'_>) -> sys::Result<Option<u32>> {
     let path = if target.path.is_empty() { c"." } else { target.path };

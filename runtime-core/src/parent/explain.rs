@@ -95,6 +95,7 @@ fn check(failure: Failure) -> Error {
     let text = match (failure.step, failure.errno) {
         (Step::MountTarget, Errno::PERM) => "is on a procfs, where only a few files may be mounted over".to_owned(),
         (Step::MountSource, Errno::STALE) => "cannot be mounted on /proc because it is not of type proc".to_owned(),
+        (Step::MountSource, Errno::PERM) => "a link leads to a file system of the kernel, such as /proc".to_owned(),
         (Step::Device, Errno::EXIST) => "something else is there already".to_owned(),
         (Step::Console, Errno::NODEV) => "/dev/ptmx is not the pty multiplexer (is a devpts mounted on /dev/pts?)".to_owned(),
         (Step::Cwd, _) => "current working directory is outside of container mount namespace root -- possible container breakout detected".to_owned(),

@@ -16,6 +16,7 @@ use super::launch::Launched;
 use super::link;
 use super::{id_mapped, locked_trees, views};
 use crate::host::cgroup::CgroupManager;
+use crate::host::facts::resolve_directory;
 use crate::plan::Plan;
 use crate::prepare::{Links, PreparedMount, Use, change_mount, sys_error, trees};
 use crate::{Cancel, Error, ErrorKind, Result};
@@ -110,7 +111,9 @@ fn explain_removal(removals: &[Removal], failure: Failure) -> Error {
 
 /// What RUNTIME holds for them: trees that are ready to be mounted.
 fn prepare(plan: &Plan, inside: Inside<'_>, cgroup: &CgroupManager) -> Result<Vec<PreparedMount>> {
-    let mut mounts = trees::mounts(plan, cgroup, trees::Room::without_end())?;
+    // It may be gone.
+    let rootfs = resolve_directory(&plan.rootfs.path).ok();
+    let mut mounts = trees::mounts(plan, cgroup, trees::Room::of_mounter(rootfs.as_deref()))?;
     if inside.has_users() {
         lock(plan, &mut mounts, inside)?;
     }

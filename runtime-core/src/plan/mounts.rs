@@ -474,7 +474,9 @@ fn plan_source(
             return Err(Error::invalid(field.to_owned(), message));
         }
         let data = options.data();
-        let is_short = data.len() < CLASSIC_MAX;
+        // INIT adds it.
+        let mode = if mode_of_place { ",mode=0755".len() } else { 0 };
+        let is_short = data.len() + mode < CLASSIC_MAX;
         if is_short || options.only_classic || source.as_bytes().len() >= FSCONFIG_MAX || !options.is_overlay
         {
             if !is_short {

@@ -368,11 +368,11 @@ impl<'a> Room<'a> {
         })
     }
 
-    /// Where every tree is held, by whoever there is for it.
-    pub(crate) fn without_end() -> Self {
+    /// For `mounts add`: every tree is held, and is what the host has, but no link of the container's leads there.
+    pub(crate) fn of_mounter(rootfs: Option<&'a Path>) -> Self {
         Self {
             left: usize::MAX,
-            rootfs: None,
+            rootfs,
             leaves_inside: false,
         }
     }
@@ -381,7 +381,7 @@ impl<'a> Room<'a> {
     pub(crate) fn of_restore() -> Self {
         Self {
             leaves_inside: true,
-            ..Self::without_end()
+            ..Self::of_mounter(None)
         }
     }
 
@@ -529,16 +529,26 @@ fn find_source(path: &Path, inside: Option<&CStr>, flags: OFlags, room: &Room<'_
     let Some(rootfs) = room.rootfs else {
         return open_path(path, flags).map(Source::Host);
     };
-    let found = open_path(path, flags);
-    let inside = match &found {
-        Ok(source) => path_of(source)?.strip_prefix(rootfs).ok().and_then(rest_inside),
-        Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::NOTDIR)) => rest_below(path, rootfs),
-        Err(_) => None,
-    };
-    match inside {
-        Some(inside) => Ok(Source::Inside(inside)),
-        None => found.map(Source::Host),
+    // Before it is opened: a link of the image would lead out of it again.
+    if let Some(rest) = inside.map(CStr::to_owned).or_else(|| rest_below(path, rootfs)) {
+        return match room.leaves_inside {
+            true => Ok(Source::Inside(rest)),
+            false => open_inside(rootfs, &rest, flags).map(Source::Host),
+        };
     }
+    let found = open_path(path, flags)?;
+    let inside = path_of(&found)?.strip_prefix(rootfs).ok().and_then(rest_inside);
+    let inside = inside.filter(|_| room.leaves_inside);
+    Ok(inside.map_or(Source::Host(found), Source::Inside))
+}
+
+/// A path below the rootfs, whose links lead nowhere else.
+fn open_inside(rootfs: &Path, rest: &CStr, flags: OFlags) -> Result<OwnedFd> {
+    let root = open_no_links(rootfs)?;
+    let resolve = rustix::fs::ResolveFlags::IN_ROOT | rustix::fs::ResolveFlags::NO_MAGICLINKS;
+    let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
+    rustix::fs::openat2(root, rest, flags, Mode::empty(), resolve)
+        .map_err(|errno| Error::os("openat2", errno).path(rest.to_string_lossy().as_ref()))
 }
 
 /// The rest of a path below the rootfs, links of the host followed up to there; `None` if it does not lead there. What is below is

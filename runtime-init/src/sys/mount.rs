@@ -48,6 +48,8 @@ pub const DEVICE_NODE: MountAttr = MountAttr {
 
 /// `MOUNT_ATTR_NOSUID`.
 pub const ATTR_NOSUID: u64 = 0x2;
+/// `MOUNT_ATTR_NODEV`.
+pub const ATTR_NODEV: u64 = 0x4;
 /// `MOUNT_ATTR_NOEXEC`.
 pub const ATTR_NOEXEC: u64 = 0x8;
 /// `MOUNT_ATTR_RDONLY`.

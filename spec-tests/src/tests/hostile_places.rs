@@ -32,6 +32,24 @@ pub(super) const TESTS: &[Test] = &[
         "security/volume_that_is_read_only_on_the_host_stays_so",
         read_only_on_the_host,
     ),
+    ("security/source_behind_a_link_into_procfs", |c| {
+        source_of_the_kernel(c, "/proc/sys")
+    }),
+    ("security/source_behind_a_link_into_sysfs", |c| {
+        source_of_the_kernel(c, "../../sys/kernel")
+    }),
+    (
+        "security/source_behind_a_link_is_without_mounts_below",
+        source_without_mounts_below,
+    ),
+    (
+        "security/source_behind_a_link_stays_read_only",
+        source_stays_read_only,
+    ),
+    (
+        "security/source_behind_links_of_the_host_and_of_the_image",
+        source_behind_two_links,
+    ),
 ];
 
 #[derive(Clone, Copy)]
@@ -103,5 +121,73 @@ fn read_only_on_the_host(c: &mut Case) -> Check {
     same("what is in the volume", Vec::<String>::new(), names(&volume)?)?;
     same("the runtime's code", "1", run.stdout.trim_end())?;
     contains("why", &run.stderr.to_lowercase(), "read-only file system")?;
+    c.nothing_left()
+}
+
+/// What is masked and read-only is told by its place, and a copy lies elsewhere: only config.json may name such a source.
+fn source_of_the_kernel(c: &mut Case, link: &str) -> Check {
+    symlink(link, c.rootfs("/way"))?;
+    c.mount(
+        json!({"destination": "/copy", "type": "bind", "source": "rootfs/way", "options": ["rbind", "rw"]}),
+    );
+    c.shell("ls /copy");
+    let run = c.run()?;
+    ensure!(run.code() != 0, "the container has a copy: {run:?}");
+    contains("why", &run.stderr, "a link leads to a file system of the kernel")?;
+    c.nothing_left()
+}
+
+/// The same where the link leads to a directory that such a file system is mounted in.
+fn source_without_mounts_below(c: &mut Case) -> Check {
+    symlink("/", c.rootfs("/way"))?;
+    c.mount(json!({"destination": "/copy", "type": "bind", "source": "rootfs/way", "options": ["rbind"]}));
+    same(
+        "what is in /copy/proc and /copy/sys",
+        "",
+        c.sh("ls -d /copy/bin >/dev/null; ls /copy/proc /copy/sys | grep -v :")?
+            .trim(),
+    )
+}
+
+/// A volume that everybody may write to has a link to one that is read-only here, and is the source of a third mount, whose flags
+/// count instead of those of its source. Not behind a link of somebody else.
+fn source_stays_read_only(c: &mut Case) -> Check {
+    let (fixed, open) = (c.dir.join("fixed"), c.dir.join("open"));
+    fs::create_dir_all(&fixed)?;
+    fs::create_dir_all(open.join("plain"))?;
+    symlink("/fixed", open.join("link"))?;
+    c.mount(json!({"destination": "/fixed", "type": "bind", "source": fixed, "options": ["rbind", "ro"]}));
+    c.mount(json!({"destination": "/open", "type": "bind", "source": open, "options": ["rbind", "ro"]}));
+    for name in ["link", "plain"] {
+        let source = format!("rootfs/open/{name}");
+        let destination = format!("/{name}");
+        c.mount(
+            json!({"destination": destination, "type": "bind", "source": source, "options": ["rbind", "rw"]}),
+        );
+    }
+    let line = "for d in /link /plain; do touch $d/x 2>/dev/null && echo $d; done; true";
+    same("what can be written to", "/plain", c.sh(line)?.trim_end())?;
+    same("what is in the volume", Vec::<String>::new(), names(&fixed)?)
+}
+
+/// The path leads into the rootfs by a link of the host, and out of it by one of the image.
+fn source_behind_two_links(c: &mut Case) -> Check {
+    let (secret, way) = (c.dir.join("secret"), c.dir.join("way"));
+    fs::create_dir_all(&secret)?;
+    fs::write(secret.join("file"), "of the host")?;
+    symlink(c.rootfs("/"), &way)?;
+    symlink(&secret, c.rootfs("/out"))?;
+    c.mount(json!({"destination": "/copy", "type": "bind", "source": way.join("out"), "options": ["rbind"]}));
+    c.shell("cat /copy/file");
+    let run = c.run()?;
+    ensure!(
+        !run.stdout.contains("of the host"),
+        "a link of the image leads to the host: {run:?}"
+    );
+    contains(
+        "why it failed",
+        &run.stderr.to_lowercase(),
+        "no such file or directory",
+    )?;
     c.nothing_left()
 }

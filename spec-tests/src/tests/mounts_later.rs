@@ -20,6 +20,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("mounts_later/new_file_system", new_file_system),
     ("mounts_later/links_stay_inside", links),
     ("mounts_later/places_that_are_exchanged_stay_inside", exchanged),
+    (
+        "mounts_later/source_behind_a_link_of_the_container",
+        source_behind_a_link,
+    ),
     ("mounts_later/id_mapped", id_mapped),
     ("mounts_later/not_through_procfs", through_procfs),
     ("mounts_later/hidden_root_of_the_container", hidden_root),
@@ -81,6 +85,41 @@ fn folder_and_file(c: &mut Case) -> Check {
         "of the host".to_owned(),
         fs::read_to_string(source.join("file"))?,
     )
+}
+
+/// What is in the rootfs is the container's, and so are links there: they lead it to nothing of the host's.
+fn source_behind_a_link(c: &mut Case) -> Check {
+    let source = source(c)?;
+    c.start_sleeper()?;
+    fs::create_dir_all(c.rootfs("/own"))?;
+    fs::write(c.rootfs("/own/file"), "of the container")?;
+    symlink("/own", c.rootfs("/inside"))?;
+    symlink(&source, c.rootfs("/outside"))?;
+    let way = c.dir.join("way");
+    symlink(c.rootfs("/"), &way)?;
+    for way in [PathBuf::from("rootfs"), way] {
+        let add = |name: &str| {
+            let mount = json!({
+                "destination": "/later", "type": "bind", "source": way.join(name), "options": ["bind"]
+            });
+            change(c, "add", &json!([mount]))
+        };
+        add("inside")?.ok()?;
+        same(
+            "the file",
+            "of the container",
+            inside(c, "cat /later/file")?.as_str(),
+        )?;
+        change(c, "remove", &json!([{"destination": "/later"}]))?.ok()?;
+        let run = add("outside")?;
+        ensure!(run.code() != 0, "it is mounted: {run:?}");
+        contains(
+            "why it failed",
+            &run.stderr.to_lowercase(),
+            "no such file or directory",
+        )?;
+    }
+    Ok(())
 }
 
 fn user_namespace(c: &mut Case) -> Check {

@@ -1,7 +1,10 @@
 //! Runs in: RUNTIME. How a string of mount options falls apart: the file system's own rules about commas, colons,
 //! quotes and backslashes. Pure.
 
+use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder};
+
 use super::mount_label::is_context;
+use super::mounts::IdRanges;
 
 /// Options in one string, as mount(2) takes them apart (`parse_monolithic` of the file system).
 pub(super) fn words<'t>(fstype: &str, text: &'t str) -> Vec<&'t str> {
@@ -101,6 +104,39 @@ pub(super) fn absolute(key: &[u8], value: &[u8], bundle: &[u8]) -> Vec<u8> {
     result
 }
 
+/// What crun's `idmap=` and `ridmap=` say: `uids=0-100000-10#20-200000-5;gids=0-100000-10`. `None` where it is not well formed, or relative
+/// to the container's user namespace (`@`).
+pub(super) fn id_ranges(text: &str) -> Option<IdRanges> {
+    let (mut uids, mut gids) = (None, None);
+    for part in text.split(';') {
+        let (key, list) = part.split_once('=')?;
+        let kind = match key {
+            "uids" => &mut uids,
+            "gids" => &mut gids,
+            _ => return None,
+        };
+        let ranges: Option<Vec<_>> = list.split('#').map(id_range).collect();
+        if kind.replace(ranges?).is_some() {
+            return None;
+        }
+    }
+    uids.zip(gids)
+}
+
+fn id_range(text: &str) -> Option<LinuxIdMapping> {
+    let mut numbers = text.split('-').map(|number| number.parse::<u32>().ok());
+    let (id, host, size) = (numbers.next()??, numbers.next()??, numbers.next()??);
+    if numbers.next().is_some() || size == 0 {
+        return None;
+    }
+    LinuxIdMappingBuilder::default()
+        .container_id(id)
+        .host_id(host)
+        .size(size)
+        .build()
+        .ok()
+}
+
 fn key(is_data: bool) -> &'static str {
     if is_data { "datadir+" } else { "lowerdir+" }
 }
@@ -170,6 +206,35 @@ mod tests {
         ] {
             let result = absolute(key.as_bytes(), value.as_bytes(), b"/x:,y");
             assert_eq!(String::from_utf8(result).unwrap(), wish, "{key}={value}");
+        }
+    }
+
+    #[test]
+    fn ranges_of_crun_s_idmap() {
+        let of = |text: &str| {
+            let numbers = |list: Vec<LinuxIdMapping>| -> Vec<_> {
+                list.iter()
+                    .map(|range| (range.container_id(), range.host_id(), range.size()))
+                    .collect()
+            };
+            id_ranges(text).map(|(uids, gids)| (numbers(uids), numbers(gids)))
+        };
+        assert_eq!(
+            of("uids=0-1-10#10-11-5;gids=0-100-10"),
+            Some((vec![(0, 1, 10), (10, 11, 5)], vec![(0, 100, 10)]))
+        );
+        for wrong in [
+            "",
+            "bogus",
+            "uids=0-1-10",
+            "uids=0-1-10;uids=0-1-10;gids=0-1-1",
+            "uids=@0-1-10;gids=0-1-10",
+            "uids=0-1;gids=0-1-10",
+            "uids=0-1-0;gids=0-1-10",
+            "uids=0-1-1-1;gids=0-1-10",
+            "uids=0-1-4294967296;gids=0-1-10",
+        ] {
+            assert_eq!(of(wrong), None, "{wrong}");
         }
     }
 

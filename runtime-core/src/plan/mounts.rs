@@ -13,7 +13,7 @@ use runtime_init::args::Links;
 use runtime_init::sys::mount::{ATTR_RDONLY, MountAttr};
 
 use super::mount_label::{self, MountLabel};
-use super::mount_text::{absolute, label, layers, words};
+use super::mount_text::{absolute, id_ranges, label, layers, words};
 use super::namespaces::{NamespacesPlan, UserNamespace};
 use super::rootfs::RootfsPlan;
 use super::{HostFacts, c_string, clean_in_container};
@@ -185,10 +185,13 @@ fn instead(fstype: &str, namespaces: &NamespacesPlan, facts: &HostFacts) -> Opti
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountIdMap {
     /// Own mappings; `None`: those of the container's user namespace.
-    pub mappings: Option<(Vec<LinuxIdMapping>, Vec<LinuxIdMapping>)>,
+    pub mappings: Option<IdRanges>,
     /// `ridmap`.
     pub recursive: bool,
 }
+
+/// Of users and groups.
+pub type IdRanges = (Vec<LinuxIdMapping>, Vec<LinuxIdMapping>);
 
 /// What the plan of a mount has to know of the rest.
 #[derive(Debug, Clone, Copy)]
@@ -519,7 +522,7 @@ fn plan_id_map(
         (Some(uids), Some(gids)) if !uids.is_empty() && !gids.is_empty() => {
             Some((uids.clone(), gids.clone()))
         }
-        _ => None,
+        _ => options.id_ranges.clone(),
     };
     if mappings.is_none() && options.id_map.is_none() {
         return Ok(None);
@@ -550,6 +553,8 @@ struct Options {
     keep_last_link: bool,
     /// `idmap` (false) or `ridmap` (true).
     id_map: Option<bool>,
+    /// crun's `idmap=uids=...;gids=...`.
+    id_ranges: Option<IdRanges>,
     /// Attributes of the mount: what they are for a new one, and what is set and cleared on an existing one.
     attributes: u64,
     cleared: u64,
@@ -593,6 +598,16 @@ impl Options {
     }
 
     fn take(&mut self, text: &str, field: &str) -> Result<()> {
+        if let Some((word @ ("idmap" | "ridmap"), value)) = text.split_once('=') {
+            let ranges = id_ranges(value).ok_or_else(|| {
+                let message =
+                    format!("{text:?} is not of the form {word}=uids=ID-HOST-SIZE#...;gids=ID-HOST-SIZE#...");
+                Error::invalid(field.to_owned(), message)
+            })?;
+            self.id_map = Some(word == "ridmap");
+            self.id_ranges = Some(ranges);
+            return Ok(());
+        }
         if self.take_mode(text) || self.take_recursive(text) || self.take_propagation(text) {
             return Ok(());
         }

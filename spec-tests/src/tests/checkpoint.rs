@@ -7,6 +7,7 @@ use crate::{
     pty::{FdSocket, Master},
     runner::{self, Live, Run},
     suite::{NeedyTest, Test},
+    tests::terminal::{TWO_LINES, into_file},
 };
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::json;
@@ -41,6 +42,11 @@ pub(crate) const NEEDY: &[NeedyTest] = &[
     ("checkpoint/limits_of_config_json", CRIU, limits),
     ("checkpoint/pipes_are_attached_again", CRIU, pipes),
     ("checkpoint/terminal", CRIU, terminal),
+    (
+        "checkpoint/newlines_in_the_foreground_are_plain",
+        CRIU,
+        plain_newlines,
+    ),
     ("checkpoint/restore_in_the_foreground", CRIU, foreground),
     ("checkpoint/file_locks", CRIU, file_locks),
     ("checkpoint/criu_config_annotation", CRIU, criu_config_annotation),
@@ -348,6 +354,28 @@ fn terminal(c: &mut Case) -> Check {
     // Its job control came along: the shell is the leader of the terminal's session.
     master.write("\u{3}")?;
     c.wait_status("stopped")
+}
+
+/// The terminal that a console socket got has carriage returns; restored into the foreground it has none.
+fn plain_newlines(c: &mut Case) -> Check {
+    c.config["process"]["terminal"] = json!(true);
+    c.shell(&format!(
+        "while ! test -e /go; do usleep 50000; done; {TWO_LINES}"
+    ));
+    let socket = FdSocket::new(c.dir.join("first"))?;
+    let path = socket.path_text();
+    let live = quiet_live(c, "run", &["--detach", "--console-socket", &path], &c.id)?;
+    let received = socket.receive();
+    live.finish_within(Duration::from_secs(60))?.ok()?;
+    checkpoint(c, &[])?.ok()?;
+    drop(received);
+    fs::write(c.rootfs("go"), "")?;
+    let words = c.bundle_args("restore", &["--image-path", &text(&images(c))], &c.id)?;
+    same(
+        "restored into a file",
+        "one\ntwo\n-onlcr\n".to_owned(),
+        into_file(c, &words)?,
+    )
 }
 
 fn foreground(c: &mut Case) -> Check {

@@ -28,6 +28,7 @@ pub(super) const TESTS: &[Test] = &[
         "mounts/source_made_by_an_earlier_mount_id_mapped_in_a_user_namespace",
         id_mapped_in_a_user_namespace,
     ),
+    ("mounts/idmap_with_ranges_in_the_option", ranges_in_the_option),
     ("mounts/source_is_the_rootfs_so_far", rootfs_so_far),
     (
         "mounts/source_behind_a_link_of_the_host_into_the_rootfs",
@@ -289,4 +290,30 @@ fn remount_of_a_read_only_bind(c: &mut Case) -> Check {
         "writable",
         c.sh("touch /data/x && echo writable")?.trim_end(),
     )
+}
+
+/// crun's way to say what `uidMappings` and `gidMappings` of a mount say.
+fn ranges_in_the_option(c: &mut Case) -> Check {
+    let volume = c.dir.join("volume");
+    fs::create_dir_all(volume.join("deep"))?;
+    nix::unistd::chown(&volume, Some(5.into()), Some(6.into()))?;
+    for word in ["idmap", "ridmap"] {
+        c.mount(
+            json!({"destination": format!("/mnt/{word}"), "type": "bind", "source": volume,
+            "options": ["rbind", format!("{word}=uids=0-1000-3#5-2000-1;gids=0-3000-10")]}),
+        );
+    }
+    let said = c.sh("cd /mnt && stat -c '%u:%g' idmap ridmap idmap/deep")?;
+    same("owners", "2000:3006\n2000:3006\n1000:3000", said.as_str())?;
+    for wrong in [
+        "idmap=bogus",
+        "idmap=uids=0-1000-3",
+        "idmap=uids=@0-1000-3;gids=0-1000-3",
+    ] {
+        c.config["mounts"] = json!([bind("/mnt", &volume.to_string_lossy())]);
+        c.config["mounts"][0]["options"] = json!(["rbind", wrong]);
+        c.run()?.refused_with(wrong)?;
+        c.nothing_left()?;
+    }
+    Ok(())
 }

@@ -423,7 +423,7 @@ fn exec_process_file(c: &mut Case) -> Check {
 }
 
 /// Two lines, and what `stty` says of ONLCR.
-const TWO_LINES: &str = "echo one; echo two; stty -a 2>/dev/null | grep -o -e '[-]*onlcr'";
+pub(super) const TWO_LINES: &str = "echo one; echo two; stty -a 2>/dev/null | grep -o -e '[-]*onlcr'";
 
 fn exec_two_lines<'a>(c: &'a Case, flag: &'a str) -> Vec<OsString> {
     let words = ["exec", flag, &c.id, "/bin/sh", "-c", TWO_LINES];
@@ -451,7 +451,7 @@ pub(super) fn plain_newlines(c: &mut Case) -> Check {
 }
 
 /// What the runtime, on a terminal of the suite, writes into a file that is its standard output.
-fn into_file(c: &Case, words: &[OsString]) -> Check<String> {
+pub(super) fn into_file(c: &Case, words: &[OsString]) -> Check<String> {
     let (_master, slave) = pty::own_pty()?;
     let file = c.dir.join("written");
     let mut command = c.command();

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use runtime_core::unstable::hostile::follow;
+use runtime_core::unstable::hostile::{MOUNT_MAPS, follow};
 use runtime_init::sys::fs;
 use runtime_init::wire::Message;
 
@@ -49,6 +49,17 @@ fuzz_target!(|input: &[u8]| {
     for count in [outcome.maps, outcome.trees, outcome.net_devices, outcome.hooks] {
         assert!(count <= 1, "{outcome:?}");
     }
+    assert!(outcome.mount_maps <= MOUNT_MAPS, "{outcome:?}");
+    // Before the hooks, and each with a tree.
+    let kinds: Vec<_> = records
+        .iter()
+        .map(|(bytes, fd)| (Message::decode(bytes), fd.is_some()))
+        .collect();
+    let trees = kinds
+        .iter()
+        .filter(|kind| **kind == (Some(Message::NeedMountMap), true))
+        .count();
+    assert!(outcome.mount_maps <= trees, "{outcome:?}");
     assert_eq!(outcome.listeners, 0, "none of what is attached is a listener");
     assert_eq!(outcome.pid, std::process::id() as i32, "nobody else is our child");
     // No helper can be ready, and none of the pidfds is a child's.

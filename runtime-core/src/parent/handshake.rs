@@ -327,12 +327,16 @@ pub mod hostile {
     use crate::prepare::Links;
     use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
+    /// How many id-mapped mounts inside the rootfs there are in this plan.
+    pub const MOUNT_MAPS: usize = 2;
+
     /// How often RUNTIME was asked for what, and how it ended.
     #[derive(Debug, Default, PartialEq, Eq)]
     pub struct Outcome {
         pub maps: usize,
         pub trees: usize,
         pub net_devices: usize,
+        pub mount_maps: usize,
         pub hooks: usize,
         pub listeners: usize,
         /// Up to Ready, and from there until the program runs.
@@ -358,6 +362,13 @@ pub mod hostile {
         }
         fn move_net_devices(&mut self, _there: BorrowedFd<'_>) -> Result<()> {
             self.net_devices += 1;
+            Ok(())
+        }
+        fn map_mount(&mut self, _pid: i32, _tree: OwnedFd) -> Result<()> {
+            if self.mount_maps == MOUNT_MAPS {
+                return Err(asked_too_late("one mapping more than the plan has"));
+            }
+            self.mount_maps += 1;
             Ok(())
         }
         fn run_hooks(&mut self, _pid: i32) -> Result<()> {

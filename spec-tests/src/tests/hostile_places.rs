@@ -38,6 +38,7 @@ pub(super) const TESTS: &[Test] = &[
     ("security/source_behind_a_link_into_sysfs", |c| {
         source_of_the_kernel(c, "../../sys/kernel")
     }),
+    ("security/directories_of_a_volume_that_are_exchanged", exchanged),
     (
         "security/source_behind_a_link_is_without_mounts_below",
         source_without_mounts_below,
@@ -190,4 +191,61 @@ fn source_behind_two_links(c: &mut Case) -> Check {
         "no such file or directory",
     )?;
     c.nothing_left()
+}
+
+/// Another container has the volume, and exchanges a directory in it for links while this one is made.
+fn exchanged(c: &mut Case) -> Check {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let (fixed, shared, secret) = (c.dir.join("fixed"), c.dir.join("shared"), c.dir.join("secret"));
+    fs::create_dir_all(fixed.join("new"))?;
+    fs::create_dir_all(shared.join("way/sub"))?;
+    fs::create_dir_all(secret.join("sub"))?;
+    fs::write(secret.join("sub/of-the-host"), "")?;
+    symlink("/fixed", shared.join("to-fixed"))?;
+    symlink(&secret, shared.join("to-secret"))?;
+    c.mount(json!({"destination": "/fixed", "type": "bind", "source": fixed, "options": ["rbind", "ro"]}));
+    c.mount(json!({"destination": "/fixed/new", "type": "tmpfs", "source": "t"}));
+    c.mount(json!({"destination": "/data", "type": "bind", "source": shared, "options": ["rbind", "ro"]}));
+    c.mount(json!({"destination": "/data/way/made", "type": "tmpfs", "source": "t"}));
+    c.mount(json!({"destination": "/copy", "type": "bind", "source": "rootfs/data/way", "options": ["rbind", "rw"]}));
+    c.shell("touch /copy/written; ls /copy /copy/sub");
+    let over = AtomicBool::new(false);
+    let mut outputs = Vec::new();
+    std::thread::scope(|scope| -> Check {
+        scope.spawn(|| {
+            let way = shared.join("way");
+            while !over.load(Ordering::Relaxed) {
+                for link in ["to-fixed", "to-secret"] {
+                    for _ in 0..2 {
+                        // Only this thread changes anything there.
+                        exchange(&way, &shared.join(link));
+                        std::thread::yield_now();
+                    }
+                }
+            }
+        });
+        let runs = (0..40).try_for_each(|_| -> Check {
+            // Whether it fails in that moment is chance.
+            let run = c.run()?;
+            outputs.push(run.stdout);
+            c.rt(&["delete", "--force", &c.id]).map(drop)
+        });
+        over.store(true, Ordering::Relaxed);
+        runs
+    })?;
+    same(
+        "what is in the read-only volume",
+        vec!["new".to_owned()],
+        names(&fixed)?,
+    )?;
+    for output in outputs {
+        ensure!(!output.contains("of-the-host"), "the host is seen: {output}");
+    }
+    c.nothing_left()
+}
+
+fn exchange(one: &Path, other: &Path) {
+    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+    let done = renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE);
+    debug_assert!(done.is_ok(), "{done:?}");
 }

@@ -103,10 +103,27 @@ fn place_for_nodes(label: Option<(&CStr, Option<&CStr>)>) -> sys::Result<OwnedFd
         mount::fsconfig(context.as_fd(), key, value)?;
     }
     mount::fsconfig_create(context.as_fd())?;
-    let nodes = mount::fsmount(context.as_fd(), mount::ATTR_NOSUID | mount::ATTR_NOEXEC)?;
+    let attributes = mount::ATTR_NOSUID | mount::ATTR_NOEXEC | access_time_of_dev()?;
+    let nodes = mount::fsmount(context.as_fd(), attributes)?;
     let root = fs::open_host(c"/", OFlags::PATH)?;
     mount::attach(nodes.as_fd(), root.as_fd())?;
     Ok(nodes)
+}
+
+/// That of the host's /dev: criu restores these mounts from the host's nodes, and an access time is locked in a user namespace.
+fn access_time_of_dev() -> sys::Result<u64> {
+    const ST_NOATIME: i64 = 1 << 10;
+    const ST_RELATIME: i64 = 1 << 12;
+    let dev = match fs::open_host(c"/dev", OFlags::PATH) {
+        Err(error) if error.errno == Errno::NOENT => return Ok(0),
+        dev => dev?,
+    };
+    let flags = fs::fstatfs(dev.as_fd())?.f_flags as i64;
+    Ok(match (flags & ST_NOATIME != 0, flags & ST_RELATIME != 0) {
+        (true, _) => mount::ATTR_NOATIME,
+        (false, true) => 0,
+        (false, false) => mount::ATTR_STRICTATIME,
+    })
 }
 
 fn make_node(place: BorrowedFd<'_>, node: &NodeArgs<'_>, host_path: &CStr) -> sys::Result<OwnedFd> {

@@ -50,6 +50,10 @@ pub const DEVICE_NODE: MountAttr = MountAttr {
 pub const ATTR_NOSUID: u64 = 0x2;
 /// `MOUNT_ATTR_NODEV`.
 pub const ATTR_NODEV: u64 = 0x4;
+/// `MOUNT_ATTR_NOATIME`.
+pub const ATTR_NOATIME: u64 = 0x10;
+/// `MOUNT_ATTR_STRICTATIME`.
+pub const ATTR_STRICTATIME: u64 = 0x20;
 /// `MOUNT_ATTR_NOEXEC`.
 pub const ATTR_NOEXEC: u64 = 0x8;
 /// `MOUNT_ATTR_RDONLY`.

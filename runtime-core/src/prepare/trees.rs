@@ -282,7 +282,7 @@ pub(crate) struct PreparedMount {
     pub link: Option<CString>,
     /// Whether a directory (not a file) is made where the destination is missing.
     pub is_directory: bool,
-    /// Whether the host's mount of the source is read-only itself.
+    /// Whether the host's mount of the source is read-only itself, where places are to be made below it.
     pub is_readonly: bool,
     /// A procfs that is yet to be made, where its pid namespace is given by path.
     pub context: Option<ProcfsContext>,
@@ -607,6 +607,11 @@ fn check_is_procfs(source: &OwnedFd) -> Result<()> {
     ))
 }
 
+fn is_readonly(source: &OwnedFd) -> Result<bool> {
+    let flags = rustix::fs::fstatvfs(source).map_err(|errno| Error::os("fstatfs", errno))?;
+    Ok(flags.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
 fn prepare_copy(
     mount: &MountPlan,
     plan: &Plan,
@@ -616,8 +621,8 @@ fn prepare_copy(
 ) -> Result<PreparedMount> {
     let stat = rustix::fs::fstat(&source).map_err(|errno| Error::os("fstat", errno))?;
     let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-    let flags = rustix::fs::fstatvfs(&source).map_err(|errno| Error::os("fstatfs", errno))?;
-    let is_readonly = flags.f_flag.contains(StatVfsMountFlags::RDONLY);
+    // A file server is asked for it, and one that hangs would never answer: only where it matters.
+    let is_readonly = mount.places_below && is_readonly(&source)?;
     if room.left == 0
         && let Some(tree) = host_tree(Use::Mount(mount.index.into()), &source, recursive)?
         && room.may_wait(plan, mount, &tree)

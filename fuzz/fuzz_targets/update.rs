@@ -12,6 +12,10 @@ fuzz_target!(|json: &[u8]| {
     let Ok((current, given)) = serde_json::from_slice::<(Value, Value)>(json) else {
         return;
     };
+    // No field of the specification is a fraction, and serde_json may round the last digit of one each time that it reads it.
+    if !is_whole(&current) || !is_whole(&given) {
+        return;
+    }
     let (Ok(current), Ok(given)) = (serde_json::to_vec(&current), serde_json::to_vec(&given)) else {
         return;
     };
@@ -39,6 +43,15 @@ fuzz_target!(|json: &[u8]| {
         }
     }
 });
+
+fn is_whole(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => !number.is_f64(),
+        Value::Array(list) => list.iter().all(is_whole),
+        Value::Object(members) => members.values().all(is_whole),
+        _ => true,
+    }
+}
 
 fn check(plan: &ResourcePlan) {
     for write in &plan.writes {

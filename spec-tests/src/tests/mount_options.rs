@@ -4,7 +4,7 @@ use super::mounts::{has_options, mount_at, verdict};
 use crate::{
     case::Case,
     need::Need,
-    outcome::{Check, ensure, same},
+    outcome::{Check, ensure, fail, same},
     suite::{NeedyTest, Test},
 };
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -379,8 +379,28 @@ fn known_of_cgroup(c: &mut Case) -> Check {
         "cgroup2",
         &["ro", "nosuid", "nsdelegate", "memory_recursiveprot"],
     );
+    // The superblock is one for all: it has what whoever mounted it first has said, and nothing of this.
+    let before = cgroup_superblock()?;
     let report = c.probe(&[])?;
-    has_options(&report, "/sys/fs/cgroup", &["ro", "nosuid", "!nsdelegate"])
+    let delegates = match before.split(',').any(|option| option == "nsdelegate") {
+        true => "nsdelegate",
+        false => "!nsdelegate",
+    };
+    has_options(&report, "/sys/fs/cgroup", &["ro", "nosuid", delegates])?;
+    same("superblock", before.as_str(), cgroup_superblock()?.as_str())
+}
+
+/// The options of the superblock of version 2, as this process sees them.
+fn cgroup_superblock() -> Check<String> {
+    let table = fs::read_to_string("/proc/self/mountinfo")?;
+    let options = table
+        .lines()
+        .find_map(|line| line.split_once(" - cgroup2 "))
+        .and_then(|(_, rest)| rest.split(' ').nth(1));
+    match options {
+        Some(options) => Ok(options.to_owned()),
+        None => fail("there is no cgroup2"),
+    }
 }
 
 fn access_time(c: &mut Case) -> Check {

@@ -21,6 +21,8 @@ pub struct Entry {
     pub place: PathBuf,
     /// What is mounted: the number of the device, and the path in its file system, as they stand there.
     pub source: (Vec<u8>, Vec<u8>),
+    /// Whether the mount itself is read-only, whatever its file system is.
+    pub is_readonly: bool,
 }
 
 /// The mount table of a process, and its root.
@@ -58,6 +60,12 @@ impl MountTable {
     /// Whether the mount with this number is there, and at this path.
     pub fn is_at(&self, id: u64, place: &Path) -> bool {
         self.place_of(id) == Some(place)
+    }
+
+    /// Whether the mount with this number is read-only itself; `None` if it is not in the table.
+    pub fn is_readonly(&self, id: u64) -> Option<bool> {
+        let entry = self.entries.iter().find(|entry| entry.id == id)?;
+        Some(entry.is_readonly)
     }
 
     /// What is mounted below a directory: the paths from there.
@@ -135,7 +143,16 @@ fn parse_line(line: &[u8]) -> Option<Entry> {
     let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
     let source = (fields.nth(1)?.to_owned(), fields.next()?.to_owned());
     let place = unescape(fields.next()?);
-    Some(Entry { id, place, source })
+    let is_readonly = fields
+        .next()?
+        .split(|byte| *byte == b',')
+        .any(|option| option == b"ro");
+    Some(Entry {
+        id,
+        place,
+        source,
+        is_readonly,
+    })
 }
 
 #[cfg(test)]
@@ -155,6 +172,14 @@ mod tests {
             [Path::new("c")]
         );
         assert_eq!(table.below(Path::new("/")).count(), 2);
+        let options = MountTable {
+            entries: parse(b"1 0 8:1 / / rw,nosuid - ext4 d ro\n2 1 8:1 /a /a nodev,ro - ext4 d rw\n")
+                .unwrap(),
+        };
+        assert_eq!(
+            [1, 2, 3].map(|id| options.is_readonly(id)),
+            [Some(false), Some(true), None]
+        );
         let stack =
             b"1 0 8:1 / / rw\n2 1 8:1 /a /a rw\n3 2 8:1 /a /a rw\n4 1 8:1 /a /b rw\n5 4 0:9 / /b rw\n";
         let table = MountTable {

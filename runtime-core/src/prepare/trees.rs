@@ -8,13 +8,15 @@ use std::path::{Component, Path, PathBuf};
 
 use runtime_init::args::{EnterRoot, Links};
 use runtime_init::sys::Call;
+use runtime_init::sys::fs::identity;
 use runtime_init::sys::mount::{self, MountAttr};
 use runtime_init::sys::process::limit;
-use rustix::fs::{FileType, Mode, OFlags, StatVfsMountFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::host::cgroup::CgroupManager;
 use crate::host::facts::resolve_directory;
+use crate::host::mount_table::MountTable;
 use crate::plan::devices::DevicePlan;
 use crate::plan::mounts::{MountPlan, MountSource, SourceLink};
 use crate::plan::rootfs::rest_inside;
@@ -607,9 +609,11 @@ fn check_is_procfs(source: &OwnedFd) -> Result<()> {
     ))
 }
 
+/// By the mount table: statfs(2) would ask a file server, and one that hangs never answers. A mount of another namespace, which is not in
+/// the table, is taken for read-only.
 fn is_readonly(source: &OwnedFd) -> Result<bool> {
-    let flags = rustix::fs::fstatvfs(source).map_err(|errno| Error::os("fstatfs", errno))?;
-    Ok(flags.f_flag.contains(StatVfsMountFlags::RDONLY))
+    let found = identity(source.as_fd()).map_err(|error| Error::os(error.call.name(), error.errno))?;
+    Ok(MountTable::of(None)?.is_readonly(found.mount).unwrap_or(true))
 }
 
 fn prepare_copy(
@@ -621,7 +625,7 @@ fn prepare_copy(
 ) -> Result<PreparedMount> {
     let stat = rustix::fs::fstat(&source).map_err(|errno| Error::os("fstat", errno))?;
     let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-    // A file server is asked for it, and one that hangs would never answer: only where it matters.
+    // The table may be long: only where it matters.
     let is_readonly = mount.places_below && is_readonly(&source)?;
     if room.left == 0
         && let Some(tree) = host_tree(Use::Mount(mount.index.into()), &source, recursive)?

@@ -46,6 +46,11 @@ pub(crate) const TESTS: &[Test] = &[
 /// What hangs on a file server that does not answer.
 pub(crate) const NEEDY: &[NeedyTest] = &[
     (
+        "interrupt/create_while_init_waits_for_a_file_server_below_a_read_only_bind",
+        &[Need::Path("/dev/fuse")],
+        file_server_with_places,
+    ),
+    (
         "interrupt/create_while_init_waits_for_a_file_server",
         &[Need::Path("/dev/fuse")],
         file_server,
@@ -316,6 +321,20 @@ fn file_server(c: &mut Case) -> Check {
     let hung = HungFileSystem::mount(&c.dir.join("hung"))?;
     c.mount(json!({"destination": "/hung", "type": "bind", "source": hung.path(), "options": ["bind"]}));
     c.config["process"]["cwd"] = json!("/hung/x");
+    create_interrupted(c, hung)
+}
+
+/// So does the place of another mount, in a read-only bind mount.
+fn file_server_with_places(c: &mut Case) -> Check {
+    let hung = HungFileSystem::mount(&c.dir.join("hung"))?;
+    c.mount(
+        json!({"destination": "/hung", "type": "bind", "source": hung.path(), "options": ["bind", "ro"]}),
+    );
+    c.mount(json!({"destination": "/hung/x", "type": "tmpfs", "source": "tmpfs"}));
+    create_interrupted(c, hung)
+}
+
+fn create_interrupted(c: &mut Case, hung: HungFileSystem) -> Check {
     let live = c.spawn(&c.bundle_args("create", &[], &c.id)?)?;
     let own = live.pid;
     c.wait_until("init is there", || Ok(!children_of(own)?.is_empty()))?;

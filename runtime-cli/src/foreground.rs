@@ -11,8 +11,8 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use runtime_core::{Cancel, Errno, Error, ErrorKind, NotifySocket, Process, Result, tell_ready};
 use rustix::event::{PollFd, PollFlags};
 
-use crate::commands::notify_host;
-use crate::terminal::Terminal;
+use crate::service_manager;
+use crate::terminal::{ConsoleReceiver, Terminal};
 
 /// All signals that may be passed on, waiting to be read.
 #[derive(Debug)]
@@ -65,9 +65,27 @@ pub(crate) fn become_subreaper() -> Result<()> {
         .map_err(|e| Error::os("prctl(PR_SET_CHILD_SUBREAPER)", e))
 }
 
+/// Takes the master of the terminal, if there is one, and waits for the process as `wait` does. If that fails half way,
+/// the process must not be left running without a terminal.
+pub(crate) fn stay(
+    process: &Process,
+    signals: &Signals,
+    receiver: ConsoleReceiver,
+    notify: Option<(NotifySocket, Cancel)>,
+) -> Result<u8> {
+    let terminal = receiver
+        .receive()
+        .and_then(|master| master.map(Terminal::join).transpose());
+    let code = terminal.and_then(|terminal| wait(process, signals, terminal, notify));
+    code.map_err(|error| match process.kill(libc::SIGKILL) {
+        Err(second) if second.errno() != Some(Errno::SRCH) => error.and(second),
+        _ => error,
+    })
+}
+
 /// Waits until the process ends; its exit code, or 128 and the signal that killed it. Meanwhile tells the service
 /// manager of its READY.
-pub(crate) fn wait(
+fn wait(
     process: &Process,
     signals: &Signals,
     mut terminal: Option<Terminal>,
@@ -79,9 +97,9 @@ pub(crate) fn wait(
         if let Some((socket, cancel)) = &notify
             && socket.is_ready()?
         {
-            let told = match notify_host() {
+            let told = match service_manager::notify_socket() {
                 // We stay the service's main process.
-                Some(host) => tell_ready(&host, None, cancel),
+                Some(manager) => tell_ready(&manager, None, cancel),
                 None => Ok(()),
             };
             match told {

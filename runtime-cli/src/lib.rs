@@ -26,6 +26,9 @@ mod words;
 use std::ffi::OsString;
 
 use args::{Request, UsageError};
+/// For the part of the program that runs before this library can.
+#[doc(hidden)]
+pub use commands::SEALED;
 use commands::{AnyCommand, Command, Definition, Invocation};
 use runtime_core::{Error, ErrorKind, Result};
 
@@ -179,6 +182,11 @@ fn tell_mistake(mistake: UsageError) -> Done {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_names_for_the_early_part_are_those_of_the_definitions() {
+        assert_eq!(SEALED, *b"create\0exec\0mounts\0restore\0run\0");
+    }
 
     #[test]
     fn only_commands_that_start_something_are_sealed() {

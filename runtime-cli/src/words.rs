@@ -18,7 +18,7 @@ pub(crate) fn signal(word: &OsStr) -> Result<i32> {
     let word = word.to_string_lossy();
     let unknown = || Error::new(ErrorKind::Invalid, format!("unknown signal \"{word}\""));
     if let Ok(number) = word.parse::<i32>() {
-        let known = (0..=libc::SIGRTMAX()).contains(&number);
+        let known = (0..=RTMAX).contains(&number);
         return known.then_some(number).ok_or_else(unknown);
     }
     let name = word.to_uppercase();
@@ -36,13 +36,17 @@ pub(crate) fn signal(word: &OsStr) -> Result<i32> {
     number.ok_or_else(unknown)
 }
 
+/// The first and the last real-time signal by name, as in glibc and Go. musl keeps one more for itself.
+const RTMIN: i32 = 34;
+const RTMAX: i32 = 64;
+
 fn real_time_signal(name: &str) -> Option<i32> {
     let offset = |rest: &str, sign| match rest.strip_prefix(sign) {
         None => rest.is_empty().then_some(0),
         Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse::<i32>().ok(),
         Some(_) => None,
     };
-    let (first, last) = (libc::SIGRTMIN(), libc::SIGRTMAX());
+    let (first, last) = (RTMIN, RTMAX);
     let number = match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
         (Some(rest), _) => first.checked_add(offset(rest, '+')?)?,
         (_, Some(rest)) => last.checked_sub(offset(rest, '-')?)?,

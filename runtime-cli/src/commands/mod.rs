@@ -189,6 +189,33 @@ commands! {
     update::Update,
 }
 
+/// The names of the commands that seal, a null byte after each.
+pub const SEALED: [u8; length_of_sealed()] = {
+    let mut names = [0; length_of_sealed()];
+    let (mut command, mut end) = (0, 0);
+    while command < ALL.len() {
+        if ALL[command].seals {
+            let name = ALL[command].name.as_bytes();
+            let (_, rest) = names.split_at_mut(end);
+            rest.split_at_mut(name.len()).0.copy_from_slice(name);
+            end += name.len() + 1;
+        }
+        command += 1;
+    }
+    names
+};
+
+const fn length_of_sealed() -> usize {
+    let (mut command, mut length) = (0, 0);
+    while command < ALL.len() {
+        if ALL[command].seals {
+            length += ALL[command].name.len() + 1;
+        }
+        command += 1;
+    }
+    length
+}
+
 /// The rest of the command line, as a command sees it.
 #[derive(Debug)]
 pub(crate) struct Invocation {

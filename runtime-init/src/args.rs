@@ -10,7 +10,7 @@ use rustix::fs::Dev;
 
 use runtime_sys::fs::Identity;
 use runtime_sys::mount::MountAttr;
-use runtime_sys::process::{ExecVector, SchedAttr, SockFilter};
+use runtime_sys::process::{ExecVector, Resource, SchedAttr, SockFilter};
 
 /// Everything that INIT needs, in the order in which it needs it.
 #[derive(Debug)]
@@ -402,9 +402,9 @@ pub struct ProcessArgs<'a> {
     pub cwd: &'a CStr,
     /// Resource limits: index in `process.rlimits`, `RLIMIT_*`, soft, hard. Empty where RUNTIME sets them from
     /// outside.
-    pub rlimits: &'a [(u16, u32, u64, u64)],
+    pub rlimits: &'a [(u16, Resource, u64, u64)],
     /// Limits that are taken after `start` only, because the child itself could not go on under them.
-    pub late_rlimits: &'a [(u16, u32, u64, u64)],
+    pub late_rlimits: &'a [(u16, Resource, u64, u64)],
     /// Ids and capabilities.
     pub credentials: CredentialArgs<'a>,
     /// `no_new_privs`.

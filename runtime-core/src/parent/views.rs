@@ -431,8 +431,8 @@ pub(crate) struct ProcessVectors<'a> {
     home: Vec<u8>,
     listen_pid: Vec<u8>,
     candidates: Vec<&'a CStr>,
-    rlimits: Vec<(u16, u32, u64, u64)>,
-    late_rlimits: Vec<(u16, u32, u64, u64)>,
+    rlimits: Vec<(u16, runtime_sys::process::Resource, u64, u64)>,
+    late_rlimits: Vec<(u16, runtime_sys::process::Resource, u64, u64)>,
 }
 
 impl<'a> ProcessVectors<'a> {
@@ -507,7 +507,7 @@ impl<'a> ProcessVectors<'a> {
     }
 }
 
-fn rlimit_views(limits: &[Rlimit]) -> Vec<(u16, u32, u64, u64)> {
+fn rlimit_views(limits: &[Rlimit]) -> Vec<(u16, runtime_sys::process::Resource, u64, u64)> {
     limits
         .iter()
         .map(|limit| (limit.index as u16, limit.resource, limit.soft, limit.hard))

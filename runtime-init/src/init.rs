@@ -12,6 +12,7 @@ use crate::wire::{Link, Message};
 use crate::{
     console, devices, environment, hooks, intermediate, masks, mounts, namespaces, pivot, program, trees,
 };
+use runtime_sys::namespace::Kinds;
 use runtime_sys::process::Cloned;
 use runtime_sys::{fs, net, process};
 
@@ -59,7 +60,7 @@ fn enter(args: &mut InitArgs<'_>, has_its_cgroup: bool, link: Link<'_>) -> Resul
     if has_its_cgroup && namespaces::need_nothing_first(&args.namespaces) {
         // A network namespace takes the kernel longer than all the rest: RUNTIME loads the device filter meanwhile.
         namespaces::unshare_rest(&args.namespaces).at(Step::Unshare)?;
-        args.namespaces.unshare = 0;
+        args.namespaces.unshare = Kinds::NONE;
     }
     await_go(args, link)?;
     namespaces::enter(&args.namespaces, args.unprivileged, link)
@@ -90,7 +91,7 @@ fn be_born(args: &InitArgs<'_>, link: Link<'_>) -> Result<Cloned> {
     if !program::loads_seccomp_early(&args.process) {
         program::close_all_but(&own(args), args.process.inherited).at(Step::CloneInit)?;
     }
-    let born = intermediate::make_sibling(0, intermediate.index, link)?;
+    let born = intermediate::make_sibling(Kinds::NONE, intermediate.index, link)?;
     if let Cloned::Child = born {
         program::end_at_signals().at(Step::Session)?;
         process::setsid().at(Step::Session)?;

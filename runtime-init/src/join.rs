@@ -14,6 +14,7 @@ use crate::report::{At, Result, Stop};
 use crate::step::Step;
 use crate::wire::{Link, Message};
 use crate::{console, container_root, intermediate, namespaces, program};
+use runtime_sys::namespace::Kinds;
 use runtime_sys::process::Cloned;
 use runtime_sys::{self as sys, process};
 
@@ -55,7 +56,7 @@ fn be_born(args: &JoinProcessArgs<'_>, link: Link<'_>) -> Result<Cloned> {
     if !program::loads_seccomp_early(&args.process) {
         program::close_all_but(&[link.0], args.process.inherited).at(Step::CloneInit)?;
     }
-    intermediate::make_sibling(0, 0, link)
+    intermediate::make_sibling(Kinds::NONE, 0, link)
 }
 
 /// Runs in: EXEC. Returns only with the reason why there is no program.

@@ -11,6 +11,7 @@ use crate::step::Step;
 use crate::wire::Link;
 use crate::{criu, host_hook, init, intermediate, join, mounter, procfs, sweeper, trees};
 use runtime_sys::memory::{self, Carry, Image};
+use runtime_sys::namespace::Kinds;
 use runtime_sys::process::{CloneFlags, Cloned, clone3};
 use runtime_sys::{Result, SysError, process};
 
@@ -26,14 +27,14 @@ pub struct Child {
 /// How the child is made.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Birth<'a> {
-    /// `CLONE_NEWUSER`, `CLONE_NEWPID` and what else must be there from the first instruction on.
-    pub flags: u64,
+    /// The user and pid namespace, and what else must be there from the first instruction on.
+    pub namespaces: Kinds,
     /// The cgroup that it is born in.
     pub cgroup: Option<BorrowedFd<'a>>,
 }
 
 const NEW_USER: Birth<'static> = Birth {
-    flags: libc::CLONE_NEWUSER as u64,
+    namespaces: Kinds::USER,
     cgroup: None,
 };
 
@@ -104,9 +105,11 @@ pub fn start_mounts_holder(args: HolderArgs<'_>) -> Result<Child> {
 /// # Errors
 /// The errno of `clone3`.
 pub fn start_criu(cgroup: Option<BorrowedFd<'_>>, args: CriuArgs<'_>) -> Result<Child> {
-    start(Birth { flags: 0, cgroup }, &args, criu::run, |args, error| {
-        give_up(args.link, error)
-    })
+    let birth = Birth {
+        cgroup,
+        ..Birth::default()
+    };
+    start(birth, &args, criu::run, |args, error| give_up(args.link, error))
 }
 
 /// Makes a process that becomes the program of a hook in the runtime's namespaces.
@@ -162,7 +165,8 @@ fn start<A: Carry>(
 fn make_child(birth: Birth<'_>) -> Result<Option<Child>> {
     let mask = process::set_signal_mask(u64::MAX)?;
     let flags = CloneFlags {
-        flags: birth.flags,
+        namespaces: birth.namespaces,
+        flags: 0,
         cgroup: birth.cgroup,
         exit_signal: libc::SIGCHLD as u64,
     };

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use oci_spec::runtime::{Hook, Hooks};
 use runtime_init::args::EnterRoot;
 use runtime_init::wire::Failure;
+use runtime_sys::namespace::Kinds;
 
 use super::container::{self, CONFIG};
 use super::delete::Failed;
@@ -195,7 +196,7 @@ impl Runtime {
             cgroup: cgroup.map(|location| container::cgroup_record(self.driver, location)),
             poststart: has_any(config, |hooks| hooks.poststart()),
             poststop: has_any(config, |hooks| hooks.poststop()),
-            own_pids: plan.namespaces.makes(libc::CLONE_NEWPID as u32),
+            own_pids: plan.namespaces.makes(Kinds::PID),
             stdio: if plan.process.terminal {
                 Vec::new()
             } else {

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::OCI_VERSION;
 use crate::plan::seccomp;
+use crate::spec::namespace_kind::NamespaceKind;
 use crate::spec::{MEMORY_POLICY_FLAGS, MEMORY_POLICY_MODES, MOUNT_OPTIONS};
 
 /// The document of `features`. Serialises as the specification wants it.
@@ -24,7 +25,7 @@ pub struct Features {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct LinuxFeatures {
-    namespaces: [&'static str; 8],
+    namespaces: [&'static str; NamespaceKind::ALL.len()],
     capabilities: Vec<String>,
     cgroup: CgroupFeatures,
     seccomp: SeccompFeatures,
@@ -84,6 +85,8 @@ struct MountExtensions {
 pub fn features() -> Features {
     let mut capabilities: Vec<_> = caps::all().into_iter().collect();
     capabilities.sort_by_key(|capability| capability.index());
+    let mut namespaces = NamespaceKind::ALL.map(|kind| kind.name);
+    namespaces.sort_unstable();
     Features {
         oci_version_min: "1.0.0",
         oci_version_max: OCI_VERSION,
@@ -97,7 +100,7 @@ pub fn features() -> Features {
         ],
         mount_options: MOUNT_OPTIONS.to_vec(),
         linux: LinuxFeatures {
-            namespaces: ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
+            namespaces,
             capabilities: capabilities.iter().map(ToString::to_string).collect(),
             cgroup: CgroupFeatures {
                 v1: false,

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use oci_spec::runtime::LinuxIdMapping;
 use runtime_init::start::{Birth, Child, start_init};
 use runtime_init::wire::{Link, Message};
+use runtime_sys::namespace::Kinds;
 use runtime_sys::process as sys_process;
 use rustix::process::Pid;
 
@@ -105,7 +106,7 @@ pub(crate) fn allow_all_cpus(pid: i32) {
 fn make(plan: &Plan, prepared: &Prepared, links: &Links, cgroup: &CgroupManager) -> Result<Child> {
     let directory = cgroup.cgroup().map(crate::host::cgroup::Cgroup::dir);
     let birth = Birth {
-        flags: plan.namespaces.birth,
+        namespaces: plan.namespaces.birth,
         cgroup: directory,
     };
     let child = views::with_init_args(plan, prepared, &links.child, |args| start_init(birth, args));
@@ -124,7 +125,7 @@ fn explain_clone(error: runtime_sys::SysError, plan: &Plan, cgroup: &CgroupManag
             cgroup.explain_entry("clone3", error.errno)
         }
         (Errno::AGAIN, _) => explained.hint("pids.max of a cgroup above, or RLIMIT_NPROC"),
-        (Errno::PERM, _) if plan.namespaces.birth != 0 => explained
+        (Errno::PERM, _) if !plan.namespaces.birth.is_empty() => explained
             .field("linux.namespaces")
             .with_kind(ErrorKind::Denied)
             .hint(obstacle(plan).unwrap_or("new namespaces need CAP_SYS_ADMIN")),
@@ -134,7 +135,7 @@ fn explain_clone(error: runtime_sys::SysError, plan: &Plan, cgroup: &CgroupManag
 
 fn obstacle(plan: &Plan) -> Option<&'static str> {
     plan.namespaces
-        .makes(libc::CLONE_NEWUSER as u32)
+        .makes(Kinds::USER)
         .then(user_namespaces::obstacle)
         .flatten()
 }

@@ -9,6 +9,7 @@ use runtime_init::args::{HolderArgs, JoinArgs, MounterArgs, MounterWork, Removal
 use runtime_init::start::{start_mounter, start_mounts_holder};
 use runtime_init::wire::{Failure, Message};
 use runtime_sys::Call;
+use runtime_sys::namespace::Kinds;
 use rustix::io::Errno;
 
 use super::explain::{self, Background};
@@ -26,18 +27,18 @@ use crate::{Cancel, Error, ErrorKind, Result};
 pub(crate) struct Inside<'a> {
     pub pid: i32,
     pub pidfd: BorrowedFd<'a>,
-    /// `CLONE_NEW*`.
-    pub kinds: u32,
+    /// These.
+    pub kinds: Kinds,
     /// The container's root.
     pub root: RootArgs<'a>,
 }
 
 impl<'a> Inside<'a> {
     fn has_users(self) -> bool {
-        self.kinds & libc::CLONE_NEWUSER as u32 != 0
+        self.kinds.has(Kinds::USER)
     }
 
-    fn join(self, kind: u32) -> JoinArgs<'a> {
+    fn join(self, kind: Kinds) -> JoinArgs<'a> {
         JoinArgs {
             index: 0,
             fd: self.pidfd,
@@ -137,7 +138,7 @@ fn lock(plan: &Plan, mounts: &mut [PreparedMount], inside: Inside<'_>) -> Result
     let args = HolderArgs {
         link: links.child.as_fd(),
         keep: &keep,
-        user: inside.join(libc::CLONE_NEWUSER as u32),
+        user: inside.join(Kinds::USER),
     };
     let holder = Launched::new(start_mounts_holder(args).map_err(sys_error)?);
     drop(links.child);
@@ -147,7 +148,7 @@ fn lock(plan: &Plan, mounts: &mut [PreparedMount], inside: Inside<'_>) -> Result
     let join = JoinArgs {
         index: 0,
         fd: holder.pidfd(),
-        kind: libc::CLONE_NEWNS as u32,
+        kind: Kinds::MOUNT,
     };
     let copies = locked_trees::copy(plan, &to_lock, &[join], &Cancel::default())?;
     for (tree, copy) in to_lock.iter().zip(copies) {
@@ -175,11 +176,11 @@ fn run(
     keep.extend(inside.root.instead.map(|root| root.as_raw_fd()));
     keep.sort_unstable();
     // Children of these two would be born there, and MOUNTER has none.
-    const OF_CHILDREN: u32 = libc::CLONE_NEWPID as u32 | 0x80;
+    const OF_CHILDREN: Kinds = Kinds::PID.with(Kinds::TIME);
     let args = MounterArgs {
         link: links.child.as_fd(),
         keep: &keep,
-        namespaces: &[inside.join(inside.kinds & !OF_CHILDREN)],
+        namespaces: &[inside.join(inside.kinds.without(OF_CHILDREN))],
         become_root: inside.has_users(),
         root: inside.root,
         work,

@@ -42,7 +42,7 @@ pub(crate) fn with_init_args<T>(
         .map(|(join, fd)| init::JoinArgs {
             index: join.index,
             fd: fd.as_fd(),
-            kind: join.kind,
+            kind: join.kind.flag,
         })
         .collect();
     let options = all_option_views(plan);

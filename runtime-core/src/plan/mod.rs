@@ -35,6 +35,7 @@ use namespaces::NamespacesPlan;
 use net_devices::NetDevicePlan;
 use process::ProcessPlan;
 use rootfs::RootfsPlan;
+use runtime_sys::namespace::Kinds;
 use seccomp::SeccompPlan;
 
 /// What the plan has to know of the host. `HostFacts::probe` in `host/facts.rs` reads it; tests make it up.
@@ -209,7 +210,7 @@ fn nodes_from(namespaces: &NamespacesPlan, facts: &HostFacts) -> NodesFrom {
             may_mount: namespaces.has_own_mounts,
         };
     }
-    let has_own_mounts = namespaces.unshare & libc::CLONE_NEWNS as u32 != 0;
+    let has_own_mounts = namespaces.unshare.has(Kinds::MOUNT);
     let may_make = !facts.is_rootless && facts.may_mount && facts.permitted_capabilities & CAP_MKNOD != 0;
     match has_own_mounts && may_make {
         true => NodesFrom::Trees,

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::{LinuxIdMapping, Mount, Spec};
 use runtime_init::args::Links;
 use runtime_sys::mount::{ATTR_RDONLY, MountAttr};
+use runtime_sys::namespace::Kinds;
 
 use super::mount_label::{self, MountLabel};
 use super::mount_text::{absolute, id_ranges, label, layers, words};
@@ -172,13 +173,13 @@ impl NewFilesystem {
 /// mount of it shows the same, if the namespace is the host's.
 fn instead(fstype: &str, namespaces: &NamespacesPlan, facts: &HostFacts) -> Option<PathBuf> {
     let (kind, path) = match fstype {
-        "sysfs" => (libc::CLONE_NEWNET, "/sys"),
-        "mqueue" => (libc::CLONE_NEWIPC, "/dev/mqueue"),
-        "proc" => (libc::CLONE_NEWPID, "/proc"),
+        "sysfs" => (Kinds::NETWORK, "/sys"),
+        "mqueue" => (Kinds::IPC, "/dev/mqueue"),
+        "proc" => (Kinds::PID, "/proc"),
         _ => return None,
     };
     let inside = namespaces.is_user_namespaced() || facts.in_user_namespace;
-    (inside && !namespaces.makes(kind as u32)).then(|| path.into())
+    (inside && !namespaces.makes(kind)).then(|| path.into())
 }
 
 /// Id mapping of a mount.
@@ -230,7 +231,7 @@ pub fn plan(spec: &Spec, around: Around<'_>) -> Result<Vec<MountPlan>> {
         if let Some((mount, later)) = plans.get_mut(place..).and_then(<[_]>::split_first_mut) {
             mount.postpone_readonly(later);
             // Where others see it, it is not writable for a moment either.
-            if around.namespaces.unshare & libc::CLONE_NEWNS as u32 != 0 {
+            if around.namespaces.unshare.has(Kinds::MOUNT) {
                 mount.allow_places_below(later);
             }
         }
@@ -498,7 +499,7 @@ fn plan_source(
     }
     // Without an ipc namespace these are the queues of the host, whose label is its own.
     let root_label = label
-        .filter(|_| around.namespaces.has(libc::CLONE_NEWIPC as u32))
+        .filter(|_| around.namespaces.has(Kinds::IPC))
         .and_then(|label| label.of_root(fstype));
     let (attributes, copy_up) = (options.new_attributes(), options.copy_up);
     Ok(MountSource::New(NewFilesystem {

@@ -7,6 +7,7 @@
 mod document;
 mod example;
 mod lenient;
+pub(crate) mod namespace_kind;
 mod ranges;
 mod schema;
 pub mod sysctl;

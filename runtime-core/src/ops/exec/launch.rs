@@ -118,7 +118,7 @@ impl Job<'_> {
             fd: init.process.as_fd(),
             kind: init.kinds,
         }];
-        let join: &[JoinArgs<'_>] = if init.kinds == 0 { &[] } else { &join };
+        let join: &[JoinArgs<'_>] = if init.kinds.is_empty() { &[] } else { &join };
         let mut keep: Vec<_> = [Some(links.child.as_fd()), Some(init.process.as_fd())]
             .into_iter()
             .chain([
@@ -137,7 +137,10 @@ impl Job<'_> {
             .as_ref()
             .map(|socket| console_view(self.plan, socket.as_fd(), false));
         start_join(
-            Birth { flags: 0, cgroup },
+            Birth {
+                cgroup,
+                ..Birth::default()
+            },
             JoinProcessArgs {
                 link: links.child.as_fd(),
                 keep: &keep,

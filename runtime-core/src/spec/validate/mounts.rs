@@ -3,7 +3,8 @@
 use std::ffi::OsStr;
 use std::path::{Component, Path};
 
-use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
+use oci_spec::runtime::{Mount, Spec};
+use runtime_sys::namespace::Kinds;
 
 use super::super::lenient::quoted;
 use super::namespaces::mappings;
@@ -251,7 +252,7 @@ fn id_mapping(index: usize, mount: &Mount, bind: bool, spec: &Spec) -> Result<()
         return mappings(&format!("mounts[{index}].gidMappings"), mount.gid_mappings());
     }
     let own_mappings = asked.is_some_and(|(_, option)| option.contains('='));
-    if own_mappings || Namespaces::of(spec.linux().as_ref())?.has(LinuxNamespaceType::User) {
+    if own_mappings || Namespaces::of(spec.linux().as_ref())?.has(Kinds::USER) {
         return Ok(());
     }
     refuse(

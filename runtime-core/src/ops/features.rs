@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::OCI_VERSION;
 use crate::plan::seccomp;
 use crate::spec::namespace_kind::NamespaceKind;
-use crate::spec::{MEMORY_POLICY_FLAGS, MEMORY_POLICY_MODES, MOUNT_OPTIONS};
+use crate::spec::{MEMORY_POLICY_FLAGS, MEMORY_POLICY_MODES, mount_options};
 
 /// The document of `features`. Serialises as the specification wants it.
 #[derive(Debug, Clone, Serialize)]
@@ -53,7 +53,7 @@ struct SeccompFeatures {
     enabled: bool,
     actions: Vec<&'static str>,
     operators: Vec<&'static str>,
-    archs: Vec<&'static str>,
+    archs: Vec<String>,
     known_flags: Vec<&'static str>,
     supported_flags: Vec<&'static str>,
 }
@@ -98,7 +98,7 @@ pub fn features() -> Features {
             "poststart",
             "poststop",
         ],
-        mount_options: MOUNT_OPTIONS.to_vec(),
+        mount_options: mount_options::names(),
         linux: LinuxFeatures {
             namespaces,
             capabilities: capabilities.iter().map(ToString::to_string).collect(),
@@ -113,7 +113,7 @@ pub fn features() -> Features {
                 enabled: true,
                 actions: seccomp::ACTIONS.to_vec(),
                 operators: seccomp::OPERATORS.to_vec(),
-                archs: seccomp::ARCHITECTURES.to_vec(),
+                archs: seccomp::architecture_names(),
                 known_flags: seccomp::FLAGS.to_vec(),
                 supported_flags: seccomp::FLAGS.to_vec(),
             },

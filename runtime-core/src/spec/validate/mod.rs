@@ -21,7 +21,6 @@ use super::lenient::quoted;
 use super::namespace_kind::NamespaceKind;
 use crate::{Error, Result};
 
-pub use mounts::{MOUNT_OPTIONS, is_mount_option};
 pub use process::validate_process;
 pub(crate) use resources::letters_left_out;
 pub use resources::validate_resources;

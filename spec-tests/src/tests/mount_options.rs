@@ -585,12 +585,11 @@ fn idmap_relative(c: &mut Case) -> Check {
     c.map_ids(100_000)?;
     let said = c.sh("cd /mnt && stat -c '%u:%g' relative empty")?;
     same("owners", "7:26\n5:6", said.trim_end())?;
-    let mounts = c.config["mounts"].clone();
-    for option in ["idmap=uids=@0-4294967290-1;gids=0-1-1", "ridmap=uids=@0-0-1"] {
-        c.mount(json!({"destination": "/mnt/relative", "type": "bind", "source": volume, "options": ["bind", option]}));
-        c.run()?.refused_with(option)?;
-        c.config["mounts"] = mounts.clone();
-    }
+    c.mount(
+        json!({"destination": "/mnt/relative", "type": "bind", "source": volume,
+        "options": ["bind", "idmap=uids=@0-4294967290-1;gids=0-1-1"]}),
+    );
+    c.run()?.refused_with("@0-4294967290-1")?;
     c.nothing_left()
 }
 
@@ -604,7 +603,9 @@ fn no_bind_option(c: &mut Case) -> Check {
         "idmap=uids=0-1000-10;gids=0-1000-10,ro",
         "ro,nosuid",
     ] {
-        c.mount(json!({"destination": "/mnt", "type": "bind", "source": volume, "options": ["bind", option]}));
+        c.mount(
+            json!({"destination": "/mnt", "type": "bind", "source": volume, "options": ["bind", option]}),
+        );
         c.run()?.refused_with(option)?;
         forget_last_mount(c);
     }

@@ -1,8 +1,8 @@
 //! Runs in: RUNTIME. Where in the cgroup2 tree a container's cgroup is: `linux.cgroupsPath`, and the cgroup that a
 //! process is in. Creates nothing.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::CWD;
@@ -10,6 +10,7 @@ use rustix::process::Pid;
 
 use super::directory::read_file;
 use super::systemd::UnitPlan;
+use crate::spec::paths::clean;
 use crate::{Error, ErrorKind, Result};
 
 const FIELD: &str = "linux.cgroupsPath";
@@ -78,15 +79,7 @@ pub(super) fn contained(path: &Path) -> Result<PathBuf> {
         let message = "a cgroup's name cannot hold a NUL or a newline";
         return Err(Error::new(ErrorKind::Invalid, message).path(path));
     }
-    let mut clean = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => clean.push(name),
-            Component::ParentDir => drop(clean.pop()), // false at the beginning of the path: nothing is left to leave
-            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
-        }
-    }
-    Ok(clean)
+    Ok(OsString::from_vec(clean(path)).into())
 }
 
 /// Whether a `..` in the path leads out of where the path begins.

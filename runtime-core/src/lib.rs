@@ -25,7 +25,7 @@ pub mod spec;
 pub mod unstable;
 
 pub use cancel::Cancel;
-pub use host::cgroup::{CgroupDriver, CgroupStats};
+pub use host::cgroup::CgroupStats;
 pub use host::console::receive_master as receive_terminal;
 pub use host::notify_socket::{NotifySocket, tell_ready};
 pub use host::state::ContainerId;
@@ -34,6 +34,7 @@ pub use ops::{
     ManageCgroups, NetworkLock, Process, RestoreOptions, Rootless, Runtime, State, Status, TcpConnections,
     features,
 };
+pub use plan::cgroup::CgroupDriver;
 
 /// The version of the runtime-spec that onggi follows.
 pub const OCI_VERSION: &str = "1.3.0";

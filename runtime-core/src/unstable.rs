@@ -10,13 +10,15 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Process;
 
-use crate::host::cgroup::systemd::properties::{self, Property};
-use crate::host::cgroup::systemd::{annotation, gvariant, message, name};
-use crate::host::cgroup::{CgroupWrite, directory, path, stats};
+use crate::host::cgroup::systemd::message;
+use crate::host::cgroup::{files, membership, stats};
 use crate::host::criu::{self, CgroupRoot};
 use crate::host::net_devices::{self, message as netlink};
 use crate::host::state::{ContainerId, Record};
 use crate::host::{mount_table, mountinfo, notify_socket};
+use crate::plan::cgroup::CgroupWrite;
+use crate::plan::cgroup::systemd::properties::{self, Property};
+use crate::plan::cgroup::systemd::{annotations, gvariant, name};
 use crate::spec::{Config, ProcessExtra};
 use crate::{CgroupStats, Errno, Result};
 
@@ -57,17 +59,17 @@ pub fn cgroup_roots(text: &[u8]) -> Vec<CgroupRoot> {
 }
 
 pub fn cgroup2_line(text: &[u8]) -> Option<&Path> {
-    path::cgroup2_line(text)
+    membership::cgroup2_line(text)
 }
 
 pub fn listed_processes(text: &[u8]) -> Vec<i32> {
-    directory::listed(text)
+    files::listed(text)
         .map(|pid| pid.as_raw_nonzero().get())
         .collect()
 }
 
 pub fn value_of<'a>(text: &'a [u8], key: &str) -> Option<&'a [u8]> {
-    directory::value_of(text, key)
+    files::value_of(text, key)
 }
 
 pub fn ranges(text: &str) -> Vec<u64> {
@@ -149,7 +151,7 @@ pub fn gvariant(text: &str) -> std::result::Result<(String, String), String> {
 pub fn unit_properties(
     annotations: &std::collections::HashMap<String, String>,
 ) -> Result<(Vec<String>, std::result::Result<Vec<u8>, String>)> {
-    let properties = annotation::properties(annotations)?;
+    let properties = annotations::properties(annotations)?;
     let names = properties
         .iter()
         .map(|property| property.name.to_string())

@@ -6,13 +6,12 @@ use std::time::Duration;
 use oci_spec::runtime::Hook;
 
 use super::state::Status;
-use crate::host::cgroup::{
-    Cgroup, CgroupDriver, CgroupLocation, CgroupManager, Identity, Manager, Marked, UnitReference,
-};
+use crate::host::cgroup::{Cgroup, CgroupLocation, CgroupManager, Identity, Manager, Marked, UnitReference};
 use crate::host::process as host_process;
 use crate::host::state::{CgroupRecord, Phase, Record, Slot};
 use crate::host::{hooks, start_socket};
 use crate::plan::HostFacts;
+use crate::plan::cgroup::CgroupDriver;
 use crate::spec::{Config, OtherSpelling};
 use crate::{Error, ErrorKind, Result};
 

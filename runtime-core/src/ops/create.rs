@@ -16,7 +16,7 @@ use super::container::{self, CONFIG};
 use super::delete::Failed;
 use super::options::{Console, CreateOptions};
 use super::{Process, Runtime, delete, descriptors, exec, notify};
-use crate::host::cgroup::{Cgroup, CgroupLocation, CgroupManager, CgroupPlan};
+use crate::host::cgroup::{Cgroup, CgroupLocation, CgroupManager};
 use crate::host::resctrl::{self, Resctrl};
 use crate::host::state::{ContainerId, Phase, Record, ResctrlRecord, Slot};
 use crate::host::{
@@ -81,17 +81,14 @@ impl Runtime {
         }
         container::warn_of_capabilities(&config.extra.process.unknown_capabilities);
         let facts = HostFacts::probe(bundle(&options))?;
-        let wishes = self.wishes(&options, &config, &inherited)?;
+        let wishes = self.wishes(&options, &config, &facts, &inherited)?;
         let plan = Plan::new(&config, id.as_str(), &facts, wishes)?;
         plan.process.warn();
         for name in annotations::ignored(&config.spec) {
             log::warn!("annotations[{name}]: only crun has this, ignored");
         }
-        let cgroup = CgroupPlan {
-            rootless: self.rootless.holds(facts.is_rootless),
-            ..self.plan_cgroup(&config, id)?
-        };
-        let location = cgroup.locate(&options.cancel)?;
+        plan.cgroup.resources.log_ignored();
+        let location = CgroupLocation::find(&plan.cgroup, &options.cancel)?;
         let record = self.record(id, &config, &facts, &plan, location.as_ref());
         let mut slot = self.store.claim(id, &record)?;
         let hooks_begun = Cell::new(false);
@@ -99,14 +96,13 @@ impl Runtime {
         let job = Job {
             config: &config,
             plan: &plan,
-            cgroup_plan: &cgroup,
             options,
             purpose,
             hooks_begun: &hooks_begun,
         };
         let refuse = |cgroup: &Cgroup| self.refuse_shared(cgroup, id);
         let made = container::mark(&slot)
-            .and_then(|mark| CgroupManager::create(&cgroup, location, &mark, refuse))
+            .and_then(|mark| CgroupManager::create(&plan.cgroup, location, &mark, refuse))
             .map_err(Failed::by_itself)
             .and_then(|mut cgroup| {
                 let launched = record_absence(&mut slot, &cgroup)
@@ -121,6 +117,7 @@ impl Runtime {
         &self,
         options: &CreateOptions,
         config: &Config,
+        facts: &HostFacts,
         inherited: &'a [RawFd],
     ) -> Result<Wishes<'a>> {
         let keeps_groups = config
@@ -139,18 +136,9 @@ impl Runtime {
             listen_fds: options.listen_fds,
             keep_groups: keeps_groups.is_some_and(|value| value == "1"),
             open_files: self.open_files()?,
+            cgroup_driver: self.driver,
+            rootless: self.rootless.holds(facts.is_rootless),
         })
-    }
-
-    pub(super) fn plan_cgroup(&self, config: &Config, id: &ContainerId) -> Result<CgroupPlan> {
-        let linux = config.spec.linux().as_ref();
-        let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
-        let resources = linux.and_then(|linux| linux.resources().as_ref());
-        let plan = CgroupPlan::new(self.driver, path, id.as_str(), resources, config.extra.pids_limit)?;
-        match config.spec.annotations() {
-            Some(annotations) => plan.annotated(annotations),
-            None => Ok(plan),
-        }
     }
 
     /// A cgroup that was there may be that of another container, which has stopped or is being created. With two in one,
@@ -290,7 +278,6 @@ fn has_any(config: &Config, list: fn(&Hooks) -> &Option<Vec<Hook>>) -> bool {
 struct Job<'a> {
     config: &'a Config,
     plan: &'a Plan,
-    cgroup_plan: &'a CgroupPlan,
     options: CreateOptions,
     purpose: Purpose,
     /// A prestart or createRuntime hook may have done something.
@@ -322,7 +309,6 @@ impl Job<'_> {
             &prepared,
             &links,
             cgroup,
-            self.cgroup_plan,
             resctrl.as_ref(),
             &self.options.cancel,
         )?;

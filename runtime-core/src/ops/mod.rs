@@ -29,9 +29,9 @@ use std::path::PathBuf;
 
 use runtime_sys::process as sys_process;
 
-use crate::host::cgroup::CgroupDriver;
 use crate::host::hooks::Terms;
 use crate::host::state::Store;
+use crate::plan::cgroup::CgroupDriver;
 use crate::prepare::sys_error;
 use crate::{Cancel, Result};
 

@@ -21,7 +21,7 @@ use super::create::{connect_console, console_wish, run_runtime_hooks, start_time
 use super::criu_session::{Attendant, Session, common_options, need_root};
 use super::delete::Failed;
 use super::{Process, Runtime, container, criu_mounts, exec};
-use crate::host::cgroup::{Cgroup, CgroupManager};
+use crate::host::cgroup::{Cgroup, CgroupLocation, CgroupManager};
 use crate::host::criu::{
     self, Directories, Features, InheritFd, JoinNamespace, Kind, Notification, Options, path_bytes,
 };
@@ -68,6 +68,7 @@ impl Runtime {
             console: console_wish(options.console.as_ref()),
             keyring_secret: KeyringSecret::new(random::bytes()?),
             open_files: self.open_files()?,
+            cgroup_driver: self.driver,
             ..Wishes::default()
         };
         let mut plan = Plan::new(&config, id.as_str(), &facts, wishes)?;
@@ -84,8 +85,8 @@ impl Runtime {
         }
         criu_images::show(&mut directories, &plan.namespaces.user)?;
         let descriptors = read_descriptors(&options.criu.images, &directories)?;
-        let cgroup = self.plan_cgroup(&config, id)?;
-        let location = cgroup.locate(&options.cancel)?;
+        plan.cgroup.resources.log_ignored();
+        let location = CgroupLocation::find(&plan.cgroup, &options.cancel)?;
         let record = self.record(id, &config, &facts, &plan, location.as_ref());
         let mut slot = self.store.claim(id, &record)?;
         let hooks_begun = Cell::new(false);
@@ -100,7 +101,7 @@ impl Runtime {
         };
         let refuse = |cgroup: &Cgroup| self.refuse_shared(cgroup, id);
         let made = container::mark(&slot)
-            .and_then(|mark| CgroupManager::create(&cgroup, location, &mark, refuse))
+            .and_then(|mark| CgroupManager::create(&plan.cgroup, location, &mark, refuse))
             .map_err(Failed::by_itself)
             .and_then(|mut cgroup| {
                 let restored = job.restore(&mut slot, &mut cgroup);

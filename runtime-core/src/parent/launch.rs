@@ -9,7 +9,7 @@ use runtime_sys::process as sys_process;
 use rustix::process::Pid;
 
 use super::{explain, id_mapped, views};
-use crate::host::cgroup::{CgroupManager, CgroupPlan};
+use crate::host::cgroup::CgroupManager;
 use crate::host::id_map::{IdMap, deny_setgroups};
 use crate::host::{id_map_program, resctrl, user_namespaces};
 use crate::plan::Plan;
@@ -73,7 +73,6 @@ pub(crate) fn launch(
     prepared: &Prepared,
     links: &Links,
     cgroup: &mut CgroupManager,
-    cgroup_plan: &CgroupPlan,
     resctrl: Option<&resctrl::Group>,
     cancel: &Cancel,
 ) -> Result<Launched> {
@@ -81,7 +80,7 @@ pub(crate) fn launch(
     cgroup.adopt(pid_of(launched.pid)?)?;
     // Behind that: before Linux 6.2 a cpuset that is entered says it again.
     allow_all_cpus(launched.pid);
-    cgroup.filter_devices(cgroup_plan)?;
+    cgroup.filter_devices(&plan.cgroup)?;
     if !plan.namespaces.unshares_user {
         map_ids(plan, prepared, &launched, cancel)?;
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
-use super::directory::read_file;
+use super::files::read_file;
 use crate::host::mountinfo;
 use crate::{Errno, Error, ErrorKind, Result};
 

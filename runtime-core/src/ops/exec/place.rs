@@ -4,10 +4,11 @@ use std::path::Path;
 
 use super::launch::rustix_pid;
 use crate::cancel::Freezer;
-use crate::host::cgroup::{Cgroup, CgroupDriver, CgroupManager};
+use crate::host::cgroup::{Cgroup, CgroupManager};
 use crate::host::state::Record;
 use crate::ops::container;
 use crate::ops::options::ExecOptions;
+use crate::plan::cgroup::CgroupDriver;
 use crate::{Error, ErrorKind, Result};
 
 /// The cgroups that the process may be born in.

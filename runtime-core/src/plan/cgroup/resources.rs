@@ -420,7 +420,7 @@ impl ResourcePlan {
 }
 
 /// The kernel fixes the weight of an idle group and refuses another. The beginning is runc's.
-pub(super) const IDLE_HAS_NO_WEIGHT: &str =
+pub(crate) const IDLE_HAS_NO_WEIGHT: &str =
     "unable to apply both cpu.weight and cpu.idle: an idle group has no weight of its own";
 
 const SWAP_FIELD: &str = "linux.resources.memory.swap";

@@ -20,11 +20,11 @@ const OURS: [&str; 5] = ["PIDs", "PIDFDs", "Slice", "Delegate", "DelegateSubgrou
 
 /// Cgroups below that of the unit which the container is to be in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Subgroups {
+pub(crate) struct Subgroups {
     /// The container's own, below the unit's.
-    pub(super) container: Option<PathBuf>,
+    pub(crate) container: Option<PathBuf>,
     /// One more below that, where its init is moved after its cgroup namespace has been made.
-    pub(super) delegated: Option<PathBuf>,
+    pub(crate) delegated: Option<PathBuf>,
 }
 
 /// The properties that annotations ask for, in the order of their names.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
-pub(super) const FIELD: &str = "linux.cgroupsPath";
+pub(crate) const FIELD: &str = "linux.cgroupsPath";
 
 /// What comes in front of a container's id in the name of its scope, if config.json names none.
 const DEFAULT_PREFIX: &str = "onggi";
@@ -59,7 +59,7 @@ impl UnitName {
     }
 
     /// Whether the container gets a slice of its own, to which systemd moves no processes.
-    pub(super) fn is_slice(&self) -> bool {
+    pub(crate) fn is_slice(&self) -> bool {
         self.unit.ends_with(SLICE)
     }
 
@@ -96,7 +96,7 @@ const CONTROLLERS: [&str; 14] = [
 
 /// The name of a unit's directory in the cgroup tree. One that could be taken for a file of the kernel's, or for a name that was
 /// changed already, gets a `_` in front (cg_escape in systemd's cgroup-util.c): `cpu.slice`, `_x.scope`.
-pub(super) fn directory(unit: &str) -> String {
+pub(crate) fn directory(unit: &str) -> String {
     let first = unit.split_once('.').map_or(unit, |(first, _)| first);
     let is_taken = unit.starts_with(['_', '.']) || first == "cgroup" || CONTROLLERS.contains(&first);
     match is_taken {

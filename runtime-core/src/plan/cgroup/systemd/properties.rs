@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use zbus::wire::Variant;
 
-use crate::host::cgroup::{CgroupWrite, IfMissing};
+use crate::plan::cgroup::{CgroupWrite, IfMissing};
 use crate::spec;
 
 /// The kernel's io.weight of a cgroup, where nothing else is said.
@@ -28,9 +28,9 @@ pub(crate) struct Property {
     pub(crate) name: Cow<'static, str>,
     pub(crate) value: Variant<'static>,
     /// The field of config.json that asks for it.
-    pub(super) field: Option<Cow<'static, str>>,
+    pub(crate) field: Option<Cow<'static, str>>,
     /// Whether an older systemd may do without: the cgroup's files hold the same.
-    pub(super) is_optional: bool,
+    pub(crate) is_optional: bool,
 }
 
 impl Clone for Property {
@@ -48,7 +48,7 @@ impl Clone for Property {
 
 impl Property {
     /// One that the runtime needs.
-    pub(super) fn needed(name: &'static str, value: impl Into<Variant<'static>>) -> Self {
+    pub(crate) fn needed(name: &'static str, value: impl Into<Variant<'static>>) -> Self {
         Self {
             name: name.into(),
             value: value.into(),
@@ -58,7 +58,7 @@ impl Property {
     }
 
     /// One that an annotation asks for.
-    pub(super) fn asked(name: String, value: Variant<'static>, field: String) -> Self {
+    pub(crate) fn asked(name: String, value: Variant<'static>, field: String) -> Self {
         Self {
             name: name.into(),
             value,
@@ -68,7 +68,7 @@ impl Property {
     }
 
     /// One that only makes things better.
-    pub(super) fn optional(name: &'static str, value: impl Into<Variant<'static>>) -> Self {
+    pub(crate) fn optional(name: &'static str, value: impl Into<Variant<'static>>) -> Self {
         Self {
             is_optional: true,
             ..Self::needed(name, value)
@@ -412,7 +412,7 @@ mod tests {
     use oci_spec::runtime::LinuxResources;
 
     use super::*;
-    use crate::host::cgroup::ResourcePlan;
+    use crate::plan::cgroup::ResourcePlan;
 
     fn limits(json: &str) -> Vec<Property> {
         let resources: LinuxResources = serde_json::from_str(json).unwrap();

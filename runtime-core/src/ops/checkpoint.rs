@@ -7,14 +7,15 @@ use std::path::{Component, Path};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 
-use super::checkpoint_options::CheckpointOptions;
 use super::container::{self, CONFIG};
-use super::criu_session::{Attendant, Session, common_options, need_root};
-use super::{Runtime, Status, criu_mounts, delete};
+use super::options::CheckpointOptions;
+use super::{Runtime, Status, delete};
+use crate::criu::{
+    self, Attendant, Directories, Features, Kind, Notification, Options, PageServer, Session, Start,
+    common_options, need_root, path_bytes,
+};
 use crate::host::cgroup::CgroupManager;
-use crate::host::criu::{self, Directories, Features, Kind, Notification, Options, PageServer, path_bytes};
 use crate::host::state::{ContainerId, Record, Slot};
-use crate::parent::criu::Start;
 use crate::plan::{ConsoleWish, Plan, Wishes};
 use crate::{Cancel, Errno, Error, ErrorKind, Result};
 
@@ -96,7 +97,7 @@ fn dump(slot: &Slot, options: CheckpointOptions) -> Result<()> {
     let facts = container::facts_of(record)?;
     need_root(&facts)?;
     let plan = Plan::new(&config, slot.id().as_str(), &facts, wishes)?;
-    criu_mounts::refuse_id_mapped(&plan)?;
+    criu::mounts::refuse_id_mapped(&plan)?;
     // Before anything is made: without criu there is nothing to be done.
     criu::find()?;
     let work = options.criu.work.as_deref();
@@ -137,7 +138,7 @@ fn dump(slot: &Slot, options: CheckpointOptions) -> Result<()> {
     let kind = if options.pre_dump {
         Kind::SinglePreDump
     } else {
-        request.ext_mnt = criu_mounts::of_dump(&plan, record.pid)?;
+        request.ext_mnt = criu::mounts::of_dump(&plan, record.pid)?;
         save_descriptors(&options.criu.images, &directories, record)?;
         Kind::Dump
     };
@@ -161,7 +162,7 @@ fn external_namespaces(plan: &Plan, pid: i32) -> Result<Vec<String>> {
     for (name, key, is_joined) in shared_namespaces(plan) {
         if is_joined {
             // The container's own link: the path may have come to mean another namespace.
-            let inode = criu_mounts::inode(&format!("/proc/{pid}/ns/{name}"))?;
+            let inode = criu::mounts::inode(&format!("/proc/{pid}/ns/{name}"))?;
             external.push(format!("{name}[{inode}]:{key}"));
         }
     }

@@ -15,17 +15,18 @@ use runtime_init::wire::Failure;
 use super::container::{self, CONFIG};
 use super::delete::Failed;
 use super::options::{Console, CreateOptions};
-use super::{Process, Runtime, delete, descriptors, exec, notify};
+use super::{Process, Runtime, container_root, delete, descriptors, notify};
 use crate::host::cgroup::{Cgroup, CgroupLocation, CgroupManager};
+use crate::host::mount::rootfs_mount;
+use crate::host::process::{hooks, stdio};
 use crate::host::resctrl::{self, Resctrl};
+use crate::host::socket::{console, notify_socket, pidfd_socket, seccomp_agent, start_socket};
 use crate::host::state::{ContainerId, Phase, Record, ResctrlRecord, Slot};
-use crate::host::{
-    console, hooks, notify_socket, pid_file, pidfd_socket, process as host_process, random, rootfs_mount,
-    seccomp_agent, start_socket, stdio,
-};
+use crate::host::{pid_file, process as host_process, random};
 use crate::parent::explain::{self, Background};
 use crate::parent::handshake::{Conversation, Counterpart};
-use crate::parent::launch::{self, Launched};
+use crate::parent::launch;
+use crate::parent::launched::{Launched, pid_of};
 use crate::parent::{id_mapped, locked_trees, procfs_context};
 use crate::plan::keyring::KeyringSecret;
 use crate::plan::process::ProcessPlan;
@@ -329,7 +330,7 @@ impl Job<'_> {
         if self.plan.namespaces.init_is_made_last() {
             launch::set_scheduler(&self.plan.process, launched.pid)?;
         }
-        cgroup.settle(launch::pid_of(launched.pid)?)?;
+        cgroup.settle(pid_of(launched.pid)?)?;
         delegate(self.plan, cgroup)?;
         set_limits(&self.plan.process, launched.pid)?;
         self.publish(slot, &launched, cgroup, terminal)?;
@@ -423,7 +424,7 @@ impl Job<'_> {
         let mut record = slot.record().clone();
         record.pid = launched.pid;
         record.start_time = start_time(launched.pid)?;
-        record.root = exec::root_record(launched.pid)?;
+        record.root = container_root::root_record(launched.pid)?;
         container::record_identity(&mut record, cgroup)?;
         record.phase = Phase::Created;
         slot.write(record)?;

@@ -15,23 +15,23 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags};
 
 use super::checkpoint::{DESCRIPTORS, NETWORK_KEY, PID_KEY, shares_network};
-use super::checkpoint_options::RestoreOptions;
 use super::container::CONFIG;
 use super::create::{connect_console, console_wish, run_runtime_hooks, start_time, terms, undo};
-use super::criu_session::{Attendant, Session, common_options, need_root};
 use super::delete::Failed;
-use super::{Process, Runtime, container, criu_mounts, exec};
-use crate::host::cgroup::{Cgroup, CgroupLocation, CgroupManager};
-use crate::host::criu::{
-    self, Directories, Features, InheritFd, JoinNamespace, Kind, Notification, Options, path_bytes,
+use super::options::RestoreOptions;
+use super::{Process, Runtime, container, container_root};
+use crate::criu::{
+    self, Attendant, Directories, Features, InheritFd, JoinNamespace, Kind, Notification, Options, Session,
+    Start, Surroundings, common_options, need_root, path_bytes,
 };
+use crate::host::cgroup::{Cgroup, CgroupLocation, CgroupManager};
 use crate::host::net_devices::NetDevices;
+use crate::host::process::stdio;
+use crate::host::socket::console;
 use crate::host::state::{ContainerId, Phase, Slot};
-use crate::host::{console, pid_file, random, stdio};
-use crate::parent::criu::{Start, Surroundings};
-use crate::parent::criu_images;
+use crate::host::{pid_file, random};
 use crate::parent::explain::Background;
-use crate::parent::launch::{Launched, pid_of};
+use crate::parent::launched::{Launched, pid_of};
 use crate::plan::keyring::{KeyringPlan, KeyringSecret, keyring_name};
 use crate::plan::namespaces::Join;
 use crate::plan::{HostFacts, Plan, Wishes, namespaces};
@@ -83,7 +83,7 @@ impl Runtime {
             // It writes to the images, too.
             directories.refuse_links()?;
         }
-        criu_images::show(&mut directories, &plan.namespaces.user)?;
+        criu::mapped_images::show(&mut directories, &plan.namespaces.user)?;
         let descriptors = read_descriptors(&options.criu.images, &directories)?;
         plan.cgroup.resources.log_ignored();
         let location = CgroupLocation::find(&plan.cgroup, &options.cancel)?;
@@ -126,7 +126,7 @@ fn check_plan(plan: &Plan) -> Result<()> {
             "criu cannot restore into a user namespace that is there already: without a path it makes one";
         return refused(namespaces::field(join.index), text);
     }
-    criu_mounts::refuse_id_mapped(plan)
+    criu::mounts::refuse_id_mapped(plan)
 }
 
 /// The names of the pipes that standard input, output and error were.
@@ -261,7 +261,7 @@ impl Job<'_> {
             orphan_pts_master: Some(self.plan.process.terminal || !self.options.criu.shell_job),
             lsm_profile: self.options.lsm_profile.clone(),
             lsm_mount_context: self.options.lsm_mount_context.clone(),
-            ext_mnt: criu_mounts::of_restore(self.plan)?,
+            ext_mnt: criu::mounts::of_restore(self.plan)?,
             cg_root: criu::cgroup_roots(session.pid())?,
             inherit_fd,
             join_ns: namespaces.join_ns,
@@ -453,7 +453,7 @@ impl Restore<'_> {
         let mut record = self.slot.record().clone();
         record.pid = pid;
         record.start_time = start_time(pid)?;
-        record.root = exec::root_record(pid)?;
+        record.root = container_root::root_record(pid)?;
         container::record_identity(&mut record, self.cgroup)?;
         record.phase = Phase::Created;
         record.stdio = self.job.attached(stdio::pipes());

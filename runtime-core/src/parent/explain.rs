@@ -15,9 +15,9 @@ use rustix::io::Errno;
 
 use super::diagnose;
 use super::link::is_memfd;
-use crate::host::hooks::on_one_line;
-use crate::host::signals;
-use crate::host::user_namespaces;
+use crate::host::process::hooks::on_one_line;
+use crate::host::process::signals;
+use crate::host::user_namespace::obstacle;
 use crate::plan::Plan;
 use crate::plan::hooks::HookPlan;
 use crate::plan::mounts::{FsOption, MountSource, text_of};
@@ -320,7 +320,7 @@ fn hint(error: Error, failure: Failure) -> Error {
             error.hint("too many keyrings: raise kernel.keys.maxkeys, or use --no-new-keyring")
         }
         (Step::BecomeRoot | Step::Unshare | Step::LockedTree, Errno::PERM | Errno::ACCESS) => {
-            match user_namespaces::obstacle() {
+            match obstacle() {
                 Some(obstacle) => error.hint(obstacle),
                 None => error,
             }

@@ -9,11 +9,11 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::process::WaitIdStatus;
 
-use super::launch::Launched;
+use super::launched::Launched;
 use super::link::{self, Speaker};
 use super::seccomp_listener;
+use crate::host::process::signals;
 use crate::host::process::{self, Stat, reap};
-use crate::host::signals;
 use crate::prepare::sys_error;
 use crate::{Cancel, Error, ErrorKind, Result};
 

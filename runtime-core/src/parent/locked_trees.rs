@@ -11,9 +11,9 @@ use runtime_sys::{Call, namespace};
 use rustix::io::Errno;
 
 use super::id_mapped;
-use super::launch::Launched;
+use super::launched::Launched;
 use super::link;
-use crate::host::id_map;
+use crate::host::user_namespace::id_map;
 use crate::plan::Plan;
 use crate::plan::mount_label::MountLabel;
 use crate::prepare::{

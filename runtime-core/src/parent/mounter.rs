@@ -12,7 +12,7 @@ use runtime_sys::Call;
 use rustix::io::Errno;
 
 use super::explain::{self, Background};
-use super::launch::Launched;
+use super::launched::Launched;
 use super::link;
 use super::{id_mapped, locked_trees, views};
 use crate::host::cgroup::CgroupManager;

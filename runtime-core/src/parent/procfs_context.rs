@@ -9,7 +9,7 @@ use runtime_init::wire::Message;
 use runtime_sys::mount;
 use rustix::io::Errno;
 
-use super::launch::Launched;
+use super::launched::Launched;
 use super::link;
 use crate::plan::Plan;
 use crate::plan::mounts::MountSource;

@@ -8,7 +8,8 @@ use runtime_init::args::SweeperArgs;
 use runtime_init::start::start_sweeper;
 use runtime_sys::{net, process};
 
-use super::launch::{Launched, write_maps};
+use super::id_maps::write_maps;
+use super::launched::Launched;
 use crate::host::cgroup::Cgroup;
 use crate::host::process::reap;
 use crate::prepare::{Links, sys_error};

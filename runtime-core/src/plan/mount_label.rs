@@ -4,7 +4,6 @@ use std::ffi::CString;
 
 use oci_spec::runtime::Spec;
 
-use super::mounts::FsOption;
 use super::{HostFacts, c_string};
 use crate::{Error, Result};
 
@@ -13,6 +12,9 @@ const ANNOTATION: &str = "run.oci.mount_context_type";
 
 /// The options of SELinux, which every file system takes (security/selinux/hooks.c).
 const CONTEXTS: [&str; 4] = ["context", "fscontext", "defcontext", "rootcontext"];
+
+/// Key and value of a file system option.
+pub type FsOption = (CString, Option<CString>);
 
 /// The label, as an option of a file system.
 #[derive(Debug, Clone)]

@@ -4,7 +4,9 @@
 use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder};
 
 use super::mount_label::is_context;
-use super::mounts::IdRanges;
+
+/// Of users and groups.
+pub type IdRanges = (Vec<LinuxIdMapping>, Vec<LinuxIdMapping>);
 
 /// Options in one string, as mount(2) takes them apart (`parse_monolithic` of the file system).
 pub(super) fn words<'t>(fstype: &str, text: &'t str) -> Vec<&'t str> {

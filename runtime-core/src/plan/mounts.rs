@@ -8,11 +8,13 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxIdMapping, Mount, Spec};
+use oci_spec::runtime::{Mount, Spec};
 use runtime_init::args::Links;
 use runtime_sys::mount::{ATTR_RDONLY, MountAttr};
 
+pub use super::mount_label::FsOption;
 use super::mount_label::{self, MountLabel};
+pub use super::mount_text::IdRanges;
 use super::mount_text::{absolute, id_ranges, label, layers, words};
 use super::namespaces::{NamespacesPlan, UserNamespace};
 use super::rootfs::RootfsPlan;
@@ -134,9 +136,6 @@ pub enum SourceLink {
     Copy,
 }
 
-/// Key and value of a file system option.
-pub type FsOption = (CString, Option<CString>);
-
 /// A file system for fsopen(2).
 #[derive(Debug)]
 pub struct NewFilesystem {
@@ -189,9 +188,6 @@ pub struct MountIdMap {
     /// `ridmap`.
     pub recursive: bool,
 }
-
-/// Of users and groups.
-pub type IdRanges = (Vec<LinuxIdMapping>, Vec<LinuxIdMapping>);
 
 /// What the plan of a mount has to know of the rest.
 #[derive(Debug, Clone, Copy)]

@@ -8,19 +8,21 @@ use runtime_init::wire::{Failure, Link, Message};
 use runtime_sys::SysError;
 
 use super::place::Cgroups;
-use super::target::Target;
+use super::target::{Target, rustix_pid};
 use super::wishes::Affinity;
 use crate::host::cgroup::{Cgroup, CgroupManager};
-use crate::host::proc_handle::ProcHandle;
+use crate::host::pid_file;
+use crate::host::process::proc_handle::ProcHandle;
 use crate::host::resctrl;
+use crate::host::socket::pidfd_socket;
 use crate::host::state::Record;
-use crate::host::{pid_file, pidfd_socket};
 use crate::ops::create::{send_listener, set_limits};
 use crate::ops::options::ExecOptions;
 use crate::ops::{Process, container};
 use crate::parent::explain::{self, Background};
 use crate::parent::handshake::{Conversation, Counterpart};
-use crate::parent::launch::{Launched, set_oom_score, set_scheduler};
+use crate::parent::launch::{set_oom_score, set_scheduler};
+use crate::parent::launched::Launched;
 use crate::parent::views::{ProcessRoom, console_view, keyring_view};
 use crate::plan::keyring::KeyringPlan;
 use crate::plan::process::ProcessPlan;
@@ -177,10 +179,6 @@ fn moved(child: Child, manager: &CgroupManager) -> Result<Child> {
     manager.add_process(pid)?;
     let (pid, pidfd) = launched.keep();
     Ok(Child { pid, pidfd })
-}
-
-pub(super) fn rustix_pid(pid: i32) -> Result<rustix::process::Pid> {
-    rustix::process::Pid::from_raw(pid).ok_or_else(|| Error::new(ErrorKind::Internal, "no pid in the state"))
 }
 
 /// RUNTIME's answers.

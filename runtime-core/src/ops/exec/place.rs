@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::launch::rustix_pid;
+use super::target::rustix_pid;
 use crate::cancel::Freezer;
 use crate::host::cgroup::{Cgroup, CgroupManager};
 use crate::host::state::Record;

@@ -5,9 +5,9 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::root::ContainerRoot;
 use crate::host::process::Process as HostProcess;
 use crate::host::state::Record;
+use crate::ops::container_root::ContainerRoot;
 use crate::{Error, ErrorKind, Result};
 
 /// The container's process, and which of its namespaces differ from ours.
@@ -89,4 +89,9 @@ fn other_kinds(directory: &str) -> Result<u32> {
 fn open_directory(path: &str) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| Error::os("open", errno).path(path))
+}
+
+/// The pid that a record holds.
+pub(super) fn rustix_pid(pid: i32) -> Result<rustix::process::Pid> {
+    rustix::process::Pid::from_raw(pid).ok_or_else(|| Error::new(ErrorKind::Internal, "no pid in the state"))
 }

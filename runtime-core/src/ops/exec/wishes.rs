@@ -6,7 +6,7 @@ use oci_spec::runtime::{
 };
 use rustix::thread::CpuSet;
 
-use super::launch::rustix_pid;
+use super::target::rustix_pid;
 use crate::ops::container;
 use crate::ops::options::ExecOptions;
 use crate::parent::launch::allow_all_cpus;

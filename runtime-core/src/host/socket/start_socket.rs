@@ -17,7 +17,7 @@ use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
 use rustix::net::{Shutdown, SocketType};
 
-use crate::host::unix_socket;
+use crate::host::socket::unix_socket;
 use crate::{Error, ErrorKind, Result};
 
 const NAME: &str = "start.sock";

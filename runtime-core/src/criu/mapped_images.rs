@@ -16,8 +16,8 @@ use runtime_sys::{fs, mount};
 use rustix::fs::{Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::id_mapped;
-use crate::host::criu::{Directories, Directory, MappedImages};
+use super::images::{Directories, Directory, MappedImages};
+use crate::parent::id_mapped;
 use crate::plan::namespaces::UserNamespace;
 use crate::prepare::sys_error;
 use crate::{Error, ErrorKind, Result};
@@ -103,7 +103,10 @@ fn map(images: &Directory, path: &Path, root: u32) -> Result<MappedImages> {
         // Somebody has put something else there since it was opened.
         return Err(Error::os("openat2", Errno::STALE));
     }
-    Ok(MappedImages { directory, tree })
+    Ok(MappedImages {
+        directory,
+        _tree: tree,
+    })
 }
 
 /// What belongs to the one id on disk is shown as the other's.

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-use crate::host::unix_socket;
+use crate::host::socket::unix_socket;
 use crate::{Cancel, Result};
 
 /// `kind` is runc's word for init, or for a process of `exec`.

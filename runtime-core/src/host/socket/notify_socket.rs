@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketAddrUnix, SocketType};
 use rustix::pipe::PipeFlags;
 
-use crate::host::unix_socket;
+use crate::host::socket::unix_socket;
 use crate::{Cancel, Error, Result};
 
 /// The directory below the container's.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use crate::host::unix_socket;
+use crate::host::socket::unix_socket;
 use crate::{Cancel, Error, ErrorKind, Result};
 
 const FIELD: &str = "process.terminal";

@@ -4,22 +4,22 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::checkpoint_options::{CriuOptions, ManageCgroups, NetworkLock};
+use super::connection::{Connection, Event, request};
+use super::images::{Directories, Directory};
+use super::options::{CriuOptions, ManageCgroups, NetworkLock};
+use super::process::{self, Start};
+use super::program::{config_file, has_iptables};
+use super::rpc::{CgroupMode, Features, Kind, NetworkLock as Lock, Notification, Options, Request, Response};
 use crate::cancel::Freezer;
 use crate::error::told_errno;
-use crate::host::criu::{
-    self, CgroupMode, Connection, Directories, Directory, Event, Features, Kind, NetworkLock as Lock,
-    Notification, Options, Request, Response,
-};
 use crate::host::process::Stat;
 use crate::host::state::Record;
-use crate::parent::criu::{self as process, Start};
-use crate::parent::launch::{Launched, pid_of};
+use crate::parent::launched::{Launched, pid_of};
 use crate::plan::HostFacts;
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// RUNTIME's part in what criu does.
-pub(super) trait Attendant {
+pub(crate) trait Attendant {
     /// Something has happened; criu waits. An error makes it undo what it has done.
     fn attend(&mut self, notification: &Notification, fd: Option<OwnedFd>) -> Result<()>;
 
@@ -37,7 +37,7 @@ const LOOKS: u32 = 10;
 
 /// A criu process that waits for requests.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(crate) struct Session {
     process: Launched,
     connection: Connection,
     log: Log,
@@ -47,7 +47,7 @@ pub(super) struct Session {
 
 impl Session {
     /// Starts criu, which will write what it does into this log.
-    pub(super) fn open(start: &Start<'_>, log: &'static str, cancel: Cancel) -> Result<Self> {
+    pub(crate) fn open(start: &Start<'_>, log: &'static str, cancel: Cancel) -> Result<Self> {
         start.directories.clear_work(log)?;
         let log = Log::new(start.directories.work(), log)?;
         let (process, connection) = process::start(start)?;
@@ -63,22 +63,22 @@ impl Session {
     }
 
     /// criu's pid.
-    pub(super) fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         self.process.pid
     }
 
     /// criu is in this cgroup, which somebody may freeze while it restores.
-    pub(super) fn give_up_when_frozen(&mut self, cgroup: Option<Freezer>) {
+    pub(crate) fn give_up_when_frozen(&mut self, cgroup: Option<Freezer>) {
         self.cancel = self.cancel.or_when_frozen(cgroup);
     }
 
     /// Its version, without the last number.
-    pub(super) fn version(&self) -> (i32, i32) {
+    pub(crate) fn version(&self) -> (i32, i32) {
         self.version
     }
 
     /// Refuses what this criu cannot do on this kernel.
-    pub(super) fn need(&self, wanted: Features) -> Result<()> {
+    pub(crate) fn need(&self, wanted: Features) -> Result<()> {
         let there = self.connection.check_features(wanted)?;
         let missing = |wanted: Option<bool>, there: Option<bool>| wanted == Some(true) && there != Some(true);
         let text = match there {
@@ -94,10 +94,10 @@ impl Session {
     }
 
     /// Has the job done.
-    pub(super) fn run(self, kind: Kind, options: Options, attendant: &mut dyn Attendant) -> Result<Response> {
+    pub(crate) fn run(self, kind: Kind, options: Options, attendant: &mut dyn Attendant) -> Result<Response> {
         let request = Request {
             options: Some(options),
-            ..criu::request(kind)
+            ..request(kind)
         };
         self.connection.send(&request)?;
         let mut refused = None;
@@ -193,14 +193,14 @@ impl Log {
 
 /// With the log, and what is in it.
 fn explain(error: Error, log: &Log) -> Error {
-    match criu::reason(log.directory.as_fd(), log.name) {
+    match super::log::reason(log.directory.as_fd(), log.name) {
         Some(line) => error.hint(line).path(&log.path),
         None => error.path(&log.path),
     }
 }
 
 /// criu does its work with nearly every privilege there is.
-pub(super) fn need_root(facts: &HostFacts) -> Result<()> {
+pub(crate) fn need_root(facts: &HostFacts) -> Result<()> {
     if facts.is_rootless {
         let text = "checkpoint and restore need root: criu does not work for ordinary users";
         return Err(Error::new(ErrorKind::Denied, text));
@@ -209,7 +209,7 @@ pub(super) fn need_root(facts: &HostFacts) -> Result<()> {
 }
 
 /// The options that dump and restore have in common.
-pub(super) fn common_options(
+pub(crate) fn common_options(
     options: &CriuOptions,
     directories: &Directories,
     record: &Record,
@@ -230,7 +230,7 @@ pub(super) fn common_options(
     let lock = match options.network_lock {
         NetworkLock::Default if is_needless => Some(Lock::Skip),
         // criu's own default, which it does not give up where the program for it is missing.
-        NetworkLock::Default if criu::has_iptables() => None,
+        NetworkLock::Default if has_iptables() => None,
         NetworkLock::Default => Some(Lock::Nftables),
         NetworkLock::Iptables => Some(Lock::Iptables),
         NetworkLock::Nftables => Some(Lock::Nftables),
@@ -252,7 +252,7 @@ pub(super) fn common_options(
         manage_cgroups: Some(true),
         manage_cgroups_mode: Some(mode.into()),
         network_lock: lock.map(Into::into),
-        config_file: criu::config_file(annotation)?,
+        config_file: config_file(annotation)?,
         // What a network looks like is the business of whoever made it, at a restore as at `create`.
         empty_ns: Some(libc::CLONE_NEWNET as u32),
         ..Options::default()

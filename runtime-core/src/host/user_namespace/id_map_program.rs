@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use oci_spec::runtime::LinuxIdMapping;
 use rustix::process::{Pid, PidfdFlags};
 
-use super::process::STATUS_UNKNOWN;
+use crate::host::process::STATUS_UNKNOWN;
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// Where programs are looked for without a PATH.

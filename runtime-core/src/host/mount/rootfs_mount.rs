@@ -10,8 +10,8 @@ use runtime_sys::mount;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::mount_table::MountTable;
-use super::state::{HostMount, RootRecord};
+use crate::host::mount::mount_table::MountTable;
+use crate::host::state::{HostMount, RootRecord};
 use crate::{Error, ErrorKind, Result};
 
 /// What the record says of a tree that is about to be mounted at a path without links.

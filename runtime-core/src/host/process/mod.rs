@@ -1,6 +1,11 @@
 //! Runs in: RUNTIME. Is a process that was seen earlier still there, and is it the same one? Signals to exactly that
 //! one. Does not start or wait for processes.
 
+pub mod hooks;
+pub mod proc_handle;
+pub(crate) mod signals;
+pub mod stdio;
+
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};

@@ -11,13 +11,14 @@ use runtime_init::wire::{Failure, Message};
 use runtime_sys::process::ExecVector;
 use rustix::fs::{Mode, OFlags};
 
-use super::explain::{self, Background};
-use super::launch::Launched;
-use super::link;
-use super::views::keyring_view;
-use crate::host::criu::{self, Connection, Directories, Directory};
-use crate::host::process::{STATUS_UNKNOWN, reap};
-use crate::host::signals;
+use super::connection::Connection;
+use super::images::{Directories, Directory};
+use super::program::{environment, find};
+use crate::host::process::{STATUS_UNKNOWN, reap, signals};
+use crate::parent::explain::{self, Background};
+use crate::parent::launched::Launched;
+use crate::parent::link;
+use crate::parent::views::keyring_view;
 use crate::plan::keyring::KeyringPlan;
 use crate::plan::mounts::{MountPlan, MountSource};
 use crate::prepare::{Links, PreparedMount, sys_error};
@@ -53,7 +54,7 @@ pub(crate) struct Surroundings<'a> {
 
 /// Starts criu, and returns when its program runs, with the connection to it.
 pub(crate) fn start(start: &Start<'_>) -> Result<(Launched, Connection)> {
-    let program = criu::find()?;
+    let program = find()?;
     let links = Links::new()?;
     // The connection is made by the child, under a number that is known before.
     let socket = open_null()?;
@@ -71,7 +72,7 @@ pub(crate) fn start(start: &Start<'_>) -> Result<(Launched, Connection)> {
     let keep = kept(start, [&links.child, &socket, &null], &directories);
     let number = CString::new(socket.as_raw_fd().to_string()).unwrap_or_default();
     let argv = [c"criu".to_owned(), c"swrk".to_owned(), number];
-    let envp = criu::environment();
+    let envp = environment();
     let (mut argv_pointers, mut envp_pointers) = ([ptr::null(); 4], vec![ptr::null(); envp.len() + 1]);
     let args = CriuArgs {
         link: links.child.as_fd(),

@@ -24,13 +24,13 @@ pub(super) type Failure = (&'static str, Errno);
 const MOST_FDS: usize = 8;
 
 /// Makes a close-on-exec socket.
-pub(super) fn socket(kind: SocketType) -> Result<OwnedFd, Failure> {
+pub(crate) fn socket(kind: SocketType) -> Result<OwnedFd, Failure> {
     rustix::net::socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
         .map_err(|errno| ("socket", errno))
 }
 
 /// The address of `name` in an open directory, however long the directory's path is (`sun_path` holds 108 bytes).
-pub(super) fn address_below(dir: BorrowedFd<'_>, name: &str) -> Result<SocketAddrUnix, Failure> {
+pub(crate) fn address_below(dir: BorrowedFd<'_>, name: &str) -> Result<SocketAddrUnix, Failure> {
     SocketAddrUnix::new(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd())).map_err(|errno| ("bind", errno))
 }
 
@@ -39,7 +39,7 @@ pub(super) fn address_below(dir: BorrowedFd<'_>, name: &str) -> Result<SocketAdd
 ///
 /// # Errors
 /// The failed call; `Interrupted`.
-pub(super) fn connect_stream(path: &Path, cancel: &Cancel) -> Result<OwnedFd, Error> {
+pub(crate) fn connect_stream(path: &Path, cancel: &Cancel) -> Result<OwnedFd, Error> {
     let socket = socket(SocketType::STREAM).map_err(|(call, errno)| Error::os(call, errno))?;
     let failed = |errno| Error::os("connect", errno);
     match SocketAddrUnix::new(path) {
@@ -59,7 +59,7 @@ pub(super) fn connect_stream(path: &Path, cancel: &Cancel) -> Result<OwnedFd, Er
 
 /// connect(2) of a stream waits while the listener's backlog is full, and poll(2) cannot tell when that has changed. So it
 /// waits for moments, between which `cancel` is looked at.
-pub(super) fn connect(socket: &OwnedFd, address: &SocketAddrUnix, cancel: &Cancel) -> Result<(), Error> {
+pub(crate) fn connect(socket: &OwnedFd, address: &SocketAddrUnix, cancel: &Cancel) -> Result<(), Error> {
     const MOMENT: Duration = Duration::from_millis(50);
     let limit = |time| {
         // That of connect(2) is that of sending (socket(7)).
@@ -89,7 +89,7 @@ pub(super) fn connect(socket: &OwnedFd, address: &SocketAddrUnix, cancel: &Cance
 ///
 /// # Errors
 /// The failed call; `Interrupted`.
-pub(super) fn send_fd(
+pub(crate) fn send_fd(
     socket: BorrowedFd<'_>,
     bytes: &[u8],
     fd: BorrowedFd<'_>,
@@ -120,7 +120,7 @@ pub(super) fn send_fd(
 }
 
 /// Receives one message: how many bytes went into `bytes`, and the descriptors, close-on-exec from the start.
-pub(super) fn receive_fds(
+pub(crate) fn receive_fds(
     socket: BorrowedFd<'_>,
     bytes: &mut [u8],
 ) -> Result<(usize, Vec<OwnedFd>), Failure> {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::host::unix_socket;
+use crate::host::socket::unix_socket;
 use crate::{Cancel, Error, ErrorKind, Result};
 
 const FIELD: &str = "linux.seccomp.listenerPath";

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags, Stat, StatxFlags};
 use rustix::io::Errno;
 
-use super::mountinfo::unescape;
+use crate::host::mount::mountinfo::unescape;
 use crate::{Error, ErrorKind, Result};
 
 /// One line of a mount table.

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use runtime_init::args::Links;
 use rustix::fs::{Mode, OFlags};
 
-use crate::host::criu::{ExternalMount, clean_path, path_bytes};
-use crate::host::mount_table::{ContainerMounts, MountTable};
+use super::paths::{clean_path, path_bytes};
+use super::rpc::ExternalMount;
+use crate::host::mount::mount_table::{ContainerMounts, MountTable};
 use crate::plan::Plan;
 use crate::plan::devices::DevicePlan;
 use crate::plan::mounts::{MountPlan, MountSource, SourceLink};
@@ -20,7 +21,7 @@ use crate::{Error, ErrorKind, Result};
 const NULL: &str = "/dev/null";
 
 /// criu would mount them without their mapping, and files would belong to the wrong ids.
-pub(super) fn refuse_id_mapped(plan: &Plan) -> Result<()> {
+pub(crate) fn refuse_id_mapped(plan: &Plan) -> Result<()> {
     let Some(mount) = plan.mounts.iter().find(|mount| mount.id_map.is_some()) else {
         return Ok(());
     };
@@ -30,7 +31,7 @@ pub(super) fn refuse_id_mapped(plan: &Plan) -> Result<()> {
 }
 
 /// For a dump: from the places in the container, as it is now, to names.
-pub(super) fn of_dump(plan: &Plan, pid: i32) -> Result<Vec<ExternalMount>> {
+pub(crate) fn of_dump(plan: &Plan, pid: i32) -> Result<Vec<ExternalMount>> {
     refuse_links(plan)?;
     let mounts = ContainerMounts::open(pid)?;
     let host = MountTable::of(None)?;
@@ -68,7 +69,7 @@ pub(super) fn of_dump(plan: &Plan, pid: i32) -> Result<Vec<ExternalMount>> {
 }
 
 /// For a restore: from names to the host's paths. The places have been made, so links in the rootfs can be followed.
-pub(super) fn of_restore(plan: &Plan) -> Result<Vec<ExternalMount>> {
+pub(crate) fn of_restore(plan: &Plan) -> Result<Vec<ExternalMount>> {
     refuse_links(plan)?;
     let host = MountTable::of(None)?;
     let mut external = vec![entry(Path::new(NULL), Path::new(NULL))];
@@ -185,7 +186,7 @@ fn entry(key: &Path, value: &Path) -> ExternalMount {
 }
 
 /// The inode of a namespace file, by which criu knows the namespace.
-pub(super) fn inode(path: &str) -> Result<u64> {
+pub(crate) fn inode(path: &str) -> Result<u64> {
     let stat = rustix::fs::stat(path).map_err(|errno| Error::os("stat", errno).path(path))?;
     Ok(stat.st_ino)
 }

@@ -14,13 +14,13 @@ use crate::{Error, ErrorKind, Result};
 
 /// The container's root, for processes that join its namespaces.
 #[derive(Debug)]
-pub(in crate::ops) struct ContainerRoot {
+pub(super) struct ContainerRoot {
     known: Option<Vec<Identity>>,
-    pub(in crate::ops) instead: Option<OwnedFd>,
+    pub(super) instead: Option<OwnedFd>,
 }
 
 impl ContainerRoot {
-    pub(in crate::ops) fn args(&self) -> RootArgs<'_> {
+    pub(super) fn args(&self) -> RootArgs<'_> {
         RootArgs {
             known: self.known.as_deref(),
             instead: self.instead.as_ref().map(AsFd::as_fd),
@@ -51,7 +51,7 @@ impl ContainerRoot {
 }
 
 /// What the root of a container is that has just been made. `None` where we may not look into it.
-pub(in crate::ops) fn root_record(pid: i32) -> Result<Option<RootRecord>> {
+pub(super) fn root_record(pid: i32) -> Result<Option<RootRecord>> {
     match of_process(pid) {
         Ok((_, found)) => Ok(Some(RootRecord {
             device: found.device,

@@ -5,28 +5,28 @@
 
 /// What is asked of criu (`criu_req`).
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Request {
+pub(crate) struct Request {
     /// What to do.
     #[prost(enumeration = "Kind", required, tag = "1")]
-    pub kind: i32,
+    pub(crate) kind: i32,
     /// How.
     #[prost(message, optional, tag = "2")]
-    pub options: Option<Options>,
+    pub(crate) options: Option<Options>,
     /// The answer to a notification.
     #[prost(bool, optional, tag = "3")]
-    pub notify_success: Option<bool>,
+    pub(crate) notify_success: Option<bool>,
     /// criu waits for a further request after this one. Only for those that change nothing.
     #[prost(bool, optional, tag = "4")]
-    pub keep_open: Option<bool>,
+    pub(crate) keep_open: Option<bool>,
     /// With `FeatureCheck`: the features that are asked for.
     #[prost(message, optional, tag = "5")]
-    pub features: Option<Features>,
+    pub(crate) features: Option<Features>,
 }
 
 /// The kinds of request and response (`criu_req_type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, prost::Enumeration)]
 #[repr(i32)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// No request.
     Empty = 0,
     /// Dump.
@@ -45,102 +45,102 @@ pub enum Kind {
 
 /// Optional abilities (`criu_features`).
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
-pub struct Features {
+pub(crate) struct Features {
     /// The kernel tells which pages were written to.
     #[prost(bool, optional, tag = "1")]
-    pub mem_track: Option<bool>,
+    pub(crate) mem_track: Option<bool>,
     /// userfaultfd(2).
     #[prost(bool, optional, tag = "2")]
-    pub lazy_pages: Option<bool>,
+    pub(crate) lazy_pages: Option<bool>,
 }
 
 /// How to do it (`criu_opts`). Descriptors are numbers in RUNTIME, except those in `inherit_fd`: they are criu's own.
 #[derive(Clone, PartialEq, prost::Message)]
 #[allow(missing_docs, reason = "the fields are criu's, see criu(8) and its rpc.proto")]
-pub struct Options {
+pub(crate) struct Options {
     #[prost(int32, required, tag = "1")]
-    pub images_dir_fd: i32,
+    pub(crate) images_dir_fd: i32,
     #[prost(int32, optional, tag = "2")]
-    pub pid: Option<i32>,
+    pub(crate) pid: Option<i32>,
     #[prost(bool, optional, tag = "3")]
-    pub leave_running: Option<bool>,
+    pub(crate) leave_running: Option<bool>,
     #[prost(bool, optional, tag = "4")]
-    pub ext_unix_sk: Option<bool>,
+    pub(crate) ext_unix_sk: Option<bool>,
     #[prost(bool, optional, tag = "5")]
-    pub tcp_established: Option<bool>,
+    pub(crate) tcp_established: Option<bool>,
     #[prost(bool, optional, tag = "6")]
-    pub evasive_devices: Option<bool>,
+    pub(crate) evasive_devices: Option<bool>,
     #[prost(bool, optional, tag = "7")]
-    pub shell_job: Option<bool>,
+    pub(crate) shell_job: Option<bool>,
     #[prost(bool, optional, tag = "8")]
-    pub file_locks: Option<bool>,
+    pub(crate) file_locks: Option<bool>,
     #[prost(int32, optional, tag = "9")]
-    pub log_level: Option<i32>,
+    pub(crate) log_level: Option<i32>,
     #[prost(string, optional, tag = "10")]
-    pub log_file: Option<String>,
+    pub(crate) log_file: Option<String>,
     #[prost(message, optional, tag = "11")]
-    pub page_server: Option<PageServer>,
+    pub(crate) page_server: Option<PageServer>,
     #[prost(bool, optional, tag = "12")]
-    pub notify_scripts: Option<bool>,
+    pub(crate) notify_scripts: Option<bool>,
     // Paths are bytes, and go as such: proto2's `string` and `bytes` are the same on the wire.
     #[prost(bytes = "vec", optional, tag = "13")]
-    pub root: Option<Vec<u8>>,
+    pub(crate) root: Option<Vec<u8>>,
     #[prost(bytes = "vec", optional, tag = "14")]
-    pub parent_img: Option<Vec<u8>>,
+    pub(crate) parent_img: Option<Vec<u8>>,
     #[prost(bool, optional, tag = "15")]
-    pub track_mem: Option<bool>,
+    pub(crate) track_mem: Option<bool>,
     #[prost(bool, optional, tag = "16")]
-    pub auto_dedup: Option<bool>,
+    pub(crate) auto_dedup: Option<bool>,
     #[prost(int32, optional, tag = "17")]
-    pub work_dir_fd: Option<i32>,
+    pub(crate) work_dir_fd: Option<i32>,
     #[prost(bool, optional, tag = "18")]
-    pub link_remap: Option<bool>,
+    pub(crate) link_remap: Option<bool>,
     #[prost(message, repeated, tag = "23")]
-    pub ext_mnt: Vec<ExternalMount>,
+    pub(crate) ext_mnt: Vec<ExternalMount>,
     #[prost(bool, optional, tag = "24")]
-    pub manage_cgroups: Option<bool>,
+    pub(crate) manage_cgroups: Option<bool>,
     #[prost(message, repeated, tag = "25")]
-    pub cg_root: Vec<CgroupRoot>,
+    pub(crate) cg_root: Vec<CgroupRoot>,
     #[prost(bool, optional, tag = "26")]
-    pub rst_sibling: Option<bool>,
+    pub(crate) rst_sibling: Option<bool>,
     #[prost(message, repeated, tag = "27")]
-    pub inherit_fd: Vec<InheritFd>,
+    pub(crate) inherit_fd: Vec<InheritFd>,
     #[prost(bool, optional, tag = "29")]
-    pub ext_sharing: Option<bool>,
+    pub(crate) ext_sharing: Option<bool>,
     #[prost(bool, optional, tag = "30")]
-    pub ext_masters: Option<bool>,
+    pub(crate) ext_masters: Option<bool>,
     #[prost(enumeration = "CgroupMode", optional, tag = "34")]
-    pub manage_cgroups_mode: Option<i32>,
+    pub(crate) manage_cgroups_mode: Option<i32>,
     #[prost(string, repeated, tag = "37")]
-    pub external: Vec<String>,
+    pub(crate) external: Vec<String>,
     #[prost(uint32, optional, tag = "38")]
-    pub empty_ns: Option<u32>,
+    pub(crate) empty_ns: Option<u32>,
     #[prost(message, repeated, tag = "39")]
-    pub join_ns: Vec<JoinNamespace>,
+    pub(crate) join_ns: Vec<JoinNamespace>,
     #[prost(bytes = "vec", optional, tag = "44")]
-    pub freeze_cgroup: Option<Vec<u8>>,
+    pub(crate) freeze_cgroup: Option<Vec<u8>>,
     #[prost(bool, optional, tag = "46")]
-    pub tcp_skip_in_flight: Option<bool>,
+    pub(crate) tcp_skip_in_flight: Option<bool>,
     #[prost(bool, optional, tag = "48")]
-    pub lazy_pages: Option<bool>,
+    pub(crate) lazy_pages: Option<bool>,
     #[prost(bool, optional, tag = "50")]
-    pub orphan_pts_master: Option<bool>,
+    pub(crate) orphan_pts_master: Option<bool>,
     #[prost(string, optional, tag = "51")]
-    pub config_file: Option<String>,
+    pub(crate) config_file: Option<String>,
     #[prost(bool, optional, tag = "52")]
-    pub tcp_close: Option<bool>,
+    pub(crate) tcp_close: Option<bool>,
     #[prost(string, optional, tag = "53")]
-    pub lsm_profile: Option<String>,
+    pub(crate) lsm_profile: Option<String>,
     #[prost(string, optional, tag = "63")]
-    pub lsm_mount_context: Option<String>,
+    pub(crate) lsm_mount_context: Option<String>,
     #[prost(enumeration = "NetworkLock", optional, tag = "64")]
-    pub network_lock: Option<i32>,
+    pub(crate) network_lock: Option<i32>,
 }
 
 /// What criu does about cgroups (`criu_cg_mode`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, prost::Enumeration)]
 #[repr(i32)]
-pub enum CgroupMode {
+pub(crate) enum CgroupMode {
     /// Nothing: restored processes are where criu is.
     Ignore = 0,
     /// Makes those that are missing, and sets the properties of these.
@@ -154,7 +154,7 @@ pub enum CgroupMode {
 /// How connections are kept quiet meanwhile (`criu_network_lock_method`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, prost::Enumeration)]
 #[repr(i32)]
-pub enum NetworkLock {
+pub(crate) enum NetworkLock {
     /// By iptables-restore(8).
     Iptables = 1,
     /// By nftables.
@@ -165,119 +165,119 @@ pub enum NetworkLock {
 
 /// Where pages go (`criu_page_server_info`).
 #[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct PageServer {
+pub(crate) struct PageServer {
     /// Host.
     #[prost(string, optional, tag = "1")]
-    pub address: Option<String>,
+    pub(crate) address: Option<String>,
     /// Port.
     #[prost(int32, optional, tag = "2")]
-    pub port: Option<i32>,
+    pub(crate) port: Option<i32>,
 }
 
 /// A mount that criu leaves to us (`ext_mount_map`). At a dump from its place to its name, at a restore from its name
 /// to the host's path.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 #[allow(missing_docs, reason = "said above")]
-pub struct ExternalMount {
+pub(crate) struct ExternalMount {
     #[prost(bytes = "vec", required, tag = "1")]
-    pub key: Vec<u8>,
+    pub(crate) key: Vec<u8>,
     #[prost(bytes = "vec", required, tag = "2")]
-    pub value: Vec<u8>,
+    pub(crate) value: Vec<u8>,
 }
 
 /// Where the cgroups of the dump are put (`cgroup_root`).
 #[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct CgroupRoot {
+pub(crate) struct CgroupRoot {
     /// The hierarchy; empty: version 2.
     #[prost(string, optional, tag = "1")]
-    pub controller: Option<String>,
+    pub(crate) controller: Option<String>,
     /// The path below the mount of the hierarchy.
     #[prost(bytes = "vec", required, tag = "2")]
-    pub path: Vec<u8>,
+    pub(crate) path: Vec<u8>,
 }
 
 /// What a descriptor of the dump becomes (`inherit_fd`).
 #[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct InheritFd {
+pub(crate) struct InheritFd {
     /// Its name in the dump.
     #[prost(string, required, tag = "1")]
-    pub key: String,
+    pub(crate) key: String,
     /// criu's own.
     #[prost(int32, required, tag = "2")]
-    pub fd: i32,
+    pub(crate) fd: i32,
 }
 
 /// A namespace to be joined by path (`join_namespace`).
 #[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct JoinNamespace {
+pub(crate) struct JoinNamespace {
     /// As in `/proc/<pid>/ns`.
     #[prost(string, required, tag = "1")]
-    pub kind: String,
+    pub(crate) kind: String,
     /// Its file.
     #[prost(bytes = "vec", required, tag = "2")]
-    pub path: Vec<u8>,
+    pub(crate) path: Vec<u8>,
 }
 
 /// What criu answers (`criu_resp`).
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Response {
+pub(crate) struct Response {
     /// What it is about.
     #[prost(enumeration = "Kind", required, tag = "1")]
-    pub kind: i32,
+    pub(crate) kind: i32,
     /// Whether it could be done.
     #[prost(bool, required, tag = "2")]
-    pub success: bool,
+    pub(crate) success: bool,
     /// After a restore.
     #[prost(message, optional, tag = "4")]
-    pub restored: Option<Restored>,
+    pub(crate) restored: Option<Restored>,
     /// On the way.
     #[prost(message, optional, tag = "5")]
-    pub notification: Option<Notification>,
+    pub(crate) notification: Option<Notification>,
     /// Why not.
     #[prost(int32, optional, tag = "7")]
-    pub errno: Option<i32>,
+    pub(crate) errno: Option<i32>,
     /// Which of the features are there.
     #[prost(message, optional, tag = "8")]
-    pub features: Option<Features>,
+    pub(crate) features: Option<Features>,
     /// Why not, in words.
     #[prost(string, optional, tag = "9")]
-    pub message: Option<String>,
+    pub(crate) message: Option<String>,
     /// Its version.
     #[prost(message, optional, tag = "10")]
-    pub version: Option<Version>,
+    pub(crate) version: Option<Version>,
 }
 
 /// The result of a restore (`criu_restore_resp`).
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
-pub struct Restored {
+pub(crate) struct Restored {
     /// The pid of the container's first process, as criu sees it.
     #[prost(int32, required, tag = "1")]
-    pub pid: i32,
+    pub(crate) pid: i32,
 }
 
 /// Something that RUNTIME may act upon before criu goes on (`criu_notify`).
 #[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct Notification {
+pub(crate) struct Notification {
     /// Its name: the "actions" of criu(8).
     #[prost(string, optional, tag = "1")]
-    pub script: Option<String>,
+    pub(crate) script: Option<String>,
     /// The pid of the container's first process, where there is one.
     #[prost(int32, optional, tag = "2")]
-    pub pid: Option<i32>,
+    pub(crate) pid: Option<i32>,
 }
 
 /// A version (`criu_version`).
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
-pub struct Version {
+pub(crate) struct Version {
     /// 3 of 3.17.1.
     #[prost(int32, required, tag = "1")]
-    pub major: i32,
+    pub(crate) major: i32,
     /// 17 of 3.17.1.
     #[prost(int32, required, tag = "2")]
-    pub minor: i32,
+    pub(crate) minor: i32,
     /// 1 of 3.17.1.
     #[prost(int32, optional, tag = "4")]
-    pub sublevel: Option<i32>,
+    pub(crate) sublevel: Option<i32>,
 }
 
 #[cfg(test)]

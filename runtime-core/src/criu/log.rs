@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags};
 const TAIL: u64 = 256 << 10;
 
 /// The line that gives the reason, without its time. `None` if there is none, or no log of this name in the directory.
-pub fn reason(dir: BorrowedFd<'_>, log: &str) -> Option<String> {
+pub(crate) fn reason(dir: BorrowedFd<'_>, log: &str) -> Option<String> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     // The log only helps to explain; that it cannot be read is no failure of its own.
     let mut file = File::from(rustix::fs::openat(dir, log, flags, Mode::empty()).ok()?);

@@ -21,8 +21,8 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal, WaitIdStatus};
 
-use super::process::reap;
-use super::signals;
+use crate::host::process::reap;
+use crate::host::process::signals;
 
 use crate::{Cancel, Error, ErrorKind, Result, cancel};
 
@@ -442,7 +442,7 @@ fn quoted(stdout: &Output, stderr: &Output) -> String {
 
 fn described(status: Option<WaitIdStatus>) -> String {
     let Some(status) = status else {
-        return super::process::STATUS_UNKNOWN.to_owned();
+        return crate::host::process::STATUS_UNKNOWN.to_owned();
     };
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => format!("exit status {code}"),

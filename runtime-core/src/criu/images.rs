@@ -16,37 +16,37 @@ use crate::{Error, ErrorKind, Result};
 
 /// The directories that criu works in, open.
 #[derive(Debug)]
-pub struct Directories {
+pub(crate) struct Directories {
     /// The images.
-    pub images: Directory,
+    pub(crate) images: Directory,
     /// The images as criu is to see them, if not as they are.
-    pub mapped: Option<MappedImages>,
+    pub(crate) mapped: Option<MappedImages>,
     work: Option<Directory>,
 }
 
 /// The images on an id-mapped copy of their mount.
 #[derive(Debug)]
-pub struct MappedImages {
+pub(crate) struct MappedImages {
     /// Their directory. criu gets it under the same number.
-    pub directory: OwnedFd,
+    pub(crate) directory: OwnedFd,
     /// The detached tree that it is in, which would be taken apart without this.
-    pub tree: OwnedFd,
+    pub(crate) _tree: OwnedFd,
 }
 
 /// One of them.
 #[derive(Debug)]
-pub struct Directory {
+pub(crate) struct Directory {
     /// Its descriptor. criu gets it under the same number.
-    pub fd: OwnedFd,
+    pub(crate) fd: OwnedFd,
     /// Absolute, without links.
-    pub path: CString,
+    pub(crate) path: CString,
     /// Device and inode.
-    pub identity: (u64, u64),
+    pub(crate) identity: (u64, u64),
 }
 
 impl Directories {
     /// For `images_dir_fd`.
-    pub fn images_number(&self) -> i32 {
+    pub(crate) fn images_number(&self) -> i32 {
         match &self.mapped {
             Some(mapped) => mapped.directory.as_raw_fd(),
             None => self.images.fd.as_raw_fd(),
@@ -54,7 +54,7 @@ impl Directories {
     }
 
     /// For `work_dir_fd`. criu writes there, which the host's root cannot do on a mount where he is not mapped.
-    pub fn work_number(&self) -> Option<i32> {
+    pub(crate) fn work_number(&self) -> Option<i32> {
         match (&self.work, &self.mapped) {
             (Some(work), _) => Some(work.fd.as_raw_fd()),
             (None, Some(_)) => Some(self.images.fd.as_raw_fd()),
@@ -63,7 +63,7 @@ impl Directories {
     }
 
     /// All of them.
-    pub fn all(&self) -> Vec<&Directory> {
+    pub(crate) fn all(&self) -> Vec<&Directory> {
         [Some(&self.images), self.work.as_ref()]
             .into_iter()
             .flatten()
@@ -71,7 +71,7 @@ impl Directories {
     }
 
     /// Where criu writes its log.
-    pub fn work(&self) -> &Directory {
+    pub(crate) fn work(&self) -> &Directory {
         self.work.as_ref().unwrap_or(&self.images)
     }
 
@@ -80,7 +80,7 @@ impl Directories {
     ///
     /// # Errors
     /// It cannot be taken away: a directory, for one.
-    pub fn clear_work(&self, log: &str) -> Result<()> {
+    pub(crate) fn clear_work(&self, log: &str) -> Result<()> {
         let work = self.work();
         for name in [log, "stats-dump", "stats-restore", "irmap-cache"] {
             let failed = |call, errno| Error::os(call, errno).path(work.file(name));
@@ -103,7 +103,7 @@ impl Directories {
     ///
     /// # Errors
     /// [`ErrorKind::Denied`] with the path of the link.
-    pub fn refuse_links(&self) -> Result<()> {
+    pub(crate) fn refuse_links(&self) -> Result<()> {
         let images = &self.images;
         let failed = |call, errno| Error::os(call, errno).path(images.file("."));
         let entries = Dir::read_from(&images.fd).map_err(|errno| failed("openat", errno))?;
@@ -128,7 +128,7 @@ impl Directories {
 
 impl Directory {
     /// The path of a file in it: for messages.
-    pub fn file(&self, name: impl AsRef<Path>) -> PathBuf {
+    pub(crate) fn file(&self, name: impl AsRef<Path>) -> PathBuf {
         Path::new(OsStr::from_bytes(self.path.to_bytes())).join(name)
     }
 
@@ -136,7 +136,7 @@ impl Directory {
     ///
     /// # Errors
     /// As statx(2).
-    pub fn mount_root(&self) -> Result<&Path> {
+    pub(crate) fn mount_root(&self) -> Result<&Path> {
         let path = Path::new(OsStr::from_bytes(self.path.to_bytes()));
         let own = mount_id(path)?;
         let mut root = path;
@@ -161,7 +161,7 @@ fn mount_id(path: &Path) -> Result<u64> {
 ///
 /// # Errors
 /// They cannot be made, or are something else.
-pub fn open_or_make_images(images: &Path, work: Option<&Path>) -> Result<Directories> {
+pub(crate) fn open_or_make_images(images: &Path, work: Option<&Path>) -> Result<Directories> {
     make(images)?;
     open_images(images, work)
 }
@@ -170,7 +170,7 @@ pub fn open_or_make_images(images: &Path, work: Option<&Path>) -> Result<Directo
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] if there are no images.
-pub fn open_images(images: &Path, work: Option<&Path>) -> Result<Directories> {
+pub(crate) fn open_images(images: &Path, work: Option<&Path>) -> Result<Directories> {
     let opened = open(images).map_err(|error| match error.errno() {
         Some(Errno::NOENT) => error.with_kind(ErrorKind::NotFound),
         _ => error,

@@ -3,12 +3,13 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use super::{CgroupRoot, path_bytes};
+use super::paths::path_bytes;
+use super::rpc::CgroupRoot;
 use crate::{Error, Result};
 
 /// The cgroups of a process, one for each hierarchy and controller: on a hybrid host those of version 1 are told too,
 /// or criu would take the paths of the dump for them.
-pub fn cgroup_roots(pid: i32) -> Result<Vec<CgroupRoot>> {
+pub(crate) fn cgroup_roots(pid: i32) -> Result<Vec<CgroupRoot>> {
     let path = format!("/proc/{pid}/cgroup");
     let text = std::fs::read(&path).map_err(|error| Error::io("read", &error).path(path))?;
     Ok(parse(&text))

@@ -3,8 +3,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use prost::Message;
-use runtime_core::host::criu::Response;
 use runtime_core::unstable::{cgroup_roots, cgroup2_line, criu_response_survives};
 
 fuzz_target!(|bytes: &[u8]| {
@@ -16,12 +14,7 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(lines().any(|line| line.ends_with(path)));
     }
     if let Some(path) = cgroup2_line(bytes) {
-        let named =
-            |root: &(String, Vec<u8>)| root.1 == path.as_os_str().as_encoded_bytes();
-        assert!(
-            roots
-                .iter()
-                .any(|root| root.controller().is_empty() && named(root))
-        );
+        let path = path.as_os_str().as_encoded_bytes();
+        assert!(roots.iter().any(|(controller, root)| controller.is_empty() && root == path));
     }
 });

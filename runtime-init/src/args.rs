@@ -25,6 +25,8 @@ pub struct InitArgs<'a> {
     pub namespaces: NamespaceArgs<'a>,
     /// Present where an intermediate process makes init.
     pub intermediate: Option<IntermediateArgs<'a>>,
+    /// It is born in its cgroup, and will not be moved to another.
+    pub has_its_cgroup: bool,
     /// Descriptors of trees that are exchanged for locked ones, in the order in which RUNTIME sends those.
     pub locked_trees: &'a [BorrowedFd<'a>],
     /// Whether RUNTIME has network devices to move in.

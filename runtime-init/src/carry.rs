@@ -37,7 +37,7 @@ plain! { EnterRoot Links CapabilityArgs }
 
 carried! {
     InitArgs {
-        link, keep, unprivileged, namespaces, intermediate, locked_trees, net_devices, keyring, hostname, domainname, procfs,
+        link, keep, unprivileged, namespaces, intermediate, has_its_cgroup, locked_trees, net_devices, keyring, hostname, domainname, procfs,
         rootfs, mounts, devices, device_links, runtime_hooks, hooks, sysctl, readonly_paths, masked, process, gate,
     }
     NamespaceArgs { join, new_user, become_root, unshare, loopback }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::connection::{Connection, Event, request};
 use super::images::{Directories, Directory};
+use super::log::reason;
 use super::options::{CriuOptions, ManageCgroups, NetworkLock};
 use super::process::{self, Start};
 use super::program::{config_file, has_iptables};
@@ -14,7 +15,7 @@ use crate::cancel::Freezer;
 use crate::error::told_errno;
 use crate::host::process::Stat;
 use crate::host::state::Record;
-use crate::parent::launched::{Launched, pid_of};
+use crate::parent::child::{Launched, pid_of};
 use crate::plan::HostFacts;
 use crate::{Cancel, Error, ErrorKind, Result};
 
@@ -193,7 +194,7 @@ impl Log {
 
 /// With the log, and what is in it.
 fn explain(error: Error, log: &Log) -> Error {
-    match super::log::reason(log.directory.as_fd(), log.name) {
+    match reason(log.directory.as_fd(), log.name) {
         Some(line) => error.hint(line).path(&log.path),
         None => error.path(&log.path),
     }

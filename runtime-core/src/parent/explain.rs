@@ -2,6 +2,8 @@
 //! which path, which call. All texts about the child are in this file, and each [`Step`] has its golden message
 //! in `explain/tests.rs`.
 
+pub(crate) mod clone3;
+
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::fd::OwnedFd;

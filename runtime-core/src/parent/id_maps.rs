@@ -1,9 +1,9 @@
-//! Runs in: RUNTIME. Writes the id maps of children in new user namespaces, if need be by the host's programs for it.
+//! Runs in: RUNTIME. The id maps of a child in a new user namespace, from outside: by ourselves, or by newuidmap and newgidmap.
 
 use oci_spec::runtime::LinuxIdMapping;
 use rustix::process::Pid;
 
-use super::launched::pid_of;
+use super::child::pid_of;
 use crate::host::user_namespace::id_map::{IdMap, deny_setgroups};
 use crate::host::user_namespace::id_map_program;
 use crate::{Cancel, Error, ErrorKind, Result};

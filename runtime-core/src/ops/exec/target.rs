@@ -90,8 +90,3 @@ fn open_directory(path: &str) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| Error::os("open", errno).path(path))
 }
-
-/// The pid that a record holds.
-pub(super) fn rustix_pid(pid: i32) -> Result<rustix::process::Pid> {
-    rustix::process::Pid::from_raw(pid).ok_or_else(|| Error::new(ErrorKind::Internal, "no pid in the state"))
-}

@@ -1,11 +1,13 @@
-//! Runs in: RUNTIME. A child that has been made, until it is what it is to be.
+//! Runs in: RUNTIME. A child of ours: made by `clone3`, followed by its pidfd, and killed and reaped when it is dropped.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use runtime_init::start::Child;
+use runtime_init::start::{self, Birth, Child};
+use runtime_sys::memory::Role;
 use runtime_sys::process as sys_process;
 use rustix::process::Pid;
 
+use crate::host::process as host_process;
 use crate::{Error, ErrorKind, Result};
 
 /// How long a child that was killed may take to end, in milliseconds.
@@ -20,6 +22,11 @@ pub(crate) struct Launched {
 }
 
 impl Launched {
+    /// Makes a child that goes on with these arguments.
+    pub(crate) fn start<R: Role>(birth: Birth<'_>, args: &R) -> runtime_sys::Result<Self> {
+        start::start(birth, args).map(Self::new)
+    }
+
     pub(crate) fn new(child: Child) -> Self {
         Self {
             pid: child.pid,
@@ -32,6 +39,11 @@ impl Launched {
             Some(pidfd) => pidfd.as_fd(),
             None => unreachable!("only `keep` takes it, and self with it"),
         }
+    }
+
+    /// When it was born, in the kernel's clock ticks: with its pid this tells it from any later process.
+    pub(crate) fn start_time(&self) -> Result<u64> {
+        host_process::start_time(pid_of(self.pid)?)
     }
 
     /// It has become the process; whoever has the pidfd waits for it.

@@ -8,14 +8,15 @@ use std::path::{Component, Path};
 use runtime_sys::namespace::Kinds;
 use rustix::fs::{AtFlags, Mode, OFlags};
 
-use super::checkpoint_options::CheckpointOptions;
 use super::container::{self, CONFIG};
-use super::criu_session::{Attendant, Session, common_options, need_root};
-use super::{Runtime, Status, criu_mounts, delete};
+use super::options::CheckpointOptions;
+use super::{Runtime, Status, delete};
+use crate::criu::{
+    self, Attendant, Directories, Features, Kind, Notification, Options, PageServer, Session, Start,
+    common_options, need_root, path_bytes,
+};
 use crate::host::cgroup::CgroupManager;
-use crate::host::criu::{self, Directories, Features, Kind, Notification, Options, PageServer, path_bytes};
 use crate::host::state::{ContainerId, Record, Slot};
-use crate::parent::criu::Start;
 use crate::plan::{ConsoleWish, Plan, Wishes};
 use crate::{Cancel, Errno, Error, ErrorKind, Result};
 
@@ -97,7 +98,7 @@ fn dump(slot: &Slot, options: CheckpointOptions) -> Result<()> {
     let facts = container::facts_of(record)?;
     need_root(&facts)?;
     let plan = Plan::new(&config, slot.id().as_str(), &facts, wishes)?;
-    criu_mounts::refuse_id_mapped(&plan)?;
+    criu::mounts::refuse_id_mapped(&plan)?;
     // Before anything is made: without criu there is nothing to be done.
     criu::find()?;
     let work = options.criu.work.as_deref();
@@ -138,7 +139,7 @@ fn dump(slot: &Slot, options: CheckpointOptions) -> Result<()> {
     let kind = if options.pre_dump {
         Kind::SinglePreDump
     } else {
-        request.ext_mnt = criu_mounts::of_dump(&plan, record.pid)?;
+        request.ext_mnt = criu::mounts::of_dump(&plan, record.pid)?;
         save_descriptors(&options.criu.images, &directories, record)?;
         Kind::Dump
     };
@@ -163,7 +164,7 @@ fn external_namespaces(plan: &Plan, pid: i32) -> Result<Vec<String>> {
         let name = join.kind.file;
         if let Some(key) = shared_key(join.kind.flag) {
             // The container's own link: the path may have come to mean another namespace.
-            let inode = criu_mounts::inode(&format!("/proc/{pid}/ns/{name}"))?;
+            let inode = criu::mounts::inode(&format!("/proc/{pid}/ns/{name}"))?;
             external.push(format!("{name}[{inode}]:{key}"));
         }
     }

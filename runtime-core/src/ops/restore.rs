@@ -15,23 +15,23 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags};
 
 use super::checkpoint::{DESCRIPTORS, shared_key};
-use super::checkpoint_options::RestoreOptions;
 use super::container::CONFIG;
 use super::creation::{self, Creation, Planned, bundle_or_here};
-use super::criu_session::{Attendant, Session, common_options, need_root};
 use super::hooks::{run_runtime_hooks, terms};
+use super::options::RestoreOptions;
 use super::terminal::{connect_console, console_wish};
-use super::{Process, Runtime, container, criu_mounts, exec};
-use crate::host::cgroup::{Cgroup, CgroupManager};
-use crate::host::criu::{
-    self, Directories, Features, InheritFd, JoinNamespace, Kind, Notification, Options, path_bytes,
+use super::{Process, Runtime, container, container_root};
+use crate::criu::{
+    self, Attendant, Directories, Features, InheritFd, JoinNamespace, Kind, Notification, Options, Session,
+    Start, Surroundings, common_options, need_root, path_bytes,
 };
+use crate::host::cgroup::{Cgroup, CgroupManager};
 use crate::host::net_devices::NetDevices;
+use crate::host::process::stdio;
+use crate::host::socket::console;
 use crate::host::state::{ContainerId, Phase, Slot};
-use crate::host::{console, pid_file, process as host_process, random, stdio};
+use crate::host::{pid_file, process as host_process, random};
 use crate::parent::child::{Launched, pid_of};
-use crate::parent::criu::{Start, Surroundings};
-use crate::parent::criu_images;
 use crate::parent::explain::Background;
 use crate::plan::keyring::{KeyringPlan, KeyringSecret, keyring_name};
 use crate::plan::namespaces::Join;
@@ -67,7 +67,7 @@ impl Runtime {
             // It writes to the images, too.
             directories.refuse_links()?;
         }
-        criu_images::show(&mut directories, &planned.plan.namespaces.user)?;
+        criu::mapped_images::show(&mut directories, &planned.plan.namespaces.user)?;
         let descriptors = read_descriptors(&options.criu.images, &directories)?;
         let cancel = options.cancel.clone();
         let job = Job {
@@ -94,19 +94,15 @@ impl Runtime {
             console: console_wish(options.console.as_ref()),
             keyring_secret: KeyringSecret::new(random::bytes()?),
             open_files: self.open_files()?,
+            cgroup_driver: self.driver,
             ..Wishes::default()
         };
         let mut plan = Plan::new(&config, id.as_str(), &facts, wishes)?;
         // CRIU makes it, which is not in the container's user namespace.
         let name = keyring_name(id.as_str(), wishes.keyring_secret);
         plan.keyring = Some(KeyringPlan::new(&name, wishes.keyring_secret, &facts, false)?);
-        let cgroup = self.plan_cgroup(&config, id)?;
-        Ok(Planned {
-            config,
-            facts,
-            plan,
-            cgroup,
-        })
+        plan.cgroup.resources.log_ignored();
+        Ok(Planned { config, facts, plan })
     }
 }
 
@@ -125,7 +121,7 @@ fn check_plan(plan: &Plan) -> Result<()> {
             "criu cannot restore into a user namespace that is there already: without a path it makes one";
         return refused(namespaces::field(join.index), text);
     }
-    criu_mounts::refuse_id_mapped(plan)
+    criu::mounts::refuse_id_mapped(plan)
 }
 
 /// The names of the pipes that standard input, output and error were.
@@ -266,7 +262,7 @@ impl Job<'_> {
             orphan_pts_master: Some(self.plan.process.terminal || !self.options.criu.shell_job),
             lsm_profile: self.options.lsm_profile.clone(),
             lsm_mount_context: self.options.lsm_mount_context.clone(),
-            ext_mnt: criu_mounts::of_restore(self.plan)?,
+            ext_mnt: criu::mounts::of_restore(self.plan)?,
             cg_root: criu::cgroup_roots(session.pid())?,
             inherit_fd,
             join_ns: namespaces.join_ns,
@@ -447,7 +443,7 @@ impl Restore<'_> {
         let mut record = self.slot.record().clone();
         record.pid = pid;
         record.start_time = host_process::start_time(pid_of(pid)?)?;
-        record.root = exec::root_record(pid)?;
+        record.root = container_root::root_record(pid)?;
         container::record_identity(&mut record, self.cgroup)?;
         record.phase = Phase::Created;
         record.stdio = self.job.attached(stdio::pipes());

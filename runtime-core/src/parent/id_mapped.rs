@@ -102,7 +102,7 @@ fn user_namespace(joined: Option<&OwnedFd>, map: &MountIdMap, init: i32) -> Resu
 }
 
 /// A user namespace with these mappings and nobody in it.
-pub(super) fn new_user_namespace(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Result<OwnedFd> {
+pub(crate) fn new_user_namespace(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Result<OwnedFd> {
     let links = Links::new()?;
     let args = NamespaceHolderArgs {
         link: links.child.as_fd(),
@@ -114,7 +114,7 @@ pub(super) fn new_user_namespace(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping
 }
 
 /// Gives a detached tree the mapping of a user namespace.
-pub(super) fn map(tree: &OwnedFd, namespace: &OwnedFd, recursive: bool) -> runtime_sys::Result<()> {
+pub(crate) fn map(tree: &OwnedFd, namespace: &OwnedFd, recursive: bool) -> runtime_sys::Result<()> {
     let attr = MountAttr {
         set: ATTR_IDMAP,
         userns_fd: namespace.as_raw_fd() as u64,

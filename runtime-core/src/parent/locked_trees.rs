@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::child::Launched;
 use super::helper::Helper;
 use super::id_mapped;
-use crate::host::id_map;
+use crate::host::user_namespace::id_map;
 use crate::plan::Plan;
 use crate::plan::mount_label::MountLabel;
 use crate::prepare::{

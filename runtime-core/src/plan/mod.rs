@@ -2,6 +2,7 @@
 //! environment. What comes out is already in the child's own terms: C strings, kernel flags, bit sets, in order.
 
 pub(crate) mod annotations;
+pub mod cgroup;
 mod cgroup_owner;
 pub mod devices;
 pub mod hooks;
@@ -23,6 +24,7 @@ use oci_spec::runtime::Spec;
 
 use crate::spec::Config;
 use crate::{Error, ErrorKind, Result};
+use cgroup::{CgroupDriver, CgroupPlan};
 use devices::{DevicesPlan, NodesFrom};
 use hooks::HooksPlan;
 use intel_rdt::IntelRdtPlan;
@@ -95,6 +97,10 @@ pub struct Wishes<'a> {
     pub keep_groups: bool,
     /// Soft and hard limit of open files where config.json names none, if not RUNTIME's own.
     pub open_files: Option<(u64, u64)>,
+    /// Who makes the cgroup, if there is one to be made.
+    pub cgroup_driver: CgroupDriver,
+    /// Whether it is put up with that the right to make one is missing, where nothing depends on it.
+    pub rootless: bool,
 }
 
 /// What was said about the terminal.
@@ -142,6 +148,8 @@ pub struct Plan {
     pub mount_label: Option<MountLabel>,
     /// Its filter.
     pub seccomp: Option<SeccompPlan>,
+    /// The container's cgroup.
+    pub cgroup: CgroupPlan,
 }
 
 /// A kernel parameter.
@@ -191,6 +199,7 @@ impl Plan {
             hooks: HooksPlan::new(spec)?,
             process: ProcessPlan::new(process, spec.linux().as_ref(), facts, inside, wishes)?,
             seccomp: plan_seccomp(spec)?,
+            cgroup: CgroupPlan::new(config, id, wishes)?,
             mount_label,
             namespaces,
             rootfs,

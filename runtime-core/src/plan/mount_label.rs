@@ -4,13 +4,15 @@ use std::ffi::CString;
 
 use oci_spec::runtime::Spec;
 
-use super::mounts::FsOption;
 use super::{HostFacts, c_string};
 use crate::spec::mount_options::{CONTEXTS, is_context};
 use crate::{Error, Result};
 
 /// crun's, which Podman sets: the option that carries the label.
 const ANNOTATION: &str = "run.oci.mount_context_type";
+
+/// Key and value of a file system option.
+pub type FsOption = (CString, Option<CString>);
 
 /// The label, as an option of a file system.
 #[derive(Debug, Clone)]

@@ -14,9 +14,9 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::host::cgroup::CgroupManager;
-use crate::host::hooks::OutputFiles;
 use crate::host::net_devices::NetDevices;
-use crate::host::proc_handle::ProcHandle;
+use crate::host::process::hooks::OutputFiles;
+use crate::host::process::proc_handle::ProcHandle;
 use crate::plan::namespaces::Join;
 use crate::plan::{Plan, Sysctl, namespaces};
 use crate::{Error, Result};

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use crate::host::cgroup::CgroupManager;
 use crate::host::facts::resolve_directory;
-use crate::host::mount_table::MountTable;
+use crate::host::mount::mount_table::MountTable;
 use crate::plan::devices::DevicePlan;
 use crate::plan::mounts::{MountPlan, MountSource, SourceLink};
 use crate::plan::rootfs::rest_inside;

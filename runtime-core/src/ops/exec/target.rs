@@ -6,9 +6,9 @@ use std::os::fd::OwnedFd;
 use runtime_sys::namespace::Kinds;
 use rustix::fs::{Mode, OFlags};
 
-use super::root::ContainerRoot;
 use crate::host::process::Process as HostProcess;
 use crate::host::state::Record;
+use crate::ops::container_root::ContainerRoot;
 use crate::spec::namespace_kind::NamespaceKind;
 use crate::{Error, ErrorKind, Result};
 

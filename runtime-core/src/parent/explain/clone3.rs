@@ -4,7 +4,7 @@ use runtime_sys::namespace::Kinds;
 use rustix::io::Errno;
 
 use crate::host::cgroup::CgroupManager;
-use crate::host::user_namespaces;
+use crate::host::user_namespace;
 use crate::plan::Plan;
 use crate::prepare::sys_error;
 use crate::{Error, ErrorKind};
@@ -32,6 +32,6 @@ pub(crate) fn explain_clone(error: runtime_sys::SysError, plan: &Plan, cgroup: &
 fn obstacle(plan: &Plan) -> Option<&'static str> {
     plan.namespaces
         .makes(Kinds::USER)
-        .then(user_namespaces::obstacle)
+        .then(user_namespace::obstacle)
         .flatten()
 }

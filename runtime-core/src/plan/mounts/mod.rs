@@ -20,6 +20,7 @@ use runtime_init::args::Links;
 use runtime_sys::mount::{ATTR_RDONLY, MountAttr};
 use runtime_sys::namespace::Kinds;
 
+pub use super::mount_label::FsOption;
 use super::mount_label::MountLabel;
 use super::namespaces::{NamespacesPlan, UserNamespace};
 use super::rootfs::RootfsPlan;
@@ -97,9 +98,6 @@ pub enum MountSource {
         options: Vec<FsOption>,
     },
 }
-
-/// Key and value of a file system option.
-pub type FsOption = (CString, Option<CString>);
 
 /// A file system for fsopen(2).
 #[derive(Debug)]

@@ -4,18 +4,17 @@ use crate::{
     case::Case,
     outcome::{Check, contains, ensure, fail, same},
     pty::FdSocket,
-    suite::Test,
     tests::seccomp::filter,
 };
 use serde_json::json;
 
-pub(crate) const TESTS: &[Test] = &[
-    ("annotations/pidfd_receiver", pidfd_receiver),
-    ("annotations/seccomp_receiver", seccomp_receiver),
-    ("annotations/seccomp_fail_unknown_syscall", fail_unknown),
-    ("annotations/what_would_be_another_filter_is_refused", refused),
-    ("annotations/what_has_no_effect_is_a_warning", ignored),
-];
+tests! {
+    annotations/pidfd_receiver,
+    annotations/seccomp_receiver,
+    annotations/seccomp_fail_unknown_syscall,
+    annotations/what_would_be_another_filter_is_refused,
+    annotations/what_has_no_effect_is_a_warning,
+}
 
 /// As `--pidfd-socket`; both at once, too.
 fn pidfd_receiver(c: &mut Case) -> Check {
@@ -67,7 +66,7 @@ fn seccomp_receiver(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn fail_unknown(c: &mut Case) -> Check {
+fn seccomp_fail_unknown_syscall(c: &mut Case) -> Check {
     filter(
         c,
         json!([{"names": ["getpriority", "from_the_future"], "action": "SCMP_ACT_ERRNO"}]),
@@ -84,7 +83,7 @@ fn fail_unknown(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn refused(c: &mut Case) -> Check {
+fn what_would_be_another_filter_is_refused(c: &mut Case) -> Check {
     c.args(&["/bin/true"]);
     for name in ["run.oci.seccomp_bpf_data", "run.oci.seccomp.plugins"] {
         c.config["annotations"] = json!({name: "AAAA"});
@@ -94,7 +93,7 @@ fn refused(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn ignored(c: &mut Case) -> Check {
+fn what_has_no_effect_is_a_warning(c: &mut Case) -> Check {
     c.args(&["/bin/true"]);
     for name in [
         "run.oci.handler",

@@ -2,9 +2,7 @@
 
 use crate::{
     case::Case,
-    need::Need,
     outcome::{Check, contains, ensure, same},
-    suite::{NeedyTest, Test},
 };
 use serde_json::{Value, json};
 use std::{
@@ -12,97 +10,77 @@ use std::{
     os::unix::fs::{PermissionsExt, symlink},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    ("bad_input/config_missing", config_missing),
-    ("bad_input/config_not_json", config_not_json),
-    ("bad_input/config_empty", config_empty),
-    ("bad_input/config_truncated", config_truncated),
-    ("bad_input/config_wrong_types", config_wrong_types),
-    ("bad_input/config_of_10_megabytes", config_of_10_megabytes),
-    ("bad_input/config_nested_deeply", config_nested_deeply),
-    ("bad_input/unknown_fields_are_ignored", unknown_fields_are_ignored),
-    ("bad_input/bundle_missing", bundle_missing),
-    ("bad_input/root_missing", root_missing),
-    ("bad_input/root_folder_missing", root_folder_missing),
-    ("bad_input/process_missing_at_start", process_missing),
-    ("bad_input/args_empty", args_empty),
-    ("bad_input/cwd_relative", cwd_relative),
-    ("bad_input/namespace_unknown", namespace_unknown),
-    ("bad_input/namespace_twice", namespace_twice),
-    ("bad_input/namespace_path_missing", namespace_path_missing),
-    (
-        "bad_input/namespace_path_of_other_kind",
-        namespace_path_of_other_kind,
-    ),
-    (
-        "bad_input/namespace_path_is_a_regular_file",
-        namespace_path_is_a_regular_file,
-    ),
-    ("bad_input/mount_source_missing", mount_source_missing),
-    ("bad_input/mount_folder_on_a_file", mount_folder_on_a_file),
-    ("bad_input/mount_type_unknown", mount_type_unknown),
-    ("bad_input/mount_option_wrong", mount_option_wrong),
-    ("bad_input/mount_destination_missing", mount_destination_missing),
-    ("bad_input/proc_is_a_symlink", proc_is_a_symlink),
-    ("bad_input/sys_is_a_symlink", sys_is_a_symlink),
-    ("bad_input/hostname_without_uts_namespace", hostname_without_uts),
-    ("bad_input/rlimit_unknown", rlimit_unknown),
-    ("bad_input/net_device_that_is_missing", net_device_missing),
-    ("bad_input/rlimit_twice", rlimit_twice),
-    ("bad_input/rlimit_soft_above_hard", rlimit_soft_above_hard),
-    ("bad_input/seccomp_action_unknown", seccomp_action_unknown),
-    ("bad_input/apparmor_profile_that_is_not_loaded", apparmor_missing),
-    ("bad_input/id_with_slash", id_with_slash),
-    ("bad_input/id_dot_dot", id_dot_dot),
-    ("bad_input/id_empty", id_empty),
-    ("bad_input/id_with_bad_characters", id_with_bad_characters),
-    ("bad_input/id_exists", id_exists),
-    ("bad_input/start_twice", start_twice),
-    ("bad_input/start_of_stopped", start_of_stopped),
-    ("bad_input/start_of_nothing", start_of_nothing),
-    ("bad_input/state_of_nothing", state_of_nothing),
-    ("bad_input/kill_of_nothing", kill_of_nothing),
-    ("bad_input/kill_of_stopped", kill_of_stopped),
-    ("bad_input/kill_with_unknown_signal", kill_with_unknown_signal),
-    ("bad_input/delete_of_nothing", delete_of_nothing),
-    ("bad_input/delete_of_running", delete_of_running),
-    ("bad_input/binary_missing_absolute", binary_missing_absolute),
-    ("bad_input/binary_missing_in_path", binary_missing_in_path),
-    ("bad_input/binary_is_a_folder", binary_is_a_folder),
-    ("bad_input/binary_not_executable", binary_not_executable),
-    (
-        "bad_input/script_with_missing_interpreter",
-        script_with_missing_interpreter,
-    ),
-    ("bad_input/script_in_the_foreground", script_in_the_foreground),
-    ("bad_input/script_in_the_background", script_in_the_background),
-    (
-        "bad_input/dynamic_binary_without_loader",
-        dynamic_binary_without_loader,
-    ),
-    (
-        "bad_input/binary_of_wrong_architecture",
-        binary_of_wrong_architecture,
-    ),
-    ("bad_input/binary_is_an_empty_file", binary_is_rubbish),
-    ("bad_input/unknown_command", unknown_command),
-    ("bad_input/unknown_flag", unknown_flag),
-    ("bad_input/flag_without_value", flag_without_value),
-    ("bad_input/missing_id", missing_id),
-    ("bad_input/log_format_unknown", log_format_unknown),
-    ("bad_input/pid_file_in_missing_folder", pid_file_in_missing_folder),
-    (
-        "bad_input/terminal_and_detach_without_console_socket",
-        terminal_without_socket,
-    ),
-    ("bad_input/console_socket_missing", console_socket_missing),
-];
+tests! {
+    bad_input/config_missing,
+    bad_input/config_not_json,
+    bad_input/config_empty,
+    bad_input/config_truncated,
+    bad_input/config_wrong_types,
+    bad_input/config_of_10_megabytes,
+    bad_input/config_nested_deeply,
+    bad_input/unknown_fields_are_ignored,
+    bad_input/bundle_missing,
+    bad_input/root_missing,
+    bad_input/root_folder_missing,
+    bad_input/process_missing_at_start,
+    bad_input/args_empty,
+    bad_input/cwd_relative,
+    bad_input/namespace_unknown,
+    bad_input/namespace_twice,
+    bad_input/namespace_path_missing,
+    bad_input/namespace_path_of_other_kind,
+    bad_input/namespace_path_is_a_regular_file,
+    bad_input/mount_source_missing,
+    bad_input/mount_folder_on_a_file,
+    bad_input/mount_type_unknown,
+    bad_input/mount_option_wrong,
+    bad_input/mount_destination_missing,
+    bad_input/proc_is_a_symlink,
+    bad_input/sys_is_a_symlink,
+    bad_input/hostname_without_uts_namespace,
+    bad_input/rlimit_unknown,
+    bad_input/net_device_that_is_missing,
+    bad_input/rlimit_twice,
+    bad_input/rlimit_soft_above_hard,
+    bad_input/seccomp_action_unknown,
+    bad_input/apparmor_profile_that_is_not_loaded,
+    bad_input/id_with_slash,
+    bad_input/id_dot_dot,
+    bad_input/id_empty,
+    bad_input/id_with_bad_characters,
+    bad_input/id_exists,
+    bad_input/start_twice,
+    bad_input/start_of_stopped,
+    bad_input/start_of_nothing,
+    bad_input/state_of_nothing,
+    bad_input/kill_of_nothing,
+    bad_input/kill_of_stopped,
+    bad_input/kill_with_unknown_signal,
+    bad_input/delete_of_nothing,
+    bad_input/delete_of_running,
+    bad_input/binary_missing_absolute,
+    bad_input/binary_missing_in_path,
+    bad_input/binary_is_a_folder,
+    bad_input/binary_not_executable,
+    bad_input/script_with_missing_interpreter,
+    bad_input/script_in_the_foreground,
+    bad_input/script_in_the_background,
+    bad_input/dynamic_binary_without_loader,
+    bad_input/binary_of_wrong_architecture,
+    bad_input/binary_is_an_empty_file,
+    bad_input/unknown_command,
+    bad_input/unknown_flag,
+    bad_input/flag_without_value,
+    bad_input/missing_id,
+    bad_input/log_format_unknown,
+    bad_input/pid_file_in_missing_folder,
+    bad_input/terminal_and_detach_without_console_socket,
+    bad_input/console_socket_missing,
+}
 
-pub(crate) const NEEDY: &[NeedyTest] = &[(
-    "bad_input/intel_rdt_without_hardware",
-    &[Need::NoPath("/sys/fs/resctrl/schemata")],
-    intel_rdt_missing,
-)];
+tests! {
+    bad_input/intel_rdt_without_hardware: &[NoPath("/sys/fs/resctrl/schemata")],
+}
 
 /// create must be refused with this text and leave nothing.
 fn create_refused(c: &Case, part: &str) -> Check {
@@ -212,7 +190,7 @@ fn root_folder_missing(c: &mut Case) -> Check {
     create_refused(c, "no-such-rootfs")
 }
 
-fn process_missing(c: &mut Case) -> Check {
+fn process_missing_at_start(c: &mut Case) -> Check {
     if let Some(config) = c.config.as_object_mut() {
         config.remove("process");
     }
@@ -314,7 +292,7 @@ fn sys_is_a_symlink(c: &mut Case) -> Check {
     mountpoint_is_a_symlink(c, "/sys")
 }
 
-fn hostname_without_uts(c: &mut Case) -> Check {
+fn hostname_without_uts_namespace(c: &mut Case) -> Check {
     c.drop_namespace("uts");
     let before = nix::unistd::gethostname()?;
     let result = create_refused(c, "hostname");
@@ -331,12 +309,12 @@ fn rlimit_unknown(c: &mut Case) -> Check {
     create_refused(c, "RLIMIT_BOGUS")
 }
 
-fn net_device_missing(c: &mut Case) -> Check {
+fn net_device_that_is_missing(c: &mut Case) -> Check {
     c.config["linux"]["netDevices"] = json!({"missing0": {"name": "inside0"}});
     create_refused(c, "")
 }
 
-fn intel_rdt_missing(c: &mut Case) -> Check {
+fn intel_rdt_without_hardware(c: &mut Case) -> Check {
     c.config["linux"]["intelRdt"] = json!({"closID": "guaranteed", "schemata": ["L3:0=f"]});
     create_refused(c, "")
 }
@@ -357,7 +335,7 @@ fn seccomp_action_unknown(c: &mut Case) -> Check {
     create_refused(c, "SCMP_ACT_BOGUS")
 }
 
-fn apparmor_missing(c: &mut Case) -> Check {
+fn apparmor_profile_that_is_not_loaded(c: &mut Case) -> Check {
     c.config["process"]["apparmorProfile"] = json!("no-such-profile");
     create_refused(c, "apparmor")
 }
@@ -616,7 +594,7 @@ fn binary_of_wrong_architecture(c: &mut Case) -> Check {
     program_refused(c, &["/bin/foreign"], &["/bin/foreign", "exec format error"])
 }
 
-fn binary_is_rubbish(c: &mut Case) -> Check {
+fn binary_is_an_empty_file(c: &mut Case) -> Check {
     write_program(c, "/bin/rubbish", b"")?;
     program_refused(c, &["/bin/rubbish"], &["/bin/rubbish", "exec format error"])
 }
@@ -679,7 +657,7 @@ fn pid_file_in_missing_folder(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn terminal_without_socket(c: &mut Case) -> Check {
+fn terminal_and_detach_without_console_socket(c: &mut Case) -> Check {
     c.config["process"]["terminal"] = json!(true);
     create_refused(c, "console")
 }

@@ -6,7 +6,6 @@ use crate::{
     host::PATH,
     outcome::{Check, ensure, same},
     runner::{self, Run},
-    suite::Test,
     user::{self, User},
 };
 use std::{
@@ -21,14 +20,14 @@ use std::{
     time::Duration,
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    ("cli/version_has_the_name_it_is_called_by", version),
-    ("cli/called_crun_version_has_features", version_of_crun),
-    ("cli/called_runc", life_cycle),
-    ("cli/called_runc_has_runcs_root", root_of_runc),
-    ("cli/called_runc_by_a_user", root_of_a_user),
-    ("cli/containers_of_runc_are_left_alone", left_alone),
-];
+tests! {
+    cli/version_has_the_name_it_is_called_by,
+    cli/called_crun_version_has_features,
+    cli/called_runc,
+    cli/called_runc_has_runcs_root,
+    cli/called_runc_by_a_user,
+    cli/containers_of_runc_are_left_alone,
+}
 
 /// The root that runc takes by itself.
 const ROOT: &str = "/run/runc";
@@ -63,7 +62,7 @@ fn with_root<S: AsRef<OsStr>>(c: &Case, words: &[S]) -> Check<Run> {
     runner::start(&mut command, &c.dir)?.finish()
 }
 
-fn version(c: &mut Case) -> Check {
+fn version_has_the_name_it_is_called_by(c: &mut Case) -> Check {
     let run = called(c, &["--version"])?.ok()?;
     ensure!(run.stdout.starts_with("runc version "), "{:?}", run.stdout);
     let own = runner::start(c.host.runtime_command().arg("-v"), &c.dir)?
@@ -83,7 +82,7 @@ fn version(c: &mut Case) -> Check {
 }
 
 /// By this line crun's callers and its suite tell what is there.
-fn version_of_crun(c: &mut Case) -> Check {
+fn called_crun_version_has_features(c: &mut Case) -> Check {
     let run = runner::start(link_named(c, "crun")?.arg("--version"), &c.dir)?
         .finish()?
         .ok()?;
@@ -108,7 +107,7 @@ fn version_of_crun(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn life_cycle(c: &mut Case) -> Check {
+fn called_runc(c: &mut Case) -> Check {
     c.args(&["/bin/sleep", "1000"]);
     let words = c.bundle_args("create", &[], &c.id)?;
     with_root(c, &words)?.ok()?;
@@ -152,7 +151,7 @@ fn lives_below(c: &mut Case, root: &Path, command: impl Fn(&Case) -> Check<Comma
     c.nothing_left()
 }
 
-fn root_of_runc(c: &mut Case) -> Check {
+fn called_runc_has_runcs_root(c: &mut Case) -> Check {
     let was_there = Path::new(ROOT).exists();
     let result = lives_below(c, Path::new(ROOT), link);
     if !was_there {
@@ -162,7 +161,7 @@ fn root_of_runc(c: &mut Case) -> Check {
     result
 }
 
-fn root_of_a_user(c: &mut Case) -> Check {
+fn called_runc_by_a_user(c: &mut Case) -> Check {
     let user = User::new(c.host, &c.dir)?;
     let link = c.dir.join("runc");
     symlink(user.command().get_program(), &link)?;
@@ -184,7 +183,7 @@ fn root_of_a_user(c: &mut Case) -> Check {
     )
 }
 
-fn left_alone(c: &mut Case) -> Check {
+fn containers_of_runc_are_left_alone(c: &mut Case) -> Check {
     let mut sleeper = Command::new("/bin/sleep");
     let sleeper = runner::start(sleeper.arg("1000"), &c.dir)?;
     let kept = include_str!("../../fixtures/runc/kept-state.json");

@@ -7,7 +7,6 @@ use crate::{
     children,
     outcome::{Check, ensure, same},
     runner::Live,
-    suite::Test,
 };
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -18,20 +17,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    ("cgroup/of_another_root_after_a_stop", after_a_stop),
-    (
-        "cgroup/of_another_root_after_a_stop_without_pid_namespace",
-        after_a_stop_with_shared_pids,
-    ),
-    (
-        "cgroup/of_another_root_is_refused_while_it_runs",
-        refused_while_running,
-    ),
-    ("cgroup/of_another_root_and_a_killed_create", killed_create),
-    ("cgroup/another_one_in_its_place", another_in_its_place),
-    ("cgroup/prepared_one_is_used_as_it_is", prepared),
-];
+tests! {
+    cgroup/of_another_root_after_a_stop,
+    cgroup/of_another_root_after_a_stop_without_pid_namespace,
+    cgroup/of_another_root_is_refused_while_it_runs,
+    cgroup/of_another_root_and_a_killed_create,
+    cgroup/another_one_in_its_place,
+    cgroup/prepared_one_is_used_as_it_is,
+}
 
 /// A second state root.
 pub(super) fn second_root(c: &Case) -> Check<PathBuf> {
@@ -96,17 +89,17 @@ fn stop_and_take_over(c: &mut Case) -> Check {
     checked
 }
 
-fn after_a_stop(c: &mut Case) -> Check {
+fn of_another_root_after_a_stop(c: &mut Case) -> Check {
     stop_and_take_over(c)
 }
 
 /// Here SIGKILL to init is one to all in the cgroup.
-fn after_a_stop_with_shared_pids(c: &mut Case) -> Check {
+fn of_another_root_after_a_stop_without_pid_namespace(c: &mut Case) -> Check {
     c.drop_namespace("pid");
     stop_and_take_over(c)
 }
 
-fn refused_while_running(c: &mut Case) -> Check {
+fn of_another_root_is_refused_while_it_runs(c: &mut Case) -> Check {
     let second = second_root(c)?;
     within(c, &second, Case::start_sleeper)?;
     let checked = c
@@ -118,7 +111,7 @@ fn refused_while_running(c: &mut Case) -> Check {
 }
 
 /// What is killed before it could see that the cgroup is in use has a state that names it.
-fn killed_create(c: &mut Case) -> Check {
+fn of_another_root_and_a_killed_create(c: &mut Case) -> Check {
     const ROUNDS: usize = 25;
     let second = second_root(c)?;
     within(c, &second, Case::start_sleeper)?;
@@ -150,7 +143,7 @@ pub(super) fn kill_when_there(live: Live, state: &Path) -> Check {
 }
 
 /// Somebody has moved the processes away, removed the cgroup, and made one of that name for something else.
-fn another_in_its_place(c: &mut Case) -> Check {
+fn another_one_in_its_place(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let pid = c.pid()?;
     let parent = c.cgroup().parent().map(Path::to_owned).unwrap_or_default();
@@ -206,7 +199,7 @@ fn stranger_is_left_alone(c: &Case, stranger: &Neighbour, pid: i32) -> Check {
 }
 
 /// By an administrator, with settings of his own: another directory would not have them.
-fn prepared(c: &mut Case) -> Check {
+fn prepared_one_is_used_as_it_is(c: &mut Case) -> Check {
     fs::create_dir_all(c.cgroup())?;
     fs::write(c.cgroup().join("cgroup.max.depth"), "7")?;
     c.start_sleeper()?;

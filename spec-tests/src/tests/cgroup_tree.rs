@@ -5,36 +5,32 @@ use super::resources::{file_is, limit, remove_parents};
 use crate::{
     case::Case,
     children,
-    need::Need,
     outcome::{Check, contains, ensure, same},
-    suite::{NeedyTest, Test},
 };
 use nix::sys::signal::Signal;
 use serde_json::json;
 use std::{fs, os::unix::fs::MetadataExt, path::Path, process::Command, time::Duration};
 
-pub(crate) const TESTS: &[Test] = &[
-    ("cgroup/path_relative_is_beside_the_runtimes_own", relative_path),
-    ("cgroup/frozen_cgroup_is_refused", frozen),
-    ("cgroup/frozen_parent_is_refused", frozen_parent),
-    ("cgroup/of_a_stopped_container_is_refused", of_a_stopped_one),
-    ("cgroup/threaded_one_below_is_removed_too", threaded_below),
-    ("cgroup/threaded_subtree_can_be_used", threaded_subtree),
-    ("cgroup/below_processes_without_limits", below_processes),
-    ("cgroup/init_in_a_cgroup_of_its_own_making", init_moved),
-    ("cgroup/belongs_to_the_user_who_can_write_to_it", delegated),
-    ("cgroup/belongs_to_root_if_nobody_can_write_to_it", not_delegated),
-    ("cgroup/ps_table_with_options", ps_table),
-    ("exec/in_a_cgroup_below", exec_below),
-    ("exec/in_a_cgroup_outside_is_refused", exec_outside),
-    ("exec/in_a_cgroup_of_one_controller_is_refused", exec_controller),
-];
+tests! {
+    cgroup/path_relative_is_beside_the_runtimes_own,
+    cgroup/frozen_cgroup_is_refused,
+    cgroup/frozen_parent_is_refused,
+    cgroup/of_a_stopped_container_is_refused,
+    cgroup/threaded_one_below_is_removed_too,
+    cgroup/threaded_subtree_can_be_used,
+    cgroup/below_processes_without_limits,
+    cgroup/init_in_a_cgroup_of_its_own_making,
+    cgroup/belongs_to_the_user_who_can_write_to_it,
+    cgroup/belongs_to_root_if_nobody_can_write_to_it,
+    cgroup/ps_table_with_options,
+    exec/in_a_cgroup_below,
+    exec/in_a_cgroup_outside_is_refused,
+    exec/in_a_cgroup_of_one_controller_is_refused,
+}
 
-pub(crate) const NEEDY: &[NeedyTest] = &[(
-    "cgroup/below_processes_stays_a_domain",
-    &[Need::Controller("cpu"), Need::Controller("pids")],
-    stays_a_domain,
-)];
+tests! {
+    cgroup/below_processes_stays_a_domain: &[Controller("cpu"), Controller("pids")],
+}
 
 /// The suite's own cgroup, which is also that of the runtime that it starts.
 fn own_cgroup() -> Check<String> {
@@ -47,7 +43,7 @@ fn own_cgroup() -> Check<String> {
 }
 
 /// As runc: a cgroup with processes in it could not hand controllers down to one below.
-fn relative_path(c: &mut Case) -> Check {
+fn path_relative_is_beside_the_runtimes_own(c: &mut Case) -> Check {
     let absolute = c.config["linux"]["cgroupsPath"]
         .as_str()
         .unwrap_or_default()
@@ -73,7 +69,7 @@ fn relative_path(c: &mut Case) -> Check {
 }
 
 /// Frozen from the start, the container would never come up.
-fn frozen(c: &mut Case) -> Check {
+fn frozen_cgroup_is_refused(c: &mut Case) -> Check {
     fs::create_dir_all(c.cgroup())?;
     fs::write(c.cgroup().join("cgroup.freeze"), "1")?;
     c.create()?
@@ -85,7 +81,7 @@ fn frozen(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn frozen_parent(c: &mut Case) -> Check {
+fn frozen_parent_is_refused(c: &mut Case) -> Check {
     c.set_cgroup_leaf("parent/box");
     let parent = c.cgroup().parent().map(Path::to_owned).unwrap_or_default();
     fs::create_dir_all(&parent)?;
@@ -98,7 +94,7 @@ fn frozen_parent(c: &mut Case) -> Check {
 }
 
 /// Its `delete` would kill the other.
-fn of_a_stopped_one(c: &mut Case) -> Check {
+fn of_a_stopped_container_is_refused(c: &mut Case) -> Check {
     c.start_sleeper()?;
     c.rt(&["kill", &c.id, "KILL"])?.ok()?;
     c.wait_status("stopped")?;
@@ -112,7 +108,7 @@ fn of_a_stopped_one(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn threaded_below(c: &mut Case) -> Check {
+fn threaded_one_below_is_removed_too(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let threads = c.cgroup().join("threads");
     fs::create_dir(&threads)?;
@@ -130,7 +126,7 @@ fn threaded_below(c: &mut Case) -> Check {
 }
 
 /// Below a domain that has become a threaded one, a new cgroup is in no state to hold processes before it is threaded too.
-fn threaded_subtree(c: &mut Case) -> Check {
+fn threaded_subtree_can_be_used(c: &mut Case) -> Check {
     c.set_cgroup_leaf("parent/box");
     let parent = c.cgroup().parent().map(Path::to_owned).unwrap_or_default();
     fs::create_dir_all(parent.join("threads"))?;
@@ -177,7 +173,7 @@ impl Drop for Neighbour {
     }
 }
 
-fn below_processes(c: &mut Case) -> Check {
+fn below_processes_without_limits(c: &mut Case) -> Check {
     c.set_cgroup_leaf("parent/box");
     let neighbour = Neighbour::above(c)?;
     c.start_sleeper()?;
@@ -190,7 +186,7 @@ fn below_processes(c: &mut Case) -> Check {
 }
 
 /// The kernel takes `+cpu` there, and makes the cgroup of the neighbour a threaded one for good.
-fn stays_a_domain(c: &mut Case) -> Check {
+fn below_processes_stays_a_domain(c: &mut Case) -> Check {
     c.set_cgroup_leaf("parent/box");
     let neighbour = Neighbour::above(c)?;
     *limit(c, "cpu") = json!({"quota": 20000, "period": 100_000});
@@ -212,7 +208,7 @@ fn mount_cgroups(c: &mut Case, access: &str) {
 }
 
 /// As systemd does in a container, and any Docker in Docker.
-fn init_moved(c: &mut Case) -> Check {
+fn init_in_a_cgroup_of_its_own_making(c: &mut Case) -> Check {
     mount_cgroups(c, "rw");
     c.shell(
         "cd /sys/fs/cgroup && mkdir -p init deep/er && echo 1 > init/cgroup.procs && \
@@ -252,7 +248,7 @@ fn owners(c: &Case) -> Check<[u32; 4]> {
     ])
 }
 
-fn delegated(c: &mut Case) -> Check {
+fn belongs_to_the_user_who_can_write_to_it(c: &mut Case) -> Check {
     mount_cgroups(c, "rw");
     c.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
     c.shell("mkdir /sys/fs/cgroup/mine && echo 1 > /sys/fs/cgroup/mine/cgroup.procs && echo done; exec sleep 1000");
@@ -266,7 +262,7 @@ fn delegated(c: &mut Case) -> Check {
     c.wait_until("the container to have made a cgroup", output)
 }
 
-fn not_delegated(c: &mut Case) -> Check {
+fn belongs_to_root_if_nobody_can_write_to_it(c: &mut Case) -> Check {
     c.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
     mount_cgroups(c, "ro");
     c.start_sleeper()?;
@@ -280,7 +276,7 @@ fn not_delegated(c: &mut Case) -> Check {
     same("owners, in the host's cgroup namespace", [0; 4], owners(c)?)
 }
 
-fn ps_table(c: &mut Case) -> Check {
+fn ps_table_with_options(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let pid = c.pid()?.to_string();
     // runc's `start` returns before the program is executed.
@@ -303,7 +299,7 @@ fn ps_table(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn exec_below(c: &mut Case) -> Check {
+fn in_a_cgroup_below(c: &mut Case) -> Check {
     c.drop_namespace("cgroup");
     c.start_sleeper()?;
     fs::create_dir_all(c.cgroup().join("a/b"))?;
@@ -323,7 +319,7 @@ fn exec_below(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn exec_outside(c: &mut Case) -> Check {
+fn in_a_cgroup_outside_is_refused(c: &mut Case) -> Check {
     c.start_sleeper()?;
     for option in ["..", "../", "/../..", "a/../../b"] {
         c.rt(&["exec", "--cgroup", option, &c.id, "true"])?
@@ -334,7 +330,7 @@ fn exec_outside(c: &mut Case) -> Check {
 }
 
 /// The form for the many trees of version 1.
-fn exec_controller(c: &mut Case) -> Check {
+fn in_a_cgroup_of_one_controller_is_refused(c: &mut Case) -> Check {
     c.start_sleeper()?;
     fs::create_dir_all(c.cgroup().join("a"))?;
     for option in ["cpu:a", "cpu,memory:/a"] {

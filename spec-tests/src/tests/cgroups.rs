@@ -2,62 +2,49 @@
 
 use crate::{
     case::Case,
-    need::Need,
     outcome::{Check, ensure, same},
-    suite::{NeedyTest, Test},
 };
 use serde_json::json;
 use std::{fs, time::Duration};
 
-pub(crate) const TESTS: &[Test] = &[
-    ("cgroup/placed_in_cgroups_path", placed),
-    ("cgroup/parents_are_created", parents_created),
-    ("cgroup/removed_after_delete", removed),
-    ("cgroup/path_absent", path_absent),
-    ("cgroup/path_absolute_stays_below_the_mount", path_with_dots),
-    ("cgroup/pause_and_resume", pause_resume),
-    ("cgroup/pause_stops_every_process", pause_stops),
-    ("cgroup/pause_of_stopped_is_refused", pause_of_stopped),
-    ("cgroup/resume_of_running_is_refused", resume_of_running),
-    ("cgroup/delete_force_of_paused", delete_force_of_paused),
-    ("cgroup/kill_of_paused", kill_of_paused),
-    (
-        "cgroup/delete_force_kills_all_without_pid_namespace",
-        delete_force_kills_all,
-    ),
-    ("cgroup/kill_all", kill_all),
-    ("cgroup/processes_below_are_removed_too", nested_cgroup),
-    ("cgroup/nonempty_cgroup_is_refused", nonempty_refused),
-    ("cgroup/existing_empty_cgroup_is_used", existing_empty),
-    ("cgroup/unified_key_with_slash_is_refused", unified_slash),
-    ("cgroup/create_fails_leaves_parent_alone", failed_create),
-];
+tests! {
+    cgroup/placed_in_cgroups_path,
+    cgroup/parents_are_created,
+    cgroup/removed_after_delete,
+    cgroup/path_absent,
+    cgroup/path_absolute_stays_below_the_mount,
+    cgroup/pause_and_resume,
+    cgroup/pause_stops_every_process,
+    cgroup/pause_of_stopped_is_refused,
+    cgroup/resume_of_running_is_refused,
+    cgroup/delete_force_of_paused,
+    cgroup/kill_of_paused,
+    cgroup/delete_force_kills_all_without_pid_namespace,
+    cgroup/kill_all,
+    cgroup/processes_below_are_removed_too,
+    cgroup/nonempty_cgroup_is_refused,
+    cgroup/existing_empty_cgroup_is_used,
+    cgroup/unified_key_with_slash_is_refused,
+    cgroup/create_fails_leaves_parent_alone,
+}
 
-pub(crate) const NEEDY: &[NeedyTest] = &[
-    ("cgroup/hugetlb_limit", &[Need::Controller("hugetlb")], hugetlb),
-    (
-        "cgroup/hugetlb_limit_refuses",
-        &[Need::Controller("hugetlb"), Need::Alone],
-        hugetlb_refuses,
-    ),
-    (
-        "cgroup/limit_without_controller_is_an_error",
-        &[Need::NoController("memory")],
-        missing_controller,
-    ),
-];
+tests! {
+    cgroup/hugetlb_limit: &[Controller("hugetlb")],
+    cgroup/hugetlb_limit_refuses: &[Controller("hugetlb"), Alone],
+    cgroup/limit_without_controller_is_an_error: &[NoController("memory")],
+}
 
 fn procs(c: &Case) -> Vec<i32> {
     let text = fs::read_to_string(c.cgroup().join("cgroup.procs")).unwrap_or_default();
     text.lines().filter_map(|l| l.parse().ok()).collect()
 }
 
-fn placed(c: &mut Case) -> Check {
+fn placed_in_cgroups_path(c: &mut Case) -> Check {
     c.start_sleeper()?;
     same("cgroup.procs", vec![c.pid()?], procs(c))
 }
 
-fn parents_created(c: &mut Case) -> Check {
+fn parents_are_created(c: &mut Case) -> Check {
     c.set_cgroup_leaf("a/b/c");
     c.start_sleeper()?;
     same("cgroup.procs", vec![c.pid()?], procs(c))?;
@@ -73,7 +60,7 @@ fn parents_created(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn removed(c: &mut Case) -> Check {
+fn removed_after_delete(c: &mut Case) -> Check {
     c.start_sleeper()?;
     ensure!(c.cgroup().exists(), "no cgroup {}", c.cgroup().display());
     c.rt(&["kill", &c.id, "KILL"])?.ok()?;
@@ -103,7 +90,7 @@ fn path_absent(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn path_with_dots(c: &mut Case) -> Check {
+fn path_absolute_stays_below_the_mount(c: &mut Case) -> Check {
     let inside = format!(
         "/../../../..{}",
         c.config["linux"]["cgroupsPath"].as_str().unwrap_or_default()
@@ -129,7 +116,7 @@ fn path_with_dots(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn pause_resume(c: &mut Case) -> Check {
+fn pause_and_resume(c: &mut Case) -> Check {
     c.start_sleeper()?;
     c.rt(&["pause", &c.id])?.ok()?;
     same("status", "paused", c.status()?.as_str())?;
@@ -137,7 +124,7 @@ fn pause_resume(c: &mut Case) -> Check {
     same("status", "running", c.status()?.as_str())
 }
 
-fn pause_stops(c: &mut Case) -> Check {
+fn pause_stops_every_process(c: &mut Case) -> Check {
     c.shell("while true; do echo x >> /ticks; usleep 2000; done");
     c.run_with(&["--detach"])?.ok()?;
     let ticks = c.rootfs("/ticks");
@@ -150,7 +137,7 @@ fn pause_stops(c: &mut Case) -> Check {
     c.wait_until("it goes on", || Ok(fs::metadata(&ticks)?.len() > size))
 }
 
-fn pause_of_stopped(c: &mut Case) -> Check {
+fn pause_of_stopped_is_refused(c: &mut Case) -> Check {
     c.start_sleeper()?;
     c.rt(&["kill", &c.id, "KILL"])?.ok()?;
     c.wait_status("stopped")?;
@@ -160,7 +147,7 @@ fn pause_of_stopped(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn resume_of_running(c: &mut Case) -> Check {
+fn resume_of_running_is_refused(c: &mut Case) -> Check {
     c.start_sleeper()?;
     c.rt(&["resume", &c.id])?
         .wants(1)?
@@ -204,7 +191,7 @@ fn all_gone(c: &Case, pids: &[i32]) -> Check {
     Ok(())
 }
 
-fn delete_force_kills_all(c: &mut Case) -> Check {
+fn delete_force_kills_all_without_pid_namespace(c: &mut Case) -> Check {
     let pids = host_pid_family(c)?;
     c.rt(&["delete", "--force", &c.id])?.ok()?;
     all_gone(c, &pids)?;
@@ -218,7 +205,7 @@ fn kill_all(c: &mut Case) -> Check {
     all_gone(c, &pids)
 }
 
-fn nested_cgroup(c: &mut Case) -> Check {
+fn processes_below_are_removed_too(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let inner = c.cgroup().join("inner");
     fs::create_dir(&inner)?;
@@ -232,7 +219,7 @@ fn nested_cgroup(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn nonempty_refused(c: &mut Case) -> Check {
+fn nonempty_cgroup_is_refused(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let other = format!("{}-other", c.id);
     let run = c.rt(&c.bundle_args("create", &[], &other)?)?;
@@ -245,13 +232,13 @@ fn nonempty_refused(c: &mut Case) -> Check {
     same("the first container", "running", c.status()?.as_str())
 }
 
-fn existing_empty(c: &mut Case) -> Check {
+fn existing_empty_cgroup_is_used(c: &mut Case) -> Check {
     fs::create_dir_all(c.cgroup())?;
     c.start_sleeper()?;
     same("cgroup.procs", vec![c.pid()?], procs(c))
 }
 
-fn hugetlb(c: &mut Case) -> Check {
+fn hugetlb_limit(c: &mut Case) -> Check {
     c.config["linux"]["resources"]["hugepageLimits"] = json!([{"pageSize": "2MB", "limit": 4_194_304}]);
     c.start_sleeper()?;
     same(
@@ -292,7 +279,7 @@ impl Drop for Pool {
 }
 
 /// config-linux.md, Huge page limits: of reservation, so that mmap(2) fails, and not by SIGBUS later on.
-fn hugetlb_refuses(c: &mut Case) -> Check {
+fn hugetlb_limit_refuses(c: &mut Case) -> Check {
     const ENOMEM: i64 = 12;
     let _pool = Pool::of(8)?;
     c.config["linux"]["resources"]["hugepageLimits"] = json!([{"pageSize": "2MB", "limit": 4_194_304}]);
@@ -313,19 +300,19 @@ fn hugetlb_refuses(c: &mut Case) -> Check {
     same("the third page", -ENOMEM, result(&calls[2]))
 }
 
-fn missing_controller(c: &mut Case) -> Check {
+fn limit_without_controller_is_an_error(c: &mut Case) -> Check {
     c.config["linux"]["resources"]["memory"] = json!({"limit": 64 << 20});
     c.create()?.wants(1)?.refused_with("memory")?;
     c.nothing_left()
 }
 
-fn unified_slash(c: &mut Case) -> Check {
+fn unified_key_with_slash_is_refused(c: &mut Case) -> Check {
     c.config["linux"]["resources"]["unified"] = json!({"../cgroup.procs": "1"});
     c.create()?.wants(1)?.refused()?;
     c.nothing_left()
 }
 
-fn failed_create(c: &mut Case) -> Check {
+fn create_fails_leaves_parent_alone(c: &mut Case) -> Check {
     let parent = c.cgroup().parent().map(ToOwned::to_owned).unwrap_or_default();
     fs::create_dir_all(&parent)?;
     c.config["root"]["path"] = json!("no-such-rootfs");

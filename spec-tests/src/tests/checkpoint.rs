@@ -6,7 +6,6 @@ use crate::{
     outcome::{Check, contains, ensure, fail, same},
     pty::{FdSocket, Master},
     runner::{self, Live, Run},
-    suite::{NeedyTest, Test},
     tests::terminal::{TWO_LINES, into_file},
 };
 use nix::fcntl::{Flock, FlockArg};
@@ -19,44 +18,40 @@ use std::{
     time::Duration,
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    ("checkpoint/help_ends_with_0", help),
-    ("checkpoint/probe_of_the_engines", lsm_mount_context_without_value),
-    ("checkpoint/without_criu", without_criu),
-    ("checkpoint/of_a_created_container", of_a_created_container),
-    ("checkpoint/parent_path_is_checked", parent_path_is_checked),
-    ("checkpoint/restore_without_images", restore_without_images),
-    ("checkpoint/id_mapped_mounts_are_refused", id_mapped),
-];
+tests! {
+    checkpoint/help_ends_with_0,
+    checkpoint/probe_of_the_engines,
+    checkpoint/without_criu,
+    checkpoint/of_a_created_container,
+    checkpoint/parent_path_is_checked,
+    checkpoint/restore_without_images,
+    checkpoint/id_mapped_mounts_are_refused,
+}
 
 pub(super) const CRIU: &[Need] = &[Need::Criu("")];
 
-pub(crate) const NEEDY: &[NeedyTest] = &[
-    ("checkpoint/counter_goes_on", CRIU, counter_goes_on),
-    ("checkpoint/leave_running", CRIU, leave_running),
-    ("checkpoint/under_another_id", CRIU, under_another_id),
-    ("checkpoint/of_a_paused_container", CRIU, of_a_paused_container),
-    ("checkpoint/file_systems_are_as_before", CRIU, file_systems),
-    ("checkpoint/bind_mounts", CRIU, bind_mounts),
-    ("checkpoint/fresh_rootfs", CRIU, fresh_rootfs),
-    ("checkpoint/limits_of_config_json", CRIU, limits),
-    ("checkpoint/pipes_are_attached_again", CRIU, pipes),
-    ("checkpoint/terminal", CRIU, terminal),
-    (
-        "checkpoint/newlines_in_the_foreground_are_plain",
-        CRIU,
-        plain_newlines,
-    ),
-    ("checkpoint/restore_in_the_foreground", CRIU, foreground),
-    ("checkpoint/file_locks", CRIU, file_locks),
-    ("checkpoint/criu_config_annotation", CRIU, criu_config_annotation),
-    ("checkpoint/tcp_connection_survives", CRIU, tcp),
-    ("checkpoint/hooks", CRIU, hooks),
-    ("checkpoint/work_path", CRIU, work_path),
-    ("checkpoint/failed_dump", CRIU, failed_dump),
-    ("checkpoint/failed_restore", CRIU, failed_restore),
-    ("checkpoint/failed_hook_of_a_restore", CRIU, failed_hook),
-];
+tests! {
+    checkpoint/counter_goes_on: CRIU,
+    checkpoint/leave_running: CRIU,
+    checkpoint/under_another_id: CRIU,
+    checkpoint/of_a_paused_container: CRIU,
+    checkpoint/file_systems_are_as_before: CRIU,
+    checkpoint/bind_mounts: CRIU,
+    checkpoint/fresh_rootfs: CRIU,
+    checkpoint/limits_of_config_json: CRIU,
+    checkpoint/pipes_are_attached_again: CRIU,
+    checkpoint/terminal: CRIU,
+    checkpoint/newlines_in_the_foreground_are_plain: CRIU,
+    checkpoint/restore_in_the_foreground: CRIU,
+    checkpoint/file_locks: CRIU,
+    checkpoint/criu_config_annotation: CRIU,
+    checkpoint/tcp_connection_survives: CRIU,
+    checkpoint/hooks: CRIU,
+    checkpoint/work_path: CRIU,
+    checkpoint/failed_dump: CRIU,
+    checkpoint/failed_restore: CRIU,
+    checkpoint/failed_hook_of_a_restore: CRIU,
+}
 
 /// Counts in /count, ten times a second.
 pub(super) const COUNTER: &str =
@@ -197,7 +192,7 @@ fn of_a_paused_container(c: &mut Case) -> Check {
     same("status", "running".to_owned(), c.status()?)
 }
 
-fn file_systems(c: &mut Case) -> Check {
+fn file_systems_are_as_before(c: &mut Case) -> Check {
     start_counter(c)?;
     let write = "echo kept > /dev/shm/file; mkdir /dev/shm/dir";
     c.rt(&["exec", &c.id, "/bin/sh", "-c", write])?.ok()?;
@@ -268,7 +263,7 @@ fn fresh_rootfs(c: &mut Case) -> Check {
     contains("the mount on a mount", &seen, "count")
 }
 
-fn limits(c: &mut Case) -> Check {
+fn limits_of_config_json(c: &mut Case) -> Check {
     if c.host.has_controller("pids") {
         c.config["linux"]["resources"]["pids"] = json!({"limit": 77});
     }
@@ -289,7 +284,7 @@ fn limits(c: &mut Case) -> Check {
     contains("an allowed device", &seen.stdout, "1")
 }
 
-fn pipes(c: &mut Case) -> Check {
+fn pipes_are_attached_again(c: &mut Case) -> Check {
     c.shell("i=0; while :; do i=$((i+1)); echo line $i; usleep 100000; done");
     let mut line = c.command();
     line.args(c.bundle_args("run", &["--detach"], &c.id)?);
@@ -357,7 +352,7 @@ fn terminal(c: &mut Case) -> Check {
 }
 
 /// The terminal that a console socket got has carriage returns; restored into the foreground it has none.
-fn plain_newlines(c: &mut Case) -> Check {
+fn newlines_in_the_foreground_are_plain(c: &mut Case) -> Check {
     c.config["process"]["terminal"] = json!(true);
     c.shell(&format!(
         "while ! test -e /go; do usleep 50000; done; {TWO_LINES}"
@@ -378,7 +373,7 @@ fn plain_newlines(c: &mut Case) -> Check {
     )
 }
 
-fn foreground(c: &mut Case) -> Check {
+fn restore_in_the_foreground(c: &mut Case) -> Check {
     c.shell("while ! test -e /go; do usleep 50000; done; exit 7");
     start(c)?;
     checkpoint(c, &[])?.ok()?;
@@ -431,7 +426,7 @@ fn criu_config_annotation(c: &mut Case) -> Check {
 }
 
 /// Both ends of the connection are in the container; its network namespace is another container's, as in a pod.
-fn tcp(c: &mut Case) -> Check {
+fn tcp_connection_survives(c: &mut Case) -> Check {
     let pod = format!("{}-pod", c.id);
     let own = c.config["linux"]["cgroupsPath"].clone();
     c.set_cgroup_leaf("pod");
@@ -562,7 +557,7 @@ fn failed_restore(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn failed_hook(c: &mut Case) -> Check {
+fn failed_hook_of_a_restore(c: &mut Case) -> Check {
     start_counter(c)?;
     checkpoint(c, &[])?.ok()?;
     c.config["hooks"]["createRuntime"] = json!([{"path": "/bin/false"}]);
@@ -573,12 +568,12 @@ fn failed_hook(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn help(c: &mut Case) -> Check {
+fn help_ends_with_0(c: &mut Case) -> Check {
     let run = c.rt(&["checkpoint", "--help"])?.ok()?;
     contains("help", &run.stdout, "image-path")
 }
 
-fn lsm_mount_context_without_value(c: &mut Case) -> Check {
+fn probe_of_the_engines(c: &mut Case) -> Check {
     let run = c.rt(&["restore", "--lsm-mount-context"])?;
     ensure!(run.code() != 0, "{}", run.report());
     contains(
@@ -606,7 +601,7 @@ fn of_a_created_container(c: &mut Case) -> Check {
 }
 
 /// A restore would mount them without the mapping, and without a word: better the container stays.
-fn id_mapped(c: &mut Case) -> Check {
+fn id_mapped_mounts_are_refused(c: &mut Case) -> Check {
     let source = text(&c.dir.join("source"));
     fs::create_dir(&source)?;
     let map = json!([{"containerID": 0, "hostID": 1000, "size": 100}]);

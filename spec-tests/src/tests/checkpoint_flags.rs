@@ -6,10 +6,8 @@ use super::checkpoint::{
 use super::process::with_profile;
 use crate::{
     case::Case,
-    need::Need,
     outcome::{Check, contains, ensure, same},
     pty, runner,
-    suite::{NeedyTest, Test},
 };
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use std::{
@@ -30,29 +28,23 @@ use std::{
     time::Duration,
 };
 
-pub(crate) const TESTS: &[Test] = &[("checkpoint/values_that_are_wrong", wrong_values)];
+tests! {
+    checkpoint/values_that_are_wrong,
+}
 
-pub(crate) const NEEDY: &[NeedyTest] = &[
-    ("checkpoint/manage_cgroups_mode", CRIU, cgroup_modes),
-    ("checkpoint/empty_ns_network", CRIU, empty_namespace),
-    ("checkpoint/link_remap", CRIU, link_remap),
-    ("checkpoint/ext_unix_sk", CRIU, external_unix_socket),
-    ("checkpoint/shell_job", CRIU, shell_job),
-    (
-        "checkpoint/auto_dedup",
-        &[Need::Criu("mem_dirty_track")],
-        auto_dedup,
-    ),
-    ("checkpoint/tcp_established_alone", CRIU, tcp_established),
-    ("checkpoint/tcp_close", CRIU, tcp_close),
-    ("checkpoint/tcp_skip_in_flight", CRIU, tcp_skip_in_flight),
-    (
-        "checkpoint/lsm_profile",
-        &[Need::Criu(""), Need::AppArmor, Need::Program("apparmor_parser")],
-        lsm_profile,
-    ),
-    ("checkpoint/lsm_mount_context", CRIU, lsm_mount_context),
-];
+tests! {
+    checkpoint/manage_cgroups_mode: CRIU,
+    checkpoint/empty_ns_network: CRIU,
+    checkpoint/link_remap: CRIU,
+    checkpoint/ext_unix_sk: CRIU,
+    checkpoint/shell_job: CRIU,
+    checkpoint/auto_dedup: &[Criu("mem_dirty_track")],
+    checkpoint/tcp_established_alone: CRIU,
+    checkpoint/tcp_close: CRIU,
+    checkpoint/tcp_skip_in_flight: CRIU,
+    checkpoint/lsm_profile: &[Criu(""), AppArmor, Program("apparmor_parser")],
+    checkpoint/lsm_mount_context: CRIU,
+}
 
 /// `restore` that fails; what it says.
 fn failed_restore(c: &Case, options: &[&str]) -> Check<String> {
@@ -63,7 +55,7 @@ fn failed_restore(c: &Case, options: &[&str]) -> Check<String> {
     Ok(run.refused()?.stderr)
 }
 
-fn wrong_values(c: &mut Case) -> Check {
+fn values_that_are_wrong(c: &mut Case) -> Check {
     c.start_sleeper()?;
     for (option, wish) in [
         ("--manage-cgroups-mode=bogus", "Invalid manage-cgroups-mode value"),
@@ -90,7 +82,7 @@ fn wrong_values(c: &mut Case) -> Check {
     same("status", "running", c.status()?.as_str())
 }
 
-fn cgroup_modes(c: &mut Case) -> Check {
+fn manage_cgroups_mode(c: &mut Case) -> Check {
     for mode in ["soft", "full", "ignore"] {
         let option = format!("--manage-cgroups-mode={mode}");
         start_counter(c)?;
@@ -118,7 +110,7 @@ fn cgroup_modes(c: &mut Case) -> Check {
 }
 
 /// It is always made anew, so the flag says what is done anyway.
-fn empty_namespace(c: &mut Case) -> Check {
+fn empty_ns_network(c: &mut Case) -> Check {
     start_counter(c)?;
     checkpoint(c, &["--empty-ns", "network"])?.ok()?;
     goes_on_after(c, || restore(c, &["--empty-ns", "network"]).map(drop))
@@ -215,7 +207,7 @@ fn says_goes_on(c: &mut Case, option: &str, inputs: [OwnedFd; 2], heard: [&Atomi
 }
 
 /// A socket whose other end is outside, by a name that is no path: that would be looked up in the container.
-fn external_unix_socket(c: &mut Case) -> Check {
+fn ext_unix_sk(c: &mut Case) -> Check {
     let address = SocketAddr::from_abstract_name(format!("spec-tests-{}", c.id))?;
     let outside = UnixDatagram::bind_addr(&address)?;
     outside.set_read_timeout(Some(Duration::from_secs(60)))?;
@@ -285,7 +277,7 @@ fn connections(c: &Case) -> Check<usize> {
     Ok(run.stdout.lines().filter(is_open).count())
 }
 
-fn tcp_established(c: &mut Case) -> Check {
+fn tcp_established_alone(c: &mut Case) -> Check {
     start_connected(c)?;
     let run = checkpoint(c, &[])?;
     ensure!(

@@ -6,7 +6,6 @@ use crate::{
     case::Case,
     outcome::{Check, same},
     runner,
-    suite::NeedyTest,
 };
 use serde_json::json;
 use std::{
@@ -18,15 +17,15 @@ use std::{
     time::Duration,
 };
 
-pub(crate) const NEEDY: &[NeedyTest] = &[
-    ("checkpoint/sources_of_every_kind", CRIU, sources),
-    ("checkpoint/mounts_on_mounts", CRIU, nested),
-    ("checkpoint/tmpfs_over_a_bind_is_refused", CRIU, stacked),
-    ("checkpoint/masked_bind_is_refused", CRIU, masked),
-    ("checkpoint/relative_images_and_state_root", CRIU, relative),
-    ("checkpoint/images_behind_links", CRIU, links),
-    ("checkpoint/device_with_an_odd_path", CRIU, device),
-];
+tests! {
+    checkpoint/sources_of_every_kind: CRIU,
+    checkpoint/mounts_on_mounts: CRIU,
+    checkpoint/tmpfs_over_a_bind_is_refused: CRIU,
+    checkpoint/masked_bind_is_refused: CRIU,
+    checkpoint/relative_images_and_state_root: CRIU,
+    checkpoint/images_behind_links: CRIU,
+    checkpoint/device_with_an_odd_path: CRIU,
+}
 
 fn bind(c: &mut Case, source: &str, destination: &str) {
     c.mount(json!({"destination": destination, "type": "bind", "source": source, "options": ["rbind"]}));
@@ -74,7 +73,7 @@ fn simple_round_trip(c: &mut Case) -> Check {
     round_trip(c, &root, &bundle, &flags)
 }
 
-fn sources(c: &mut Case) -> Check {
+fn sources_of_every_kind(c: &mut Case) -> Check {
     let bundle = c.bundle.clone();
     fs::create_dir_all(bundle.join("volume/below"))?;
     fs::write(bundle.join("volume/file"), "of the volume\n")?;
@@ -133,7 +132,7 @@ fn name_of(path: &Path) -> String {
         .into_owned()
 }
 
-fn nested(c: &mut Case) -> Check {
+fn mounts_on_mounts(c: &mut Case) -> Check {
     for name in ["one/inner", "two/inner", "three"] {
         fs::create_dir_all(c.bundle.join(name))?;
         fs::write(c.bundle.join(name).join("name"), format!("{name}\n"))?;
@@ -168,19 +167,19 @@ fn refused(c: &mut Case) -> Check {
     same("status", "running", c.status()?.as_str())
 }
 
-fn stacked(c: &mut Case) -> Check {
+fn tmpfs_over_a_bind_is_refused(c: &mut Case) -> Check {
     bind(c, "secret", "/mnt/secret");
     c.mount(json!({"destination": "/mnt/secret", "type": "tmpfs", "source": "tmpfs"}));
     refused(c)
 }
 
-fn masked(c: &mut Case) -> Check {
+fn masked_bind_is_refused(c: &mut Case) -> Check {
     bind(c, "secret", "/mnt/secret");
     c.config["linux"]["maskedPaths"] = json!(["/mnt/secret"]);
     refused(c)
 }
 
-fn relative(c: &mut Case) -> Check {
+fn relative_images_and_state_root(c: &mut Case) -> Check {
     let (root, bundle) = (name_of(&c.state_root), name_of(&c.bundle));
     for (round, (images, work)) in [
         ("images", "work"),
@@ -212,7 +211,7 @@ fn relative(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn links(c: &mut Case) -> Check {
+fn images_behind_links(c: &mut Case) -> Check {
     for name in ["images", "work"] {
         fs::create_dir(c.dir.join(format!("real-{name}")))?;
         symlink(format!("real-{name}"), c.dir.join(name))?;
@@ -228,7 +227,7 @@ fn links(c: &mut Case) -> Check {
 }
 
 /// With a user namespace devices are bound from the host.
-fn device(c: &mut Case) -> Check {
+fn device_with_an_odd_path(c: &mut Case) -> Check {
     c.map_ids(100_000)?;
     c.config["linux"]["devices"] =
         json!([{"path": "/dev/../dev/.//zero", "type": "c", "major": 1, "minor": 5, "fileMode": 438}]);

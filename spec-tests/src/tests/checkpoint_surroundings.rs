@@ -10,10 +10,8 @@ use super::{
 };
 use crate::{
     case::Case,
-    need::Need,
     outcome::{Check, contains, ensure, same},
     runner,
-    suite::NeedyTest,
 };
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::json;
@@ -24,63 +22,23 @@ use std::{
     time::Duration,
 };
 
-pub(crate) const NEEDY: &[NeedyTest] = &[
-    (
-        "checkpoint/systemd_driver",
-        &[Need::Systemd, Need::Criu("")],
-        systemd_driver,
-    ),
-    ("checkpoint/user_namespace", CRIU, user_namespace),
-    ("checkpoint/user_namespace_of_the_hosts_root", CRIU, hosts_root),
-    (
-        "checkpoint/images_on_a_mount_of_their_own",
-        &[Need::Criu(""), Need::Kernel(6, 3)],
-        own_mount,
-    ),
-    (
-        "checkpoint/images_that_cannot_be_id_mapped",
-        CRIU,
-        cannot_be_mapped,
-    ),
-    (
-        "checkpoint/pre_dump_in_a_user_namespace",
-        &[Need::Criu("mem_dirty_track")],
-        pre_dump_in_a_user_namespace,
-    ),
-    (
-        "checkpoint/read_only_volume_of_a_user_namespace",
-        CRIU,
-        read_only_volume,
-    ),
-    ("checkpoint/frozen_while_it_is_restored", CRIU, frozen),
-    ("checkpoint/links_are_not_written_through", CRIU, linked_files),
-    (
-        "checkpoint/images_where_others_may_write_are_refused",
-        CRIU,
-        images_of_others,
-    ),
-    (
-        "checkpoint/state_root_of_another_user",
-        CRIU,
-        state_root_of_another_user,
-    ),
-    (
-        "checkpoint/poststop_hooks_of_a_failed_restore",
-        CRIU,
-        poststop_of_a_failed_restore,
-    ),
-    (
-        "checkpoint/user_namespace_by_path_is_refused",
-        CRIU,
-        user_namespace_by_path,
-    ),
-    ("checkpoint/network_devices", CRIU, |c| {
-        in_own_network(c, network_devices)
-    }),
-    ("checkpoint/network_devices_of_a_namespace_by_path", CRIU, |c| {
-        in_own_network(c, network_devices_by_path)
-    }),
-];
+tests! {
+    checkpoint/systemd_driver: &[Systemd, Criu("")],
+    checkpoint/user_namespace: CRIU,
+    checkpoint/user_namespace_of_the_hosts_root: CRIU,
+    checkpoint/images_on_a_mount_of_their_own: &[Criu(""), Kernel(6, 3)],
+    checkpoint/images_that_cannot_be_id_mapped: CRIU,
+    checkpoint/pre_dump_in_a_user_namespace: &[Criu("mem_dirty_track")],
+    checkpoint/read_only_volume_of_a_user_namespace: CRIU,
+    checkpoint/frozen_while_it_is_restored: CRIU,
+    checkpoint/links_are_not_written_through: CRIU,
+    checkpoint/images_where_others_may_write_are_refused: CRIU,
+    checkpoint/state_root_of_another_user: CRIU,
+    checkpoint/poststop_hooks_of_a_failed_restore: CRIU,
+    checkpoint/user_namespace_by_path_is_refused: CRIU,
+    checkpoint/network_devices: CRIU => |c| { in_own_network(c, network_devices) },
+    checkpoint/network_devices_of_a_namespace_by_path: CRIU => |c| { in_own_network(c, network_devices_by_path) },
+}
 
 /// `command` with the driver's flag in front, on /dev/null.
 fn with_systemd(c: &Case, command: &str, options: &[&str]) -> Check {
@@ -200,7 +158,7 @@ fn user_namespace(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn hosts_root(c: &mut Case) -> Check {
+fn user_namespace_of_the_hosts_root(c: &mut Case) -> Check {
     c.map_ids(0)?;
     start_counter(c)?;
     checkpoint(c, &[])?.ok()?;
@@ -231,7 +189,7 @@ fn on_a_new_mount(c: &mut Case, file_system: &str, work: impl FnOnce(&mut Case) 
 }
 
 /// tmpfs can be id-mapped since Linux 6.3.
-fn own_mount(c: &mut Case) -> Check {
+fn images_on_a_mount_of_their_own(c: &mut Case) -> Check {
     on_a_new_mount(c, "tmpfs", |c| {
         goes_on_after(c, || restore(c, &[]).map(drop))?;
         check_map(c, "100000")
@@ -239,7 +197,7 @@ fn own_mount(c: &mut Case) -> Check {
 }
 
 /// ramfs cannot: that is said before anything is made.
-fn cannot_be_mapped(c: &mut Case) -> Check {
+fn images_that_cannot_be_id_mapped(c: &mut Case) -> Check {
     on_a_new_mount(c, "ramfs", |c| {
         let folder = text(&images(c));
         let words = c.bundle_args("restore", &["--detach", "--image-path", &folder], &c.id)?;
@@ -265,7 +223,7 @@ fn pre_dump_in_a_user_namespace(c: &mut Case) -> Check {
 
 /// criu enters such a namespace too early to be able to make the others (its issue 2651).
 /// What the host has mounted read-only stays so for the container's root, also with CAP_SYS_ADMIN (mount_namespaces(7)).
-fn read_only_volume(c: &mut Case) -> Check {
+fn read_only_volume_of_a_user_namespace(c: &mut Case) -> Check {
     c.map_ids(100_000)?;
     c.grant(&["CAP_SYS_ADMIN"]);
     let volume = c.dir.join("volume");
@@ -314,7 +272,7 @@ fn state_root_of_another_user(c: &mut Case) -> Check {
 }
 
 /// They take back what the hooks before have done, as after a creation that fails.
-fn poststop_of_a_failed_restore(c: &mut Case) -> Check {
+fn poststop_hooks_of_a_failed_restore(c: &mut Case) -> Check {
     start_counter(c)?;
     checkpoint(c, &[])?.ok()?;
     let witness = c.dir.join("hook-ran");
@@ -330,7 +288,7 @@ fn poststop_of_a_failed_restore(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn user_namespace_by_path(c: &mut Case) -> Check {
+fn user_namespace_by_path_is_refused(c: &mut Case) -> Check {
     c.map_ids(100_000)?;
     start_counter(c)?;
     checkpoint(c, &["--leave-running"])?.ok()?;
@@ -412,7 +370,7 @@ fn network_devices_by_path(c: &mut Case) -> Check {
 }
 
 /// criu is in the container's cgroup, and stands still with it.
-fn frozen(c: &mut Case) -> Check {
+fn frozen_while_it_is_restored(c: &mut Case) -> Check {
     start_counter(c)?;
     checkpoint(c, &[])?.ok()?;
     let script = format!("echo 1 > {}/cgroup.freeze", c.cgroup().display());
@@ -428,7 +386,7 @@ fn frozen(c: &mut Case) -> Check {
 }
 
 /// criu opens its files by name, and follows links.
-fn linked_files(c: &mut Case) -> Check {
+fn links_are_not_written_through(c: &mut Case) -> Check {
     let (work, victim) = (c.dir.join("work"), c.dir.join("victim"));
     fs::write(&victim, "victim")?;
     for dir in [&work, &images(c)] {
@@ -458,7 +416,7 @@ fn linked_files(c: &mut Case) -> Check {
 }
 
 /// They could make links there while criu works, and say what is restored.
-fn images_of_others(c: &mut Case) -> Check {
+fn images_where_others_may_write_are_refused(c: &mut Case) -> Check {
     let (images, work) = (images(c), c.dir.join("work"));
     start_counter(c)?;
     for (dir, options) in [(&images, vec![]), (&work, vec!["--work-path", &*text(&work)])] {

@@ -4,45 +4,44 @@ use crate::{
     case::Case,
     outcome::{Check, contains, ensure, same},
     runner::{self, Run},
-    suite::Test,
 };
 use serde_json::Value;
 use std::{ffi::OsStr, fs, time::Duration};
 
-pub(crate) const TESTS: &[Test] = &[
-    ("cli/one_dash_or_two_space_or_equals_sign", spellings),
-    ("cli/switch_with_a_value", switch_with_a_value),
-    ("cli/the_last_value_counts", last_value_counts),
-    ("cli/two_dashes_end_the_flags", two_dashes),
-    ("cli/value_that_is_a_lone_dash", lone_dash),
-    ("cli/words_of_exec_are_left_alone", words_of_exec),
-    ("cli/flag_needs_an_argument", flag_needs_an_argument),
-    ("cli/flag_not_defined", flag_not_defined),
-    ("cli/global_flag_not_defined", global_flag_not_defined),
-    ("cli/value_of_the_wrong_type", wrong_type),
-    ("cli/wrong_number_of_words", wrong_number_of_words),
-    ("cli/unknown_command_is_code_3", unknown_command),
-    ("cli/no_command_is_help", no_command),
-    ("cli/help_of_every_command", help_of_every_command),
-    ("cli/rootless_is_accepted", rootless),
-    ("cli/empty_signal_is_term", empty_signal),
-    ("cli/kill_by_number_zero_and_real_time", kill_by_number),
-    ("cli/kill_real_time_by_name", kill_real_time_by_name),
-    ("cli/kill_all_reaches_every_process", kill_all),
-    ("cli/kill_all_of_stopped", kill_all_of_stopped),
-    ("cli/kill_and_delete_by_regex", regex),
-    ("cli/cgroup_manager", cgroup_manager),
-    ("cli/root_of_the_file_system_is_refused", root_is_slash),
-    ("cli/list_of_a_missing_root", list_of_missing_root),
-    ("cli/list_and_state_agree", list_and_state_agree),
-    ("cli/list_table_columns", list_table_columns),
-    ("cli/format_unknown", format_unknown),
-    ("cli/state_is_indented_by_two", state_layout),
-    ("cli/spec_is_indented_by_tabs", spec_layout),
-    ("cli/spec_rootless", spec_rootless),
-    ("cli/config_flag", config_flag),
-    ("cli/log_level_and_file_prefix", log_of_crun),
-];
+tests! {
+    cli/one_dash_or_two_space_or_equals_sign,
+    cli/switch_with_a_value,
+    cli/the_last_value_counts,
+    cli/two_dashes_end_the_flags,
+    cli/value_that_is_a_lone_dash,
+    cli/words_of_exec_are_left_alone,
+    cli/flag_needs_an_argument,
+    cli/flag_not_defined,
+    cli/global_flag_not_defined,
+    cli/value_of_the_wrong_type,
+    cli/wrong_number_of_words,
+    cli/unknown_command_is_code_3,
+    cli/no_command_is_help,
+    cli/help_of_every_command,
+    cli/rootless_is_accepted,
+    cli/empty_signal_is_term,
+    cli/kill_by_number_zero_and_real_time,
+    cli/kill_real_time_by_name,
+    cli/kill_all_reaches_every_process,
+    cli/kill_all_of_stopped,
+    cli/kill_and_delete_by_regex,
+    cli/cgroup_manager,
+    cli/root_of_the_file_system_is_refused,
+    cli/list_of_a_missing_root,
+    cli/list_and_state_agree,
+    cli/list_table_columns,
+    cli/format_unknown,
+    cli/state_is_indented_by_two,
+    cli/spec_is_indented_by_tabs,
+    cli/spec_rootless,
+    cli/config_flag,
+    cli/log_level_and_file_prefix,
+}
 
 /// The runtime without `--root` or anything else.
 fn bare<S: AsRef<OsStr>>(c: &Case, words: &[S]) -> Check<Run> {
@@ -57,7 +56,7 @@ fn usage_error(run: Run, message: &str) -> Check {
     contains("stdout", &run.stdout, "Incorrect Usage")
 }
 
-fn spellings(c: &mut Case) -> Check {
+fn one_dash_or_two_space_or_equals_sign(c: &mut Case) -> Check {
     c.shell("exit 7");
     c.write_config()?;
     let (id, bundle) = (c.id.clone(), c.bundle.to_string_lossy().into_owned());
@@ -86,7 +85,7 @@ fn switch_with_a_value(c: &mut Case) -> Check {
     c.wait_status("stopped")
 }
 
-fn last_value_counts(c: &mut Case) -> Check {
+fn the_last_value_counts(c: &mut Case) -> Check {
     c.shell("exit 7");
     let words = ["--bundle", "/nonexistent", "--detach", "--detach=false"];
     let mut words: Vec<&str> = ["run"].into_iter().chain(words).collect();
@@ -97,7 +96,7 @@ fn last_value_counts(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn two_dashes(c: &mut Case) -> Check {
+fn two_dashes_end_the_flags(c: &mut Case) -> Check {
     c.rt(&["state", "--", "--bogus"])?.wants(1)?.refused()?;
     c.shell("exit 7");
     c.write_config()?;
@@ -106,7 +105,7 @@ fn two_dashes(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn lone_dash(c: &mut Case) -> Check {
+fn value_that_is_a_lone_dash(c: &mut Case) -> Check {
     // Taken as the value, not as the next flag or as a word.
     c.rt(&["list", "--format", "-"])?
         .wants(1)?
@@ -120,7 +119,7 @@ fn lone_dash(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn words_of_exec(c: &mut Case) -> Check {
+fn words_of_exec_are_left_alone(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let run = c
         .rt(&["exec", &c.id, "/bin/echo", "-d", "--tty", "--", "-x=1", "-"])?
@@ -162,7 +161,7 @@ fn global_flag_not_defined(c: &mut Case) -> Check {
     )
 }
 
-fn wrong_type(c: &mut Case) -> Check {
+fn value_of_the_wrong_type(c: &mut Case) -> Check {
     usage_error(bare(c, &["exec", "--preserve-fds", "many", "x", "ls"])?, "many")?;
     usage_error(bare(c, &["kill", "--all=perhaps", "x"])?, "perhaps")
 }
@@ -183,12 +182,12 @@ fn wrong_number_of_words(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn unknown_command(c: &mut Case) -> Check {
+fn unknown_command_is_code_3(c: &mut Case) -> Check {
     bare(c, &["statt", "x"])?.wants(3)?.refused_with("statt")?;
     Ok(())
 }
 
-fn no_command(c: &mut Case) -> Check {
+fn no_command_is_help(c: &mut Case) -> Check {
     for words in [&[][..], &["--help"], &["-h"], &["help"]] {
         let run = bare(c, words)?.ok()?;
         contains("stdout", &run.stdout, "checkpoint")?;
@@ -227,7 +226,7 @@ fn help_of_every_command(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn rootless(c: &mut Case) -> Check {
+fn rootless_is_accepted(c: &mut Case) -> Check {
     for value in ["--rootless=true", "--rootless=false", "--rootless=auto"] {
         c.rt(&["list"])?.ok()?;
         let mut command = c.command();
@@ -260,13 +259,13 @@ fn heard(c: &Case, word: &str) -> Check {
     })
 }
 
-fn empty_signal(c: &mut Case) -> Check {
+fn empty_signal_is_term(c: &mut Case) -> Check {
     start_listener(c, &["TERM"])?;
     c.rt(&["kill", &c.id, ""])?.ok()?;
     heard(c, "TERM")
 }
 
-fn kill_by_number(c: &mut Case) -> Check {
+fn kill_by_number_zero_and_real_time(c: &mut Case) -> Check {
     start_listener(c, &["35"])?;
     // 0 asks whether a signal may be sent.
     c.rt(&["kill", &c.id, "0"])?.ok()?;
@@ -282,7 +281,7 @@ fn kill_real_time_by_name(c: &mut Case) -> Check {
     heard(c, "63")
 }
 
-fn kill_all(c: &mut Case) -> Check {
+fn kill_all_reaches_every_process(c: &mut Case) -> Check {
     c.shell(
         "trap 'echo one >> /log' USR1; \
          sh -c 'trap \"echo two >> /log\" USR1; echo ready2 >> /log; while true; do usleep 5000; done' & \
@@ -307,7 +306,7 @@ fn kill_all_of_stopped(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn regex(c: &mut Case) -> Check {
+fn kill_and_delete_by_regex(c: &mut Case) -> Check {
     c.args(&["/bin/sleep", "1000"]);
     for (leaf, name) in [("a", "red1"), ("b", "red2"), ("c", "blue")] {
         c.set_cgroup_leaf(leaf);
@@ -354,7 +353,7 @@ fn cgroup_manager(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn root_is_slash(c: &mut Case) -> Check {
+fn root_of_the_file_system_is_refused(c: &mut Case) -> Check {
     for root in ["/", "//", "/../"] {
         bare(c, &["--root", root, "list"])?
             .wants(1)?
@@ -363,7 +362,7 @@ fn root_is_slash(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn list_of_missing_root(c: &mut Case) -> Check {
+fn list_of_a_missing_root(c: &mut Case) -> Check {
     let root = c.dir.join("missing").to_string_lossy().into_owned();
     bare(c, &["--root", &root, "list"])?
         .wants(1)?
@@ -424,7 +423,7 @@ fn format_unknown(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn state_layout(c: &mut Case) -> Check {
+fn state_is_indented_by_two(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let text = c.rt(&["state", &c.id])?.ok()?.stdout;
     let keys: Vec<&str> = text
@@ -450,7 +449,7 @@ fn state_layout(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn spec_layout(c: &mut Case) -> Check {
+fn spec_is_indented_by_tabs(c: &mut Case) -> Check {
     let run = bare(c, &["spec"])?.ok()?;
     same("stdout", "", &*run.stdout)?;
     let text = fs::read_to_string(c.dir.join("config.json"))?;
@@ -498,7 +497,7 @@ fn config_flag(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn log_of_crun(c: &mut Case) -> Check {
+fn log_level_and_file_prefix(c: &mut Case) -> Check {
     let log = c.dir.join("the.log");
     let target = format!("file:{}", log.display());
     let mut command = c.command();

@@ -4,7 +4,6 @@ use crate::{
     case::Case,
     children::{self, Exit},
     outcome::{Check, Stop, contains, ensure, same},
-    suite::Test,
 };
 use nix::sys::signal::Signal;
 use std::{
@@ -12,18 +11,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    ("crash/create_killed_at_any_point_can_be_deleted", create_killed),
-    ("crash/run_killed_at_any_point_can_be_deleted", run_killed),
-    ("crash/start_killed_at_any_point_can_be_deleted", start_killed),
-    ("crash/exec_killed_leaves_the_container_alone", exec_killed),
-    ("crash/broken_state_file_can_be_deleted", broken_state),
-    ("crash/two_creates_of_one_id", two_creates),
-    ("crash/two_starts_of_one_id", two_starts),
-    ("crash/two_deletes_of_one_id", two_deletes),
-    ("crash/kill_and_delete_at_once", kill_and_delete),
-    ("crash/state_while_create_runs", state_while_create_runs),
-];
+tests! {
+    crash/create_killed_at_any_point_can_be_deleted,
+    crash/run_killed_at_any_point_can_be_deleted,
+    crash/start_killed_at_any_point_can_be_deleted,
+    crash/exec_killed_leaves_the_container_alone,
+    crash/broken_state_file_can_be_deleted,
+    crash/two_creates_of_one_id,
+    crash/two_starts_of_one_id,
+    crash/two_deletes_of_one_id,
+    crash/kill_and_delete_at_once,
+    crash/state_while_create_runs,
+}
 
 const POINTS: u32 = 14;
 
@@ -90,15 +89,15 @@ fn killed_at_any_point(
     Ok(())
 }
 
-fn create_killed(c: &mut Case) -> Check {
+fn create_killed_at_any_point_can_be_deleted(c: &mut Case) -> Check {
     killed_at_any_point(c, |_| Ok(()), |c| c.bundle_args("create", &[], &c.id))
 }
 
-fn run_killed(c: &mut Case) -> Check {
+fn run_killed_at_any_point_can_be_deleted(c: &mut Case) -> Check {
     killed_at_any_point(c, |_| Ok(()), |c| c.bundle_args("run", &["--detach"], &c.id))
 }
 
-fn start_killed(c: &mut Case) -> Check {
+fn start_killed_at_any_point_can_be_deleted(c: &mut Case) -> Check {
     killed_at_any_point(
         c,
         |c| c.create()?.ok().map(drop),
@@ -106,7 +105,7 @@ fn start_killed(c: &mut Case) -> Check {
     )
 }
 
-fn exec_killed(c: &mut Case) -> Check {
+fn exec_killed_leaves_the_container_alone(c: &mut Case) -> Check {
     c.start_sleeper()?;
     for point in 0..POINTS {
         let live = c.spawn(&["exec", &c.id, "/bin/sleep", "1000"])?;
@@ -120,7 +119,7 @@ fn exec_killed(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn broken_state(c: &mut Case) -> Check {
+fn broken_state_file_can_be_deleted(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let dir = c.state_root.join(&c.id);
     for entry in fs::read_dir(&dir)?.flatten() {
@@ -159,7 +158,7 @@ fn broken_state(c: &mut Case) -> Check {
     })
 }
 
-fn two_creates(c: &mut Case) -> Check {
+fn two_creates_of_one_id(c: &mut Case) -> Check {
     c.args(&["/bin/sleep", "1000"]);
     for round in 0..5 {
         let words = c.bundle_args("create", &[], &c.id)?;
@@ -181,7 +180,7 @@ fn two_creates(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn two_starts(c: &mut Case) -> Check {
+fn two_starts_of_one_id(c: &mut Case) -> Check {
     c.args(&["/bin/sleep", "1000"]);
     for _ in 0..5 {
         c.create()?.ok()?;
@@ -197,7 +196,7 @@ fn two_starts(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn two_deletes(c: &mut Case) -> Check {
+fn two_deletes_of_one_id(c: &mut Case) -> Check {
     for _ in 0..5 {
         c.start_sleeper()?;
         let (first, second) = (
@@ -216,7 +215,7 @@ fn two_deletes(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn kill_and_delete(c: &mut Case) -> Check {
+fn kill_and_delete_at_once(c: &mut Case) -> Check {
     for _ in 0..5 {
         c.start_sleeper()?;
         let (kill, delete) = (

@@ -7,24 +7,20 @@ use crate::{
     outcome::{Check, ensure, fail, same},
     pty::FdSocket,
     runner,
-    suite::Test,
 };
 use nix::sys::signal::{SigHandler, Signal};
 use serde_json::json;
 use std::{fs, os::unix::process::CommandExt, time::Duration};
 
-pub(crate) const TESTS: &[Test] = &[
-    ("signals/end_a_created_container", signals_end_created),
-    (
-        "signals/all_fatal_ones_end_a_created_container",
-        every_fatal_signal,
-    ),
-    ("signals/others_leave_a_created_container", other_signals),
-    ("signals/by_pidfd", signal_by_pidfd),
-    ("signals/under_a_filter", signal_under_filter),
-    ("signals/in_the_host_pid_namespace", signal_in_host_pids),
-    ("signals/ignored_by_the_caller", signal_ignored_by_caller),
-];
+tests! {
+    signals/end_a_created_container,
+    signals/all_fatal_ones_end_a_created_container,
+    signals/others_leave_a_created_container,
+    signals/by_pidfd,
+    signals/under_a_filter,
+    signals/in_the_host_pid_namespace,
+    signals/ignored_by_the_caller,
+}
 
 /// Sends a signal to the init of a created container by kill(2): not as the runtime's command.
 fn signal_created(c: &mut Case, signal: i32) -> Check<i32> {
@@ -58,7 +54,7 @@ fn has_ended(c: &Case, pid: i32, signal: i32) -> Check {
 }
 
 /// What engines and people send: Docker's and Kubernetes' stop signals, a service manager's, Ctrl-C.
-fn signals_end_created(c: &mut Case) -> Check {
+fn end_a_created_container(c: &mut Case) -> Check {
     for signal in [
         libc::SIGTERM,
         libc::SIGINT,
@@ -84,7 +80,7 @@ const NOT_FATAL: [i32; 8] = [
     libc::SIGTTOU,
 ];
 
-fn every_fatal_signal(c: &mut Case) -> Check {
+fn all_fatal_ones_end_a_created_container(c: &mut Case) -> Check {
     for signal in (1..=libc::SIGRTMAX()).filter(|signal| !NOT_FATAL.contains(signal)) {
         let pid = signal_created(c, signal)?;
         has_ended(c, pid, signal)?;
@@ -92,7 +88,7 @@ fn every_fatal_signal(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn other_signals(c: &mut Case) -> Check {
+fn others_leave_a_created_container(c: &mut Case) -> Check {
     c.shell("grep -E '^Sig(Blk|Ign|Cgt)' /proc/self/status >/log; exit 4");
     c.create()?.ok()?;
     let pid = c.pid()?;
@@ -117,7 +113,7 @@ fn other_signals(c: &mut Case) -> Check {
     )
 }
 
-fn signal_by_pidfd(c: &mut Case) -> Check {
+fn by_pidfd(c: &mut Case) -> Check {
     c.args(&["/bin/sleep", "1000"]);
     let socket = FdSocket::new(c.dir.join("pidfd.sock"))?;
     let live = c.spawn(&c.bundle_args("create", &["--pidfd-socket", &socket.path_text()], &c.id)?)?;
@@ -136,7 +132,7 @@ fn signal_by_pidfd(c: &mut Case) -> Check {
 }
 
 /// Without no_new_privs the filter is there while the container waits; it allows no more than the wait and the program take.
-fn signal_under_filter(c: &mut Case) -> Check {
+fn under_a_filter(c: &mut Case) -> Check {
     c.config["process"]["noNewPrivileges"] = json!(false);
     c.config["linux"]["seccomp"] = json!({
         "defaultAction": "SCMP_ACT_ALLOW",
@@ -158,13 +154,13 @@ fn signal_under_filter(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn signal_in_host_pids(c: &mut Case) -> Check {
+fn in_the_host_pid_namespace(c: &mut Case) -> Check {
     c.drop_namespace("pid");
     let pid = signal_created(c, libc::SIGTERM)?;
     has_ended(c, pid, libc::SIGTERM)
 }
 
-fn signal_ignored_by_caller(c: &mut Case) -> Check {
+fn ignored_by_the_caller(c: &mut Case) -> Check {
     c.args(&["/bin/sleep", "1000"]);
     for signal in [Signal::SIGTERM, Signal::SIGHUP] {
         let mut command = c.command();

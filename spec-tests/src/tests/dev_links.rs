@@ -4,7 +4,6 @@ use super::terminal;
 use crate::{
     case::Case,
     outcome::{Check, ensure, same},
-    suite::Test,
 };
 use serde_json::json;
 use std::{
@@ -13,24 +12,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub(super) const TESTS: &[Test] = &[
-    ("devices/dev_is_a_link", |c| linked(c, "elsewhere/deep")),
-    ("devices/dev_is_an_absolute_link", |c| {
-        linked(c, "/elsewhere/deep")
-    }),
-    ("devices/dev_is_a_link_that_climbs", |c| {
-        linked(c, "../../../elsewhere/deep")
-    }),
-    ("devices/dev_is_a_link_that_dangles", dangling),
-    ("devices/dev_is_a_link_and_nothing_is_mounted", nothing_mounted),
-    ("devices/dev_is_a_link_in_a_user_namespace", in_a_user_namespace),
-    ("devices/dev_is_a_link_and_there_is_a_terminal", with_a_terminal),
-    ("security/dev_is_a_link_into_a_volume", into_a_volume),
-    (
-        "security/dev_is_a_link_to_where_a_volume_covers_it",
-        covered_by_a_volume,
-    ),
-];
+tests! {
+    devices/dev_is_a_link => |c| linked(c, "elsewhere/deep"),
+    devices/dev_is_an_absolute_link => |c| { linked(c, "/elsewhere/deep") },
+    devices/dev_is_a_link_that_climbs => |c| { linked(c, "../../../elsewhere/deep") },
+    devices/dev_is_a_link_that_dangles,
+    devices/dev_is_a_link_and_nothing_is_mounted,
+    devices/dev_is_a_link_in_a_user_namespace,
+    devices/dev_is_a_link_and_there_is_a_terminal,
+    security/dev_is_a_link_into_a_volume,
+    security/dev_is_a_link_to_where_a_volume_covers_it,
+}
 
 const SHOW: &str = "echo x >/dev/null && echo y >/elsewhere/deep/null && stat -c '%F %t:%T' /dev/zero && readlink /dev/fd && \
      cat /elsewhere/deep/../here; ls -d /dev/pts /dev/shm";
@@ -56,7 +48,7 @@ fn linked(c: &mut Case, to: &str) -> Check {
     same("files in the image's directory, under the tmpfs", 0, left)
 }
 
-fn dangling(c: &mut Case) -> Check {
+fn dev_is_a_link_that_dangles(c: &mut Case) -> Check {
     link_dev(c, "elsewhere/deep")?;
     same(
         "what is in /dev",
@@ -71,7 +63,7 @@ fn without_dev(c: &mut Case) {
     }
 }
 
-fn nothing_mounted(c: &mut Case) -> Check {
+fn dev_is_a_link_and_nothing_is_mounted(c: &mut Case) -> Check {
     make_elsewhere(c)?;
     link_dev(c, "elsewhere/deep")?;
     without_dev(c);
@@ -82,14 +74,14 @@ fn nothing_mounted(c: &mut Case) -> Check {
     )
 }
 
-fn in_a_user_namespace(c: &mut Case) -> Check {
+fn dev_is_a_link_in_a_user_namespace(c: &mut Case) -> Check {
     c.map_ids(100_000)?;
     make_elsewhere(c)?;
     link_dev(c, "elsewhere/deep")?;
     same("what is in /dev", SEEN.trim_end(), c.sh(SHOW)?.trim_end())
 }
 
-fn with_a_terminal(c: &mut Case) -> Check {
+fn dev_is_a_link_and_there_is_a_terminal(c: &mut Case) -> Check {
     make_elsewhere(c)?;
     link_dev(c, "elsewhere/deep")?;
     terminal::dev_console(c)
@@ -109,7 +101,7 @@ fn nothing_in(volume: &Path) -> Check {
     Ok(())
 }
 
-fn into_a_volume(c: &mut Case) -> Check {
+fn dev_is_a_link_into_a_volume(c: &mut Case) -> Check {
     without_dev(c);
     link_dev(c, "/volume")?;
     let volume = volume(c, "/volume")?;
@@ -120,7 +112,7 @@ fn into_a_volume(c: &mut Case) -> Check {
 }
 
 /// The tmpfs of /dev comes to lie there, and then the volume over it.
-fn covered_by_a_volume(c: &mut Case) -> Check {
+fn dev_is_a_link_to_where_a_volume_covers_it(c: &mut Case) -> Check {
     without_dev(c);
     c.mount(json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]}));
     link_dev(c, "/volume")?;

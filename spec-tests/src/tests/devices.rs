@@ -3,41 +3,28 @@
 use crate::{
     case::Case,
     outcome::{Check, ensure, same},
-    suite::Test,
 };
 use serde_json::{Value, json};
 use std::fs;
 
-pub(crate) const TESTS: &[Test] = &[
-    ("devices/default_nodes", default_nodes),
-    ("devices/default_nodes_can_be_used", default_nodes_can_be_used),
-    ("devices/fd_links_and_ptmx", fd_links),
-    ("devices/configured_char_block_fifo", configured),
-    (
-        "devices/configured_entry_overrides_a_default",
-        configured_overrides_default,
-    ),
-    ("devices/configured_outside_of_dev", configured_outside_of_dev),
-    (
-        "devices/existing_file_of_another_kind_is_refused",
-        existing_mismatch,
-    ),
-    ("devices/access_denied_by_default_rule", denied_by_rule),
-    ("devices/access_denied_without_any_rule", denied_without_rule),
-    ("devices/access_allowed_by_rule", allowed_by_rule),
-    ("devices/access_rule_with_wildcards", wildcards),
-    ("devices/access_later_rule_wins", later_rule_wins),
-    ("devices/access_of_unknown_letters_is_none", unknown_letters),
-    (
-        "devices/access_denied_by_unknown_letters_is_refused",
-        unknown_denied,
-    ),
-    ("devices/mknod_of_any_device_is_allowed", mknod_allowed),
-    (
-        "devices/dev_bind_mounted_from_host_gets_no_nodes",
-        bind_mounted_dev,
-    ),
-];
+tests! {
+    devices/default_nodes,
+    devices/default_nodes_can_be_used,
+    devices/fd_links_and_ptmx,
+    devices/configured_char_block_fifo,
+    devices/configured_entry_overrides_a_default,
+    devices/configured_outside_of_dev,
+    devices/existing_file_of_another_kind_is_refused,
+    devices/access_denied_by_default_rule,
+    devices/access_denied_without_any_rule,
+    devices/access_allowed_by_rule,
+    devices/access_rule_with_wildcards,
+    devices/access_later_rule_wins,
+    devices/access_of_unknown_letters_is_none,
+    devices/access_denied_by_unknown_letters_is_refused,
+    devices/mknod_of_any_device_is_allowed,
+    devices/dev_bind_mounted_from_host_gets_no_nodes,
+}
 
 const EPERM: i32 = 1;
 
@@ -99,7 +86,7 @@ fn default_nodes_can_be_used(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn fd_links(c: &mut Case) -> Check {
+fn fd_links_and_ptmx(c: &mut Case) -> Check {
     let report = c.probe(&[])?;
     let wish = [
         ("fd", "/proc/self/fd"),
@@ -122,7 +109,7 @@ fn fd_links(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn configured(c: &mut Case) -> Check {
+fn configured_char_block_fifo(c: &mut Case) -> Check {
     c.config["linux"]["devices"] = json!([
         {"path": "/dev/char", "type": "c", "major": 10, "minor": 229, "fileMode": 0o640, "uid": 1, "gid": 2},
         {"path": "/dev/unbuffered", "type": "u", "major": 10, "minor": 229, "fileMode": 0o600},
@@ -161,7 +148,7 @@ fn configured(c: &mut Case) -> Check {
     )
 }
 
-fn configured_overrides_default(c: &mut Case) -> Check {
+fn configured_entry_overrides_a_default(c: &mut Case) -> Check {
     c.config["linux"]["devices"] = json!([{"path": "/dev/zero", "type": "c", "major": 1, "minor": 5, "fileMode": 0o600, "uid": 3, "gid": 3}]);
     let report = c.probe(&[])?;
     same("zero", ("char".to_owned(), 1, 5, 0o600), node(&report, "zero"))?;
@@ -179,7 +166,7 @@ fn configured_outside_of_dev(c: &mut Case) -> Check {
     )
 }
 
-fn existing_mismatch(c: &mut Case) -> Check {
+fn existing_file_of_another_kind_is_refused(c: &mut Case) -> Check {
     fs::write(c.rootfs("/tmp/node"), "a file")?;
     c.config["linux"]["devices"] = json!([{"path": "/tmp/node", "type": "c", "major": 1, "minor": 3}]);
     c.create()?.wants(1)?.refused_with("/tmp/node")?;
@@ -202,7 +189,7 @@ fn with_mknod(c: &mut Case, rules: Value) {
 }
 
 // c 10:237 is /dev/loop-control: no capability is needed to open it, and opening has no effect.
-fn denied_by_rule(c: &mut Case) -> Check {
+fn access_denied_by_default_rule(c: &mut Case) -> Check {
     with_mknod(c, json!([{"allow": false, "access": "rwm"}]));
     let report = c.probe(&["--mknod", "c:10:237"])?;
     same(
@@ -212,7 +199,7 @@ fn denied_by_rule(c: &mut Case) -> Check {
     )
 }
 
-fn denied_without_rule(c: &mut Case) -> Check {
+fn access_denied_without_any_rule(c: &mut Case) -> Check {
     with_mknod(c, Value::Null);
     let report = c.probe(&["--mknod", "c:10:237", "--mknod", "b:7:0"])?;
     same(
@@ -227,7 +214,7 @@ fn denied_without_rule(c: &mut Case) -> Check {
     )
 }
 
-fn allowed_by_rule(c: &mut Case) -> Check {
+fn access_allowed_by_rule(c: &mut Case) -> Check {
     with_mknod(
         c,
         json!([
@@ -243,7 +230,7 @@ fn allowed_by_rule(c: &mut Case) -> Check {
     )
 }
 
-fn wildcards(c: &mut Case) -> Check {
+fn access_rule_with_wildcards(c: &mut Case) -> Check {
     with_mknod(
         c,
         json!([
@@ -266,7 +253,7 @@ fn wildcards(c: &mut Case) -> Check {
     )
 }
 
-fn later_rule_wins(c: &mut Case) -> Check {
+fn access_later_rule_wins(c: &mut Case) -> Check {
     with_mknod(
         c,
         json!([
@@ -284,7 +271,7 @@ fn later_rule_wins(c: &mut Case) -> Check {
 }
 
 /// CDI files say `none` for a device that is to be there, but not to be opened yet.
-fn unknown_letters(c: &mut Case) -> Check {
+fn access_of_unknown_letters_is_none(c: &mut Case) -> Check {
     for (access, read, write) in [("none", EPERM, EPERM), ("rx", 0, EPERM), ("R, w", EPERM, 0)] {
         with_mknod(
             c,
@@ -314,7 +301,7 @@ fn unknown_letters(c: &mut Case) -> Check {
 }
 
 /// Whatever it was to deny would stay open.
-fn unknown_denied(c: &mut Case) -> Check {
+fn access_denied_by_unknown_letters_is_refused(c: &mut Case) -> Check {
     for access in ["RWM", "rx", "all"] {
         let deny = json!({"allow": false, "type": "c", "major": 10, "minor": 237, "access": access});
         with_mknod(c, json!([{"allow": true, "access": "rwm"}, deny]));
@@ -324,7 +311,7 @@ fn unknown_denied(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn mknod_allowed(c: &mut Case) -> Check {
+fn mknod_of_any_device_is_allowed(c: &mut Case) -> Check {
     with_mknod(c, json!([{"allow": false, "access": "rwm"}]));
     let report = c.probe(&["--mknod", "b:8:0", "--mknod", "c:1:3"])?;
     same("b 8:0", json!(0), report["mknod"]["b:8:0"]["mknod"].clone())?;
@@ -335,7 +322,7 @@ fn mknod_allowed(c: &mut Case) -> Check {
     )
 }
 
-fn bind_mounted_dev(c: &mut Case) -> Check {
+fn dev_bind_mounted_from_host_gets_no_nodes(c: &mut Case) -> Check {
     let source = c.dir.join("dev");
     fs::create_dir(&source)?;
     if let Some(mounts) = c.config["mounts"].as_array_mut() {

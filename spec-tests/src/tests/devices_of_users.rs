@@ -5,7 +5,6 @@ use crate::{
     case::Case,
     faults::where_forbidden,
     outcome::{Check, ensure, same},
-    suite::{NeedyTest, Test},
 };
 use serde_json::{Value, json};
 use std::{
@@ -13,47 +12,27 @@ use std::{
     os::unix::fs::{FileTypeExt, MetadataExt},
 };
 
-pub(super) const TESTS: &[Test] = &[
-    ("devices/user_namespace_mode_and_owner", mode_and_owner),
-    ("devices/user_namespace_ids_that_are_not_mapped", unmapped),
-    (
-        "devices/user_namespace_node_that_the_host_has_not",
-        not_on_the_host,
-    ),
-    ("devices/user_namespace_node_can_be_used", can_be_used),
-    ("devices/user_namespace_all_that_the_host_has", all_of_the_host),
-    ("devices/user_namespace_bound_without_programs", without_programs),
-    ("devices/user_namespace_node_that_the_rootfs_has", in_the_rootfs),
-    ("devices/user_namespace_nothing_else_is_mounted", nothing_else),
-    ("devices/ptmx_is_the_containers_own", own_ptmx),
-    (
-        "devices/user_namespace_ptmx_is_the_containers_own",
-        own_ptmx_of_users,
-    ),
-    ("devices/entry_on_a_directory_is_left_out", on_a_directory),
-    (
-        "devices/user_namespace_entry_on_a_directory_is_left_out",
-        on_a_directory_of_users,
-    ),
-    ("devices/hosts_node_where_mknod_is_forbidden", forbidden),
-    (
-        "devices/user_namespace_hosts_node_where_mknod_is_forbidden",
-        forbidden_for_users,
-    ),
-];
+tests! {
+    devices/user_namespace_mode_and_owner,
+    devices/user_namespace_ids_that_are_not_mapped,
+    devices/user_namespace_node_that_the_host_has_not,
+    devices/user_namespace_node_can_be_used,
+    devices/user_namespace_all_that_the_host_has,
+    devices/user_namespace_bound_without_programs,
+    devices/user_namespace_node_that_the_rootfs_has,
+    devices/user_namespace_nothing_else_is_mounted,
+    devices/ptmx_is_the_containers_own,
+    devices/user_namespace_ptmx_is_the_containers_own,
+    devices/entry_on_a_directory_is_left_out,
+    devices/user_namespace_entry_on_a_directory_is_left_out,
+    devices/hosts_node_where_mknod_is_forbidden,
+    devices/user_namespace_hosts_node_where_mknod_is_forbidden,
+}
 
-pub(super) const NEEDY: &[NeedyTest] = &[
-    (
-        "devices/joined_user_namespace_mode_and_owner",
-        UNSHARE,
-        joined_mode_and_owner,
-    ),
-    (
-        "devices/joined_user_namespace_all_that_the_host_has",
-        UNSHARE,
-        joined_all_of_the_host,
-    ),
-];
+tests! {
+    devices/joined_user_namespace_mode_and_owner: UNSHARE,
+    devices/joined_user_namespace_all_that_the_host_has: UNSHARE,
+}
 
 const IDS: u32 = 100_000;
 
@@ -110,18 +89,18 @@ fn check_mode_and_owner(c: &mut Case) -> Check {
     same("type, number, mode and owner", wish, json!(reality))
 }
 
-fn mode_and_owner(c: &mut Case) -> Check {
+fn user_namespace_mode_and_owner(c: &mut Case) -> Check {
     c.map_ids(IDS)?;
     check_mode_and_owner(c)
 }
 
-fn joined_mode_and_owner(c: &mut Case) -> Check {
+fn joined_user_namespace_mode_and_owner(c: &mut Case) -> Check {
     let _holder = join(c)?;
     check_mode_and_owner(c)
 }
 
 /// They are nobody's, and not root's.
-fn unmapped(c: &mut Case) -> Check {
+fn user_namespace_ids_that_are_not_mapped(c: &mut Case) -> Check {
     c.map_ids(IDS)?;
     c.config["linux"]["devices"] = json!([
         {"path": "/dev/a", "type": "c", "major": 1, "minor": 3, "fileMode": 0o660, "uid": 70000, "gid": 0},
@@ -140,7 +119,7 @@ fn unmapped(c: &mut Case) -> Check {
     )
 }
 
-fn not_on_the_host(c: &mut Case) -> Check {
+fn user_namespace_node_that_the_host_has_not(c: &mut Case) -> Check {
     c.map_ids(IDS)?;
     c.config["linux"]["devices"] =
         json!([{"path": "/dev/of/its/own", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}]);
@@ -158,7 +137,7 @@ fn not_on_the_host(c: &mut Case) -> Check {
 }
 
 /// The node is alive, its mode counts, and so does the device filter.
-fn can_be_used(c: &mut Case) -> Check {
+fn user_namespace_node_can_be_used(c: &mut Case) -> Check {
     c.map_ids(IDS)?;
     c.config["linux"]["devices"] = json!([
         {"path": "/dev/open", "type": "c", "major": 10, "minor": 237, "fileMode": 0o600},
@@ -217,12 +196,12 @@ fn devices_of_host(directory: &str, into: &mut Vec<Value>) -> Check {
     Ok(())
 }
 
-fn all_of_the_host(c: &mut Case) -> Check {
+fn user_namespace_all_that_the_host_has(c: &mut Case) -> Check {
     c.map_ids(IDS)?;
     check_all_of_the_host(c)
 }
 
-fn joined_all_of_the_host(c: &mut Case) -> Check {
+fn joined_user_namespace_all_that_the_host_has(c: &mut Case) -> Check {
     let _holder = join(c)?;
     check_all_of_the_host(c)
 }
@@ -277,7 +256,7 @@ fn mounts_at(c: &mut Case, names: &[&str]) -> Check<Vec<(String, String)>> {
     Ok(found)
 }
 
-fn without_programs(c: &mut Case) -> Check {
+fn user_namespace_bound_without_programs(c: &mut Case) -> Check {
     c.map_ids(IDS)?;
     c.config["linux"]["devices"] =
         json!([{"path": "/dev/of_config", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}]);
@@ -299,7 +278,7 @@ fn without_programs(c: &mut Case) -> Check {
 }
 
 /// Without a tmpfs on /dev: what the image has at the place is covered.
-fn in_the_rootfs(c: &mut Case) -> Check {
+fn user_namespace_node_that_the_rootfs_has(c: &mut Case) -> Check {
     c.map_ids(IDS)?;
     if let Some(mounts) = c.config["mounts"].as_array_mut() {
         mounts.retain(|mount| {
@@ -330,7 +309,7 @@ fn in_the_rootfs(c: &mut Case) -> Check {
     same("mode in the rootfs", 0o600, found.mode() & 0o7777)
 }
 
-fn nothing_else(c: &mut Case) -> Check {
+fn user_namespace_nothing_else_is_mounted(c: &mut Case) -> Check {
     c.map_ids(IDS)?;
     let before = c.sh("cut -d' ' -f5 /proc/self/mountinfo")?;
     c.config["linux"]["devices"] =
@@ -360,11 +339,11 @@ pub(super) fn check_ptmx(c: &mut Case) -> Check {
     )
 }
 
-fn own_ptmx(c: &mut Case) -> Check {
+fn ptmx_is_the_containers_own(c: &mut Case) -> Check {
     check_ptmx(c)
 }
 
-fn own_ptmx_of_users(c: &mut Case) -> Check {
+fn user_namespace_ptmx_is_the_containers_own(c: &mut Case) -> Check {
     c.map_ids(IDS)?;
     check_ptmx(c)
 }
@@ -382,11 +361,11 @@ pub(super) fn check_directory(c: &mut Case) -> Check {
     )
 }
 
-fn on_a_directory(c: &mut Case) -> Check {
+fn entry_on_a_directory_is_left_out(c: &mut Case) -> Check {
     check_directory(c)
 }
 
-fn on_a_directory_of_users(c: &mut Case) -> Check {
+fn user_namespace_entry_on_a_directory_is_left_out(c: &mut Case) -> Check {
     c.map_ids(IDS)?;
     check_directory(c)
 }
@@ -440,11 +419,11 @@ fn check_forbidden(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn forbidden(c: &mut Case) -> Check {
+fn hosts_node_where_mknod_is_forbidden(c: &mut Case) -> Check {
     check_forbidden(c)
 }
 
-fn forbidden_for_users(c: &mut Case) -> Check {
+fn user_namespace_hosts_node_where_mknod_is_forbidden(c: &mut Case) -> Check {
     c.map_ids(IDS)?;
     check_forbidden(c)
 }

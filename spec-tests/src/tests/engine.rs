@@ -7,7 +7,6 @@ use crate::{
     need::Need,
     outcome::{Check, Stop, contains, ensure, same},
     runner::{self, Live, Run},
-    suite::NeedyTest,
 };
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -26,15 +25,11 @@ const ENGINE: &[Need] = &[
     Need::Program("ctr"),
 ];
 
-pub(crate) const NEEDY: &[NeedyTest] = &[
-    ("engine/containerd_with_cgroupfs", ENGINE, cgroupfs),
-    ("engine/containerd_with_systemd", ENGINE, systemd),
-    (
-        "engine/containerd_finds_a_link_named_runc",
-        ENGINE,
-        link_named_runc,
-    ),
-];
+tests! {
+    engine/containerd_with_cgroupfs: ENGINE,
+    engine/containerd_with_systemd: ENGINE,
+    engine/containerd_finds_a_link_named_runc: ENGINE,
+}
 
 const IMAGE: &str = "docker.io/library/spec-tests:latest";
 
@@ -215,12 +210,12 @@ fn shims(case: &Case) -> Vec<i32> {
         .collect()
 }
 
-fn cgroupfs(c: &mut Case) -> Check {
+fn containerd_with_cgroupfs(c: &mut Case) -> Check {
     let options = vec!["--cgroup".to_owned(), c.cgroups_path().to_owned()];
     with_containerd(c, options)
 }
 
-fn systemd(c: &mut Case) -> Check {
+fn containerd_with_systemd(c: &mut Case) -> Check {
     c.config["linux"]["cgroupsPath"] = json!(format!("system.slice:st:{}", c.id));
     let options = ["--runc-systemd-cgroup", "--cgroup", c.cgroups_path()];
     let options = options.map(str::to_owned).to_vec();
@@ -241,7 +236,7 @@ fn with_containerd(c: &Case, mut options: Vec<String>) -> Check {
 
 /// How an engine that lets nobody choose gets another runtime: a link in front of the real runc. A runtime does not know the
 /// containers of another, so its state tells which one it was.
-fn link_named_runc(c: &mut Case) -> Check {
+fn containerd_finds_a_link_named_runc(c: &mut Case) -> Check {
     let links = c.dir.join("links");
     fs::create_dir(&links)?;
     std::os::unix::fs::symlink(&c.host.runtime, links.join("runc"))?;

@@ -3,36 +3,22 @@
 use super::resources::limit;
 use crate::{
     case::Case,
-    need::Need,
     outcome::{Check, contains, ensure, fail, same},
-    suite::{NeedyTest, Test},
 };
 use serde_json::{Value, json};
 use std::path::Path;
 
-pub(crate) const TESTS: &[Test] = &[
-    ("events/stats_has_runcs_shape", shape),
-    ("events/of_stopped_is_refused", stopped),
-    ("events/interval_of_zero_is_refused", no_interval),
-    ("events/again_and_again_until_the_end", until_the_end),
-];
+tests! {
+    events/stats_has_runcs_shape,
+    events/of_stopped_is_refused,
+    events/interval_of_zero_is_refused,
+    events/again_and_again_until_the_end,
+}
 
-pub(crate) const NEEDY: &[NeedyTest] = &[
-    (
-        "events/stats_of_every_controller",
-        &[
-            Need::Controller("memory"),
-            Need::Controller("pids"),
-            Need::Controller("cpu"),
-        ],
-        controllers,
-    ),
-    (
-        "events/out_of_memory",
-        &[Need::Controller("memory")],
-        out_of_memory,
-    ),
-];
+tests! {
+    events/stats_of_every_controller: &[ Controller("memory"), Controller("pids"), Controller("cpu"), ],
+    events/out_of_memory: &[Controller("memory")],
+}
 
 fn stats(c: &Case) -> Check<Value> {
     let event = c.rt(&["events", "--stats", &c.id])?.ok()?.json()?;
@@ -41,7 +27,7 @@ fn stats(c: &Case) -> Check<Value> {
     Ok(event["data"].clone())
 }
 
-fn shape(c: &mut Case) -> Check {
+fn stats_has_runcs_shape(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let data = stats(c)?;
     for path in [
@@ -71,7 +57,7 @@ fn shape(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn controllers(c: &mut Case) -> Check {
+fn stats_of_every_controller(c: &mut Case) -> Check {
     *limit(c, "memory") = json!({"limit": 64 << 20, "swap": 96 << 20});
     *limit(c, "pids") = json!({"limit": 50});
     *limit(c, "cpu") = json!({"quota": 50000, "period": 100_000});
@@ -120,7 +106,7 @@ fn controllers(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn until_the_end(c: &mut Case) -> Check {
+fn again_and_again_until_the_end(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let events = c.spawn(&["events", "--interval", "50ms", &c.id])?;
     c.wait_until("three lines", || Ok(events.output().lines().count() >= 3))?;
@@ -148,7 +134,7 @@ fn out_of_memory(c: &mut Case) -> Check {
     }
 }
 
-fn stopped(c: &mut Case) -> Check {
+fn of_stopped_is_refused(c: &mut Case) -> Check {
     c.start_sleeper()?;
     c.rt(&["kill", &c.id, "KILL"])?.ok()?;
     c.wait_status("stopped")?;
@@ -160,7 +146,7 @@ fn stopped(c: &mut Case) -> Check {
     )
 }
 
-fn no_interval(c: &mut Case) -> Check {
+fn interval_of_zero_is_refused(c: &mut Case) -> Check {
     c.start_sleeper()?;
     c.rt(&["events", "--interval", "0s", &c.id])?
         .wants(1)?

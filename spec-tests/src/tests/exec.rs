@@ -4,49 +4,48 @@ use crate::{
     case::Case,
     children::{self, Exit},
     outcome::{Check, contains, ensure, same},
-    suite::Test,
 };
 use serde_json::{Value, json};
 use std::{fs, path::PathBuf, process::Stdio, time::Duration};
 
-pub(crate) const TESTS: &[Test] = &[
-    ("exec/same_namespaces_as_init", same_namespaces),
-    ("exec/same_cgroup_as_init", same_cgroup),
-    ("exec/args_and_config_env", args_and_env),
-    ("exec/env_is_added_after_the_config", env_added),
-    ("exec/cwd", cwd),
-    ("exec/user", user),
-    ("exec/user_parsed_strictly", user_strict),
-    ("exec/additional_gids", additional_gids),
-    ("exec/exit_code", exit_code),
-    ("exec/exit_code_of_signal_is_128_plus_n", exit_code_of_signal),
-    ("exec/stdin_and_stdout", stdin_and_stdout),
-    ("exec/detach_and_pid_file", detach),
-    ("exec/process_file", process_file),
-    ("exec/process_file_cpu_affinity", process_file_cpu_affinity),
-    ("exec/process_file_detached", process_file_detached),
-    ("exec/without_a_program_is_refused", without_a_program),
-    ("exec/process_file_broken", process_file_broken),
-    ("exec/capabilities_of_the_config", capabilities_of_config),
-    ("exec/cap_adds_without_inheritable", cap_option),
-    ("exec/cap_unknown_is_a_warning", cap_option_unknown),
-    ("exec/user_that_is_empty_is_the_containers", no_user),
-    ("exec/no_new_privs", no_new_privs),
-    ("exec/stdio_only", stdio_only),
-    ("exec/flags_of_the_command_are_left_alone", command_flags),
-    ("exec/into_created_container", into_created),
-    ("exec/into_stopped_container", into_stopped),
-    ("exec/into_paused_container", into_paused),
-    ("exec/into_nothing", into_nothing),
-    ("exec/missing_binary", missing_binary),
-    ("exec/not_executable", not_executable),
-    ("exec/no_args", no_args),
-    ("exec/does_not_end_the_container", does_not_end_container),
-    ("exec/very_short_processes", very_short),
-    ("exec/five_at_once", five_at_once),
-];
+tests! {
+    exec/same_namespaces_as_init,
+    exec/same_cgroup_as_init,
+    exec/args_and_config_env,
+    exec/env_is_added_after_the_config,
+    exec/cwd,
+    exec/user,
+    exec/user_parsed_strictly,
+    exec/additional_gids,
+    exec/exit_code,
+    exec/exit_code_of_signal_is_128_plus_n,
+    exec/stdin_and_stdout,
+    exec/detach_and_pid_file,
+    exec/process_file,
+    exec/process_file_cpu_affinity,
+    exec/process_file_detached,
+    exec/without_a_program_is_refused,
+    exec/process_file_broken,
+    exec/capabilities_of_the_config,
+    exec/cap_adds_without_inheritable,
+    exec/cap_unknown_is_a_warning,
+    exec/user_that_is_empty_is_the_containers,
+    exec/no_new_privs,
+    exec/stdio_only,
+    exec/flags_of_the_command_are_left_alone,
+    exec/into_created_container,
+    exec/into_stopped_container,
+    exec/into_paused_container,
+    exec/into_nothing,
+    exec/missing_binary,
+    exec/not_executable,
+    exec/no_args,
+    exec/does_not_end_the_container,
+    exec/very_short_processes,
+    exec/five_at_once,
+}
 
-fn same_namespaces(c: &mut Case) -> Check {
+fn same_namespaces_as_init(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let (pid, report) = (c.pid()?, c.exec_probe(&[], &[])?);
     for name in ["pid", "net", "ipc", "uts", "mnt", "cgroup", "user"] {
@@ -63,7 +62,7 @@ fn same_namespaces(c: &mut Case) -> Check {
     )
 }
 
-fn same_cgroup(c: &mut Case) -> Check {
+fn same_cgroup_as_init(c: &mut Case) -> Check {
     c.drop_namespace("cgroup");
     c.start_sleeper()?;
     let report = c.exec_probe(&[], &[])?;
@@ -75,7 +74,7 @@ fn same_cgroup(c: &mut Case) -> Check {
     same("cgroup", c.config["linux"]["cgroupsPath"].as_str(), Some(line))
 }
 
-fn args_and_env(c: &mut Case) -> Check {
+fn args_and_config_env(c: &mut Case) -> Check {
     c.config["process"]["env"] = json!(["PATH=/bin", "HOME=/x", "B=1", "A=2"]);
     c.start_sleeper()?;
     let report = c
@@ -94,7 +93,7 @@ fn args_and_env(c: &mut Case) -> Check {
     )
 }
 
-fn env_added(c: &mut Case) -> Check {
+fn env_is_added_after_the_config(c: &mut Case) -> Check {
     c.config["process"]["env"] = json!(["PATH=/bin", "HOME=/x"]);
     c.start_sleeper()?;
     let report = c.exec_probe(&["--env", "NEW=1", "--env", "OTHER=a,b=c"], &[])?;
@@ -134,7 +133,7 @@ fn user(c: &mut Case) -> Check {
     same("-u 1000", json!([1000, 1000, 1000]), ids(&["-u", "1000"])?.0)
 }
 
-fn user_strict(c: &mut Case) -> Check {
+fn user_parsed_strictly(c: &mut Case) -> Check {
     c.start_sleeper()?;
     // CVE-2026-30892: a value that cannot be parsed must never become root.
     for bad in ["1x", "alice", "1:2x", "-1", "1:2:3", "4294967296"] {
@@ -168,7 +167,7 @@ fn exit_code(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn exit_code_of_signal(c: &mut Case) -> Check {
+fn exit_code_of_signal_is_128_plus_n(c: &mut Case) -> Check {
     c.start_sleeper()?;
     for (name, number) in [("KILL", 9), ("TERM", 15)] {
         c.rt(&["exec", &c.id, "/bin/sh", "-c", &format!("kill -{name} $$")])?
@@ -192,7 +191,7 @@ fn stdin_and_stdout(c: &mut Case) -> Check {
     same("stdout", "to exec", live.finish()?.ok()?.stdout.as_str())
 }
 
-fn detach(c: &mut Case) -> Check {
+fn detach_and_pid_file(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let file = c.dir.join("exec.pid");
     c.rt(&[
@@ -307,7 +306,7 @@ fn process_file_detached(c: &mut Case) -> Check {
     )
 }
 
-fn without_a_program(c: &mut Case) -> Check {
+fn without_a_program_is_refused(c: &mut Case) -> Check {
     c.start_sleeper()?;
     c.rt(&["exec", &c.id])?
         .wants(255)?
@@ -327,7 +326,7 @@ fn process_file_broken(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn capabilities_of_config(c: &mut Case) -> Check {
+fn capabilities_of_the_config(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let report = c.exec_probe(&[], &[])?;
     let wish = format!("{:016x}", (1_u64 << 29) | (1 << 5) | (1 << 10));
@@ -345,7 +344,7 @@ fn capabilities_of_config(c: &mut Case) -> Check {
     )
 }
 
-fn cap_option(c: &mut Case) -> Check {
+fn cap_adds_without_inheritable(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let report = c.exec_probe(&["--cap", "CAP_NET_RAW", "--cap", "CAP_CHOWN"], &[])?;
     let bits =
@@ -359,7 +358,7 @@ fn cap_option(c: &mut Case) -> Check {
 }
 
 /// As in config.json.
-fn cap_option_unknown(c: &mut Case) -> Check {
+fn cap_unknown_is_a_warning(c: &mut Case) -> Check {
     c.start_sleeper()?;
     for name in ["CAP_NO_SUCH_THING", "chown", "cap_chown"] {
         let words = ["exec", "--cap", name, "--cap", "CAP_NET_RAW", &c.id, "/bin/probe"];
@@ -373,7 +372,7 @@ fn cap_option_unknown(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn no_user(c: &mut Case) -> Check {
+fn user_that_is_empty_is_the_containers(c: &mut Case) -> Check {
     c.config["process"]["user"] = json!({"uid": 7, "gid": 8, "additionalGids": [9]});
     c.start_sleeper()?;
     let report = c.exec_probe(&["--user", ""], &[])?;
@@ -422,7 +421,7 @@ fn stdio_only(c: &mut Case) -> Check {
     same("fds", vec![0, 1, 2], fds)
 }
 
-fn command_flags(c: &mut Case) -> Check {
+fn flags_of_the_command_are_left_alone(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let run = c
         .rt(&["exec", &c.id, "/bin/echo", "-d", "--env", "--help"])?
@@ -430,7 +429,7 @@ fn command_flags(c: &mut Case) -> Check {
     same("stdout", "-d --env --help\n", run.stdout.as_str())
 }
 
-fn into_created(c: &mut Case) -> Check {
+fn into_created_container(c: &mut Case) -> Check {
     c.args(&["/bin/sleep", "1000"]);
     c.create()?.ok()?;
     same(
@@ -440,7 +439,7 @@ fn into_created(c: &mut Case) -> Check {
     )
 }
 
-fn into_stopped(c: &mut Case) -> Check {
+fn into_stopped_container(c: &mut Case) -> Check {
     c.start_sleeper()?;
     c.rt(&["kill", &c.id, "KILL"])?.ok()?;
     c.wait_status("stopped")?;
@@ -450,7 +449,7 @@ fn into_stopped(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn into_paused(c: &mut Case) -> Check {
+fn into_paused_container(c: &mut Case) -> Check {
     c.start_sleeper()?;
     c.rt(&["pause", &c.id])?.ok()?;
     let run = c.rt(&["exec", &c.id, "/bin/true"])?;
@@ -496,13 +495,13 @@ fn no_args(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn does_not_end_container(c: &mut Case) -> Check {
+fn does_not_end_the_container(c: &mut Case) -> Check {
     c.start_sleeper()?;
     c.rt(&["exec", &c.id, "/bin/false"])?.wants(1)?;
     same("status", "running", c.status()?.as_str())
 }
 
-fn very_short(c: &mut Case) -> Check {
+fn very_short_processes(c: &mut Case) -> Check {
     c.start_sleeper()?;
     for _ in 0..10 {
         c.rt(&["exec", &c.id, "/bin/true"])?.ok()?;

@@ -4,22 +4,18 @@
 use crate::{
     case::Case,
     outcome::{Check, contains, ensure, same},
-    suite::Test,
 };
 use serde_json::{Value, json};
 use std::fs;
 
-pub(crate) const TESTS: &[Test] = &[
-    ("exec/process_file_without_capabilities", capabilities),
-    (
-        "exec/process_file_with_unknown_capabilities",
-        unknown_capabilities,
-    ),
-    ("exec/process_file_without_oom_score_adj", oom_score_adj),
-    ("exec/process_file_without_priorities", priorities),
-    ("exec/process_file_without_affinity", affinity),
-    ("exec/process_file_without_no_new_privileges", no_new_privileges),
-];
+tests! {
+    exec/process_file_without_capabilities,
+    exec/process_file_with_unknown_capabilities,
+    exec/process_file_without_oom_score_adj,
+    exec/process_file_without_priorities,
+    exec/process_file_without_affinity,
+    exec/process_file_without_no_new_privileges,
+}
 
 /// Runs a file that has only what is REQUIRED, with the probe as program.
 fn report(c: &mut Case) -> Check<Value> {
@@ -39,7 +35,7 @@ fn of_init(c: &Case, name: &str) -> Check<String> {
     Ok(line.unwrap_or_default().trim().to_owned())
 }
 
-fn capabilities(c: &mut Case) -> Check {
+fn process_file_without_capabilities(c: &mut Case) -> Check {
     c.grant(&["CAP_KILL", "CAP_NET_BIND_SERVICE"]);
     let report = report(c)?;
     for name in ["CapBnd", "CapEff", "CapPrm"] {
@@ -55,7 +51,7 @@ fn capabilities(c: &mut Case) -> Check {
 }
 
 /// Left out with a warning, as in config.json (config.md, `capabilities`).
-fn unknown_capabilities(c: &mut Case) -> Check {
+fn process_file_with_unknown_capabilities(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let file = c.dir.join("process.json");
     let sets = json!(["CAP_KILL", "CAP_TYPO"]);
@@ -75,7 +71,7 @@ fn unknown_capabilities(c: &mut Case) -> Check {
     same("what exec says otherwise", "", plain.stderr.as_str())
 }
 
-fn oom_score_adj(c: &mut Case) -> Check {
+fn process_file_without_oom_score_adj(c: &mut Case) -> Check {
     c.config["process"]["oomScoreAdj"] = json!(321);
     let report = report(c)?;
     same(
@@ -85,7 +81,7 @@ fn oom_score_adj(c: &mut Case) -> Check {
     )
 }
 
-fn priorities(c: &mut Case) -> Check {
+fn process_file_without_priorities(c: &mut Case) -> Check {
     c.config["process"]["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": 3});
     c.config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_BE", "priority": 6});
     let report = report(c)?;
@@ -98,7 +94,7 @@ fn priorities(c: &mut Case) -> Check {
     same("ioprio", &json!((2 << 13) | 6), &report["ioprio"])
 }
 
-fn affinity(c: &mut Case) -> Check {
+fn process_file_without_affinity(c: &mut Case) -> Check {
     c.config["process"]["execCPUAffinity"] = json!({"initial": "0", "final": "0"});
     c.start_sleeper()?;
     let file = c.dir.join("process.json");
@@ -112,7 +108,7 @@ fn affinity(c: &mut Case) -> Check {
 }
 
 /// The one that has a default of its own: false.
-fn no_new_privileges(c: &mut Case) -> Check {
+fn process_file_without_no_new_privileges(c: &mut Case) -> Check {
     c.config["process"]["noNewPrivileges"] = json!(true);
     let report = report(c)?;
     same("of init", "1", of_init(c, "NoNewPrivs:")?.as_str())?;

@@ -3,11 +3,9 @@
 
 use crate::{
     case::Case,
-    need::Need,
     outcome::{Check, Stop, contains, ensure, same},
     pty::FdSocket,
     runner,
-    suite::{NeedyTest, Test},
     tests::{
         namespaces::{mapping, user_namespace},
         process::with_profile,
@@ -16,59 +14,40 @@ use crate::{
 use serde_json::{Value, json};
 use std::{ffi::OsString, fs, os::fd::AsRawFd, path::PathBuf, process::Command};
 
-pub(crate) const TESTS: &[Test] = &[
-    ("exec/scheduler_batch", scheduler_batch),
-    ("exec/scheduler_reset_on_fork", scheduler_reset_on_fork),
-    ("exec/scheduler_deadline", scheduler_deadline),
-    ("exec/io_priority", io_priority),
-    ("exec/rlimits", rlimits),
-    ("exec/three_files", three_files),
-    ("exec/cpu_affinity_of_the_config", cpu_affinity_of_config),
-    ("exec/into_a_sub_cgroup", sub_cgroup),
-    ("exec/into_a_sub_cgroup_outside_is_refused", sub_cgroup_outside),
-    ("exec/into_a_sub_cgroup_in_runcs_words", sub_cgroup_texts),
-    ("exec/into_a_user_namespace", into_user_namespace),
-    ("exec/ignore_paused_waits_for_resume", ignore_paused),
-    ("exec/preserve_fds", preserve_fds),
-    ("exec/preserve_fds_with_gaps", preserve_fds_with_gaps),
-    ("exec/tty_and_detach_without_console_socket", tty_and_detach),
-    (
-        "exec/console_socket_in_the_foreground",
-        console_socket_in_foreground,
-    ),
-    ("exec/cap_makes_ambient_what_is_inheritable", cap_ambient),
-    ("exec/home_of_the_user", home_of_the_user),
-    ("exec/no_new_privs_can_be_switched_off", no_new_privs_off),
-    ("pidfd_socket/create", pidfd_of_create),
-    ("pidfd_socket/run", pidfd_of_run),
-    ("pidfd_socket/exec", pidfd_of_exec),
-    ("pidfd_socket/missing", pidfd_socket_missing),
-];
+tests! {
+    exec/scheduler_batch,
+    exec/scheduler_reset_on_fork,
+    exec/scheduler_deadline,
+    exec/io_priority,
+    exec/rlimits,
+    exec/three_files,
+    exec/cpu_affinity_of_the_config,
+    exec/into_a_sub_cgroup,
+    exec/into_a_sub_cgroup_outside_is_refused,
+    exec/into_a_sub_cgroup_in_runcs_words,
+    exec/into_a_user_namespace,
+    exec/ignore_paused_waits_for_resume,
+    exec/preserve_fds,
+    exec/preserve_fds_with_gaps,
+    exec/tty_and_detach_without_console_socket,
+    exec/console_socket_in_the_foreground,
+    exec/cap_makes_ambient_what_is_inheritable,
+    exec/home_of_the_user,
+    exec/no_new_privs_can_be_switched_off,
+    pidfd_socket/create,
+    pidfd_socket/run,
+    pidfd_socket/exec,
+    pidfd_socket/missing,
+}
 
-pub(crate) const NEEDY: &[NeedyTest] = &[
-    (
-        "exec/after_init_has_changed_its_cgroup",
-        &[Need::Controller("pids")],
-        moved_init,
-    ),
-    (
-        "exec/apparmor",
-        &[Need::AppArmor, Need::Program("apparmor_parser")],
-        apparmor,
-    ),
-    (
-        "exec/apparmor_of_a_process_file",
-        &[Need::AppArmor, Need::Program("apparmor_parser")],
-        apparmor_of_a_file,
-    ),
-    (
-        "exec/process_label_without_selinux_is_refused",
-        &[Need::NoPath("/sys/fs/selinux/enforce")],
-        process_label,
-    ),
-];
+tests! {
+    exec/after_init_has_changed_its_cgroup: &[Controller("pids")],
+    exec/apparmor: &[AppArmor, Program("apparmor_parser")],
+    exec/apparmor_of_a_process_file: &[AppArmor, Program("apparmor_parser")],
+    exec/process_label_without_selinux_is_refused: &[NoPath("/sys/fs/selinux/enforce")],
+}
 
-fn no_new_privs_off(c: &mut Case) -> Check {
+fn no_new_privs_can_be_switched_off(c: &mut Case) -> Check {
     c.config["process"]["noNewPrivileges"] = json!(true);
     c.start_sleeper()?;
     for (flags, wish) in [
@@ -118,7 +97,7 @@ fn apparmor(c: &mut Case) -> Check {
 }
 
 /// A process file without a profile does not take the container's off: the process would be unconfined.
-fn apparmor_of_a_file(c: &mut Case) -> Check {
+fn apparmor_of_a_process_file(c: &mut Case) -> Check {
     with_profile(c, |c, name| {
         c.config["process"]["apparmorProfile"] = json!(name);
         let label = report_of(c, json!({}))?["label"].clone();
@@ -130,7 +109,7 @@ fn apparmor_of_a_file(c: &mut Case) -> Check {
 }
 
 /// To run it without the label would be to run it unconfined.
-fn process_label(c: &mut Case) -> Check {
+fn process_label_without_selinux_is_refused(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let label = "system_u:system_r:container_t:s0";
     c.rt(&["exec", "--process-label", label, &c.id, "/bin/true"])?
@@ -223,7 +202,7 @@ fn three_files(c: &mut Case) -> Check {
     same("limits of run", "3\n3", &*c.sh(line)?)
 }
 
-fn cpu_affinity_of_config(c: &mut Case) -> Check {
+fn cpu_affinity_of_the_config(c: &mut Case) -> Check {
     c.config["process"]["execCPUAffinity"] = json!({"initial": "0", "final": "0"});
     c.start_sleeper()?;
     let run = c.rt(&[
@@ -249,7 +228,7 @@ fn cgroup_line(text: &str) -> &str {
         .unwrap_or_default()
 }
 
-fn sub_cgroup(c: &mut Case) -> Check {
+fn into_a_sub_cgroup(c: &mut Case) -> Check {
     c.drop_namespace("cgroup");
     c.start_sleeper()?;
     fs::create_dir(c.cgroup().join("below"))?;
@@ -276,7 +255,7 @@ fn sub_cgroup(c: &mut Case) -> Check {
 }
 
 /// runc's words, which its own tests look for: those up to 1.3 and those since.
-fn sub_cgroup_texts(c: &mut Case) -> Check {
+fn into_a_sub_cgroup_in_runcs_words(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let sibling = format!(
         "../{}-sibling",
@@ -300,7 +279,7 @@ fn sub_cgroup_texts(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn sub_cgroup_outside(c: &mut Case) -> Check {
+fn into_a_sub_cgroup_outside_is_refused(c: &mut Case) -> Check {
     c.start_sleeper()?;
     for option in ["..", "../..", "/../../x"] {
         c.rt(&["exec", "--cgroup", option, &c.id, "/bin/true"])?
@@ -310,7 +289,7 @@ fn sub_cgroup_outside(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn moved_init(c: &mut Case) -> Check {
+fn after_init_has_changed_its_cgroup(c: &mut Case) -> Check {
     c.drop_namespace("cgroup");
     c.start_sleeper()?;
     let (cgroup, pid) = (c.cgroup(), c.pid()?);
@@ -323,7 +302,7 @@ fn moved_init(c: &mut Case) -> Check {
     contains("cgroup", cgroup_line(&run.stdout), "/init")
 }
 
-fn into_user_namespace(c: &mut Case) -> Check {
+fn into_a_user_namespace(c: &mut Case) -> Check {
     user_namespace(c, &[mapping(0, 100_000, 65536)]);
     c.start_sleeper()?;
     let report = c.exec_probe(&["--user", "7:8"], &[])?;
@@ -342,7 +321,7 @@ fn into_user_namespace(c: &mut Case) -> Check {
     same("uid on the host", Some("100000"), uid.split_whitespace().next())
 }
 
-fn ignore_paused(c: &mut Case) -> Check {
+fn ignore_paused_waits_for_resume(c: &mut Case) -> Check {
     c.start_sleeper()?;
     c.rt(&["pause", &c.id])?.ok()?;
     let words = ["exec", "--ignore-paused", &c.id, "/bin/sh", "-c", "exit 9"];
@@ -388,7 +367,7 @@ fn preserve_fds_with_gaps(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn tty_and_detach(c: &mut Case) -> Check {
+fn tty_and_detach_without_console_socket(c: &mut Case) -> Check {
     c.start_sleeper()?;
     c.rt(&["exec", "--tty", "--detach", &c.id, "/bin/true"])?
         .wants(255)?
@@ -396,7 +375,7 @@ fn tty_and_detach(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn console_socket_in_foreground(c: &mut Case) -> Check {
+fn console_socket_in_the_foreground(c: &mut Case) -> Check {
     c.start_sleeper()?;
     c.rt(&["exec", "--tty", "--console-socket", "x.sock", &c.id, "/bin/true"])?
         .wants(255)?
@@ -404,7 +383,7 @@ fn console_socket_in_foreground(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn cap_ambient(c: &mut Case) -> Check {
+fn cap_makes_ambient_what_is_inheritable(c: &mut Case) -> Check {
     for set in ["bounding", "effective", "permitted", "inheritable"] {
         c.config["process"]["capabilities"][set] = json!(["CAP_NET_RAW"]);
     }
@@ -453,14 +432,14 @@ fn receive_pidfd(socket: &FdSocket, pid: i32, kind: &str) -> Check {
     same("payload", kind, &*String::from_utf8_lossy(&received.payload))
 }
 
-fn pidfd_of_create(c: &mut Case) -> Check {
+fn create(c: &mut Case) -> Check {
     let socket = pidfd_socket(c)?;
     c.args(&["/bin/sleep", "1000"]);
     c.create_with(&["--pidfd-socket", &socket.path_text()])?.ok()?;
     receive_pidfd(&socket, c.pid()?, "standard")
 }
 
-fn pidfd_of_run(c: &mut Case) -> Check {
+fn run(c: &mut Case) -> Check {
     let socket = pidfd_socket(c)?;
     c.args(&["/bin/sleep", "1000"]);
     c.run_with(&["--detach", "--pidfd-socket", &socket.path_text()])?
@@ -468,7 +447,7 @@ fn pidfd_of_run(c: &mut Case) -> Check {
     receive_pidfd(&socket, c.pid()?, "standard")
 }
 
-fn pidfd_of_exec(c: &mut Case) -> Check {
+fn exec(c: &mut Case) -> Check {
     let socket = pidfd_socket(c)?;
     c.start_sleeper()?;
     let file: PathBuf = c.dir.join("pid");
@@ -487,7 +466,7 @@ fn pidfd_of_exec(c: &mut Case) -> Check {
     receive_pidfd(&socket, fs::read_to_string(file)?.parse()?, "setns")
 }
 
-fn pidfd_socket_missing(c: &mut Case) -> Check {
+fn missing(c: &mut Case) -> Check {
     c.args(&["/bin/sleep", "1000"]);
     c.create_with(&["--pidfd-socket", "missing.sock"])?
         .wants(1)?

@@ -8,7 +8,6 @@ use crate::{
     children, faults,
     outcome::{Check, Stop, contains, ensure, same},
     runner::{self, Run},
-    suite::Test,
 };
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -20,35 +19,23 @@ use std::{
     process::Command,
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    ("forgotten/damaged_record_of_a_running_container", damaged_running),
-    ("forgotten/damaged_record_of_a_created_container", damaged_created),
-    (
-        "forgotten/damaged_record_of_another_root",
-        damaged_in_another_root,
-    ),
-    (
-        "forgotten/damaged_record_and_nothing_to_go_by",
-        damaged_without_marks,
-    ),
-    (
-        "forgotten/cgroup_of_a_damaged_record_is_not_taken_over",
-        damaged_and_taken_over,
-    ),
-    ("forgotten/delete_with_few_descriptors", few_descriptors),
-    ("forgotten/delete_whose_calls_fail", failing_calls),
-    ("forgotten/poststop_hooks_of_a_delete_that_failed", poststop_later),
-    ("forgotten/creation_that_cannot_be_undone", undo_fails),
-    ("forgotten/container_below_outlives_delete", below_outlives_delete),
-    (
-        "forgotten/container_below_outlives_delete_without_pid_namespace",
-        below_outlives_delete_with_shared_pids,
-    ),
-    ("forgotten/container_below_outlives_kill", below_outlives_kill),
-    ("forgotten/container_below_of_another_root", below_of_another_root),
-    ("forgotten/mark_of_a_container_inside", mark_inside),
-    ("forgotten/forged_mark", forged_mark),
-];
+tests! {
+    forgotten/damaged_record_of_a_running_container,
+    forgotten/damaged_record_of_a_created_container,
+    forgotten/damaged_record_of_another_root,
+    forgotten/damaged_record_and_nothing_to_go_by,
+    forgotten/cgroup_of_a_damaged_record_is_not_taken_over,
+    forgotten/delete_with_few_descriptors,
+    forgotten/delete_whose_calls_fail,
+    forgotten/poststop_hooks_of_a_delete_that_failed,
+    forgotten/creation_that_cannot_be_undone,
+    forgotten/container_below_outlives_delete,
+    forgotten/container_below_outlives_delete_without_pid_namespace,
+    forgotten/container_below_outlives_kill,
+    forgotten/container_below_of_another_root,
+    forgotten/mark_of_a_container_inside,
+    forgotten/forged_mark,
+}
 
 /// The file in which most runtimes keep what they know of a container; crun's has another name.
 fn record(c: &Case) -> PathBuf {
@@ -103,7 +90,7 @@ fn ends_damaged(c: &mut Case, pid: i32, how: &str) -> Check {
     c.nothing_left()
 }
 
-fn damaged_running(c: &mut Case) -> Check {
+fn damaged_record_of_a_running_container(c: &mut Case) -> Check {
     for how in DAMAGES {
         c.start_sleeper()?;
         let pid = c.pid()?;
@@ -114,7 +101,7 @@ fn damaged_running(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn damaged_created(c: &mut Case) -> Check {
+fn damaged_record_of_a_created_container(c: &mut Case) -> Check {
     for how in DAMAGES {
         c.args(&["/bin/sleep", "1000"]);
         c.create()?.ok()?;
@@ -127,7 +114,7 @@ fn damaged_created(c: &mut Case) -> Check {
 }
 
 /// A container of the same id in another root is not the one that was damaged.
-fn damaged_in_another_root(c: &mut Case) -> Check {
+fn damaged_record_of_another_root(c: &mut Case) -> Check {
     let second = second_root(c)?;
     c.start_sleeper()?;
     let pid = c.pid()?;
@@ -151,7 +138,7 @@ fn damaged_in_another_root(c: &mut Case) -> Check {
 }
 
 /// Its cgroup is gone, and so nobody can know whether a process of it runs elsewhere. That is said once.
-fn damaged_without_marks(c: &mut Case) -> Check {
+fn damaged_record_and_nothing_to_go_by(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let pid = c.pid()?;
     let elsewhere = c.cgroup().with_file_name("elsewhere");
@@ -169,7 +156,7 @@ fn damaged_without_marks(c: &mut Case) -> Check {
 }
 
 /// Another container may not get the cgroup of one that was only forgotten.
-fn damaged_and_taken_over(c: &mut Case) -> Check {
+fn cgroup_of_a_damaged_record_is_not_taken_over(c: &mut Case) -> Check {
     c.start_sleeper()?;
     c.rt(&["kill", &c.id, "KILL"])?.ok()?;
     c.wait_status("stopped")?;
@@ -212,7 +199,7 @@ fn finishes(c: &Case, run: &Run, pid: i32) -> Check {
     Ok(())
 }
 
-fn few_descriptors(c: &mut Case) -> Check {
+fn delete_with_few_descriptors(c: &mut Case) -> Check {
     for limit in 3..16 {
         c.start_sleeper()?;
         let pid = c.pid()?;
@@ -250,7 +237,7 @@ const CALLS: &[(&str, libc::c_long)] = &[
     ("connect", libc::SYS_connect),
 ];
 
-fn failing_calls(c: &mut Case) -> Check {
+fn delete_whose_calls_fail(c: &mut Case) -> Check {
     for (name, call) in CALLS {
         for shares_pids in [false, true] {
             c.join_namespace("pid", None);
@@ -269,7 +256,7 @@ fn failing_calls(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn poststop_later(c: &mut Case) -> Check {
+fn poststop_hooks_of_a_delete_that_failed(c: &mut Case) -> Check {
     let log = c.dir.join("poststop");
     let line = format!("echo once >>{}", log.display());
     c.config["hooks"] = json!({"poststop": [{"path": "/bin/sh", "args": ["sh", "-c", line]}]});
@@ -286,7 +273,7 @@ fn poststop_later(c: &mut Case) -> Check {
 }
 
 /// What a failed creation cannot take back has a record, by which it is found.
-fn undo_fails(c: &mut Case) -> Check {
+fn creation_that_cannot_be_undone(c: &mut Case) -> Check {
     c.args(&["/no/such/program"]);
     let words = c.bundle_args("create", &[], &c.id)?;
     let live = faults::on_a_kernel_without(libc::SYS_unlinkat, || c.spawn(&words))?;
@@ -352,17 +339,17 @@ fn spares_the_one_below(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn below_outlives_delete(c: &mut Case) -> Check {
+fn container_below_outlives_delete(c: &mut Case) -> Check {
     spares_the_one_below(c)
 }
 
-fn below_outlives_delete_with_shared_pids(c: &mut Case) -> Check {
+fn container_below_outlives_delete_without_pid_namespace(c: &mut Case) -> Check {
     c.drop_namespace("pid");
     spares_the_one_below(c)
 }
 
 /// With a pid namespace that it shares, SIGKILL goes to all of its processes.
-fn below_outlives_kill(c: &mut Case) -> Check {
+fn container_below_outlives_kill(c: &mut Case) -> Check {
     for words in [&["kill"][..], &["kill", "--all"]] {
         c.drop_namespace("pid");
         c.shell("sleep 1000 & exec sleep 1000");
@@ -392,7 +379,7 @@ fn below_outlives_kill(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn below_of_another_root(c: &mut Case) -> Check {
+fn container_below_of_another_root(c: &mut Case) -> Check {
     let second = second_root(c)?;
     for shares_pids in [false, true] {
         c.join_namespace("pid", None);
@@ -459,7 +446,7 @@ fn with_marked_cgroup(c: &mut Case, attribute: &str) -> Check {
 }
 
 /// A runtime inside a privileged container marks what it makes there; that ends with the container.
-fn mark_inside(c: &mut Case) -> Check {
+fn mark_of_a_container_inside(c: &mut Case) -> Check {
     c.start_sleeper()?;
     with_marked_cgroup(c, "trusted.onggi.container")
 }

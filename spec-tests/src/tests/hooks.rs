@@ -3,7 +3,6 @@
 use crate::{
     case::Case,
     outcome::{Check, contains, ensure, fail, same},
-    suite::Test,
     tests::process::run_with_fds,
 };
 use serde_json::{Value, json};
@@ -14,73 +13,46 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    ("hooks/run_in_the_bundle", in_the_bundle),
-    ("hooks/output_is_quoted_as_it_is", quoted_output),
-    ("hooks/order", order),
-    ("hooks/several_of_one_kind_in_order", several),
-    ("hooks/state_on_stdin", state_on_stdin),
-    ("hooks/namespaces", namespaces),
-    ("hooks/namespaces_user_and_time", namespaces_user_and_time),
-    (
-        "hooks/create_container_sees_mounts_and_host_paths",
-        create_container_view,
-    ),
-    ("hooks/runtime_hooks_see_the_environment", runtime_hooks_view),
-    ("hooks/start_container_runs_from_the_rootfs", start_container_view),
-    ("hooks/args_and_env", args_and_env),
-    ("hooks/prestart_failure_aborts_create", prestart_failure),
-    (
-        "hooks/create_runtime_failure_aborts_create",
-        create_runtime_failure,
-    ),
-    (
-        "hooks/create_container_failure_aborts_create",
-        create_container_failure,
-    ),
-    (
-        "hooks/start_container_failure_aborts_start",
-        start_container_failure,
-    ),
-    ("hooks/poststart_failure_stops_the_container", poststart_failure),
-    ("hooks/poststop_failure_does_not_stop_delete", poststop_failure),
-    ("hooks/missing_program_is_an_error", missing_program),
-    ("hooks/relative_path_is_refused", relative_path),
-    ("hooks/timeout_kills", timeout_kills),
-    ("hooks/timeout_that_is_not_reached", timeout_not_reached),
-    ("hooks/first_failure_ends_the_rest", first_failure_ends_the_rest),
-    ("hooks/ended_by_a_signal_is_a_failure", ended_by_a_signal),
-    (
-        "hooks/stdout_does_not_mix_with_the_containers",
-        stdout_does_not_mix,
-    ),
-    ("hooks/run_runs_all_of_them", run_runs_all),
-    ("hooks/inherit_none_of_the_callers_files", inherit_none),
-    ("hooks/failure_runs_poststop", failure_runs_poststop),
-    ("hooks/later_failure_runs_poststop", later_failure_runs_poststop),
-    (
-        "hooks/pid_is_that_of_the_hooks_namespace",
-        pid_of_the_hooks_namespace,
-    ),
-    (
-        "hooks/poststop_failure_is_a_warning",
-        poststop_failure_is_a_warning,
-    ),
-    ("hooks/poststart_sees_the_program", poststart_sees_the_program),
-    ("hooks/poststop_comes_after_the_deletion", poststop_after_deletion),
-    (
-        "hooks/poststart_failure_runs_poststop",
-        poststart_failure_runs_poststop,
-    ),
-    ("hooks/output_files_of_annotations", output_files),
-    ("hooks/output_files_that_cannot_be_opened", output_files_refused),
-    ("hooks/ended_by_a_signal_says_its_name", signal_has_a_name),
-    ("hooks/output_of_one_stream_only", output_of_one),
-    (
-        "hooks/create_container_sees_the_mounts",
-        create_container_sees_mounts,
-    ),
-];
+tests! {
+    hooks/run_in_the_bundle,
+    hooks/output_is_quoted_as_it_is,
+    hooks/order,
+    hooks/several_of_one_kind_in_order,
+    hooks/state_on_stdin,
+    hooks/namespaces,
+    hooks/namespaces_user_and_time,
+    hooks/create_container_sees_mounts_and_host_paths,
+    hooks/runtime_hooks_see_the_environment,
+    hooks/start_container_runs_from_the_rootfs,
+    hooks/args_and_env,
+    hooks/prestart_failure_aborts_create,
+    hooks/create_runtime_failure_aborts_create,
+    hooks/create_container_failure_aborts_create,
+    hooks/start_container_failure_aborts_start,
+    hooks/poststart_failure_stops_the_container,
+    hooks/poststop_failure_does_not_stop_delete,
+    hooks/missing_program_is_an_error,
+    hooks/relative_path_is_refused,
+    hooks/timeout_kills,
+    hooks/timeout_that_is_not_reached,
+    hooks/first_failure_ends_the_rest,
+    hooks/ended_by_a_signal_is_a_failure,
+    hooks/stdout_does_not_mix_with_the_containers,
+    hooks/run_runs_all_of_them,
+    hooks/inherit_none_of_the_callers_files,
+    hooks/failure_runs_poststop,
+    hooks/later_failure_runs_poststop,
+    hooks/pid_is_that_of_the_hooks_namespace,
+    hooks/poststop_failure_is_a_warning,
+    hooks/poststart_sees_the_program,
+    hooks/poststop_comes_after_the_deletion,
+    hooks/poststart_failure_runs_poststop,
+    hooks/output_files_of_annotations,
+    hooks/output_files_that_cannot_be_opened,
+    hooks/ended_by_a_signal_says_its_name,
+    hooks/output_of_one_stream_only,
+    hooks/create_container_sees_the_mounts,
+}
 
 const HOST_HOOKS: [&str; 5] = [
     "prestart",
@@ -126,7 +98,7 @@ fn all_hooks(c: &mut Case) -> Check {
 }
 
 /// What the caller has left open, an engine's lock say, is not for them.
-fn inherit_none(c: &mut Case) -> Check {
+fn inherit_none_of_the_callers_files(c: &mut Case) -> Check {
     let log = log(c);
     for kind in HOST_HOOKS {
         let line = format!(
@@ -247,7 +219,7 @@ fn order(c: &mut Case) -> Check {
     in_order(&["startContainer", "program", "poststop"])
 }
 
-fn several(c: &mut Case) -> Check {
+fn several_of_one_kind_in_order(c: &mut Case) -> Check {
     let script = logging_script(c)?;
     c.config["hooks"]["createRuntime"] = (0..4).map(|n| hook(&script, &[&format!("hook{n}")])).collect();
     c.run()?.ok()?;
@@ -368,7 +340,7 @@ fn each_hook_is_where_it_belongs(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn create_container_view(c: &mut Case) -> Check {
+fn create_container_sees_mounts_and_host_paths(c: &mut Case) -> Check {
     // Before pivot_root: the container's mounts exist below the rootfs's host path, and the host's paths still work.
     let out = c.dir.join("view");
     let line = format!(
@@ -381,7 +353,7 @@ fn create_container_view(c: &mut Case) -> Check {
     same("mounts at ROOTFS/proc", "1", fs::read_to_string(out)?.trim())
 }
 
-fn start_container_view(c: &mut Case) -> Check {
+fn start_container_runs_from_the_rootfs(c: &mut Case) -> Check {
     let line = "{ id -u; pwd; ls -d /etc/passwd; hostname; } > /view 2>&1";
     c.config["hooks"]["startContainer"] = json!([hook("/bin/sh", &["-c", line])]);
     c.run()?.ok()?;
@@ -429,7 +401,7 @@ fn aborts_create(c: &mut Case, kind: &str) -> Check {
 }
 
 /// The namespaces are there, with their names and mounts, and the root is still the host's.
-fn runtime_hooks_view(c: &mut Case) -> Check {
+fn runtime_hooks_see_the_environment(c: &mut Case) -> Check {
     let rootfs = c.rootfs("/");
     let rootfs = rootfs.to_string_lossy();
     let rootfs = rootfs.trim_end_matches('/');
@@ -467,19 +439,19 @@ fn runtime_hooks_view(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn prestart_failure(c: &mut Case) -> Check {
+fn prestart_failure_aborts_create(c: &mut Case) -> Check {
     aborts_create(c, "prestart")
 }
 
-fn create_runtime_failure(c: &mut Case) -> Check {
+fn create_runtime_failure_aborts_create(c: &mut Case) -> Check {
     aborts_create(c, "createRuntime")
 }
 
-fn create_container_failure(c: &mut Case) -> Check {
+fn create_container_failure_aborts_create(c: &mut Case) -> Check {
     aborts_create(c, "createContainer")
 }
 
-fn start_container_failure(c: &mut Case) -> Check {
+fn start_container_failure_aborts_start(c: &mut Case) -> Check {
     failing(c, "startContainer");
     let marker = c.rootfs("/ran");
     c.shell("touch /ran");
@@ -497,7 +469,7 @@ fn destroyed(c: &Case) -> Check {
     c.nothing_left()
 }
 
-fn poststart_failure(c: &mut Case) -> Check {
+fn poststart_failure_stops_the_container(c: &mut Case) -> Check {
     failing(c, "poststart");
     c.args(&["/bin/sleep", "1000"]);
     c.create()?.ok()?;
@@ -505,7 +477,7 @@ fn poststart_failure(c: &mut Case) -> Check {
     destroyed(c)
 }
 
-fn poststop_failure(c: &mut Case) -> Check {
+fn poststop_failure_does_not_stop_delete(c: &mut Case) -> Check {
     let script = logging_script(c)?;
     c.config["hooks"]["poststop"] = json!([hook("/bin/false", &[]), hook(&script, &["second"])]);
     c.start_sleeper()?;
@@ -516,13 +488,13 @@ fn poststop_failure(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn missing_program(c: &mut Case) -> Check {
+fn missing_program_is_an_error(c: &mut Case) -> Check {
     c.config["hooks"]["createRuntime"] = json!([{"path": "/no/such/hook"}]);
     c.create()?.wants(1)?.refused_with("/no/such/hook")?;
     c.nothing_left()
 }
 
-fn relative_path(c: &mut Case) -> Check {
+fn relative_path_is_refused(c: &mut Case) -> Check {
     c.config["hooks"]["createRuntime"] = json!([{"path": "bin/true"}]);
     c.create()?.wants(1)?.refused()?;
     c.nothing_left()
@@ -604,7 +576,7 @@ fn first_failure_ends_the_rest(c: &mut Case) -> Check {
 }
 
 /// As by another exit status than 0.
-fn ended_by_a_signal(c: &mut Case) -> Check {
+fn ended_by_a_signal_is_a_failure(c: &mut Case) -> Check {
     let dies = |kind: &str| json!({kind: [hook("/bin/sh", &["-c", "kill -9 $$"])]});
     for kind in AT_CREATE {
         c.config["hooks"] = dies(kind);
@@ -624,7 +596,7 @@ fn ended_by_a_signal(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn timeout_not_reached(c: &mut Case) -> Check {
+fn timeout_that_is_not_reached(c: &mut Case) -> Check {
     c.config["hooks"]["createRuntime"] = json!([{"path": "/bin/true", "timeout": 600}]);
     let started = Instant::now();
     c.run()?.ok()?;
@@ -636,7 +608,7 @@ fn timeout_not_reached(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn stdout_does_not_mix(c: &mut Case) -> Check {
+fn stdout_does_not_mix_with_the_containers(c: &mut Case) -> Check {
     c.config["hooks"]["createRuntime"] = json!([hook("/bin/sh", &["-c", "echo from the hook"])]);
     c.args(&["/bin/echo", "from the container"]);
     same(
@@ -646,7 +618,7 @@ fn stdout_does_not_mix(c: &mut Case) -> Check {
     )
 }
 
-fn run_runs_all(c: &mut Case) -> Check {
+fn run_runs_all_of_them(c: &mut Case) -> Check {
     all_hooks(c)?;
     c.shell("echo program >> /hooks.log");
     c.run()?.ok()?;
@@ -708,7 +680,7 @@ fn later_failure_runs_poststop(c: &mut Case) -> Check {
 }
 
 /// runtime.md, State: the pid is that of the namespace in which the hook runs.
-fn pid_of_the_hooks_namespace(c: &mut Case) -> Check {
+fn pid_is_that_of_the_hooks_namespace(c: &mut Case) -> Check {
     all_hooks(c)?;
     c.create()?.ok()?;
     let pid = c.pid()?;
@@ -770,7 +742,7 @@ fn poststart_sees_the_program(c: &mut Case) -> Check {
 }
 
 /// Those that the runtime itself runs while it makes the container: their relative paths are the bundle's.
-pub(super) fn in_the_bundle(c: &mut Case) -> Check {
+pub(super) fn run_in_the_bundle(c: &mut Case) -> Check {
     let mut wish = String::new();
     for kind in ["prestart", "createRuntime"] {
         let file = c.dir.join("where");
@@ -784,7 +756,7 @@ pub(super) fn in_the_bundle(c: &mut Case) -> Check {
 }
 
 /// Quotes and letters of other languages; only control characters are escaped.
-fn quoted_output(c: &mut Case) -> Check {
+fn output_is_quoted_as_it_is(c: &mut Case) -> Check {
     for kind in ["createRuntime", "createContainer", "startContainer"] {
         c.config["hooks"] = json!({});
         let line = "printf \"can't open '/x': für \\\\ \\033[1m\" >&2; exit 3";
@@ -801,7 +773,7 @@ fn quoted_output(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn poststop_after_deletion(c: &mut Case) -> Check {
+fn poststop_comes_after_the_deletion(c: &mut Case) -> Check {
     let out = c.dir.join("seen");
     let cgroup = c.cgroup();
     c.args(&["/bin/sleep", "1000"]);
@@ -839,7 +811,7 @@ fn poststart_failure_runs_poststop(c: &mut Case) -> Check {
 }
 
 /// crun's annotations: what hooks print goes to files, behind what is there already.
-pub(super) fn output_files(c: &mut Case) -> Check {
+pub(super) fn output_files_of_annotations(c: &mut Case) -> Check {
     let (out, err) = (c.dir.join("hooks.out"), c.bundle.join("hooks.err"));
     fs::write(&out, "before\n")?;
     // A relative name is one in the bundle.
@@ -893,7 +865,7 @@ pub(super) fn output_files(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn output_files_refused(c: &mut Case) -> Check {
+fn output_files_that_cannot_be_opened(c: &mut Case) -> Check {
     c.config["annotations"] = json!({"run.oci.hooks.stderr": "/no/such/place/file"});
     for kind in AT_CREATE {
         c.config["hooks"] = json!({kind: [hook("/bin/true", &[])]});
@@ -907,7 +879,7 @@ fn output_files_refused(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn output_of_one(c: &mut Case) -> Check {
+fn output_of_one_stream_only(c: &mut Case) -> Check {
     let out = c.dir.join("hooks.out");
     c.config["annotations"] = json!({"run.oci.hooks.stdout": out});
     for kind in AT_CREATE {
@@ -934,7 +906,7 @@ fn output_of_one(c: &mut Case) -> Check {
 }
 
 /// config.md, createContainer: the mounts are there, below the rootfs, and the host's programs can still be reached.
-fn create_container_sees_mounts(c: &mut Case) -> Check {
+fn create_container_sees_the_mounts(c: &mut Case) -> Check {
     let seen = c.dir.join("seen");
     fs::create_dir(c.dir.join("source"))?;
     fs::write(c.dir.join("source/file"), "")?;
@@ -954,7 +926,7 @@ fn create_container_sees_mounts(c: &mut Case) -> Check {
     same("what the hook saw", wish, fs::read_to_string(&seen)?)
 }
 
-fn signal_has_a_name(c: &mut Case) -> Check {
+fn ended_by_a_signal_says_its_name(c: &mut Case) -> Check {
     for (signal, name) in [
         ("SYS", "bad system call"),
         ("SEGV", "segmentation fault"),

@@ -5,7 +5,6 @@ use crate::{
     case::Case,
     outcome::{Check, contains, ensure, same},
     runner::{self, Run},
-    suite::Test,
 };
 use serde_json::{Value, json};
 use std::{
@@ -14,25 +13,19 @@ use std::{
     process::{Command, Stdio},
 };
 
-pub(super) const TESTS: &[Test] = &[
-    ("host_mounts/are_there_and_gone_after_delete", there_and_gone),
-    ("host_mounts/are_gone_after_a_failed_create", failed_create),
-    ("host_mounts/are_gone_after_run", after_run),
-    (
-        "host_mounts/are_gone_after_a_create_that_was_killed",
-        killed_create,
-    ),
-    (
-        "host_mounts/leave_the_propagation_of_the_host_alone",
-        propagation_of_the_host,
-    ),
-    ("host_mounts/readonly_root", readonly_root),
-    ("host_mounts/hooks_see_them", hooks_see_them),
-    ("host_mounts/of_a_container_that_mounts_nothing", mounts_nothing),
-    ("host_mounts/under_a_mount_of_somebody_else", covered),
-    ("host_mounts/namespace_by_path_is_refused", by_path),
-    ("host_mounts/in_a_user_namespace_are_refused", in_a_user_namespace),
-];
+tests! {
+    host_mounts/are_there_and_gone_after_delete,
+    host_mounts/are_gone_after_a_failed_create,
+    host_mounts/are_gone_after_run,
+    host_mounts/are_gone_after_a_create_that_was_killed,
+    host_mounts/leave_the_propagation_of_the_host_alone,
+    host_mounts/readonly_root,
+    host_mounts/hooks_see_them,
+    host_mounts/of_a_container_that_mounts_nothing,
+    host_mounts/under_a_mount_of_somebody_else,
+    host_mounts/namespace_by_path_is_refused,
+    host_mounts/in_a_user_namespace_are_refused,
+}
 
 /// `rt`: the runtime; `made`: what is mounted at the bundle or below; `$b` and `$i`: bundle and id.
 const PROLOGUE: &str = "b=$1; i=$2; shift 2; R=$*; export PATH=/bin:/usr/bin:/sbin:/usr/sbin
@@ -88,7 +81,7 @@ fn with_mounts(c: &mut Case) -> Check {
 
 const ALL: &str = "/rootfs\n/rootfs/dev\n/rootfs/mnt\n/rootfs/proc\n/rootfs/var\n";
 
-fn there_and_gone(c: &mut Case) -> Check {
+fn are_there_and_gone_after_delete(c: &mut Case) -> Check {
     with_mounts(c)?;
     c.shell("cat /mnt/file /var/file; test -d /proc/1; touch /mnt/x 2>/dev/null || echo read-only; echo x >/dev/null; exec sleep 1000");
     let run = on_a_host(
@@ -103,7 +96,7 @@ fn there_and_gone(c: &mut Case) -> Check {
     same("mounts, and what is seen", wish.as_str(), run.stdout.as_str())
 }
 
-fn failed_create(c: &mut Case) -> Check {
+fn are_gone_after_a_failed_create(c: &mut Case) -> Check {
     with_mounts(c)?;
     let mount = json!({"destination": "/home", "type": "tmpfs", "source": "t", "options": ["size=wrong"]});
     c.mount(mount);
@@ -112,7 +105,7 @@ fn failed_create(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn after_run(c: &mut Case) -> Check {
+fn are_gone_after_run(c: &mut Case) -> Check {
     with_mounts(c)?;
     c.shell("cat /var/file");
     let run = on_a_host(c, "rt run --bundle $b $i </dev/null; made")?.ok()?;
@@ -125,7 +118,7 @@ fn after_run(c: &mut Case) -> Check {
 }
 
 /// By a hook, when everything is mounted.
-fn killed_create(c: &mut Case) -> Check {
+fn are_gone_after_a_create_that_was_killed(c: &mut Case) -> Check {
     with_mounts(c)?;
     hook(c, "createRuntime", "made >seen; kill -9 $PPID")?;
     let run = on_a_host(
@@ -153,7 +146,7 @@ fn hook(c: &mut Case, kind: &str, lines: &str) -> Check {
     Ok(())
 }
 
-fn propagation_of_the_host(c: &mut Case) -> Check {
+fn leave_the_propagation_of_the_host_alone(c: &mut Case) -> Check {
     with_mounts(c)?;
     let run = on_a_host(
         c,
@@ -198,7 +191,7 @@ fn hooks_see_them(c: &mut Case) -> Check {
     same("what hooks see", wish, run.stdout.as_str())
 }
 
-fn mounts_nothing(c: &mut Case) -> Check {
+fn of_a_container_that_mounts_nothing(c: &mut Case) -> Check {
     without_mount_namespace(c);
     c.config["mounts"] = json!([]);
     c.args(&["/bin/sleep", "1000"]);
@@ -212,7 +205,7 @@ fn mounts_nothing(c: &mut Case) -> Check {
 }
 
 /// What somebody else has mounted over it is not unmounted; the record says what is still to be done.
-fn covered(c: &mut Case) -> Check {
+fn under_a_mount_of_somebody_else(c: &mut Case) -> Check {
     with_mounts(c)?;
     let run = on_a_host(
         c,
@@ -230,7 +223,7 @@ fn covered(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn in_a_user_namespace(c: &mut Case) -> Check {
+fn in_a_user_namespace_are_refused(c: &mut Case) -> Check {
     with_mounts(c)?;
     c.map_ids(100_000)?;
     let run = on_a_host(c, "rt create --bundle $b $i; echo $?; made")?.ok()?;
@@ -239,7 +232,7 @@ fn in_a_user_namespace(c: &mut Case) -> Check {
 }
 
 /// pivot_root(2) there would change the root of everybody on the host.
-fn by_path(c: &mut Case) -> Check {
+fn namespace_by_path_is_refused(c: &mut Case) -> Check {
     c.join_namespace("mount", Some("/proc/self/ns/mnt"));
     c.mount(json!({"destination": "/mnt", "type": "tmpfs", "source": "t"}));
     c.shell("echo in");

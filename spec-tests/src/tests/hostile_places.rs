@@ -4,7 +4,6 @@ use super::host_mounts::on_a_host;
 use crate::{
     case::Case,
     outcome::{Check, contains, ensure, same},
-    suite::Test,
 };
 use serde_json::json;
 use std::{
@@ -13,45 +12,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub(super) const TESTS: &[Test] = &[
-    ("security/link_into_a_read_only_volume_makes_no_directory", |c| {
-        makes_nothing(c, Kind::Directory, false)
-    }),
-    ("security/link_into_a_read_only_volume_makes_no_file", |c| {
-        makes_nothing(c, Kind::File, false)
-    }),
-    (
-        "security/link_that_dangles_into_a_read_only_volume_makes_no_file",
-        |c| makes_nothing(c, Kind::Dangling, false),
-    ),
-    (
-        "security/link_into_a_read_only_volume_makes_nothing_in_a_user_namespace",
-        |c| makes_nothing(c, Kind::Dangling, true),
-    ),
-    (
-        "security/volume_that_is_read_only_on_the_host_stays_so",
-        read_only_on_the_host,
-    ),
-    ("security/source_behind_a_link_into_procfs", |c| {
-        source_of_the_kernel(c, "/proc/sys")
-    }),
-    ("security/source_behind_a_link_into_sysfs", |c| {
-        source_of_the_kernel(c, "../../sys/kernel")
-    }),
-    ("security/directories_of_a_volume_that_are_exchanged", exchanged),
-    (
-        "security/source_behind_a_link_is_without_mounts_below",
-        source_without_mounts_below,
-    ),
-    (
-        "security/source_behind_a_link_stays_read_only",
-        source_stays_read_only,
-    ),
-    (
-        "security/source_behind_links_of_the_host_and_of_the_image",
-        source_behind_two_links,
-    ),
-];
+tests! {
+    security/link_into_a_read_only_volume_makes_no_directory => |c| { makes_nothing(c, Kind::Directory, false) },
+    security/link_into_a_read_only_volume_makes_no_file => |c| { makes_nothing(c, Kind::File, false) },
+    security/link_that_dangles_into_a_read_only_volume_makes_no_file => |c| makes_nothing(c, Kind::Dangling, false),
+    security/link_into_a_read_only_volume_makes_nothing_in_a_user_namespace => |c| makes_nothing(c, Kind::Dangling, true),
+    security/volume_that_is_read_only_on_the_host_stays_so,
+    security/source_behind_a_link_into_procfs => |c| { source_of_the_kernel(c, "/proc/sys") },
+    security/source_behind_a_link_into_sysfs => |c| { source_of_the_kernel(c, "../../sys/kernel") },
+    security/directories_of_a_volume_that_are_exchanged,
+    security/source_behind_a_link_is_without_mounts_below,
+    security/source_behind_a_link_stays_read_only,
+    security/source_behind_links_of_the_host_and_of_the_image,
+}
 
 #[derive(Clone, Copy)]
 enum Kind {
@@ -110,7 +83,7 @@ fn makes_nothing(c: &mut Case, kind: Kind, in_a_user_namespace: bool) -> Check {
 }
 
 /// `ro` in config.json takes no less than the host's own did.
-fn read_only_on_the_host(c: &mut Case) -> Check {
+fn volume_that_is_read_only_on_the_host_stays_so(c: &mut Case) -> Check {
     let volume = c.dir.join("volume");
     fs::create_dir_all(&volume)?;
     c.mount(json!({"destination": "/data", "type": "bind", "source": volume, "options": ["rbind", "ro"]}));
@@ -139,7 +112,7 @@ fn source_of_the_kernel(c: &mut Case, link: &str) -> Check {
 }
 
 /// The same where the link leads to a directory that such a file system is mounted in.
-fn source_without_mounts_below(c: &mut Case) -> Check {
+fn source_behind_a_link_is_without_mounts_below(c: &mut Case) -> Check {
     symlink("/", c.rootfs("/way"))?;
     c.mount(json!({"destination": "/copy", "type": "bind", "source": "rootfs/way", "options": ["rbind"]}));
     same(
@@ -152,7 +125,7 @@ fn source_without_mounts_below(c: &mut Case) -> Check {
 
 /// A volume that everybody may write to has a link to one that is read-only here, and is the source of a third mount, whose flags
 /// count instead of those of its source. Not behind a link of somebody else.
-fn source_stays_read_only(c: &mut Case) -> Check {
+fn source_behind_a_link_stays_read_only(c: &mut Case) -> Check {
     let (fixed, open) = (c.dir.join("fixed"), c.dir.join("open"));
     fs::create_dir_all(&fixed)?;
     fs::create_dir_all(open.join("plain"))?;
@@ -172,7 +145,7 @@ fn source_stays_read_only(c: &mut Case) -> Check {
 }
 
 /// The path leads into the rootfs by a link of the host, and out of it by one of the image.
-fn source_behind_two_links(c: &mut Case) -> Check {
+fn source_behind_links_of_the_host_and_of_the_image(c: &mut Case) -> Check {
     let (secret, way) = (c.dir.join("secret"), c.dir.join("way"));
     fs::create_dir_all(&secret)?;
     fs::write(secret.join("file"), "of the host")?;
@@ -194,7 +167,7 @@ fn source_behind_two_links(c: &mut Case) -> Check {
 }
 
 /// Another container has the volume, and exchanges a directory in it for links while this one is made.
-fn exchanged(c: &mut Case) -> Check {
+fn directories_of_a_volume_that_are_exchanged(c: &mut Case) -> Check {
     use std::sync::atomic::{AtomicBool, Ordering};
     let (fixed, shared, secret) = (c.dir.join("fixed"), c.dir.join("shared"), c.dir.join("secret"));
     fs::create_dir_all(fixed.join("new"))?;

@@ -4,11 +4,9 @@
 use crate::{
     case::Case,
     children,
-    need::Need,
     outcome::{Check, contains, ensure, fail, same},
     pty,
     runner::{self, Live},
-    suite::{NeedyTest, Test},
     tests::{seccomp::GETPRIORITY, systemd},
 };
 use nix::sys::{signal::Signal, stat::Mode};
@@ -25,59 +23,28 @@ use std::{
     time::Duration,
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "interrupt/create_while_the_console_socket_accepts_nobody",
-        create_console,
-    ),
-    (
-        "interrupt/run_while_the_console_socket_accepts_nobody",
-        run_console,
-    ),
-    (
-        "interrupt/exec_while_the_console_socket_accepts_nobody",
-        exec_console,
-    ),
-    (
-        "interrupt/create_while_the_pidfd_socket_accepts_nobody",
-        create_pidfd,
-    ),
-    ("interrupt/exec_while_the_pidfd_socket_accepts_nobody", exec_pidfd),
-    (
-        "lifecycle/console_comes_when_the_container_is_created",
-        console_after_state,
-    ),
-    ("interrupt/run_while_the_seccomp_agent_accepts_nobody", run_agent),
-    (
-        "interrupt/exec_while_the_seccomp_agent_accepts_nobody",
-        exec_agent,
-    ),
-    (
-        "interrupt/exec_while_nobody_writes_the_process_file",
-        process_fifo,
-    ),
-    (
-        "interrupt/signals_get_through_while_the_manager_reads_nothing",
-        full_manager,
-    ),
-    ("interrupt/run_while_nobody_reads_the_terminal", unread_terminal),
-    ("cgroup/frozen_while_it_is_created", frozen_meanwhile),
-    (
-        "cgroup/frozen_for_a_moment_while_it_is_created",
-        frozen_for_a_moment,
-    ),
-];
+tests! {
+    interrupt/create_while_the_console_socket_accepts_nobody,
+    interrupt/run_while_the_console_socket_accepts_nobody,
+    interrupt/exec_while_the_console_socket_accepts_nobody,
+    interrupt/create_while_the_pidfd_socket_accepts_nobody,
+    interrupt/exec_while_the_pidfd_socket_accepts_nobody,
+    lifecycle/console_comes_when_the_container_is_created,
+    interrupt/run_while_the_seccomp_agent_accepts_nobody,
+    interrupt/exec_while_the_seccomp_agent_accepts_nobody,
+    interrupt/exec_while_nobody_writes_the_process_file,
+    interrupt/signals_get_through_while_the_manager_reads_nothing,
+    interrupt/run_while_nobody_reads_the_terminal,
+    cgroup/frozen_while_it_is_created => frozen_meanwhile,
+    cgroup/frozen_for_a_moment_while_it_is_created,
+}
 
-/// The same by systemd.
-pub(crate) const NEEDY: &[NeedyTest] = &[
-    ("systemd/frozen_cgroup_is_refused", &[Need::Systemd], frozen_unit),
-    ("systemd/frozen_slice_is_refused", &[Need::Systemd], frozen_slice),
-    (
-        "systemd/frozen_while_it_is_created",
-        &[Need::Systemd],
-        frozen_unit_meanwhile,
-    ),
-];
+// The same by systemd.
+tests! {
+    systemd/frozen_cgroup_is_refused: &[Systemd],
+    systemd/frozen_slice_is_refused: &[Systemd],
+    systemd/frozen_while_it_is_created: &[Systemd] => frozen_unit_meanwhile,
+}
 
 /// "At once", on a machine that is emulated.
 const AT_ONCE: Duration = Duration::from_secs(20);
@@ -149,11 +116,11 @@ fn console(c: &mut Case, command: &str, more: &[&str]) -> Check {
     c.nothing_left()
 }
 
-fn create_console(c: &mut Case) -> Check {
+fn create_while_the_console_socket_accepts_nobody(c: &mut Case) -> Check {
     console(c, "create", &[])
 }
 
-fn run_console(c: &mut Case) -> Check {
+fn run_while_the_console_socket_accepts_nobody(c: &mut Case) -> Check {
     console(c, "run", &["--detach"])
 }
 
@@ -165,7 +132,7 @@ fn only_init(c: &Case) -> Check {
     })
 }
 
-fn exec_console(c: &mut Case) -> Check {
+fn exec_while_the_console_socket_accepts_nobody(c: &mut Case) -> Check {
     let socket = Full::new(c.dir.join("console.sock"))?;
     c.start_sleeper()?;
     let words = [
@@ -182,7 +149,7 @@ fn exec_console(c: &mut Case) -> Check {
     only_init(c)
 }
 
-fn create_pidfd(c: &mut Case) -> Check {
+fn create_while_the_pidfd_socket_accepts_nobody(c: &mut Case) -> Check {
     let socket = Full::new(c.dir.join("pidfd.sock"))?;
     c.args(&["/bin/sleep", "1000"]);
     let live = c.spawn(&c.bundle_args("create", &["--pidfd-socket", &socket.text()], &c.id)?)?;
@@ -190,7 +157,7 @@ fn create_pidfd(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn exec_pidfd(c: &mut Case) -> Check {
+fn exec_while_the_pidfd_socket_accepts_nobody(c: &mut Case) -> Check {
     let socket = Full::new(c.dir.join("pidfd.sock"))?;
     c.start_sleeper()?;
     let words = [
@@ -217,7 +184,7 @@ fn agent(c: &mut Case) -> Check<Full> {
 }
 
 /// Whoever waits for the terminal may start the container as soon as it comes.
-fn console_after_state(c: &mut Case) -> Check {
+fn console_comes_when_the_container_is_created(c: &mut Case) -> Check {
     let agent = agent(c)?;
     c.config["process"]["noNewPrivileges"] = json!(false);
     with_terminal(c);
@@ -262,7 +229,7 @@ fn console_after_state(c: &mut Case) -> Check {
     live.finish()?.ok().map(drop)
 }
 
-fn run_agent(c: &mut Case) -> Check {
+fn run_while_the_seccomp_agent_accepts_nobody(c: &mut Case) -> Check {
     let _socket = agent(c)?;
     c.args(&["/bin/probe", "--syscall", &format!("{GETPRIORITY}:0:0")]);
     let live = c.spawn(&c.bundle_args("run", &[], &c.id)?)?;
@@ -271,7 +238,7 @@ fn run_agent(c: &mut Case) -> Check {
 }
 
 /// The container itself is there already when its agent stops.
-fn exec_agent(c: &mut Case) -> Check {
+fn exec_while_the_seccomp_agent_accepts_nobody(c: &mut Case) -> Check {
     let path = c.dir.join("agent.sock");
     super::seccomp::filter(
         c,
@@ -287,7 +254,7 @@ fn exec_agent(c: &mut Case) -> Check {
     only_init(c)
 }
 
-fn process_fifo(c: &mut Case) -> Check {
+fn exec_while_nobody_writes_the_process_file(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let path = c.dir.join("process.json");
     nix::unistd::mkfifo(&path, Mode::S_IRWXU)?;
@@ -309,7 +276,7 @@ fn process_fifo(c: &mut Case) -> Check {
 }
 
 /// The runtime that stands in for the program goes on to do so.
-fn full_manager(c: &mut Case) -> Check {
+fn signals_get_through_while_the_manager_reads_nothing(c: &mut Case) -> Check {
     let path = c.dir.join("systemd.sock");
     let _manager = UnixDatagram::bind(&path)?;
     let filler = UnixDatagram::unbound()?;
@@ -331,7 +298,7 @@ fn full_manager(c: &mut Case) -> Check {
 }
 
 /// The container has ended, and what it has written fills the caller's pipe.
-fn unread_terminal(c: &mut Case) -> Check {
+fn run_while_nobody_reads_the_terminal(c: &mut Case) -> Check {
     c.config["process"]["terminal"] = json!(true);
     c.shell("head -c 3000 /dev/zero | tr '\\0' x; touch /ended; exit 4");
     let words = c.bundle_args("run", &[], &c.id)?;
@@ -382,7 +349,7 @@ fn frozen_meanwhile(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn frozen_for_a_moment(c: &mut Case) -> Check {
+fn frozen_for_a_moment_while_it_is_created(c: &mut Case) -> Check {
     let cgroup = c.cgroup();
     let thaw = format!(
         "(sleep 1; echo 0 > {}/cgroup.freeze) > /dev/null 2>&1 &",
@@ -405,14 +372,14 @@ fn refused_as_frozen(c: &mut Case, frozen: &Path) -> Check {
     c.nothing_left()
 }
 
-fn frozen_unit(c: &mut Case) -> Check {
+fn frozen_cgroup_is_refused(c: &mut Case) -> Check {
     systemd::use_scope(c);
     let place = systemd::cgroup(c);
     refused_as_frozen(c, &place)
 }
 
 /// One that somebody has made without systemd: it is the place that counts.
-fn frozen_slice(c: &mut Case) -> Check {
+fn frozen_slice_is_refused(c: &mut Case) -> Check {
     let slice = format!("st{}.slice", c.id.replace('-', "x"));
     c.config["linux"]["cgroupsPath"] = json!(format!("{slice}:st:{}", c.id));
     let place = c.host.cgroup2.join(&slice);

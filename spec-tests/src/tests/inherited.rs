@@ -4,10 +4,8 @@
 use crate::{
     case::Case,
     children::{self, Exit},
-    need::Need,
     outcome::{Check, ensure, same},
     runner::{self, Live, Run},
-    suite::{NeedyTest, Test},
 };
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
 use serde_json::{Value, json};
@@ -23,53 +21,39 @@ use std::{
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(crate) const TESTS: &[Test] = &[
-    ("inherited/ignored_sigchld_run", sigchld_run),
-    ("inherited/ignored_sigchld_exec", sigchld_exec),
-    ("inherited/ignored_sigchld_hooks", sigchld_hooks),
-    ("inherited/signal_actions_and_mask", signals),
-    ("inherited/open_files_of_the_caller", open_files),
-    ("inherited/open_files_of_the_config", open_files_of_config),
-    ("inherited/open_files_of_hooks", open_files_of_hooks),
-    ("inherited/250_mounts_and_a_soft_limit_of_256_files", mounts_256),
-    (
-        "inherited/1200_mounts_and_a_hard_limit_of_1024_files",
-        mounts_1024,
-    ),
-    ("inherited/limit_of_file_size", file_size),
-    ("inherited/umask", umask),
-    ("inherited/securebits", securebits),
-    ("inherited/working_directory_that_is_gone", gone_directory),
-    ("inherited/standard_streams_closed", closed_streams),
-    ("inherited/standard_stream_opened_as_a_path", path_stream),
-    ("inherited/alarm_ends_the_set_up", alarm_in_set_up),
-    ("inherited/limits_and_priorities_are_passed_on", passed_on),
-    (
-        "inherited/parent_death_signal_and_subreaper_are_not",
-        death_signal,
-    ),
-    ("inherited/environment_is_not", environment),
-    ("inherited/stack_that_is_too_small_is_told", small_stack),
-    (
-        "inherited/filter_that_fails_a_call_of_the_start_is_told",
-        failed_calls,
-    ),
-];
+tests! {
+    inherited/ignored_sigchld_run,
+    inherited/ignored_sigchld_exec,
+    inherited/ignored_sigchld_hooks,
+    inherited/signal_actions_and_mask,
+    inherited/open_files_of_the_caller,
+    inherited/open_files_of_the_config,
+    inherited/open_files_of_hooks,
+    inherited/limit_of_file_size,
+    inherited/umask,
+    inherited/securebits,
+    inherited/working_directory_that_is_gone,
+    inherited/standard_streams_closed,
+    inherited/standard_stream_opened_as_a_path,
+    inherited/alarm_ends_the_set_up,
+    inherited/limits_and_priorities_are_passed_on,
+    inherited/parent_death_signal_and_subreaper_are_not,
+    inherited/environment_is_not,
+    inherited/stack_that_is_too_small_is_told,
+    inherited/filter_that_fails_a_call_of_the_start_is_told,
+}
 
-/// CPUs that the caller is confined to.
-pub(crate) const NEEDY: &[NeedyTest] = &[
-    ("inherited/cpu_affinity", &[Need::SecondCpu], affinity),
-    (
-        "inherited/cpu_affinity_and_a_cpuset",
-        &[Need::SecondCpu, Need::Controller("cpuset")],
-        affinity_and_cpuset,
-    ),
-    (
-        "inherited/cpu_affinity_and_a_unit_of_systemd",
-        &[Need::SecondCpu, Need::Controller("cpuset"), Need::Systemd],
-        affinity_and_unit,
-    ),
-];
+tests! {
+    "inherited/250_mounts_and_a_soft_limit_of_256_files" => mounts_256,
+    "inherited/1200_mounts_and_a_hard_limit_of_1024_files" => mounts_1024,
+}
+
+// CPUs that the caller is confined to.
+tests! {
+    inherited/cpu_affinity: &[SecondCpu],
+    inherited/cpu_affinity_and_a_cpuset: &[SecondCpu, Controller("cpuset")],
+    inherited/cpu_affinity_and_a_unit_of_systemd: &[SecondCpu, Controller("cpuset"), Systemd],
+}
 
 /// Does it in the process that becomes the runtime.
 fn changed(mut command: Command, change: impl FnMut() -> io::Result<()> + Send + Sync + 'static) -> Command {
@@ -130,7 +114,7 @@ fn ignore_sigchld() -> io::Result<()> {
     ignore(Signal::SIGCHLD)
 }
 
-fn sigchld_run(c: &mut Case) -> Check {
+fn ignored_sigchld_run(c: &mut Case) -> Check {
     c.shell("sleep 0; exit 7");
     run(c, ignore_sigchld)?.wants(7)?;
     c.shell("kill -9 $$");
@@ -140,7 +124,7 @@ fn sigchld_run(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn sigchld_exec(c: &mut Case) -> Check {
+fn ignored_sigchld_exec(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let run = rt(
         c,
@@ -152,7 +136,7 @@ fn sigchld_exec(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn sigchld_hooks(c: &mut Case) -> Check {
+fn ignored_sigchld_hooks(c: &mut Case) -> Check {
     let mark = c.dir.join("marks");
     let hook = |name: &str| {
         json!([{
@@ -178,7 +162,7 @@ fn sigchld_hooks(c: &mut Case) -> Check {
 }
 
 /// The container's process, and that of exec, start with every signal at its default and none blocked.
-fn signals(c: &mut Case) -> Check {
+fn signal_actions_and_mask(c: &mut Case) -> Check {
     let change = || {
         for number in [
             Signal::SIGHUP,
@@ -209,7 +193,7 @@ fn few_files() -> io::Result<()> {
 }
 
 /// Whatever a runtime needs for itself.
-fn open_files(c: &mut Case) -> Check {
+fn open_files_of_the_caller(c: &mut Case) -> Check {
     c.config["process"]["rlimits"] = json!([]);
     c.args(&LIMITS);
     same("run", "256\n4096\n", &*run(c, few_files)?.ok()?.stdout)?;
@@ -218,7 +202,7 @@ fn open_files(c: &mut Case) -> Check {
     same("exec", "256\n4096\n", &*rt(c, &words, few_files)?.ok()?.stdout)
 }
 
-fn open_files_of_config(c: &mut Case) -> Check {
+fn open_files_of_the_config(c: &mut Case) -> Check {
     c.config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 300, "hard": 400}]);
     c.args(&LIMITS);
     same("run", "300\n400\n", &*run(c, few_files)?.ok()?.stdout)
@@ -279,7 +263,7 @@ fn mounts_1024(c: &mut Case) -> Check {
 }
 
 /// A runtime that cannot write says so, and is not killed by SIGXFSZ.
-fn file_size(c: &mut Case) -> Check {
+fn limit_of_file_size(c: &mut Case) -> Check {
     let words = c.bundle_args("run", &[], &c.id)?;
     let mut command = changed(c.command(), || limit(libc::RLIMIT_FSIZE, 0, libc::RLIM_INFINITY));
     // Not a file, which it could not write to either.
@@ -326,7 +310,7 @@ fn securebits(c: &mut Case) -> Check {
     same("securebits of exec", json!(0), report["securebits"].clone())
 }
 
-fn gone_directory(c: &mut Case) -> Check {
+fn working_directory_that_is_gone(c: &mut Case) -> Check {
     c.shell("pwd");
     let gone = c.dir.join("gone");
     let words = c.bundle_args("run", &[], &c.id)?;
@@ -343,7 +327,7 @@ fn gone_directory(c: &mut Case) -> Check {
 }
 
 /// Files of the runtime's do not get their numbers, and the container has something there.
-fn closed_streams(c: &mut Case) -> Check {
+fn standard_streams_closed(c: &mut Case) -> Check {
     c.shell("ls -l /proc/self/fd > /tmp/fds; exit 6");
     let change = || {
         for number in 0..3 {
@@ -364,7 +348,7 @@ fn closed_streams(c: &mut Case) -> Check {
 
 /// One that cannot be read or written, and is open all the same: none of the runtime's takes its place, and none is left
 /// behind it.
-fn path_stream(c: &mut Case) -> Check {
+fn standard_stream_opened_as_a_path(c: &mut Case) -> Check {
     c.args(&["/bin/probe"]);
     let change = || {
         // SAFETY: a C string.
@@ -389,7 +373,7 @@ fn path_stream(c: &mut Case) -> Check {
 }
 
 /// alarm(2) survives execve(2): `timeout` of perl and shells. Half a container must not be left.
-fn alarm_in_set_up(c: &mut Case) -> Check {
+fn alarm_ends_the_set_up(c: &mut Case) -> Check {
     let mark = c.dir.join("begun");
     c.config["hooks"] = json!({"createRuntime": [{
         "path": "/bin/sh", "args": ["sh", "-c", format!("touch {}; exec sleep 1000", mark.display())],
@@ -406,7 +390,7 @@ fn alarm_in_set_up(c: &mut Case) -> Check {
 }
 
 /// What config.json can say, or nobody but the caller: as it is.
-fn passed_on(c: &mut Case) -> Check {
+fn limits_and_priorities_are_passed_on(c: &mut Case) -> Check {
     const SLACK: libc::c_ulong = 123_456;
     c.args(&[
         "/bin/probe",
@@ -452,7 +436,7 @@ fn passed_on(c: &mut Case) -> Check {
     same("THP_enabled", Some("0"), has_thp.as_deref())
 }
 
-fn death_signal(c: &mut Case) -> Check {
+fn parent_death_signal_and_subreaper_are_not(c: &mut Case) -> Check {
     c.args(&["/bin/probe"]);
     let change = || {
         prctl(libc::PR_SET_PDEATHSIG, libc::SIGUSR1 as libc::c_ulong)?;
@@ -464,7 +448,7 @@ fn death_signal(c: &mut Case) -> Check {
 }
 
 /// Nor does what glibc would read of it change anything.
-fn environment(c: &mut Case) -> Check {
+fn environment_is_not(c: &mut Case) -> Check {
     let variables = [
         ("LD_PRELOAD", "/no/such/library.so"),
         ("LD_LIBRARY_PATH", "/no/such/place"),
@@ -490,7 +474,7 @@ fn environment(c: &mut Case) -> Check {
 }
 
 /// It does its work, or says in a line why not.
-fn small_stack(c: &mut Case) -> Check {
+fn stack_that_is_too_small_is_told(c: &mut Case) -> Check {
     for kib in [16, 24, 32, 48, 64, 128] {
         let run = run(c, move || {
             limit(libc::RLIMIT_STACK, kib << 10, libc::RLIM_INFINITY)
@@ -530,7 +514,7 @@ fn fail_call(number: libc::c_long) -> io::Result<()> {
     checked(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &program) as i32 })
 }
 
-fn failed_calls(c: &mut Case) -> Check {
+fn filter_that_fails_a_call_of_the_start_is_told(c: &mut Case) -> Check {
     let calls = [
         ("ppoll", libc::SYS_ppoll),
         ("rt_sigaction", libc::SYS_rt_sigaction),
@@ -590,12 +574,12 @@ fn has_cpus(c: &mut Case, globals: &[&str], wish: &str) -> Check {
     same("exec", wish, &*cpus_of(&exec.stdout))
 }
 
-fn affinity(c: &mut Case) -> Check {
+fn cpu_affinity(c: &mut Case) -> Check {
     let wish = cpus_of(&fs::read_to_string("/proc/self/status")?);
     has_cpus(c, &[], &wish)
 }
 
-fn affinity_and_cpuset(c: &mut Case) -> Check {
+fn cpu_affinity_and_a_cpuset(c: &mut Case) -> Check {
     c.config["linux"]["resources"]["cpu"] = json!({"cpus": "1"});
     has_cpus(c, &[], "1")?;
     c.delete()?;
@@ -603,7 +587,7 @@ fn affinity_and_cpuset(c: &mut Case) -> Check {
     has_cpus(c, &[], "0-1")
 }
 
-fn affinity_and_unit(c: &mut Case) -> Check {
+fn cpu_affinity_and_a_unit_of_systemd(c: &mut Case) -> Check {
     c.config["linux"]["cgroupsPath"] = json!(format!("system.slice:st:{}", c.id));
     has_cpus(
         c,

@@ -8,7 +8,6 @@ use crate::{
     need::Need,
     outcome::{Check, ensure, same},
     runner::{self, Run},
-    suite::NeedyTest,
 };
 use serde_json::json;
 use std::{fs, path::PathBuf, process::Command};
@@ -16,13 +15,13 @@ use std::{fs, path::PathBuf, process::Command};
 /// The kernel's own, if it has one, would be found first.
 const NO_OTHER: &[Need] = &[Need::NoPath("/sys/fs/resctrl/schemata")];
 
-pub(super) const NEEDY: &[NeedyTest] = &[
-    ("spec/intel_rdt_group_of_its_own", NO_OTHER, own_group),
-    ("spec/intel_rdt_class_that_is_there", NO_OTHER, class),
-    ("spec/intel_rdt_default_class", NO_OTHER, default_class),
-    ("spec/intel_rdt_wrong_class_is_refused", NO_OTHER, wrong_class),
-    ("spec/intel_rdt_untouched_without_a_wish", NO_OTHER, untouched),
-];
+tests! {
+    spec/intel_rdt_group_of_its_own: NO_OTHER,
+    spec/intel_rdt_class_that_is_there: NO_OTHER,
+    spec/intel_rdt_default_class: NO_OTHER,
+    spec/intel_rdt_wrong_class_is_refused: NO_OTHER,
+    spec/intel_rdt_untouched_without_a_wish: NO_OTHER,
+}
 
 /// The made-up tree.
 struct Tree(PathBuf);
@@ -114,7 +113,7 @@ fn exec_detached(c: &Case) -> Check<String> {
     Ok(fs::read_to_string(file)?)
 }
 
-fn own_group(c: &mut Case) -> Check {
+fn intel_rdt_group_of_its_own(c: &mut Case) -> Check {
     let tree = Tree::new(c)?;
     c.config["linux"]["intelRdt"] = json!({"schemata": ["L3:0=f"]});
     c.args(&["/bin/sleep", "1000"]);
@@ -135,7 +134,7 @@ fn own_group(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn class(c: &mut Case) -> Check {
+fn intel_rdt_class_that_is_there(c: &mut Case) -> Check {
     let tree = Tree::new(c)?;
     let id = c.id.clone();
     c.config["linux"]["intelRdt"] = json!({
@@ -165,7 +164,7 @@ fn class(c: &mut Case) -> Check {
     )
 }
 
-fn default_class(c: &mut Case) -> Check {
+fn intel_rdt_default_class(c: &mut Case) -> Check {
     let tree = Tree::new(c)?;
     c.config["linux"]["intelRdt"] = json!({"closID": "/"});
     c.args(&["/bin/sleep", "1000"]);
@@ -176,7 +175,7 @@ fn default_class(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn wrong_class(c: &mut Case) -> Check {
+fn intel_rdt_wrong_class_is_refused(c: &mut Case) -> Check {
     let tree = Tree::new(c)?;
     for wish in [
         json!({"closID": "silver"}),
@@ -198,7 +197,7 @@ fn wrong_class(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn untouched(c: &mut Case) -> Check {
+fn intel_rdt_untouched_without_a_wish(c: &mut Case) -> Check {
     let tree = Tree::new(c)?;
     let look = || -> Check<Vec<String>> {
         let mut names: Vec<String> = fs::read_dir(&tree.0)?

@@ -3,10 +3,8 @@
 
 use crate::{
     case::Case,
-    need::Need,
     outcome::{Check, Stop, ensure, fail, same},
     runner::Live,
-    suite::{NeedyTest, Test},
     tests::{fuse::HungFileSystem, namespaces::user_namespace},
 };
 use nix::{
@@ -19,48 +17,30 @@ use nix::{
 use serde_json::json;
 use std::{fs, path::PathBuf, time::Duration};
 
-pub(crate) const TESTS: &[Test] = &[
-    ("interrupt/run_while_a_hook_hangs", run_hook),
-    ("interrupt/run_detached_while_a_hook_hangs", run_detached_hook),
-    ("interrupt/create_while_a_hook_hangs", create_hook),
-    ("interrupt/create_while_a_hook_inside_hangs", create_hook_inside),
-    ("interrupt/run_while_a_start_hook_hangs", start_hook),
-    ("interrupt/run_while_a_poststart_hook_hangs", poststart_hook),
-    ("interrupt/each_signal_has_its_exit_code", exit_codes),
-    ("interrupt/poststop_hooks_that_hang_are_ended", poststop_hangs),
-    ("interrupt/run_while_init_is_stopped", init_stopped),
-    (
-        "interrupt/create_in_a_user_namespace_while_init_is_stopped",
-        init_stopped_in_users,
-    ),
-    ("interrupt/run_while_nobody_writes_config_json", config_fifo),
-    ("interrupt/exec_into_a_frozen_container", exec_frozen),
-    (
-        "interrupt/exec_detached_into_a_frozen_container",
-        exec_detached_frozen,
-    ),
-    ("interrupt/signals_that_are_ignored_do_not_end_it", ignored),
-    ("interrupt/signals_after_the_set_up_are_passed_on", passed_on),
-];
+tests! {
+    interrupt/run_while_a_hook_hangs,
+    interrupt/run_detached_while_a_hook_hangs,
+    interrupt/create_while_a_hook_hangs,
+    interrupt/create_while_a_hook_inside_hangs,
+    interrupt/run_while_a_start_hook_hangs,
+    interrupt/run_while_a_poststart_hook_hangs,
+    interrupt/each_signal_has_its_exit_code,
+    interrupt/poststop_hooks_that_hang_are_ended,
+    interrupt/run_while_init_is_stopped,
+    interrupt/create_in_a_user_namespace_while_init_is_stopped,
+    interrupt/run_while_nobody_writes_config_json,
+    interrupt/exec_into_a_frozen_container,
+    interrupt/exec_detached_into_a_frozen_container,
+    interrupt/signals_that_are_ignored_do_not_end_it,
+    interrupt/signals_after_the_set_up_are_passed_on,
+}
 
-/// What hangs on a file server that does not answer.
-pub(crate) const NEEDY: &[NeedyTest] = &[
-    (
-        "interrupt/create_while_init_waits_for_a_file_server_below_a_read_only_bind",
-        &[Need::Path("/dev/fuse")],
-        file_server_with_places,
-    ),
-    (
-        "interrupt/create_while_init_waits_for_a_file_server",
-        &[Need::Path("/dev/fuse")],
-        file_server,
-    ),
-    (
-        "interrupt/exec_while_it_waits_for_a_file_server",
-        &[Need::Path("/dev/fuse")],
-        exec_file_server,
-    ),
-];
+// What hangs on a file server that does not answer.
+tests! {
+    interrupt/create_while_init_waits_for_a_file_server_below_a_read_only_bind: &[Path("/dev/fuse")],
+    interrupt/create_while_init_waits_for_a_file_server: &[Path("/dev/fuse")],
+    interrupt/exec_while_it_waits_for_a_file_server: &[Path("/dev/fuse")],
+}
 
 /// Far less than the suite's patience: "at once", on a machine that is emulated.
 const AT_ONCE: Duration = Duration::from_secs(10);
@@ -112,13 +92,13 @@ fn with_hook(c: &mut Case, list: &str, command: &str, options: &[&str]) -> Check
     c.spawn(&c.bundle_args(command, options, &c.id)?)
 }
 
-fn run_hook(c: &mut Case) -> Check {
+fn run_while_a_hook_hangs(c: &mut Case) -> Check {
     let live = with_hook(c, "createRuntime", "run", &[])?;
     ends(c, live, Signal::SIGTERM, 143)
 }
 
 /// They are run, since createRuntime hooks were, and have a few seconds: whoever has sent the signal waits.
-fn poststop_hangs(c: &mut Case) -> Check {
+fn poststop_hooks_that_hang_are_ended(c: &mut Case) -> Check {
     let ran = c.dir.join("poststop");
     let script = format!("touch {}; sleep 1000", ran.display());
     c.config["hooks"]["poststop"] =
@@ -133,17 +113,17 @@ fn poststop_hangs(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn run_detached_hook(c: &mut Case) -> Check {
+fn run_detached_while_a_hook_hangs(c: &mut Case) -> Check {
     let live = with_hook(c, "prestart", "run", &["--detach"])?;
     ends(c, live, Signal::SIGTERM, 143)
 }
 
-fn create_hook(c: &mut Case) -> Check {
+fn create_while_a_hook_hangs(c: &mut Case) -> Check {
     let live = with_hook(c, "createRuntime", "create", &[])?;
     ends(c, live, Signal::SIGTERM, 143)
 }
 
-fn create_hook_inside(c: &mut Case) -> Check {
+fn create_while_a_hook_inside_hangs(c: &mut Case) -> Check {
     let live = with_hook(c, "createContainer", "create", &[])?;
     let mark = mark(c);
     c.wait_until("the hook runs", || Ok(mark.exists()))?;
@@ -153,7 +133,7 @@ fn create_hook_inside(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn start_hook(c: &mut Case) -> Check {
+fn run_while_a_start_hook_hangs(c: &mut Case) -> Check {
     c.config["hooks"]["startContainer"] = json!([{
         "path": "/bin/sh", "args": ["sh", "-c", "touch /in-hook; sleep 1000"], "env": ["PATH=/bin"],
     }]);
@@ -166,12 +146,12 @@ fn start_hook(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn poststart_hook(c: &mut Case) -> Check {
+fn run_while_a_poststart_hook_hangs(c: &mut Case) -> Check {
     let live = with_hook(c, "poststart", "run", &[])?;
     ends(c, live, Signal::SIGTERM, 143)
 }
 
-fn exit_codes(c: &mut Case) -> Check {
+fn each_signal_has_its_exit_code(c: &mut Case) -> Check {
     for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM] {
         let live = with_hook(c, "createRuntime", "run", &[])?;
         ends(c, live, signal, 128 + signal as i32)?;
@@ -191,20 +171,20 @@ fn stop_init(c: &mut Case) {
         json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]}]);
 }
 
-fn init_stopped(c: &mut Case) -> Check {
+fn run_while_init_is_stopped(c: &mut Case) -> Check {
     stop_init(c);
     let live = c.spawn(&c.bundle_args("run", &[], &c.id)?)?;
     ends(c, live, Signal::SIGTERM, 143)
 }
 
-fn init_stopped_in_users(c: &mut Case) -> Check {
+fn create_in_a_user_namespace_while_init_is_stopped(c: &mut Case) -> Check {
     stop_init(c);
     user_namespace(c, &[json!({"containerID": 0, "hostID": 100_000, "size": 65536})]);
     let live = c.spawn(&c.bundle_args("create", &[], &c.id)?)?;
     ends(c, live, Signal::SIGTERM, 143)
 }
 
-fn config_fifo(c: &mut Case) -> Check {
+fn run_while_nobody_writes_config_json(c: &mut Case) -> Check {
     let path = c.bundle.join("config.json");
     mkfifo(&path, Mode::S_IRWXU)?;
     for command in ["run", "create"] {
@@ -263,16 +243,16 @@ fn exec_in_frozen(c: &mut Case, options: &[&str]) -> Check {
     same("status", "running", &*c.status()?)
 }
 
-fn exec_frozen(c: &mut Case) -> Check {
+fn exec_into_a_frozen_container(c: &mut Case) -> Check {
     exec_in_frozen(c, &[])
 }
 
-fn exec_detached_frozen(c: &mut Case) -> Check {
+fn exec_detached_into_a_frozen_container(c: &mut Case) -> Check {
     exec_in_frozen(c, &["--detach"])
 }
 
 /// nohup(1), and shells that run a command in the background.
-fn ignored(c: &mut Case) -> Check {
+fn signals_that_are_ignored_do_not_end_it(c: &mut Case) -> Check {
     let mark = mark(c);
     let script = format!(
         "echo > {0}; while [ ! -e {0}.go ]; do sleep 0.01; done",
@@ -306,7 +286,7 @@ fn ignored(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn passed_on(c: &mut Case) -> Check {
+fn signals_after_the_set_up_are_passed_on(c: &mut Case) -> Check {
     c.shell("trap 'exit 9' TERM; touch /ready; while :; do usleep 5000; done");
     let live = c.spawn(&c.bundle_args("run", &[], &c.id)?)?;
     let ready = c.rootfs("/ready");
@@ -317,7 +297,7 @@ fn passed_on(c: &mut Case) -> Check {
 }
 
 /// The program's directory lies in a file system whose server does not answer.
-fn file_server(c: &mut Case) -> Check {
+fn create_while_init_waits_for_a_file_server(c: &mut Case) -> Check {
     let hung = HungFileSystem::mount(&c.dir.join("hung"))?;
     c.mount(json!({"destination": "/hung", "type": "bind", "source": hung.path(), "options": ["bind"]}));
     c.config["process"]["cwd"] = json!("/hung/x");
@@ -325,7 +305,7 @@ fn file_server(c: &mut Case) -> Check {
 }
 
 /// So does the place of another mount, in a read-only bind mount.
-fn file_server_with_places(c: &mut Case) -> Check {
+fn create_while_init_waits_for_a_file_server_below_a_read_only_bind(c: &mut Case) -> Check {
     let hung = HungFileSystem::mount(&c.dir.join("hung"))?;
     c.mount(
         json!({"destination": "/hung", "type": "bind", "source": hung.path(), "options": ["bind", "ro"]}),
@@ -345,7 +325,7 @@ fn create_interrupted(c: &mut Case, hung: HungFileSystem) -> Check {
     c.nothing_left()
 }
 
-fn exec_file_server(c: &mut Case) -> Check {
+fn exec_while_it_waits_for_a_file_server(c: &mut Case) -> Check {
     let hung = HungFileSystem::mount(&c.dir.join("hung"))?;
     c.mount(json!({"destination": "/hung", "type": "bind", "source": hung.path(), "options": ["bind"]}));
     c.start_sleeper()?;

@@ -4,108 +4,62 @@ use crate::{
     case::Case,
     children::{self, Exit},
     outcome::{Check, contains, ensure, fail, same},
-    suite::Test,
 };
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::{fs, process::Stdio, time::Duration};
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "lifecycle/created_running_stopped_gone",
-        created_running_stopped_gone,
-    ),
-    (
-        "lifecycle/create_does_not_run_the_program",
-        create_does_not_run_the_program,
-    ),
-    ("lifecycle/pid_file_is_decimal_without_newline", pid_file),
-    (
-        "lifecycle/pid_file_is_there_when_run_detach_returns",
-        pid_file_of_run_detach,
-    ),
-    ("lifecycle/pid_file_that_is_no_file_stays", pid_file_no_file),
-    (
-        "security/pid_file_behind_a_link_of_another_user",
-        pid_file_behind_a_foreign_link,
-    ),
-    ("security/pid_file_that_is_a_block_device", pid_file_block_device),
-    ("lifecycle/state_fields", state_fields),
-    ("lifecycle/state_has_annotations", state_annotations),
-    (
-        "lifecycle/state_of_stopped_has_pid_zero_and_remains",
-        state_of_stopped,
-    ),
-    (
-        "lifecycle/state_does_not_change_when_config_does",
-        state_is_independent_of_config,
-    ),
-    (
-        "lifecycle/config_is_read_at_create_only",
-        config_is_read_at_create_only,
-    ),
-    ("lifecycle/run_exit_code", run_exit_code),
-    (
-        "lifecycle/run_exit_code_of_signal_is_128_plus_n",
-        run_exit_code_of_signal,
-    ),
-    ("lifecycle/run_forwards_signals", run_forwards_signals),
-    ("lifecycle/run_deletes_afterwards", run_deletes_afterwards),
-    ("lifecycle/run_keep_leaves_a_stopped_container", run_keep),
-    ("lifecycle/run_detach_returns_at_once", run_detach),
-    ("lifecycle/run_very_short_processes", run_very_short_processes),
-    (
-        "lifecycle/run_detach_very_short_processes",
-        run_detach_very_short_processes,
-    ),
-    ("lifecycle/run_reads_stdin", run_reads_stdin),
-    (
-        "lifecycle/run_keeps_stdout_and_stderr_apart",
-        run_stdout_and_stderr,
-    ),
-    (
-        "lifecycle/container_writes_to_the_stdout_of_create",
-        stdout_of_create,
-    ),
-    ("lifecycle/init_is_a_child_of_the_subreaper", init_is_our_child),
-    (
-        "lifecycle/init_exit_status_reaches_the_subreaper",
-        init_status_reaches_us,
-    ),
-    ("lifecycle/relative_bundle", relative_bundle),
-    (
-        "lifecycle/bundle_defaults_to_the_working_directory",
-        default_bundle,
-    ),
-    ("lifecycle/root_option_with_equals_sign", root_with_equals_sign),
-    ("lifecycle/single_dash_long_option", single_dash_long_option),
-    ("lifecycle/flags_after_the_id", flags_after_the_id),
-    ("lifecycle/kill_by_name_number_and_any_case", kill_spellings),
-    ("lifecycle/kill_default_is_term", kill_default),
-    ("lifecycle/kill_of_created_container", kill_of_created),
-    ("lifecycle/delete_of_created_container", delete_of_created),
-    (
-        "lifecycle/delete_force_of_running_container",
-        delete_force_of_running,
-    ),
-    (
-        "lifecycle/delete_force_of_nothing_succeeds",
-        delete_force_of_nothing,
-    ),
-    ("lifecycle/id_can_be_used_again", id_again),
-    ("lifecycle/id_alphabet", id_alphabet),
-    ("lifecycle/list_json", list_json),
-    ("lifecycle/list_of_nothing", list_of_nothing),
-    ("lifecycle/list_quiet", list_quiet),
-    ("lifecycle/list_table_header", list_table),
-    ("lifecycle/ps_json", ps_json),
-    ("lifecycle/version_names_the_spec", version),
-    ("lifecycle/features_fields", features),
-    ("lifecycle/spec_makes_a_config_that_runs", spec_command),
-    ("lifecycle/spec_does_not_overwrite", spec_does_not_overwrite),
-    ("lifecycle/success_prints_nothing", success_prints_nothing),
-    ("lifecycle/three_containers_in_parallel", three_in_parallel),
-];
+tests! {
+    lifecycle/created_running_stopped_gone,
+    lifecycle/create_does_not_run_the_program,
+    lifecycle/pid_file_is_decimal_without_newline,
+    lifecycle/pid_file_is_there_when_run_detach_returns,
+    lifecycle/pid_file_that_is_no_file_stays,
+    security/pid_file_behind_a_link_of_another_user,
+    security/pid_file_that_is_a_block_device,
+    lifecycle/state_fields,
+    lifecycle/state_has_annotations,
+    lifecycle/state_of_stopped_has_pid_zero_and_remains,
+    lifecycle/state_does_not_change_when_config_does,
+    lifecycle/config_is_read_at_create_only,
+    lifecycle/run_exit_code,
+    lifecycle/run_exit_code_of_signal_is_128_plus_n,
+    lifecycle/run_forwards_signals,
+    lifecycle/run_deletes_afterwards,
+    lifecycle/run_keep_leaves_a_stopped_container,
+    lifecycle/run_detach_returns_at_once,
+    lifecycle/run_very_short_processes,
+    lifecycle/run_detach_very_short_processes,
+    lifecycle/run_reads_stdin,
+    lifecycle/run_keeps_stdout_and_stderr_apart,
+    lifecycle/container_writes_to_the_stdout_of_create,
+    lifecycle/init_is_a_child_of_the_subreaper,
+    lifecycle/init_exit_status_reaches_the_subreaper,
+    lifecycle/relative_bundle,
+    lifecycle/bundle_defaults_to_the_working_directory,
+    lifecycle/root_option_with_equals_sign,
+    lifecycle/single_dash_long_option,
+    lifecycle/flags_after_the_id,
+    lifecycle/kill_by_name_number_and_any_case,
+    lifecycle/kill_default_is_term,
+    lifecycle/kill_of_created_container,
+    lifecycle/delete_of_created_container,
+    lifecycle/delete_force_of_running_container,
+    lifecycle/delete_force_of_nothing_succeeds,
+    lifecycle/id_can_be_used_again,
+    lifecycle/id_alphabet,
+    lifecycle/list_json,
+    lifecycle/list_of_nothing,
+    lifecycle/list_quiet,
+    lifecycle/list_table_header,
+    lifecycle/ps_json,
+    lifecycle/version_names_the_spec,
+    lifecycle/features_fields,
+    lifecycle/spec_makes_a_config_that_runs,
+    lifecycle/spec_does_not_overwrite,
+    lifecycle/success_prints_nothing,
+    lifecycle/three_containers_in_parallel,
+}
 
 fn created_running_stopped_gone(c: &mut Case) -> Check {
     c.args(&["/bin/sleep", "1000"]);
@@ -130,7 +84,7 @@ fn create_does_not_run_the_program(c: &mut Case) -> Check {
     c.wait_until("the program runs after start", || Ok(marker.exists()))
 }
 
-fn pid_file(c: &mut Case) -> Check {
+fn pid_file_is_decimal_without_newline(c: &mut Case) -> Check {
     c.args(&["/bin/sleep", "1000"]);
     let file = c.dir.join("pid");
     c.create_with(&["--pid-file", &file.to_string_lossy()])?.ok()?;
@@ -148,7 +102,7 @@ fn pid_file(c: &mut Case) -> Check {
 /// `--pid-file /dev/null`: what is there is written to, also behind a link. A device of the test's own: a runtime that
 /// replaces it does so here.
 /// Who may write to the directory of the pid file does not choose a device to which root writes: the link is replaced.
-fn pid_file_behind_a_foreign_link(c: &mut Case) -> Check {
+fn pid_file_behind_a_link_of_another_user(c: &mut Case) -> Check {
     use std::os::unix::fs::{OpenOptionsExt, lchown, symlink};
     let (fifo, link) = (c.dir.join("fifo"), c.dir.join("link"));
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o600))?;
@@ -165,7 +119,7 @@ fn pid_file_behind_a_foreign_link(c: &mut Case) -> Check {
     c.delete()
 }
 
-fn pid_file_block_device(c: &mut Case) -> Check {
+fn pid_file_that_is_a_block_device(c: &mut Case) -> Check {
     use nix::sys::stat::{Mode, SFlag, makedev, mknod};
     // Nobody has this one: it is not to be opened.
     let disk = c.dir.join("disk");
@@ -186,7 +140,7 @@ fn pid_file_block_device(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn pid_file_no_file(c: &mut Case) -> Check {
+fn pid_file_that_is_no_file_stays(c: &mut Case) -> Check {
     use nix::sys::stat::{Mode, SFlag, makedev, mknod};
     use std::{
         io::Read,
@@ -237,7 +191,7 @@ fn pid_file_no_file(c: &mut Case) -> Check {
     same("temporary files left", 0, others.count())
 }
 
-fn pid_file_of_run_detach(c: &mut Case) -> Check {
+fn pid_file_is_there_when_run_detach_returns(c: &mut Case) -> Check {
     c.args(&["/bin/sleep", "1000"]);
     let file = c.dir.join("pid");
     c.run_with(&["--detach", "--pid-file", &file.to_string_lossy()])?
@@ -286,7 +240,7 @@ fn is_rfc3339_utc(text: &str) -> bool {
     text.len() >= 20 && marks.iter().all(|(at, mark)| bytes.get(*at) == Some(mark)) && text.ends_with('Z')
 }
 
-fn state_annotations(c: &mut Case) -> Check {
+fn state_has_annotations(c: &mut Case) -> Check {
     c.args(&["/bin/sleep", "1000"]);
     c.config["annotations"] = json!({"com.example.key": "a value", "empty": ""});
     c.create()?.ok()?;
@@ -297,7 +251,7 @@ fn state_annotations(c: &mut Case) -> Check {
     )
 }
 
-fn state_of_stopped(c: &mut Case) -> Check {
+fn state_of_stopped_has_pid_zero_and_remains(c: &mut Case) -> Check {
     c.args(&["/bin/true"]);
     c.create()?.ok()?;
     c.rt(&["start", &c.id])?.ok()?;
@@ -313,7 +267,7 @@ fn state_of_stopped(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn state_is_independent_of_config(c: &mut Case) -> Check {
+fn state_does_not_change_when_config_does(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let before = c.state()?;
     fs::write(c.bundle.join("config.json"), "{}")?;
@@ -345,7 +299,7 @@ fn run_exit_code(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn run_exit_code_of_signal(c: &mut Case) -> Check {
+fn run_exit_code_of_signal_is_128_plus_n(c: &mut Case) -> Check {
     // Process 1 of a pid namespace cannot kill itself: the kernel drops its own signals. The host can.
     for (name, number) in [("KILL", 9), ("TERM", 15)] {
         // The default action of TERM does not reach process 1 unless it has a handler: use a host pid namespace.
@@ -371,7 +325,7 @@ fn run_deletes_afterwards(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn run_keep(c: &mut Case) -> Check {
+fn run_keep_leaves_a_stopped_container(c: &mut Case) -> Check {
     c.shell("exit 3");
     c.run_with(&["--keep"])?.wants(3)?;
     same("status", "stopped", c.status()?.as_str())?;
@@ -379,7 +333,7 @@ fn run_keep(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn run_detach(c: &mut Case) -> Check {
+fn run_detach_returns_at_once(c: &mut Case) -> Check {
     c.args(&["/bin/sleep", "1000"]);
     c.run_with(&["--detach"])?.ok()?;
     same("status", "running", c.status()?.as_str())
@@ -415,14 +369,14 @@ fn run_reads_stdin(c: &mut Case) -> Check {
     same("stdout", "through the pipe", live.finish()?.ok()?.stdout.as_str())
 }
 
-fn run_stdout_and_stderr(c: &mut Case) -> Check {
+fn run_keeps_stdout_and_stderr_apart(c: &mut Case) -> Check {
     c.shell("echo one; echo two >&2");
     let run = c.run()?.ok()?;
     same("stdout", "one\n", run.stdout.as_str())?;
     same("stderr", "two\n", run.stderr.as_str())
 }
 
-fn stdout_of_create(c: &mut Case) -> Check {
+fn container_writes_to_the_stdout_of_create(c: &mut Case) -> Check {
     c.shell("echo from the container");
     let create = c.create()?.ok()?;
     c.rt(&["start", &c.id])?.ok()?;
@@ -434,7 +388,7 @@ fn stdout_of_create(c: &mut Case) -> Check {
     )
 }
 
-fn init_is_our_child(c: &mut Case) -> Check {
+fn init_is_a_child_of_the_subreaper(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let stat = fs::read_to_string(format!("/proc/{}/stat", c.pid()?))?;
     let parent = stat
@@ -449,7 +403,7 @@ fn init_is_our_child(c: &mut Case) -> Check {
     )
 }
 
-fn init_status_reaches_us(c: &mut Case) -> Check {
+fn init_exit_status_reaches_the_subreaper(c: &mut Case) -> Check {
     c.shell("exit 42");
     c.create()?.ok()?;
     let pid = c.pid()?;
@@ -472,14 +426,14 @@ fn relative_bundle(c: &mut Case) -> Check {
     )
 }
 
-fn default_bundle(c: &mut Case) -> Check {
+fn bundle_defaults_to_the_working_directory(c: &mut Case) -> Check {
     c.shell("echo here");
     c.write_config()?;
     let run = crate::runner::start(c.command().args(["run", &c.id]).current_dir(&c.bundle), &c.dir)?;
     same("stdout", "here\n", run.finish()?.ok()?.stdout.as_str())
 }
 
-fn root_with_equals_sign(c: &mut Case) -> Check {
+fn root_option_with_equals_sign(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let mut command = c.host.runtime_command();
     command
@@ -505,7 +459,7 @@ fn flags_after_the_id(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn kill_spellings(c: &mut Case) -> Check {
+fn kill_by_name_number_and_any_case(c: &mut Case) -> Check {
     c.shell("trap 'echo x >> /log' USR1; echo ready > /log; while true; do usleep 5000; done");
     c.run_with(&["--detach"])?.ok()?;
     let log = c.rootfs("/log");
@@ -521,7 +475,7 @@ fn kill_spellings(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn kill_default(c: &mut Case) -> Check {
+fn kill_default_is_term(c: &mut Case) -> Check {
     c.shell("trap 'exit 3' TERM; echo ready > /log; while true; do usleep 5000; done");
     c.run_with(&["--detach"])?.ok()?;
     let (pid, log) = (c.pid()?, c.rootfs("/log"));
@@ -535,7 +489,7 @@ fn kill_default(c: &mut Case) -> Check {
     )
 }
 
-fn kill_of_created(c: &mut Case) -> Check {
+fn kill_of_created_container(c: &mut Case) -> Check {
     c.args(&["/bin/sleep", "1000"]);
     c.create()?.ok()?;
     c.rt(&["kill", &c.id, "KILL"])?.ok()?;
@@ -544,7 +498,7 @@ fn kill_of_created(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn delete_of_created(c: &mut Case) -> Check {
+fn delete_of_created_container(c: &mut Case) -> Check {
     c.args(&["/bin/sleep", "1000"]);
     c.create()?.ok()?;
     let pid = c.pid()?;
@@ -557,7 +511,7 @@ fn delete_of_created(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn delete_force_of_running(c: &mut Case) -> Check {
+fn delete_force_of_running_container(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let pid = c.pid()?;
     c.rt(&["delete", "--force", &c.id])?.ok()?;
@@ -569,12 +523,12 @@ fn delete_force_of_running(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn delete_force_of_nothing(c: &mut Case) -> Check {
+fn delete_force_of_nothing_succeeds(c: &mut Case) -> Check {
     c.rt(&["delete", "--force", "nobody"])?.ok()?;
     Ok(())
 }
 
-fn id_again(c: &mut Case) -> Check {
+fn id_can_be_used_again(c: &mut Case) -> Check {
     for _ in 0..3 {
         c.start_sleeper()?;
         c.delete()?;
@@ -621,7 +575,7 @@ fn list_quiet(c: &mut Case) -> Check {
     )
 }
 
-fn list_table(c: &mut Case) -> Check {
+fn list_table_header(c: &mut Case) -> Check {
     let run = c.rt(&["list"])?.ok()?;
     let header: Vec<&str> = run
         .stdout
@@ -653,7 +607,7 @@ fn ps_json(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn version(c: &mut Case) -> Check {
+fn version_names_the_spec(c: &mut Case) -> Check {
     let run = c.rt(&["--version"])?.ok()?;
     let first = run.stdout.lines().next().unwrap_or_default();
     ensure!(
@@ -668,7 +622,7 @@ fn version(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn features(c: &mut Case) -> Check {
+fn features_fields(c: &mut Case) -> Check {
     let run = c.rt(&["features"])?.ok()?;
     same("stderr (CRI-O reads both)", "", run.stderr.as_str())?;
     let f = run.json()?;
@@ -714,7 +668,7 @@ fn features(c: &mut Case) -> Check {
     )
 }
 
-fn spec_command(c: &mut Case) -> Check {
+fn spec_makes_a_config_that_runs(c: &mut Case) -> Check {
     let file = c.bundle.join("config.json");
     c.rt(&["spec", "--bundle", "bundle"])?.ok()?;
     let cgroups_path = c.config["linux"]["cgroupsPath"].clone();
@@ -753,7 +707,7 @@ fn success_prints_nothing(c: &mut Case) -> Check {
     quiet("delete", c.rt(&["delete", &c.id])?)
 }
 
-fn three_in_parallel(c: &mut Case) -> Check {
+fn three_containers_in_parallel(c: &mut Case) -> Check {
     c.args(&["/bin/sleep", "1000"]);
     let mut live = Vec::new();
     for n in 0..3 {

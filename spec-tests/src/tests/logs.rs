@@ -4,25 +4,24 @@ use crate::{
     case::Case,
     outcome::{Check, ensure, same},
     runner::{NO_MEMORY_CONTROLLER, Run},
-    suite::Test,
 };
 use serde_json::Value;
 use std::{ffi::OsString, fs};
 
-pub(crate) const TESTS: &[Test] = &[
-    ("log/json_has_one_line_on_failure", one_line_on_failure),
-    ("log/json_of_a_failure_in_the_container", failure_in_container),
-    ("log/json_of_every_command", every_command),
-    ("log/json_of_usage_errors", usage_errors),
-    ("log/json_has_runcs_keys_in_runcs_order", key_order),
-    ("log/json_is_empty_on_success", empty_on_success),
-    ("log/json_is_appended", appended),
-    ("log/text_names_the_error", text),
-    ("log/text_is_one_line_of_three_fields", text_line),
-    ("log/debug_adds_lines", debug),
-    ("log/stderr_has_the_message_too", stderr_too),
-    ("log/file_that_cannot_be_opened", cannot_open),
-];
+tests! {
+    log/json_has_one_line_on_failure,
+    log/json_of_a_failure_in_the_container,
+    log/json_of_every_command,
+    log/json_of_usage_errors,
+    log/json_has_runcs_keys_in_runcs_order,
+    log/json_is_empty_on_success,
+    log/json_is_appended,
+    log/text_names_the_error,
+    log/text_is_one_line_of_three_fields,
+    log/debug_adds_lines,
+    log/stderr_has_the_message_too,
+    log/file_that_cannot_be_opened,
+}
 
 fn logged(c: &Case, words: &[OsString], format: &str) -> Check<Run> {
     let log = c.dir.join("log.json");
@@ -66,7 +65,7 @@ fn the_line(c: &Case) -> Check<Value> {
     Ok(line)
 }
 
-fn one_line_on_failure(c: &mut Case) -> Check {
+fn json_has_one_line_on_failure(c: &mut Case) -> Check {
     c.config["root"]["path"] = "no-such-rootfs".into();
     logged(c, &c.bundle_args("create", &[], &c.id)?, "json")?.wants(1)?;
     let line = the_line(c)?;
@@ -81,7 +80,7 @@ fn one_line_on_failure(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn failure_in_container(c: &mut Case) -> Check {
+fn json_of_a_failure_in_the_container(c: &mut Case) -> Check {
     c.args(&["/no/such/program"]);
     logged(c, &c.bundle_args("run", &[], &c.id)?, "json")?.wants(1)?;
     let line = the_line(c)?;
@@ -96,7 +95,7 @@ fn failure_in_container(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn every_command(c: &mut Case) -> Check {
+fn json_of_every_command(c: &mut Case) -> Check {
     // There is a config.json already.
     c.write_config()?;
     let resources = c.dir.join("resources.json");
@@ -136,7 +135,7 @@ fn fails_with_a_line(c: &Case, command: &[&str]) -> Check {
     Ok(())
 }
 
-fn usage_errors(c: &mut Case) -> Check {
+fn json_of_usage_errors(c: &mut Case) -> Check {
     for command in [
         &["state"][..],
         &["state", "a", "b"],
@@ -150,7 +149,7 @@ fn usage_errors(c: &mut Case) -> Check {
 }
 
 /// Podman and containerd decode it; people and scripts search it by its beginning.
-fn key_order(c: &mut Case) -> Check {
+fn json_has_runcs_keys_in_runcs_order(c: &mut Case) -> Check {
     logged(c, &words(&["state", "nobody"]), "json")?.wants(1)?;
     let lines = lines(c);
     let line = lines.first().map_or("", String::as_str);
@@ -165,7 +164,7 @@ fn key_order(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn text_line(c: &mut Case) -> Check {
+fn text_is_one_line_of_three_fields(c: &mut Case) -> Check {
     let run = logged(c, &words(&["state", "nobody"]), "text")?.wants(1)?;
     let message = Value::from(run.stderr.trim_end()).to_string();
     let lines = lines(c);
@@ -180,7 +179,7 @@ fn text_line(c: &mut Case) -> Check {
 }
 
 /// On standard error without `--log`, in the log with it; nothing of it without `--debug`.
-fn debug(c: &mut Case) -> Check {
+fn debug_adds_lines(c: &mut Case) -> Check {
     c.shell("exit 0");
     let run = c.bundle_args("run", &[], &c.id)?;
     logged(c, &run, "text")?.ok()?;
@@ -195,7 +194,7 @@ fn debug(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn empty_on_success(c: &mut Case) -> Check {
+fn json_is_empty_on_success(c: &mut Case) -> Check {
     c.args(&["/bin/sleep", "1000"]);
     logged(c, &c.bundle_args("create", &[], &c.id)?, "json")?.ok()?;
     logged(c, &words(&["start", &c.id]), "json")?.ok()?;
@@ -205,14 +204,14 @@ fn empty_on_success(c: &mut Case) -> Check {
     same("lines in the log", Vec::<String>::new(), lines(c))
 }
 
-fn appended(c: &mut Case) -> Check {
+fn json_is_appended(c: &mut Case) -> Check {
     for _ in 0..2 {
         logged(c, &words(&["state", "nobody"]), "json")?.wants(1)?;
     }
     same("lines after two failures", 2, lines(c).len())
 }
 
-fn text(c: &mut Case) -> Check {
+fn text_names_the_error(c: &mut Case) -> Check {
     logged(c, &words(&["state", "nobody"]), "text")?.wants(1)?;
     ensure!(
         lines(c).join("\n").contains("does not exist"),
@@ -222,13 +221,13 @@ fn text(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn stderr_too(c: &mut Case) -> Check {
+fn stderr_has_the_message_too(c: &mut Case) -> Check {
     let run = logged(c, &words(&["state", "nobody"]), "json")?.wants(1)?;
     run.refused_with("does not exist")?;
     Ok(())
 }
 
-fn cannot_open(c: &mut Case) -> Check {
+fn file_that_cannot_be_opened(c: &mut Case) -> Check {
     c.rt(&["--log", "/no/such/folder/log", "state", "nobody"])?
         .wants(1)?
         .refused_with("/no/such/folder")?;

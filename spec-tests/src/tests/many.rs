@@ -4,11 +4,12 @@
 use crate::{
     case::Case,
     outcome::{Check, ensure, same},
-    suite::Test,
 };
 use std::{collections::BTreeSet, fs};
 
-pub(crate) const TESTS: &[Test] = &[("many/500_containers_alive", alive)];
+tests! {
+    "many/500_containers_alive" => alive,
+}
 
 const NUMBER: usize = 500;
 

@@ -9,16 +9,15 @@ use crate::{
     need::Need,
     outcome::{Check, ensure, same},
     runner::{self, Live},
-    suite::NeedyTest,
 };
 use std::{fs, process::Stdio, time::Duration};
 
-pub(crate) const NEEDY: &[NeedyTest] = &[
-    ("checkpoint/page_server", CRIU, page_server),
-    ("checkpoint/pre_dump", &[Need::Criu("mem_dirty_track")], pre_dump),
-    ("checkpoint/lazy_pages", LAZY, lazy_pages),
-    ("checkpoint/lazy_migration", LAZY, lazy_migration),
-];
+tests! {
+    checkpoint/page_server: CRIU,
+    checkpoint/pre_dump: &[Criu("mem_dirty_track")],
+    checkpoint/lazy_pages: LAZY,
+    checkpoint/lazy_migration: LAZY,
+}
 
 const LAZY: &[Need] = &[Need::Criu("uffd-noncoop")];
 

@@ -4,7 +4,6 @@
 use crate::{
     case::Case,
     outcome::{Check, ensure, fail, same},
-    suite::{NeedyTest, Test},
     tests::checkpoint::{CRIU, checkpoint, restore, start_counter},
 };
 use serde_json::json;
@@ -16,37 +15,30 @@ use std::{
     thread,
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    ("mount_links/copied", copied),
-    ("mount_links/copied_over_what_is_there", copied_over),
-    ("mount_links/copied_in_a_user_namespace", copied_for_users),
-    ("mount_links/copied_stays_inside", copied_stays_inside),
-    ("mount_links/no_link_to_copy", no_link_to_copy),
-    ("mount_links/copied_while_it_is_exchanged", exchanged),
-    ("mount_links/source_itself", source_itself),
-    ("mount_links/source_itself_in_a_user_namespace", source_for_users),
-    ("mount_links/destination_itself", destination_itself),
-    (
-        "mount_links/destination_itself_in_a_user_namespace",
-        destination_for_users,
-    ),
-    ("mount_links/destination_is_made", destination_is_made),
-    ("mount_links/destination_of_a_folder", folder_on_a_link),
-    ("mount_links/links_on_the_way_stay_inside", on_the_way),
-    ("mount_links/not_on_procfs", not_on_procfs),
-    ("mount_links/what_contradicts_is_refused", contradictions),
-    ("mount_links/no_copy_at_proc", no_copy_at_proc),
-    ("mount_links/added_later", added_later),
-];
+tests! {
+    mount_links/copied,
+    mount_links/copied_over_what_is_there,
+    mount_links/copied_in_a_user_namespace,
+    mount_links/copied_stays_inside,
+    mount_links/no_link_to_copy,
+    mount_links/copied_while_it_is_exchanged,
+    mount_links/source_itself,
+    mount_links/source_itself_in_a_user_namespace,
+    mount_links/destination_itself,
+    mount_links/destination_itself_in_a_user_namespace,
+    mount_links/destination_is_made,
+    mount_links/destination_of_a_folder,
+    mount_links/links_on_the_way_stay_inside,
+    mount_links/not_on_procfs,
+    mount_links/what_contradicts_is_refused,
+    mount_links/no_copy_at_proc,
+    mount_links/added_later,
+}
 
-pub(crate) const NEEDY: &[NeedyTest] = &[
-    ("mount_links/checkpoint_of_a_copied_link", CRIU, checkpoint_copied),
-    (
-        "mount_links/checkpoint_of_a_mounted_link_is_refused",
-        CRIU,
-        checkpoint_mounted,
-    ),
-];
+tests! {
+    mount_links/checkpoint_of_a_copied_link: CRIU,
+    mount_links/checkpoint_of_a_mounted_link_is_refused: CRIU,
+}
 
 /// A link of the host to a file of the host, each with a text that tells which of the two is seen.
 fn source(c: &Case) -> Check<PathBuf> {
@@ -74,7 +66,7 @@ fn copied(c: &mut Case) -> Check {
     same("the link", text, fs::read_link(c.rootfs("/made/place"))?)
 }
 
-fn copied_over(c: &mut Case) -> Check {
+fn copied_over_what_is_there(c: &mut Case) -> Check {
     let link = source(c)?;
     symlink(fs::read_link(&link)?, c.rootfs("/same"))?;
     bind(c, "/same", &link, &["copy-symlink"]);
@@ -94,7 +86,7 @@ fn copied_over(c: &mut Case) -> Check {
     )
 }
 
-fn copied_for_users(c: &mut Case) -> Check {
+fn copied_in_a_user_namespace(c: &mut Case) -> Check {
     let link = source(c)?;
     c.map_ids(100_000)?;
     bind(c, "/place", &link, &["copy-symlink"]);
@@ -130,7 +122,7 @@ fn no_link_to_copy(c: &mut Case) -> Check {
 }
 
 /// Whoever owns the source's directory must not get what a link leads to mounted, by making a link of a file in between.
-fn exchanged(c: &mut Case) -> Check {
+fn copied_while_it_is_exchanged(c: &mut Case) -> Check {
     let folder = c.dir.join("source");
     fs::create_dir(&folder)?;
     let secret = c.dir.join("secret");
@@ -203,7 +195,7 @@ fn source_itself(c: &mut Case) -> Check {
     mounted_link(c)
 }
 
-fn source_for_users(c: &mut Case) -> Check {
+fn source_itself_in_a_user_namespace(c: &mut Case) -> Check {
     c.map_ids(100_000)?;
     mounted_link(c)
 }
@@ -232,7 +224,7 @@ fn destination_itself(c: &mut Case) -> Check {
     covered_link(c)
 }
 
-fn destination_for_users(c: &mut Case) -> Check {
+fn destination_itself_in_a_user_namespace(c: &mut Case) -> Check {
     c.map_ids(100_000)?;
     covered_link(c)
 }
@@ -258,7 +250,7 @@ fn destination_is_made(c: &mut Case) -> Check {
 }
 
 /// A link is no directory.
-fn folder_on_a_link(c: &mut Case) -> Check {
+fn destination_of_a_folder(c: &mut Case) -> Check {
     let folder = c.dir.join("folder");
     fs::create_dir(&folder)?;
     fs::create_dir(c.rootfs("/real"))?;
@@ -268,7 +260,7 @@ fn folder_on_a_link(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn on_the_way(c: &mut Case) -> Check {
+fn links_on_the_way_stay_inside(c: &mut Case) -> Check {
     let link = source(c)?;
     let outside = c.dir.join("outside");
     fs::create_dir(&outside)?;
@@ -310,7 +302,7 @@ fn not_on_procfs(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn contradictions(c: &mut Case) -> Check {
+fn what_contradicts_is_refused(c: &mut Case) -> Check {
     let link = source(c)?;
     for (kind, options) in [
         ("bind", json!(["bind", "copy-symlink", "src-nofollow"])),
@@ -356,7 +348,7 @@ fn added_later(c: &mut Case) -> Check {
 }
 
 /// The link is made again, as every other place of a mount: the rootfs may be a fresh copy of the image.
-fn checkpoint_copied(c: &mut Case) -> Check {
+fn checkpoint_of_a_copied_link(c: &mut Case) -> Check {
     let link = source(c)?;
     bind(c, "/made/place", &link, &["copy-symlink"]);
     start_counter(c)?;
@@ -372,7 +364,7 @@ fn checkpoint_copied(c: &mut Case) -> Check {
 }
 
 /// criu binds by mount(2), which follows links: it would mount something else, somewhere else.
-fn checkpoint_mounted(c: &mut Case) -> Check {
+fn checkpoint_of_a_mounted_link_is_refused(c: &mut Case) -> Check {
     let link = source(c)?;
     bind(c, "/place", &link, &["src-nofollow"]);
     c.start_sleeper()?;

@@ -3,9 +3,7 @@
 use super::mounts::{has_options, mount_at, verdict};
 use crate::{
     case::Case,
-    need::Need,
     outcome::{Check, ensure, fail, same},
-    suite::{NeedyTest, Test},
 };
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
@@ -15,41 +13,30 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    ("mounts/tmpfs_has_the_mode_of_its_place", mode_of_place),
-    (
-        "mounts/tmpfs_has_the_mode_of_its_place_in_a_user_namespace",
-        mode_of_place_in_user_namespace,
-    ),
-    ("mounts/ro_of_sysfs_is_of_the_mount_alone", ro_of_sysfs),
-    ("mounts/ro_is_of_no_shared_superblock", ro_of_shared),
-    ("mounts/overlay_relative_to_the_bundle", overlay_relative),
-    ("mounts/remount_clears_what_is_not_named", remount_clears),
-    (
-        "mounts/remount_ro_of_a_bind_is_of_the_mount_alone",
-        remount_of_bind,
-    ),
-    ("mounts/readonly_tmpfs_with_tmpcopyup", readonly_copy),
-    ("mounts/several_options_in_one_string", several_in_one),
-    ("mounts/overlay_with_every_character", overlay_characters),
-    ("mounts/overlay_with_long_options", overlay_long),
-    ("mounts/options_are_never_cut", never_cut),
-    ("mounts/unknown_option_of_cgroup2_is_refused", unknown_of_cgroup),
-    ("mounts/known_options_of_cgroup2", known_of_cgroup),
-    ("mounts/access_time_of_a_new_file_system", access_time),
-    ("mounts/bind_flags_replace_those_of_the_source", bind_flags),
-    (
-        "mounts/bind_flags_in_a_user_namespace_keep_what_is_locked",
-        bind_flags_locked,
-    ),
-    ("mounts/masked_twice_is_mounted_once", masked_twice),
-];
+tests! {
+    mounts/tmpfs_has_the_mode_of_its_place,
+    mounts/tmpfs_has_the_mode_of_its_place_in_a_user_namespace,
+    mounts/ro_of_sysfs_is_of_the_mount_alone,
+    mounts/ro_is_of_no_shared_superblock,
+    mounts/overlay_relative_to_the_bundle,
+    mounts/remount_clears_what_is_not_named,
+    mounts/remount_ro_of_a_bind_is_of_the_mount_alone,
+    mounts/readonly_tmpfs_with_tmpcopyup,
+    mounts/several_options_in_one_string,
+    mounts/overlay_with_every_character,
+    mounts/overlay_with_long_options,
+    mounts/options_are_never_cut,
+    mounts/unknown_option_of_cgroup2_is_refused,
+    mounts/known_options_of_cgroup2,
+    mounts/access_time_of_a_new_file_system,
+    mounts/bind_flags_replace_those_of_the_source,
+    mounts/bind_flags_in_a_user_namespace_keep_what_is_locked,
+    mounts/masked_twice_is_mounted_once,
+}
 
-pub(crate) const NEEDY: &[NeedyTest] = &[(
-    "mounts/overlay_with_500_layers",
-    &[Need::Kernel(6, 7)],
-    overlay_500,
-)];
+tests! {
+    mounts/overlay_with_500_layers: &[Kernel(6, 7)],
+}
 
 fn tmpfs(path: &str, options: &[&str]) -> Value {
     json!({"destination": path, "type": "tmpfs", "source": "t", "options": options})
@@ -63,7 +50,7 @@ fn folder(c: &Case, path: &str, mode: u32) -> Check {
     )?)
 }
 
-pub(super) fn mode_of_place(c: &mut Case) -> Check {
+pub(super) fn tmpfs_has_the_mode_of_its_place(c: &mut Case) -> Check {
     folder(c, "/mnt/private", 0o700)?;
     folder(c, "/mnt/group", 0o2750)?;
     folder(c, "/mnt/given", 0o700)?;
@@ -84,7 +71,7 @@ pub(super) fn mode_of_place(c: &mut Case) -> Check {
     same("modes and owners", wish, out.as_str())
 }
 
-fn mode_of_place_in_user_namespace(c: &mut Case) -> Check {
+fn tmpfs_has_the_mode_of_its_place_in_a_user_namespace(c: &mut Case) -> Check {
     c.map_ids(100_000)?;
     folder(c, "/mnt/private", 0o700)?;
     c.mount(tmpfs("/mnt/private", &["uid=5"]));
@@ -96,7 +83,7 @@ fn mode_of_place_in_user_namespace(c: &mut Case) -> Check {
 }
 
 /// Podman's and Kubernetes' privileged containers that join the network namespace of another one write to /sys.
-fn ro_of_sysfs(c: &mut Case) -> Check {
+fn ro_of_sysfs_is_of_the_mount_alone(c: &mut Case) -> Check {
     let options = json!(["nosuid", "noexec", "nodev", "ro"]);
     for mount in c.config["mounts"].as_array_mut().into_iter().flatten() {
         if mount["type"] == "sysfs" {
@@ -114,7 +101,7 @@ fn ro_of_sysfs(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn ro_of_shared(c: &mut Case) -> Check {
+fn ro_is_of_no_shared_superblock(c: &mut Case) -> Check {
     let kinds = ["sysfs", "mqueue", "proc"];
     for kind in kinds {
         c.mount(
@@ -159,7 +146,7 @@ impl Drop for HostTmpfs {
 }
 
 /// mount(2), MS_REMOUNT: the flags are all that it has then, but for the access time.
-fn remount_clears(c: &mut Case) -> Check {
+fn remount_clears_what_is_not_named(c: &mut Case) -> Check {
     let changes = [
         (json!(["remount", "ro"]), json!(["ro", "noatime"]), "size=1024k"),
         (
@@ -194,7 +181,7 @@ fn remount_clears(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn remount_of_bind(c: &mut Case) -> Check {
+fn remount_ro_of_a_bind_is_of_the_mount_alone(c: &mut Case) -> Check {
     let host = HostTmpfs::new(c)?;
     c.mount(json!({"destination": "/mnt", "source": host.path(), "options": ["bind"]}));
     c.mount(json!({"destination": "/mnt", "options": ["remount", "ro"]}));
@@ -213,7 +200,7 @@ fn first(options: &[String]) -> &str {
     options.first().map_or("", String::as_str)
 }
 
-pub(super) fn readonly_copy(c: &mut Case) -> Check {
+pub(super) fn readonly_tmpfs_with_tmpcopyup(c: &mut Case) -> Check {
     folder(c, "/data/deep", 0o711)?;
     fs::write(c.rootfs("/data/deep/file"), "copied")?;
     c.mount(tmpfs("/data", &["ro", "tmpcopyup", "nosuid"]));
@@ -223,7 +210,7 @@ pub(super) fn readonly_copy(c: &mut Case) -> Check {
     has_options(&report, "/data", &["ro", "nosuid"])
 }
 
-pub(super) fn several_in_one(c: &mut Case) -> Check {
+pub(super) fn several_options_in_one_string(c: &mut Case) -> Check {
     c.mount(tmpfs("/mnt/a", &["nosuid", "mode=711,size=1m"]));
     c.mount(tmpfs("/mnt/b", &["mode=711,size=1m,nr_inodes=50", "noexec"]));
     let report = c.probe(&[])?;
@@ -270,7 +257,7 @@ fn shows_all(c: &mut Case, names: &[String]) -> Check {
     same("files of all layers", wish.as_str(), out.as_str())
 }
 
-fn overlay_characters(c: &mut Case) -> Check {
+fn overlay_with_every_character(c: &mut Case) -> Check {
     let names: Vec<String> = [
         "comma,s",
         "colon:s",
@@ -288,7 +275,7 @@ fn overlay_characters(c: &mut Case) -> Check {
 }
 
 /// More than fsconfig(2) takes in one value, and less than mount(2) takes at all; with what overlay unescapes itself.
-fn overlay_long(c: &mut Case) -> Check {
+fn overlay_with_long_options(c: &mut Case) -> Check {
     let mut names: Vec<String> = (0..30).map(|n| format!("layer-{n}-{}", "x".repeat(20))).collect();
     names.extend(["comma,s", "colon:s", "back\\slash"].map(str::to_owned));
     let place = layers(c, &names)?;
@@ -298,7 +285,7 @@ fn overlay_long(c: &mut Case) -> Check {
 }
 
 /// As the source of a bind mount, and not to the working directory of the caller.
-fn overlay_relative(c: &mut Case) -> Check {
+fn overlay_relative_to_the_bundle(c: &mut Case) -> Check {
     for directory in ["l/a", "l/b:b", "up", "work"] {
         fs::create_dir_all(c.bundle.join(directory))?;
     }
@@ -317,7 +304,7 @@ fn overlay_relative(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn overlay_500(c: &mut Case) -> Check {
+fn overlay_with_500_layers(c: &mut Case) -> Check {
     let mut names: Vec<String> = (0..499).map(|n| format!("layer-{n}")).collect();
     names.push("colon:and,comma".to_owned());
     let place = layers(c, &names)?;
@@ -327,7 +314,7 @@ fn overlay_500(c: &mut Case) -> Check {
 }
 
 /// The last layer's name reaches beyond the 4095 bytes that mount(2) looks at, and for each shorter one there is a layer too.
-fn never_cut(c: &mut Case) -> Check {
+fn options_are_never_cut(c: &mut Case) -> Check {
     const WANTED: usize = 4095 + 20;
     let last = "b".repeat(40);
     let mut names: Vec<String> = (1..last.len()).map(|length| "b".repeat(length)).collect();
@@ -356,7 +343,7 @@ fn cgroup_mount(c: &mut Case, kind: &str, options: &[&str]) {
     c.mount(json!({"destination": "/sys/fs/cgroup", "type": kind, "source": "cgroup", "options": options}));
 }
 
-fn unknown_of_cgroup(c: &mut Case) -> Check {
+fn unknown_option_of_cgroup2_is_refused(c: &mut Case) -> Check {
     let config = c.config.clone();
     for kind in ["cgroup", "cgroup2"] {
         for namespaced in [true, false] {
@@ -373,7 +360,7 @@ fn unknown_of_cgroup(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn known_of_cgroup(c: &mut Case) -> Check {
+fn known_options_of_cgroup2(c: &mut Case) -> Check {
     cgroup_mount(
         c,
         "cgroup2",
@@ -403,7 +390,7 @@ fn cgroup_superblock() -> Check<String> {
     }
 }
 
-fn access_time(c: &mut Case) -> Check {
+fn access_time_of_a_new_file_system(c: &mut Case) -> Check {
     let table: [(&[&str], &[&str]); 6] = [
         (&["noatime", "strictatime"], &["!noatime", "!relatime"]),
         (&["strictatime", "noatime"], &["!noatime", "!relatime"]),
@@ -478,7 +465,7 @@ fn bound(c: &mut Case, host: &HostTmpfs, flags: MsFlags, options: &[&str]) -> Ch
     Ok(Ok(mount_at(&run.ok()?.json()?, "/mnt")?.options.join(",")))
 }
 
-fn bind_flags(c: &mut Case) -> Check {
+fn bind_flags_replace_those_of_the_source(c: &mut Case) -> Check {
     let host = HostTmpfs::new(c)?;
     for (flags, options, wish) in BIND_FLAGS {
         let found = bound(c, &host, flags, options)?;
@@ -488,7 +475,7 @@ fn bind_flags(c: &mut Case) -> Check {
 }
 
 /// What the kernel locks stays where it is not named, and cannot be taken away by name.
-fn bind_flags_locked(c: &mut Case) -> Check {
+fn bind_flags_in_a_user_namespace_keep_what_is_locked(c: &mut Case) -> Check {
     c.map_ids(100_000)?;
     let host = HostTmpfs::new(c)?;
     let table: [(MsFlags, &[&str], Option<&str>); 17] = [
@@ -548,7 +535,7 @@ fn forget_last_mount(c: &mut Case) {
     }
 }
 
-pub(super) fn masked_twice(c: &mut Case) -> Check {
+pub(super) fn masked_twice_is_mounted_once(c: &mut Case) -> Check {
     fs::create_dir(c.rootfs("/secret"))?;
     fs::write(c.rootfs("/etc/secret"), "secret")?;
     symlink("secret", c.rootfs("/link"))?;

@@ -3,7 +3,6 @@
 use crate::{
     case::Case,
     outcome::{Check, ensure, fail, same},
-    suite::Test,
 };
 use nix::mount::{MsFlags, mount};
 use serde_json::{Value, json};
@@ -13,64 +12,52 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    ("mounts/defaults_have_their_type_and_options", defaults),
-    ("mounts/root_writable", root_writable),
-    ("mounts/root_readonly", root_readonly),
-    ("mounts/root_absolute_path", root_absolute_path),
-    ("mounts/no_pivot", no_pivot),
-    ("mounts/nothing_of_the_host_is_visible", nothing_of_the_host),
-    ("mounts/propagation_of_rootfs_private", rootfs_private),
-    ("mounts/propagation_of_rootfs_slave", rootfs_slave),
-    ("mounts/propagation_of_rootfs_shared", rootfs_shared),
-    ("mounts/propagation_of_rootfs_unbindable", rootfs_unbindable),
-    ("mounts/options_of_tmpfs", options_of_tmpfs),
-    ("mounts/options_of_bind", options_of_bind),
-    ("mounts/option_rw_and_later_options_win", later_options_win),
-    ("mounts/option_size_and_mode_of_tmpfs", tmpfs_size_and_mode),
-    ("mounts/option_tmpcopyup", tmpcopyup),
-    ("mounts/bind_of_folder_and_file", bind_of_folder_and_file),
-    ("mounts/bind_without_type", bind_without_type),
-    ("mounts/bind_source_relative_to_bundle", bind_source_relative),
-    ("mounts/bind_is_not_recursive_rbind_is", bind_and_rbind),
-    ("mounts/bind_ro_leaves_submounts_writable", bind_ro),
-    ("mounts/option_rro", option_rro),
-    ("mounts/options_recursive", options_recursive),
-    ("mounts/propagation_of_a_mount", propagation_of_a_mount),
-    ("mounts/order_is_kept", order_is_kept),
-    ("mounts/destination_relative", destination_relative),
-    ("mounts/destination_created", destination_created),
-    (
-        "mounts/destination_through_absolute_symlink_stays_inside",
-        through_absolute_symlink,
-    ),
-    (
-        "mounts/destination_through_dot_dot_symlink_stays_inside",
-        through_dot_dot_symlink,
-    ),
-    (
-        "mounts/destination_through_dangling_symlink_stays_inside",
-        through_dangling_symlink,
-    ),
-    ("mounts/destination_with_dot_dot_stays_inside", with_dot_dot),
-    (
-        "mounts/destination_is_a_symlink_to_a_file_of_the_host",
-        symlink_to_host_file,
-    ),
-    ("mounts/overlay", overlay),
-    ("mounts/cgroup", cgroup),
-    ("mounts/idmapped_bind", idmapped_bind),
-    ("mounts/masked_file", masked_file),
-    ("mounts/masked_folder", masked_folder),
-    ("mounts/masked_missing_is_skipped", masked_missing),
-    ("mounts/masked_many_folders", masked_many),
-    ("mounts/readonly_paths", readonly_paths),
-    ("mounts/readonly_missing_is_skipped", readonly_missing),
-    ("mounts/in_user_namespace", in_user_namespace),
-    ("mounts/readonly_tmpfs_with_mounts_below", readonly_below),
-    ("mounts/remount", remount),
-    ("mounts/paths_in_an_unbindable_root", paths_in_unbindable_root),
-];
+tests! {
+    mounts/defaults_have_their_type_and_options,
+    mounts/root_writable,
+    mounts/root_readonly,
+    mounts/root_absolute_path,
+    mounts/no_pivot,
+    mounts/nothing_of_the_host_is_visible,
+    mounts/propagation_of_rootfs_private,
+    mounts/propagation_of_rootfs_slave,
+    mounts/propagation_of_rootfs_shared,
+    mounts/propagation_of_rootfs_unbindable,
+    mounts/options_of_tmpfs,
+    mounts/options_of_bind,
+    mounts/option_rw_and_later_options_win,
+    mounts/option_size_and_mode_of_tmpfs,
+    mounts/option_tmpcopyup,
+    mounts/bind_of_folder_and_file,
+    mounts/bind_without_type,
+    mounts/bind_source_relative_to_bundle,
+    mounts/bind_is_not_recursive_rbind_is,
+    mounts/bind_ro_leaves_submounts_writable,
+    mounts/option_rro,
+    mounts/options_recursive,
+    mounts/propagation_of_a_mount,
+    mounts/order_is_kept,
+    mounts/destination_relative,
+    mounts/destination_created,
+    mounts/destination_through_absolute_symlink_stays_inside,
+    mounts/destination_through_dot_dot_symlink_stays_inside,
+    mounts/destination_through_dangling_symlink_stays_inside,
+    mounts/destination_with_dot_dot_stays_inside,
+    mounts/destination_is_a_symlink_to_a_file_of_the_host,
+    mounts/overlay,
+    mounts/cgroup,
+    mounts/idmapped_bind,
+    mounts/masked_file,
+    mounts/masked_folder,
+    mounts/masked_missing_is_skipped,
+    mounts/masked_many_folders,
+    mounts/readonly_paths,
+    mounts/readonly_missing_is_skipped,
+    mounts/in_user_namespace,
+    mounts/readonly_tmpfs_with_mounts_below,
+    mounts/remount,
+    mounts/paths_in_an_unbindable_root,
+}
 
 /// One line of mountinfo.
 #[derive(Debug, Clone)]
@@ -133,7 +120,7 @@ pub(super) fn verdict(report: &Value, path: &str, key: &str) -> Value {
     report["access"][path][key].clone()
 }
 
-fn defaults(c: &mut Case) -> Check {
+fn defaults_have_their_type_and_options(c: &mut Case) -> Check {
     let report = c.probe(&["--stat", "/dev/shm", "--stat", "/dev/pts/ptmx"])?;
     let wish = [
         ("/proc", "proc"),
@@ -204,7 +191,7 @@ fn no_pivot(c: &mut Case) -> Check {
     )
 }
 
-fn nothing_of_the_host(c: &mut Case) -> Check {
+fn nothing_of_the_host_is_visible(c: &mut Case) -> Check {
     let report = c.probe(&[])?;
     let text = report["mountinfo"].as_str().unwrap_or_default();
     for line in text.lines() {
@@ -227,7 +214,7 @@ fn rootfs_propagation(c: &mut Case, value: &str) -> Check<Mount> {
     mount_at(&c.probe(&[])?, "/")
 }
 
-fn rootfs_private(c: &mut Case) -> Check {
+fn propagation_of_rootfs_private(c: &mut Case) -> Check {
     same(
         "propagation of /",
         "",
@@ -259,7 +246,7 @@ fn unshare_bundle(c: &Case) -> Check {
     Ok(())
 }
 
-fn rootfs_slave(c: &mut Case) -> Check {
+fn propagation_of_rootfs_slave(c: &mut Case) -> Check {
     share_bundle(c)?;
     let propagation = rootfs_propagation(c, "rslave")?.propagation;
     ensure!(
@@ -273,7 +260,7 @@ fn rootfs_slave(c: &mut Case) -> Check {
     unshare_bundle(c)
 }
 
-fn rootfs_shared(c: &mut Case) -> Check {
+fn propagation_of_rootfs_shared(c: &mut Case) -> Check {
     share_bundle(c)?;
     let propagation = rootfs_propagation(c, "shared")?.propagation;
     ensure!(
@@ -283,7 +270,7 @@ fn rootfs_shared(c: &mut Case) -> Check {
     unshare_bundle(c)
 }
 
-fn rootfs_unbindable(c: &mut Case) -> Check {
+fn propagation_of_rootfs_unbindable(c: &mut Case) -> Check {
     let propagation = rootfs_propagation(c, "unbindable")?.propagation;
     ensure!(
         propagation.contains("unbindable"),
@@ -345,13 +332,13 @@ fn options_of_bind(c: &mut Case) -> Check {
     )
 }
 
-fn later_options_win(c: &mut Case) -> Check {
+fn option_rw_and_later_options_win(c: &mut Case) -> Check {
     c.mount(json!({"destination": "/mnt/a", "type": "tmpfs", "source": "t",
         "options": ["ro", "noexec", "nosuid", "rw", "exec"]}));
     has_options(&c.probe(&[])?, "/mnt/a", &["!ro", "!noexec", "nosuid"])
 }
 
-fn tmpfs_size_and_mode(c: &mut Case) -> Check {
+fn option_size_and_mode_of_tmpfs(c: &mut Case) -> Check {
     c.mount(json!({"destination": "/mnt/a", "type": "tmpfs", "source": "t",
         "options": ["size=128k", "mode=1730", "uid=7", "gid=8", "nr_inodes=50"]}));
     let report = c.probe(&["--stat", "/mnt/a"])?;
@@ -365,7 +352,7 @@ fn tmpfs_size_and_mode(c: &mut Case) -> Check {
     )
 }
 
-fn readonly_below(c: &mut Case) -> Check {
+fn readonly_tmpfs_with_mounts_below(c: &mut Case) -> Check {
     // Podman's containers with a read-only root have a read-only /dev, with devpts and more in it.
     for mount in c.config["mounts"].as_array_mut().into_iter().flatten() {
         if let (true, Some(options)) = (mount["destination"] == "/dev", mount["options"].as_array_mut()) {
@@ -379,7 +366,7 @@ fn readonly_below(c: &mut Case) -> Check {
     same("a read-only /dev", "made\nusable\nro", out.as_str())
 }
 
-fn tmpcopyup(c: &mut Case) -> Check {
+fn option_tmpcopyup(c: &mut Case) -> Check {
     fs::create_dir_all(c.rootfs("/etc/deep"))?;
     fs::write(c.rootfs("/etc/deep/file"), "copied")?;
     symlink("deep/file", c.rootfs("/etc/link"))?;
@@ -456,7 +443,7 @@ fn bind_without_type(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn bind_source_relative(c: &mut Case) -> Check {
+fn bind_source_relative_to_bundle(c: &mut Case) -> Check {
     fs::create_dir(c.bundle.join("data"))?;
     fs::write(c.bundle.join("data/file"), "beside config.json")?;
     c.mount(json!({"destination": "/mnt", "type": "bind", "source": "data", "options": ["bind"]}));
@@ -483,7 +470,7 @@ fn forget_submount(source: &Path) -> Check {
     Ok(())
 }
 
-fn bind_and_rbind(c: &mut Case) -> Check {
+fn bind_is_not_recursive_rbind_is(c: &mut Case) -> Check {
     let source = source_with_submount(c)?;
     for option in ["bind", "rbind"] {
         c.mount(json!({"destination": format!("/mnt/{option}"), "source": source.to_string_lossy(), "options": [option]}));
@@ -504,7 +491,7 @@ fn bind_and_rbind(c: &mut Case) -> Check {
     )
 }
 
-fn bind_ro(c: &mut Case) -> Check {
+fn bind_ro_leaves_submounts_writable(c: &mut Case) -> Check {
     let source = source_with_submount(c)?;
     c.mount(json!({"destination": "/mnt", "source": source.to_string_lossy(), "options": ["rbind", "ro"]}));
     let report = c.probe(&["--access", "/mnt", "--access", "/mnt/sub"])?;
@@ -655,7 +642,7 @@ fn mounted_inside(c: &mut Case, destination: &str, real: &str, host: &Path) -> C
     same("type", "tmpfs", mount_at(&report?, real)?.kind.as_str())
 }
 
-fn through_absolute_symlink(c: &mut Case) -> Check {
+fn destination_through_absolute_symlink_stays_inside(c: &mut Case) -> Check {
     symlink("/var", c.rootfs("/link"))?;
     mounted_inside(
         c,
@@ -665,7 +652,7 @@ fn through_absolute_symlink(c: &mut Case) -> Check {
     )
 }
 
-fn through_dot_dot_symlink(c: &mut Case) -> Check {
+fn destination_through_dot_dot_symlink_stays_inside(c: &mut Case) -> Check {
     symlink("../../../../../../../tmp", c.rootfs("/link"))?;
     mounted_inside(
         c,
@@ -675,7 +662,7 @@ fn through_dot_dot_symlink(c: &mut Case) -> Check {
     )
 }
 
-fn through_dangling_symlink(c: &mut Case) -> Check {
+fn destination_through_dangling_symlink_stays_inside(c: &mut Case) -> Check {
     symlink("/spec-test-nowhere/deep", c.rootfs("/link"))?;
     c.mount(json!({"destination": "/link", "type": "tmpfs", "source": "t"}));
     let run = c.run()?;
@@ -690,7 +677,7 @@ fn through_dangling_symlink(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn with_dot_dot(c: &mut Case) -> Check {
+fn destination_with_dot_dot_stays_inside(c: &mut Case) -> Check {
     mounted_inside(
         c,
         "/../../../../tmp/spec-test-z",
@@ -699,7 +686,7 @@ fn with_dot_dot(c: &mut Case) -> Check {
     )
 }
 
-fn symlink_to_host_file(c: &mut Case) -> Check {
+fn destination_is_a_symlink_to_a_file_of_the_host(c: &mut Case) -> Check {
     let victim = c.dir.join("victim");
     fs::write(&victim, "precious")?;
     let source = c.dir.join("source");
@@ -831,14 +818,14 @@ fn masked_folder(c: &mut Case) -> Check {
     same("write", json!(EROFS), verdict(&report, "/secret", "write"))
 }
 
-fn masked_missing(c: &mut Case) -> Check {
+fn masked_missing_is_skipped(c: &mut Case) -> Check {
     c.config["linux"]["maskedPaths"] = json!(["/no/such/path", "/proc/no-such-file"]);
     same("output", "fine", c.sh("echo fine")?.as_str())?;
     ensure!(!c.rootfs("/no").exists(), "/no came into being in the rootfs");
     Ok(())
 }
 
-fn masked_many(c: &mut Case) -> Check {
+fn masked_many_folders(c: &mut Case) -> Check {
     let paths: Vec<String> = (0..60).map(|n| format!("/many/{n}")).collect();
     for path in &paths {
         fs::create_dir_all(c.rootfs(path))?;
@@ -895,7 +882,7 @@ fn readonly_paths(c: &mut Case) -> Check {
     )
 }
 
-fn readonly_missing(c: &mut Case) -> Check {
+fn readonly_missing_is_skipped(c: &mut Case) -> Check {
     c.config["linux"]["readonlyPaths"] = json!(["/no/such/path"]);
     same("output", "fine", c.sh("echo fine")?.as_str())
 }
@@ -959,7 +946,7 @@ fn remount(c: &mut Case) -> Check {
 }
 
 /// Found by random/configs, seed 37: of an unbindable mount no read-only copies can be made.
-fn paths_in_unbindable_root(c: &mut Case) -> Check {
+fn paths_in_an_unbindable_root(c: &mut Case) -> Check {
     c.config["linux"]["rootfsPropagation"] = json!("unbindable");
     c.config["linux"]["readonlyPaths"] = json!(["/etc"]);
     c.config["linux"]["maskedPaths"] = json!(["/root"]);

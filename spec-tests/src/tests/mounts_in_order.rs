@@ -4,7 +4,6 @@
 use crate::{
     case::Case,
     outcome::{Check, contains, ensure, same},
-    suite::Test,
 };
 use serde_json::{Value, json};
 use std::{
@@ -13,50 +12,23 @@ use std::{
     path::PathBuf,
 };
 
-pub(super) const TESTS: &[Test] = &[
-    ("mounts/source_made_by_an_earlier_mount", made_by_an_earlier_mount),
-    (
-        "mounts/source_covered_by_an_earlier_mount",
-        covered_by_an_earlier_mount,
-    ),
-    (
-        "mounts/source_made_by_an_earlier_mount_in_a_user_namespace",
-        in_a_user_namespace,
-    ),
-    ("mounts/source_made_by_an_earlier_mount_id_mapped", id_mapped),
-    (
-        "mounts/source_made_by_an_earlier_mount_id_mapped_in_a_user_namespace",
-        id_mapped_in_a_user_namespace,
-    ),
-    ("mounts/idmap_with_ranges_in_the_option", ranges_in_the_option),
-    ("mounts/source_is_the_rootfs_so_far", rootfs_so_far),
-    (
-        "mounts/source_behind_a_link_of_the_host_into_the_rootfs",
-        behind_a_link_of_the_host,
-    ),
-    (
-        "mounts/source_behind_links_of_a_volume_stays_inside",
-        behind_links_of_a_volume,
-    ),
-    ("mounts/source_behind_a_magic_link", behind_a_magic_link),
-    ("mounts/below_a_read_only_bind", below_a_read_only_bind),
-    (
-        "mounts/below_a_read_only_bind_in_a_user_namespace",
-        below_a_read_only_bind_in_a_user_namespace,
-    ),
-    (
-        "mounts/copy_of_a_read_only_bind_with_a_mount_below",
-        copy_of_a_read_only_bind,
-    ),
-    (
-        "mounts/remount_of_a_read_only_bind_with_a_mount_below",
-        remount_of_a_read_only_bind,
-    ),
-    (
-        "mounts/source_that_no_earlier_mount_has_made",
-        made_by_no_earlier_mount,
-    ),
-];
+tests! {
+    mounts/source_made_by_an_earlier_mount,
+    mounts/source_covered_by_an_earlier_mount,
+    mounts/source_made_by_an_earlier_mount_in_a_user_namespace,
+    mounts/source_made_by_an_earlier_mount_id_mapped,
+    mounts/source_made_by_an_earlier_mount_id_mapped_in_a_user_namespace,
+    mounts/idmap_with_ranges_in_the_option,
+    mounts/source_is_the_rootfs_so_far,
+    mounts/source_behind_a_link_of_the_host_into_the_rootfs,
+    mounts/source_behind_links_of_a_volume_stays_inside,
+    mounts/source_behind_a_magic_link,
+    mounts/below_a_read_only_bind,
+    mounts/below_a_read_only_bind_in_a_user_namespace,
+    mounts/copy_of_a_read_only_bind_with_a_mount_below,
+    mounts/remount_of_a_read_only_bind_with_a_mount_below,
+    mounts/source_that_no_earlier_mount_has_made,
+}
 
 fn bind(destination: &str, source: &str) -> Value {
     json!({"destination": destination, "type": "bind", "source": source, "options": ["rbind"]})
@@ -74,7 +46,7 @@ fn earlier_mounts(c: &mut Case) -> Check<PathBuf> {
     Ok(volume)
 }
 
-pub(super) fn made_by_an_earlier_mount(c: &mut Case) -> Check {
+pub(super) fn source_made_by_an_earlier_mount(c: &mut Case) -> Check {
     earlier_mounts(c)?;
     let absolute = c.rootfs("/data/folder").to_string_lossy().into_owned();
     c.mount(bind("/absolute", &absolute));
@@ -90,7 +62,7 @@ pub(super) fn made_by_an_earlier_mount(c: &mut Case) -> Check {
     )
 }
 
-pub(super) fn covered_by_an_earlier_mount(c: &mut Case) -> Check {
+pub(super) fn source_covered_by_an_earlier_mount(c: &mut Case) -> Check {
     fs::create_dir_all(c.rootfs("/covered"))?;
     fs::write(c.rootfs("/covered/of-the-image"), "")?;
     c.mount(bind("/before", "rootfs/covered"));
@@ -104,7 +76,7 @@ pub(super) fn covered_by_an_earlier_mount(c: &mut Case) -> Check {
     )
 }
 
-fn in_a_user_namespace(c: &mut Case) -> Check {
+fn source_made_by_an_earlier_mount_in_a_user_namespace(c: &mut Case) -> Check {
     c.map_ids(100_000)?;
     let volume = earlier_mounts(c)?;
     nix::unistd::chown(&volume, Some(100_000.into()), Some(100_000.into()))?;
@@ -120,7 +92,7 @@ fn in_a_user_namespace(c: &mut Case) -> Check {
     )
 }
 
-fn id_mapped(c: &mut Case) -> Check {
+fn source_made_by_an_earlier_mount_id_mapped(c: &mut Case) -> Check {
     let volume = earlier_mounts(c)?;
     mapped_copies(c)?;
     same(
@@ -130,7 +102,7 @@ fn id_mapped(c: &mut Case) -> Check {
     )
 }
 
-fn id_mapped_in_a_user_namespace(c: &mut Case) -> Check {
+fn source_made_by_an_earlier_mount_id_mapped_in_a_user_namespace(c: &mut Case) -> Check {
     c.map_ids(100_000)?;
     let volume = earlier_mounts(c)?;
     nix::unistd::chown(&volume, Some(100_000.into()), Some(100_000.into()))?;
@@ -164,7 +136,7 @@ fn mapped_copies(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn rootfs_so_far(c: &mut Case) -> Check {
+fn source_is_the_rootfs_so_far(c: &mut Case) -> Check {
     c.mount(json!({"destination": "/before/inner", "type": "tmpfs", "source": "t"}));
     c.mount(bind("/self", "rootfs"));
     c.mount(json!({"destination": "/after", "type": "tmpfs", "source": "t"}));
@@ -172,7 +144,7 @@ fn rootfs_so_far(c: &mut Case) -> Check {
     same("mounts in the copy", "1\n0", c.sh(line)?.trim_end())
 }
 
-fn behind_a_link_of_the_host(c: &mut Case) -> Check {
+fn source_behind_a_link_of_the_host_into_the_rootfs(c: &mut Case) -> Check {
     earlier_mounts(c)?;
     // It leads nowhere before the container's mounts are there.
     let link = c.dir.join("link");
@@ -182,7 +154,7 @@ fn behind_a_link_of_the_host(c: &mut Case) -> Check {
 }
 
 /// Whoever can write to a volume must not have a file of the host mounted into the container by a later mount.
-fn behind_links_of_a_volume(c: &mut Case) -> Check {
+fn source_behind_links_of_a_volume_stays_inside(c: &mut Case) -> Check {
     let volume = earlier_mounts(c)?;
     let secret = c.dir.join("secret");
     fs::write(&secret, "of the host")?;
@@ -214,7 +186,7 @@ fn behind_links_of_a_volume(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn behind_a_magic_link(c: &mut Case) -> Check {
+fn source_behind_a_magic_link(c: &mut Case) -> Check {
     fs::write(c.dir.join("secret"), "of the host")?;
     // The runtime's own root, where it is not yet the container's.
     let source = format!("rootfs/proc/self/root{}/secret", c.dir.display());
@@ -229,7 +201,7 @@ fn behind_a_magic_link(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn made_by_no_earlier_mount(c: &mut Case) -> Check {
+fn source_that_no_earlier_mount_has_made(c: &mut Case) -> Check {
     earlier_mounts(c)?;
     let missing = c.rootfs("/data/missing").to_string_lossy().into_owned();
     c.mount(bind("/copy", &missing));
@@ -273,14 +245,14 @@ fn below_a_read_only_bind_in_a_user_namespace(c: &mut Case) -> Check {
 }
 
 /// Not even for the moment in which places are made is there a copy that is writable.
-fn copy_of_a_read_only_bind(c: &mut Case) -> Check {
+fn copy_of_a_read_only_bind_with_a_mount_below(c: &mut Case) -> Check {
     read_only_with_mounts_below(c)?;
     c.mount(bind("/copy", "rootfs/data"));
     let line = "touch /copy/x 2>/dev/null || echo read-only; touch /copy/new/deep/x && echo writable";
     same("the copy", "read-only\nwritable", c.sh(line)?.trim_end())
 }
 
-fn remount_of_a_read_only_bind(c: &mut Case) -> Check {
+fn remount_of_a_read_only_bind_with_a_mount_below(c: &mut Case) -> Check {
     let volume = read_only_with_mounts_below(c)?;
     fs::create_dir_all(volume.join("new/deep"))?;
     fs::write(volume.join("file"), "")?;
@@ -293,7 +265,7 @@ fn remount_of_a_read_only_bind(c: &mut Case) -> Check {
 }
 
 /// crun's way to say what `uidMappings` and `gidMappings` of a mount say.
-fn ranges_in_the_option(c: &mut Case) -> Check {
+fn idmap_with_ranges_in_the_option(c: &mut Case) -> Check {
     let volume = c.dir.join("volume");
     fs::create_dir_all(volume.join("deep"))?;
     nix::unistd::chown(&volume, Some(5.into()), Some(6.into()))?;

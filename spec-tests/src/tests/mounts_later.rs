@@ -4,37 +4,30 @@ use crate::{
     case::Case,
     outcome::{Check, contains, ensure, same},
     runner::Run,
-    suite::Test,
 };
 use nix::mount::{MsFlags, mount};
 use serde_json::{Value, json};
 use std::{fs, os::unix::fs::symlink, path::PathBuf};
 
-pub(crate) const TESTS: &[Test] = &[
-    ("mounts_later/bind_of_folder_and_file", folder_and_file),
-    (
-        "mounts_later/read_only_stays_so_in_a_user_namespace",
-        user_namespace,
-    ),
-    ("mounts_later/with_what_is_mounted_below", recursive),
-    ("mounts_later/new_file_system", new_file_system),
-    ("mounts_later/links_stay_inside", links),
-    ("mounts_later/places_that_are_exchanged_stay_inside", exchanged),
-    (
-        "mounts_later/source_behind_a_link_of_the_container",
-        source_behind_a_link,
-    ),
-    ("mounts_later/id_mapped", id_mapped),
-    ("mounts_later/not_through_procfs", through_procfs),
-    ("mounts_later/hidden_root_of_the_container", hidden_root),
-    ("mounts_later/locked_mounts_stay_in_a_user_namespace", locked),
-    ("mounts_later/removal_through_no_link", removal_through_no_link),
-    ("mounts_later/removal_wants_a_mount_point", no_mount_point),
-    ("mounts_later/of_created_and_paused", created_and_paused),
-    ("mounts_later/of_stopped_and_of_nothing", stopped),
-    ("mounts_later/wrong_lists_are_refused", wrong_lists),
-    ("mounts_later/without_a_mount_namespace", without_namespace),
-];
+tests! {
+    mounts_later/bind_of_folder_and_file,
+    mounts_later/read_only_stays_so_in_a_user_namespace,
+    mounts_later/with_what_is_mounted_below,
+    mounts_later/new_file_system,
+    mounts_later/links_stay_inside,
+    mounts_later/places_that_are_exchanged_stay_inside,
+    mounts_later/source_behind_a_link_of_the_container,
+    mounts_later/id_mapped,
+    mounts_later/not_through_procfs,
+    mounts_later/hidden_root_of_the_container,
+    mounts_later/locked_mounts_stay_in_a_user_namespace,
+    mounts_later/removal_through_no_link,
+    mounts_later/removal_wants_a_mount_point,
+    mounts_later/of_created_and_paused,
+    mounts_later/of_stopped_and_of_nothing,
+    mounts_later/wrong_lists_are_refused,
+    mounts_later/without_a_mount_namespace,
+}
 
 fn change(c: &Case, what: &str, mounts: &Value) -> Check<Run> {
     let path = c.dir.join("mounts.json");
@@ -55,7 +48,7 @@ fn source(c: &Case) -> Check<PathBuf> {
     Ok(path)
 }
 
-fn folder_and_file(c: &mut Case) -> Check {
+fn bind_of_folder_and_file(c: &mut Case) -> Check {
     let source = source(c)?;
     c.start_sleeper()?;
     let mounts = json!([
@@ -88,7 +81,7 @@ fn folder_and_file(c: &mut Case) -> Check {
 }
 
 /// What is in the rootfs is the container's, and so are links there: they lead it to nothing of the host's.
-fn source_behind_a_link(c: &mut Case) -> Check {
+fn source_behind_a_link_of_the_container(c: &mut Case) -> Check {
     let source = source(c)?;
     c.start_sleeper()?;
     fs::create_dir_all(c.rootfs("/own"))?;
@@ -122,7 +115,7 @@ fn source_behind_a_link(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn user_namespace(c: &mut Case) -> Check {
+fn read_only_stays_so_in_a_user_namespace(c: &mut Case) -> Check {
     let source = source(c)?;
     c.map_ids(100_000)?;
     c.grant(&["CAP_SYS_ADMIN"]);
@@ -169,7 +162,7 @@ fn user_namespace(c: &mut Case) -> Check {
     )
 }
 
-fn recursive(c: &mut Case) -> Check {
+fn with_what_is_mounted_below(c: &mut Case) -> Check {
     let source = source(c)?;
     let below = source.join("below");
     fs::create_dir(&below)?;
@@ -214,7 +207,7 @@ fn new_file_system(c: &mut Case) -> Check {
 }
 
 /// The place is looked up as in the container: links of the image lead nowhere else.
-fn links(c: &mut Case) -> Check {
+fn links_stay_inside(c: &mut Case) -> Check {
     let source = source(c)?;
     let outside = c.dir.join("outside");
     fs::create_dir(&outside)?;
@@ -241,7 +234,7 @@ fn links(c: &mut Case) -> Check {
 }
 
 /// A process in the container makes a link of the place, and a directory again, as fast as it can.
-fn exchanged(c: &mut Case) -> Check {
+fn places_that_are_exchanged_stay_inside(c: &mut Case) -> Check {
     let source = source(c)?;
     let outside = c.dir.join("outside");
     fs::create_dir_all(outside.join("x"))?;
@@ -292,7 +285,7 @@ fn id_mapped(c: &mut Case) -> Check {
 }
 
 /// `/proc/<pid>` of the container shows what others write labels to, and leads through `/proc/<pid>/root` and `fd` elsewhere.
-fn through_procfs(c: &mut Case) -> Check {
+fn not_through_procfs(c: &mut Case) -> Check {
     let source = source(c)?;
     c.start_sleeper()?;
     let before = inside(c, "cat /proc/1/mountinfo")?;
@@ -309,7 +302,7 @@ fn through_procfs(c: &mut Case) -> Check {
 }
 
 /// A container with the right to mount covers its own root: what is added lies in the container all the same.
-fn hidden_root(c: &mut Case) -> Check {
+fn hidden_root_of_the_container(c: &mut Case) -> Check {
     let source = source(c)?;
     c.grant(&["CAP_SYS_ADMIN", "CAP_SYS_CHROOT"]);
     c.shell("mount -t tmpfs none / && touch /covered; sleep 1000");
@@ -327,7 +320,7 @@ fn hidden_root(c: &mut Case) -> Check {
 }
 
 /// What config.json has hidden with a mount in a user namespace is not to be had by taking the mount away again.
-fn locked(c: &mut Case) -> Check {
+fn locked_mounts_stay_in_a_user_namespace(c: &mut Case) -> Check {
     let source = source(c)?;
     c.map_ids(100_000)?;
     c.grant(&["CAP_SYS_ADMIN"]);
@@ -381,7 +374,7 @@ fn removal_through_no_link(c: &mut Case) -> Check {
     same("mounts", before, inside(c, "cat /proc/1/mountinfo")?)
 }
 
-fn no_mount_point(c: &mut Case) -> Check {
+fn removal_wants_a_mount_point(c: &mut Case) -> Check {
     c.start_sleeper()?;
     for path in ["/bin", "/bin/busybox", "/missing", "/"] {
         let run = change(c, "remove", &json!([{"destination": path}]))?.refused()?;
@@ -390,7 +383,7 @@ fn no_mount_point(c: &mut Case) -> Check {
     same("alive", "running".to_owned(), c.status()?)
 }
 
-fn created_and_paused(c: &mut Case) -> Check {
+fn of_created_and_paused(c: &mut Case) -> Check {
     let source = source(c)?;
     let mounts = json!([{"destination": "/later", "type": "bind", "source": source, "options": ["bind"]}]);
     c.shell("cat /later/file > /seen; sleep 1000");
@@ -411,7 +404,7 @@ fn created_and_paused(c: &mut Case) -> Check {
     )
 }
 
-fn stopped(c: &mut Case) -> Check {
+fn of_stopped_and_of_nothing(c: &mut Case) -> Check {
     let mounts = json!([{"destination": "/later", "type": "tmpfs", "source": "tmpfs"}]);
     change(c, "add", &mounts)?.refused_with("does not exist")?;
     c.args(&["/bin/true"]);
@@ -424,7 +417,7 @@ fn stopped(c: &mut Case) -> Check {
         .map(drop)
 }
 
-fn wrong_lists(c: &mut Case) -> Check {
+fn wrong_lists_are_refused(c: &mut Case) -> Check {
     c.start_sleeper()?;
     for (mounts, field) in [
         (json!({"mounts": []}), "mounts"),
@@ -451,7 +444,7 @@ fn wrong_lists(c: &mut Case) -> Check {
     change(c, "turn", &json!([]))?.refused().map(drop)
 }
 
-fn without_namespace(c: &mut Case) -> Check {
+fn without_a_mount_namespace(c: &mut Case) -> Check {
     c.drop_namespace("mount");
     c.config["mounts"] = json!([]);
     for field in ["maskedPaths", "readonlyPaths"] {

@@ -3,51 +3,38 @@
 use crate::{
     case::Case,
     outcome::{Check, contains, ensure, fail, same},
-    suite::Test,
 };
 use serde_json::{Value, json};
 use std::{fs, os::unix::fs::MetadataExt};
 
-pub(crate) const TESTS: &[Test] = &[
-    ("namespaces/new_ones_are_new", new_ones_are_new),
-    ("namespaces/absent_ones_are_the_hosts", absent_ones_are_the_hosts),
-    ("namespaces/join_network_ipc_uts", join_network_ipc_uts),
-    ("namespaces/join_pid", join_pid),
-    ("namespaces/kill_all_in_a_joined_pid", kill_all_in_joined_pid),
-    ("namespaces/kill_in_a_joined_pid_reaches_all", kill_in_joined_pid),
-    ("namespaces/join_cgroup", join_cgroup),
-    ("namespaces/join_by_bind_mounted_path", join_by_bind_mounted_path),
-    ("namespaces/host_pid", host_pid),
-    ("namespaces/pid_is_1_in_a_new_pid_namespace", pid_is_one),
-    (
-        "namespaces/loopback_is_up_in_a_new_network_namespace",
-        loopback_is_up,
-    ),
-    ("namespaces/cgroup_root_is_own_cgroup", cgroup_root),
-    (
-        "namespaces/without_cgroup_namespace_the_path_is_seen",
-        cgroup_of_host,
-    ),
-    ("namespaces/user_with_one_range", user_one_range),
-    ("namespaces/user_with_many_ranges", user_many_ranges),
-    ("namespaces/user_with_300_ranges", user_300_ranges),
-    ("namespaces/user_maps_files_of_the_host", user_maps_files),
-    (
-        "namespaces/user_has_all_capabilities_asked_for",
-        user_capabilities,
-    ),
-    ("namespaces/join_user_with_new_pid", join_user_with_new_pid),
-    ("namespaces/join_user_network_ipc_uts_as_in_a_pod", join_pod),
-    (
-        "namespaces/user_without_mappings_is_refused",
-        user_without_mappings,
-    ),
-    ("namespaces/time_offsets", time_offsets),
-    ("namespaces/time_offsets_in_a_user_namespace", time_offsets_mapped),
-    ("namespaces/time_without_offsets", time_without_offsets),
-    ("namespaces/join_time", join_time),
-    ("namespaces/hostname_and_domainname", hostname_and_domainname),
-];
+tests! {
+    namespaces/new_ones_are_new,
+    namespaces/absent_ones_are_the_hosts,
+    namespaces/join_network_ipc_uts,
+    namespaces/join_pid,
+    namespaces/kill_all_in_a_joined_pid,
+    namespaces/kill_in_a_joined_pid_reaches_all,
+    namespaces/join_cgroup,
+    namespaces/join_by_bind_mounted_path,
+    namespaces/host_pid,
+    namespaces/pid_is_1_in_a_new_pid_namespace,
+    namespaces/loopback_is_up_in_a_new_network_namespace,
+    namespaces/cgroup_root_is_own_cgroup,
+    namespaces/without_cgroup_namespace_the_path_is_seen,
+    namespaces/user_with_one_range,
+    namespaces/user_with_many_ranges,
+    namespaces/user_with_300_ranges,
+    namespaces/user_maps_files_of_the_host,
+    namespaces/user_has_all_capabilities_asked_for,
+    namespaces/join_user_with_new_pid,
+    namespaces/join_user_network_ipc_uts_as_in_a_pod,
+    namespaces/user_without_mappings_is_refused,
+    namespaces/time_offsets,
+    namespaces/time_offsets_in_a_user_namespace,
+    namespaces/time_without_offsets,
+    namespaces/join_time,
+    namespaces/hostname_and_domainname,
+}
 
 /// The spec's name of a namespace and the name in /proc/PID/ns.
 const KINDS: [(&str, &str); 6] = [
@@ -188,7 +175,7 @@ fn end_in_joined_pid(c: &mut Case, end: impl Fn(&Case) -> Check) -> Check {
 }
 
 /// What containerd's shim does when init has ended in a pid namespace that it shares.
-fn kill_all_in_joined_pid(c: &mut Case) -> Check {
+fn kill_all_in_a_joined_pid(c: &mut Case) -> Check {
     end_in_joined_pid(c, |c| {
         let init = nix::unistd::Pid::from_raw(c.pid()?);
         nix::sys::signal::kill(init, nix::sys::signal::Signal::SIGKILL)?;
@@ -197,7 +184,7 @@ fn kill_all_in_joined_pid(c: &mut Case) -> Check {
     })
 }
 
-fn kill_in_joined_pid(c: &mut Case) -> Check {
+fn kill_in_a_joined_pid_reaches_all(c: &mut Case) -> Check {
     end_in_joined_pid(c, |c| c.rt(&["kill", &c.id, "9"])?.ok().map(drop))
 }
 
@@ -244,14 +231,14 @@ fn host_pid(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn pid_is_one(c: &mut Case) -> Check {
+fn pid_is_1_in_a_new_pid_namespace(c: &mut Case) -> Check {
     let report = c.probe(&[])?;
     same("pid", json!(1), report["pid"].clone())?;
     same("ppid", json!(0), report["ppid"].clone())?;
     same("session id", json!(1), report["sid"].clone())
 }
 
-fn loopback_is_up(c: &mut Case) -> Check {
+fn loopback_is_up_in_a_new_network_namespace(c: &mut Case) -> Check {
     same("lo is up", json!(true), c.probe(&[])?["lo_up"].clone())
 }
 
@@ -263,7 +250,7 @@ fn cgroup2_line(report: &Value) -> String {
         .to_owned()
 }
 
-fn cgroup_root(c: &mut Case) -> Check {
+fn cgroup_root_is_own_cgroup(c: &mut Case) -> Check {
     same(
         "/proc/self/cgroup, line of cgroup2",
         "/",
@@ -271,7 +258,7 @@ fn cgroup_root(c: &mut Case) -> Check {
     )
 }
 
-fn cgroup_of_host(c: &mut Case) -> Check {
+fn without_cgroup_namespace_the_path_is_seen(c: &mut Case) -> Check {
     c.drop_namespace("cgroup");
     let wish = c.config["linux"]["cgroupsPath"]
         .as_str()
@@ -302,7 +289,7 @@ fn map_lines(report: &Value, key: &str) -> Vec<Vec<u32>> {
         .collect()
 }
 
-fn user_one_range(c: &mut Case) -> Check {
+fn user_with_one_range(c: &mut Case) -> Check {
     user_namespace(c, &[mapping(0, 100_000, 65536)]);
     let report = c.probe(&[])?;
     ensure!(
@@ -327,11 +314,11 @@ fn user_ranges(c: &mut Case, count: u32) -> Check {
     same("uid_map", wish, lines)
 }
 
-fn user_many_ranges(c: &mut Case) -> Check {
+fn user_with_many_ranges(c: &mut Case) -> Check {
     user_ranges(c, 6)
 }
 
-fn user_300_ranges(c: &mut Case) -> Check {
+fn user_with_300_ranges(c: &mut Case) -> Check {
     // The kernel takes 340 ranges, in one write of less than a page.
     c.config["process"]["user"] = json!({"uid": 0, "gid": 0});
     let ranges: Vec<Value> = (0..300).map(|n| mapping(n, 200_000 + n * 2, 1)).collect();
@@ -340,7 +327,7 @@ fn user_300_ranges(c: &mut Case) -> Check {
     same("number of ranges", 300, lines.len())
 }
 
-fn user_maps_files(c: &mut Case) -> Check {
+fn user_maps_files_of_the_host(c: &mut Case) -> Check {
     use std::os::unix::fs::PermissionsExt;
     user_namespace(c, &[mapping(0, 100_000, 65536)]);
     let folder = c.dir.join("shared");
@@ -356,7 +343,7 @@ fn user_maps_files(c: &mut Case) -> Check {
     )
 }
 
-fn user_capabilities(c: &mut Case) -> Check {
+fn user_has_all_capabilities_asked_for(c: &mut Case) -> Check {
     user_namespace(c, &[mapping(0, 100_000, 65536)]);
     let caps = json!(["CAP_SYS_ADMIN", "CAP_NET_ADMIN"]);
     c.config["process"]["capabilities"] = json!({"bounding": caps, "effective": caps, "permitted": caps});
@@ -387,7 +374,7 @@ fn join_user_with_new_pid(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn join_pod(c: &mut Case) -> Check {
+fn join_user_network_ipc_uts_as_in_a_pod(c: &mut Case) -> Check {
     user_namespace(c, &[mapping(0, 100_000, 65536)]);
     let holder = Holder::start(c)?;
     let kinds = [
@@ -415,7 +402,7 @@ fn join_pod(c: &mut Case) -> Check {
     same("pid", json!(1), report["pid"].clone())
 }
 
-fn user_without_mappings(c: &mut Case) -> Check {
+fn user_without_mappings_is_refused(c: &mut Case) -> Check {
     c.join_namespace("user", None);
     c.create()?.wants(1)?.refused()?;
     c.nothing_left()
@@ -495,7 +482,7 @@ fn hostname_and_domainname(c: &mut Case) -> Check {
 }
 
 /// Found by random/configs: the file with the offsets belongs to the host's root, as the process is not dumpable.
-fn time_offsets_mapped(c: &mut Case) -> Check {
+fn time_offsets_in_a_user_namespace(c: &mut Case) -> Check {
     c.map_ids(100_000)?;
     c.join_namespace("time", None);
     c.config["linux"]["timeOffsets"] = json!({"monotonic": {"secs": 100_000}});

@@ -7,7 +7,6 @@ use crate::{
     need::Need,
     outcome::{Check, ensure, same},
     runner::{self, Live},
-    suite::NeedyTest,
 };
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -32,21 +31,21 @@ enum User {
 }
 
 macro_rules! each_kind {
-    ($($kind:literal)*) => { &[$(
-        (concat!("namespaces/owned_by_host_", $kind), UNSHARE, |c| place(c, $kind, Owner::Host, User::Hosts)),
-        (concat!("namespaces/owned_by_host_", $kind, "_new_user"), UNSHARE, |c| place(c, $kind, Owner::Host, User::New)),
-        (concat!("namespaces/owned_by_host_", $kind, "_joined_user"), UNSHARE, |c| place(c, $kind, Owner::Host, User::Joined)),
-        (concat!("namespaces/owned_by_other_", $kind), UNSHARE, |c| place(c, $kind, Owner::Other, User::Hosts)),
-        (concat!("namespaces/owned_by_other_", $kind, "_new_user"), UNSHARE, |c| place(c, $kind, Owner::Other, User::New)),
-        (concat!("namespaces/owned_by_other_", $kind, "_joined_user"), UNSHARE, |c| place(c, $kind, Owner::Other, User::Joined)),
-        (concat!("namespaces/owned_by_own_", $kind, "_joined_user"), UNSHARE, |c| place(c, $kind, Owner::Own, User::Joined)),
-    )*] };
+    ($($kind:literal)*) => { tests! { @list $(
+        (concat!("namespaces/owned_by_host_", $kind), [UNSHARE], |c| place(c, $kind, Owner::Host, User::Hosts)),
+        (concat!("namespaces/owned_by_host_", $kind, "_new_user"), [UNSHARE], |c| place(c, $kind, Owner::Host, User::New)),
+        (concat!("namespaces/owned_by_host_", $kind, "_joined_user"), [UNSHARE], |c| place(c, $kind, Owner::Host, User::Joined)),
+        (concat!("namespaces/owned_by_other_", $kind), [UNSHARE], |c| place(c, $kind, Owner::Other, User::Hosts)),
+        (concat!("namespaces/owned_by_other_", $kind, "_new_user"), [UNSHARE], |c| place(c, $kind, Owner::Other, User::New)),
+        (concat!("namespaces/owned_by_other_", $kind, "_joined_user"), [UNSHARE], |c| place(c, $kind, Owner::Other, User::Joined)),
+        (concat!("namespaces/owned_by_own_", $kind, "_joined_user"), [UNSHARE], |c| place(c, $kind, Owner::Own, User::Joined)),
+    )* } };
 }
 
 /// unshare(1) with every kind of namespace: that of util-linux, not busybox's. lsns comes with it.
 pub(super) const UNSHARE: &[Need] = &[Need::Program("lsns")];
 
-pub(crate) const NEEDY: &[NeedyTest] = each_kind!("network" "ipc" "uts" "cgroup" "time" "mount" "pid");
+each_kind!("network" "ipc" "uts" "cgroup" "time" "mount" "pid");
 
 const IDS: u32 = 100_000;
 const IDS_OF_OTHER: u32 = 300_000;

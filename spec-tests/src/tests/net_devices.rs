@@ -5,54 +5,31 @@ use crate::{
     case::Case,
     outcome::{Check, Stop, contains, ensure, fail, same},
     runner,
-    suite::Test,
 };
 use nix::sched::{CloneFlags, setns, unshare};
 use serde_json::{Value, json};
 use std::{fs::File, os::fd::AsRawFd, process::Command, thread};
 
-pub(super) const TESTS: &[Test] = &[
-    ("net_devices/moved_and_up", |c| in_own_network(c, moved)),
-    ("net_devices/renamed", |c| in_own_network(c, renamed)),
-    ("net_devices/template_of_a_name", |c| in_own_network(c, template)),
-    ("net_devices/several", |c| in_own_network(c, several)),
-    ("net_devices/addresses_go_along", |c| in_own_network(c, addresses)),
-    ("net_devices/attributes_go_along", |c| {
-        in_own_network(c, attributes)
-    }),
-    ("net_devices/other_addresses_stay", |c| {
-        in_own_network(c, other_addresses)
-    }),
-    ("net_devices/into_a_joined_namespace", |c| {
-        in_own_network(c, joined)
-    }),
-    ("net_devices/not_moved_back", |c| {
-        in_own_network(c, not_moved_back)
-    }),
-    ("net_devices/with_a_user_namespace", |c| {
-        in_own_network(c, user_namespace)
-    }),
-    ("net_devices/there_for_hooks", |c| in_own_network(c, hooks)),
-    ("net_devices/number_that_is_taken", |c| {
-        in_own_network(c, number_taken)
-    }),
-    ("net_devices/name_that_is_taken", |c| {
-        in_own_network(c, name_taken)
-    }),
-    ("net_devices/loopback_stays", |c| in_own_network(c, loopback)),
-    ("net_devices/host_network_refused", |c| {
-        in_own_network(c, host_network)
-    }),
-    ("net_devices/own_network_by_path_refused", |c| {
-        in_own_network(c, own_network_by_path)
-    }),
-    ("net_devices/hostile_names_refused", |c| {
-        in_own_network(c, hostile_names)
-    }),
-    ("net_devices/missing_one_moves_none", |c| {
-        in_own_network(c, missing)
-    }),
-];
+tests! {
+    net_devices/moved_and_up => |c| in_own_network(c, moved),
+    net_devices/renamed => |c| in_own_network(c, renamed),
+    net_devices/template_of_a_name => |c| in_own_network(c, template),
+    net_devices/several => |c| in_own_network(c, several),
+    net_devices/addresses_go_along => |c| in_own_network(c, addresses),
+    net_devices/attributes_go_along => |c| { in_own_network(c, attributes) },
+    net_devices/other_addresses_stay => |c| { in_own_network(c, other_addresses) },
+    net_devices/into_a_joined_namespace => |c| { in_own_network(c, joined) },
+    net_devices/not_moved_back => |c| { in_own_network(c, not_moved_back) },
+    net_devices/with_a_user_namespace => |c| { in_own_network(c, user_namespace) },
+    net_devices/there_for_hooks => |c| in_own_network(c, hooks),
+    net_devices/number_that_is_taken => |c| { in_own_network(c, number_taken) },
+    net_devices/name_that_is_taken => |c| { in_own_network(c, name_taken) },
+    net_devices/loopback_stays => |c| in_own_network(c, loopback),
+    net_devices/host_network_refused => |c| { in_own_network(c, host_network) },
+    net_devices/own_network_by_path_refused => |c| { in_own_network(c, own_network_by_path) },
+    net_devices/hostile_names_refused => |c| { in_own_network(c, hostile_names) },
+    net_devices/missing_one_moves_none => |c| { in_own_network(c, missing) },
+}
 
 /// Runs a test on a thread that has left the host's network; what it starts is born there too.
 pub(super) fn in_own_network<T: Send>(

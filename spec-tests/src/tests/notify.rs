@@ -4,7 +4,6 @@ use crate::{
     case::Case,
     outcome::{Check, Stop, contains, ensure, fail, same},
     runner::{self, Live},
-    suite::Test,
 };
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use serde_json::json;
@@ -20,28 +19,25 @@ use std::{
     time::Duration,
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    ("notify/create_and_start", create_and_start),
-    ("notify/start_waits_for_ready", start_waits_for_ready),
-    ("notify/start_ends_with_the_container", start_ends_with_container),
-    ("notify/run_detached", run_detached),
-    ("notify/run_in_the_foreground", run_in_foreground),
-    ("notify/only_ready_goes_on", only_ready_goes_on),
-    ("notify/the_container_cannot_replace_the_socket", cannot_replace),
-    ("notify/without_the_variable_there_is_none", without_variable),
-    ("notify/nothing_left", nothing_left),
-    ("notify/what_the_container_leaves_is_removed", what_is_left),
-    ("notify/socket_of_the_manager_may_be_abstract", abstract_socket),
-    ("notify/ready_on_any_line_of_several_messages", several_messages),
-    ("notify/ready_said_twice_goes_on_once", said_twice),
-    ("notify/a_flood_of_messages_does_not_hold_up_the_end", flood),
-    (
-        "notify/run_ends_with_a_container_that_is_never_ready",
-        never_ready,
-    ),
-    ("notify/manager_that_is_gone_is_an_error", manager_gone),
-    ("notify/listening_socket_is_accepted_on_inside", listening),
-];
+tests! {
+    notify/create_and_start,
+    notify/start_waits_for_ready,
+    notify/start_ends_with_the_container,
+    notify/run_detached,
+    notify/run_in_the_foreground,
+    notify/only_ready_goes_on,
+    notify/the_container_cannot_replace_the_socket,
+    notify/without_the_variable_there_is_none,
+    notify/nothing_left,
+    notify/what_the_container_leaves_is_removed,
+    notify/socket_of_the_manager_may_be_abstract,
+    notify/ready_on_any_line_of_several_messages,
+    notify/ready_said_twice_goes_on_once,
+    notify/a_flood_of_messages_does_not_hold_up_the_end,
+    notify/run_ends_with_a_container_that_is_never_ready,
+    notify/manager_that_is_gone_is_an_error,
+    notify/listening_socket_is_accepted_on_inside,
+}
 
 /// systemd's end.
 struct Manager {
@@ -155,7 +151,7 @@ fn start_waits_for_ready(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn start_ends_with_container(c: &mut Case) -> Check {
+fn start_ends_with_the_container(c: &mut Case) -> Check {
     let manager = Manager::new(c)?;
     c.shell("exit 3");
     spawn(c, &manager, &c.bundle_args("create", &[], &c.id)?)?
@@ -180,7 +176,7 @@ fn run_detached(c: &mut Case) -> Check {
     same("status", "running", &*c.status()?)
 }
 
-fn run_in_foreground(c: &mut Case) -> Check {
+fn run_in_the_foreground(c: &mut Case) -> Check {
     let manager = Manager::new(c)?;
     c.shell("/bin/probe --notify READY=1; while [ ! -e /go ]; do usleep 5000; done; exit 7");
     let run = spawn(c, &manager, &c.bundle_args("run", &[], &c.id)?)?;
@@ -205,7 +201,7 @@ fn only_ready_goes_on(c: &mut Case) -> Check {
     manager.has_nothing()
 }
 
-fn cannot_replace(c: &mut Case) -> Check {
+fn the_container_cannot_replace_the_socket(c: &mut Case) -> Check {
     let manager = Manager::new(c)?;
     c.shell("echo $NOTIFY_SOCKET; rm $NOTIFY_SOCKET; touch ${NOTIFY_SOCKET%/*}/x; mount | grep notify");
     let run = spawn(c, &manager, &c.bundle_args("run", &[], &c.id)?)?.finish()?;
@@ -217,7 +213,7 @@ fn cannot_replace(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn without_variable(c: &mut Case) -> Check {
+fn without_the_variable_there_is_none(c: &mut Case) -> Check {
     let report = c.probe(&["--stat", "/run/notify"])?;
     let env = report["env"].to_string();
     ensure!(!env.contains("NOTIFY_SOCKET"), "env: {env}");
@@ -240,7 +236,7 @@ fn nothing_left(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn abstract_socket(c: &mut Case) -> Check {
+fn socket_of_the_manager_may_be_abstract(c: &mut Case) -> Check {
     let name = format!("spec-tests-{}", c.id);
     let address =
         <std::os::unix::net::SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(&name)?;
@@ -260,7 +256,7 @@ fn abstract_socket(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn several_messages(c: &mut Case) -> Check {
+fn ready_on_any_line_of_several_messages(c: &mut Case) -> Check {
     let manager = Manager::new(c)?;
     c.shell(
         "printf 'STATUS=nearly\\nMAINPID=1\\nREADY=1\\nSTATUS=up' > /text; /bin/probe --notify STATUS=begins; \
@@ -275,7 +271,7 @@ fn several_messages(c: &mut Case) -> Check {
     manager.has_nothing()
 }
 
-fn said_twice(c: &mut Case) -> Check {
+fn ready_said_twice_goes_on_once(c: &mut Case) -> Check {
     let manager = Manager::new(c)?;
     // Nobody listens to the second one any more, and a program does not have to bear that.
     c.shell("/bin/probe --notify READY=1; /bin/probe --notify READY=1 2>/dev/null; exit 4");
@@ -287,7 +283,7 @@ fn said_twice(c: &mut Case) -> Check {
 }
 
 /// Whoever waits must look at other things, too.
-fn flood(c: &mut Case) -> Check {
+fn a_flood_of_messages_does_not_hold_up_the_end(c: &mut Case) -> Check {
     let manager = Manager::new(c)?;
     c.shell(
         "for n in 1 2 3 4; do (while :; do /bin/probe --notify STATUS=$n; done) & done; trap 'exit 6' TERM; touch /ready; \
@@ -305,7 +301,7 @@ fn flood(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn never_ready(c: &mut Case) -> Check {
+fn run_ends_with_a_container_that_is_never_ready(c: &mut Case) -> Check {
     let manager = Manager::new(c)?;
     c.shell("/bin/probe --notify STATUS=dying; exit 3");
     spawn(c, &manager, &c.bundle_args("run", &["--detach"], &c.id)?)?
@@ -321,7 +317,7 @@ fn never_ready(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn manager_gone(c: &mut Case) -> Check {
+fn manager_that_is_gone_is_an_error(c: &mut Case) -> Check {
     let manager = Manager::new(c)?;
     c.shell("/bin/probe --notify READY=1; exec sleep 1000");
     spawn(c, &manager, &c.bundle_args("create", &[], &c.id)?)?
@@ -339,7 +335,7 @@ fn manager_gone(c: &mut Case) -> Check {
 }
 
 /// A socket that listens on the host, and another descriptor behind it; a program inside takes a connection from it.
-fn listening(c: &mut Case) -> Check {
+fn listening_socket_is_accepted_on_inside(c: &mut Case) -> Check {
     let path = c.dir.join("service.sock");
     let listener = std::os::unix::net::UnixListener::bind(&path)?;
     let note = c.dir.join("note");
@@ -373,7 +369,7 @@ fn listening(c: &mut Case) -> Check {
 }
 
 /// A container with the right to mount can write to the directory of the socket, which is a part of the runtime's state.
-fn what_is_left(c: &mut Case) -> Check {
+fn what_the_container_leaves_is_removed(c: &mut Case) -> Check {
     let manager = Manager::new(c)?;
     let capabilities = json!(["CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE"]);
     for set in ["bounding", "effective", "permitted"] {

@@ -4,35 +4,30 @@
 use crate::{
     case::Case,
     faults,
-    need::Need,
     outcome::{Check, Stop, contains, ensure, same},
     runner::{self, Run},
-    suite::{NeedyTest, Test},
     user::{FIRST, UID, User},
 };
 use serde_json::json;
 use std::process::{Command, Stdio};
 
-pub(crate) const TESTS: &[Test] = &[
-    ("people/no_argument_lists_the_commands", no_argument),
-    ("people/a_wrong_command_is_told_the_nearest", wrong_command),
-    ("people/a_wrong_flag_is_named_with_the_help", wrong_flag),
-    ("people/no_bundle", no_bundle),
-    ("people/no_such_container", no_such_container),
-    ("people/not_root_wants_a_user_namespace", not_root),
-    ("people/not_root_and_containers_of_root", containers_of_root),
-    ("people/no_place_for_state", no_place_for_state),
-    ("people/a_kernel_that_is_too_old", old_kernel),
-    (
-        "people/old_kernel_and_a_container_that_is_there",
-        old_kernel_later,
-    ),
-];
+tests! {
+    people/no_argument_lists_the_commands,
+    people/a_wrong_command_is_told_the_nearest,
+    people/a_wrong_flag_is_named_with_the_help,
+    people/no_bundle,
+    people/no_such_container,
+    people/not_root_wants_a_user_namespace,
+    people/not_root_and_containers_of_root,
+    people/no_place_for_state,
+    people/a_kernel_that_is_too_old,
+    people/old_kernel_and_a_container_that_is_there,
+}
 
-pub(crate) const NEEDY: &[NeedyTest] = &[
-    ("people/no_newuidmap", &[Need::Program("newuidmap")], no_newuidmap),
-    ("people/no_cgroup2", &[Need::Program("unshare")], no_cgroup2),
-];
+tests! {
+    people/no_newuidmap: &[Program("newuidmap")],
+    people/no_cgroup2: &[Program("unshare")],
+}
 
 fn bare(c: &Case, words: &[&str]) -> Check<Run> {
     let mut command = c.host.runtime_command();
@@ -48,7 +43,7 @@ fn says(run: Run, words: &[&str]) -> Check {
         .try_for_each(|word| contains("message", &run.stderr, word))
 }
 
-fn no_argument(c: &mut Case) -> Check {
+fn no_argument_lists_the_commands(c: &mut Case) -> Check {
     let run = bare(c, &[])?.ok()?;
     for word in ["create", "delete", "exec", "run", "state", "--root", "--help"] {
         contains("help", &run.stdout, word)?;
@@ -56,7 +51,7 @@ fn no_argument(c: &mut Case) -> Check {
     same("stderr", "", run.stderr.as_str())
 }
 
-fn wrong_command(c: &mut Case) -> Check {
+fn a_wrong_command_is_told_the_nearest(c: &mut Case) -> Check {
     for (wrong, right) in [
         ("crate", "create"),
         ("exce", "exec"),
@@ -74,7 +69,7 @@ fn wrong_command(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn wrong_flag(c: &mut Case) -> Check {
+fn a_wrong_flag_is_named_with_the_help(c: &mut Case) -> Check {
     let run = bare(c, &["run", "--detch", "x"])?.wants(1)?;
     contains("message", &run.stderr, "detch")?;
     contains("help", &run.stdout, "detach")
@@ -101,13 +96,13 @@ fn become_user(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn not_root(c: &mut Case) -> Check {
+fn not_root_wants_a_user_namespace(c: &mut Case) -> Check {
     become_user(c)?;
     says(c.run()?, &["root", "user namespace", "--rootless"])?;
     c.nothing_left()
 }
 
-fn containers_of_root(c: &mut Case) -> Check {
+fn not_root_and_containers_of_root(c: &mut Case) -> Check {
     use std::os::unix::fs::PermissionsExt;
     c.start_sleeper()?;
     std::fs::set_permissions(&c.state_root, std::fs::Permissions::from_mode(0o700))?;
@@ -147,7 +142,7 @@ const YOUNG: [(&str, libc::c_long); 9] = [
     ("pidfd_open", libc::SYS_pidfd_open),
 ];
 
-fn old_kernel(c: &mut Case) -> Check {
+fn a_kernel_that_is_too_old(c: &mut Case) -> Check {
     for (name, call) in YOUNG {
         let run = faults::on_a_kernel_without(call, || c.run())?;
         if run.code() != 0 {
@@ -158,7 +153,7 @@ fn old_kernel(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn old_kernel_later(c: &mut Case) -> Check {
+fn old_kernel_and_a_container_that_is_there(c: &mut Case) -> Check {
     c.start_sleeper()?;
     for (name, call) in YOUNG {
         for words in [

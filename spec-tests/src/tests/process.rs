@@ -2,10 +2,8 @@
 
 use crate::{
     case::Case,
-    need::Need,
     outcome::{Check, contains, ensure, same},
     runner,
-    suite::{NeedyTest, Test},
 };
 use serde_json::{Value, json};
 use std::{
@@ -15,99 +13,69 @@ use std::{
     process::{Command, Stdio},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    ("process/args_are_exact", args),
-    ("process/program_is_found_in_path_of_env", found_in_path),
-    ("process/env_order_is_kept", env_order),
-    ("process/env_home_default_of_passwd", env_home),
-    ("process/env_nothing_of_the_runtime", env_nothing_of_the_runtime),
-    ("process/cwd", cwd),
-    ("process/cwd_is_created", cwd_created),
-    ("process/user_and_groups", user_and_groups),
-    ("process/user_umask", umask),
-    ("process/stdio_only", stdio_only),
-    ("process/preserve_fds", preserve_fds),
-    ("process/preserve_fds_with_gaps", preserve_fds_with_gaps),
-    ("process/preserve_fds_that_are_not_open", preserve_fds_missing),
-    (
-        "process/gaps_of_preserve_fds_are_empty_before_start",
-        gaps_before_start,
-    ),
-    ("process/listen_fds_that_are_not_open", listen_fds_missing),
-    ("process/listen_pid_without_pid_namespace", listen_pid_of_host),
-    ("process/listen_pid_in_a_joined_pid_namespace", listen_pid_joined),
-    ("process/standard_streams_get_user_and_group", stdio_owner),
-    ("process/listen_fds", listen_fds),
-    ("process/listen_fdnames", listen_names),
-    ("process/rlimits", rlimits),
-    ("process/rlimits_absent_are_inherited", rlimits_inherited),
-    ("process/capabilities_five_sets", capabilities),
-    ("process/capabilities_none", capabilities_none),
-    ("process/capabilities_missing", capabilities_missing),
-    ("process/capabilities_all", capabilities_all),
-    ("process/capabilities_ambient_for_a_user", capabilities_ambient),
-    (
-        "process/capabilities_without_ambient_for_a_user",
-        capabilities_user,
-    ),
-    ("process/env_empty_home_is_the_users", env_empty_home),
-    (
-        "process/nothing_is_found_with_an_empty_path",
-        nothing_found_with_empty_path,
-    ),
-    (
-        "process/capabilities_ambient_that_cannot_be_is_a_warning",
-        ambient_warning,
-    ),
-    (
-        "process/capabilities_unknown_name_is_ignored",
-        capabilities_unknown,
-    ),
-    ("process/no_new_privileges", no_new_privileges),
-    ("process/no_new_privileges_absent", no_new_privileges_absent),
-    ("process/oom_score_adj", oom_score_adj),
-    ("process/oom_score_adj_absent_is_inherited", oom_score_adj_absent),
-    ("process/sysctl", sysctl),
-    ("process/sysctl_with_slashes", sysctl_slashes),
-    ("process/sysctl_outside_of_namespaces_is_refused", sysctl_refused),
-    (
-        "process/sysctl_net_with_host_network_is_refused",
-        sysctl_host_network,
-    ),
-    ("process/sysctl_hostname_is_refused", sysctl_hostname),
-    ("process/sysctl_domainname_beside_the_field", sysctl_domainname),
-    ("process/keyring_is_new", keyring_new),
-    ("process/keyring_is_kept_with_no_new_keyring", keyring_kept),
-    ("process/scheduler_other_nice", scheduler_nice),
-    ("process/scheduler_batch", scheduler_batch),
-    ("process/scheduler_fifo", scheduler_fifo),
-    ("process/scheduler_unknown_policy_is_refused", scheduler_unknown),
-    ("process/io_priority", io_priority),
-    ("process/personality_linux32", personality),
-];
+tests! {
+    process/args_are_exact,
+    process/program_is_found_in_path_of_env,
+    process/env_order_is_kept,
+    process/env_home_default_of_passwd,
+    process/env_nothing_of_the_runtime,
+    process/cwd,
+    process/cwd_is_created,
+    process/user_and_groups,
+    process/user_umask,
+    process/stdio_only,
+    process/preserve_fds,
+    process/preserve_fds_with_gaps,
+    process/preserve_fds_that_are_not_open,
+    process/gaps_of_preserve_fds_are_empty_before_start,
+    process/listen_fds_that_are_not_open,
+    process/listen_pid_without_pid_namespace,
+    process/listen_pid_in_a_joined_pid_namespace,
+    process/standard_streams_get_user_and_group,
+    process/listen_fds,
+    process/listen_fdnames,
+    process/rlimits,
+    process/rlimits_absent_are_inherited,
+    process/capabilities_five_sets,
+    process/capabilities_none,
+    process/capabilities_missing,
+    process/capabilities_all,
+    process/capabilities_ambient_for_a_user,
+    process/capabilities_without_ambient_for_a_user,
+    process/env_empty_home_is_the_users,
+    process/nothing_is_found_with_an_empty_path,
+    process/capabilities_ambient_that_cannot_be_is_a_warning,
+    process/capabilities_unknown_name_is_ignored,
+    process/no_new_privileges,
+    process/no_new_privileges_absent,
+    process/oom_score_adj,
+    process/oom_score_adj_absent_is_inherited,
+    process/sysctl,
+    process/sysctl_with_slashes,
+    process/sysctl_outside_of_namespaces_is_refused,
+    process/sysctl_net_with_host_network_is_refused,
+    process/sysctl_hostname_is_refused,
+    process/sysctl_domainname_beside_the_field,
+    process/keyring_is_new,
+    process/keyring_is_kept_with_no_new_keyring,
+    process/scheduler_other_nice,
+    process/scheduler_batch,
+    process/scheduler_fifo,
+    process/scheduler_unknown_policy_is_refused,
+    process/io_priority,
+    process/personality_linux32,
+}
 
-pub(crate) const NEEDY: &[NeedyTest] = &[
-    ("process/rlimits_raised", &[Need::CapSysResource], rlimits_raised),
-    (
-        "process/oom_score_adj_lowered",
-        &[Need::CapSysResource],
-        oom_score_adj_lowered,
-    ),
-    ("process/label_apparmor", &[Need::AppArmor], apparmor),
-    (
-        "process/label_apparmor_profile",
-        &[Need::AppArmor, Need::Program("apparmor_parser")],
-        apparmor_profile,
-    ),
+tests! {
+    process/rlimits_raised: &[CapSysResource],
+    process/oom_score_adj_lowered: &[CapSysResource],
+    process/label_apparmor: &[AppArmor],
+    process/label_apparmor_profile: &[AppArmor, Program("apparmor_parser")],
     // The policy of a host with SELinux names no type for a test.
-    (
-        "process/label_selinux",
-        &[Need::NoPath("/sys/fs/selinux/enforce")],
-        selinux,
-    ),
-];
+    process/label_selinux: &[NoPath("/sys/fs/selinux/enforce")],
+}
 
-fn args(c: &mut Case) -> Check {
+fn args_are_exact(c: &mut Case) -> Check {
     let wish = [
         "/bin/probe",
         "",
@@ -125,7 +93,7 @@ fn args(c: &mut Case) -> Check {
     same("args", json!(wish), report["args"].clone())
 }
 
-fn found_in_path(c: &mut Case) -> Check {
+fn program_is_found_in_path_of_env(c: &mut Case) -> Check {
     fs::create_dir(c.rootfs("/opt"))?;
     fs::rename(c.rootfs("/bin/probe"), c.rootfs("/opt/only-here"))?;
     c.config["process"]["env"] = json!(["PATH=/no/such:/bin:/opt"]);
@@ -134,7 +102,7 @@ fn found_in_path(c: &mut Case) -> Check {
     same("argv[0]", json!(["only-here"]), report["args"].clone())
 }
 
-fn env_order(c: &mut Case) -> Check {
+fn env_order_is_kept(c: &mut Case) -> Check {
     let wish = [
         "Z=1",
         "PATH=/bin",
@@ -148,7 +116,7 @@ fn env_order(c: &mut Case) -> Check {
     same("env", json!(wish), c.probe(&[])?["env"].clone())
 }
 
-fn env_home(c: &mut Case) -> Check {
+fn env_home_default_of_passwd(c: &mut Case) -> Check {
     for (uid, home) in [(0, "HOME=/root"), (1000, "HOME=/home/alice"), (4321, "HOME=/")] {
         c.config["process"]["user"] = json!({"uid": uid, "gid": 0});
         let env = c.probe(&[])?["env"].clone();
@@ -161,7 +129,7 @@ fn env_home(c: &mut Case) -> Check {
 }
 
 /// As with runc, an empty one is none.
-fn env_empty_home(c: &mut Case) -> Check {
+fn env_empty_home_is_the_users(c: &mut Case) -> Check {
     for (uid, home) in [(0, "HOME=/root"), (1000, "HOME=/home/alice"), (4321, "HOME=/")] {
         c.config["process"]["user"] = json!({"uid": uid, "gid": 0});
         c.config["process"]["env"] = json!(["HOME=", "PATH=/bin"]);
@@ -187,7 +155,7 @@ fn env_empty_home(c: &mut Case) -> Check {
 }
 
 /// It does not mean the working directory, as an empty element among others does.
-fn nothing_found_with_empty_path(c: &mut Case) -> Check {
+fn nothing_is_found_with_an_empty_path(c: &mut Case) -> Check {
     let text = "executable file not found in $PATH";
     c.args(&["probe"]);
     c.config["process"]["cwd"] = json!("/bin");
@@ -215,7 +183,7 @@ fn cwd(c: &mut Case) -> Check {
     same("cwd", "/var", c.probe(&[])?["cwd"].as_str().unwrap_or_default())
 }
 
-fn cwd_created(c: &mut Case) -> Check {
+fn cwd_is_created(c: &mut Case) -> Check {
     c.config["process"]["cwd"] = json!("/made/by/runtime");
     same(
         "cwd",
@@ -247,7 +215,7 @@ fn user_and_groups(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn umask(c: &mut Case) -> Check {
+fn user_umask(c: &mut Case) -> Check {
     same("default umask", json!(0o22), c.probe(&[])?["umask"].clone())?;
     c.config["process"]["user"]["umask"] = json!(0o27);
     same("umask", json!(0o27), c.probe(&[])?["umask"].clone())
@@ -315,7 +283,7 @@ fn preserve_fds_with_gaps(c: &mut Case) -> Check {
     same("fds", vec![0, 1, 2, 4, 8], fd_numbers(&report))
 }
 
-fn preserve_fds_missing(c: &mut Case) -> Check {
+fn preserve_fds_that_are_not_open(c: &mut Case) -> Check {
     c.args(&["/bin/probe"]);
     // The shell that opens them has some of its own far up.
     for count in ["3", "2000000000"] {
@@ -331,7 +299,7 @@ fn preserve_fds_missing(c: &mut Case) -> Check {
 
 /// What the runtime itself opens gets the lowest numbers: it must not take the place of what is not there. A created container can
 /// be looked into by `exec`.
-fn gaps_before_start(c: &mut Case) -> Check {
+fn gaps_of_preserve_fds_are_empty_before_start(c: &mut Case) -> Check {
     c.args(&["/bin/sleep", "1000"]);
     let log = c.dir.join("log").to_string_lossy().into_owned();
     let script = "exec 9</dev/null; exec \"$@\"";
@@ -368,7 +336,7 @@ fn gaps_before_start(c: &mut Case) -> Check {
     c.delete()
 }
 
-fn listen_fds_missing(c: &mut Case) -> Check {
+fn listen_fds_that_are_not_open(c: &mut Case) -> Check {
     c.args(&["/bin/probe"]);
     run_with_fds(c, &[3], &["LISTEN_FDS=2"], &[])?
         .wants(1)?
@@ -385,12 +353,12 @@ fn check_listen_pid(c: &mut Case) -> Check {
     same("LISTEN_PID", own, said)
 }
 
-fn listen_pid_of_host(c: &mut Case) -> Check {
+fn listen_pid_without_pid_namespace(c: &mut Case) -> Check {
     c.drop_namespace("pid");
     check_listen_pid(c)
 }
 
-fn listen_pid_joined(c: &mut Case) -> Check {
+fn listen_pid_in_a_joined_pid_namespace(c: &mut Case) -> Check {
     let mut other = Case::new(c.host)?;
     other.start_sleeper()?;
     c.join_namespace("pid", Some(&format!("/proc/{}/ns/pid", other.pid()?)));
@@ -399,7 +367,7 @@ fn listen_pid_joined(c: &mut Case) -> Check {
 }
 
 /// Whoever has only the group in common may open /dev/stdout anew. The group of a pipe or terminal is its own matter.
-fn stdio_owner(c: &mut Case) -> Check {
+fn standard_streams_get_user_and_group(c: &mut Case) -> Check {
     for (uid, gid, wish) in [(5, 6, (5, 6)), (0, 6, (0, 6)), (0, 0, (77, 88))] {
         c.args(&["/bin/true"]);
         c.config["process"]["user"] = json!({"uid": uid, "gid": gid});
@@ -419,7 +387,7 @@ fn stdio_owner(c: &mut Case) -> Check {
 }
 
 /// sd_listen_fds(3): names go with the sockets, one each. What the service manager says wins over config.json.
-fn listen_names(c: &mut Case) -> Check {
+fn listen_fdnames(c: &mut Case) -> Check {
     c.args(&["/bin/probe"]);
     c.config["process"]["env"] = json!(["LISTEN_FDNAMES=of config.json"]);
     for (count, names, wish) in [
@@ -550,7 +518,7 @@ fn rlimits_raised(c: &mut Case) -> Check {
     )
 }
 
-fn rlimits_inherited(c: &mut Case) -> Check {
+fn rlimits_absent_are_inherited(c: &mut Case) -> Check {
     c.config["process"]["rlimits"] = json!([{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]);
     let report = c.probe(&[])?;
     same("RLIMIT_CORE", json!([0, 0]), report["rlimits"][4].clone())?;
@@ -584,7 +552,7 @@ fn same_caps(report: &Value, field: &str, names: &[&str]) -> Check {
     )
 }
 
-fn capabilities(c: &mut Case) -> Check {
+fn capabilities_five_sets(c: &mut Case) -> Check {
     c.config["process"]["capabilities"] = json!({
         "bounding": ["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW", "CAP_SETUID"],
         "permitted": ["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW"],
@@ -728,7 +696,7 @@ fn capabilities_all(c: &mut Case) -> Check {
     )
 }
 
-fn capabilities_ambient(c: &mut Case) -> Check {
+fn capabilities_ambient_for_a_user(c: &mut Case) -> Check {
     c.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
     let caps = json!(["CAP_NET_BIND_SERVICE", "CAP_KILL"]);
     c.config["process"]["capabilities"] = json!({"bounding": caps, "effective": caps, "permitted": caps, "inheritable": caps, "ambient": ["CAP_NET_BIND_SERVICE"]});
@@ -739,7 +707,7 @@ fn capabilities_ambient(c: &mut Case) -> Check {
     same_caps(&report, "CapBnd", &["CAP_NET_BIND_SERVICE", "CAP_KILL"])
 }
 
-fn capabilities_user(c: &mut Case) -> Check {
+fn capabilities_without_ambient_for_a_user(c: &mut Case) -> Check {
     c.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
     let caps = json!(["CAP_KILL"]);
     c.config["process"]["capabilities"] = json!({"bounding": caps, "effective": caps, "permitted": caps});
@@ -751,7 +719,7 @@ fn capabilities_user(c: &mut Case) -> Check {
 }
 
 /// Each by its name, since it is easily forgotten that they have to be inheritable and permitted, too.
-fn ambient_warning(c: &mut Case) -> Check {
+fn capabilities_ambient_that_cannot_be_is_a_warning(c: &mut Case) -> Check {
     let own = json!(["CAP_CHOWN", "CAP_KILL"]);
     c.config["process"]["capabilities"] = json!({
         "bounding": ["CAP_CHOWN", "CAP_KILL", "CAP_SETUID"],
@@ -780,7 +748,7 @@ fn ambient_warning(c: &mut Case) -> Check {
     contains("exec", &exec.stderr, "can't raise ambient capability CAP_CHOWN: ")
 }
 
-fn capabilities_unknown(c: &mut Case) -> Check {
+fn capabilities_unknown_name_is_ignored(c: &mut Case) -> Check {
     // config.md: a value the runtime cannot map should not be an error.
     let caps = json!(["CAP_KILL", "CAP_FROM_THE_FUTURE"]);
     c.config["process"]["capabilities"] = json!({"bounding": caps, "effective": caps, "permitted": caps});
@@ -842,7 +810,7 @@ fn oom_score_adj_lowered(c: &mut Case) -> Check {
     )
 }
 
-fn oom_score_adj_absent(c: &mut Case) -> Check {
+fn oom_score_adj_absent_is_inherited(c: &mut Case) -> Check {
     let own = fs::read_to_string("/proc/self/oom_score_adj")?;
     same(
         "oom_score_adj",
@@ -881,7 +849,7 @@ fn sysctl(c: &mut Case) -> Check {
     )
 }
 
-fn sysctl_slashes(c: &mut Case) -> Check {
+fn sysctl_with_slashes(c: &mut Case) -> Check {
     c.config["linux"]["sysctl"] = json!({"net/ipv4/conf/lo/forwarding": "1"});
     let path = "/proc/sys/net/ipv4/conf/lo/forwarding";
     same(
@@ -899,7 +867,7 @@ fn sysctl_is_refused(c: &mut Case, key: &str) -> Check {
     c.nothing_left()
 }
 
-fn sysctl_refused(c: &mut Case) -> Check {
+fn sysctl_outside_of_namespaces_is_refused(c: &mut Case) -> Check {
     for key in ["kernel.panic_on_warn", "vm.swappiness", "fs.file-max"] {
         sysctl_is_refused(c, key)?;
     }
@@ -909,7 +877,7 @@ fn sysctl_refused(c: &mut Case) -> Check {
     sysctl_is_refused(c, "kernel.msgmax")
 }
 
-fn sysctl_host_network(c: &mut Case) -> Check {
+fn sysctl_net_with_host_network_is_refused(c: &mut Case) -> Check {
     let before = fs::read_to_string("/proc/sys/net/ipv4/tcp_syncookies")?;
     c.drop_namespace("network");
     let result = sysctl_is_refused(c, "net.ipv4.tcp_syncookies");
@@ -922,12 +890,12 @@ fn sysctl_host_network(c: &mut Case) -> Check {
     result
 }
 
-fn sysctl_hostname(c: &mut Case) -> Check {
+fn sysctl_hostname_is_refused(c: &mut Case) -> Check {
     sysctl_is_refused(c, "kernel.hostname")
 }
 
 /// Each would win at another time: what differs is refused, what says the same is not.
-fn sysctl_domainname(c: &mut Case) -> Check {
+fn sysctl_domainname_beside_the_field(c: &mut Case) -> Check {
     c.shell("cat /proc/sys/kernel/domainname");
     for (field, key, value, wish) in [
         (Value::Null, "kernel.domainname", "of.sysctl", Some("of.sysctl\n")),
@@ -955,7 +923,7 @@ fn session_keyring() -> i64 {
     unsafe { libc::syscall(libc::SYS_keyctl, 0, -3_i64, 0) }
 }
 
-fn keyring_new(c: &mut Case) -> Check {
+fn keyring_is_new(c: &mut Case) -> Check {
     let report = c.probe(&[])?;
     let name = report["keyring"].as_str().unwrap_or_default();
     ensure!(
@@ -970,12 +938,12 @@ fn keyring_new(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn keyring_kept(c: &mut Case) -> Check {
+fn keyring_is_kept_with_no_new_keyring(c: &mut Case) -> Check {
     let report = c.probe_with(&["--no-new-keyring"], &[])?;
     same("keyring", json!(session_keyring()), report["keyring_id"].clone())
 }
 
-fn scheduler_nice(c: &mut Case) -> Check {
+fn scheduler_other_nice(c: &mut Case) -> Check {
     c.config["process"]["scheduler"] = json!({"policy": "SCHED_OTHER", "nice": 7});
     let s = c.probe(&[])?["scheduler"].clone();
     same(
@@ -1006,7 +974,7 @@ fn scheduler_fifo(c: &mut Case) -> Check {
     )
 }
 
-fn scheduler_unknown(c: &mut Case) -> Check {
+fn scheduler_unknown_policy_is_refused(c: &mut Case) -> Check {
     c.config["process"]["scheduler"] = json!({"policy": "SCHED_BOGUS"});
     c.create()?.wants(1)?.refused_with("SCHED_BOGUS")?;
     c.nothing_left()
@@ -1021,19 +989,19 @@ fn io_priority(c: &mut Case) -> Check {
     )
 }
 
-fn personality(c: &mut Case) -> Check {
+fn personality_linux32(c: &mut Case) -> Check {
     c.config["linux"]["personality"] = json!({"domain": "LINUX32"});
     same("personality", json!(8), c.probe(&[])?["personality"].clone())
 }
 
-fn apparmor(c: &mut Case) -> Check {
+fn label_apparmor(c: &mut Case) -> Check {
     c.config["process"]["apparmorProfile"] = json!("unconfined");
     let label = c.probe(&[])?["label"].clone();
     same("label", "unconfined", label.as_str().unwrap_or_default())
 }
 
 /// A loaded profile confines init and, by default, every process of exec.
-fn apparmor_profile(c: &mut Case) -> Check {
+fn label_apparmor_profile(c: &mut Case) -> Check {
     with_profile(c, confined)
 }
 
@@ -1082,7 +1050,7 @@ fn confined(c: &mut Case, name: &str) -> Check {
     contains("stderr", &run.stderr, "Permission denied")
 }
 
-fn selinux(c: &mut Case) -> Check {
+fn label_selinux(c: &mut Case) -> Check {
     // Without SELinux a label cannot be applied; ignoring it would weaken the container.
     c.config["process"]["selinuxLabel"] = json!("system_u:system_r:container_t:s0");
     c.create()?.wants(1)?.refused_with("selinux")?;

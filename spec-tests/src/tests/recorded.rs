@@ -6,38 +6,27 @@ mod ordered;
 use super::resources::limit;
 use crate::{
     case::Case,
-    need::Need,
     outcome::{Check, Stop, contains, ensure, fail, same},
     runner::{self, NO_MEMORY_CONTROLLER},
-    suite::{NeedyTest, Test},
 };
 use ordered::{Ordered, Rule};
 use serde_json::json;
 use std::{ffi::OsStr, fs};
 
-pub(crate) const TESTS: &[Test] = &[
-    ("recorded/state", state),
-    ("recorded/list_of_nothing", list_of_nothing),
-    ("recorded/list", list),
-    ("recorded/ps_json", ps_json),
-    ("recorded/features", features),
-    ("recorded/version", version),
-    ("recorded/spec", spec),
-    ("recorded/log_lines", log_lines),
-];
+tests! {
+    recorded/state,
+    recorded/list_of_nothing,
+    recorded/list,
+    recorded/ps_json,
+    recorded/features,
+    recorded/version,
+    recorded/spec,
+    recorded/log_lines,
+}
 
-pub(crate) const NEEDY: &[NeedyTest] = &[(
-    "recorded/events_stats",
-    &[
-        Need::Controller("memory"),
-        Need::Controller("pids"),
-        Need::Controller("cpu"),
-        Need::Controller("io"),
-        Need::Controller("hugetlb"),
-        Need::Path("/proc/pressure/memory"),
-    ],
-    events_stats,
-)];
+tests! {
+    recorded/events_stats: &[ Controller("memory"), Controller("pids"), Controller("cpu"), Controller("io"), Controller("hugetlb"), Path("/proc/pressure/memory"), ],
+}
 
 macro_rules! recorded {
     ($name:literal) => {

@@ -4,7 +4,6 @@ use crate::{
     case::{self, Case},
     need::Need,
     outcome::{Check, contains, ensure, same},
-    suite::{NeedyTest, Test},
 };
 use serde_json::{Value, json};
 use std::{
@@ -13,105 +12,51 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    ("resources/swap_limit_without_memory_limit_is_refused", swap_alone),
-    ("resources/swap_limit_below_memory_limit_is_refused", swap_below),
-    ("resources/realtime_is_refused", realtime),
-    ("resources/network_class_is_refused", network),
-    ("resources/fields_of_version_1", version_1),
-    (
-        "resources/unified_of_unknown_controller_is_refused",
-        unknown_controller,
-    ),
-    (
-        "resources/unified_cannot_freeze_what_has_not_begun",
-        unified_freeze,
-    ),
-    ("resources/unified_without_controller", unified_core),
-    ("resources/huge_page_limits_of_any_size", huge_pages),
-    ("resources/every_controller_of_the_host", every_controller),
-];
+tests! {
+    resources/swap_limit_without_memory_limit_is_refused,
+    resources/swap_limit_below_memory_limit_is_refused,
+    resources/realtime_is_refused,
+    resources/network_class_is_refused,
+    resources/fields_of_version_1,
+    resources/unified_of_unknown_controller_is_refused,
+    resources/unified_cannot_freeze_what_has_not_begun,
+    resources/unified_without_controller,
+    resources/huge_page_limits_of_any_size,
+    resources/every_controller_of_the_host,
+}
 
 const MEMORY: &[Need] = &[Need::Controller("memory")];
 const PIDS: &[Need] = &[Need::Controller("pids")];
 const CPU: &[Need] = &[Need::Controller("cpu")];
 const IO: &[Need] = &[Need::Controller("io"), Need::ScratchDisk];
 
-pub(crate) const NEEDY: &[NeedyTest] = &[
-    (
-        "resources/unified_enables_the_controller",
-        &[Need::Controller("hugetlb")],
-        unified_enables,
-    ),
-    ("resources/memory_files", MEMORY, memory_files),
-    ("resources/memory_without_swap", MEMORY, memory_without_swap),
-    ("resources/memory_and_swap_of_every_kind", MEMORY, memory_and_swap),
-    (
-        "resources/pids_limit_of_0_without_the_controller",
-        &[Need::NoController("pids")],
-        no_pids_controller,
-    ),
-    ("resources/memory_unlimited", MEMORY, memory_unlimited),
-    ("resources/memory_limit_kills", MEMORY, memory_kills),
-    ("resources/killed_for_memory_is_said", MEMORY, killed_is_said),
-    (
-        "resources/create_killed_for_memory_is_said",
-        MEMORY,
-        create_killed,
-    ),
-    (
-        "resources/memory_limit_of_1_mb_runs_a_program",
-        MEMORY,
-        one_megabyte,
-    ),
-    ("resources/pids_limit_of_1_runs_a_program", PIDS, one_process),
-    ("resources/pids_limit_stops_a_fork_bomb", PIDS, fork_bomb),
-    (
-        "resources/pids_limit_absent_zero_and_unlimited",
-        PIDS,
-        pids_values,
-    ),
-    ("resources/cpu_shares_become_weight", CPU, cpu_shares),
-    ("resources/cpu_quota_period_burst", CPU, cpu_quota),
-    (
-        "resources/cpu_idle",
-        &[Need::Controller("cpu"), Need::Kernel(5, 15)],
-        cpu_idle,
-    ),
-    ("resources/cpu_quota_of_a_fifth", CPU, cpu_share_of_time),
-    (
-        "resources/cpuset_cpus_and_mems",
-        &[Need::Controller("cpuset"), Need::SecondCpu],
-        cpuset,
-    ),
-    ("resources/block_io_weight", &[Need::Controller("io")], io_weight),
-    ("resources/block_io_throttle_files", IO, throttle_files),
-    ("resources/block_io_throttle_halves_the_rate", IO, throttle_rate),
-    (
-        "resources/rdma_of_no_device_is_refused",
-        &[Need::Controller("rdma")],
-        rdma,
-    ),
-    ("resources/unified_comes_last", MEMORY, unified_last),
-    (
-        "resources/all_fields_together",
-        &[
-            Need::Controller("memory"),
-            Need::Controller("cpu"),
-            Need::Controller("pids"),
-            Need::Controller("io"),
-            Need::Controller("cpuset"),
-            Need::Controller("hugetlb"),
-            Need::ScratchDisk,
-        ],
-        all_fields,
-    ),
-    (
-        "resources/missing_controller_is_named_with_its_field",
-        &[Need::NoController("cpu")],
-        missing_controller,
-    ),
-];
+tests! {
+    resources/unified_enables_the_controller: &[Controller("hugetlb")],
+    resources/memory_files: MEMORY,
+    resources/memory_without_swap: MEMORY,
+    resources/memory_and_swap_of_every_kind: MEMORY,
+    resources/pids_limit_of_0_without_the_controller: &[NoController("pids")],
+    resources/memory_unlimited: MEMORY,
+    resources/memory_limit_kills: MEMORY,
+    resources/killed_for_memory_is_said: MEMORY,
+    resources/create_killed_for_memory_is_said: MEMORY,
+    resources/memory_limit_of_1_mb_runs_a_program: MEMORY,
+    resources/pids_limit_of_1_runs_a_program: PIDS,
+    resources/pids_limit_stops_a_fork_bomb: PIDS,
+    resources/pids_limit_absent_zero_and_unlimited: PIDS,
+    resources/cpu_shares_become_weight: CPU,
+    resources/cpu_quota_period_burst: CPU,
+    resources/cpu_idle: &[Controller("cpu"), Kernel(5, 15)],
+    resources/cpu_quota_of_a_fifth: CPU,
+    resources/cpuset_cpus_and_mems: &[Controller("cpuset"), SecondCpu],
+    resources/block_io_weight: &[Controller("io")],
+    resources/block_io_throttle_files: IO,
+    resources/block_io_throttle_halves_the_rate: IO,
+    resources/rdma_of_no_device_is_refused: &[Controller("rdma")],
+    resources/unified_comes_last: MEMORY,
+    resources/all_fields_together: &[ Controller("memory"), Controller("cpu"), Controller("pids"), Controller("io"), Controller("cpuset"), Controller("hugetlb"), ScratchDisk, ],
+    resources/missing_controller_is_named_with_its_field: &[NoController("cpu")],
+}
 
 /// A file of the container's cgroup, trimmed.
 pub(super) fn file(c: &Case, name: &str) -> Check<String> {
@@ -153,7 +98,7 @@ fn memory_without_swap(c: &mut Case) -> Check {
 }
 
 /// The table of docs/memory-and-swap.md, of which this is the column of the files.
-fn memory_and_swap(c: &mut Case) -> Check {
+fn memory_and_swap_of_every_kind(c: &mut Case) -> Check {
     const BELOW: &str = "memory+swap limit should be >= memory limit";
     const ALONE: &str = "unable to set swap limit without memory limit";
     for (memory, wish) in [
@@ -199,7 +144,7 @@ fn memory_and_swap(c: &mut Case) -> Check {
 }
 
 /// `podman run --pids-limit 0`, for users who want no limit.
-fn no_pids_controller(c: &mut Case) -> Check {
+fn pids_limit_of_0_without_the_controller(c: &mut Case) -> Check {
     *limit(c, "pids") = json!({"limit": 0});
     same("echo", "ran", c.sh("echo ran | cat")?.as_str())?;
     *limit(c, "pids") = json!({"limit": 7});
@@ -220,7 +165,7 @@ fn over_the_limit(c: &mut Case) -> &mut Case {
     c.args(&["/bin/dd", "if=/dev/zero", "of=/dev/null", "bs=200M", "count=1"])
 }
 
-fn memory_kills(c: &mut Case) -> Check {
+fn memory_limit_kills(c: &mut Case) -> Check {
     over_the_limit(c).create()?.ok()?;
     c.rt(&["start", &c.id])?.ok()?;
     c.wait_status("stopped")?;
@@ -236,7 +181,7 @@ fn memory_kills(c: &mut Case) -> Check {
 }
 
 /// Nobody should have to guess what 137 means.
-fn killed_is_said(c: &mut Case) -> Check {
+fn killed_for_memory_is_said(c: &mut Case) -> Check {
     let run = over_the_limit(c).run()?.wants(137)?.refused()?;
     contains("stderr", &run.stderr, "memory")?;
     // The same code for another reason.
@@ -246,7 +191,7 @@ fn killed_is_said(c: &mut Case) -> Check {
     same("stderr of a container that kills itself", "", run.stderr.as_str())
 }
 
-fn create_killed(c: &mut Case) -> Check {
+fn create_killed_for_memory_is_said(c: &mut Case) -> Check {
     *limit(c, "memory") = json!({"limit": 4096, "swap": 4096});
     c.create()?
         .wants(1)?
@@ -255,17 +200,17 @@ fn create_killed(c: &mut Case) -> Check {
 }
 
 /// Of which the runtime's own pages may take none worth mentioning: busybox needs 300 kB.
-fn one_megabyte(c: &mut Case) -> Check {
+fn memory_limit_of_1_mb_runs_a_program(c: &mut Case) -> Check {
     *limit(c, "memory") = json!({"limit": 1 << 20, "swap": 1 << 20});
     same("echo", "ran", c.sh("echo ran")?.as_str())
 }
 
-fn one_process(c: &mut Case) -> Check {
+fn pids_limit_of_1_runs_a_program(c: &mut Case) -> Check {
     *limit(c, "pids") = json!({"limit": 1});
     same("echo", "ran", c.sh("echo ran")?.as_str())
 }
 
-fn fork_bomb(c: &mut Case) -> Check {
+fn pids_limit_stops_a_fork_bomb(c: &mut Case) -> Check {
     *limit(c, "pids") = json!({"limit": 20});
     // A shell that cannot fork gives up, so each link of the chain is one of its own; the init looks on.
     c.shell("f() { f & f & sleep 1000; }; f & exec sleep 1000");
@@ -279,7 +224,7 @@ fn fork_bomb(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn pids_values(c: &mut Case) -> Check {
+fn pids_limit_absent_zero_and_unlimited(c: &mut Case) -> Check {
     // runtime-spec 1.3: 0 is a limit, of which the container's own process makes 1; absent is none.
     for (value, wish) in [
         (json!({}), "max"),
@@ -299,7 +244,7 @@ fn pids_values(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn cpu_shares(c: &mut Case) -> Check {
+fn cpu_shares_become_weight(c: &mut Case) -> Check {
     for (shares, weight) in [(2, "1"), (512, "59"), (1024, "100"), (262_144, "10000")] {
         *limit(c, "cpu") = json!({"shares": shares});
         c.start_sleeper()?;
@@ -313,7 +258,7 @@ fn cpu_shares(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn cpu_quota(c: &mut Case) -> Check {
+fn cpu_quota_period_burst(c: &mut Case) -> Check {
     *limit(c, "cpu") = json!({"quota": 50000, "period": 200_000, "burst": 10000});
     c.start_sleeper()?;
     file_is(c, "cpu.max", "50000 200000")?;
@@ -332,7 +277,7 @@ fn cpu_idle(c: &mut Case) -> Check {
 
 /// The kernel's own accounting over the wall clock; the average of three seconds, and up to four tries, since it is not
 /// the only thing that the machine does.
-fn cpu_share_of_time(c: &mut Case) -> Check {
+fn cpu_quota_of_a_fifth(c: &mut Case) -> Check {
     *limit(c, "cpu") = json!({"quota": 20000, "period": 100_000});
     c.shell("while :; do :; done");
     c.run_with(&["--detach"])?.ok()?;
@@ -351,7 +296,7 @@ fn cpu_share_of_time(c: &mut Case) -> Check {
     crate::outcome::fail(format!("wish: 20 ± 3 % of a processor, reality {shares:.1?} %"))
 }
 
-fn cpuset(c: &mut Case) -> Check {
+fn cpuset_cpus_and_mems(c: &mut Case) -> Check {
     *limit(c, "cpu") = json!({"cpus": "1", "mems": "0"});
     c.shell("grep Cpus_allowed_list /proc/self/status; exec sleep 1000");
     let run = c.run_with(&["--detach"])?.ok()?;
@@ -361,7 +306,7 @@ fn cpuset(c: &mut Case) -> Check {
     c.wait_until("the program to see processor 1 alone", seen)
 }
 
-fn io_weight(c: &mut Case) -> Check {
+fn block_io_weight(c: &mut Case) -> Check {
     *limit(c, "blockIO") = json!({"weight": 500});
     c.start_sleeper()?;
     let (file_name, wish) = match c.cgroup().join("io.bfq.weight").exists() {
@@ -387,7 +332,7 @@ pub(super) fn disk() -> Check<PathBuf> {
     crate::host::Host::scratch_disk().map_or_else(|| crate::outcome::fail("no scratch disk"), Ok)
 }
 
-fn throttle_files(c: &mut Case) -> Check {
+fn block_io_throttle_files(c: &mut Case) -> Check {
     let (major, minor) = scratch(&disk()?)?;
     let rate = |rate: u64| json!([{"major": major, "minor": minor, "rate": rate}]);
     *limit(c, "blockIO") = json!({"throttleReadBpsDevice": rate(1 << 20), "throttleWriteBpsDevice": rate(2 << 20),
@@ -400,7 +345,7 @@ fn throttle_files(c: &mut Case) -> Check {
     )
 }
 
-fn throttle_rate(c: &mut Case) -> Check {
+fn block_io_throttle_halves_the_rate(c: &mut Case) -> Check {
     let (major, minor) = scratch(&disk()?)?;
     let allowed = json!({"allow": true, "type": "b", "major": major, "minor": minor, "access": "rw"});
     if let Some(rules) = limit(c, "devices").as_array_mut() {
@@ -451,13 +396,13 @@ fn throttle_rate(c: &mut Case) -> Check {
     ))
 }
 
-fn rdma(c: &mut Case) -> Check {
+fn rdma_of_no_device_is_refused(c: &mut Case) -> Check {
     *limit(c, "rdma") = json!({"no_such_device0": {"hcaHandles": 3}});
     c.create()?.wants(1)?.refused_with("rdma")?;
     c.nothing_left()
 }
 
-fn unified_last(c: &mut Case) -> Check {
+fn unified_comes_last(c: &mut Case) -> Check {
     *limit(c, "memory") = json!({"limit": 64 << 20});
     *limit(c, "unified") = json!({"memory.max": "33554432", "memory.high": "16777216", "memory.min": "4096"});
     c.start_sleeper()?;
@@ -520,7 +465,7 @@ pub(super) fn weights(disk: (u64, u64), all: u64, one: u64) -> Check<(&'static s
 }
 
 /// Several times, under the same name: one cycle must leave nothing that changes the next.
-fn all_fields(c: &mut Case) -> Check {
+fn all_fields_together(c: &mut Case) -> Check {
     let (resources, values) = every_field(scratch(&disk()?)?)?;
     c.config["linux"]["resources"] = resources;
     for _ in 0..3 {
@@ -537,39 +482,39 @@ fn all_fields(c: &mut Case) -> Check {
 }
 
 /// A limit that cannot be set must not look as if it were.
-fn missing_controller(c: &mut Case) -> Check {
+fn missing_controller_is_named_with_its_field(c: &mut Case) -> Check {
     *limit(c, "cpu") = json!({"quota": 20000, "period": 100_000});
     let run = c.create()?.wants(1)?.refused_with("cpu")?;
     contains("stderr", &run.stderr, "linux.resources.cpu.quota")?;
     c.nothing_left()
 }
 
-fn swap_alone(c: &mut Case) -> Check {
+fn swap_limit_without_memory_limit_is_refused(c: &mut Case) -> Check {
     *limit(c, "memory") = json!({"swap": 64 << 20});
     c.create()?.wants(1)?.refused_with("swap")?;
     c.nothing_left()
 }
 
-fn swap_below(c: &mut Case) -> Check {
+fn swap_limit_below_memory_limit_is_refused(c: &mut Case) -> Check {
     *limit(c, "memory") = json!({"limit": 64 << 20, "swap": 32 << 20});
     c.create()?.wants(1)?.refused_with("swap")?;
     c.nothing_left()
 }
 
 /// config-linux.md wants an error for what cannot be applied; version 2 has no realtime limits.
-fn realtime(c: &mut Case) -> Check {
+fn realtime_is_refused(c: &mut Case) -> Check {
     *limit(c, "cpu") = json!({"realtimeRuntime": 10000, "realtimePeriod": 100_000});
     c.create()?.wants(1)?.refused_with("realtime")?;
     c.nothing_left()
 }
 
-fn network(c: &mut Case) -> Check {
+fn network_class_is_refused(c: &mut Case) -> Check {
     *limit(c, "network") = json!({"classID": 1_048_577});
     c.create()?.wants(1)?.refused_with("network")?;
     c.nothing_left()
 }
 
-fn unknown_controller(c: &mut Case) -> Check {
+fn unified_of_unknown_controller_is_refused(c: &mut Case) -> Check {
     *limit(c, "unified") = json!({"nosuch.max": "1"});
     let run = c.create()?.wants(1)?.refused_with("nosuch")?;
     contains("stderr", &run.stderr, "not available")?;
@@ -577,7 +522,7 @@ fn unknown_controller(c: &mut Case) -> Check {
 }
 
 /// Frozen before its first instruction, a container would keep `create` waiting for ever.
-fn unified_freeze(c: &mut Case) -> Check {
+fn unified_cannot_freeze_what_has_not_begun(c: &mut Case) -> Check {
     *limit(c, "unified") = json!({"cgroup.freeze": "1"});
     let run = c.create()?;
     if run.code() == 0 {
@@ -587,14 +532,14 @@ fn unified_freeze(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn unified_core(c: &mut Case) -> Check {
+fn unified_without_controller(c: &mut Case) -> Check {
     *limit(c, "unified") = json!({"cgroup.max.depth": "3"});
     c.start_sleeper()?;
     file_is(c, "cgroup.max.depth", "3")
 }
 
 /// The limit is unsigned in the specification.
-fn huge_pages(c: &mut Case) -> Check {
+fn huge_page_limits_of_any_size(c: &mut Case) -> Check {
     if !c.host.has_controller("hugetlb") {
         return Err(crate::outcome::Stop::Unsupported("no hugetlb controller".into()));
     }
@@ -607,7 +552,7 @@ fn huge_pages(c: &mut Case) -> Check {
 }
 
 /// In cgroups that are new, so that nobody else has enabled it on the way.
-fn unified_enables(c: &mut Case) -> Check {
+fn unified_enables_the_controller(c: &mut Case) -> Check {
     c.set_cgroup_leaf("a/b/box");
     *limit(c, "unified") = json!({"hugetlb.2MB.max": "2097152"});
     c.start_sleeper()?;
@@ -634,7 +579,7 @@ fn unified_enables(c: &mut Case) -> Check {
 /// config-linux.md, Unified: what cannot be converted is an error. These are set by engines for all their users, and a container
 /// has no more without them than with them, so that runc passes over them, and crun over most: each alone either gives a
 /// container, or an error that names it. What an engine writes for "not set" always gives one.
-fn version_1(c: &mut Case) -> Check {
+fn fields_of_version_1(c: &mut Case) -> Check {
     c.args(&["/bin/true"]);
     let unset = [
         (
@@ -670,7 +615,7 @@ fn version_1(c: &mut Case) -> Check {
 }
 
 /// Engines read the statistics of containers that have no limits.
-fn every_controller(c: &mut Case) -> Check {
+fn every_controller_of_the_host(c: &mut Case) -> Check {
     c.set_cgroup_leaf("parent/box");
     c.start_sleeper()?;
     let words = |path: &Path| -> Check<Vec<String>> {

@@ -7,7 +7,6 @@ use crate::{
     outcome::{Check, Stop, contains, ensure, fail, same},
     pty::{FdSocket, Master},
     runner::{self, Run},
-    suite::{NeedyTest, Test},
     tests::security::LockedSource,
     user::{COUNT, FIRST, UID, User, give},
 };
@@ -17,70 +16,58 @@ use std::{
     os::unix::fs::{MetadataExt, PermissionsExt},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    ("rootless/single_mapping", single_mapping),
-    ("rootless/credentials_and_capabilities", credentials),
-    ("rootless/files_belong_to_the_user", files_belong),
-    ("rootless/lifecycle", lifecycle),
-    ("rootless/exec", exec),
-    ("rootless/exec_of_unmapped_user_is_refused", exec_unmapped),
-    ("rootless/terminal", terminal),
-    ("rootless/default_devices", devices),
-    ("rootless/devices_of_the_container", devices_of_the_container),
-    ("rootless/masked_and_readonly_paths", masks),
-    ("rootless/bind_mount", bind_mount),
-    ("rootless/host_mounts_stay_locked", locked),
-    ("rootless/sysfs_without_network_namespace", sysfs),
-    ("rootless/proc_without_pid_namespace", procfs),
-    ("rootless/devpts_with_unmapped_group", devpts_group),
-    ("rootless/hooks", hooks),
-    ("rootless/seccomp_without_no_new_privs", seccomp),
-    ("rootless/seccomp_notify", seccomp_notify),
-    ("rootless/time_offsets", time_offsets),
-    ("rootless/tmpcopyup_of_files_of_others", copy_up),
-    ("rootless/no_user_namespace_is_refused", no_user_namespace),
-    ("rootless/groups_of_single_mapping_are_refused", groups_of_single),
-    ("rootless/ids_of_others_are_refused", ids_of_others),
-    ("rootless/idmapped_mount_is_refused", idmapped),
-    ("rootless/raised_limit_is_refused", raised_limit),
-    ("rootless/lowered_oom_score_is_left_alone", oom_score),
-    ("rootless/no_cgroup", no_cgroup),
-    ("rootless/pause_without_cgroup_is_refused", pause_without_cgroup),
-    ("rootless/limit_without_cgroup_is_refused", limit_without_cgroup),
-    ("rootless/cgroups_path_without_rights_is_refused", cgroups_path),
-    ("rootless/false_needs_a_cgroup", rootless_false),
-    ("rootless/cgroup_of_the_host_is_not_writable", host_cgroup),
-    ("rootless/default_root", default_root),
-    ("rootless/no_xdg_runtime_dir", no_runtime_dir),
-    ("rootless/spec", spec),
-];
+tests! {
+    rootless/single_mapping,
+    rootless/credentials_and_capabilities,
+    rootless/files_belong_to_the_user,
+    rootless/lifecycle,
+    rootless/exec,
+    rootless/exec_of_unmapped_user_is_refused,
+    rootless/terminal,
+    rootless/default_devices,
+    rootless/devices_of_the_container,
+    rootless/masked_and_readonly_paths,
+    rootless/bind_mount,
+    rootless/host_mounts_stay_locked,
+    rootless/sysfs_without_network_namespace,
+    rootless/proc_without_pid_namespace,
+    rootless/devpts_with_unmapped_group,
+    rootless/hooks,
+    rootless/seccomp_without_no_new_privs,
+    rootless/seccomp_notify,
+    rootless/time_offsets,
+    rootless/tmpcopyup_of_files_of_others,
+    rootless/no_user_namespace_is_refused,
+    rootless/groups_of_single_mapping_are_refused,
+    rootless/ids_of_others_are_refused,
+    rootless/idmapped_mount_is_refused,
+    rootless/raised_limit_is_refused,
+    rootless/lowered_oom_score_is_left_alone,
+    rootless/no_cgroup,
+    rootless/pause_without_cgroup_is_refused,
+    rootless/limit_without_cgroup_is_refused,
+    rootless/cgroups_path_without_rights_is_refused,
+    rootless/false_needs_a_cgroup,
+    rootless/cgroup_of_the_host_is_not_writable,
+    rootless/default_root,
+    rootless/no_xdg_runtime_dir,
+    rootless/spec,
+}
 
-pub(crate) const NEEDY: &[NeedyTest] = &[
-    (
-        "rootless/newuidmap_is_missing",
-        &[Need::Program("newuidmap")],
-        newuidmap_missing,
-    ),
-    ("rootless/many_ranges", RANGES, many_ranges),
-    ("rootless/root_is_a_subordinate_id", RANGES, subordinate_root),
-    ("rootless/groups_of_many_ranges", RANGES, groups_of_many),
-    ("rootless/ranges_of_others_are_refused", RANGES, ranges_of_others),
-    ("rootless/delegated_cgroup", DELEGATED, delegated),
-    ("rootless/cgroups_of_subordinate_ids", CLOSED, closed_cgroups),
-    ("rootless/root_of_a_user_namespace", NESTED, nested),
-    (
-        "rootless/default_root_of_a_user_namespace",
-        NESTED,
-        nested_default_root,
-    ),
-    (
-        "rootless/root_of_a_user_namespace_without_mounts",
-        NESTED,
-        nested_without_mounts,
-    ),
-    ("rootless/joined_pid_namespace", NESTED, nested_pid_namespace),
-    ("rootless/user_namespaces_disabled", NESTED, disabled),
-];
+tests! {
+    rootless/newuidmap_is_missing: &[Program("newuidmap")],
+    rootless/many_ranges: RANGES,
+    rootless/root_is_a_subordinate_id: RANGES,
+    rootless/groups_of_many_ranges: RANGES,
+    rootless/ranges_of_others_are_refused: RANGES,
+    rootless/delegated_cgroup: DELEGATED,
+    rootless/cgroups_of_subordinate_ids: CLOSED,
+    rootless/root_of_a_user_namespace: NESTED,
+    rootless/default_root_of_a_user_namespace: NESTED,
+    rootless/root_of_a_user_namespace_without_mounts: NESTED,
+    rootless/joined_pid_namespace: NESTED,
+    rootless/user_namespaces_disabled: NESTED,
+}
 
 pub(super) const RANGES: &[Need] = &[
     Need::Program("newuidmap"),
@@ -153,7 +140,7 @@ fn single_mapping(c: &mut Case) -> Check {
     same("maps", format!("0 {UID} 1 0 {UID} 1 deny"), line(&maps))
 }
 
-fn credentials(c: &mut Case) -> Check {
+fn credentials_and_capabilities(c: &mut Case) -> Check {
     ordinary_user(c)?;
     let report = c.probe(&[])?;
     same("uids", json!([0, 0, 0]), report["uids"].clone())?;
@@ -168,7 +155,7 @@ fn credentials(c: &mut Case) -> Check {
     )
 }
 
-fn files_belong(c: &mut Case) -> Check {
+fn files_belong_to_the_user(c: &mut Case) -> Check {
     ordinary_user(c)?;
     c.sh("touch /made")?;
     let made = fs::metadata(c.rootfs("/made"))?;
@@ -201,7 +188,7 @@ fn exec(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn exec_unmapped(c: &mut Case) -> Check {
+fn exec_of_unmapped_user_is_refused(c: &mut Case) -> Check {
     ordinary_user(c)?;
     c.start_sleeper()?;
     let run = c.rt(&["exec", "--user", "1000", &c.id, "/bin/true"])?;
@@ -225,7 +212,7 @@ fn terminal(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn devices(c: &mut Case) -> Check {
+fn default_devices(c: &mut Case) -> Check {
     ordinary_user(c)?;
     let written = c.sh(
         "echo x > /dev/null && head -c 4 /dev/zero | wc -c; ls /dev/full /dev/random /dev/urandom /dev/tty",
@@ -255,7 +242,7 @@ fn devices_of_the_container(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn masks(c: &mut Case) -> Check {
+fn masked_and_readonly_paths(c: &mut Case) -> Check {
     ordinary_user(c)?;
     let text = c.sh("wc -c < /proc/keys; touch /proc/sys/kernel/hostname || echo read-only")?;
     ensure!(
@@ -281,7 +268,7 @@ fn bind_mount(c: &mut Case) -> Check {
     contains("attributes", &text, "ro,nosuid")
 }
 
-fn locked(c: &mut Case) -> Check {
+fn host_mounts_stay_locked(c: &mut Case) -> Check {
     // The same as security/host_mounts_stay_locked_in_a_user_namespace, where the runtime itself has no rights.
     ordinary_user(c)?;
     c.grant(&["CAP_SYS_ADMIN"]);
@@ -293,7 +280,7 @@ fn locked(c: &mut Case) -> Check {
     same("what root in the container could do", "end".to_owned(), text?)
 }
 
-fn sysfs(c: &mut Case) -> Check {
+fn sysfs_without_network_namespace(c: &mut Case) -> Check {
     // The host's network namespace belongs to the host's user namespace, so a new sysfs is refused to the user's.
     ordinary_user(c)?;
     c.drop_namespace("network");
@@ -308,13 +295,13 @@ fn sysfs(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn procfs(c: &mut Case) -> Check {
+fn proc_without_pid_namespace(c: &mut Case) -> Check {
     ordinary_user(c)?;
     c.drop_namespace("pid");
     contains("/proc/self/status", &c.sh("cat /proc/self/status")?, "Name:")
 }
 
-fn devpts_group(c: &mut Case) -> Check {
+fn devpts_with_unmapped_group(c: &mut Case) -> Check {
     ordinary_user(c)?;
     for entry in c.config["mounts"].as_array_mut().into_iter().flatten() {
         if let (Some("devpts"), Some(options)) = (
@@ -344,7 +331,7 @@ fn hooks(c: &mut Case) -> Check {
     )
 }
 
-fn seccomp(c: &mut Case) -> Check {
+fn seccomp_without_no_new_privs(c: &mut Case) -> Check {
     ordinary_user(c)?;
     c.config["process"]["noNewPrivileges"] = json!(false);
     c.config["linux"]["seccomp"] = json!({
@@ -387,7 +374,7 @@ fn time_offsets(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn copy_up(c: &mut Case) -> Check {
+fn tmpcopyup_of_files_of_others(c: &mut Case) -> Check {
     // Files of an id that the container does not have can be copied, but not be given away.
     ordinary_user(c)?;
     fs::write(c.rootfs("/etc/of-root"), "content")?;
@@ -395,7 +382,7 @@ fn copy_up(c: &mut Case) -> Check {
     same("file", "content".to_owned(), c.sh("cat /etc/of-root")?)
 }
 
-fn no_user_namespace(c: &mut Case) -> Check {
+fn no_user_namespace_is_refused(c: &mut Case) -> Check {
     ordinary_user(c)?;
     c.drop_namespace("user");
     if let Some(linux) = c.config["linux"].as_object_mut() {
@@ -407,14 +394,14 @@ fn no_user_namespace(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn groups_of_single(c: &mut Case) -> Check {
+fn groups_of_single_mapping_are_refused(c: &mut Case) -> Check {
     ordinary_user(c)?;
     c.config["process"]["user"]["additionalGids"] = json!([10]);
     c.run()?.refused()?;
     c.nothing_left()
 }
 
-fn ids_of_others(c: &mut Case) -> Check {
+fn ids_of_others_are_refused(c: &mut Case) -> Check {
     ordinary_user(c)?;
     map(c, &json!([{"containerID": 0, "hostID": 0, "size": 1}]));
     let run = c.run()?;
@@ -422,7 +409,7 @@ fn ids_of_others(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn idmapped(c: &mut Case) -> Check {
+fn idmapped_mount_is_refused(c: &mut Case) -> Check {
     ordinary_user(c)?;
     let map = json!([{"containerID": 0, "hostID": UID, "size": 1}]);
     c.mount(
@@ -433,14 +420,14 @@ fn idmapped(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn raised_limit(c: &mut Case) -> Check {
+fn raised_limit_is_refused(c: &mut Case) -> Check {
     ordinary_user(c)?;
     c.config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "hard": 1 << 25, "soft": 1024}]);
     c.run()?.refused()?;
     c.nothing_left()
 }
 
-fn oom_score(c: &mut Case) -> Check {
+fn lowered_oom_score_is_left_alone(c: &mut Case) -> Check {
     // Engines write the same value whoever runs them; an ordinary user may not go below his own.
     ordinary_user(c)?;
     c.config["process"]["oomScoreAdj"] = json!(-500);
@@ -469,7 +456,7 @@ fn no_cgroup(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn pause_without_cgroup(c: &mut Case) -> Check {
+fn pause_without_cgroup_is_refused(c: &mut Case) -> Check {
     ordinary_user(c)?;
     c.start_sleeper()?;
     let run = c.rt(&["pause", &c.id])?;
@@ -481,14 +468,14 @@ fn pause_without_cgroup(c: &mut Case) -> Check {
     same("status", "running".to_owned(), c.status()?)
 }
 
-fn limit_without_cgroup(c: &mut Case) -> Check {
+fn limit_without_cgroup_is_refused(c: &mut Case) -> Check {
     ordinary_user(c)?;
     c.config["linux"]["resources"] = json!({"pids": {"limit": 10}});
     c.run()?.refused_with("pids")?;
     c.nothing_left()
 }
 
-fn cgroups_path(c: &mut Case) -> Check {
+fn cgroups_path_without_rights_is_refused(c: &mut Case) -> Check {
     ordinary_user(c)?;
     let path = format!("/{}", c.id);
     c.config["linux"]["cgroupsPath"] = json!(path);
@@ -496,7 +483,7 @@ fn cgroups_path(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn rootless_false(c: &mut Case) -> Check {
+fn false_needs_a_cgroup(c: &mut Case) -> Check {
     ordinary_user(c)?;
     let words: Vec<_> = ["--rootless", "false"]
         .iter()
@@ -507,7 +494,7 @@ fn rootless_false(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn host_cgroup(c: &mut Case) -> Check {
+fn cgroup_of_the_host_is_not_writable(c: &mut Case) -> Check {
     // CVE-2023-25809: neither through the bind of /sys nor through the cgroup mount, and the user has a cgroup to write to.
     ordinary_user(c)?;
     let name = c.id.replace("st", "st-own-");
@@ -565,7 +552,7 @@ fn default_root(c: &mut Case) -> Check {
     same("mode and owner", (0o41700, UID), (found.mode(), found.uid()))
 }
 
-fn no_runtime_dir(c: &mut Case) -> Check {
+fn no_xdg_runtime_dir(c: &mut Case) -> Check {
     ordinary_user(c)?;
     let words = c.bundle_args("run", &[], &c.id)?;
     let mut command = user(c)?.command();
@@ -614,7 +601,7 @@ fn spec(c: &mut Case) -> Check {
     same("output", "0", c.run()?.ok()?.stdout.trim())
 }
 
-fn newuidmap_missing(c: &mut Case) -> Check {
+fn newuidmap_is_missing(c: &mut Case) -> Check {
     ordinary_user(c)?;
     user(c)?.path = "/nonexistent".into();
     map(
@@ -650,7 +637,7 @@ fn many_ranges(c: &mut Case) -> Check {
     )
 }
 
-fn subordinate_root(c: &mut Case) -> Check {
+fn root_is_a_subordinate_id(c: &mut Case) -> Check {
     // The container's root is not the user, and may not enter the user's folders.
     user_with_ranges(c)?;
     map(c, &json!([{"containerID": 0, "hostID": FIRST, "size": COUNT}]));
@@ -658,14 +645,14 @@ fn subordinate_root(c: &mut Case) -> Check {
     same("map and id", format!("0 {FIRST} {COUNT} 0"), line(&maps))
 }
 
-fn groups_of_many(c: &mut Case) -> Check {
+fn groups_of_many_ranges(c: &mut Case) -> Check {
     user_with_ranges(c)?;
     c.config["process"]["user"]["additionalGids"] = json!([10, 20]);
     let report = c.probe(&[])?;
     same("groups", json!([10, 20]), report["groups"].clone())
 }
 
-fn ranges_of_others(c: &mut Case) -> Check {
+fn ranges_of_others_are_refused(c: &mut Case) -> Check {
     user_with_ranges(c)?;
     map(
         c,
@@ -684,7 +671,7 @@ fn ranges_of_others(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn delegated(c: &mut Case) -> Check {
+fn delegated_cgroup(c: &mut Case) -> Check {
     ordinary_user(c)?;
     below_a_delegated_one(c, in_delegated)
 }
@@ -705,7 +692,7 @@ fn below_a_delegated_one(c: &mut Case, body: fn(&mut Case, &std::path::Path) -> 
 
 /// A container with a cgroup tree of its own, in which a user of it has made cgroups that are closed to all others: to the
 /// ordinary user, too, who started the container.
-fn closed_cgroups(c: &mut Case) -> Check {
+fn cgroups_of_subordinate_ids(c: &mut Case) -> Check {
     user_with_ranges(c)?;
     below_a_delegated_one(c, with_closed_cgroups)
 }
@@ -815,18 +802,18 @@ fn check_nested(run: Run) -> Check {
     Ok(())
 }
 
-fn nested(c: &mut Case) -> Check {
+fn root_of_a_user_namespace(c: &mut Case) -> Check {
     let run = run_nested(c, &["unshare", "--user", "--map-root-user", "--mount"])?;
     check_nested(run)
 }
 
-fn nested_without_mounts(c: &mut Case) -> Check {
+fn root_of_a_user_namespace_without_mounts(c: &mut Case) -> Check {
     // Root of a user namespace, in a mount namespace that belongs to another.
     let run = run_nested(c, &["unshare", "--user", "--map-root-user"])?;
     check_nested(run)
 }
 
-fn nested_pid_namespace(c: &mut Case) -> Check {
+fn joined_pid_namespace(c: &mut Case) -> Check {
     // As Podman of an ordinary user does it for `--pid container:NAME`: the pid namespace belongs to the user namespace that
     // the runtime is in, the runtime's own pid namespace to one above.
     let script = "unshare --pid=\"$1\" --fork --kill-child sleep 1000 </dev/null >/dev/null 2>&1 &
@@ -863,7 +850,7 @@ fn nested_pid_namespace(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn nested_default_root(c: &mut Case) -> Check {
+fn default_root_of_a_user_namespace(c: &mut Case) -> Check {
     // Podman gives `start` and `delete` XDG_RUNTIME_DIR, but not USER, by which `create` knows that root is a user.
     ordinary_user(c)?;
     map(c, &json!([{"containerID": 0, "hostID": 0, "size": 1}]));
@@ -880,7 +867,7 @@ fn nested_default_root(c: &mut Case) -> Check {
     same("owner of the state root", UID, fs::metadata(&root)?.uid())
 }
 
-fn disabled(c: &mut Case) -> Check {
+fn user_namespaces_disabled(c: &mut Case) -> Check {
     // The limit of a user namespace of its own, so that the host's stays as it is.
     ordinary_user(c)?;
     map(c, &json!([{"containerID": 0, "hostID": 0, "size": 1}]));

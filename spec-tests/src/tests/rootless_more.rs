@@ -7,36 +7,29 @@ use crate::{
     case::Case,
     outcome::{Check, same},
     runner::{self, Run},
-    suite::NeedyTest,
 };
 use std::{
     ffi::OsString,
     process::{Command, Stdio},
 };
 
-macro_rules! by_user {
-    ($($name:literal $test:path,)*) => { &[$(
-        (concat!("rootless/", $name), rootless::RANGES, |c| by_user(c, $test)),
-    )*] };
+tests! {
+    rootless/preserve_fds_with_gaps: rootless::RANGES => |c| by_user(c, preserve_fds),
+    rootless/exec_cwd_that_is_missing: rootless::RANGES => |c| by_user(c, roots::cwd_that_is_missing),
+    rootless/source_made_by_an_earlier_mount: rootless::RANGES => |c| by_user(c, mounts_in_order::source_made_by_an_earlier_mount),
+    rootless/source_covered_by_an_earlier_mount: rootless::RANGES => |c| by_user(c, mounts_in_order::source_covered_by_an_earlier_mount),
+    rootless/below_a_read_only_bind: rootless::RANGES => |c| by_user(c, mounts_in_order::below_a_read_only_bind),
+    rootless/tmpfs_has_the_mode_of_its_place: rootless::RANGES => |c| by_user(c, mount_options::tmpfs_has_the_mode_of_its_place),
+    rootless/readonly_tmpfs_with_tmpcopyup: rootless::RANGES => |c| by_user(c, mount_options::readonly_tmpfs_with_tmpcopyup),
+    rootless/several_options_in_one_string: rootless::RANGES => |c| by_user(c, mount_options::several_options_in_one_string),
+    rootless/masked_twice_is_mounted_once: rootless::RANGES => |c| by_user(c, mount_options::masked_twice_is_mounted_once),
+    rootless/entry_on_a_directory_is_left_out: rootless::RANGES => |c| by_user(c, devices_of_users::check_directory),
+    rootless/ptmx_is_the_containers_own: rootless::RANGES => |c| by_user(c, devices_of_users::check_ptmx),
+    rootless/keys_in_another_case: rootless::RANGES => |c| by_user(c, spec_keys::config_json),
+    rootless/newlines_in_the_foreground_are_plain: rootless::RANGES => |c| by_user(c, terminal::newlines_in_the_foreground_are_plain),
+    rootless/output_files_of_annotations: rootless::RANGES => |c| by_user(c, hooks::output_files_of_annotations),
+    rootless/hooks_run_in_the_bundle: rootless::RANGES => |c| by_user(c, hooks::run_in_the_bundle),
 }
-
-pub(crate) const NEEDY: &[NeedyTest] = by_user! {
-    "preserve_fds_with_gaps" preserve_fds,
-    "exec_cwd_that_is_missing" roots::missing_cwd,
-    "source_made_by_an_earlier_mount" mounts_in_order::made_by_an_earlier_mount,
-    "source_covered_by_an_earlier_mount" mounts_in_order::covered_by_an_earlier_mount,
-    "below_a_read_only_bind" mounts_in_order::below_a_read_only_bind,
-    "tmpfs_has_the_mode_of_its_place" mount_options::mode_of_place,
-    "readonly_tmpfs_with_tmpcopyup" mount_options::readonly_copy,
-    "several_options_in_one_string" mount_options::several_in_one,
-    "masked_twice_is_mounted_once" mount_options::masked_twice,
-    "entry_on_a_directory_is_left_out" devices_of_users::check_directory,
-    "ptmx_is_the_containers_own" devices_of_users::check_ptmx,
-    "keys_in_another_case" spec_keys::config_json,
-    "newlines_in_the_foreground_are_plain" terminal::plain_newlines,
-    "output_files_of_annotations" hooks::output_files,
-    "hooks_run_in_the_bundle" hooks::in_the_bundle,
-};
 
 fn by_user(c: &mut Case, test: fn(&mut Case) -> Check) -> Check {
     rootless::user_with_ranges(c)?;

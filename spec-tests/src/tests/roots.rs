@@ -5,7 +5,6 @@ use crate::{
     case::Case,
     outcome::{Check, contains, ensure, fail, same},
     runner::{self, Run},
-    suite::Test,
 };
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::json;
@@ -16,53 +15,26 @@ use std::{
     process::{Command, Stdio},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "security/exec_of_a_runtime_in_a_chroot_stays_in_the_container",
-        exec_in_a_chroot,
-    ),
-    (
-        "security/mounts_of_a_runtime_in_a_chroot_stay_in_the_container",
-        mounts_in_a_chroot,
-    ),
-    (
-        "security/no_namespace_of_a_runtime_in_a_chroot_has_the_machine",
-        no_machine_behind_a_chroot,
-    ),
-    (
-        "security/exec_into_a_root_that_is_mounted_over",
-        root_mounted_over,
-    ),
-    ("exec/root_of_an_init_in_a_chroot_of_its_own", init_in_a_chroot),
-    ("exec/root_without_a_mount_namespace", no_mount_namespace),
-    ("security/exec_makes_no_cwd", exec_makes_no_cwd),
-    ("exec/cwd_that_is_missing", missing_cwd),
-    ("security/new_procfs_and_sysfs_are_refused", fresh_pivot),
-    (
-        "security/new_procfs_and_sysfs_are_refused_without_pivot",
-        fresh_no_pivot,
-    ),
-    (
-        "security/new_procfs_and_sysfs_are_refused_in_a_user_namespace",
-        fresh_user,
-    ),
-    (
-        "security/new_procfs_and_sysfs_are_refused_in_a_user_namespace_without_pivot",
-        fresh_user_no_pivot,
-    ),
-    (
-        "security/new_procfs_and_sysfs_are_refused_whatever_the_host_has",
-        fresh_odd_places,
-    ),
-    (
-        "security/new_procfs_and_sysfs_are_refused_after_a_mount_of_the_host",
-        fresh_later_mount,
-    ),
-    ("security/keyring_of_another_cannot_be_planted", planted),
-    ("security/keyring_of_another_cannot_be_joined", joined),
-    ("exec/keyring_is_the_containers", same_keyring),
-    ("exec/keyring_where_the_container_has_left_it", left_keyring),
-];
+tests! {
+    security/exec_of_a_runtime_in_a_chroot_stays_in_the_container,
+    security/mounts_of_a_runtime_in_a_chroot_stay_in_the_container,
+    security/no_namespace_of_a_runtime_in_a_chroot_has_the_machine,
+    security/exec_into_a_root_that_is_mounted_over,
+    exec/root_of_an_init_in_a_chroot_of_its_own,
+    exec/root_without_a_mount_namespace,
+    security/exec_makes_no_cwd,
+    exec/cwd_that_is_missing,
+    security/new_procfs_and_sysfs_are_refused,
+    security/new_procfs_and_sysfs_are_refused_without_pivot,
+    security/new_procfs_and_sysfs_are_refused_in_a_user_namespace,
+    security/new_procfs_and_sysfs_are_refused_in_a_user_namespace_without_pivot,
+    security/new_procfs_and_sysfs_are_refused_whatever_the_host_has,
+    security/new_procfs_and_sysfs_are_refused_after_a_mount_of_the_host,
+    security/keyring_of_another_cannot_be_planted,
+    security/keyring_of_another_cannot_be_joined,
+    exec/keyring_is_the_containers,
+    exec/keyring_where_the_container_has_left_it,
+}
 
 /// The runtime as one that was started in a chroot: its root is a mount point, a copy of the host's tree.
 fn chrooted(c: &Case) -> Check<Command> {
@@ -114,7 +86,7 @@ fn rootfs_identity(c: &Case) -> Check<String> {
 
 const WHERE: [&str; 3] = ["/bin/sh", "-c", "stat -c %d:%i /; pwd"];
 
-fn exec_in_a_chroot(c: &mut Case) -> Check {
+fn exec_of_a_runtime_in_a_chroot_stays_in_the_container(c: &mut Case) -> Check {
     for options in [&[][..], &["--no-pivot"]] {
         start_from_a_chroot(c, options)?;
         let wish = rootfs_identity(c)? + "/\n";
@@ -137,7 +109,7 @@ fn exec_in_a_chroot(c: &mut Case) -> Check {
 }
 
 /// `mounts` is onggi's.
-fn mounts_in_a_chroot(c: &mut Case) -> Check {
+fn mounts_of_a_runtime_in_a_chroot_stay_in_the_container(c: &mut Case) -> Check {
     let source = c.dir.join("source");
     fs::create_dir(&source)?;
     fs::write(source.join("file"), "")?;
@@ -158,7 +130,7 @@ fn mounts_in_a_chroot(c: &mut Case) -> Check {
 }
 
 /// setns(2) of a process inside into its own mount namespace must not lead to the machine either.
-fn no_machine_behind_a_chroot(c: &mut Case) -> Check {
+fn no_namespace_of_a_runtime_in_a_chroot_has_the_machine(c: &mut Case) -> Check {
     for options in [&[][..], &["--no-pivot"]] {
         start_from_a_chroot(c, options)?;
         let pid = c.pid()?.to_string();
@@ -180,7 +152,7 @@ fn no_machine_behind_a_chroot(c: &mut Case) -> Check {
 }
 
 /// A process inside that may mount can cover the root for whoever comes in later, but not exchange it for itself.
-fn root_mounted_over(c: &mut Case) -> Check {
+fn exec_into_a_root_that_is_mounted_over(c: &mut Case) -> Check {
     c.grant(&["CAP_SYS_ADMIN", "CAP_SYS_CHROOT"]);
     c.shell("mount -o bind /var / && touch /tmp/done; exec sleep 1000");
     c.create()?.ok()?;
@@ -193,7 +165,7 @@ fn root_mounted_over(c: &mut Case) -> Check {
 }
 
 /// As servers do that confine themselves: whoever looks after them wants the container's tools, not the empty directory.
-fn init_in_a_chroot(c: &mut Case) -> Check {
+fn root_of_an_init_in_a_chroot_of_its_own(c: &mut Case) -> Check {
     c.grant(&["CAP_SYS_CHROOT"]);
     fs::create_dir_all(c.rootfs("/var/empty/bin"))?;
     fs::copy(c.rootfs("/bin/busybox"), c.rootfs("/var/empty/bin/sleep"))?;
@@ -210,7 +182,7 @@ fn init_in_a_chroot(c: &mut Case) -> Check {
     same("root of exec", rootfs_identity(c)? + "/\n", seen)
 }
 
-fn no_mount_namespace(c: &mut Case) -> Check {
+fn root_without_a_mount_namespace(c: &mut Case) -> Check {
     c.grant(&["CAP_SYS_CHROOT"]);
     c.drop_namespace("mount");
     c.config["mounts"] = json!([]);
@@ -260,7 +232,7 @@ fn exec_makes_no_cwd(c: &mut Case) -> Check {
 }
 
 /// The text from which Podman makes 127.
-pub(super) fn missing_cwd(c: &mut Case) -> Check {
+pub(super) fn cwd_that_is_missing(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let run = c
         .rt(&["exec", "--cwd", "/missing", &c.id, "/bin/true"])?
@@ -294,20 +266,20 @@ fn fresh(c: &mut Case, options: &[&str]) -> Check {
     same("what was mounted", "tried\n", seen.as_str())
 }
 
-fn fresh_pivot(c: &mut Case) -> Check {
+fn new_procfs_and_sysfs_are_refused(c: &mut Case) -> Check {
     fresh(c, &[])
 }
 
-fn fresh_no_pivot(c: &mut Case) -> Check {
+fn new_procfs_and_sysfs_are_refused_without_pivot(c: &mut Case) -> Check {
     fresh(c, &["--no-pivot"])
 }
 
-fn fresh_user(c: &mut Case) -> Check {
+fn new_procfs_and_sysfs_are_refused_in_a_user_namespace(c: &mut Case) -> Check {
     c.map_ids(100_000)?;
     fresh(c, &[])
 }
 
-fn fresh_user_no_pivot(c: &mut Case) -> Check {
+fn new_procfs_and_sysfs_are_refused_in_a_user_namespace_without_pivot(c: &mut Case) -> Check {
     c.map_ids(100_000)?;
     fresh(c, &["--no-pivot"])
 }
@@ -334,7 +306,7 @@ impl Drop for Mounted {
 }
 
 /// Also where one lies on another, or below where the rootfs is mounted.
-fn fresh_odd_places(c: &mut Case) -> Check {
+fn new_procfs_and_sysfs_are_refused_whatever_the_host_has(c: &mut Case) -> Check {
     let mut mounted = Mounted::default();
     for (place, kind) in [
         ("host/a", "proc"),
@@ -355,7 +327,7 @@ fn fresh_odd_places(c: &mut Case) -> Check {
 }
 
 /// The host's old tree lies below the container's, where the host's later mounts must not come.
-fn fresh_later_mount(c: &mut Case) -> Check {
+fn new_procfs_and_sysfs_are_refused_after_a_mount_of_the_host(c: &mut Case) -> Check {
     let mut mounted = Mounted::default();
     let place = c.dir.join("later");
     mounted.add("tmpfs", place.clone())?;
@@ -407,7 +379,7 @@ fn names(c: &Case) -> [String; 2] {
     [format!("_ses.{}", c.id), c.id.clone()]
 }
 
-fn planted(c: &mut Case) -> Check {
+fn keyring_of_another_cannot_be_planted(c: &mut Case) -> Check {
     let attacker = hostile(c)?;
     let mut planted = Vec::new();
     for name in names(c) {
@@ -433,7 +405,7 @@ fn planted(c: &mut Case) -> Check {
     same("deleted", 0, c.rt(&["delete", "--force", &attacker])?.code())
 }
 
-fn joined(c: &mut Case) -> Check {
+fn keyring_of_another_cannot_be_joined(c: &mut Case) -> Check {
     let attacker = hostile(c)?;
     c.shell("probe --keys add the-key >/dev/null; touch /tmp/done; exec sleep 1000");
     c.create()?.ok()?;
@@ -465,7 +437,7 @@ fn joined(c: &mut Case) -> Check {
     same("deleted", 0, c.rt(&["delete", "--force", &attacker])?.code())
 }
 
-fn same_keyring(c: &mut Case) -> Check {
+fn keyring_is_the_containers(c: &mut Case) -> Check {
     for user in [false, true] {
         if user {
             c.map_ids(100_000)?;
@@ -491,7 +463,7 @@ fn same_keyring(c: &mut Case) -> Check {
 }
 
 /// Nobody has the container's keyring any more, so it is gone. What exec then makes is as well hidden.
-fn left_keyring(c: &mut Case) -> Check {
+fn keyring_where_the_container_has_left_it(c: &mut Case) -> Check {
     let attacker = hostile(c)?;
     c.args(&["/bin/probe", "--keys-and-sleep", "another"]);
     c.create()?.ok()?;

@@ -6,22 +6,21 @@ use crate::{
     outcome::{Check, ensure, same},
     pty::Master,
     runner::Live,
-    suite::Test,
     tests::terminal::{on_own_pty, with_terminal},
 };
 use std::{fs, path::Path};
 
-pub(crate) const TESTS: &[Test] = &[
-    ("run/exit_codes_of_2000_short_processes", exit_codes),
-    ("run/adopts_and_reaps_orphans", adopts_orphans),
-    ("run/no_subreaper_leaves_orphans_to_the_caller", no_subreaper),
-    ("run/end_of_input_ends_a_shell_with_a_terminal", end_of_input),
-    ("run/job_control", job_control),
-    ("run/bytes_of_the_terminal_are_left_alone", bytes_untouched),
-];
+tests! {
+    run/exit_codes_of_2000_short_processes,
+    run/adopts_and_reaps_orphans,
+    run/no_subreaper_leaves_orphans_to_the_caller,
+    run/end_of_input_ends_a_shell_with_a_terminal,
+    run/job_control,
+    run/bytes_of_the_terminal_are_left_alone,
+}
 
 /// SPEC_TESTS_RUNS sets another number; an emulated machine is given less to do.
-fn exit_codes(c: &mut Case) -> Check {
+fn exit_codes_of_2000_short_processes(c: &mut Case) -> Check {
     let runs = std::env::var("SPEC_TESTS_RUNS").ok();
     let runs = runs.and_then(|runs| runs.parse().ok());
     let runs = runs.unwrap_or(if Path::new("/payload").exists() { 100 } else { 2000 });
@@ -58,7 +57,7 @@ fn parent_of_orphan(c: &mut Case, options: &[&str]) -> Check<(Live, i32)> {
     Ok((run, parent(orphan)))
 }
 
-fn adopts_orphans(c: &mut Case) -> Check {
+fn adopts_and_reaps_orphans(c: &mut Case) -> Check {
     let (run, parent) = parent_of_orphan(c, &[])?;
     same("parent of the orphan is the runtime", run.pid, parent)?;
     let orphan = fs::read_to_string(c.rootfs("/orphan"))?;
@@ -69,7 +68,7 @@ fn adopts_orphans(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn no_subreaper(c: &mut Case) -> Check {
+fn no_subreaper_leaves_orphans_to_the_caller(c: &mut Case) -> Check {
     let (run, parent) = parent_of_orphan(c, &["--no-subreaper"])?;
     same(
         "parent of the orphan is the suite",
@@ -81,7 +80,7 @@ fn no_subreaper(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn end_of_input(c: &mut Case) -> Check {
+fn end_of_input_ends_a_shell_with_a_terminal(c: &mut Case) -> Check {
     with_terminal(c);
     c.args(&["/bin/sh"]);
     // Standard input is /dev/null. A shell that edits lines sees no end of file but only a character for it.
@@ -131,7 +130,7 @@ fn has_foreground(c: &Case, name: &str) -> Check<bool> {
     }))
 }
 
-fn bytes_untouched(c: &mut Case) -> Check {
+fn bytes_of_the_terminal_are_left_alone(c: &mut Case) -> Check {
     with_terminal(c);
     // ctrl-p ctrl-q, Docker's key for detaching, and every other byte below 0x20 but those that ISIG takes.
     c.shell("stty raw -echo; echo ready; dd bs=1 count=8 2>/dev/null | od -An -tx1; stty sane");

@@ -7,7 +7,6 @@ use crate::{
     need::{Need, VALIDATION_PROGRAMS},
     outcome::{Check, ensure, fail},
     runner,
-    suite::NeedyTest,
 };
 use std::{
     collections::BTreeSet,
@@ -30,10 +29,10 @@ const NEEDS: &[Need] = &[Need::ValidationPrograms];
 macro_rules! programs {
     ($($name:ident)*) => {
         const PROGRAMS: &[&str] = &[$(stringify!($name)),*];
-        pub(super) const NEEDY: &[NeedyTest] = &[
-            ("runtime_tools/all_are_run", NEEDS, all_are_run),
-            $((concat!("runtime_tools/", stringify!($name)), NEEDS, |c| program(c, stringify!($name)))),*
-        ];
+        tests! {
+            runtime_tools/all_are_run: NEEDS,
+            $(runtime_tools/$name: NEEDS => |c| program(c, stringify!($name)),)*
+        }
     };
 }
 

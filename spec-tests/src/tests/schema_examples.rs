@@ -6,16 +6,15 @@ use crate::{
     case::Case,
     outcome::{Check, Stop, ensure, fail},
     runner::{self, Run},
-    suite::Test,
 };
 use serde_json::{Value, json};
 use std::{fs, process::Command};
 
-pub(super) const TESTS: &[Test] = &[
-    ("spec/schema_examples_that_are_good", good),
-    ("spec/schema_examples_that_are_bad", bad),
-    ("spec/schema_example_with_every_field", every_field),
-];
+tests! {
+    spec/schema_examples_that_are_good,
+    spec/schema_examples_that_are_bad,
+    spec/schema_example_with_every_field,
+}
 
 macro_rules! example {
     ($name:literal) => {
@@ -79,7 +78,7 @@ fn about(name: &str, stop: Stop) -> Stop {
 }
 
 /// What no host needs more for runs. What is about hardware may be refused, by its name.
-fn good(c: &mut Case) -> Check {
+fn schema_examples_that_are_good(c: &mut Case) -> Check {
     for (name, text) in MINIMAL {
         c.config = filled(c, text)?;
         run_apart(c)?.ok().map_err(|stop| about(name, stop))?;
@@ -101,7 +100,7 @@ fn good(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn bad(c: &mut Case) -> Check {
+fn schema_examples_that_are_bad(c: &mut Case) -> Check {
     c.config = filled(c, MINIMAL[0].1)?;
     let words = c.bundle_args("create", &[], &c.id)?;
     for (name, text) in BAD {
@@ -169,7 +168,7 @@ fn take_out(config: &mut Value, pointer: &str) {
     }
 }
 
-fn every_field(c: &mut Case) -> Check {
+fn schema_example_with_every_field(c: &mut Case) -> Check {
     let (name, text) = EVERY_FIELD;
     c.config = filled(c, text)?;
     // Root inside is 1000 outside, and makes the places of mounts.

@@ -3,41 +3,31 @@
 use crate::{
     case::Case,
     outcome::{Check, ensure, same},
-    suite::Test,
 };
 use serde_json::{Value, json};
 
-pub(crate) const TESTS: &[Test] = &[
-    ("seccomp/mode_is_filter", mode_is_filter),
-    ("seccomp/errno_default_is_eperm", errno_default),
-    ("seccomp/errno_ret", errno_ret),
-    ("seccomp/without_no_new_privileges", without_nnp),
-    ("seccomp/as_a_user", as_a_user),
-    ("seccomp/action_trace_without_tracer", action_trace),
-    ("seccomp/operators", operators),
-    ("seccomp/operators_compare_64_bits", operators_64),
-    (
-        "seccomp/conditions_on_several_arguments_are_anded",
-        conditions_anded,
-    ),
-    ("seccomp/conditions_on_one_argument_are_ored", conditions_ored),
-    ("seccomp/several_rules_of_one_call", several_rules),
-    ("seccomp/unknown_names_are_ignored", unknown_names),
-    ("seccomp/flag_unknown_is_refused", flag_unknown),
-    (
-        "seccomp/errno_ret_where_it_has_no_place_is_refused",
-        errno_ret_misplaced,
-    ),
-    ("seccomp/operator_unknown_is_refused", operator_unknown),
-    ("seccomp/architecture_unknown_is_refused", architecture_unknown),
-    ("seccomp/exec_is_filtered_too", exec_is_filtered),
-    ("seccomp/profile_of_the_engines", engines_profile),
-    ("seccomp/profile_from_before_newer_calls", old_profile),
-    (
-        "seccomp/unknown_calls_with_and_without_architectures",
-        unknown_calls,
-    ),
-];
+tests! {
+    seccomp/mode_is_filter,
+    seccomp/errno_default_is_eperm,
+    seccomp/errno_ret,
+    seccomp/without_no_new_privileges,
+    seccomp/as_a_user,
+    seccomp/action_trace_without_tracer,
+    seccomp/operators,
+    seccomp/operators_compare_64_bits,
+    seccomp/conditions_on_several_arguments_are_anded,
+    seccomp/conditions_on_one_argument_are_ored,
+    seccomp/several_rules_of_one_call,
+    seccomp/unknown_names_are_ignored,
+    seccomp/flag_unknown_is_refused,
+    seccomp/errno_ret_where_it_has_no_place_is_refused,
+    seccomp/operator_unknown_is_refused,
+    seccomp/architecture_unknown_is_refused,
+    seccomp/exec_is_filtered_too,
+    seccomp/profile_of_the_engines,
+    seccomp/profile_from_before_newer_calls,
+    seccomp/unknown_calls_with_and_without_architectures,
+}
 
 pub(super) const GETPGID: i64 = libc::SYS_getpgid;
 pub(super) const GETPRIORITY: i64 = libc::SYS_getpriority;
@@ -88,7 +78,7 @@ fn mode_is_filter(c: &mut Case) -> Check {
     )
 }
 
-fn errno_default(c: &mut Case) -> Check {
+fn errno_default_is_eperm(c: &mut Case) -> Check {
     filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO"}]));
     same("getpgid(0)", vec![-1], calls(c, &[getpgid(0)])?)
 }
@@ -108,7 +98,7 @@ fn errno_ret(c: &mut Case) -> Check {
     )
 }
 
-fn without_nnp(c: &mut Case) -> Check {
+fn without_no_new_privileges(c: &mut Case) -> Check {
     c.config["process"]["noNewPrivileges"] = json!(false);
     filter(
         c,
@@ -137,7 +127,7 @@ fn as_a_user(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn action_trace(c: &mut Case) -> Check {
+fn action_trace_without_tracer(c: &mut Case) -> Check {
     filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_TRACE"}]));
     same(
         "getpgid(0): ENOSYS without a tracer",
@@ -185,7 +175,7 @@ fn operators(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn operators_64(c: &mut Case) -> Check {
+fn operators_compare_64_bits(c: &mut Case) -> Check {
     let big: u64 = (1 << 33) + 5;
     filter(
         c,
@@ -202,7 +192,7 @@ fn operators_64(c: &mut Case) -> Check {
     )
 }
 
-fn conditions_anded(c: &mut Case) -> Check {
+fn conditions_on_several_arguments_are_anded(c: &mut Case) -> Check {
     filter(
         c,
         json!([{"names": ["getpriority"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77, "args": [
@@ -216,7 +206,7 @@ fn conditions_anded(c: &mut Case) -> Check {
     )
 }
 
-fn conditions_ored(c: &mut Case) -> Check {
+fn conditions_on_one_argument_are_ored(c: &mut Case) -> Check {
     filter(
         c,
         json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77, "args": [
@@ -229,7 +219,7 @@ fn conditions_ored(c: &mut Case) -> Check {
     )
 }
 
-fn several_rules(c: &mut Case) -> Check {
+fn several_rules_of_one_call(c: &mut Case) -> Check {
     let rule = |value: i64, errno: i64| {
         json!({"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno,
         "args": [{"index": 0, "value": value, "op": "SCMP_CMP_EQ"}]})
@@ -251,7 +241,7 @@ fn several_rules(c: &mut Case) -> Check {
     )
 }
 
-fn unknown_names(c: &mut Case) -> Check {
+fn unknown_names_are_ignored(c: &mut Case) -> Check {
     filter(
         c,
         json!([{"names": ["call_from_the_future", "getpgid"], "action": "SCMP_ACT_ERRNO"}]),
@@ -264,13 +254,13 @@ pub(super) fn refused(c: &mut Case, text: &str) -> Check {
     c.nothing_left()
 }
 
-fn flag_unknown(c: &mut Case) -> Check {
+fn flag_unknown_is_refused(c: &mut Case) -> Check {
     filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO"}]));
     c.config["linux"]["seccomp"]["flags"] = json!(["SECCOMP_FILTER_FLAG_BOGUS"]);
     refused(c, "SECCOMP_FILTER_FLAG_BOGUS")
 }
 
-fn errno_ret_misplaced(c: &mut Case) -> Check {
+fn errno_ret_where_it_has_no_place_is_refused(c: &mut Case) -> Check {
     filter(
         c,
         json!([{"names": ["getpgid"], "action": "SCMP_ACT_KILL", "errnoRet": 5}]),
@@ -278,7 +268,7 @@ fn errno_ret_misplaced(c: &mut Case) -> Check {
     refused(c, "errno")
 }
 
-fn operator_unknown(c: &mut Case) -> Check {
+fn operator_unknown_is_refused(c: &mut Case) -> Check {
     filter(
         c,
         json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_BOGUS"}]}]),
@@ -286,13 +276,13 @@ fn operator_unknown(c: &mut Case) -> Check {
     refused(c, "SCMP_CMP_BOGUS")
 }
 
-fn architecture_unknown(c: &mut Case) -> Check {
+fn architecture_unknown_is_refused(c: &mut Case) -> Check {
     filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO"}]));
     c.config["linux"]["seccomp"]["architectures"] = json!(["SCMP_ARCH_BOGUS"]);
     refused(c, "SCMP_ARCH_BOGUS")
 }
 
-fn exec_is_filtered(c: &mut Case) -> Check {
+fn exec_is_filtered_too(c: &mut Case) -> Check {
     filter(
         c,
         json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77}]),
@@ -315,7 +305,7 @@ fn default_profile() -> Check<Value> {
 
 /// Profiles live longer than runtimes: one that was written before these calls were there answers them with EPERM, and
 /// without noNewPrivileges it is in force before the runtime is done.
-fn old_profile(c: &mut Case) -> Check {
+fn profile_from_before_newer_calls(c: &mut Case) -> Check {
     const NEWER: &[&str] = &[
         "clone3",
         "close_range",
@@ -351,7 +341,7 @@ fn old_profile(c: &mut Case) -> Check {
 }
 
 /// As runc: a C library falls back to older calls where it reads ENOSYS, and gives up where it reads EPERM.
-fn unknown_calls(c: &mut Case) -> Check {
+fn unknown_calls_with_and_without_architectures(c: &mut Case) -> Check {
     let mut profile = default_profile()?;
     for architectures in [true, false] {
         if !architectures && let Some(profile) = profile.as_object_mut() {
@@ -366,7 +356,7 @@ fn unknown_calls(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn engines_profile(c: &mut Case) -> Check {
+fn profile_of_the_engines(c: &mut Case) -> Check {
     c.config["linux"]["seccomp"] = default_profile()?;
     for nnp in [true, false] {
         c.config["process"]["noNewPrivileges"] = json!(nnp);

@@ -3,23 +3,23 @@
 use super::seccomp::{GETPGID, calls, filter, getpgid};
 use crate::{
     case::Case,
-    need::Need,
     outcome::{Check, ensure, same},
-    suite::{NeedyTest, Test},
 };
 use serde_json::{Value, json};
 
-pub(crate) const TESTS: &[Test] = &[
-    ("seccomp/action_kill", action_kill),
-    ("seccomp/action_kill_process", action_kill_process),
-    ("seccomp/action_kill_thread", action_kill_thread),
-    ("seccomp/action_trap", action_trap),
-    ("seccomp/action_log", action_log),
-    ("seccomp/flags", flags),
-];
+tests! {
+    seccomp/action_kill,
+    seccomp/action_kill_process,
+    seccomp/action_kill_thread,
+    seccomp/action_trap,
+    seccomp/action_log,
+    seccomp/flags,
+}
 
-/// A kernel with AppArmor has the audit that writes these lines.
-pub(crate) const NEEDY: &[NeedyTest] = &[("seccomp/log_of_the_kernel", &[Need::AppArmor], log_of_the_kernel)];
+// A kernel with AppArmor has the audit that writes these lines.
+tests! {
+    seccomp/log_of_the_kernel: &[AppArmor],
+}
 
 const SIGSYS: i32 = 31;
 

@@ -6,7 +6,6 @@ use crate::{
     outcome::{Check, Stop, contains, ensure, fail, same},
     pty::FdSocket,
     schema::Schemas,
-    suite::{NeedyTest, Test},
     tests::namespaces_owned::{Holder, UNSHARE},
 };
 use serde_json::{Value, json};
@@ -20,36 +19,22 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-pub(crate) const NEEDY: &[NeedyTest] = &[(
-    "seccomp/notify_in_a_joined_pid_namespace",
-    UNSHARE,
-    notify_in_joined_pids,
-)];
+tests! {
+    seccomp/notify_in_a_joined_pid_namespace: UNSHARE,
+}
 
-pub(crate) const TESTS: &[Test] = &[
-    ("seccomp/notify_agent_gets_state_and_answers", notify),
-    ("seccomp/notify_wait_killable", notify_wait_killable),
-    ("seccomp/notify_connection_is_closed", notify_is_closed),
-    (
-        "seccomp/listener_without_notify_is_ignored",
-        listener_without_notify,
-    ),
-    ("seccomp/notify_exec", notify_exec),
-    ("seccomp/notify_exec_without_no_new_privileges", notify_exec_early),
-    (
-        "seccomp/notify_exec_of_calls_of_the_runtime",
-        notify_calls_of_the_runtime,
-    ),
-    (
-        "seccomp/notify_without_listener_path_is_refused",
-        notify_without_path,
-    ),
-    ("seccomp/notify_without_agent_is_refused", notify_without_agent),
-    (
-        "seccomp/notify_to_what_is_no_listener_is_refused",
-        notify_to_no_listener,
-    ),
-];
+tests! {
+    seccomp/notify_agent_gets_state_and_answers,
+    seccomp/notify_wait_killable,
+    seccomp/notify_connection_is_closed,
+    seccomp/listener_without_notify_is_ignored,
+    seccomp/notify_exec,
+    seccomp/notify_exec_without_no_new_privileges,
+    seccomp/notify_exec_of_calls_of_the_runtime,
+    seccomp/notify_without_listener_path_is_refused,
+    seccomp/notify_without_agent_is_refused,
+    seccomp/notify_to_what_is_no_listener_is_refused,
+}
 
 /// Answers one notification on `fd` with this value; returns the number of the call.
 fn answer(fd: &OwnedFd, value: i64) -> Check<i32> {
@@ -146,7 +131,7 @@ fn inner_pid(pid: i64) -> Check<i64> {
     Ok(last.and_then(|word| word.parse().ok()).unwrap_or(0))
 }
 
-fn notify(c: &mut Case) -> Check {
+fn notify_agent_gets_state_and_answers(c: &mut Case) -> Check {
     let socket = notify_filter(c)?;
     let call = format!("{GETPRIORITY}:0:0");
     c.args(&["/bin/probe", "--syscall", &call]);
@@ -199,12 +184,12 @@ fn notify_exec(c: &mut Case) -> Check {
 }
 
 /// The runtime loads the filter while it still has privileges, perhaps in another process than the one that it is for.
-fn notify_exec_early(c: &mut Case) -> Check {
+fn notify_exec_without_no_new_privileges(c: &mut Case) -> Check {
     c.config["process"]["noNewPrivileges"] = json!(false);
     notify_exec(c)
 }
 
-fn notify_in_joined_pids(c: &mut Case) -> Check {
+fn notify_in_a_joined_pid_namespace(c: &mut Case) -> Check {
     let holder = Holder::start(c, None)?;
     c.join_namespace("pid", Some(&holder.path("pid")));
     c.config["process"]["noNewPrivileges"] = json!(false);
@@ -220,7 +205,7 @@ fn notify_in_joined_pids(c: &mut Case) -> Check {
 }
 
 /// Calls that the runtime itself makes under the filter are the agent's to answer, who must have the listener by then.
-fn notify_calls_of_the_runtime(c: &mut Case) -> Check {
+fn notify_exec_of_calls_of_the_runtime(c: &mut Case) -> Check {
     c.config["process"]["noNewPrivileges"] = json!(false);
     let socket = notify_filter(c)?;
     c.config["linux"]["seccomp"]["syscalls"][0]["names"] = json!(["capset", "clone", "clone3"]);
@@ -277,7 +262,7 @@ impl Agent {
 }
 
 /// config-linux.md, Seccomp: without an action that notifies, the path is ignored.
-fn listener_without_notify(c: &mut Case) -> Check {
+fn listener_without_notify_is_ignored(c: &mut Case) -> Check {
     filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO"}]));
     c.config["linux"]["seccomp"]["listenerPath"] = json!("/no/such/agent.sock");
     same("getpgid(0)", vec![-1], calls(c, &[getpgid(0)])?)
@@ -285,7 +270,7 @@ fn listener_without_notify(c: &mut Case) -> Check {
 
 /// config-linux.md, listenerPath: one state a connection, and then it is closed. The state comes before the first call that
 /// waits for an answer, so nothing else can hold the connection open.
-fn notify_is_closed(c: &mut Case) -> Check {
+fn notify_connection_is_closed(c: &mut Case) -> Check {
     let socket = notify_filter(c)?;
     c.args(&["/bin/sleep", "1000"]);
     let live = c.spawn(&c.bundle_args("run", &["-d"], &c.id)?)?;
@@ -322,7 +307,7 @@ fn notify_wait_killable(c: &mut Case) -> Check {
     same("signals handled then", json!(1), report["sigusr1"].clone())
 }
 
-fn notify_without_path(c: &mut Case) -> Check {
+fn notify_without_listener_path_is_refused(c: &mut Case) -> Check {
     filter(
         c,
         json!([{"names": ["getpriority"], "action": "SCMP_ACT_NOTIFY"}]),
@@ -330,7 +315,7 @@ fn notify_without_path(c: &mut Case) -> Check {
     refused(c, "listenerPath")
 }
 
-fn notify_without_agent(c: &mut Case) -> Check {
+fn notify_without_agent_is_refused(c: &mut Case) -> Check {
     filter(
         c,
         json!([{"names": ["getpriority"], "action": "SCMP_ACT_NOTIFY"}]),
@@ -341,7 +326,7 @@ fn notify_without_agent(c: &mut Case) -> Check {
 
 /// config-linux.md, listenerPath: whatever it is that keeps the state from being sent. When that is tried, at create or at
 /// start, is left open.
-fn notify_to_no_listener(c: &mut Case) -> Check {
+fn notify_to_what_is_no_listener_is_refused(c: &mut Case) -> Check {
     let file = c.dir.join("file");
     fs::write(&file, "")?;
     let datagram = c.dir.join("datagram.sock");

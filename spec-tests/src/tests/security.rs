@@ -5,7 +5,6 @@ use crate::{
     case::Case,
     outcome::{Check, ensure, same},
     runner::Run,
-    suite::Test,
     user::give,
 };
 use nix::mount::{MsFlags, mount};
@@ -21,76 +20,43 @@ use std::{
     thread,
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "security/own_binary_cannot_be_written_from_a_created_container",
-        own_binary_init,
-    ),
-    ("security/own_binary_cannot_be_written_from_exec", own_binary_exec),
-    ("security/cwd_proc_self_fd_run", cwd_fd_run),
-    ("security/cwd_proc_self_fd_exec", cwd_fd_exec),
-    ("security/cwd_symlink_to_proc_self_fd", cwd_symlink),
-    ("security/bind_over_proc_is_refused", bind_over_proc),
-    ("security/bind_below_proc_is_refused", bind_below_proc),
-    ("security/bind_over_proc_meminfo_is_allowed", bind_over_meminfo),
-    ("security/tmpfs_over_proc_self_attr_is_refused", tmpfs_over_attr),
-    ("security/dev_symlink_makes_no_nodes_on_the_host", dev_symlink),
-    (
-        "security/dev_node_parent_symlink_stays_inside",
-        dev_node_parent_symlink,
-    ),
-    (
-        "security/host_mounts_stay_locked_in_a_user_namespace",
-        locked_mounts,
-    ),
-    ("security/exec_shows_nobody_with_the_hosts_root", exec_root),
-    ("security/masked_paths_do_not_trust_dev_null", masked_dev_null),
-    ("security/console_does_not_follow_links", console_links),
-    (
-        "security/masked_path_through_a_symlink_stays_inside",
-        masked_symlink,
-    ),
-    (
-        "security/readonly_path_through_a_symlink_stays_inside",
-        readonly_symlink,
-    ),
-    ("security/cwd_is_not_made_on_the_host", cwd_not_on_host),
-    ("security/bind_target_is_not_made_on_the_host", target_not_on_host),
-    ("security/rename_race_of_a_mount_target", rename_race),
-    ("security/mkdir_race_of_a_mount_target", mkdir_race),
-    ("security/mount_with_100_kb_of_options", long_options),
-    ("security/user_mappings_of_100_kb", many_mappings),
-    ("security/environment_and_args_of_1_mb", long_environment),
-    ("security/sys_fs_cgroup_of_the_host_is_not_writable", host_cgroup),
-    ("security/state_root_is_private", state_root_private),
-    (
-        "security/state_root_of_everybody_is_refused",
-        state_root_of_everybody,
-    ),
-    (
-        "security/state_of_another_user_is_only_looked_at",
-        state_of_another_user,
-    ),
-    (
-        "security/state_root_of_another_user_with_forged_state",
-        forged_state,
-    ),
-    (
-        "security/forged_state_in_a_directory_that_all_may_write_to",
-        forged_for_all,
-    ),
-    ("security/annotations_do_not_speak_to_the_terminal", controls),
-    (
-        "security/state_root_that_a_user_has_made_for_root",
-        state_root_of_a_user,
-    ),
-    ("security/root_slash_is_refused", root_slash),
-    ("security/passwd_that_is_no_small_file", strange_passwd),
-    (
-        "security/start_container_hook_is_under_the_filter",
-        hook_under_the_filter,
-    ),
-];
+tests! {
+    security/own_binary_cannot_be_written_from_a_created_container,
+    security/own_binary_cannot_be_written_from_exec,
+    security/cwd_proc_self_fd_run,
+    security/cwd_proc_self_fd_exec,
+    security/cwd_symlink_to_proc_self_fd,
+    security/bind_over_proc_is_refused,
+    security/bind_below_proc_is_refused,
+    security/bind_over_proc_meminfo_is_allowed,
+    security/tmpfs_over_proc_self_attr_is_refused,
+    security/dev_symlink_makes_no_nodes_on_the_host,
+    security/dev_node_parent_symlink_stays_inside,
+    security/host_mounts_stay_locked_in_a_user_namespace,
+    security/exec_shows_nobody_with_the_hosts_root,
+    security/masked_paths_do_not_trust_dev_null,
+    security/console_does_not_follow_links,
+    security/masked_path_through_a_symlink_stays_inside,
+    security/readonly_path_through_a_symlink_stays_inside,
+    security/cwd_is_not_made_on_the_host,
+    security/bind_target_is_not_made_on_the_host,
+    security/rename_race_of_a_mount_target,
+    security/mkdir_race_of_a_mount_target,
+    security/mount_with_100_kb_of_options,
+    security/user_mappings_of_100_kb,
+    security/environment_and_args_of_1_mb,
+    security/sys_fs_cgroup_of_the_host_is_not_writable,
+    security/state_root_is_private,
+    security/state_root_of_everybody_is_refused,
+    security/state_of_another_user_is_only_looked_at,
+    security/state_root_of_another_user_with_forged_state,
+    security/forged_state_in_a_directory_that_all_may_write_to,
+    security/annotations_do_not_speak_to_the_terminal,
+    security/state_root_that_a_user_has_made_for_root,
+    security/root_slash_is_refused,
+    security/passwd_that_is_no_small_file,
+    security/start_container_hook_is_under_the_filter,
+}
 
 /// Whether /proc/PID/exe of the runtime's own process is protected, from the verdict of an attacker in the container.
 fn exe_is_protected(c: &Case, host_pid: i32, verdict: &Value) -> Check {
@@ -119,7 +85,7 @@ fn attacker_caps(c: &mut Case) {
     c.grant(&["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE"]);
 }
 
-fn own_binary_init(c: &mut Case) -> Check {
+fn own_binary_cannot_be_written_from_a_created_container(c: &mut Case) -> Check {
     attacker_caps(c);
     c.args(&["/bin/sleep", "1000"]);
     c.create()?.ok()?;
@@ -128,7 +94,7 @@ fn own_binary_init(c: &mut Case) -> Check {
     exe_is_protected(c, c.pid()?, &report["access"]["/proc/1/exe"])
 }
 
-fn own_binary_exec(c: &mut Case) -> Check {
+fn own_binary_cannot_be_written_from_exec(c: &mut Case) -> Check {
     attacker_caps(c);
     let before = fs::read(&c.host.runtime)?;
     c.start_sleeper()?;
@@ -161,7 +127,7 @@ fn harmless_cwd(what: &str, run: &Run) -> Check {
     Ok(())
 }
 
-fn cwd_fd_run(c: &mut Case) -> Check {
+fn cwd_proc_self_fd_run(c: &mut Case) -> Check {
     c.args(&["/bin/probe"]);
     for fd in 3..=20 {
         let path = format!("/proc/self/fd/{fd}");
@@ -171,7 +137,7 @@ fn cwd_fd_run(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn cwd_fd_exec(c: &mut Case) -> Check {
+fn cwd_proc_self_fd_exec(c: &mut Case) -> Check {
     c.start_sleeper()?;
     for fd in 3..=20 {
         let path = format!("/proc/self/fd/{fd}");
@@ -180,7 +146,7 @@ fn cwd_fd_exec(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn cwd_symlink(c: &mut Case) -> Check {
+fn cwd_symlink_to_proc_self_fd(c: &mut Case) -> Check {
     for fd in 3..=12 {
         symlink(format!("/proc/self/fd/{fd}"), c.rootfs(&format!("/link{fd}")))?;
         c.config["process"]["cwd"] = json!(format!("/link{fd}"));
@@ -206,18 +172,18 @@ fn refused(c: &mut Case, mount: Value) -> Check {
     c.nothing_left()
 }
 
-fn bind_over_proc(c: &mut Case) -> Check {
+fn bind_over_proc_is_refused(c: &mut Case) -> Check {
     // CVE-2019-16884: a volume on /proc takes the writes of labels.
     let fake = folder(c, "fake")?;
     refused(c, bind("/proc", &fake))
 }
 
-fn bind_below_proc(c: &mut Case) -> Check {
+fn bind_below_proc_is_refused(c: &mut Case) -> Check {
     let fake = folder(c, "fake")?;
     refused(c, bind("/proc/sys", &fake))
 }
 
-fn bind_over_meminfo(c: &mut Case) -> Check {
+fn bind_over_proc_meminfo_is_allowed(c: &mut Case) -> Check {
     // lxcfs needs exactly this.
     let file = c.dir.join("meminfo");
     fs::write(&file, "MemTotal: 1 kB\n")?;
@@ -225,7 +191,7 @@ fn bind_over_meminfo(c: &mut Case) -> Check {
     same("content", "MemTotal: 1 kB", c.sh("cat /proc/meminfo")?.as_str())
 }
 
-fn tmpfs_over_attr(c: &mut Case) -> Check {
+fn tmpfs_over_proc_self_attr_is_refused(c: &mut Case) -> Check {
     // CVE-2025-52881.
     refused(
         c,
@@ -246,7 +212,7 @@ fn entries(dir: &Path) -> Check<Vec<String>> {
         .collect())
 }
 
-fn dev_symlink(c: &mut Case) -> Check {
+fn dev_symlink_makes_no_nodes_on_the_host(c: &mut Case) -> Check {
     // CVE-2026-41579, CVE-2026-47766: the image's /dev is a link to a folder of the host.
     let victim = folder(c, "victim")?;
     without_dev(c);
@@ -260,7 +226,7 @@ fn dev_symlink(c: &mut Case) -> Check {
     )
 }
 
-fn dev_node_parent_symlink(c: &mut Case) -> Check {
+fn dev_node_parent_symlink_stays_inside(c: &mut Case) -> Check {
     let victim = folder(c, "victim")?;
     symlink(&victim, c.rootfs("/tmp/link"))?;
     c.config["linux"]["devices"] =
@@ -273,7 +239,7 @@ fn dev_node_parent_symlink(c: &mut Case) -> Check {
     )
 }
 
-fn exec_root(c: &mut Case) -> Check {
+fn exec_shows_nobody_with_the_hosts_root(c: &mut Case) -> Check {
     // A process that exec brings in must have left the host's root before a process inside, here one with CAP_SYS_PTRACE,
     // can see it: /proc/PID/root of it is the host.
     c.grant(&["CAP_SYS_PTRACE"]);
@@ -338,7 +304,7 @@ impl Drop for LockedSource {
     }
 }
 
-fn locked_mounts(c: &mut Case) -> Check {
+fn host_mounts_stay_locked_in_a_user_namespace(c: &mut Case) -> Check {
     // What is read-only on the host stays so, and what a mount of the host covers stays covered, also for root of a
     // user namespace with CAP_SYS_ADMIN (mount_namespaces(7)).
     c.map_ids(100_000)?;
@@ -358,7 +324,7 @@ fn locked_mounts(c: &mut Case) -> Check {
     )
 }
 
-fn masked_dev_null(c: &mut Case) -> Check {
+fn masked_paths_do_not_trust_dev_null(c: &mut Case) -> Check {
     // CVE-2025-31133: /dev/null of a volume is a link to a file that the mask would then expose.
     let dev = folder(c, "dev")?;
     fs::write(c.rootfs("/evil"), "evil")?;
@@ -383,7 +349,7 @@ fn masked_dev_null(c: &mut Case) -> Check {
     same("/evil", "evil", fs::read_to_string(c.rootfs("/evil"))?.as_str())
 }
 
-fn console_links(c: &mut Case) -> Check {
+fn console_does_not_follow_links(c: &mut Case) -> Check {
     // CVE-2025-52565 and its kin: /dev/console of a volume is a link.
     let dev = folder(c, "dev")?;
     let victim = c.dir.join("victim");
@@ -412,7 +378,7 @@ fn console_links(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn masked_symlink(c: &mut Case) -> Check {
+fn masked_path_through_a_symlink_stays_inside(c: &mut Case) -> Check {
     let victim = folder(c, "victim")?;
     fs::write(victim.join("file"), "x")?;
     symlink(&victim, c.rootfs("/link"))?;
@@ -422,7 +388,7 @@ fn masked_symlink(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn readonly_symlink(c: &mut Case) -> Check {
+fn readonly_path_through_a_symlink_stays_inside(c: &mut Case) -> Check {
     let victim = folder(c, "victim")?;
     symlink(&victim, c.rootfs("/link"))?;
     c.config["linux"]["readonlyPaths"] = json!(["/link"]);
@@ -431,7 +397,7 @@ fn readonly_symlink(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn cwd_not_on_host(c: &mut Case) -> Check {
+fn cwd_is_not_made_on_the_host(c: &mut Case) -> Check {
     let victim = folder(c, "victim")?;
     symlink(&victim, c.rootfs("/link"))?;
     c.config["process"]["cwd"] = json!("/link/made");
@@ -443,7 +409,7 @@ fn cwd_not_on_host(c: &mut Case) -> Check {
     )
 }
 
-fn target_not_on_host(c: &mut Case) -> Check {
+fn bind_target_is_not_made_on_the_host(c: &mut Case) -> Check {
     // CVE-2024-45310, without the race.
     let victim = folder(c, "victim")?;
     let volume = folder(c, "volume")?;
@@ -491,7 +457,7 @@ fn while_exchanging(volume: &Path, to: &str, work: impl FnOnce() -> Check) -> Ch
     Ok(())
 }
 
-fn rename_race(c: &mut Case) -> Check {
+fn rename_race_of_a_mount_target(c: &mut Case) -> Check {
     // CVE-2021-30465: the target of the second mount is exchanged for a link to a folder of the host.
     let volume = folder(c, "volume")?;
     let victim = folder(c, "victim")?;
@@ -528,7 +494,7 @@ fn from_any_depth(path: &Path) -> String {
     )
 }
 
-fn mkdir_race(c: &mut Case) -> Check {
+fn mkdir_race_of_a_mount_target(c: &mut Case) -> Check {
     // CVE-2024-45310: folders are made on the host while the path changes.
     let volume = folder(c, "volume")?;
     let victim = folder(c, "victim")?;
@@ -556,7 +522,7 @@ fn mkdir_race(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn long_options(c: &mut Case) -> Check {
+fn mount_with_100_kb_of_options(c: &mut Case) -> Check {
     // CVE-2021-43784: lengths that overflow 16 bits.
     let option = format!("lowerdir={}", "x".repeat(100_000));
     c.mount(json!({"destination": "/mnt", "type": "overlay", "source": "overlay", "options": [option]}));
@@ -564,7 +530,7 @@ fn long_options(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn many_mappings(c: &mut Case) -> Check {
+fn user_mappings_of_100_kb(c: &mut Case) -> Check {
     let ranges: Vec<Value> = (0..3000)
         .map(|n| json!({"containerID": n, "hostID": 100_000 + n * 2, "size": 1}))
         .collect();
@@ -576,7 +542,7 @@ fn many_mappings(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn long_environment(c: &mut Case) -> Check {
+fn environment_and_args_of_1_mb(c: &mut Case) -> Check {
     let value = "v".repeat(100_000);
     let mut env: Vec<String> = (0..10).map(|n| format!("V{n}={value}")).collect();
     env.push("PATH=/bin".into());
@@ -595,7 +561,7 @@ fn long_environment(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn host_cgroup(c: &mut Case) -> Check {
+fn sys_fs_cgroup_of_the_host_is_not_writable(c: &mut Case) -> Check {
     // CVE-2023-25809: /sys bound from the host, no cgroup namespace.
     c.drop_namespace("cgroup");
     if let Some(mounts) = c.config["mounts"].as_array_mut() {
@@ -613,7 +579,7 @@ fn host_cgroup(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn state_root_private(c: &mut Case) -> Check {
+fn state_root_is_private(c: &mut Case) -> Check {
     c.state_root = c.dir.join("made-by-the-runtime");
     c.start_sleeper()?;
     let mode = fs::metadata(c.state_root.join(&c.id))?.mode() & 0o077;
@@ -627,7 +593,7 @@ fn state_root_private(c: &mut Case) -> Check {
 }
 
 /// Who may make folders there may write the record of a container, and have the runtime kill what it names.
-fn state_root_of_everybody(c: &mut Case) -> Check {
+fn state_root_of_everybody_is_refused(c: &mut Case) -> Check {
     c.state_root = c.dir.join("shared");
     fs::create_dir(&c.state_root)?;
     fs::set_permissions(&c.state_root, fs::Permissions::from_mode(0o1777))?;
@@ -665,7 +631,7 @@ fn act(c: &Case, (command, words): (&str, &[&str])) -> Check<Run> {
 }
 
 /// A container whose state was given to a user: he could have written there whatever he likes, hooks for one.
-fn state_of_another_user(c: &mut Case) -> Check {
+fn state_of_another_user_is_only_looked_at(c: &mut Case) -> Check {
     let witness = c.dir.join("hook-ran");
     let hook = json!([{"path": "/bin/touch", "args": ["touch", witness]}]);
     c.config["hooks"] = json!({"poststart": hook, "poststop": hook});
@@ -692,7 +658,7 @@ fn state_of_another_user(c: &mut Case) -> Check {
 }
 
 /// He writes a record of his own, in a directory of his own, that names a process of root's and a hook.
-fn forged_state(c: &mut Case) -> Check {
+fn state_root_of_another_user_with_forged_state(c: &mut Case) -> Check {
     let witness = c.dir.join("hook-ran");
     let hook = json!([{"path": "/bin/touch", "args": ["touch", witness]}]);
     c.config["hooks"] = json!({"poststop": hook});
@@ -724,7 +690,7 @@ fn forged_state(c: &mut Case) -> Check {
 }
 
 /// A link of his leads to a directory of root's, in which there is one of root's that everybody may write to, as /var/tmp is.
-fn forged_for_all(c: &mut Case) -> Check {
+fn forged_state_in_a_directory_that_all_may_write_to(c: &mut Case) -> Check {
     let witness = c.dir.join("hook-ran");
     let hook = json!([{"path": "/bin/touch", "args": ["touch", witness]}]);
     c.config["hooks"] = json!({"poststop": hook});
@@ -753,7 +719,7 @@ fn forged_for_all(c: &mut Case) -> Check {
 }
 
 /// U+009B begins a sequence of the terminal's as ESC [ does. JSON can say it in ASCII.
-fn controls(c: &mut Case) -> Check {
+fn annotations_do_not_speak_to_the_terminal(c: &mut Case) -> Check {
     let text = "\u{9b}31m\u{1b}]0;x\u{7f}\u{85}ü";
     c.config["annotations"] = json!({"image.says": text});
     c.start_sleeper()?;
@@ -777,7 +743,7 @@ fn controls(c: &mut Case) -> Check {
 }
 
 /// `mkdir DIRECTORY; sudo onggi --root DIRECTORY run`: what root makes in there is root's.
-fn state_root_of_a_user(c: &mut Case) -> Check {
+fn state_root_that_a_user_has_made_for_root(c: &mut Case) -> Check {
     c.state_root = c.dir.join("of-a-user");
     fs::create_dir(&c.state_root)?;
     give(&c.state_root)?;
@@ -790,7 +756,7 @@ fn state_root_of_a_user(c: &mut Case) -> Check {
 type Maker = fn(&Path) -> std::io::Result<()>;
 
 /// HOME is looked up in the image's file; one without end, or one whose opening waits, must not hold the runtime.
-fn strange_passwd(c: &mut Case) -> Check {
+fn passwd_that_is_no_small_file(c: &mut Case) -> Check {
     let passwd = c.rootfs("/etc/passwd");
     let makers: [(&str, Maker); 4] = [
         ("sparse file of a terabyte", |path| {
@@ -820,7 +786,7 @@ fn strange_passwd(c: &mut Case) -> Check {
 }
 
 /// The hook's program is the image's, as the process is.
-fn hook_under_the_filter(c: &mut Case) -> Check {
+fn start_container_hook_is_under_the_filter(c: &mut Case) -> Check {
     c.config["linux"]["seccomp"] = json!({
         "defaultAction": "SCMP_ACT_ALLOW",
         "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}],
@@ -836,7 +802,7 @@ fn hook_under_the_filter(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn root_slash(c: &mut Case) -> Check {
+fn root_slash_is_refused(c: &mut Case) -> Check {
     let mut command = c.host.runtime_command();
     command
         .args(["--root", "/", "list"])

@@ -4,9 +4,7 @@
 use crate::{
     case::Case,
     label::{label_of, label_of_process, relabel, text},
-    need::Need,
     outcome::{Check, contains, ensure, same},
-    suite::NeedyTest,
 };
 use serde_json::{Value, json};
 use std::{
@@ -15,55 +13,27 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub(crate) const NEEDY: &[NeedyTest] = &[
-    ("selinux/label_of_the_process", &[Need::SELinux], of_the_process),
-    ("selinux/without_a_label", &[Need::SELinux], without),
-    (
-        "selinux/label_with_and_without_new_privileges",
-        &[Need::SELinux],
-        privileges,
-    ),
-    ("selinux/label_of_exec", &[Need::SELinux], of_exec),
-    ("selinux/label_of_an_exec_file", &[Need::SELinux], of_an_exec_file),
-    ("selinux/label_of_hooks", &[Need::SELinux], of_hooks),
-    (
-        "selinux/label_of_the_session_keyring",
-        &[Need::SELinux],
-        of_the_keyring,
-    ),
-    (
-        "selinux/label_of_an_execs_keyring",
-        &[Need::SELinux],
-        of_an_execs_keyring,
-    ),
-    (
-        "selinux/start_container_hook_is_confined",
-        &[Need::SELinux],
-        start_container_hook,
-    ),
-    ("selinux/label_without_proc", &[Need::SELinux], without_proc),
-    ("selinux/terminal_of_exec", &[Need::SELinux], terminal_of_exec),
-    ("selinux/of_an_ordinary_user", &[Need::SELinux], ordinary_user),
-    (
-        "selinux/unknown_process_label_is_refused",
-        &[Need::SELinux],
-        unknown,
-    ),
-    (
-        "selinux/unknown_exec_label_is_refused",
-        &[Need::SELinux],
-        unknown_of_exec,
-    ),
-    (
-        "selinux/program_that_the_label_may_not_start",
-        &[Need::SELinux],
-        no_entrypoint,
-    ),
-    ("selinux/secrets_stay_secret", &[Need::SELinux], secrets),
-    ("selinux/containers_are_kept_apart", &[Need::SELinux], apart),
-    ("selinux/terminal", &[Need::SELinux], terminal),
-    ("selinux/in_a_user_namespace", &[Need::SELinux], user_namespace),
-];
+tests! {
+    selinux/label_of_the_process: &[SELinux],
+    selinux/without_a_label: &[SELinux],
+    selinux/label_with_and_without_new_privileges: &[SELinux],
+    selinux/label_of_exec: &[SELinux],
+    selinux/label_of_an_exec_file: &[SELinux],
+    selinux/label_of_hooks: &[SELinux],
+    selinux/label_of_the_session_keyring: &[SELinux],
+    selinux/label_of_an_execs_keyring: &[SELinux],
+    selinux/start_container_hook_is_confined: &[SELinux],
+    selinux/label_without_proc: &[SELinux],
+    selinux/terminal_of_exec: &[SELinux],
+    selinux/of_an_ordinary_user: &[SELinux],
+    selinux/unknown_process_label_is_refused: &[SELinux],
+    selinux/unknown_exec_label_is_refused: &[SELinux],
+    selinux/program_that_the_label_may_not_start: &[SELinux],
+    selinux/secrets_stay_secret: &[SELinux],
+    selinux/containers_are_kept_apart: &[SELinux],
+    selinux/terminal: &[SELinux],
+    selinux/in_a_user_namespace: &[SELinux],
+}
 
 /// A container and its files have a pair of categories.
 pub(super) const PROCESS: &str = "system_u:system_r:container_t:s0:c1,c2";
@@ -91,7 +61,7 @@ fn seen(report: &Value) -> String {
     text(report["label"].as_str().unwrap_or_default().as_bytes())
 }
 
-fn of_the_process(c: &mut Case) -> Check {
+fn label_of_the_process(c: &mut Case) -> Check {
     confine(c)?;
     same("from inside", PROCESS, seen(&c.probe(&[])?).as_str())?;
     c.start_sleeper()?;
@@ -102,7 +72,7 @@ fn of_the_process(c: &mut Case) -> Check {
     )
 }
 
-fn without(c: &mut Case) -> Check {
+fn without_a_label(c: &mut Case) -> Check {
     same("label", label_of_process("self")?, seen(&c.probe(&[])?))?;
     c.start_sleeper()?;
     same(
@@ -112,7 +82,7 @@ fn without(c: &mut Case) -> Check {
     )
 }
 
-fn privileges(c: &mut Case) -> Check {
+fn label_with_and_without_new_privileges(c: &mut Case) -> Check {
     confine(c)?;
     for flag in [false, true] {
         c.config["process"]["noNewPrivileges"] = json!(flag);
@@ -122,7 +92,7 @@ fn privileges(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn of_exec(c: &mut Case) -> Check {
+fn label_of_exec(c: &mut Case) -> Check {
     confine(c)?;
     c.start_sleeper()?;
     same(
@@ -135,7 +105,7 @@ fn of_exec(c: &mut Case) -> Check {
     same("its own", wide, seen(&c.exec_probe(&options, &[])?).as_str())
 }
 
-fn of_an_exec_file(c: &mut Case) -> Check {
+fn label_of_an_exec_file(c: &mut Case) -> Check {
     confine(c)?;
     c.start_sleeper()?;
     let mut process =
@@ -155,7 +125,7 @@ fn of_an_exec_file(c: &mut Case) -> Check {
 }
 
 /// Hooks of the host are the runtime's: they could not do their work in the container's label.
-fn of_hooks(c: &mut Case) -> Check {
+fn label_of_hooks(c: &mut Case) -> Check {
     const KINDS: [&str; 5] = [
         "prestart",
         "createRuntime",
@@ -185,7 +155,7 @@ fn of_hooks(c: &mut Case) -> Check {
 }
 
 /// It is a program of the image, so that it must not run with the label of the host.
-fn start_container_hook(c: &mut Case) -> Check {
+fn start_container_hook_is_confined(c: &mut Case) -> Check {
     confine(c)?;
     let line = "cat /proc/self/attr/current > /label";
     c.config["hooks"]["startContainer"] =
@@ -195,7 +165,7 @@ fn start_container_hook(c: &mut Case) -> Check {
 }
 
 /// A label is written to a file of /proc, which the container does not need to have.
-fn without_proc(c: &mut Case) -> Check {
+fn label_without_proc(c: &mut Case) -> Check {
     confine(c)?;
     if let Some(mounts) = c.config["mounts"].as_array_mut() {
         mounts.retain(|m| m["destination"] != "/proc");
@@ -232,7 +202,7 @@ fn has_keyring(c: &Case, report: &Value, label: &str) -> Check {
     same("its label", json!(label), report["keyring_label"].clone())
 }
 
-fn of_the_keyring(c: &mut Case) -> Check {
+fn label_of_the_session_keyring(c: &mut Case) -> Check {
     confine(c)?;
     let clear = clear();
     c.shell(&format!(
@@ -248,21 +218,21 @@ fn of_the_keyring(c: &mut Case) -> Check {
     same("the label of keys that the caller makes", "", text(&own).as_str())
 }
 
-fn of_an_execs_keyring(c: &mut Case) -> Check {
+fn label_of_an_execs_keyring(c: &mut Case) -> Check {
     confine(c)?;
     c.start_sleeper()?;
     let report = c.exec_probe(&[], &["--syscall", &clear()])?;
     has_keyring(c, &report, PROCESS)
 }
 
-fn unknown(c: &mut Case) -> Check {
+fn unknown_process_label_is_refused(c: &mut Case) -> Check {
     confine(c)?;
     c.config["process"]["selinuxLabel"] = json!(UNKNOWN);
     c.create()?.wants(1)?.refused_with("selinuxLabel")?;
     c.nothing_left()
 }
 
-fn unknown_of_exec(c: &mut Case) -> Check {
+fn unknown_exec_label_is_refused(c: &mut Case) -> Check {
     confine(c)?;
     c.start_sleeper()?;
     c.rt(&["exec", "--process-label", UNKNOWN, &c.id, "/bin/true"])?
@@ -272,7 +242,7 @@ fn unknown_of_exec(c: &mut Case) -> Check {
 }
 
 /// The policy refuses the change to the label: the program must not run with another one instead.
-fn no_entrypoint(c: &mut Case) -> Check {
+fn program_that_the_label_may_not_start(c: &mut Case) -> Check {
     confine(c)?;
     let program = c.rootfs("/bin/secret");
     fs::copy(c.rootfs("/bin/probe"), &program)?;
@@ -305,7 +275,7 @@ fn mount_files(c: &mut Case, folder: &Path) {
     c.mount(json!({"destination": "/mnt", "type": "bind", "source": folder, "options": ["bind"]}));
 }
 
-fn secrets(c: &mut Case) -> Check {
+fn secrets_stay_secret(c: &mut Case) -> Check {
     confine(c)?;
     file(c, "open", FILES)?;
     let folder = file(c, "secret", SECRET)?;
@@ -327,7 +297,7 @@ fn secrets(c: &mut Case) -> Check {
     same("without a label", "open\nsecret", c.sh("cat /mnt/*")?.as_str())
 }
 
-fn apart(c: &mut Case) -> Check {
+fn containers_are_kept_apart(c: &mut Case) -> Check {
     confine(c)?;
     file(c, "of-all", IMAGE)?;
     file(c, "one", FILES)?;
@@ -385,7 +355,7 @@ fn terminal_of_exec(c: &mut Case) -> Check {
     live.finish()?.wants(0).map(drop)
 }
 
-fn ordinary_user(c: &mut Case) -> Check {
+fn of_an_ordinary_user(c: &mut Case) -> Check {
     super::rootless::ordinary_user(c)?;
     confine(c)?;
     same("label", PROCESS, seen(&c.probe(&[])?).as_str())?;
@@ -400,7 +370,7 @@ fn ordinary_user(c: &mut Case) -> Check {
     same("label of exec", PROCESS, seen(&c.exec_probe(&[], &[])?).as_str())
 }
 
-fn user_namespace(c: &mut Case) -> Check {
+fn in_a_user_namespace(c: &mut Case) -> Check {
     confine(c)?;
     c.map_ids(100_000)?;
     let report = c.probe(&[])?;

@@ -4,9 +4,7 @@ use super::selinux::{FILES, IMAGE, UNKNOWN, confine};
 use crate::{
     case::Case,
     label::{label_of, relabel},
-    need::Need,
     outcome::{Check, contains, ensure, fail, same},
-    suite::NeedyTest,
 };
 use serde_json::json;
 use std::{
@@ -14,73 +12,29 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub(crate) const NEEDY: &[NeedyTest] = &[
-    ("selinux/mount_label", &[Need::SELinux], mount_label),
-    ("selinux/mount_label_of_new_files", &[Need::SELinux], of_new_files),
-    (
-        "selinux/mount_label_of_message_queues",
-        &[Need::SELinux],
-        of_message_queues,
-    ),
-    (
-        "selinux/mount_label_is_not_of_the_hosts_queues",
-        &[Need::SELinux],
-        hosts_queues,
-    ),
-    ("selinux/mount_label_of_masks", &[Need::SELinux], of_masks),
-    ("selinux/mount_label_of_devices", &[Need::SELinux], of_devices),
-    (
-        "selinux/mount_label_is_not_of_bind_mounts",
-        &[Need::SELinux],
-        bind_mounts,
-    ),
-    (
-        "selinux/mount_label_is_not_of_the_kernels",
-        &[Need::SELinux],
-        of_the_kernel,
-    ),
-    ("selinux/mount_label_and_options", &[Need::SELinux], options),
-    ("selinux/mount_label_and_categories", &[Need::SELinux], categories),
-    (
-        "selinux/mount_label_in_a_user_namespace",
-        &[Need::SELinux],
-        user_namespace,
-    ),
-    (
-        "selinux/mount_label_with_a_users_queues",
-        &[Need::SELinux],
-        users_queues,
-    ),
-    (
-        "selinux/mount_label_lets_the_container_write",
-        &[Need::SELinux],
-        lets_write,
-    ),
-    (
-        "selinux/unknown_mount_label_is_refused",
-        &[Need::SELinux],
-        unknown,
-    ),
-    (
-        "selinux/mount_label_of_an_overlay",
-        &[Need::SELinux],
-        of_an_overlay,
-    ),
-    ("selinux/mount_with_its_own_label", &[Need::SELinux], of_the_mount),
-    (
-        "selinux/mount_with_its_own_label_beside_that_of_all",
-        &[Need::SELinux],
-        of_the_mount_and_of_all,
-    ),
-    ("selinux/mount_without_a_label", &[Need::SELinux], without),
-    ("selinux/mount_context_type", &[Need::SELinux], context_type),
-    (
-        "selinux/mount_context_type_that_is_wrong",
-        &[Need::SELinux],
-        wrong_type,
-    ),
-    ("selinux/mounts_added_later", &[Need::SELinux], later),
-];
+tests! {
+    selinux/mount_label: &[SELinux],
+    selinux/mount_label_of_new_files: &[SELinux],
+    selinux/mount_label_of_message_queues: &[SELinux],
+    selinux/mount_label_is_not_of_the_hosts_queues: &[SELinux],
+    selinux/mount_label_of_masks: &[SELinux],
+    selinux/mount_label_of_devices: &[SELinux],
+    selinux/mount_label_is_not_of_bind_mounts: &[SELinux],
+    selinux/mount_label_is_not_of_the_kernels: &[SELinux],
+    selinux/mount_label_and_options: &[SELinux],
+    selinux/mount_label_and_categories: &[SELinux],
+    selinux/mount_label_in_a_user_namespace: &[SELinux],
+    selinux/mount_label_with_a_users_queues: &[SELinux],
+    selinux/mount_label_lets_the_container_write: &[SELinux],
+    selinux/unknown_mount_label_is_refused: &[SELinux],
+    selinux/mount_label_of_an_overlay: &[SELinux],
+    selinux/mount_with_its_own_label: &[SELinux],
+    selinux/mount_with_its_own_label_beside_that_of_all: &[SELinux],
+    selinux/mount_without_a_label: &[SELinux],
+    selinux/mount_context_type: &[SELinux],
+    selinux/mount_context_type_that_is_wrong: &[SELinux],
+    selinux/mounts_added_later: &[SELinux],
+}
 
 /// One line of mountinfo.
 struct Mount {
@@ -150,7 +104,7 @@ fn labelled(c: &Case, points: &[&str]) -> Check {
 }
 
 /// The file systems below have labels of their own, which do not count.
-fn of_an_overlay(c: &mut Case) -> Check {
+fn mount_label_of_an_overlay(c: &mut Case) -> Check {
     confine(c)?;
     let mut options = Vec::new();
     for name in ["lowerdir", "upperdir", "workdir"] {
@@ -177,7 +131,7 @@ fn of_an_overlay(c: &mut Case) -> Check {
 }
 
 /// As engines give it to volumes: an option of one mount.
-fn of_the_mount(c: &mut Case) -> Check {
+fn mount_with_its_own_label(c: &mut Case) -> Check {
     confine(c)?;
     tmpfs(c, "/mnt", &[&format!("context={IMAGE}")]);
     if let Some(linux) = c.config["linux"].as_object_mut() {
@@ -188,7 +142,7 @@ fn of_the_mount(c: &mut Case) -> Check {
 }
 
 /// It counts more than the label for all.
-fn of_the_mount_and_of_all(c: &mut Case) -> Check {
+fn mount_with_its_own_label_beside_that_of_all(c: &mut Case) -> Check {
     confine(c)?;
     tmpfs(c, "/mnt", &[&format!("context={IMAGE}")]);
     c.start_sleeper()?;
@@ -203,7 +157,7 @@ fn mount_label(c: &mut Case) -> Check {
     labelled(c, &["/dev", "/dev/pts", "/dev/shm", "/mnt", "/sys/firmware"])
 }
 
-fn of_new_files(c: &mut Case) -> Check {
+fn mount_label_of_new_files(c: &mut Case) -> Check {
     confine(c)?;
     tmpfs(c, "/mnt", &[]);
     c.shell("touch /mnt/file /dev/shm/file && mkdir /dev/folder && exec sleep 1000");
@@ -226,7 +180,7 @@ fn of_new_files(c: &mut Case) -> Check {
 }
 
 /// mqueue is not labelled by an option of the mount, but by the attribute of its root.
-fn of_message_queues(c: &mut Case) -> Check {
+fn mount_label_of_message_queues(c: &mut Case) -> Check {
     confine(c)?;
     c.start_sleeper()?;
     same("its root", FILES, label_of(&inside(c, "/dev/mqueue")?)?.as_str())?;
@@ -235,7 +189,7 @@ fn of_message_queues(c: &mut Case) -> Check {
 }
 
 /// Without an ipc namespace they are the host's, for which the label would stay.
-fn hosts_queues(c: &mut Case) -> Check {
+fn mount_label_is_not_of_the_hosts_queues(c: &mut Case) -> Check {
     confine(c)?;
     c.drop_namespace("ipc");
     c.start_sleeper()?;
@@ -247,7 +201,7 @@ fn hosts_queues(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn of_masks(c: &mut Case) -> Check {
+fn mount_label_of_masks(c: &mut Case) -> Check {
     confine(c)?;
     for folder in ["masked", "other"] {
         fs::create_dir_all(c.rootfs(folder).join("inside"))?;
@@ -263,7 +217,7 @@ fn of_masks(c: &mut Case) -> Check {
     same("what is there", "/masked:\n\n/other:\n", run.stdout.as_str())
 }
 
-fn of_devices(c: &mut Case) -> Check {
+fn mount_label_of_devices(c: &mut Case) -> Check {
     confine(c)?;
     c.config["linux"]["devices"] = json!([{"path": "/dev/own", "type": "c", "major": 1, "minor": 5, "fileMode": 0o666, "uid": 0, "gid": 0}]);
     c.config["linux"]["resources"]["devices"] = json!([{"allow": true, "access": "rwm"}]);
@@ -277,7 +231,7 @@ fn of_devices(c: &mut Case) -> Check {
     same("what they give", "3\n3\n", run.stdout.as_str())
 }
 
-fn bind_mounts(c: &mut Case) -> Check {
+fn mount_label_is_not_of_bind_mounts(c: &mut Case) -> Check {
     confine(c)?;
     let source = c.dir.join("source");
     fs::create_dir(&source)?;
@@ -304,7 +258,7 @@ fn bind_mounts(c: &mut Case) -> Check {
 }
 
 /// proc, sysfs, cgroup2 and mqueue have labels of the kernel's.
-fn of_the_kernel(c: &mut Case) -> Check {
+fn mount_label_is_not_of_the_kernels(c: &mut Case) -> Check {
     const KINDS: [&str; 4] = ["proc", "sysfs", "cgroup2", "mqueue"];
     confine(c)?;
     c.mount(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro", "nosuid"]}));
@@ -336,7 +290,7 @@ fn of_the_kernel(c: &mut Case) -> Check {
 }
 
 /// What else the mount is told stays.
-fn options(c: &mut Case) -> Check {
+fn mount_label_and_options(c: &mut Case) -> Check {
     confine(c)?;
     fs::create_dir(c.rootfs("/copied"))?;
     fs::write(c.rootfs("/copied/file"), "of the image")?;
@@ -363,7 +317,7 @@ fn options(c: &mut Case) -> Check {
 }
 
 /// A label without a comma is as good as one with.
-fn categories(c: &mut Case) -> Check {
+fn mount_label_and_categories(c: &mut Case) -> Check {
     confine(c)?;
     c.args(&["/bin/cat", "/proc/self/mountinfo"]);
     for label in [IMAGE, "system_u:object_r:container_file_t:s0:c1", FILES] {
@@ -376,7 +330,7 @@ fn categories(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn user_namespace(c: &mut Case) -> Check {
+fn mount_label_in_a_user_namespace(c: &mut Case) -> Check {
     confine(c)?;
     c.map_ids(100_000)?;
     tmpfs(c, "/mnt", &["mode=1777"]);
@@ -393,14 +347,14 @@ fn user_namespace(c: &mut Case) -> Check {
     same("a new file", FILES, label_of(&last)?.as_str())
 }
 
-fn users_queues(c: &mut Case) -> Check {
+fn mount_label_with_a_users_queues(c: &mut Case) -> Check {
     confine(c)?;
     c.map_ids(100_000)?;
     c.start_sleeper()?;
     same("its root", FILES, label_of(&inside(c, "/dev/mqueue")?)?.as_str())
 }
 
-fn lets_write(c: &mut Case) -> Check {
+fn mount_label_lets_the_container_write(c: &mut Case) -> Check {
     confine(c)?;
     tmpfs(c, "/mnt", &["mode=1777"]);
     let line = "(echo x > /mnt/file) 2>/dev/null && echo written || echo refused";
@@ -411,7 +365,7 @@ fn lets_write(c: &mut Case) -> Check {
     same("without", "refused", c.sh(line)?.as_str())
 }
 
-fn unknown(c: &mut Case) -> Check {
+fn unknown_mount_label_is_refused(c: &mut Case) -> Check {
     confine(c)?;
     c.config["linux"]["mountLabel"] = json!(UNKNOWN);
     c.create()?.wants(1)?.refused_with("mountLabel")?;
@@ -419,7 +373,7 @@ fn unknown(c: &mut Case) -> Check {
 }
 
 /// A label of the process alone, and none at all.
-fn without(c: &mut Case) -> Check {
+fn mount_without_a_label(c: &mut Case) -> Check {
     confine(c)?;
     c.args(&["/bin/cat", "/proc/self/mountinfo"]);
     for field in ["mountLabel", "selinuxLabel"] {
@@ -439,7 +393,7 @@ fn without(c: &mut Case) -> Check {
 
 /// crun's annotation, which Podman sets for `label=nested`: the label of the root alone, so that processes inside can label
 /// what is below it.
-fn context_type(c: &mut Case) -> Check {
+fn mount_context_type(c: &mut Case) -> Check {
     confine(c)?;
     c.args(&["/bin/cat", "/proc/self/mountinfo"]);
     for kind in ["context", "fscontext", "rootcontext"] {
@@ -459,7 +413,7 @@ fn context_type(c: &mut Case) -> Check {
 
 /// defcontext is for file systems that store labels, which no tmpfs does: the kernel refuses it. What is none of the four
 /// must not become an option of the mount.
-fn wrong_type(c: &mut Case) -> Check {
+fn mount_context_type_that_is_wrong(c: &mut Case) -> Check {
     confine(c)?;
     for kind in ["defcontext", "nothing", "size=1,context", ""] {
         c.config["annotations"] = json!({"run.oci.mount_context_type": kind});
@@ -469,7 +423,7 @@ fn wrong_type(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn later(c: &mut Case) -> Check {
+fn mounts_added_later(c: &mut Case) -> Check {
     confine(c)?;
     c.start_sleeper()?;
     let list = c.dir.join("mounts.json");

@@ -1,13 +1,13 @@
 //! Signals to a runtime that stands in for its container's process: each gets through.
 
-use crate::{case::Case, children, outcome::Check, runner::Live, suite::Test};
+use crate::{case::Case, children, outcome::Check, runner::Live};
 use nix::sys::signal::Signal;
 
-pub(crate) const TESTS: &[Test] = &[
-    ("run/forwards_each_signal", run),
-    ("exec/forwards_each_signal", exec),
-    ("run/forwards_the_change_of_a_window", window),
-];
+tests! {
+    run/forwards_each_signal => run,
+    exec/forwards_each_signal => exec,
+    run/forwards_the_change_of_a_window,
+}
 
 const SIGNALS: [Signal; 7] = [
     Signal::SIGHUP,
@@ -62,7 +62,7 @@ fn exec(c: &mut Case) -> Check {
 }
 
 /// A program without a terminal of its own may well have the caller's.
-fn window(c: &mut Case) -> Check {
+fn forwards_the_change_of_a_window(c: &mut Case) -> Check {
     c.shell("trap 'echo got WINCH; exit 9' WINCH; echo ready; while true; do usleep 5000; done");
     let live = c.spawn(&c.bundle_args("run", &[], &c.id)?)?;
     c.wait_until("ready", || Ok(live.output().contains("ready")))?;

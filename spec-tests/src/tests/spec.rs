@@ -5,78 +5,65 @@ use crate::{
     case::Case,
     outcome::{Check, Stop, contains, ensure, fail, same},
     schema::Schemas,
-    suite::Test,
 };
 use serde_json::{Value, json};
 use std::{fs, os::unix::fs::MetadataExt};
 
-pub(super) const TESTS: &[Test] = &[
-    ("spec/state_matches_the_schema", state_schema),
-    ("spec/state_without_annotations", no_annotations),
-    ("spec/features_match_the_schema", features_schema),
-    ("spec/spec_command_matches_the_schema", spec_schema),
-    ("spec/features_versions_are_accepted", features_versions),
-    ("spec/features_hooks_are_supported", features_hooks),
-    (
-        "spec/features_mount_options_are_recognized",
-        features_mount_options,
-    ),
-    ("spec/features_namespaces_are_recognized", features_namespaces),
-    ("spec/features_capabilities_are_recognized", features_capabilities),
-    ("spec/features_seccomp_words_are_recognized", features_seccomp),
-    ("spec/features_do_not_depend_on_the_host", features_constant),
-    ("spec/features_say_what_is_new", features_new),
-    (
-        "spec/cgroup_is_not_given_away_without_a_writable_mount",
-        cgroup_owner,
-    ),
-    ("spec/version_not_semver_is_refused", version_refused),
-    ("spec/annotation_with_empty_key_is_refused", annotation_empty_key),
-    ("spec/annotation_value_must_be_a_string", annotation_value),
-    ("spec/annotations_unknown_and_empty_are_kept", annotations_kept),
-    ("spec/sections_of_other_platforms_are_ignored", other_platforms),
-    ("spec/mount_options_of_the_table", mount_options),
-    ("spec/mount_options_that_undo", mount_options_undo),
-    ("spec/mount_options_recursive_that_undo", recursive_undo),
-    ("spec/mount_option_runbindable", runbindable),
-    ("spec/mount_option_unknown_is_data", unknown_option),
-    ("spec/idmap_without_mappings_is_refused", idmap_without),
-    ("spec/idmap_takes_the_container_s_mapping", idmap_of_container),
-    (
-        "spec/idmap_with_mappings_in_a_user_namespace",
-        idmap_in_user_namespace,
-    ),
-    ("spec/idmap_needs_both_mappings", idmap_half),
-    ("spec/idmap_recursive", ridmap),
-    ("spec/namespace_path_must_be_absolute", namespace_path_relative),
-    ("spec/mapping_changes_no_owner", mapping_owner),
-    ("spec/device_that_is_listed_twice", device_twice),
-    ("spec/cgroups_path_relative_is_stable", cgroups_path_relative),
-    ("spec/unified_writes_files_it_does_not_know", unified),
-    ("spec/unified_of_a_missing_controller_is_refused", unified_missing),
-    ("spec/rdma_entry_without_a_limit", rdma_empty),
-    ("spec/masked_path_must_be_absolute", masked_relative),
-    ("spec/readonly_path_must_be_absolute", readonly_relative),
-    ("spec/dev_links_need_their_source", links_without_proc),
-    ("spec/hook_timeout_of_zero_is_refused", hook_timeout_zero),
-    ("spec/hook_paths_must_be_absolute", hook_paths),
-    ("spec/seccomp_names_must_not_be_empty", seccomp_names),
-    ("spec/seccomp_metadata_needs_a_listener", seccomp_metadata),
-    ("spec/scheduler_policies", scheduler_policies),
-    ("spec/scheduler_deadline", scheduler_deadline),
-    ("spec/scheduler_reset_on_fork", scheduler_reset),
-    ("spec/scheduler_every_flag", scheduler_flags),
-    ("spec/io_priority_classes", io_priority),
-    ("spec/personality_linux", personality),
-    ("spec/memory_policy", memory_policy),
-    ("spec/memory_policy_of_every_mode", memory_policy_modes),
-    (
-        "spec/memory_policy_without_nodes_is_refused",
-        memory_policy_refused,
-    ),
-    ("spec/intel_rdt_schema_with_two_lines_is_refused", rdt_lines),
-    ("spec/container_follows_config_not_the_caller", caller),
-];
+tests! {
+    spec/state_matches_the_schema,
+    spec/state_without_annotations,
+    spec/features_match_the_schema,
+    spec/spec_command_matches_the_schema,
+    spec/features_versions_are_accepted,
+    spec/features_hooks_are_supported,
+    spec/features_mount_options_are_recognized,
+    spec/features_namespaces_are_recognized,
+    spec/features_capabilities_are_recognized,
+    spec/features_seccomp_words_are_recognized,
+    spec/features_do_not_depend_on_the_host,
+    spec/features_say_what_is_new,
+    spec/cgroup_is_not_given_away_without_a_writable_mount,
+    spec/version_not_semver_is_refused,
+    spec/annotation_with_empty_key_is_refused,
+    spec/annotation_value_must_be_a_string,
+    spec/annotations_unknown_and_empty_are_kept,
+    spec/sections_of_other_platforms_are_ignored,
+    spec/mount_options_of_the_table,
+    spec/mount_options_that_undo,
+    spec/mount_options_recursive_that_undo,
+    spec/mount_option_runbindable,
+    spec/mount_option_unknown_is_data,
+    spec/idmap_without_mappings_is_refused,
+    spec/idmap_takes_the_container_s_mapping,
+    spec/idmap_with_mappings_in_a_user_namespace,
+    spec/idmap_needs_both_mappings,
+    spec/idmap_recursive,
+    spec/namespace_path_must_be_absolute,
+    spec/mapping_changes_no_owner,
+    spec/device_that_is_listed_twice,
+    spec/cgroups_path_relative_is_stable,
+    spec/unified_writes_files_it_does_not_know,
+    spec/unified_of_a_missing_controller_is_refused,
+    spec/rdma_entry_without_a_limit,
+    spec/masked_path_must_be_absolute,
+    spec/readonly_path_must_be_absolute,
+    spec/dev_links_need_their_source,
+    spec/hook_timeout_of_zero_is_refused,
+    spec/hook_paths_must_be_absolute,
+    spec/seccomp_names_must_not_be_empty,
+    spec/seccomp_metadata_needs_a_listener,
+    spec/scheduler_policies,
+    spec/scheduler_deadline,
+    spec/scheduler_reset_on_fork,
+    spec/scheduler_every_flag,
+    spec/io_priority_classes,
+    spec/personality_linux,
+    spec/memory_policy,
+    spec/memory_policy_of_every_mode,
+    spec/memory_policy_without_nodes_is_refused,
+    spec/intel_rdt_schema_with_two_lines_is_refused,
+    spec/container_follows_config_not_the_caller,
+}
 
 fn refused(c: &Case, text: &str) -> Check {
     c.create()?.refused_with(text)?;
@@ -88,7 +75,7 @@ fn matches(schema: &str, document: &Value) -> Check {
     same(&format!("faults by {schema}"), Vec::<String>::new(), faults)
 }
 
-fn state_schema(c: &mut Case) -> Check {
+fn state_matches_the_schema(c: &mut Case) -> Check {
     c.config["annotations"] = json!({"com.example.key": "value"});
     c.args(&["/bin/sleep", "1000"]);
     c.create()?.ok()?;
@@ -100,7 +87,7 @@ fn state_schema(c: &mut Case) -> Check {
     matches("state-schema.json", &c.state()?)
 }
 
-fn no_annotations(c: &mut Case) -> Check {
+fn state_without_annotations(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let annotations = c.state()?["annotations"].clone();
     ensure!(
@@ -121,11 +108,11 @@ fn words(features: &Value, pointer: &str) -> Vec<String> {
     words.map(str::to_owned).collect()
 }
 
-fn features_schema(c: &mut Case) -> Check {
+fn features_match_the_schema(c: &mut Case) -> Check {
     matches("features-schema.json", &features(c)?)
 }
 
-fn spec_schema(c: &mut Case) -> Check {
+fn spec_command_matches_the_schema(c: &mut Case) -> Check {
     c.rt(&["spec", "--bundle", "bundle"])?.ok()?;
     let text = fs::read(c.bundle.join("config.json"))?;
     matches("config-schema.json", &serde_json::from_slice(&text)?)
@@ -136,7 +123,7 @@ fn number(version: &str) -> Vec<u64> {
     release.split('.').map(|part| part.parse().unwrap_or(0)).collect()
 }
 
-fn features_versions(c: &mut Case) -> Check {
+fn features_versions_are_accepted(c: &mut Case) -> Check {
     let features = features(c)?;
     let (min, max) = (&features["ociVersionMin"], &features["ociVersionMax"]);
     let [low, high] = [min, max].map(|version| number(version.as_str().unwrap_or_default()));
@@ -148,7 +135,7 @@ fn features_versions(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn features_hooks(c: &mut Case) -> Check {
+fn features_hooks_are_supported(c: &mut Case) -> Check {
     let hooks = words(&features(c)?, "/hooks");
     let seen = c.rootfs("/tmp/seen");
     for name in &hooks {
@@ -169,7 +156,7 @@ fn features_hooks(c: &mut Case) -> Check {
     same("hooks that ran", wish, ran)
 }
 
-fn features_mount_options(c: &mut Case) -> Check {
+fn features_mount_options_are_recognized(c: &mut Case) -> Check {
     let source = c.dir.join("source");
     fs::create_dir(&source)?;
     for option in words(&features(c)?, "/mountOptions") {
@@ -194,7 +181,7 @@ fn features_mount_options(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn features_namespaces(c: &mut Case) -> Check {
+fn features_namespaces_are_recognized(c: &mut Case) -> Check {
     c.config["linux"]["namespaces"] = words(&features(c)?, "/linux/namespaces")
         .iter()
         .map(|name| json!({"type": name}))
@@ -205,7 +192,7 @@ fn features_namespaces(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn features_capabilities(c: &mut Case) -> Check {
+fn features_capabilities_are_recognized(c: &mut Case) -> Check {
     let names = words(&features(c)?, "/linux/capabilities");
     ensure!(
         names.len() >= 41,
@@ -222,7 +209,7 @@ fn features_capabilities(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn features_seccomp(c: &mut Case) -> Check {
+fn features_seccomp_words_are_recognized(c: &mut Case) -> Check {
     let features = features(c)?;
     let list = |name: &str| words(&features, &format!("/linux/seccomp/{name}"));
     ensure!(
@@ -254,7 +241,7 @@ fn features_seccomp(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn features_constant(c: &mut Case) -> Check {
+fn features_do_not_depend_on_the_host(c: &mut Case) -> Check {
     let here = features(c)?;
     // A place without the file systems that tell what the host can do.
     let runtime: Vec<String> = c
@@ -274,7 +261,7 @@ fn features_constant(c: &mut Case) -> Check {
 }
 
 /// The fields that runtime-spec 1.3.0 has added.
-fn features_new(c: &mut Case) -> Check {
+fn features_say_what_is_new(c: &mut Case) -> Check {
     let linux = features(c)?["linux"].clone();
     for (pointer, wish) in [
         ("/netDevices/enabled", true),
@@ -300,7 +287,7 @@ fn features_new(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn cgroup_owner(c: &mut Case) -> Check {
+fn cgroup_is_not_given_away_without_a_writable_mount(c: &mut Case) -> Check {
     c.map_ids(100_000)?;
     c.mount(
         json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]}),
@@ -312,7 +299,7 @@ fn cgroup_owner(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn version_refused(c: &mut Case) -> Check {
+fn version_not_semver_is_refused(c: &mut Case) -> Check {
     for version in [
         "", "one", "1", "1.0", "1.0.0.0", "01.0.0", "1.0.x", "1.0.0-", "2.0.0",
     ] {
@@ -327,17 +314,17 @@ fn version_refused(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn annotation_empty_key(c: &mut Case) -> Check {
+fn annotation_with_empty_key_is_refused(c: &mut Case) -> Check {
     c.config["annotations"] = json!({"": "value"});
     refused(c, "")
 }
 
-fn annotation_value(c: &mut Case) -> Check {
+fn annotation_value_must_be_a_string(c: &mut Case) -> Check {
     c.config["annotations"] = json!({"com.example.key": 5});
     refused(c, "")
 }
 
-fn annotations_kept(c: &mut Case) -> Check {
+fn annotations_unknown_and_empty_are_kept(c: &mut Case) -> Check {
     let annotations =
         json!({"com.example.unknown": "x", "com.example.empty": "", "org.opencontainers.image.os": "linux"});
     c.config["annotations"] = annotations.clone();
@@ -345,7 +332,7 @@ fn annotations_kept(c: &mut Case) -> Check {
     same("annotations", annotations, c.state()?["annotations"].clone())
 }
 
-fn other_platforms(c: &mut Case) -> Check {
+fn sections_of_other_platforms_are_ignored(c: &mut Case) -> Check {
     c.config["windows"] = json!({"layerFolders": ["C:\\layer"], "ignoreFlushesDuringBoot": true});
     c.config["vm"] = json!({
         "hypervisor": {"path": "/hypervisor"}, "kernel": {"path": "/kernel"},
@@ -395,7 +382,7 @@ fn on_tmpfs(c: &mut Case, table: &[(&[&str], &[&str])]) -> Check {
     Ok(())
 }
 
-fn mount_options(c: &mut Case) -> Check {
+fn mount_options_of_the_table(c: &mut Case) -> Check {
     on_tmpfs(
         c,
         &[
@@ -422,7 +409,7 @@ fn mount_options(c: &mut Case) -> Check {
     )
 }
 
-fn mount_options_undo(c: &mut Case) -> Check {
+fn mount_options_that_undo(c: &mut Case) -> Check {
     on_tmpfs(
         c,
         &[
@@ -483,7 +470,7 @@ impl Drop for Tree {
     }
 }
 
-fn recursive_undo(c: &mut Case) -> Check {
+fn mount_options_recursive_that_undo(c: &mut Case) -> Check {
     use nix::mount::MsFlags as F;
     // nix has no word for it.
     let nosymfollow = F::from_bits_retain(256);
@@ -531,7 +518,7 @@ fn recursive_undo(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn runbindable(c: &mut Case) -> Check {
+fn mount_option_runbindable(c: &mut Case) -> Check {
     let tree = Tree::new(c, "tree", nix::mount::MsFlags::empty())?.with_sub(nix::mount::MsFlags::empty())?;
     c.mount(json!({"destination": "/mnt", "source": tree.0.to_string_lossy(), "options": ["rbind", "runbindable"]}));
     let report = c.probe(&[])?;
@@ -546,7 +533,7 @@ fn runbindable(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn unknown_option(c: &mut Case) -> Check {
+fn mount_option_unknown_is_data(c: &mut Case) -> Check {
     c.mount(json!({"destination": "/mnt", "type": "tmpfs", "source": "t", "options": ["nosuid", "size=4k", "mode=700", "nr_inodes=9"]}));
     let options = options_at(&c.probe(&[])?, "/mnt")?;
     for wish in ["nosuid", "size=4k", "mode=700", "nr_inodes=9"] {
@@ -566,7 +553,7 @@ fn source_of_1000(c: &Case) -> Check<String> {
     Ok(source.to_string_lossy().into_owned())
 }
 
-fn idmap_without(c: &mut Case) -> Check {
+fn idmap_without_mappings_is_refused(c: &mut Case) -> Check {
     let source = source_of_1000(c)?;
     for option in ["idmap", "ridmap"] {
         let mounts = c.config["mounts"].clone();
@@ -579,7 +566,7 @@ fn idmap_without(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn idmap_half(c: &mut Case) -> Check {
+fn idmap_needs_both_mappings(c: &mut Case) -> Check {
     let source = source_of_1000(c)?;
     let mapping = json!([{"containerID": 0, "hostID": 1000, "size": 1}]);
     for key in ["uidMappings", "gidMappings"] {
@@ -595,7 +582,7 @@ fn owner(report: &Value, path: &str) -> [Value; 2] {
     ["uid", "gid"].map(|key| report["stat"][path][key].clone())
 }
 
-fn idmap_of_container(c: &mut Case) -> Check {
+fn idmap_takes_the_container_s_mapping(c: &mut Case) -> Check {
     let source = source_of_1000(c)?;
     c.map_ids(100_000)?;
     c.mount(json!({"destination": "/mnt", "type": "bind", "source": source, "options": ["bind", "idmap"]}));
@@ -605,7 +592,7 @@ fn idmap_of_container(c: &mut Case) -> Check {
 
 /// The mount's own mapping says what is on disk, the user namespace what is seen of it: 1000 is 100,007 to the host, and 7
 /// inside. Without one of its own the mount has the container's, also recursively.
-fn idmap_in_user_namespace(c: &mut Case) -> Check {
+fn idmap_with_mappings_in_a_user_namespace(c: &mut Case) -> Check {
     let tree = Tree::of_folders(c)?;
     for file in ["file", "sub/file"] {
         fs::write(tree.0.join(file), "x")?;
@@ -649,7 +636,7 @@ fn idmap_in_user_namespace(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn ridmap(c: &mut Case) -> Check {
+fn idmap_recursive(c: &mut Case) -> Check {
     let tree = Tree::of_folders(c)?;
     for file in ["file", "sub/file"] {
         fs::write(tree.0.join(file), "x")?;
@@ -680,12 +667,12 @@ fn ridmap(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn namespace_path_relative(c: &mut Case) -> Check {
+fn namespace_path_must_be_absolute(c: &mut Case) -> Check {
     c.join_namespace("network", Some("proc/self/ns/net"));
     refused(c, "")
 }
 
-fn mapping_owner(c: &mut Case) -> Check {
+fn mapping_changes_no_owner(c: &mut Case) -> Check {
     c.map_ids(100_000)?;
     let owners = |c: &Case| -> Check<Vec<(u32, u32)>> {
         let files = ["/etc/passwd", "/bin", "/bin/busybox", "/tmp"];
@@ -699,7 +686,7 @@ fn mapping_owner(c: &mut Case) -> Check {
     same("owners in the rootfs", before, owners(c)?)
 }
 
-fn device_twice(c: &mut Case) -> Check {
+fn device_that_is_listed_twice(c: &mut Case) -> Check {
     // "SHOULD NOT" is for whoever writes the document; two names for one device are no reason to fail.
     c.config["linux"]["devices"] = json!([
         {"path": "/dev/one", "type": "c", "major": 1, "minor": 3},
@@ -712,7 +699,7 @@ fn device_twice(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn cgroups_path_relative(c: &mut Case) -> Check {
+fn cgroups_path_relative_is_stable(c: &mut Case) -> Check {
     let path = format!("{}-relative/ctr", c.id);
     c.config["linux"]["cgroupsPath"] = json!(path);
     c.drop_namespace("cgroup");
@@ -745,7 +732,7 @@ fn cgroups_path_relative(c: &mut Case) -> Check {
     same("the second place", first, second)
 }
 
-fn unified(c: &mut Case) -> Check {
+fn unified_writes_files_it_does_not_know(c: &mut Case) -> Check {
     c.config["linux"]["resources"]["unified"] =
         json!({"cgroup.max.descendants": "7", "cgroup.max.depth": "3"});
     c.start_sleeper()?;
@@ -755,27 +742,27 @@ fn unified(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn unified_missing(c: &mut Case) -> Check {
+fn unified_of_a_missing_controller_is_refused(c: &mut Case) -> Check {
     c.config["linux"]["resources"]["unified"] = json!({"nosuch.max": "1"});
     refused(c, "nosuch")
 }
 
-fn rdma_empty(c: &mut Case) -> Check {
+fn rdma_entry_without_a_limit(c: &mut Case) -> Check {
     c.config["linux"]["resources"]["rdma"] = json!({"mlx5_1": {}});
     refused(c, "")
 }
 
-fn masked_relative(c: &mut Case) -> Check {
+fn masked_path_must_be_absolute(c: &mut Case) -> Check {
     c.config["linux"]["maskedPaths"] = json!(["etc/passwd"]);
     refused(c, "")
 }
 
-fn readonly_relative(c: &mut Case) -> Check {
+fn readonly_path_must_be_absolute(c: &mut Case) -> Check {
     c.config["linux"]["readonlyPaths"] = json!(["etc"]);
     refused(c, "")
 }
 
-fn links_without_proc(c: &mut Case) -> Check {
+fn dev_links_need_their_source(c: &mut Case) -> Check {
     c.args(&["/bin/sleep", "1000"]);
     c.create()?.ok()?;
     let dev = format!("/proc/{}/root/dev", c.pid()?);
@@ -801,7 +788,7 @@ fn links_without_proc(c: &mut Case) -> Check {
     )
 }
 
-fn hook_timeout_zero(c: &mut Case) -> Check {
+fn hook_timeout_of_zero_is_refused(c: &mut Case) -> Check {
     for timeout in [0, -1] {
         c.config["hooks"]["createRuntime"] = json!([{"path": "/bin/true", "timeout": timeout}]);
         refused(c, "")?;
@@ -809,7 +796,7 @@ fn hook_timeout_zero(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn hook_paths(c: &mut Case) -> Check {
+fn hook_paths_must_be_absolute(c: &mut Case) -> Check {
     for kind in [
         "prestart",
         "createRuntime",
@@ -824,13 +811,13 @@ fn hook_paths(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn seccomp_names(c: &mut Case) -> Check {
+fn seccomp_names_must_not_be_empty(c: &mut Case) -> Check {
     c.config["linux"]["seccomp"] =
         json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": [], "action": "SCMP_ACT_ERRNO"}]});
     refused(c, "")
 }
 
-fn seccomp_metadata(c: &mut Case) -> Check {
+fn seccomp_metadata_needs_a_listener(c: &mut Case) -> Check {
     c.config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "x"});
     refused(c, "")
 }
@@ -872,7 +859,7 @@ fn scheduler_deadline(c: &mut Case) -> Check {
     )
 }
 
-fn scheduler_reset(c: &mut Case) -> Check {
+fn scheduler_reset_on_fork(c: &mut Case) -> Check {
     let wish = json!({"policy": "SCHED_FIFO", "priority": 4, "flags": ["SCHED_FLAG_RESET_ON_FORK"]});
     let reality = scheduler(c, wish)?;
     same(
@@ -883,7 +870,7 @@ fn scheduler_reset(c: &mut Case) -> Check {
 }
 
 /// sched(7), sched_setattr(2): what each flag does, where it can be seen.
-fn scheduler_flags(c: &mut Case) -> Check {
+fn scheduler_every_flag(c: &mut Case) -> Check {
     let deadline = |flag: &str| json!({"policy": "SCHED_DEADLINE", "runtime": 2_000_000, "deadline": 10_000_000, "period": 20_000_000, "flags": [flag]});
     for (flag, bit) in [("SCHED_FLAG_RECLAIM", 2), ("SCHED_FLAG_DL_OVERRUN", 4)] {
         let reality = scheduler(c, deadline(flag))?;
@@ -911,7 +898,7 @@ fn scheduler_flags(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn io_priority(c: &mut Case) -> Check {
+fn io_priority_classes(c: &mut Case) -> Check {
     let table = [
         ("IOPRIO_CLASS_RT", 1, 6),
         ("IOPRIO_CLASS_BE", 2, 0),
@@ -929,7 +916,7 @@ fn io_priority(c: &mut Case) -> Check {
     refused(c, "")
 }
 
-fn personality(c: &mut Case) -> Check {
+fn personality_linux(c: &mut Case) -> Check {
     const PER_LINUX32: libc::c_ulong = 8;
     c.args(&["/bin/probe"]);
     // First without a wish, when it is the caller's: so that the other says something.
@@ -973,7 +960,7 @@ fn memory_policy(c: &mut Case) -> Check {
 }
 
 /// Every mode and flag of the list, as the kernel shows it inside; a mode that the kernel has not is an error that says so.
-fn memory_policy_modes(c: &mut Case) -> Check {
+fn memory_policy_of_every_mode(c: &mut Case) -> Check {
     if !fs::exists("/proc/self/numa_maps")? {
         return Err(Stop::Unsupported("the kernel has no NUMA".into()));
     }
@@ -1012,7 +999,7 @@ fn memory_policy_modes(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn memory_policy_refused(c: &mut Case) -> Check {
+fn memory_policy_without_nodes_is_refused(c: &mut Case) -> Check {
     c.config["linux"]["memoryPolicy"] = json!({"mode": "MPOL_BIND"});
     refused(c, "")?;
     c.config["linux"]["memoryPolicy"] = json!({"mode": "MPOL_NOSUCH", "nodes": "0"});
@@ -1025,7 +1012,7 @@ fn memory_policy_refused(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn rdt_lines(c: &mut Case) -> Check {
+fn intel_rdt_schema_with_two_lines_is_refused(c: &mut Case) -> Check {
     c.config["linux"]["intelRdt"] = json!({"closID": "c", "memBwSchema": "MB:0=20\nL3:0=f"});
     refused(c, "")?;
     c.config["linux"]["intelRdt"] = json!({"closID": "c", "memBwSchema": "L3:0=20"});
@@ -1033,7 +1020,7 @@ fn rdt_lines(c: &mut Case) -> Check {
 }
 
 /// What is not in config.json is not taken from the program that calls the runtime.
-fn caller(c: &mut Case) -> Check {
+fn container_follows_config_not_the_caller(c: &mut Case) -> Check {
     c.config["process"]["env"] = json!(["PATH=/bin"]);
     c.args(&["/bin/probe"]);
     c.write_config()?;

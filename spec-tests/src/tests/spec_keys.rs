@@ -3,26 +3,22 @@
 
 use crate::{
     case::Case,
-    need::Need,
     outcome::{Check, contains, ensure, same},
-    suite::{NeedyTest, Test},
 };
 use serde_json::{Value, json};
 use std::fs;
 
-pub(super) const TESTS: &[Test] = &[
-    ("spec/keys_in_another_case", config_json),
-    ("spec/keys_given_twice", given_twice),
-    ("exec/process_file_with_keys_in_another_case", process_file),
-    ("spec/keys_in_another_case_are_warned_of", warned_of),
-    ("update/keys_in_another_case_are_judged", judged),
-];
+tests! {
+    spec/keys_in_another_case => config_json,
+    spec/keys_given_twice,
+    exec/process_file_with_keys_in_another_case,
+    spec/keys_in_another_case_are_warned_of,
+    update/keys_in_another_case_are_judged,
+}
 
-pub(super) const NEEDY: &[NeedyTest] = &[(
-    "update/keys_in_another_case",
-    &[Need::Controller("pids")],
-    update_file,
-)];
+tests! {
+    update/keys_in_another_case: &[Controller("pids")] => update_file,
+}
 
 /// Gives the entry `key` of an object the key `other`.
 fn rename(object: &mut Value, key: &str, other: &str) {
@@ -53,7 +49,7 @@ pub(super) fn config_json(c: &mut Case) -> Check {
 }
 
 /// Go reads the later value into what the earlier one has left.
-fn given_twice(c: &mut Case) -> Check {
+fn keys_given_twice(c: &mut Case) -> Check {
     c.shell("grep NoNewPrivs /proc/self/status; ulimit -n; ulimit -Hn; hostname");
     c.config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "hard": 77, "soft": 66}]);
     c.write_config()?;
@@ -78,7 +74,7 @@ fn warnings(text: &str) -> Vec<&str> {
         .collect()
 }
 
-fn process_file(c: &mut Case) -> Check {
+fn process_file_with_keys_in_another_case(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let file = c.dir.join("process.json");
     let words = ["/bin/sh", "-c", "ulimit -n; pwd; id -u"];
@@ -91,7 +87,7 @@ fn process_file(c: &mut Case) -> Check {
     same("what the process has", "66\n/tmp\n5\n", run.stdout.as_str())
 }
 
-fn warned_of(c: &mut Case) -> Check {
+fn keys_in_another_case_are_warned_of(c: &mut Case) -> Check {
     c.args(&["/bin/sleep", "1000"]);
     spell_otherwise(c);
     let run = c.create()?.ok()?;
@@ -129,7 +125,7 @@ fn update(c: &Case, resources: &Value) -> Check<crate::runner::Run> {
     c.rt(&["update", "--resources", &path.to_string_lossy(), &c.id])
 }
 
-fn judged(c: &mut Case) -> Check {
+fn keys_in_another_case_are_judged(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let run = update(c, &json!({"BlockIO": {"Weight": "heavy"}}))?;
     ensure!(run.code() != 0, "a weight that is no number is taken");

@@ -7,59 +7,38 @@ use crate::{
     need::Need,
     outcome::{Check, contains, ensure, same},
     runner::{self, Run},
-    suite::{NeedyTest, Test},
 };
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, fs, process::Command, time::Duration};
 
-pub(super) const TESTS: &[Test] = &[
-    ("spec/smallest_document_runs", smallest_document),
-    ("spec/stop_signal_of_the_annotation", stop_signal),
-    ("spec/stop_signal_that_is_none_is_term", stop_signal_wrong),
-    ("spec/umask_of_the_caller_does_not_count", umask_of_the_caller),
-    (
-        "spec/oom_score_adj_of_the_caller_stays",
-        oom_score_adj_of_the_caller,
-    ),
-    ("spec/io_priority_of_every_process", io_priority_of_all),
-    ("spec/mount_namespace_by_path", mount_namespace),
-    ("spec/device_that_is_there_already", device_there),
-    ("spec/type_of_a_bind_mount_means_nothing", bind_type),
-    ("spec/mount_types_of_the_kernel", mount_types),
-    ("spec/idmap_is_no_data_of_the_file_system", idmap_is_no_data),
-    ("spec/streams_without_a_terminal_are_the_callers", no_terminal),
-    ("spec/devices_have_the_container_s_ids", device_owner),
-    ("spec/time_offsets_of_each_clock", time_offsets),
-    (
-        "spec/no_namespace_path_from_the_working_directory",
-        namespace_path,
-    ),
-    (
-        "spec/unknown_properties_everywhere_are_ignored",
-        unknown_properties,
-    ),
-    ("spec/features_have_no_undefined_properties", features_properties),
-    (
-        "spec/features_memory_policy_words_are_recognized",
-        features_memory_policy,
-    ),
-    ("spec/features_unsafe_annotations_are_names", features_annotations),
-    ("spec/streams_closed_by_the_caller_are_open", closed_stream),
-    ("spec/features_cgroup_version_is_true", features_cgroup),
-];
+tests! {
+    spec/smallest_document_runs,
+    spec/stop_signal_of_the_annotation,
+    spec/stop_signal_that_is_none_is_term,
+    spec/umask_of_the_caller_does_not_count,
+    spec/oom_score_adj_of_the_caller_stays,
+    spec/io_priority_of_every_process,
+    spec/mount_namespace_by_path,
+    spec/device_that_is_there_already,
+    spec/type_of_a_bind_mount_means_nothing,
+    spec/mount_types_of_the_kernel,
+    spec/idmap_is_no_data_of_the_file_system,
+    spec/streams_without_a_terminal_are_the_callers,
+    spec/devices_have_the_container_s_ids,
+    spec/time_offsets_of_each_clock,
+    spec/no_namespace_path_from_the_working_directory,
+    spec/unknown_properties_everywhere_are_ignored,
+    spec/features_have_no_undefined_properties,
+    spec/features_memory_policy_words_are_recognized,
+    spec/features_unsafe_annotations_are_names,
+    spec/streams_closed_by_the_caller_are_open,
+    spec/features_cgroup_version_is_true,
+}
 
-pub(super) const NEEDY: &[NeedyTest] = &[
-    (
-        "spec/affinity_without_final_is_left_alone",
-        &[Need::SecondCpu],
-        affinity_without_final,
-    ),
-    (
-        "spec/nice_value_of_the_caller_does_not_count",
-        &[Need::Program("nice")],
-        nice_of_the_caller,
-    ),
-];
+tests! {
+    spec/affinity_without_final_is_left_alone: &[SecondCpu],
+    spec/nice_value_of_the_caller_does_not_count: &[Program("nice")],
+}
 
 /// `run`, by way of a program that changes something of itself first.
 fn run_through(c: &Case, words: &[&str]) -> Check<Run> {
@@ -81,7 +60,7 @@ fn run_through(c: &Case, words: &[&str]) -> Check<Run> {
 }
 
 /// All that is OPTIONAL is absent, but for the namespaces without which it would be the host's.
-fn smallest_document(c: &mut Case) -> Check {
+fn smallest_document_runs(c: &mut Case) -> Check {
     let cgroups_path = c.config["linux"]["cgroupsPath"].clone();
     c.config = json!({
         "ociVersion": "1.0.0",
@@ -111,7 +90,7 @@ fn ends_with(c: &Case, pid: i32, code: i32) -> Check {
 }
 
 /// config.md, Annotations: the image's signal is the one to end the container with, where none is said.
-fn stop_signal(c: &mut Case) -> Check {
+fn stop_signal_of_the_annotation(c: &mut Case) -> Check {
     for name in ["SIGUSR1", "USR1", "10"] {
         c.config["annotations"] = json!({"org.opencontainers.image.stopSignal": name});
         let pid = start_trap(c)?;
@@ -123,7 +102,7 @@ fn stop_signal(c: &mut Case) -> Check {
     ends_with(c, pid, 3)
 }
 
-fn stop_signal_wrong(c: &mut Case) -> Check {
+fn stop_signal_that_is_none_is_term(c: &mut Case) -> Check {
     for name in ["", "SIGNOSUCH", "0", "99999"] {
         c.config["annotations"] = json!({"org.opencontainers.image.stopSignal": name});
         let pid = start_trap(c)?;
@@ -134,14 +113,14 @@ fn stop_signal_wrong(c: &mut Case) -> Check {
 }
 
 /// The specification would leave it as the caller has it; runc and crun, and so every engine, have 022.
-fn umask_of_the_caller(c: &mut Case) -> Check {
+fn umask_of_the_caller_does_not_count(c: &mut Case) -> Check {
     c.args(&["/bin/probe"]);
     let run = run_through(c, &["/bin/sh", "-c", "umask 077; exec \"$@\"", "sh"])?;
     same("umask", json!(0o22), run.ok()?.json()?["umask"].clone())
 }
 
 /// config.md, scheduler: what is not set is 0, not what the caller has.
-fn nice_of_the_caller(c: &mut Case) -> Check {
+fn nice_value_of_the_caller_does_not_count(c: &mut Case) -> Check {
     c.args(&["/bin/probe"]);
     c.config["process"]["scheduler"] = json!({"policy": "SCHED_OTHER"});
     let report = run_through(c, &["nice", "-n", "7"])?.ok()?.json()?;
@@ -158,14 +137,14 @@ fn nice_of_the_caller(c: &mut Case) -> Check {
     )
 }
 
-fn oom_score_adj_of_the_caller(c: &mut Case) -> Check {
+fn oom_score_adj_of_the_caller_stays(c: &mut Case) -> Check {
     c.args(&["/bin/probe"]);
     let line = "echo 321 > /proc/self/oom_score_adj && exec \"$@\"";
     let report = run_through(c, &["/bin/sh", "-c", line, "sh"])?.ok()?.json()?;
     same("oom_score_adj", Some("321"), report["oom_score_adj"].as_str())
 }
 
-fn io_priority_of_all(c: &mut Case) -> Check {
+fn io_priority_of_every_process(c: &mut Case) -> Check {
     c.config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_BE", "priority": 6});
     // A child of the program, in a session of its own.
     c.shell("setsid /bin/probe > /tmp/report; cat /tmp/report");
@@ -174,7 +153,7 @@ fn io_priority_of_all(c: &mut Case) -> Check {
 }
 
 /// The mounts of the container are made in it.
-fn mount_namespace(c: &mut Case) -> Check {
+fn mount_namespace_by_path(c: &mut Case) -> Check {
     let mut command = Command::new("/usr/bin/unshare");
     command.args(["-m", "--propagation", "private", "sleep", "1000"]);
     let holder = runner::start(&mut command, &c.dir)?;
@@ -193,7 +172,7 @@ fn mount_namespace(c: &mut Case) -> Check {
 }
 
 /// config-linux.md, Devices: an error unless it is the one that is asked for.
-fn device_there(c: &mut Case) -> Check {
+fn device_that_is_there_already(c: &mut Case) -> Check {
     use nix::sys::stat::{Mode, SFlag, makedev, mknod};
     mknod(
         &c.rootfs("/tmp/node"),
@@ -210,7 +189,7 @@ fn device_there(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn bind_type(c: &mut Case) -> Check {
+fn type_of_a_bind_mount_means_nothing(c: &mut Case) -> Check {
     let source = c.dir.join("source");
     fs::create_dir(&source)?;
     fs::write(source.join("file"), "x")?;
@@ -229,7 +208,7 @@ fn bind_type(c: &mut Case) -> Check {
     )
 }
 
-fn mount_types(c: &mut Case) -> Check {
+fn mount_types_of_the_kernel(c: &mut Case) -> Check {
     // Those of the default config are there already.
     let types = ["tmpfs", "ramfs", "mqueue", "devpts", "cgroup2"];
     for typ in types {
@@ -249,7 +228,7 @@ fn mount_types(c: &mut Case) -> Check {
 }
 
 /// A tmpfs refuses data that it does not know.
-fn idmap_is_no_data(c: &mut Case) -> Check {
+fn idmap_is_no_data_of_the_file_system(c: &mut Case) -> Check {
     let mapping = json!([{"containerID": 0, "hostID": 1000, "size": 1}]);
     c.mount(json!({
         "destination": "/mnt", "type": "tmpfs", "source": "none", "options": ["idmap", "mode=755"],
@@ -268,7 +247,7 @@ fn idmap_is_no_data(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn no_terminal(c: &mut Case) -> Check {
+fn streams_without_a_terminal_are_the_callers(c: &mut Case) -> Check {
     if let Some(process) = c.config["process"].as_object_mut() {
         process.remove("terminal");
     }
@@ -277,7 +256,7 @@ fn no_terminal(c: &mut Case) -> Check {
 }
 
 /// config-linux.md, Devices: uid and gid are those inside.
-fn device_owner(c: &mut Case) -> Check {
+fn devices_have_the_container_s_ids(c: &mut Case) -> Check {
     c.config["linux"]["devices"] = json!([
         {"path": "/dev/one", "type": "c", "major": 1, "minor": 3, "fileMode": 0o640, "uid": 1, "gid": 2},
         {"path": "/dev/two", "type": "c", "major": 1, "minor": 3}
@@ -292,7 +271,7 @@ fn device_owner(c: &mut Case) -> Check {
 }
 
 /// time_namespaces(7): the third clock of /proc/PID/timens_offsets is derived from boottime.
-fn time_offsets(c: &mut Case) -> Check {
+fn time_offsets_of_each_clock(c: &mut Case) -> Check {
     c.join_namespace("time", None);
     c.config["linux"]["timeOffsets"] =
         json!({"monotonic": {"secs": 1000, "nanosecs": 5}, "boottime": {"secs": 2000}});
@@ -309,7 +288,7 @@ fn time_offsets(c: &mut Case) -> Check {
 }
 
 /// Called from `/`, a relative path would lead to a namespace.
-fn namespace_path(c: &mut Case) -> Check {
+fn no_namespace_path_from_the_working_directory(c: &mut Case) -> Check {
     c.join_namespace("network", Some("proc/self/ns/net"));
     let args = c.bundle_args("create", &[], &c.id)?;
     let mut command = c.command();
@@ -318,7 +297,7 @@ fn namespace_path(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn unknown_properties(c: &mut Case) -> Check {
+fn unknown_properties_everywhere_are_ignored(c: &mut Case) -> Check {
     c.config["linux"]["seccomp"] = json!({
         "defaultAction": "SCMP_ACT_ALLOW",
         "syscalls": [{"names": ["add_key"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}]}]
@@ -362,7 +341,7 @@ fn features(c: &Case) -> Check<Value> {
 }
 
 /// features.md and features-linux.md, version 1.3.0.
-fn features_properties(c: &mut Case) -> Check {
+fn features_have_no_undefined_properties(c: &mut Case) -> Check {
     let features = features(c)?;
     for module in ["apparmor", "selinux"] {
         let enabled = features["linux"][module]["enabled"].as_bool();
@@ -457,7 +436,7 @@ fn features_properties(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn features_memory_policy(c: &mut Case) -> Check {
+fn features_memory_policy_words_are_recognized(c: &mut Case) -> Check {
     let features = features(c)?;
     let words = |pointer: &str| {
         features
@@ -493,7 +472,7 @@ fn features_memory_policy(c: &mut Case) -> Check {
 }
 
 /// A name, or the beginning of names, which then ends with a dot.
-fn features_annotations(c: &mut Case) -> Check {
+fn features_unsafe_annotations_are_names(c: &mut Case) -> Check {
     let features = features(c)?;
     let list = features["potentiallyUnsafeConfigAnnotations"]
         .as_array()
@@ -516,7 +495,7 @@ fn features_annotations(c: &mut Case) -> Check {
 }
 
 /// runtime-linux.md, File descriptors: three are open, whatever the caller has; what is behind them is the runtime's choice.
-fn closed_stream(c: &mut Case) -> Check {
+fn streams_closed_by_the_caller_are_open(c: &mut Case) -> Check {
     c.shell("ls /proc/self/fd");
     let run = run_through(c, &["/bin/sh", "-c", "exec \"$@\" <&-", "sh"])?.ok()?;
     // The last one is what `ls` reads the directory by.
@@ -524,7 +503,7 @@ fn closed_stream(c: &mut Case) -> Check {
     same("descriptors", vec!["0", "1", "2", "3"], reality)
 }
 
-fn features_cgroup(c: &mut Case) -> Check {
+fn features_cgroup_version_is_true(c: &mut Case) -> Check {
     let cgroup = features(c)?["linux"]["cgroup"].clone();
     for (key, value) in cgroup.as_object().into_iter().flatten() {
         ensure!(value.is_boolean(), "linux.cgroup.{key}: {value}");
@@ -540,7 +519,7 @@ fn features_cgroup(c: &mut Case) -> Check {
 
 /// config.md, execCPUAffinity: after the process is in the cgroup only the kernel changes it: with a cpuset, before Linux
 /// 6.2, to that of the cgroup.
-fn affinity_without_final(c: &mut Case) -> Check {
+fn affinity_without_final_is_left_alone(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let file = c.dir.join("process.json");
     let process = json!({

@@ -4,43 +4,25 @@
 use super::resources::{disk, every_field, scratch};
 use crate::{
     case::Case,
-    need::Need,
     outcome::{Check, ensure},
-    suite::{NeedyTest, Test},
 };
 use serde_json::{Map, Value, json};
 
-pub(super) const TESTS: &[Test] = &[
-    ("spec/process_values_that_are_wrong", process_values),
-    ("spec/linux_values_that_are_wrong", linux_values),
-    ("spec/seccomp_values_that_are_wrong", seccomp_values),
-    ("spec/mapping_and_clock_values_that_are_wrong", namespace_values),
-    ("spec/required_properties", required_properties),
-    ("spec/required_properties_of_linux", required_of_linux),
-    ("spec/required_properties_of_seccomp", required_of_seccomp),
-    ("spec/config_is_utf_8_without_doubles", json_itself),
-];
+tests! {
+    spec/process_values_that_are_wrong,
+    spec/linux_values_that_are_wrong,
+    spec/seccomp_values_that_are_wrong,
+    spec/mapping_and_clock_values_that_are_wrong,
+    spec/required_properties,
+    spec/required_properties_of_linux,
+    spec/required_properties_of_seccomp,
+    spec/config_is_utf_8_without_doubles,
+}
 
-pub(super) const NEEDY: &[NeedyTest] = &[
-    (
-        "spec/required_properties_of_limits",
-        &[
-            Need::Controller("memory"),
-            Need::Controller("cpu"),
-            Need::Controller("pids"),
-            Need::Controller("io"),
-            Need::Controller("cpuset"),
-            Need::Controller("hugetlb"),
-            Need::ScratchDisk,
-        ],
-        required_of_limits,
-    ),
-    (
-        "spec/mount_label_without_selinux",
-        &[Need::NoPath("/sys/fs/selinux/enforce")],
-        mount_label,
-    ),
-];
+tests! {
+    spec/required_properties_of_limits: &[ Controller("memory"), Controller("cpu"), Controller("pids"), Controller("io"), Controller("cpuset"), Controller("hugetlb"), ScratchDisk, ],
+    spec/mount_label_without_selinux: &[NoPath("/sys/fs/selinux/enforce")],
+}
 
 /// Puts `value` at `pointer`, making the objects on the way. Entries of lists must be there.
 fn put(document: &mut Value, pointer: &str, value: Value) {
@@ -97,7 +79,7 @@ fn each_wrong_value(c: &mut Case, table: &[(&str, Value, Vec<Value>)]) -> Check 
     Ok(())
 }
 
-fn process_values(c: &mut Case) -> Check {
+fn process_values_that_are_wrong(c: &mut Case) -> Check {
     let nofile = |soft: Value| json!([{"type": "RLIMIT_NOFILE", "soft": soft, "hard": 64}]);
     each_wrong_value(
         c,
@@ -182,7 +164,7 @@ fn process_values(c: &mut Case) -> Check {
     )
 }
 
-fn linux_values(c: &mut Case) -> Check {
+fn linux_values_that_are_wrong(c: &mut Case) -> Check {
     let device = |path: &str, typ: &str| json!([{"path": path, "type": typ, "major": 1, "minor": 3}]);
     let rule = |rule: Value| json!([{"allow": false, "access": "rwm"}, rule]);
     each_wrong_value(
@@ -275,7 +257,7 @@ fn rule(key: &str, value: Value) -> Value {
     json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]})
 }
 
-fn seccomp_values(c: &mut Case) -> Check {
+fn seccomp_values_that_are_wrong(c: &mut Case) -> Check {
     let with = |key: &str, value: Value| {
         let mut seccomp = rule("/action", json!("SCMP_ACT_ERRNO"));
         put(&mut seccomp, key, value);
@@ -308,7 +290,7 @@ fn seccomp_values(c: &mut Case) -> Check {
     )
 }
 
-fn namespace_values(c: &mut Case) -> Check {
+fn mapping_and_clock_values_that_are_wrong(c: &mut Case) -> Check {
     let whole = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
     c.join_namespace("user", None);
     c.join_namespace("time", None);
@@ -391,7 +373,7 @@ fn required_properties(c: &mut Case) -> Check {
     )
 }
 
-fn required_of_linux(c: &mut Case) -> Check {
+fn required_properties_of_linux(c: &mut Case) -> Check {
     c.config["linux"]["devices"] = json!([{"path": "/dev/one", "type": "c", "major": 1, "minor": 3}]);
     c.config["linux"]["personality"] = json!({"domain": "LINUX"});
     each_missing_property(
@@ -417,7 +399,7 @@ fn required_of_linux(c: &mut Case) -> Check {
     each_missing_property(c, &[("/linux/uidMappings/0", &["containerID", "hostID", "size"])])
 }
 
-fn required_of_limits(c: &mut Case) -> Check {
+fn required_properties_of_limits(c: &mut Case) -> Check {
     c.config["linux"]["resources"] = every_field(scratch(&disk()?)?)?.0;
     let block = |name: &str| format!("/linux/resources/blockIO/{name}/0");
     let throttles = ["ReadBps", "WriteBps", "ReadIOPS", "WriteIOPS"].map(|what| {
@@ -437,7 +419,7 @@ fn required_of_limits(c: &mut Case) -> Check {
 }
 
 /// Without SELinux a label means nothing.
-fn mount_label(c: &mut Case) -> Check {
+fn mount_label_without_selinux(c: &mut Case) -> Check {
     c.config["linux"]["mountLabel"] = json!("system_u:object_r:container_file_t:s0:c1,c2");
     c.args(&["/bin/cat", "/proc/self/mountinfo"]);
     let mounts = c.run()?.ok()?.stdout;
@@ -445,7 +427,7 @@ fn mount_label(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn required_of_seccomp(c: &mut Case) -> Check {
+fn required_properties_of_seccomp(c: &mut Case) -> Check {
     c.config["linux"]["seccomp"] = rule("/action", json!("SCMP_ACT_ERRNO"));
     each_missing_property(
         c,
@@ -458,7 +440,7 @@ fn required_of_seccomp(c: &mut Case) -> Check {
 }
 
 /// glossary.md, JSON.
-fn json_itself(c: &mut Case) -> Check {
+fn config_is_utf_8_without_doubles(c: &mut Case) -> Check {
     c.args(&["/bin/true"]);
     c.write_config()?;
     let file = c.bundle.join("config.json");

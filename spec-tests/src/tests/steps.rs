@@ -6,7 +6,6 @@ use super::{faults, net_devices::ip};
 use crate::{
     case::Case,
     outcome::{Check, ensure, fail},
-    suite::Test,
 };
 use serde_json::{Value, json};
 use std::{
@@ -15,10 +14,10 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-pub(super) const TESTS: &[Test] = &[
-    ("steps/each_failure_leaves_nothing", each_failure),
-    ("steps/each_failed_call_leaves_nothing", each_failed_call),
-];
+tests! {
+    steps/each_failure_leaves_nothing,
+    steps/each_failed_call_leaves_nothing,
+}
 
 type Break = fn(&mut Case) -> Check;
 
@@ -115,7 +114,7 @@ fn hook(c: &mut Case, kind: &str) -> Check {
     Ok(())
 }
 
-fn each_failure(c: &mut Case) -> Check {
+fn each_failure_leaves_nothing(c: &mut Case) -> Check {
     let wrong = broken_configs(c, &mut Said::default())?;
     ensure!(wrong.is_empty(), "left behind:\n    {}", wrong.join("\n    "));
     Ok(())
@@ -216,7 +215,7 @@ struct Said {
     start: Vec<String>,
 }
 
-fn each_failed_call(c: &mut Case) -> Check {
+fn each_failed_call_leaves_nothing(c: &mut Case) -> Check {
     let mut said = Said::default();
     // What is left of those is the other test's matter.
     let _theirs = broken_configs(c, &mut said)?;

@@ -8,7 +8,6 @@ use crate::{
     need::Need,
     outcome::{Check, contains, ensure, fail, same},
     runner::{self, Run},
-    suite::NeedyTest,
 };
 use serde_json::{Value, json};
 use std::{
@@ -21,71 +20,43 @@ use std::{
 
 pub(super) const SYSTEMD: &[Need] = &[Need::Systemd];
 
-pub(crate) const NEEDY: &[NeedyTest] = &[
-    (
-        "systemd/refused_without_systemd",
-        &[Need::NoPath("/run/systemd/system")],
-        without_systemd,
-    ),
-    ("systemd/scope_and_its_properties", SYSTEMD, scope),
-    ("systemd/slice_with_dashes", SYSTEMD, dashes),
-    ("systemd/path_absent", SYSTEMD, path_absent),
-    ("systemd/slice_absent", SYSTEMD, slice_absent),
-    ("systemd/path_of_another_form_is_refused", SYSTEMD, other_form),
-    ("systemd/container_in_a_slice_of_its_own", SYSTEMD, own_slice),
-    (
-        "systemd/limits_in_systemd_and_in_the_files",
-        &[Need::Systemd, Need::Controller("cpuset"), Need::SecondCpu],
-        limits,
-    ),
-    ("systemd/unified_reaches_systemd", SYSTEMD, unified),
-    ("systemd/device_rules_survive_reloads", SYSTEMD, devices),
-    ("systemd/annotations_become_properties", SYSTEMD, annotations),
-    ("systemd/bad_annotations_are_refused", SYSTEMD, bad_annotations),
-    (
-        "systemd/annotations_beyond_the_container_are_refused",
-        SYSTEMD,
-        dangerous_annotations,
-    ),
-    (
-        "systemd/annotations_do_not_widen_limits",
-        SYSTEMD,
-        widening_annotations,
-    ),
-    (
-        "systemd/calls_per_container",
-        &[Need::Systemd, Need::Alone],
-        calls,
-    ),
-    ("systemd/global_flag_of_crun", SYSTEMD, cgroup_manager),
-    ("systemd/driver_is_remembered", SYSTEMD, remembered),
-    ("systemd/exec_is_in_the_scope", SYSTEMD, exec_in_scope),
-    ("systemd/exec_where_init_has_moved", SYSTEMD, exec_after_move),
-    ("systemd/update_reaches_systemd", SYSTEMD, update),
-    ("systemd/unit_in_use_is_refused", SYSTEMD, in_use),
-    ("systemd/failed_unit_is_cleared_away", SYSTEMD, failed_unit),
-    ("systemd/nothing_left_after_its_own_end", SYSTEMD, own_end),
-    ("systemd/nothing_left_after_an_oom_kill", SYSTEMD, oom),
-    ("systemd/nothing_left_after_a_failure", SYSTEMD, failure),
-    ("systemd/nothing_left_of_a_killed_create", SYSTEMD, killed_create),
-    (
-        "systemd/nothing_left_of_a_killed_create_with_a_description",
-        SYSTEMD,
-        killed_create_described,
-    ),
-    ("systemd/unit_of_another_root_is_left_alone", SYSTEMD, other_root),
-    (
-        "systemd/unit_of_another_root_and_a_killed_create",
-        SYSTEMD,
-        other_root_killed,
-    ),
-    ("systemd/stopped_by_systemd", SYSTEMD, stopped_outside),
-    ("systemd/subgroup", SYSTEMD, subgroup),
-    ("systemd/over_a_broker", SYSTEMD, broker),
-    ("systemd/user_manager", USER, user_manager),
-    ("systemd/user_without_manager_is_refused", USER, no_user_manager),
-    ("systemd/unit_of_the_system_is_for_root", USER, system_unit),
-];
+tests! {
+    systemd/refused_without_systemd: &[NoPath("/run/systemd/system")],
+    systemd/scope_and_its_properties: SYSTEMD,
+    systemd/slice_with_dashes: SYSTEMD,
+    systemd/path_absent: SYSTEMD,
+    systemd/slice_absent: SYSTEMD,
+    systemd/path_of_another_form_is_refused: SYSTEMD,
+    systemd/container_in_a_slice_of_its_own: SYSTEMD,
+    systemd/limits_in_systemd_and_in_the_files: &[Systemd, Controller("cpuset"), SecondCpu],
+    systemd/unified_reaches_systemd: SYSTEMD,
+    systemd/device_rules_survive_reloads: SYSTEMD,
+    systemd/annotations_become_properties: SYSTEMD,
+    systemd/bad_annotations_are_refused: SYSTEMD,
+    systemd/annotations_beyond_the_container_are_refused: SYSTEMD,
+    systemd/annotations_do_not_widen_limits: SYSTEMD,
+    systemd/calls_per_container: &[Systemd, Alone],
+    systemd/global_flag_of_crun: SYSTEMD,
+    systemd/driver_is_remembered: SYSTEMD,
+    systemd/exec_is_in_the_scope: SYSTEMD,
+    systemd/exec_where_init_has_moved: SYSTEMD,
+    systemd/update_reaches_systemd: SYSTEMD,
+    systemd/unit_in_use_is_refused: SYSTEMD,
+    systemd/failed_unit_is_cleared_away: SYSTEMD,
+    systemd/nothing_left_after_its_own_end: SYSTEMD,
+    systemd/nothing_left_after_an_oom_kill: SYSTEMD,
+    systemd/nothing_left_after_a_failure: SYSTEMD,
+    systemd/nothing_left_of_a_killed_create: SYSTEMD,
+    systemd/nothing_left_of_a_killed_create_with_a_description: SYSTEMD,
+    systemd/unit_of_another_root_is_left_alone: SYSTEMD,
+    systemd/unit_of_another_root_and_a_killed_create: SYSTEMD,
+    systemd/stopped_by_systemd: SYSTEMD,
+    systemd/subgroup: SYSTEMD,
+    systemd/over_a_broker: SYSTEMD,
+    systemd/user_manager: USER,
+    systemd/user_without_manager_is_refused: USER,
+    systemd/unit_of_the_system_is_for_root: USER,
+}
 
 const USER: &[Need] = &[Need::Systemd, Need::User, Need::Program("setpriv")];
 
@@ -170,13 +141,13 @@ fn annotate(c: &mut Case, pairs: &[(&str, &str)]) {
     }
 }
 
-fn without_systemd(c: &mut Case) -> Check {
+fn refused_without_systemd(c: &mut Case) -> Check {
     use_scope(c);
     create(c)?.wants(1)?.refused_with("systemd")?;
     c.nothing_left()
 }
 
-fn scope(c: &mut Case) -> Check {
+fn scope_and_its_properties(c: &mut Case) -> Check {
     start_sleeper(c)?;
     let shown = show(c, &unit(c))?;
     let place = format!("/system.slice/{}", unit(c));
@@ -207,7 +178,7 @@ fn scope(c: &mut Case) -> Check {
     no_unit_left(c)
 }
 
-fn dashes(c: &mut Case) -> Check {
+fn slice_with_dashes(c: &mut Case) -> Check {
     // The id holds a dash itself, as those of Kubernetes' pods do.
     let slice = format!("{}-pod.slice", c.id);
     c.config["linux"]["cgroupsPath"] = json!(format!("{slice}:st:{}", c.id));
@@ -246,7 +217,7 @@ fn slice_absent(c: &mut Case) -> Check {
     no_unit_left(c)
 }
 
-fn other_form(c: &mut Case) -> Check {
+fn path_of_another_form_is_refused(c: &mut Case) -> Check {
     for path in [
         "/a/b",
         "a:b",
@@ -272,7 +243,7 @@ fn other_form(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn own_slice(c: &mut Case) -> Check {
+fn container_in_a_slice_of_its_own(c: &mut Case) -> Check {
     let unit = format!("{}.slice", c.id.replace('-', "_"));
     c.config["linux"]["cgroupsPath"] = json!(format!(":st:{unit}"));
     c.config["linux"]["resources"]["pids"] = json!({"limit": 50});
@@ -288,7 +259,7 @@ fn own_slice(c: &mut Case) -> Check {
     same("units left", "", left.stdout.trim())
 }
 
-fn limits(c: &mut Case) -> Check {
+fn limits_in_systemd_and_in_the_files(c: &mut Case) -> Check {
     c.config["linux"]["resources"]["memory"] =
         json!({"limit": 67_108_864, "reservation": 33_554_432, "swap": 100_663_296});
     c.config["linux"]["resources"]["cpu"] =
@@ -336,7 +307,7 @@ fn limits(c: &mut Case) -> Check {
     no_unit_left(c)
 }
 
-fn unified(c: &mut Case) -> Check {
+fn unified_reaches_systemd(c: &mut Case) -> Check {
     c.config["linux"]["resources"]["unified"] =
         json!({"memory.high": "64M", "memory.min": "1048576", "pids.max": "66", "cpu.weight": "321"});
     start_sleeper(c)?;
@@ -388,7 +359,7 @@ fn opened(c: &Case) -> Check<Value> {
 
 /// systemd knows devices only by the nodes that it finds, and has no word for a rule that takes away. So it must neither
 /// widen nor narrow the runtime's filter when it puts its own idea in force again (runc issues 3551 and 3708).
-fn devices(c: &mut Case) -> Check {
+fn device_rules_survive_reloads(c: &mut Case) -> Check {
     c.config["linux"]["resources"]["devices"] = json!([
         {"allow": false, "access": "rwm"},
         {"allow": true, "type": "c", "major": 1, "access": "rwm"},
@@ -416,7 +387,7 @@ fn devices(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn annotations(c: &mut Case) -> Check {
+fn annotations_become_properties(c: &mut Case) -> Check {
     annotate(
         c,
         &[
@@ -450,7 +421,7 @@ fn annotations(c: &mut Case) -> Check {
     )
 }
 
-fn bad_annotations(c: &mut Case) -> Check {
+fn bad_annotations_are_refused(c: &mut Case) -> Check {
     use_scope(c);
     for (key, value) in [
         ("org.systemd.property.x", "true"),
@@ -470,7 +441,7 @@ fn bad_annotations(c: &mut Case) -> Check {
 }
 
 /// An engine may copy annotations of an image, whose author must not reach the host's other units.
-fn dangerous_annotations(c: &mut Case) -> Check {
+fn annotations_beyond_the_container_are_refused(c: &mut Case) -> Check {
     use_scope(c);
     for (name, value) in [
         ("FailureAction", "'reboot'"),
@@ -502,7 +473,7 @@ fn dangerous_annotations(c: &mut Case) -> Check {
 }
 
 /// systemd would put its own value in force with the next reload.
-fn widening_annotations(c: &mut Case) -> Check {
+fn annotations_do_not_widen_limits(c: &mut Case) -> Check {
     use_scope(c);
     c.config["linux"]["resources"]["memory"] = json!({"limit": 67_108_864});
     c.config["linux"]["resources"]["pids"] = json!({"limit": 50});
@@ -522,7 +493,7 @@ fn widening_annotations(c: &mut Case) -> Check {
     same("memory.high", "33554432", file(c, "memory.high")?.as_str())
 }
 
-fn remembered(c: &mut Case) -> Check {
+fn driver_is_remembered(c: &mut Case) -> Check {
     start_sleeper(c)?;
     c.rt(&["exec", &c.id, "/bin/true"])?.ok()?;
     c.rt(&["pause", &c.id])?.ok()?;
@@ -536,7 +507,7 @@ fn remembered(c: &mut Case) -> Check {
     no_unit_left(c)
 }
 
-fn exec_in_scope(c: &mut Case) -> Check {
+fn exec_is_in_the_scope(c: &mut Case) -> Check {
     start_sleeper(c)?;
     let pid_file = c.dir.join("exec.pid");
     let path = pid_file.display().to_string();
@@ -556,7 +527,7 @@ fn exec_in_scope(c: &mut Case) -> Check {
 }
 
 /// As systemd in a container does it; then the scope's own cgroup takes no processes.
-fn exec_after_move(c: &mut Case) -> Check {
+fn exec_where_init_has_moved(c: &mut Case) -> Check {
     start_sleeper(c)?;
     let inner = cgroup(c).join("inner");
     fs::create_dir(&inner)?;
@@ -567,7 +538,7 @@ fn exec_after_move(c: &mut Case) -> Check {
     no_unit_left(c)
 }
 
-fn update(c: &mut Case) -> Check {
+fn update_reaches_systemd(c: &mut Case) -> Check {
     c.config["linux"]["resources"]["memory"] = json!({"limit": 67_108_864});
     start_sleeper(c)?;
     c.rt(&[
@@ -618,7 +589,7 @@ fn foreign_scope(c: &Case, property: &str, seconds: &str) -> Check {
     c.wait_until("the other scope", || Ok(cgroup(c).join("cgroup.procs").exists()))
 }
 
-fn in_use(c: &mut Case) -> Check {
+fn unit_in_use_is_refused(c: &mut Case) -> Check {
     use_scope(c);
     foreign_scope(c, "TasksMax=9", "1000")?;
     let run = create(c)?;
@@ -629,7 +600,7 @@ fn in_use(c: &mut Case) -> Check {
     no_unit_left(c)
 }
 
-fn failed_unit(c: &mut Case) -> Check {
+fn failed_unit_is_cleared_away(c: &mut Case) -> Check {
     foreign_scope(c, "RuntimeMaxSec=1s", "1000")?;
     c.wait_until("its failure", || {
         Ok(show(c, &unit(c))?
@@ -642,7 +613,7 @@ fn failed_unit(c: &mut Case) -> Check {
     no_unit_left(c)
 }
 
-fn own_end(c: &mut Case) -> Check {
+fn nothing_left_after_its_own_end(c: &mut Case) -> Check {
     use_scope(c);
     c.args(&["/bin/true"]);
     with_systemd(c, &c.bundle_args("run", &[], &c.id)?)?.ok()?;
@@ -652,7 +623,7 @@ fn own_end(c: &mut Case) -> Check {
     no_unit_left(c)
 }
 
-fn oom(c: &mut Case) -> Check {
+fn nothing_left_after_an_oom_kill(c: &mut Case) -> Check {
     use_scope(c);
     c.config["linux"]["resources"]["memory"] = json!({"limit": 16 << 20, "swap": 16 << 20});
     c.args(&["/bin/dd", "if=/dev/zero", "of=/dev/null", "bs=200M", "count=1"]);
@@ -668,7 +639,7 @@ fn oom(c: &mut Case) -> Check {
     no_unit_left(c)
 }
 
-fn failure(c: &mut Case) -> Check {
+fn nothing_left_after_a_failure(c: &mut Case) -> Check {
     use_scope(c);
     c.args(&["/no/such/program"]);
     create(c)?.wants(1)?.refused()?;
@@ -679,7 +650,7 @@ fn failure(c: &mut Case) -> Check {
     no_unit_left(c)
 }
 
-fn killed_create(c: &mut Case) -> Check {
+fn nothing_left_of_a_killed_create(c: &mut Case) -> Check {
     use_scope(c);
     // The hook runs while the runtime waits for it, with the unit there and the state not yet written.
     c.config["hooks"] =
@@ -691,9 +662,9 @@ fn killed_create(c: &mut Case) -> Check {
 }
 
 /// The unit of a killed `create` is known by its description, of which an annotation may have a say.
-fn killed_create_described(c: &mut Case) -> Check {
+fn nothing_left_of_a_killed_create_with_a_description(c: &mut Case) -> Check {
     annotate(c, &[("org.systemd.property.Description", "'web server'")]);
-    killed_create(c)?;
+    nothing_left_of_a_killed_create(c)?;
     c.config["hooks"] = json!({});
     start_sleeper(c)?;
     let shown = show(c, &unit(c))?;
@@ -704,7 +675,7 @@ fn killed_create_described(c: &mut Case) -> Check {
 }
 
 /// Two containers with one unit: the first has ended, and with it the unit.
-fn other_root(c: &mut Case) -> Check {
+fn unit_of_another_root_is_left_alone(c: &mut Case) -> Check {
     let second = second_root(c)?;
     start_sleeper(c)?;
     c.rt(&["kill", &c.id, "KILL"])?.ok()?;
@@ -718,7 +689,7 @@ fn other_root(c: &mut Case) -> Check {
 }
 
 /// What is killed before it could ask systemd has a state that names the unit.
-fn other_root_killed(c: &mut Case) -> Check {
+fn unit_of_another_root_and_a_killed_create(c: &mut Case) -> Check {
     let second = second_root(c)?;
     within(c, &second, start_sleeper)?;
     let mut checked = Ok(());
@@ -742,7 +713,7 @@ fn other_root_killed(c: &mut Case) -> Check {
     no_unit_left(c)
 }
 
-fn stopped_outside(c: &mut Case) -> Check {
+fn stopped_by_systemd(c: &mut Case) -> Check {
     start_sleeper(c)?;
     systemctl(c, &["kill", "--signal=KILL", &unit(c)])?;
     c.wait_status("stopped")?;
@@ -786,7 +757,7 @@ fn subgroup(c: &mut Case) -> Check {
 }
 
 /// Where systemd's own socket cannot be reached, as in a container that got only the bus.
-fn broker(c: &mut Case) -> Check {
+fn over_a_broker(c: &mut Case) -> Check {
     use_scope(c);
     c.args(&["/bin/true"]);
     let words = c.bundle_args("run", &[], &c.id)?;
@@ -799,7 +770,7 @@ fn broker(c: &mut Case) -> Check {
     no_unit_left(c)
 }
 
-fn cgroup_manager(c: &mut Case) -> Check {
+fn global_flag_of_crun(c: &mut Case) -> Check {
     use_scope(c);
     c.args(&["/bin/sleep", "1000"]);
     let mut line = c.command();
@@ -815,7 +786,7 @@ fn cgroup_manager(c: &mut Case) -> Check {
 }
 
 /// Each is a round trip through process 1, on the way of every container.
-fn calls(c: &mut Case) -> Check {
+fn calls_per_container(c: &mut Case) -> Check {
     use_scope(c);
     c.args(&["/bin/sleep", "1000"]);
     let before = systemctl(c, &["log-level"])?.stdout.trim().to_owned();
@@ -982,7 +953,7 @@ fn user_manager(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn no_user_manager(c: &mut Case) -> Check {
+fn user_without_manager_is_refused(c: &mut Case) -> Check {
     c.args(&["/bin/true"]);
     give_to_user(c)?;
     let bundle = c.bundle.display().to_string();
@@ -999,7 +970,7 @@ fn no_user_manager(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn system_unit(c: &mut Case) -> Check {
+fn unit_of_the_system_is_for_root(c: &mut Case) -> Check {
     c.args(&["/bin/true"]);
     let uid = give_to_user(c)?;
     let bundle = c.bundle.display().to_string();

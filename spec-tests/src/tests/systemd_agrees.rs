@@ -11,38 +11,24 @@ use crate::{
     need::Need,
     outcome::{Check, ensure, same},
     runner::{self, Run},
-    suite::NeedyTest,
 };
 use serde_json::{Value, json};
 use std::fs;
 
-pub(crate) const NEEDY: &[NeedyTest] = &[
-    (
-        "systemd/unit_and_files_agree",
-        &[
-            Need::Systemd,
-            Need::Controller("cpuset"),
-            Need::SecondCpu,
-            Need::ScratchDisk,
-        ],
-        agree,
-    ),
-    ("systemd/quotas_are_what_systemd_makes_of_them", SYSTEMD, quotas),
-    ("systemd/idle_and_back", SYSTEMD, idle),
-    ("systemd/idle_has_no_shares", SYSTEMD, idle_with_shares),
-    ("systemd/weight_by_nice", SYSTEMD, nice),
-    ("systemd/oom_group_is_chosen_once", SYSTEMD, oom_group),
-    ("systemd/weights_of_the_bfq_scheduler", BFQ, bfq),
-    ("systemd/stopped_while_it_is_created", SYSTEMD, stopped_meanwhile),
-    ("systemd/stopped_while_it_runs", SYSTEMD, stopped_running),
-    ("systemd/reloads_under_load", SYSTEMD, reloads),
-    (
-        "systemd/called_from_a_pinned_service",
-        &[Need::Systemd, Need::SecondCpu, Need::Controller("cpuset")],
-        pinned,
-    ),
-    ("systemd/names_with_every_special_character", SYSTEMD, names),
-];
+tests! {
+    systemd/unit_and_files_agree: &[ Systemd, Controller("cpuset"), SecondCpu, ScratchDisk, ],
+    systemd/quotas_are_what_systemd_makes_of_them: SYSTEMD,
+    systemd/idle_and_back: SYSTEMD,
+    systemd/idle_has_no_shares: SYSTEMD,
+    systemd/weight_by_nice: SYSTEMD,
+    systemd/oom_group_is_chosen_once: SYSTEMD,
+    systemd/weights_of_the_bfq_scheduler: BFQ,
+    systemd/stopped_while_it_is_created: SYSTEMD,
+    systemd/stopped_while_it_runs: SYSTEMD,
+    systemd/reloads_under_load: SYSTEMD,
+    systemd/called_from_a_pinned_service: &[Systemd, SecondCpu, Controller("cpuset")],
+    systemd/names_with_every_special_character: SYSTEMD,
+}
 
 const BFQ: &[Need] = &[Need::Systemd, Need::Controller("io"), Need::ScratchDisk];
 
@@ -89,7 +75,7 @@ fn rewrite(c: &Case) -> Check {
     Ok(())
 }
 
-fn agree(c: &mut Case) -> Check {
+fn unit_and_files_agree(c: &mut Case) -> Check {
     let (major, minor) = scratch(&disk()?)?;
     let rate = |rate: u64| json!([{"major": major, "minor": minor, "rate": rate}]);
     c.config["linux"]["resources"] = json!({
@@ -153,7 +139,7 @@ fn agree(c: &mut Case) -> Check {
 }
 
 /// systemd keeps whole percents of a processor.
-fn quotas(c: &mut Case) -> Check {
+fn quotas_are_what_systemd_makes_of_them(c: &mut Case) -> Check {
     start_sleeper(c)?;
     for (quota, period, pairs) in [
         (
@@ -201,7 +187,7 @@ fn quotas(c: &mut Case) -> Check {
     )
 }
 
-fn idle(c: &mut Case) -> Check {
+fn idle_and_back(c: &mut Case) -> Check {
     c.config["linux"]["resources"]["cpu"] = json!({"idle": 1});
     start_sleeper(c)?;
     compare_always(c, "create", &[("cpu.idle", "1", "CPUWeight", "idle")])?;
@@ -221,7 +207,7 @@ fn idle(c: &mut Case) -> Check {
     compare_always(c, "update to 0 with shares", shares)
 }
 
-fn idle_with_shares(c: &mut Case) -> Check {
+fn idle_has_no_shares(c: &mut Case) -> Check {
     const TEXT: &str = "unable to apply both cpu.weight and cpu.idle";
     c.config["linux"]["resources"]["cpu"] = json!({"idle": 1, "shares": 512});
     use_scope(c);
@@ -246,7 +232,7 @@ fn idle_with_shares(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn nice(c: &mut Case) -> Check {
+fn weight_by_nice(c: &mut Case) -> Check {
     c.config["linux"]["resources"]["unified"] = json!({"cpu.weight.nice": "5"});
     start_sleeper(c)?;
     compare_always(c, "create", &[("cpu.weight", "33", "CPUWeight", "33")])?;
@@ -255,7 +241,7 @@ fn nice(c: &mut Case) -> Check {
 }
 
 /// The property is OOMPolicy, which systemd takes only when it makes a unit.
-fn oom_group(c: &mut Case) -> Check {
+fn oom_group_is_chosen_once(c: &mut Case) -> Check {
     c.config["linux"]["resources"]["unified"] = json!({"memory.oom.group": "1"});
     start_sleeper(c)?;
     let kill: &[Pair] = &[("memory.oom.group", "1", "OOMPolicy", "kill")];
@@ -274,7 +260,7 @@ fn oom_group(c: &mut Case) -> Check {
 }
 
 /// Where the kernel has it: systemd writes io.weight and io.bfq.weight from one property.
-fn bfq(c: &mut Case) -> Check {
+fn weights_of_the_bfq_scheduler(c: &mut Case) -> Check {
     let (major, minor) = scratch(&disk()?)?;
     c.config["linux"]["resources"]["blockIO"] = json!({"weight": 500});
     start_sleeper(c)?;
@@ -305,7 +291,7 @@ fn bfq(c: &mut Case) -> Check {
 }
 
 /// A directory whose name could be taken for a file of the kernel's gets a `_` in front (cg_escape in systemd).
-fn names(c: &mut Case) -> Check {
+fn names_with_every_special_character(c: &mut Case) -> Check {
     let id = c.id.clone();
     let slice = format!("_st{}.slice", id.replace('-', "x"));
     let below = |directory: &str| format!("system.slice/{directory}-{id}.scope");
@@ -346,7 +332,7 @@ fn names(c: &mut Case) -> Check {
 }
 
 /// Somebody stops the scope while `create` waits for a hook.
-fn stopped_meanwhile(c: &mut Case) -> Check {
+fn stopped_while_it_is_created(c: &mut Case) -> Check {
     use_scope(c);
     // Not by SIGTERM, which process 1 of a pid namespace may ignore, and systemd then waits.
     let script = format!("systemctl kill --signal=KILL {0}; systemctl stop {0}", unit(c));
@@ -361,7 +347,7 @@ fn stopped_meanwhile(c: &mut Case) -> Check {
     no_unit_left(c)
 }
 
-fn stopped_running(c: &mut Case) -> Check {
+fn stopped_while_it_runs(c: &mut Case) -> Check {
     use_scope(c);
     let ready = c.rootfs("ready");
     for _ in 0..2 {
@@ -383,7 +369,7 @@ fn stopped_running(c: &mut Case) -> Check {
 }
 
 /// Containers come, are limited and go while systemd reads all units again and again.
-fn reloads(c: &mut Case) -> Check {
+fn reloads_under_load(c: &mut Case) -> Check {
     c.config["linux"]["resources"]["cpu"] = json!({"quota": 12_345, "period": 50_000});
     c.config["linux"]["resources"]["memory"] = json!({"limit": 67_108_864});
     let stop = c.dir.join("stop");
@@ -419,7 +405,7 @@ fn cycle(c: &mut Case) -> Check {
 }
 
 /// CPUAffinity= of a daemon is not its containers': without `execCPUAffinity` they get what their cpuset has.
-fn pinned(c: &mut Case) -> Check {
+fn called_from_a_pinned_service(c: &mut Case) -> Check {
     use_scope(c);
     c.shell("grep Cpus_allowed_list /proc/self/status");
     c.write_config()?;

@@ -12,26 +12,21 @@ use crate::{
     case::Case,
     need::Need,
     outcome::{Check, contains, ensure, same},
-    suite::NeedyTest,
 };
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
 use std::fs;
 
-pub(crate) const NEEDY: &[NeedyTest] = &[
-    ("systemd/all_fields_together", WITH_DISK, all_fields),
-    ("systemd/block_io_reaches_systemd", WITH_DISK, block_io),
-    ("systemd/smallest_limits_run_a_program", SYSTEMD, smallest),
-    (
-        "systemd/failed_update_leaves_all_as_it_was",
-        WITH_DISK,
-        failed_update,
-    ),
-];
+tests! {
+    systemd/all_fields_together: WITH_DISK,
+    systemd/block_io_reaches_systemd: WITH_DISK,
+    systemd/smallest_limits_run_a_program: SYSTEMD,
+    systemd/failed_update_leaves_all_as_it_was: WITH_DISK,
+}
 
 const WITH_DISK: &[Need] = &[Need::Systemd, Need::ScratchDisk, Need::SecondCpu];
 
-fn all_fields(c: &mut Case) -> Check {
+fn all_fields_together(c: &mut Case) -> Check {
     let (resources, values) = every_field(scratch(&disk()?)?)?;
     c.config["linux"]["resources"] = resources;
     for _ in 0..2 {
@@ -94,7 +89,7 @@ pub(super) fn names_disk(
     Ok(())
 }
 
-fn block_io(c: &mut Case) -> Check {
+fn block_io_reaches_systemd(c: &mut Case) -> Check {
     let disk = scratch(&disk()?)?;
     let rate = |rate: u64| json!([{"major": disk.0, "minor": disk.1, "rate": rate}]);
     c.config["linux"]["resources"]["blockIO"] = json!({
@@ -135,7 +130,7 @@ fn update(c: &Case, resources: &Value) -> Check {
 }
 
 /// What systemd and the runtime add to the scope must not count.
-fn smallest(c: &mut Case) -> Check {
+fn smallest_limits_run_a_program(c: &mut Case) -> Check {
     use_scope(c);
     for (section, value) in [
         ("pids", json!({"limit": 1})),
@@ -152,7 +147,7 @@ fn smallest(c: &mut Case) -> Check {
 
 /// The limits are there, in the kernel and in systemd, when it turns out that they cannot be remembered: the state root is
 /// full. Then both must have the old ones again, also after the next reload.
-fn failed_update(c: &mut Case) -> Check {
+fn failed_update_leaves_all_as_it_was(c: &mut Case) -> Check {
     let tmpfs = Some("tmpfs");
     mount(
         tmpfs,

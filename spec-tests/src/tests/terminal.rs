@@ -6,7 +6,6 @@ use crate::{
     outcome::{Check, ensure, fail, same},
     pty::{self, FdSocket, Master},
     runner::{self, Live},
-    suite::Test,
 };
 use nix::sys::{
     signal::Signal,
@@ -15,42 +14,30 @@ use nix::sys::{
 use serde_json::{Value, json};
 use std::{ffi::OsString, fs, os::unix::process::CommandExt, process::Stdio, time::Duration};
 
-pub(crate) const TESTS: &[Test] = &[
-    ("terminal/console_socket_receives_the_master", console_socket),
-    ("terminal/console_socket_pty_is_the_stdio", console_stdio),
-    ("terminal/console_socket_create_lets_go_of_stdio", create_lets_go),
-    ("terminal/console_size", console_size),
-    ("terminal/console_size_has_both", console_size_half),
-    (
-        "terminal/console_size_ignored_without_terminal",
-        console_size_without_terminal,
-    ),
-    ("terminal/dev_console", dev_console),
-    ("terminal/owner_of_the_pty_is_the_user", pty_owner),
-    ("terminal/run_in_the_foreground", run_foreground),
-    ("terminal/run_sets_raw_mode_and_restores", raw_and_restored),
-    (
-        "terminal/run_forwards_input_and_control_characters",
-        input_and_control,
-    ),
-    ("terminal/run_passes_the_window_size_and_its_changes", window_size),
-    ("terminal/run_exit_status", run_exit_status),
-    ("terminal/run_with_console_socket_detached", run_detached),
-    (
-        "terminal/run_restores_after_the_container_is_killed",
-        restored_after_kill,
-    ),
-    ("terminal/exec_in_the_foreground", exec_foreground),
-    ("terminal/exec_passes_the_window_sizes_changes", exec_window_size),
-    ("terminal/exec_console_socket_detached", exec_console_socket),
-    ("terminal/exec_process_file_with_terminal", exec_process_file),
-    ("terminal/newlines_in_the_foreground_are_plain", plain_newlines),
-    ("terminal/newlines_on_the_callers_terminal", newlines_on_terminal),
-    (
-        "terminal/newlines_of_a_console_socket_are_the_kernels",
-        newlines_on_socket,
-    ),
-];
+tests! {
+    terminal/console_socket_receives_the_master,
+    terminal/console_socket_pty_is_the_stdio,
+    terminal/console_socket_create_lets_go_of_stdio,
+    terminal/console_size,
+    terminal/console_size_has_both,
+    terminal/console_size_ignored_without_terminal,
+    terminal/dev_console,
+    terminal/owner_of_the_pty_is_the_user,
+    terminal/run_in_the_foreground,
+    terminal/run_sets_raw_mode_and_restores,
+    terminal/run_forwards_input_and_control_characters,
+    terminal/run_passes_the_window_size_and_its_changes,
+    terminal/run_exit_status,
+    terminal/run_with_console_socket_detached,
+    terminal/run_restores_after_the_container_is_killed,
+    terminal/exec_in_the_foreground,
+    terminal/exec_passes_the_window_sizes_changes,
+    terminal/exec_console_socket_detached,
+    terminal/exec_process_file_with_terminal,
+    terminal/newlines_in_the_foreground_are_plain,
+    terminal/newlines_on_the_callers_terminal,
+    terminal/newlines_of_a_console_socket_are_the_kernels,
+}
 
 pub(super) fn with_terminal(c: &mut Case) {
     c.config["process"]["terminal"] = json!(true);
@@ -73,7 +60,7 @@ pub(super) fn create_with_socket(c: &Case) -> Check<Master> {
     }
 }
 
-fn console_socket(c: &mut Case) -> Check {
+fn console_socket_receives_the_master(c: &mut Case) -> Check {
     with_terminal(c);
     c.shell("echo hello from the terminal; sleep 1000");
     let mut master = create_with_socket(c)?;
@@ -100,7 +87,7 @@ fn probe_on_socket(c: &mut Case, options: &[&str]) -> Check<Value> {
     report_of(&mut master)
 }
 
-fn console_stdio(c: &mut Case) -> Check {
+fn console_socket_pty_is_the_stdio(c: &mut Case) -> Check {
     let report = probe_on_socket(c, &[])?;
     same(
         "stdin, stdout, stderr are terminals",
@@ -129,7 +116,7 @@ fn console_stdio(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn create_lets_go(c: &mut Case) -> Check {
+fn console_socket_create_lets_go_of_stdio(c: &mut Case) -> Check {
     // containerd reads stdout of `create` to its end when there is a terminal: nobody may keep it open.
     with_terminal(c);
     c.args(&["/bin/sleep", "1000"]);
@@ -161,7 +148,7 @@ fn console_size(c: &mut Case) -> Check {
     same("rows and columns", json!([33, 117]), report["winsize"].clone())
 }
 
-fn console_size_half(c: &mut Case) -> Check {
+fn console_size_has_both(c: &mut Case) -> Check {
     let socket = socket(c)?;
     with_terminal(c);
     for key in ["height", "width"] {
@@ -173,7 +160,7 @@ fn console_size_half(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn console_size_without_terminal(c: &mut Case) -> Check {
+fn console_size_ignored_without_terminal(c: &mut Case) -> Check {
     c.config["process"]["consoleSize"] = json!({"height": 33, "width": 117});
     c.probe(&[])?;
     Ok(())
@@ -196,7 +183,7 @@ pub(super) fn dev_console(c: &mut Case) -> Check {
     )
 }
 
-fn pty_owner(c: &mut Case) -> Check {
+fn owner_of_the_pty_is_the_user(c: &mut Case) -> Check {
     c.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
     let report = probe_on_socket(c, &["--stat", "/dev/pts/0"])?;
     same(
@@ -238,7 +225,7 @@ fn run_on_own_pty(c: &mut Case, line: &str) -> Check<(Live, Master)> {
     on_own_pty(c, &c.bundle_args("run", &[], &c.id)?, 30, 90)
 }
 
-fn run_foreground(c: &mut Case) -> Check {
+fn run_in_the_foreground(c: &mut Case) -> Check {
     let (live, mut master) = run_on_own_pty(c, "tty; test -t 0 && test -t 1 && test -t 2 && echo all-ttys")?;
     let seen = master.expect("all-ttys")?;
     live.finish()?.ok()?;
@@ -249,7 +236,7 @@ fn run_foreground(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn raw_and_restored(c: &mut Case) -> Check {
+fn run_sets_raw_mode_and_restores(c: &mut Case) -> Check {
     let (live, mut master) = run_on_own_pty(c, "echo ready; read line; echo got $line")?;
     let before = LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG;
     master.expect("ready")?;
@@ -271,7 +258,7 @@ fn raw_and_restored(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn input_and_control(c: &mut Case) -> Check {
+fn run_forwards_input_and_control_characters(c: &mut Case) -> Check {
     let (live, mut master) = run_on_own_pty(
         c,
         "trap 'echo interrupted; exit 8' INT; echo ready; while true; do usleep 10000; done",
@@ -284,7 +271,7 @@ fn input_and_control(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn window_size(c: &mut Case) -> Check {
+fn run_passes_the_window_size_and_its_changes(c: &mut Case) -> Check {
     let (live, mut master) = run_on_own_pty(
         c,
         "trap 'echo changed $(stty size)' WINCH; echo first $(stty size); while true; do usleep 10000; done",
@@ -307,7 +294,7 @@ fn run_exit_status(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-fn run_detached(c: &mut Case) -> Check {
+fn run_with_console_socket_detached(c: &mut Case) -> Check {
     with_terminal(c);
     c.shell("echo detached; sleep 1000");
     let socket = socket(c)?;
@@ -320,7 +307,7 @@ fn run_detached(c: &mut Case) -> Check {
     }
 }
 
-fn restored_after_kill(c: &mut Case) -> Check {
+fn run_restores_after_the_container_is_killed(c: &mut Case) -> Check {
     let (live, mut master) = run_on_own_pty(c, "echo ready; exec sleep 1000")?;
     master.expect("ready")?;
     c.wait_status("running")?;
@@ -336,7 +323,7 @@ fn restored_after_kill(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn exec_foreground(c: &mut Case) -> Check {
+fn exec_in_the_foreground(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let words = [
         "exec",
@@ -359,7 +346,7 @@ fn exec_foreground(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn exec_window_size(c: &mut Case) -> Check {
+fn exec_passes_the_window_sizes_changes(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let line = "trap 'echo changed $(stty size)' WINCH; trap 'exit 7' TERM; echo ready; \
                 while true; do usleep 10000; done";
@@ -376,7 +363,7 @@ fn exec_window_size(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn exec_console_socket(c: &mut Case) -> Check {
+fn exec_console_socket_detached(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let socket = socket(c)?;
     let pid_file = c.dir.join("exec.pid");
@@ -409,7 +396,7 @@ fn exec_console_socket(c: &mut Case) -> Check {
     )
 }
 
-fn exec_process_file(c: &mut Case) -> Check {
+fn exec_process_file_with_terminal(c: &mut Case) -> Check {
     // CRI-O's streaming exec: terminal in the process file, the caller's stdio is a pty, no console socket.
     c.start_sleeper()?;
     let file = c.dir.join("process.json");
@@ -431,7 +418,7 @@ fn exec_two_lines<'a>(c: &'a Case, flag: &'a str) -> Vec<OsString> {
 }
 
 /// A pipe or a file gets what the program wrote: who reads `runc run` in a script finds no carriage returns.
-pub(super) fn plain_newlines(c: &mut Case) -> Check {
+pub(super) fn newlines_in_the_foreground_are_plain(c: &mut Case) -> Check {
     let plain = "one\ntwo\n-onlcr\n".to_owned();
     with_terminal(c);
     c.shell(TWO_LINES);
@@ -469,7 +456,7 @@ pub(super) fn into_file(c: &Case, words: &[OsString]) -> Check<String> {
 }
 
 /// On a terminal each line begins at its left edge, as if there were one terminal only.
-fn newlines_on_terminal(c: &mut Case) -> Check {
+fn newlines_on_the_callers_terminal(c: &mut Case) -> Check {
     let lines = "one\r\ntwo\r\n-onlcr\r\n".to_owned();
     let (live, mut master) = run_on_own_pty(c, TWO_LINES)?;
     live.finish()?.ok()?;
@@ -483,7 +470,7 @@ fn newlines_on_terminal(c: &mut Case) -> Check {
 }
 
 /// Whoever takes the terminal by a socket sets it as he likes.
-fn newlines_on_socket(c: &mut Case) -> Check {
+fn newlines_of_a_console_socket_are_the_kernels(c: &mut Case) -> Check {
     let lines = "one\r\ntwo\r\nonlcr\r\n";
     with_terminal(c);
     c.shell(&format!("{TWO_LINES}; sleep 1000"));

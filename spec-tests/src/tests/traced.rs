@@ -1,7 +1,6 @@
 //! Topic `security/`: what a process in the container with CAP_SYS_PTRACE gets of the runtime's own processes: their sockets,
 //! and what their memory still holds of the runtime's caller.
 
-use super::Test;
 use crate::{
     case::Case,
     outcome::{Check, ensure, same},
@@ -15,26 +14,14 @@ use std::{
     process::Command,
 };
 
-pub(super) const TESTS: &[Test] = &[
-    (
-        "security/exec_whose_socket_was_taken_names_no_process_of_the_host",
-        impersonated,
-    ),
-    ("security/exec_shows_nothing_of_the_caller", exec_memory),
-    (
-        "security/create_in_a_joined_pid_namespace_shows_nobody_with_the_hosts_root",
-        create_root,
-    ),
-    (
-        "security/create_in_a_joined_pid_namespace_with_a_user_namespace_shows_nobody_with_the_hosts_root",
-        create_root_in_a_user_namespace,
-    ),
-    (
-        "security/created_container_shows_nothing_of_the_caller",
-        created_memory,
-    ),
-    ("security/hooks_see_nothing_of_the_caller", hook_memory),
-];
+tests! {
+    security/exec_whose_socket_was_taken_names_no_process_of_the_host,
+    security/exec_shows_nothing_of_the_caller,
+    security/create_in_a_joined_pid_namespace_shows_nobody_with_the_hosts_root,
+    security/create_in_a_joined_pid_namespace_with_a_user_namespace_shows_nobody_with_the_hosts_root,
+    security/created_container_shows_nothing_of_the_caller,
+    security/hooks_see_nothing_of_the_caller,
+}
 
 /// In two parts, so that it does not stand in the suite's own binary as one.
 fn marker() -> String {
@@ -72,7 +59,7 @@ fn stop(c: &Case, live: Live) -> Check<String> {
 }
 
 /// The attacker takes EXEC's end of the link, says that EXEC is a process of the host, and ends it.
-fn impersonated(c: &mut Case) -> Check {
+fn exec_whose_socket_was_taken_names_no_process_of_the_host(c: &mut Case) -> Check {
     let victim = std::process::id().to_string();
     let live = attack(c, &["/bin/attacker", "impersonate", &victim])?;
     let pid_file = c.dir.join("exec.pid");
@@ -102,7 +89,7 @@ fn impersonated(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn exec_memory(c: &mut Case) -> Check {
+fn exec_shows_nothing_of_the_caller(c: &mut Case) -> Check {
     let live = attack(c, &["/bin/attacker", "search", &reversed()])?;
     for _ in 0..20 {
         let mut command = marked(c);
@@ -113,11 +100,13 @@ fn exec_memory(c: &mut Case) -> Check {
 }
 
 /// A process in the pid namespace that the container joins looks at every newcomer's root.
-fn create_root(c: &mut Case) -> Check {
+fn create_in_a_joined_pid_namespace_shows_nobody_with_the_hosts_root(c: &mut Case) -> Check {
     joined_by(c, |_| Ok(()))
 }
 
-fn create_root_in_a_user_namespace(c: &mut Case) -> Check {
+fn create_in_a_joined_pid_namespace_with_a_user_namespace_shows_nobody_with_the_hosts_root(
+    c: &mut Case,
+) -> Check {
     joined_by(c, |newcomer| newcomer.map_ids(100_000))
 }
 
@@ -147,7 +136,7 @@ fn joined_by(c: &mut Case, change: impl Fn(&mut Case) -> Check) -> Check {
 }
 
 /// From the host, which may read whatever a process in the container may.
-fn created_memory(c: &mut Case) -> Check {
+fn created_container_shows_nothing_of_the_caller(c: &mut Case) -> Check {
     c.args(&["/bin/sleep", "1000"]);
     let words = c.bundle_args("create", &[], &c.id)?;
     runner::start(marked(c).args(words), &c.dir)?.finish()?.ok()?;
@@ -159,7 +148,7 @@ fn created_memory(c: &mut Case) -> Check {
 }
 
 /// A hook inside sees what process 1 still has, as process 1 of the same user may be traced by it.
-fn hook_memory(c: &mut Case) -> Check {
+fn hooks_see_nothing_of_the_caller(c: &mut Case) -> Check {
     let words = [
         "attacker".to_owned(),
         "search-init".to_owned(),

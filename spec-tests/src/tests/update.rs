@@ -5,57 +5,44 @@ use crate::{
     case::Case,
     need::Need,
     outcome::{Check, contains, same},
-    suite::{NeedyTest, Test},
 };
 use serde_json::{Value, json};
 use std::fs;
 
-pub(crate) const TESTS: &[Test] = &[
-    ("update/of_stopped_is_refused", stopped),
-    ("update/of_nothing_is_refused", nothing),
-    ("update/without_any_limit", without_limit),
-    ("update/realtime_is_refused", realtime),
-    ("update/rdt_without_rdt_is_refused", rdt),
-    ("update/wrong_values_are_refused", wrong_values),
-    ("update/wrong_file_is_refused", wrong_file),
-    ("update/device_rules_stay", device_rules),
-    ("update/core_file_by_unified", core_file),
-];
+tests! {
+    update/of_stopped_is_refused,
+    update/of_nothing_is_refused,
+    update/without_any_limit,
+    update/realtime_is_refused,
+    update/rdt_without_rdt_is_refused,
+    update/wrong_values_are_refused,
+    update/wrong_file_is_refused,
+    update/device_rules_stay,
+    update/core_file_by_unified,
+}
 
 const MEMORY: &[Need] = &[Need::Controller("memory")];
 const PIDS: &[Need] = &[Need::Controller("pids")];
 const CPU: &[Need] = &[Need::Controller("cpu")];
 
-pub(crate) const NEEDY: &[NeedyTest] = &[
-    ("update/memory_with_units", MEMORY, memory_units),
-    ("update/memory_without_limit", MEMORY, memory_unlimited),
-    ("update/swap_is_counted_from_the_limit", MEMORY, swap),
-    ("update/memory_and_swap_of_every_kind", MEMORY, memory_and_swap),
-    ("update/later_one_counts_from_earlier_one", MEMORY, later),
-    ("update/check_before_update", MEMORY, check_before),
-    ("update/obsolete_kernel_memory", MEMORY, kernel_memory),
-    ("update/pids", PIDS, pids),
-    ("update/from_standard_input", PIDS, standard_input),
-    ("update/of_paused", PIDS, paused),
-    ("update/cpu_quota_keeps_period", CPU, quota_keeps_period),
-    ("update/cpu_burst_above_the_old_quota", CPU, burst),
-    (
-        "update/cpu_idle_and_shares",
-        &[Need::Controller("cpu"), Need::Kernel(5, 15)],
-        idle,
-    ),
-    (
-        "update/cpuset",
-        &[Need::Controller("cpuset"), Need::SecondCpu],
-        cpuset,
-    ),
-    ("update/block_io_weight", &[Need::Controller("io")], weight),
-    (
-        "update/all_or_nothing",
-        &[Need::Controller("memory"), Need::Controller("cpuset")],
-        all_or_nothing,
-    ),
-];
+tests! {
+    update/memory_with_units: MEMORY,
+    update/memory_without_limit: MEMORY,
+    update/swap_is_counted_from_the_limit: MEMORY,
+    update/memory_and_swap_of_every_kind: MEMORY,
+    update/later_one_counts_from_earlier_one: MEMORY,
+    update/check_before_update: MEMORY,
+    update/obsolete_kernel_memory: MEMORY,
+    update/pids: PIDS,
+    update/from_standard_input: PIDS,
+    update/of_paused: PIDS,
+    update/cpu_quota_keeps_period: CPU,
+    update/cpu_burst_above_the_old_quota: CPU,
+    update/cpu_idle_and_shares: &[Controller("cpu"), Kernel(5, 15)],
+    update/cpuset: &[Controller("cpuset"), SecondCpu],
+    update/block_io_weight: &[Controller("io")],
+    update/all_or_nothing: &[Controller("memory"), Controller("cpuset")],
+}
 
 fn update(c: &Case, flags: &[&str]) -> Check<crate::runner::Run> {
     let mut words = vec!["update"];
@@ -70,7 +57,7 @@ fn update_from(c: &Case, resources: &Value) -> Check<crate::runner::Run> {
     update(c, &["--resources", &path.to_string_lossy()])
 }
 
-fn memory_units(c: &mut Case) -> Check {
+fn memory_with_units(c: &mut Case) -> Check {
     *limit(c, "memory") = json!({"limit": 64 << 20});
     c.start_sleeper()?;
     for (text, wish) in [
@@ -91,7 +78,7 @@ fn memory_units(c: &mut Case) -> Check {
     file_is(c, "memory.max", "1073741824")
 }
 
-fn memory_unlimited(c: &mut Case) -> Check {
+fn memory_without_limit(c: &mut Case) -> Check {
     *limit(c, "memory") = json!({"limit": 64 << 20, "swap": 96 << 20});
     c.start_sleeper()?;
     update(c, &["--memory", "-1"])?.ok()?;
@@ -99,7 +86,7 @@ fn memory_unlimited(c: &mut Case) -> Check {
     file_is(c, "memory.swap.max", "max")
 }
 
-fn swap(c: &mut Case) -> Check {
+fn swap_is_counted_from_the_limit(c: &mut Case) -> Check {
     *limit(c, "memory") = json!({"limit": 64 << 20});
     c.start_sleeper()?;
     update(c, &["--memory-swap", "100663296"])?.ok()?;
@@ -108,7 +95,7 @@ fn swap(c: &mut Case) -> Check {
 }
 
 /// Each from 64 MB and 32 MB of swap. A 0 leaves a limit as it is.
-fn memory_and_swap(c: &mut Case) -> Check {
+fn memory_and_swap_of_every_kind(c: &mut Case) -> Check {
     const BELOW: &str = "memory+swap limit should be >= memory limit";
     const ALL: &str = "67108864";
     for (memory, wish) in [
@@ -157,7 +144,7 @@ fn memory_and_swap(c: &mut Case) -> Check {
     file_is(c, "memory.swap.max", "33554432")
 }
 
-fn later(c: &mut Case) -> Check {
+fn later_one_counts_from_earlier_one(c: &mut Case) -> Check {
     *limit(c, "memory") = json!({"limit": 64 << 20, "swap": 128 << 20});
     c.start_sleeper()?;
     update(c, &["--memory", "100663296"])?.ok()?;
@@ -169,7 +156,7 @@ fn later(c: &mut Case) -> Check {
 }
 
 /// Kubernetes' in-place resize: a limit below what is used would kill.
-fn check_before(c: &mut Case) -> Check {
+fn check_before_update(c: &mut Case) -> Check {
     *limit(c, "memory") = json!({"limit": 64 << 20, "swap": 64 << 20});
     c.shell("dd if=/dev/zero of=/dev/shm/used bs=1M count=8; echo done > /done; exec sleep 1000");
     c.run_with(&["--detach"])?.ok()?;
@@ -181,7 +168,7 @@ fn check_before(c: &mut Case) -> Check {
     same("status", "running", c.status()?.as_str())
 }
 
-fn kernel_memory(c: &mut Case) -> Check {
+fn obsolete_kernel_memory(c: &mut Case) -> Check {
     c.start_sleeper()?;
     update(c, &["--kernel-memory", "1000000", "--memory", "64m"])?.ok()?;
     file_is(c, "memory.max", "67108864")?;
@@ -198,7 +185,7 @@ fn pids(c: &mut Case) -> Check {
 }
 
 /// As containerd and CRI-O call it; fields with Go's zero values ask for nothing.
-fn standard_input(c: &mut Case) -> Check {
+fn from_standard_input(c: &mut Case) -> Check {
     *limit(c, "pids") = json!({"limit": 10});
     c.start_sleeper()?;
     let path = c.dir.join("resources.json");
@@ -213,7 +200,7 @@ fn standard_input(c: &mut Case) -> Check {
     file_is(c, "pids.max", "20")
 }
 
-fn paused(c: &mut Case) -> Check {
+fn of_paused(c: &mut Case) -> Check {
     c.start_sleeper()?;
     c.rt(&["pause", &c.id])?.ok()?;
     update(c, &["--pids-limit", "10"])?.ok()?;
@@ -221,7 +208,7 @@ fn paused(c: &mut Case) -> Check {
     same("status", "paused", c.status()?.as_str())
 }
 
-fn quota_keeps_period(c: &mut Case) -> Check {
+fn cpu_quota_keeps_period(c: &mut Case) -> Check {
     *limit(c, "cpu") = json!({"quota": 50000, "period": 200_000});
     c.start_sleeper()?;
     update(c, &["--cpu-quota", "60000"])?.ok()?;
@@ -235,7 +222,7 @@ fn quota_keeps_period(c: &mut Case) -> Check {
 }
 
 /// The kernel takes neither before the other.
-fn burst(c: &mut Case) -> Check {
+fn cpu_burst_above_the_old_quota(c: &mut Case) -> Check {
     *limit(c, "cpu") = json!({"quota": 20000, "period": 100_000, "burst": 20000});
     c.start_sleeper()?;
     update(c, &["--cpu-quota", "80000", "--cpu-burst", "70000"])?.ok()?;
@@ -246,7 +233,7 @@ fn burst(c: &mut Case) -> Check {
     file_is(c, "cpu.max.burst", "10000")
 }
 
-fn idle(c: &mut Case) -> Check {
+fn cpu_idle_and_shares(c: &mut Case) -> Check {
     *limit(c, "cpu") = json!({"shares": 512});
     c.start_sleeper()?;
     update(c, &["--cpu-idle", "1"])?.ok()?;
@@ -266,7 +253,7 @@ fn cpuset(c: &mut Case) -> Check {
     contains("status of init", &status, "Cpus_allowed_list:\t1\n")
 }
 
-fn weight(c: &mut Case) -> Check {
+fn block_io_weight(c: &mut Case) -> Check {
     c.start_sleeper()?;
     update(c, &["--blkio-weight", "1000"])?.ok()?;
     let (name, wish) = match c.cgroup().join("io.bfq.weight").exists() {
@@ -290,7 +277,7 @@ fn all_or_nothing(c: &mut Case) -> Check {
     file_is(c, "memory.swap.max", "33554432")
 }
 
-fn stopped(c: &mut Case) -> Check {
+fn of_stopped_is_refused(c: &mut Case) -> Check {
     c.start_sleeper()?;
     c.rt(&["kill", &c.id, "KILL"])?.ok()?;
     c.wait_status("stopped")?;
@@ -300,14 +287,14 @@ fn stopped(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn nothing(c: &mut Case) -> Check {
+fn of_nothing_is_refused(c: &mut Case) -> Check {
     update(c, &["--pids-limit", "10"])?
         .wants(1)?
         .refused_with("does not exist")?;
     Ok(())
 }
 
-fn without_limit(c: &mut Case) -> Check {
+fn without_any_limit(c: &mut Case) -> Check {
     c.start_sleeper()?;
     update_from(c, &json!({}))?.ok()?;
     update_from(c, &json!({"memory": null, "unknown": 5}))?.ok()?;
@@ -315,7 +302,7 @@ fn without_limit(c: &mut Case) -> Check {
 }
 
 /// cgroup v2 has no such limit: an update that is not made must not seem to be.
-fn realtime(c: &mut Case) -> Check {
+fn realtime_is_refused(c: &mut Case) -> Check {
     c.start_sleeper()?;
     for flags in [
         &["--cpu-rt-runtime=950000"][..],
@@ -328,7 +315,7 @@ fn realtime(c: &mut Case) -> Check {
     same("status", "running", c.status()?.as_str())
 }
 
-fn rdt(c: &mut Case) -> Check {
+fn rdt_without_rdt_is_refused(c: &mut Case) -> Check {
     c.start_sleeper()?;
     for flag in ["--l3-cache-schema=L3:0=f", "--mem-bw-schema=MB:0=50"] {
         update(c, &[flag])?
@@ -338,7 +325,7 @@ fn rdt(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn wrong_values(c: &mut Case) -> Check {
+fn wrong_values_are_refused(c: &mut Case) -> Check {
     c.start_sleeper()?;
     for (flag, value) in [
         ("--memory", "5x"),
@@ -351,7 +338,7 @@ fn wrong_values(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn wrong_file(c: &mut Case) -> Check {
+fn wrong_file_is_refused(c: &mut Case) -> Check {
     c.start_sleeper()?;
     update(c, &["-r", "/no/such/file"])?
         .wants(1)?
@@ -364,7 +351,7 @@ fn wrong_file(c: &mut Case) -> Check {
 }
 
 /// Engines send all resources, without the rules that they have made meanwhile (for a GPU, say).
-fn device_rules(c: &mut Case) -> Check {
+fn device_rules_stay(c: &mut Case) -> Check {
     c.config["linux"]["devices"] = json!([{"path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11}]);
     c.start_sleeper()?;
     let before = c.exec_probe(&[], &["--access", "/dev/kmsg"])?;
@@ -376,7 +363,7 @@ fn device_rules(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn core_file(c: &mut Case) -> Check {
+fn core_file_by_unified(c: &mut Case) -> Check {
     c.start_sleeper()?;
     update_from(c, &json!({"unified": {"cgroup.max.descendants": "5"}}))?.ok()?;
     file_is(c, "cgroup.max.descendants", "5")

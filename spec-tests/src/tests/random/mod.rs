@@ -11,7 +11,6 @@ use crate::{
     outcome::{Check, Stop, fail},
     pty::{FdSocket, Master},
     runner,
-    suite::Test,
 };
 use check::Differences;
 use config::Wish;
@@ -32,7 +31,9 @@ use std::{
     thread,
 };
 
-pub(super) const TESTS: &[Test] = &[("random/configs", configs)];
+tests! {
+    random/configs,
+}
 
 /// The first host id of a container with a user namespace.
 const BASE: u32 = 100_000;

@@ -5,9 +5,10 @@
 
 mod attempt;
 mod scenario;
+mod steps;
 mod view;
 
-use super::net_devices::in_own_network;
+use crate::tests::namespaces::in_own_network;
 use crate::{
     case::Case,
     faults::{Extent, Fault, What, name_of_call, on_a_kernel_before_6_17},

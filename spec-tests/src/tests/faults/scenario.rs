@@ -1,10 +1,11 @@
 //! What is done while calls fail: a command and a container for it.
 
-use super::super::{host_mounts::without_mount_namespace, steps};
+use super::steps;
 use crate::{
     case::Case,
     outcome::{Check, fail},
     runner::{self, Live},
+    tests::mounts::without_mount_namespace,
 };
 use nix::sched::{CloneFlags, unshare};
 use serde_json::json;
@@ -157,7 +158,7 @@ const fn systemd(name: &'static str, act: Act) -> Scenario {
     Scenario {
         uses_systemd: true,
         ..scenario(name, act, |c| {
-            super::super::systemd::use_scope(c);
+            crate::tests::systemd::use_scope(c);
             Ok(None)
         })
     }
@@ -171,7 +172,7 @@ impl Scenario {
     /// Where the container's processes are.
     pub(super) fn cgroup(&self, c: &Case) -> PathBuf {
         match self.uses_systemd {
-            true => super::super::systemd::cgroup(c),
+            true => crate::tests::systemd::cgroup(c),
             false => c.cgroup(),
         }
     }

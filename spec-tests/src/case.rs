@@ -8,6 +8,7 @@ use crate::{
     leaks,
     outcome::{Check, Stop, ensure, fail},
     runner::{self, Live, Run},
+    seen::Report,
     user::{self, User},
 };
 use nix::{
@@ -209,15 +210,15 @@ impl Case {
     }
 
     /// Runs the probe as the container's process and returns its report.
-    pub(crate) fn probe(&mut self, options: &[&str]) -> Check<Value> {
+    pub(crate) fn probe(&mut self, options: &[&str]) -> Check<Report> {
         self.probe_with(&[], options)
     }
 
-    pub(crate) fn probe_with(&mut self, run_options: &[&str], options: &[&str]) -> Check<Value> {
+    pub(crate) fn probe_with(&mut self, run_options: &[&str], options: &[&str]) -> Check<Report> {
         let mut args = vec!["/bin/probe"];
         args.extend(options);
         self.args(&args);
-        self.run_with(run_options)?.ok()?.json()
+        self.run_with(run_options)?.ok()?.seen()
     }
 
     /// Runs the shell line in the container and returns what it printed, trimmed.
@@ -227,12 +228,12 @@ impl Case {
     }
 
     /// Runs the probe by `exec` with these exec options.
-    pub(crate) fn exec_probe(&self, exec_options: &[&str], options: &[&str]) -> Check<Value> {
+    pub(crate) fn exec_probe(&self, exec_options: &[&str], options: &[&str]) -> Check<Report> {
         let mut words = vec!["exec"];
         words.extend(exec_options);
         words.extend([self.id.as_str(), "/bin/probe"]);
         words.extend(options);
-        self.rt(&words)?.ok()?.json()
+        self.rt(&words)?.ok()?.seen()
     }
 
     pub(crate) fn state_of(&self, id: &str) -> Check<Value> {

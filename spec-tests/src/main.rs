@@ -21,6 +21,7 @@ mod pty;
 mod report;
 mod runner;
 mod schema;
+mod seen;
 mod suite;
 mod tests;
 mod trials;

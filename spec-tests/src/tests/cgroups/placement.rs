@@ -75,7 +75,7 @@ fn path_absent(c: &mut Case) -> Check {
     }
     c.drop_namespace("cgroup");
     let report = c.probe(&[])?;
-    let text = report["cgroup"].as_str().unwrap_or_default();
+    let text = report.cgroup.as_str();
     let line = text
         .lines()
         .find_map(|l| l.strip_prefix("0::"))
@@ -291,11 +291,11 @@ fn hugetlb_limit_refuses(c: &mut Case) -> Check {
         .collect();
     let options: Vec<&str> = calls.iter().flat_map(|call| ["--syscall", call]).collect();
     let report = c.probe(&options)?;
-    let result = |call: &String| report["syscall"][call].as_i64().unwrap_or(0);
+    let result = |call: &String| report.syscall[call].unwrap_or(0);
     ensure!(
         result(&calls[0]) > 0 && result(&calls[1]) > 0,
-        "two pages are within the limit: {}",
-        report["syscall"]
+        "two pages are within the limit: {:?}",
+        report.syscall
     );
     same("the third page", -ENOMEM, result(&calls[2]))
 }

@@ -358,7 +358,7 @@ fn device_rules_stay(c: &mut Case) -> Check {
     let everything = json!([{"allow": true, "access": "rwm"}]);
     update_from(c, &json!({"devices": everything}))?.ok()?;
     let after = c.exec_probe(&[], &["--access", "/dev/kmsg"])?;
-    same("access to /dev/kmsg", &before["access"], &after["access"])?;
+    same("access to /dev/kmsg", &before.access, &after.access)?;
     c.rt(&["exec", &c.id, "head", "-c", "1", "/dev/kmsg"])?.wants(1)?;
     Ok(())
 }

@@ -7,6 +7,7 @@ pub(crate) mod user_namespaces;
 use crate::{
     case::Case,
     outcome::{Check, ensure, same},
+    seen::Access,
 };
 use serde_json::json;
 
@@ -14,17 +15,13 @@ pub(crate) fn check_ptmx(c: &mut Case) -> Check {
     c.config["linux"]["devices"] = json!([
         {"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2, "fileMode": 0o666, "uid": 0, "gid": 5}]);
     let report = c.probe(&["--stat", "/dev/pts/ptmx", "--access", "/dev/ptmx"])?;
-    let target = report["dev"]["ptmx"]["target"].as_str().unwrap_or("missing");
+    let target = report.dev["ptmx"].target.as_deref().unwrap_or("missing");
     ensure!(
         ["pts/ptmx", "/dev/pts/ptmx"].contains(&target),
-        "/dev/ptmx: {}",
-        report["dev"]["ptmx"]
+        "/dev/ptmx: {:?}",
+        report.dev["ptmx"]
     );
-    same(
-        "its use",
-        json!({"read": 0, "write": 0}),
-        report["access"]["/dev/ptmx"].clone(),
-    )
+    same("its use", Access::new(0, 0), report.access["/dev/ptmx"])
 }
 
 /// What is mounted there is what is wanted.

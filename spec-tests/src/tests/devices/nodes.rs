@@ -3,6 +3,7 @@
 use crate::{
     case::Case,
     outcome::{Check, ensure, same},
+    seen::{Access, Node, Report},
 };
 use serde_json::{Value, json};
 use std::fs;
@@ -28,14 +29,13 @@ tests! {
 
 const EPERM: i32 = 1;
 
-fn node(report: &Value, name: &str) -> (String, u64, u64, u64) {
-    let n = &report["dev"][name];
-    let number = |key: &str| n[key].as_u64().unwrap_or(u64::MAX);
+fn node(report: &Report, name: &str) -> (String, u64, u64, u64) {
+    let node = &report.dev[name];
     (
-        n["type"].as_str().unwrap_or("missing").to_owned(),
-        number("major"),
-        number("minor"),
-        number("mode"),
+        node.kind.clone(),
+        node.major.unwrap_or(u64::MAX),
+        node.minor.unwrap_or(u64::MAX),
+        node.mode.map_or(u64::MAX, u64::from),
     )
 }
 
@@ -55,12 +55,12 @@ fn default_nodes(c: &mut Case) -> Check {
             ("char".to_owned(), major, minor, 0o666),
             node(&report, name),
         )?;
-        same("owner", json!(0), report["dev"][name]["uid"].clone())?;
+        same("owner", Some(0), report.dev[name].uid)?;
     }
     ensure!(
-        report["dev"]["console"].is_null(),
-        "/dev/console without a terminal: {}",
-        report["dev"]["console"]
+        report.dev["console"].kind.is_empty(),
+        "/dev/console without a terminal: {:?}",
+        report.dev["console"]
     );
     Ok(())
 }
@@ -80,8 +80,8 @@ fn default_nodes_can_be_used(c: &mut Case) -> Check {
         "--access",
         "/dev/ptmx",
     ])?;
-    for (path, verdict) in report["access"].as_object().into_iter().flatten() {
-        same(path, json!({"read": 0, "write": 0}), verdict.clone())?;
+    for (path, verdict) in report.access.iter() {
+        same(path, Access::new(0, 0), *verdict)?;
     }
     Ok(())
 }
@@ -98,10 +98,10 @@ fn fd_links_and_ptmx(c: &mut Case) -> Check {
         same(
             name,
             target,
-            report["dev"][name]["target"].as_str().unwrap_or("missing"),
+            report.dev[name].target.as_deref().unwrap_or("missing"),
         )?;
     }
-    let ptmx = report["dev"]["ptmx"]["target"].as_str().unwrap_or("missing");
+    let ptmx = report.dev["ptmx"].target.as_deref().unwrap_or("missing");
     ensure!(
         ["pts/ptmx", "/dev/pts/ptmx"].contains(&ptmx),
         "ptmx: wish a link to pts/ptmx, reality {ptmx}"
@@ -121,11 +121,8 @@ fn configured_char_block_fifo(c: &mut Case) -> Check {
     same("char", ("char".to_owned(), 10, 229, 0o640), node(&report, "char"))?;
     same(
         "owner of char",
-        (json!(1), json!(2)),
-        (
-            report["dev"]["char"]["uid"].clone(),
-            report["dev"]["char"]["gid"].clone(),
-        ),
+        (Some(1), Some(2)),
+        (report.dev["char"].uid, report.dev["char"].gid),
     )?;
     same(
         "unbuffered",
@@ -142,9 +139,7 @@ fn configured_char_block_fifo(c: &mut Case) -> Check {
     same(
         "deep node",
         "char",
-        report["stat"]["/dev/deep/er/node"]["type"]
-            .as_str()
-            .unwrap_or("missing"),
+        report.stat["/dev/deep/er/node"].kind.as_str(),
     )
 }
 
@@ -152,18 +147,14 @@ fn configured_entry_overrides_a_default(c: &mut Case) -> Check {
     c.config["linux"]["devices"] = json!([{"path": "/dev/zero", "type": "c", "major": 1, "minor": 5, "fileMode": 0o600, "uid": 3, "gid": 3}]);
     let report = c.probe(&[])?;
     same("zero", ("char".to_owned(), 1, 5, 0o600), node(&report, "zero"))?;
-    same("owner", json!(3), report["dev"]["zero"]["uid"].clone())
+    same("owner", Some(3), report.dev["zero"].uid)
 }
 
 fn configured_outside_of_dev(c: &mut Case) -> Check {
     c.config["linux"]["devices"] =
         json!([{"path": "/tmp/node", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}]);
     let report = c.probe(&["--stat", "/tmp/node"])?;
-    same(
-        "type",
-        "char",
-        report["stat"]["/tmp/node"]["type"].as_str().unwrap_or("missing"),
-    )
+    same("type", "char", report.stat["/tmp/node"].kind.as_str())
 }
 
 fn existing_file_of_another_kind_is_refused(c: &mut Case) -> Check {
@@ -192,26 +183,14 @@ fn with_mknod(c: &mut Case, rules: Value) {
 fn access_denied_by_default_rule(c: &mut Case) -> Check {
     with_mknod(c, json!([{"allow": false, "access": "rwm"}]));
     let report = c.probe(&["--mknod", "c:10:237"])?;
-    same(
-        "c 10:237",
-        json!({"mknod": 0, "read": EPERM, "write": EPERM}),
-        report["mknod"]["c:10:237"].clone(),
-    )
+    same("c 10:237", Node::new(0, EPERM, EPERM), report.mknod["c:10:237"])
 }
 
 fn access_denied_without_any_rule(c: &mut Case) -> Check {
     with_mknod(c, Value::Null);
     let report = c.probe(&["--mknod", "c:10:237", "--mknod", "b:7:0"])?;
-    same(
-        "c 10:237",
-        json!({"mknod": 0, "read": EPERM, "write": EPERM}),
-        report["mknod"]["c:10:237"].clone(),
-    )?;
-    same(
-        "b 7:0",
-        json!({"mknod": 0, "read": EPERM, "write": EPERM}),
-        report["mknod"]["b:7:0"].clone(),
-    )
+    same("c 10:237", Node::new(0, EPERM, EPERM), report.mknod["c:10:237"])?;
+    same("b 7:0", Node::new(0, EPERM, EPERM), report.mknod["b:7:0"])
 }
 
 fn access_allowed_by_rule(c: &mut Case) -> Check {
@@ -225,8 +204,8 @@ fn access_allowed_by_rule(c: &mut Case) -> Check {
     let report = c.probe(&["--mknod", "c:10:237"])?;
     same(
         "c 10:237, only reading allowed",
-        json!({"mknod": 0, "read": 0, "write": EPERM}),
-        report["mknod"]["c:10:237"].clone(),
+        Node::new(0, 0, EPERM),
+        report.mknod["c:10:237"],
     )
 }
 
@@ -241,16 +220,12 @@ fn access_rule_with_wildcards(c: &mut Case) -> Check {
     let report = c.probe(&["--mknod", "c:10:237"])?;
     same(
         "c 10:*, only writing allowed",
-        json!({"mknod": 0, "read": EPERM, "write": 0}),
-        report["mknod"]["c:10:237"].clone(),
+        Node::new(0, EPERM, 0),
+        report.mknod["c:10:237"],
     )?;
     with_mknod(c, json!([{"allow": true, "type": "a", "access": "rwm"}]));
     let report = c.probe(&["--mknod", "c:10:237"])?;
-    same(
-        "a *:*",
-        json!({"mknod": 0, "read": 0, "write": 0}),
-        report["mknod"]["c:10:237"].clone(),
-    )
+    same("a *:*", Node::new(0, 0, 0), report.mknod["c:10:237"])
 }
 
 fn access_later_rule_wins(c: &mut Case) -> Check {
@@ -263,11 +238,7 @@ fn access_later_rule_wins(c: &mut Case) -> Check {
         ]),
     );
     let report = c.probe(&["--mknod", "c:10:237"])?;
-    same(
-        "c 10:237",
-        json!({"mknod": 0, "read": 0, "write": EPERM}),
-        report["mknod"]["c:10:237"].clone(),
-    )
+    same("c 10:237", Node::new(0, 0, EPERM), report.mknod["c:10:237"])
 }
 
 /// CDI files say `none` for a device that is to be there, but not to be opened yet.
@@ -281,11 +252,7 @@ fn access_of_unknown_letters_is_none(c: &mut Case) -> Check {
             ]),
         );
         let report = c.probe(&["--mknod", "c:10:237"])?;
-        same(
-            access,
-            json!({"mknod": 0, "read": read, "write": write}),
-            report["mknod"]["c:10:237"].clone(),
-        )?;
+        same(access, Node::new(0, read, write), report.mknod["c:10:237"])?;
     }
     // Nothing is left that could be denied.
     with_mknod(
@@ -293,11 +260,7 @@ fn access_of_unknown_letters_is_none(c: &mut Case) -> Check {
         json!([{"allow": true, "access": "rwm"}, {"allow": false, "access": "rwmx"}]),
     );
     let report = c.probe(&["--mknod", "c:10:237"])?;
-    same(
-        "denied",
-        json!({"mknod": 0, "read": EPERM, "write": EPERM}),
-        report["mknod"]["c:10:237"].clone(),
-    )
+    same("denied", Node::new(0, EPERM, EPERM), report.mknod["c:10:237"])
 }
 
 /// Whatever it was to deny would stay open.
@@ -314,12 +277,8 @@ fn access_denied_by_unknown_letters_is_refused(c: &mut Case) -> Check {
 fn mknod_of_any_device_is_allowed(c: &mut Case) -> Check {
     with_mknod(c, json!([{"allow": false, "access": "rwm"}]));
     let report = c.probe(&["--mknod", "b:8:0", "--mknod", "c:1:3"])?;
-    same("b 8:0", json!(0), report["mknod"]["b:8:0"]["mknod"].clone())?;
-    same(
-        "c 1:3 (null)",
-        json!({"mknod": 0, "read": 0, "write": 0}),
-        report["mknod"]["c:1:3"].clone(),
-    )
+    same("b 8:0", Some(0), report.mknod["b:8:0"].mknod)?;
+    same("c 1:3 (null)", Node::new(0, 0, 0), report.mknod["c:1:3"])
 }
 
 fn dev_bind_mounted_from_host_gets_no_nodes(c: &mut Case) -> Check {

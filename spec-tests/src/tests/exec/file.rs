@@ -4,8 +4,9 @@
 use crate::{
     case::Case,
     outcome::{Check, contains, ensure, same},
+    seen::Report,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use std::fs;
 
 tests! {
@@ -18,14 +19,14 @@ tests! {
 }
 
 /// Runs a file that has only what is REQUIRED, with the probe as program.
-fn report(c: &mut Case) -> Check<Value> {
+fn report(c: &mut Case) -> Check<Report> {
     c.start_sleeper()?;
     let file = c.dir.join("process.json");
     let process = json!({"args": ["/bin/probe"], "cwd": "/", "user": {"uid": 0, "gid": 0}});
     fs::write(&file, process.to_string())?;
     c.rt(&["exec", "--process", &file.to_string_lossy(), &c.id])?
         .ok()?
-        .json()
+        .seen()
 }
 
 /// A line of the container's own process.
@@ -41,11 +42,7 @@ fn process_file_without_capabilities(c: &mut Case) -> Check {
     for name in ["CapBnd", "CapEff", "CapPrm"] {
         let own = of_init(c, &format!("{name}:"))?;
         ensure!(own.ends_with("0420"), "{name} of init: {own}");
-        same(
-            name,
-            own.as_str(),
-            report["status"][name].as_str().unwrap_or_default(),
-        )?;
+        same(name, own.as_str(), report.status[name].as_str())?;
     }
     Ok(())
 }
@@ -63,8 +60,8 @@ fn process_file_with_unknown_capabilities(c: &mut Case) -> Check {
         .ok()?;
     same(
         "CapEff",
-        &json!("0000000000000020"),
-        &run.json()?["status"]["CapEff"],
+        "0000000000000020",
+        run.seen()?.status["CapEff"].as_str(),
     )?;
     contains("the warning", &run.stderr, "CAP_TYPO")?;
     let plain = c.rt(&["exec", &c.id, "/bin/true"])?.ok()?;
@@ -74,24 +71,16 @@ fn process_file_with_unknown_capabilities(c: &mut Case) -> Check {
 fn process_file_without_oom_score_adj(c: &mut Case) -> Check {
     c.config["process"]["oomScoreAdj"] = json!(321);
     let report = report(c)?;
-    same(
-        "oom_score_adj",
-        "321",
-        report["oom_score_adj"].as_str().unwrap_or_default(),
-    )
+    same("oom_score_adj", "321", report.oom_score_adj.as_str())
 }
 
 fn process_file_without_priorities(c: &mut Case) -> Check {
     c.config["process"]["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": 3});
     c.config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_BE", "priority": 6});
     let report = report(c)?;
-    let scheduler = &report["scheduler"];
-    same(
-        "policy, nice",
-        (&json!(3), &json!(3)),
-        (&scheduler["policy"], &scheduler["nice"]),
-    )?;
-    same("ioprio", &json!((2 << 13) | 6), &report["ioprio"])
+    let scheduler = &report.scheduler;
+    same("policy, nice", (3, 3), (scheduler.policy, scheduler.nice))?;
+    same("ioprio", (2 << 13) | 6, report.ioprio)
 }
 
 fn process_file_without_affinity(c: &mut Case) -> Check {
@@ -112,5 +101,5 @@ fn process_file_without_no_new_privileges(c: &mut Case) -> Check {
     c.config["process"]["noNewPrivileges"] = json!(true);
     let report = report(c)?;
     same("of init", "1", of_init(c, "NoNewPrivs:")?.as_str())?;
-    same("of the file's process", &json!(0), &report["no_new_privs"])
+    same("of the file's process", 0, report.no_new_privs)
 }

@@ -6,6 +6,7 @@ use crate::{
     outcome::{Check, Stop, contains, ensure, same},
     pty::FdSocket,
     runner,
+    seen::Report,
     tests::{
         namespaces::{mapping, user_namespace},
         process::with_profile,
@@ -56,21 +57,14 @@ fn no_new_privs_can_be_switched_off(c: &mut Case) -> Check {
         (&["--no-new-privs=true"], 1),
     ] {
         let report = c.exec_probe(flags, &[])?;
-        same(
-            &format!("with {flags:?}"),
-            json!(wish),
-            report["no_new_privs"].clone(),
-        )?;
+        same(&format!("with {flags:?}"), wish, report.no_new_privs)?;
     }
     Ok(())
 }
 
 /// The flag counts, whatever the container's own profile is.
 fn apparmor(c: &mut Case) -> Check {
-    let label = |c: &Case, flags: &[&str]| {
-        let label = c.exec_probe(flags, &[])?["label"].clone();
-        Ok::<_, Stop>(label.as_str().unwrap_or_default().to_owned())
-    };
+    let label = |c: &Case, flags: &[&str]| Ok::<_, Stop>(c.exec_probe(flags, &[])?.label);
     with_profile(c, |c, name| {
         c.start_sleeper()?;
         same("without the flag", "unconfined", &*label(c, &[])?)?;
@@ -100,10 +94,15 @@ fn apparmor(c: &mut Case) -> Check {
 fn apparmor_of_a_process_file(c: &mut Case) -> Check {
     with_profile(c, |c, name| {
         c.config["process"]["apparmorProfile"] = json!(name);
-        let label = report_of(c, json!({}))?["label"].clone();
+        let label = report_of(c, json!({}))?.label.clone();
         same("without one", json!(format!("{name} (enforce)")), label)?;
         let file = process_file(c, json!({"apparmorProfile": "unconfined"}))?;
-        let label = c.rt(&["exec", "--process", &file, &c.id])?.ok()?.json()?["label"].clone();
+        let label = c
+            .rt(&["exec", "--process", &file, &c.id])?
+            .ok()?
+            .seen()?
+            .label
+            .clone();
         same("with its own", json!("unconfined"), label)
     })
 }
@@ -131,20 +130,16 @@ fn process_file(c: &Case, more: Value) -> Check<String> {
     Ok(file.to_string_lossy().into_owned())
 }
 
-fn report_of(c: &mut Case, more: Value) -> Check<Value> {
+fn report_of(c: &mut Case, more: Value) -> Check<Report> {
     c.start_sleeper()?;
     let file = process_file(c, more)?;
-    c.rt(&["exec", "--process", &file, &c.id])?.ok()?.json()
+    c.rt(&["exec", "--process", &file, &c.id])?.ok()?.seen()
 }
 
 fn scheduler_batch(c: &mut Case) -> Check {
     let report = report_of(c, json!({"scheduler": {"policy": "SCHED_BATCH", "nice": 5}}))?;
-    let s = &report["scheduler"];
-    same(
-        "policy, nice",
-        (json!(3), json!(5)),
-        (s["policy"].clone(), s["nice"].clone()),
-    )
+    let s = &report.scheduler;
+    same("policy, nice", (3, 5), (s.policy, s.nice))
 }
 
 fn scheduler_reset_on_fork(c: &mut Case) -> Check {
@@ -153,22 +148,22 @@ fn scheduler_reset_on_fork(c: &mut Case) -> Check {
         c,
         json!({"scheduler": {"policy": "SCHED_FIFO", "priority": 7, "flags": ["SCHED_FLAG_RESET_ON_FORK"]}}),
     )?;
-    let s = &report["scheduler"];
+    let s = &report.scheduler;
     same(
         "policy, priority, flags",
-        (json!(1), json!(7), json!(1)),
-        (s["policy"].clone(), s["priority"].clone(), s["flags"].clone()),
+        (1, 7, 1),
+        (s.policy, s.priority, s.flags),
     )
 }
 
 fn scheduler_deadline(c: &mut Case) -> Check {
     let times = json!({"policy": "SCHED_DEADLINE", "runtime": 1_000_000, "deadline": 20_000_000, "period": 20_000_000});
     let report = report_of(c, json!({ "scheduler": times }))?;
-    let s = &report["scheduler"];
+    let s = &report.scheduler;
     same(
         "policy, runtime, period",
-        (json!(6), json!(1_000_000), json!(20_000_000)),
-        (s["policy"].clone(), s["runtime"].clone(), s["period"].clone()),
+        (6, 1_000_000, 20_000_000),
+        (s.policy, s.runtime, s.period),
     )
 }
 
@@ -177,7 +172,7 @@ fn io_priority(c: &mut Case) -> Check {
         c,
         json!({"ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 6}}),
     )?;
-    same("ioprio", json!((2 << 13) | 6), report["ioprio"].clone())
+    same("ioprio", (2 << 13) | 6, report.ioprio)
 }
 
 fn rlimits(c: &mut Case) -> Check {
@@ -185,8 +180,8 @@ fn rlimits(c: &mut Case) -> Check {
     let report = report_of(c, json!({ "rlimits": limits }))?;
     same(
         "RLIMIT_NOFILE, RLIMIT_CORE",
-        (json!([77, 88]), json!([0, 1])),
-        (report["rlimits"][7].clone(), report["rlimits"][4].clone()),
+        ([77, 88], [0, 1]),
+        (report.rlimits[7], report.rlimits[4]),
     )
 }
 
@@ -306,10 +301,10 @@ fn into_a_user_namespace(c: &mut Case) -> Check {
     user_namespace(c, &[mapping(0, 100_000, 65536)]);
     c.start_sleeper()?;
     let report = c.exec_probe(&["--user", "7:8"], &[])?;
-    same("uids", json!([7, 7, 7]), report["uids"].clone())?;
-    same("gids", json!([8, 8, 8]), report["gids"].clone())?;
+    same("uids", [7, 7, 7], report.uids)?;
+    same("gids", [8, 8, 8], report.gids)?;
     let init = fs::read_link(format!("/proc/{}/ns/user", c.pid()?))?;
-    same("user namespace", init.to_str(), report["ns"]["user"].as_str())?;
+    same("user namespace", init.to_str(), Some(report.ns["user"].as_str()))?;
     let run = c.rt(&["exec", "-d", "--pid-file", "pid", &c.id, "/bin/sleep", "1000"])?;
     run.ok()?;
     let pid = fs::read_to_string(c.dir.join("pid"))?;
@@ -344,15 +339,14 @@ fn exec_with_fds(c: &Case, fds: &str, options: &[&str]) -> Check<runner::Run> {
     runner::start(Command::new("/bin/sh").args(words).current_dir(&c.dir), &c.dir)?.finish()
 }
 
-fn fd_numbers(report: &Value) -> Vec<i64> {
-    let fds = report["fds"].as_array().cloned().unwrap_or_default();
-    fds.iter().filter_map(|fd| fd[0].as_i64()).collect()
+fn fd_numbers(report: &Report) -> Vec<i32> {
+    report.fds.iter().map(|fd| fd.0).collect()
 }
 
 fn preserve_fds(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let fds = "exec 3</dev/null 4</dev/null 5</dev/null;";
-    let report = exec_with_fds(c, fds, &["--preserve-fds", "2"])?.ok()?.json()?;
+    let report = exec_with_fds(c, fds, &["--preserve-fds", "2"])?.ok()?.seen()?;
     same("fds", vec![0, 1, 2, 3, 4], fd_numbers(&report))
 }
 
@@ -361,7 +355,7 @@ fn preserve_fds_with_gaps(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let fds = "exec 4</dev/null 8</dev/null 9</dev/null;";
     for (count, wish) in [("6", vec![0, 1, 2, 4, 8]), ("1", vec![0, 1, 2])] {
-        let report = exec_with_fds(c, fds, &["--preserve-fds", count])?.ok()?.json()?;
+        let report = exec_with_fds(c, fds, &["--preserve-fds", count])?.ok()?.seen()?;
         same("fds", wish, fd_numbers(&report))?;
     }
     Ok(())
@@ -394,7 +388,7 @@ fn cap_makes_ambient_what_is_inheritable(c: &mut Case) -> Check {
     )?;
     // CAP_NET_RAW is 13. CAP_CHOWN is in no inheritable set, and so neither becomes nor makes anything ambient.
     for (set, wish) in [("CapAmb", 1_u64 << 13), ("CapInh", 1 << 13), ("CapEff", 1 << 13)] {
-        let bits = report["status"][set].as_str().unwrap_or_default();
+        let bits = report.status[set].as_str();
         same(set, Ok(wish), u64::from_str_radix(bits.trim(), 16))?;
     }
     Ok(())

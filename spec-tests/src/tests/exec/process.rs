@@ -50,7 +50,7 @@ fn same_namespaces_as_init(c: &mut Case) -> Check {
     let (pid, report) = (c.pid()?, c.exec_probe(&[], &[])?);
     for name in ["pid", "net", "ipc", "uts", "mnt", "cgroup", "user"] {
         let init = fs::read_link(format!("/proc/{pid}/ns/{name}"))?;
-        same(name, init.to_str(), report["ns"][name].as_str())?;
+        same(name, init.to_str(), Some(report.ns[name].as_str()))?;
     }
     same(
         "root",
@@ -66,7 +66,7 @@ fn same_cgroup_as_init(c: &mut Case) -> Check {
     c.drop_namespace("cgroup");
     c.start_sleeper()?;
     let report = c.exec_probe(&[], &[])?;
-    let text = report["cgroup"].as_str().unwrap_or_default();
+    let text = report.cgroup.as_str();
     let line = text
         .lines()
         .find_map(|l| l.strip_prefix("0::"))
@@ -80,16 +80,12 @@ fn args_and_config_env(c: &mut Case) -> Check {
     let report = c
         .rt(&["exec", &c.id, "/bin/probe", "", "a b", "$X"])?
         .ok()?
-        .json()?;
-    same(
-        "args",
-        json!(["/bin/probe", "", "a b", "$X"]),
-        report["args"].clone(),
-    )?;
+        .seen()?;
+    same("args", vec!["/bin/probe", "", "a b", "$X"], report.args.clone())?;
     same(
         "env",
-        json!(["PATH=/bin", "HOME=/x", "B=1", "A=2"]),
-        report["env"].clone(),
+        vec!["PATH=/bin", "HOME=/x", "B=1", "A=2"],
+        report.env.clone(),
     )
 }
 
@@ -99,8 +95,8 @@ fn env_is_added_after_the_config(c: &mut Case) -> Check {
     let report = c.exec_probe(&["--env", "NEW=1", "--env", "OTHER=a,b=c"], &[])?;
     same(
         "env",
-        json!(["PATH=/bin", "HOME=/x", "NEW=1", "OTHER=a,b=c"]),
-        report["env"].clone(),
+        vec!["PATH=/bin", "HOME=/x", "NEW=1", "OTHER=a,b=c"],
+        report.env.clone(),
     )
 }
 
@@ -110,27 +106,27 @@ fn cwd(c: &mut Case) -> Check {
     same(
         "cwd of the config",
         json!("/var"),
-        c.exec_probe(&[], &[])?["cwd"].clone(),
+        c.exec_probe(&[], &[])?.cwd.clone(),
     )?;
     same(
         "--cwd",
         json!("/tmp"),
-        c.exec_probe(&["--cwd", "/tmp"], &[])?["cwd"].clone(),
+        c.exec_probe(&["--cwd", "/tmp"], &[])?.cwd.clone(),
     )
 }
 
 fn user(c: &mut Case) -> Check {
     c.start_sleeper()?;
-    let ids = |options: &[&str]| -> Check<(Value, Value)> {
+    let ids = |options: &[&str]| -> Check<([u32; 3], [u32; 3])> {
         let report = c.exec_probe(options, &[])?;
-        Ok((report["uids"].clone(), report["gids"].clone()))
+        Ok((report.uids, report.gids))
     };
     same(
         "--user 1000:1001",
-        (json!([1000, 1000, 1000]), json!([1001, 1001, 1001])),
+        ([1000; 3], [1001; 3]),
         ids(&["--user", "1000:1001"])?,
     )?;
-    same("-u 1000", json!([1000, 1000, 1000]), ids(&["-u", "1000"])?.0)
+    same("-u 1000", [1000; 3], ids(&["-u", "1000"])?.0)
 }
 
 fn user_parsed_strictly(c: &mut Case) -> Check {
@@ -150,9 +146,9 @@ fn user_parsed_strictly(c: &mut Case) -> Check {
 fn additional_gids(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let report = c.exec_probe(&["-u", "1000:1000", "-g", "7", "-g", "8"], &[])?;
-    let groups = report["groups"].as_array().cloned().unwrap_or_default();
+    let groups = report.groups.clone();
     ensure!(
-        groups.contains(&json!(7)) && groups.contains(&json!(8)),
+        groups.contains(&7) && groups.contains(&8),
         "wish 7 and 8 in {groups:?}"
     );
     Ok(())
@@ -256,28 +252,20 @@ fn process_file(c: &mut Case) -> Check {
     let report = c
         .rt(&["exec", "--process", &file.to_string_lossy(), &c.id])?
         .ok()?
-        .json()?;
+        .seen()?;
     same(
         "env",
-        json!(["PATH=/bin", "ONLY=this", "HOME=/h"]),
-        report["env"].clone(),
+        vec!["PATH=/bin", "ONLY=this", "HOME=/h"],
+        report.env.clone(),
     )?;
-    same("cwd", json!("/var"), report["cwd"].clone())?;
-    same("uids", json!([1000, 1000, 1000]), report["uids"].clone())?;
-    same("gids", json!([1001, 1001, 1001]), report["gids"].clone())?;
-    same("umask", json!(0o77), report["umask"].clone())?;
-    same(
-        "CapEff",
-        "0000000000000020",
-        report["status"]["CapEff"].as_str().unwrap_or_default(),
-    )?;
-    same("no_new_privs", json!(1), report["no_new_privs"].clone())?;
-    same("RLIMIT_NOFILE", json!([100, 200]), report["rlimits"][7].clone())?;
-    same(
-        "oom_score_adj",
-        "500",
-        report["oom_score_adj"].as_str().unwrap_or_default(),
-    )
+    same("cwd", "/var", report.cwd.as_str())?;
+    same("uids", [1000, 1000, 1000], report.uids)?;
+    same("gids", [1001, 1001, 1001], report.gids)?;
+    same("umask", 0o77, report.umask)?;
+    same("CapEff", "0000000000000020", report.status["CapEff"].as_str())?;
+    same("no_new_privs", 1, report.no_new_privs)?;
+    same("RLIMIT_NOFILE", [100, 200], report.rlimits[7])?;
+    same("oom_score_adj", "500", report.oom_score_adj.as_str())
 }
 
 fn process_file_detached(c: &mut Case) -> Check {
@@ -331,24 +319,15 @@ fn capabilities_of_the_config(c: &mut Case) -> Check {
     let report = c.exec_probe(&[], &[])?;
     let wish = format!("{:016x}", (1_u64 << 29) | (1 << 5) | (1 << 10));
     for field in ["CapBnd", "CapEff", "CapPrm"] {
-        same(
-            field,
-            wish.as_str(),
-            report["status"][field].as_str().unwrap_or_default(),
-        )?;
+        same(field, wish.as_str(), report.status[field].as_str())?;
     }
-    same(
-        "CapInh",
-        "0000000000000000",
-        report["status"]["CapInh"].as_str().unwrap_or_default(),
-    )
+    same("CapInh", "0000000000000000", report.status["CapInh"].as_str())
 }
 
 fn cap_adds_without_inheritable(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let report = c.exec_probe(&["--cap", "CAP_NET_RAW", "--cap", "CAP_CHOWN"], &[])?;
-    let bits =
-        |field: &str| u64::from_str_radix(report["status"][field].as_str().unwrap_or("0"), 16).unwrap_or(0);
+    let bits = |field: &str| u64::from_str_radix(report.status[field].as_str(), 16).unwrap_or(0);
     let wish = (1_u64 << 13) | 1;
     for field in ["CapBnd", "CapEff", "CapPrm"] {
         same(&format!("{field} has both"), wish, bits(field) & wish)?;
@@ -365,8 +344,8 @@ fn cap_unknown_is_a_warning(c: &mut Case) -> Check {
         let run = c.rt(&words)?.ok()?;
         contains("warning", &run.stderr, name)?;
         same("lines on stderr", 1, run.stderr.lines().count())?;
-        let report = run.json()?;
-        let bits = u64::from_str_radix(report["status"]["CapEff"].as_str().unwrap_or("0"), 16)?;
+        let report = run.seen()?;
+        let bits = u64::from_str_radix(report.status["CapEff"].as_str(), 16)?;
         same("the other one is there", 1 << 13, bits & (1 << 13))?;
     }
     Ok(())
@@ -380,44 +359,29 @@ fn user_that_is_empty_is_the_containers(c: &mut Case) -> Check {
     for field in ["Uid", "Gid", "Groups"] {
         same(
             field,
-            same_as_init["status"][field].clone(),
-            report["status"][field].clone(),
+            same_as_init.status[field].clone(),
+            report.status[field].clone(),
         )?;
     }
-    ensure!(
-        report["status"]["Uid"]
-            .as_str()
-            .is_some_and(|uid| uid.starts_with('7')),
-        "{}",
-        report["status"]
-    );
+    ensure!(report.status["Uid"].starts_with('7'), "{:?}", report.status);
     Ok(())
 }
 
 fn no_new_privs(c: &mut Case) -> Check {
     c.config["process"]["noNewPrivileges"] = json!(false);
     c.start_sleeper()?;
-    same(
-        "without",
-        json!(0),
-        c.exec_probe(&[], &[])?["no_new_privs"].clone(),
-    )?;
+    same("without", 0, c.exec_probe(&[], &[])?.no_new_privs)?;
     same(
         "--no-new-privs",
-        json!(1),
-        c.exec_probe(&["--no-new-privs"], &[])?["no_new_privs"].clone(),
+        1,
+        c.exec_probe(&["--no-new-privs"], &[])?.no_new_privs,
     )
 }
 
 fn stdio_only(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let report = c.exec_probe(&[], &[])?;
-    let fds: Vec<u64> = report["fds"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|f| f[0].as_u64())
-        .collect();
+    let fds: Vec<i32> = report.fds.iter().map(|f| f.0).collect();
     same("fds", vec![0, 1, 2], fds)
 }
 

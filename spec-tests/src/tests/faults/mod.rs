@@ -8,12 +8,12 @@ mod scenario;
 mod steps;
 mod view;
 
-use crate::tests::namespaces::in_own_network;
 use crate::{
     case::Case,
     faults::{Extent, Fault, What, name_of_call, on_a_kernel_before_6_17},
     options::Options,
     outcome::{Check, fail},
+    tests::namespaces::in_own_network,
 };
 pub(super) use attempt::Attempt;
 use attempt::World;

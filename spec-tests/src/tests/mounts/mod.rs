@@ -12,8 +12,9 @@ use crate::{
     case::Case,
     outcome::{Check, ensure, fail},
     runner::{self, Run},
+    seen::Report,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use std::process::{Command, Stdio};
 
 /// `rt`: the runtime; `made`: what is mounted at the bundle or below; `$b` and `$i`: bundle and id.
@@ -64,8 +65,8 @@ pub(crate) struct Mount {
 }
 
 /// The topmost mount at `path` in the probe's report.
-pub(crate) fn mount_at(report: &Value, path: &str) -> Check<Mount> {
-    let text = report["mountinfo"].as_str().unwrap_or_default();
+pub(crate) fn mount_at(report: &Report, path: &str) -> Check<Mount> {
+    let text = report.mountinfo.as_str();
     let found = text.lines().rfind(|l| l.split(' ').nth(4) == Some(path));
     let Some(line) = found else {
         return fail(format!("no mount at {path} in:\n{text}"));
@@ -93,7 +94,7 @@ impl Mount {
 }
 
 /// Every word of `wish` is an option of the mount; `!word` is none.
-pub(crate) fn has_options(report: &Value, path: &str, wish: &[&str]) -> Check {
+pub(crate) fn has_options(report: &Report, path: &str, wish: &[&str]) -> Check {
     let mount = mount_at(report, path)?;
     for word in wish {
         let holds = match word.strip_prefix('!') {
@@ -106,8 +107,4 @@ pub(crate) fn has_options(report: &Value, path: &str, wish: &[&str]) -> Check {
         );
     }
     Ok(())
-}
-
-pub(crate) fn verdict(report: &Value, path: &str, key: &str) -> Value {
-    report["access"][path][key].clone()
 }

@@ -4,6 +4,7 @@ use super::{mapping, user_namespace};
 use crate::{
     case::Case,
     outcome::{Check, contains, ensure, fail, same},
+    seen::Report,
 };
 use serde_json::{Value, json};
 use std::{fs, os::unix::fs::MetadataExt};
@@ -53,8 +54,8 @@ fn link(pid: &str, name: &str) -> Check<String> {
         .into_owned())
 }
 
-fn seen(report: &Value, name: &str) -> String {
-    report["ns"][name].as_str().unwrap_or_default().to_owned()
+fn seen(report: &Report, name: &str) -> String {
+    report.ns[name].as_str().to_owned()
 }
 
 fn new_ones_are_new(c: &mut Case) -> Check {
@@ -122,7 +123,7 @@ impl Holder {
     }
 }
 
-fn join(c: &mut Case, kinds: &[(&str, &str)]) -> Check<(Holder, Value)> {
+fn join(c: &mut Case, kinds: &[(&str, &str)]) -> Check<(Holder, Report)> {
     let holder = Holder::start(c)?;
     for (kind, name) in kinds {
         c.join_namespace(kind, Some(&holder.path(name)));
@@ -147,11 +148,7 @@ fn join_network_ipc_uts(c: &mut Case) -> Check {
 
 fn join_pid(c: &mut Case) -> Check {
     let (_, report) = join(c, &[("pid", "pid")])?;
-    ensure!(
-        report["pid"].as_i64() > Some(1),
-        "pid: wish > 1, reality {}",
-        report["pid"]
-    );
+    ensure!(report.pid > 1, "pid: wish > 1, reality {}", report.pid);
     Ok(())
 }
 
@@ -234,17 +231,17 @@ fn host_pid(c: &mut Case) -> Check {
 
 fn pid_is_1_in_a_new_pid_namespace(c: &mut Case) -> Check {
     let report = c.probe(&[])?;
-    same("pid", json!(1), report["pid"].clone())?;
-    same("ppid", json!(0), report["ppid"].clone())?;
-    same("session id", json!(1), report["sid"].clone())
+    same("pid", 1, report.pid)?;
+    same("ppid", 0, report.ppid)?;
+    same("session id", 1, report.sid)
 }
 
 fn loopback_is_up_in_a_new_network_namespace(c: &mut Case) -> Check {
-    same("lo is up", json!(true), c.probe(&[])?["lo_up"].clone())
+    same("lo is up", true, c.probe(&[])?.lo_up)
 }
 
-fn cgroup2_line(report: &Value) -> String {
-    let text = report["cgroup"].as_str().unwrap_or_default();
+fn cgroup2_line(report: &Report) -> String {
+    let text = report.cgroup.as_str();
     text.lines()
         .find_map(|l| l.strip_prefix("0::"))
         .unwrap_or_default()
@@ -272,9 +269,8 @@ fn without_cgroup_namespace_the_path_is_seen(c: &mut Case) -> Check {
     )
 }
 
-fn map_lines(report: &Value, key: &str) -> Vec<Vec<u32>> {
-    let text = report[key].as_str().unwrap_or_default();
-    text.lines()
+fn map_lines(map: &str) -> Vec<Vec<u32>> {
+    map.lines()
         .map(|l| l.split_whitespace().filter_map(|w| w.parse().ok()).collect())
         .collect()
 }
@@ -286,10 +282,10 @@ fn user_with_one_range(c: &mut Case) -> Check {
         seen(&report, "user") != link("self", "user")?,
         "user: wish a new one"
     );
-    for key in ["uid_map", "gid_map"] {
-        same(key, vec![vec![0, 100_000, 65536]], map_lines(&report, key))?;
+    for (name, map) in [("uid_map", &report.uid_map), ("gid_map", &report.gid_map)] {
+        same(name, vec![vec![0, 100_000, 65536]], map_lines(map))?;
     }
-    same("uids", json!([0, 0, 0]), report["uids"].clone())
+    same("uids", [0, 0, 0], report.uids)
 }
 
 fn user_ranges(c: &mut Case, count: u32) -> Check {
@@ -298,7 +294,7 @@ fn user_ranges(c: &mut Case, count: u32) -> Check {
         .collect();
     user_namespace(c, &ranges);
     let report = c.probe(&[])?;
-    let mut lines = map_lines(&report, "uid_map");
+    let mut lines = map_lines(&report.uid_map);
     lines.sort();
     let wish: Vec<Vec<u32>> = (0..count).map(|n| vec![n * 10, 200_000 + n * 100, 10]).collect();
     same("uid_map", wish, lines)
@@ -313,7 +309,7 @@ fn user_with_300_ranges(c: &mut Case) -> Check {
     c.config["process"]["user"] = json!({"uid": 0, "gid": 0});
     let ranges: Vec<Value> = (0..300).map(|n| mapping(n, 200_000 + n * 2, 1)).collect();
     user_namespace(c, &ranges);
-    let lines = map_lines(&c.probe(&[])?, "uid_map");
+    let lines = map_lines(&c.probe(&[])?.uid_map);
     same("number of ranges", 300, lines.len())
 }
 
@@ -338,7 +334,7 @@ fn user_has_all_capabilities_asked_for(c: &mut Case) -> Check {
     let caps = json!(["CAP_SYS_ADMIN", "CAP_NET_ADMIN"]);
     c.config["process"]["capabilities"] = json!({"bounding": caps, "effective": caps, "permitted": caps});
     let report = c.probe(&[])?;
-    let effective = report["status"]["CapEff"].as_str().unwrap_or_default();
+    let effective = report.status["CapEff"].as_str();
     let wish = format!("{:016x}", (1_u64 << 21) | (1 << 12));
     same("CapEff", wish.as_str(), effective)
 }
@@ -354,7 +350,7 @@ fn join_user_with_new_pid(c: &mut Case) -> Check {
     }
     let report = c.probe(&[])?;
     same("user", holder.link("user")?, seen(&report, "user"))?;
-    same("pid", json!(1), report["pid"].clone())?;
+    same("pid", 1, report.pid)?;
     for (kind, name) in KINDS {
         ensure!(
             seen(&report, name) != holder.link(name)?,
@@ -387,19 +383,15 @@ fn join_user_network_ipc_uts_as_in_a_pod(c: &mut Case) -> Check {
     same(
         "uid_map",
         vec![vec![0, 100_000, 65536]],
-        map_lines(&report, "uid_map"),
+        map_lines(&report.uid_map),
     )?;
-    same("pid", json!(1), report["pid"].clone())
+    same("pid", 1, report.pid)
 }
 
 fn user_without_mappings_is_refused(c: &mut Case) -> Check {
     c.join_namespace("user", None);
     c.create()?.wants(1)?.refused()?;
     c.nothing_left()
-}
-
-fn clock(report: &Value, name: &str) -> i64 {
-    report[name].as_i64().unwrap_or(0)
 }
 
 fn host_clocks() -> Check<(i64, i64)> {
@@ -421,12 +413,12 @@ fn time_offsets(c: &mut Case) -> Check {
         seen(&report, "time") != link("self", "time")?,
         "time: wish a new namespace"
     );
-    let difference = clock(&report, "boottime") - clock(&report, "monotonic");
+    let difference = report.boottime - report.monotonic;
     ensure!(
         (999_000..1_100_000).contains(&difference),
         "boottime - monotonic: wish ~1000000, reality {difference}"
     );
-    let shift = clock(&report, "boottime") - boottime;
+    let shift = report.boottime - boottime;
     ensure!(
         (1_999_990..2_000_060).contains(&shift),
         "boottime: wish 2000000 s ahead, reality {shift}"
@@ -457,16 +449,8 @@ fn hostname_and_domainname(c: &mut Case) -> Check {
     c.config["hostname"] = json!("a-name.example");
     c.config["domainname"] = json!("example.org");
     let report = c.probe(&[])?;
-    same(
-        "hostname",
-        "a-name.example",
-        report["hostname"].as_str().unwrap_or_default(),
-    )?;
-    same(
-        "domainname",
-        "example.org",
-        report["domainname"].as_str().unwrap_or_default(),
-    )?;
+    same("hostname", "a-name.example", report.hostname.as_str())?;
+    same("domainname", "example.org", report.domainname.as_str())?;
     same("the host's name", before, nix::unistd::gethostname()?)?;
     contains("sh hostname", &c.sh("hostname")?, "a-name.example")
 }
@@ -477,7 +461,7 @@ fn time_offsets_in_a_user_namespace(c: &mut Case) -> Check {
     c.join_namespace("time", None);
     c.config["linux"]["timeOffsets"] = json!({"monotonic": {"secs": 100_000}});
     let before = c.sh("cat /proc/uptime")?;
-    let seen = c.probe(&[])?["monotonic"].as_i64().unwrap_or(0);
+    let seen = c.probe(&[])?.monotonic;
     let host: i64 = before
         .split('.')
         .next()

@@ -5,8 +5,9 @@ use super::{Holder, UNSHARE, name_of};
 use crate::{
     case::Case,
     outcome::{Check, ensure, same},
+    seen::Report,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use std::fs;
 
 /// Who owns the namespace that is given by path.
@@ -83,8 +84,8 @@ fn place(c: &mut Case, kind: &str, owner: Owner, user: User) -> Check {
     c.nothing_left()
 }
 
-fn is_placed(report: &Value, kind: &str, holder: &Holder, own: Option<&Holder>, user: User) -> Check {
-    let seen = |name: &str| report["ns"][name].as_str().unwrap_or_default().to_owned();
+fn is_placed(report: &Report, kind: &str, holder: &Holder, own: Option<&Holder>, user: User) -> Check {
+    let seen = |name: &str| report.ns[name].as_str().to_owned();
     same(kind, holder.link(kind)?, seen(name_of(kind)))?;
     let host = fs::read_link("/proc/self/ns/user")?
         .to_string_lossy()
@@ -95,11 +96,11 @@ fn is_placed(report: &Value, kind: &str, holder: &Holder, own: Option<&Holder>, 
         (None, _) => ensure!(seen("user") != host, "user: wish a new one, reality the host's"),
     }
     if user != User::Hosts {
-        let map = report["uid_map"].as_str().unwrap_or_default();
+        let map = report.uid_map.as_str();
         let words: Vec<_> = map.split_whitespace().collect();
         same("uid_map", vec!["0", "100000", "65536"], words)?;
     }
-    same("uids", json!([0, 0, 0]), report["uids"].clone())
+    same("uids", [0, 0, 0], report.uids)
 }
 
 /// What a container may do only with rights over the namespace: its name, and file systems that show it.

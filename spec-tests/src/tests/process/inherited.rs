@@ -8,7 +8,7 @@ use crate::{
     runner::{self, Live, Run},
 };
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::{
     ffi::OsStr,
     fs,
@@ -300,14 +300,14 @@ fn securebits(c: &mut Case) -> Check {
     c.config["process"]["capabilities"]["inheritable"] = json!(["CAP_KILL"]);
     c.config["process"]["capabilities"]["ambient"] = json!(["CAP_KILL"]);
     c.args(&["/bin/probe"]);
-    let report = run(c, || prctl(libc::PR_SET_SECUREBITS, BITS))?.ok()?.json()?;
-    same("securebits", json!(0), report["securebits"].clone())?;
+    let report = run(c, || prctl(libc::PR_SET_SECUREBITS, BITS))?.ok()?.seen()?;
+    same("securebits", 0, report.securebits)?;
     c.start_sleeper()?;
     let words = ["exec", &c.id, "/bin/probe"];
     let report = rt(c, &words, || prctl(libc::PR_SET_SECUREBITS, BITS))?
         .ok()?
-        .json()?;
-    same("securebits of exec", json!(0), report["securebits"].clone())
+        .seen()?;
+    same("securebits of exec", 0, report.securebits)
 }
 
 fn working_directory_that_is_gone(c: &mut Case) -> Check {
@@ -358,17 +358,9 @@ fn standard_stream_opened_as_a_path(c: &mut Case) -> Check {
         // SAFETY: takes an integer.
         checked(unsafe { libc::close(path) })
     };
-    let report = run(c, change)?.ok()?.json()?;
-    let numbers: Vec<Value> = report["fds"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|fd| fd["fd"].clone())
-        .collect();
-    ensure!(
-        numbers.iter().all(|fd| fd.as_i64() < Some(3)),
-        "descriptors: {numbers:?}"
-    );
+    let report = run(c, change)?.ok()?.seen()?;
+    let numbers: Vec<i32> = report.fds.iter().map(|fd| fd.0).collect();
+    ensure!(numbers.iter().all(|fd| *fd < 3), "descriptors: {numbers:?}");
     Ok(())
 }
 
@@ -416,20 +408,15 @@ fn limits_and_priorities_are_passed_on(c: &mut Case) -> Check {
         fs::write("/proc/self/coredump_filter", "0x11")
     };
     c.config["process"]["noNewPrivileges"] = json!(false);
-    let report = run(c, change)?.ok()?.json()?;
-    let file = |name: &str| {
-        report["cat"][format!("/proc/self/{name}")]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned()
-    };
+    let report = run(c, change)?.ok()?.seen()?;
+    let file = |name: &str| report.cat[format!("/proc/self/{name}")].text().to_owned();
     same("oom_score_adj", "321", &*file("oom_score_adj"))?;
     same("coredump_filter", "00000011", &*file("coredump_filter"))?;
     same("timer slack", &*SLACK.to_string(), &*file("timerslack_ns"))?;
-    same("nice", json!(3), report["scheduler"]["nice"].clone())?;
-    same("ioprio", json!((2 << 13) | 6), report["ioprio"].clone())?;
-    same("RLIMIT_CORE", json!([0, 0]), report["rlimits"][4].clone())?;
-    same("no_new_privs", json!(1), report["no_new_privs"].clone())?;
+    same("nice", 3, report.scheduler.nice)?;
+    same("ioprio", (2 << 13) | 6, report.ioprio)?;
+    same("RLIMIT_CORE", [0, 0], report.rlimits[4])?;
+    same("no_new_privs", 1, report.no_new_privs)?;
     let has_thp = file("status")
         .lines()
         .find_map(|line| line.strip_prefix("THP_enabled:\t").map(str::to_owned));
@@ -442,9 +429,9 @@ fn parent_death_signal_and_subreaper_are_not(c: &mut Case) -> Check {
         prctl(libc::PR_SET_PDEATHSIG, libc::SIGUSR1 as libc::c_ulong)?;
         prctl(libc::PR_SET_CHILD_SUBREAPER, 1)
     };
-    let report = run(c, change)?.ok()?.json()?;
-    same("parent-death signal", json!(0), report["death_signal"].clone())?;
-    same("subreaper", json!(0), report["subreaper"].clone())
+    let report = run(c, change)?.ok()?.seen()?;
+    same("parent-death signal", 0, report.death_signal)?;
+    same("subreaper", 0, report.subreaper)
 }
 
 /// Nor does what glibc would read of it change anything.

@@ -9,8 +9,9 @@ use crate::{
     outcome::{Check, fail},
     pty::{self, FdSocket, Master},
     runner::{self, Live},
+    seen::Report,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use std::{
     ffi::OsString,
     fs,
@@ -18,13 +19,8 @@ use std::{
     process::{Command, Stdio},
 };
 
-pub(crate) fn fd_numbers(report: &Value) -> Vec<u64> {
-    report["fds"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|f| f[0].as_u64())
-        .collect()
+pub(crate) fn fd_numbers(report: &Report) -> Vec<i32> {
+    report.fds.iter().map(|f| f.0).collect()
 }
 
 /// Runs the runtime by a shell that has opened these fds on the bundle folder.

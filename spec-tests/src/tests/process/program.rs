@@ -5,6 +5,7 @@ use crate::{
     case::Case,
     outcome::{Check, contains, ensure, same},
     runner,
+    seen::Report,
 };
 use serde_json::{Value, json};
 use std::{
@@ -90,8 +91,8 @@ fn args_are_exact(c: &mut Case) -> Check {
         "back\\slash",
     ];
     c.args(&wish);
-    let report = c.run()?.ok()?.json()?;
-    same("args", json!(wish), report["args"].clone())
+    let report = c.run()?.ok()?.seen()?;
+    same("args", wish.as_slice(), report.args)
 }
 
 fn program_is_found_in_path_of_env(c: &mut Case) -> Check {
@@ -99,8 +100,8 @@ fn program_is_found_in_path_of_env(c: &mut Case) -> Check {
     fs::rename(c.rootfs("/bin/probe"), c.rootfs("/opt/only-here"))?;
     c.config["process"]["env"] = json!(["PATH=/no/such:/bin:/opt"]);
     c.args(&["only-here"]);
-    let report = c.run()?.ok()?.json()?;
-    same("argv[0]", json!(["only-here"]), report["args"].clone())
+    let report = c.run()?.ok()?.seen()?;
+    same("argv[0]", vec!["only-here"], report.args.clone())
 }
 
 fn env_order_is_kept(c: &mut Case) -> Check {
@@ -114,16 +115,16 @@ fn env_order_is_kept(c: &mut Case) -> Check {
         "LAST=x",
     ];
     c.config["process"]["env"] = json!(wish);
-    same("env", json!(wish), c.probe(&[])?["env"].clone())
+    same("env", wish.as_slice(), c.probe(&[])?.env)
 }
 
 fn env_home_default_of_passwd(c: &mut Case) -> Check {
     for (uid, home) in [(0, "HOME=/root"), (1000, "HOME=/home/alice"), (4321, "HOME=/")] {
         c.config["process"]["user"] = json!({"uid": uid, "gid": 0});
-        let env = c.probe(&[])?["env"].clone();
+        let env = c.probe(&[])?.env.clone();
         ensure!(
-            env.as_array().is_some_and(|e| e.contains(&json!(home))),
-            "uid {uid}: wish {home}, reality {env}"
+            env.iter().any(|entry| entry == home),
+            "uid {uid}: wish {home}, reality {env:?}"
         );
     }
     Ok(())
@@ -134,23 +135,16 @@ fn env_empty_home_is_the_users(c: &mut Case) -> Check {
     for (uid, home) in [(0, "HOME=/root"), (1000, "HOME=/home/alice"), (4321, "HOME=/")] {
         c.config["process"]["user"] = json!({"uid": uid, "gid": 0});
         c.config["process"]["env"] = json!(["HOME=", "PATH=/bin"]);
-        let env = c.probe(&[])?["env"].clone();
-        let homes: Vec<_> = env
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter(|e| e.as_str().unwrap_or_default().starts_with("HOME="))
-            .collect();
-        same(&format!("HOME of uid {uid}"), vec![&json!(home)], homes)?;
+        let env = c.probe(&[])?.env.clone();
+        let homes: Vec<_> = env.iter().filter(|entry| entry.starts_with("HOME=")).collect();
+        same(&format!("HOME of uid {uid}"), vec![home], homes)?;
     }
     c.start_sleeper()?;
     let report = c.exec_probe(&["--env", "HOME=", "--user", "1000"], &[])?;
     ensure!(
-        report["env"]
-            .as_array()
-            .is_some_and(|env| env.contains(&json!("HOME=/home/alice"))),
-        "exec: {}",
-        report["env"]
+        report.env.iter().any(|entry| entry == "HOME=/home/alice"),
+        "exec: {:?}",
+        report.env
     );
     Ok(())
 }
@@ -175,56 +169,47 @@ fn env_nothing_of_the_runtime(c: &mut Case) -> Check {
     let words = c.bundle_args("run", &[], &c.id)?;
     let mut command = c.command();
     command.env("LEAK_OF_THE_RUNTIME", "1").args(words);
-    let report = runner::start(&mut command, &c.dir)?.finish()?.ok()?.json()?;
-    same("env", json!(["PATH=/bin", "HOME=/"]), report["env"].clone())
+    let report = runner::start(&mut command, &c.dir)?.finish()?.ok()?.seen()?;
+    same("env", vec!["PATH=/bin", "HOME=/"], report.env.clone())
 }
 
 fn cwd(c: &mut Case) -> Check {
     c.config["process"]["cwd"] = json!("/var");
-    same("cwd", "/var", c.probe(&[])?["cwd"].as_str().unwrap_or_default())
+    same("cwd", "/var", c.probe(&[])?.cwd.as_str())
 }
 
 fn cwd_is_created(c: &mut Case) -> Check {
     c.config["process"]["cwd"] = json!("/made/by/runtime");
-    same(
-        "cwd",
-        "/made/by/runtime",
-        c.probe(&[])?["cwd"].as_str().unwrap_or_default(),
-    )
+    same("cwd", "/made/by/runtime", c.probe(&[])?.cwd.as_str())
 }
 
 fn user_and_groups(c: &mut Case) -> Check {
     c.config["process"]["user"] = json!({"uid": 1000, "gid": 1001, "additionalGids": [5, 2000, 7]});
     let report = c.probe(&[])?;
-    same("uids", json!([1000, 1000, 1000]), report["uids"].clone())?;
-    same("gids", json!([1001, 1001, 1001]), report["gids"].clone())?;
-    let mut groups: Vec<u64> = report["groups"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_u64)
-        .collect();
+    same("uids", [1000, 1000, 1000], report.uids)?;
+    same("gids", [1001, 1001, 1001], report.gids)?;
+    let mut groups = report.groups;
     groups.sort_unstable();
     groups.retain(|g| *g != 1001); // the main group may be among them
     same("groups", vec![5, 7, 2000], groups)?;
     c.config["process"]["user"] = json!({"uid": 1000, "gid": 1001});
-    let groups = c.probe(&[])?["groups"].clone();
+    let groups = c.probe(&[])?.groups.clone();
     ensure!(
-        groups == json!([]) || groups == json!([1001]),
-        "no additionalGids: wish none, reality {groups}"
+        groups.is_empty() || groups == [1001],
+        "no additionalGids: wish none, reality {groups:?}"
     );
     Ok(())
 }
 
 fn user_umask(c: &mut Case) -> Check {
-    same("default umask", json!(0o22), c.probe(&[])?["umask"].clone())?;
+    same("default umask", 0o22, c.probe(&[])?.umask)?;
     c.config["process"]["user"]["umask"] = json!(0o27);
-    same("umask", json!(0o27), c.probe(&[])?["umask"].clone())
+    same("umask", 0o27, c.probe(&[])?.umask)
 }
 
 fn stdio_only(c: &mut Case) -> Check {
     c.args(&["/bin/probe"]);
-    let report = run_with_fds(c, &[3, 5, 9], &[], &[])?.ok()?.json()?;
+    let report = run_with_fds(c, &[3, 5, 9], &[], &[])?.ok()?.seen()?;
     same("fds", vec![0, 1, 2], fd_numbers(&report))
 }
 
@@ -232,7 +217,7 @@ fn preserve_fds(c: &mut Case) -> Check {
     c.args(&["/bin/probe"]);
     let report = run_with_fds(c, &[3, 4, 5, 9], &[], &["--preserve-fds", "2"])?
         .ok()?
-        .json()?;
+        .seen()?;
     same("fds", vec![0, 1, 2, 3, 4], fd_numbers(&report))
 }
 
@@ -241,7 +226,7 @@ fn preserve_fds_with_gaps(c: &mut Case) -> Check {
     c.args(&["/bin/probe"]);
     let report = run_with_fds(c, &[4, 8, 9], &[], &["--preserve-fds", "6"])?
         .ok()?
-        .json()?;
+        .seen()?;
     same("fds", vec![0, 1, 2, 4, 8], fd_numbers(&report))
 }
 
@@ -251,7 +236,7 @@ fn preserve_fds_that_are_not_open(c: &mut Case) -> Check {
     for count in ["3", "2000000000"] {
         let report = run_with_fds(c, &[3], &[], &["--preserve-fds", count])?
             .ok()?
-            .json()?;
+            .seen()?;
         let mut found = fd_numbers(&report);
         found.retain(|number| *number < 10);
         same("fds", vec![0, 1, 2, 3], found)?;
@@ -365,9 +350,8 @@ fn listen_fdnames(c: &mut Case) -> Check {
             "LISTEN_FDNAMES=of config.json",
         ),
     ] {
-        let report = run_with_fds(c, &[3, 4], &[count, names], &[])?.ok()?.json()?;
-        let found: Vec<_> = (report["env"].as_array().into_iter().flatten())
-            .filter_map(Value::as_str)
+        let report = run_with_fds(c, &[3, 4], &[count, names], &[])?.ok()?.seen()?;
+        let found: Vec<_> = (report.env.iter())
             .filter(|entry| entry.starts_with("LISTEN_FDNAMES="))
             .collect();
         same("names", vec![wish], found)?;
@@ -379,17 +363,17 @@ fn listen_fds(c: &mut Case) -> Check {
     c.args(&["/bin/probe"]);
     let report = run_with_fds(c, &[3, 4], &["LISTEN_FDS=1"], &["--preserve-fds", "1"])?
         .ok()?
-        .json()?;
+        .seen()?;
     same(
         "fds (LISTEN_FDS count first, then preserved ones)",
         vec![0, 1, 2, 3, 4],
         fd_numbers(&report),
     )?;
     for wish in ["LISTEN_FDS=1", "LISTEN_PID=1"] {
-        let env = &report["env"];
+        let env = &report.env;
         ensure!(
-            env.as_array().is_some_and(|e| e.contains(&json!(wish))),
-            "wish {wish}, reality {env}"
+            env.iter().any(|entry| entry == wish),
+            "wish {wish}, reality {env:?}"
         );
     }
     Ok(())
@@ -449,16 +433,14 @@ fn rlimits(c: &mut Case) -> Check {
     for (name, index) in RLIMITS {
         // Lowering is always allowed; generous enough for the program to live.
         let hard = own[index].min(1 << 40);
-        wish.push(json!({"type": name, "soft": hard / 2, "hard": hard}));
+        wish.push((name, index, [hard / 2, hard]));
     }
-    c.config["process"]["rlimits"] = json!(wish);
+    let limit =
+        |(name, _, [soft, hard]): &(_, _, [u64; 2])| json!({"type": name, "soft": soft, "hard": hard});
+    c.config["process"]["rlimits"] = wish.iter().map(limit).collect();
     let report = c.probe(&[])?;
-    for (limit, (name, index)) in wish.iter().zip(RLIMITS) {
-        same(
-            name,
-            json!([limit["soft"], limit["hard"]]),
-            report["rlimits"][index].clone(),
-        )?;
+    for (name, index, limit) in wish {
+        same(name, limit, report.rlimits[index])?;
     }
     Ok(())
 }
@@ -475,20 +457,16 @@ fn rlimits_raised(c: &mut Case) -> Check {
     c.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
     same(
         "RLIMIT_SIGPENDING",
-        json!([pending + 5, pending + 10]),
-        c.probe(&[])?["rlimits"][11].clone(),
+        [pending + 5, pending + 10],
+        c.probe(&[])?.rlimits[11],
     )
 }
 
 fn rlimits_absent_are_inherited(c: &mut Case) -> Check {
     c.config["process"]["rlimits"] = json!([{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]);
     let report = c.probe(&[])?;
-    same("RLIMIT_CORE", json!([0, 0]), report["rlimits"][4].clone())?;
-    same(
-        "RLIMIT_NOFILE, hard",
-        json!(own_hard_limits()?[7]),
-        report["rlimits"][7][1].clone(),
-    )
+    same("RLIMIT_CORE", [0, 0], report.rlimits[4])?;
+    same("RLIMIT_NOFILE, hard", own_hard_limits()?[7], report.rlimits[7][1])
 }
 
 fn cap_bits(names: &[&str]) -> String {
@@ -506,12 +484,8 @@ fn cap_bits(names: &[&str]) -> String {
     )
 }
 
-fn same_caps(report: &Value, field: &str, names: &[&str]) -> Check {
-    same(
-        field,
-        cap_bits(names).as_str(),
-        report["status"][field].as_str().unwrap_or_default(),
-    )
+fn same_caps(report: &Report, field: &str, names: &[&str]) -> Check {
+    same(field, cap_bits(names).as_str(), report.status[field].as_str())
 }
 
 fn capabilities_five_sets(c: &mut Case) -> Check {
@@ -550,9 +524,9 @@ fn capabilities_none(c: &mut Case) -> Check {
 /// What is not mentioned is not given: to init, to exec, to a process of a file, and beside what exec adds.
 fn capabilities_missing(c: &mut Case) -> Check {
     const SETS: [&str; 5] = ["CapBnd", "CapEff", "CapPrm", "CapInh", "CapAmb"];
-    let none = |what: &str, report: &Value| {
+    let none = |what: &str, report: &Report| {
         SETS.iter().try_for_each(|set| {
-            let bits = report["status"][set].as_str().unwrap_or_default();
+            let bits = report.status[set].as_str();
             same(&format!("{set} of {what}"), "0000000000000000", bits)
         })
     };
@@ -574,7 +548,7 @@ fn capabilities_missing(c: &mut Case) -> Check {
             let process = json!({"args": ["/bin/probe"], "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": user, "gid": user}});
             fs::write(&file, process.to_string())?;
             let words = ["exec", "--process", &file.to_string_lossy(), &c.id];
-            none(&what("a process of a file"), &c.rt(&words)?.ok()?.json()?)?;
+            none(&what("a process of a file"), &c.rt(&words)?.ok()?.seen()?)?;
             c.delete()?;
         }
     }
@@ -591,7 +565,7 @@ fn capabilities_missing(c: &mut Case) -> Check {
         same(
             &format!("{set} of exec --cap"),
             format!("{bits:0>16}").as_str(),
-            report["status"][set].as_str().unwrap_or_default(),
+            report.status[set].as_str(),
         )?;
     }
     Ok(())
@@ -651,11 +625,7 @@ fn capabilities_all(c: &mut Case) -> Check {
         .find_map(|l| l.strip_prefix("CapBnd:"))
         .unwrap_or_default()
         .trim();
-    same(
-        "CapBnd",
-        own,
-        c.probe(&[])?["status"]["CapBnd"].as_str().unwrap_or_default(),
-    )
+    same("CapBnd", own, c.probe(&[])?.status["CapBnd"].as_str())
 }
 
 fn capabilities_ambient_for_a_user(c: &mut Case) -> Check {
@@ -692,7 +662,7 @@ fn capabilities_ambient_that_cannot_be_is_a_warning(c: &mut Case) -> Check {
     });
     c.args(&["/bin/probe"]);
     let run = c.run()?.ok()?;
-    same_caps(&run.json()?, "CapAmb", &["CAP_KILL"])?;
+    same_caps(&run.seen()?, "CapAmb", &["CAP_KILL"])?;
     let warnings: Vec<_> = run.stderr.lines().collect();
     same("warnings", 2, warnings.len())?;
     for (line, name) in warnings.iter().zip(["CAP_CHOWN", "CAP_SETUID"]) {
@@ -725,11 +695,7 @@ fn capabilities_unknown_name_is_ignored(c: &mut Case) -> Check {
 fn no_new_privileges(c: &mut Case) -> Check {
     for wish in [true, false] {
         c.config["process"]["noNewPrivileges"] = json!(wish);
-        same(
-            "no_new_privs",
-            json!(i32::from(wish)),
-            c.probe(&[])?["no_new_privs"].clone(),
-        )?;
+        same("no_new_privs", i32::from(wish), c.probe(&[])?.no_new_privs)?;
     }
     Ok(())
 }
@@ -738,7 +704,7 @@ fn no_new_privileges_absent(c: &mut Case) -> Check {
     if let Some(process) = c.config["process"].as_object_mut() {
         process.remove("noNewPrivileges");
     }
-    same("no_new_privs", json!(0), c.probe(&[])?["no_new_privs"].clone())
+    same("no_new_privs", 0, c.probe(&[])?.no_new_privs)
 }
 
 fn oom_score_adj(c: &mut Case) -> Check {
@@ -748,7 +714,7 @@ fn oom_score_adj(c: &mut Case) -> Check {
     same(
         "oom_score_adj",
         wish.to_string().as_str(),
-        c.probe(&[])?["oom_score_adj"].as_str().unwrap_or_default(),
+        c.probe(&[])?.oom_score_adj.as_str(),
     )
 }
 
@@ -757,28 +723,20 @@ fn oom_score_adj_lowered(c: &mut Case) -> Check {
     let wish = (own - 500).to_string();
     c.config["process"]["oomScoreAdj"] = json!(own - 500);
     let report = c.probe(&[])?;
-    same(
-        "oom_score_adj",
-        wish.as_str(),
-        report["oom_score_adj"].as_str().unwrap_or_default(),
-    )?;
+    same("oom_score_adj", wish.as_str(), report.oom_score_adj.as_str())?;
     // A user without the capability gets it too: it is set before the privileges go.
     c.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
     let report = c.probe(&[])?;
     same(
         "oom_score_adj of another user",
         wish.as_str(),
-        report["oom_score_adj"].as_str().unwrap_or_default(),
+        report.oom_score_adj.as_str(),
     )
 }
 
 fn oom_score_adj_absent_is_inherited(c: &mut Case) -> Check {
     let own = fs::read_to_string("/proc/self/oom_score_adj")?;
-    same(
-        "oom_score_adj",
-        own.trim(),
-        c.probe(&[])?["oom_score_adj"].as_str().unwrap_or_default(),
-    )
+    same("oom_score_adj", own.trim(), c.probe(&[])?.oom_score_adj.as_str())
 }
 
 fn sysctl(c: &mut Case) -> Check {
@@ -802,7 +760,7 @@ fn sysctl(c: &mut Case) -> Check {
     let host = fs::read_to_string("/proc/sys/kernel/msgmax")?;
     let report = c.probe(&options)?;
     for ((key, value), path) in wish.iter().zip(&paths) {
-        same(key, *value, report["cat"][path].as_str().unwrap_or_default())?;
+        same(key, *value, report.cat[path].text())?;
     }
     same(
         "the host's kernel.msgmax",
@@ -814,13 +772,7 @@ fn sysctl(c: &mut Case) -> Check {
 fn sysctl_with_slashes(c: &mut Case) -> Check {
     c.config["linux"]["sysctl"] = json!({"net/ipv4/conf/lo/forwarding": "1"});
     let path = "/proc/sys/net/ipv4/conf/lo/forwarding";
-    same(
-        "value",
-        "1",
-        c.probe(&["--cat", path])?["cat"][path]
-            .as_str()
-            .unwrap_or_default(),
-    )
+    same("value", "1", c.probe(&["--cat", path])?.cat[path].text())
 }
 
 fn sysctl_is_refused(c: &mut Case, key: &str) -> Check {
@@ -887,9 +839,9 @@ fn session_keyring() -> i64 {
 
 fn keyring_is_new(c: &mut Case) -> Check {
     let report = c.probe(&[])?;
-    let name = report["keyring"].as_str().unwrap_or_default();
+    let name = report.keyring.as_str();
     ensure!(
-        report["keyring_id"] != json!(session_keyring()),
+        report.keyring_id != json!(session_keyring()),
         "wish a new session keyring, reality the caller's"
     );
     ensure!(
@@ -902,38 +854,26 @@ fn keyring_is_new(c: &mut Case) -> Check {
 
 fn keyring_is_kept_with_no_new_keyring(c: &mut Case) -> Check {
     let report = c.probe_with(&["--no-new-keyring"], &[])?;
-    same("keyring", json!(session_keyring()), report["keyring_id"].clone())
+    same("keyring", session_keyring(), report.keyring_id)
 }
 
 fn scheduler_other_nice(c: &mut Case) -> Check {
     c.config["process"]["scheduler"] = json!({"policy": "SCHED_OTHER", "nice": 7});
-    let s = c.probe(&[])?["scheduler"].clone();
-    same(
-        "policy and nice",
-        (json!(0), json!(7)),
-        (s["policy"].clone(), s["nice"].clone()),
-    )
+    let s = c.probe(&[])?.scheduler;
+    same("policy and nice", (0, 7), (s.policy, s.nice))
 }
 
 fn scheduler_batch(c: &mut Case) -> Check {
     c.config["process"]["scheduler"] =
         json!({"policy": "SCHED_BATCH", "nice": 3, "flags": ["SCHED_FLAG_RESET_ON_FORK"]});
-    let s = c.probe(&[])?["scheduler"].clone();
-    same(
-        "policy, nice, flags",
-        (json!(3), json!(3), json!(1)),
-        (s["policy"].clone(), s["nice"].clone(), s["flags"].clone()),
-    )
+    let s = c.probe(&[])?.scheduler;
+    same("policy, nice, flags", (3, 3, 1), (s.policy, s.nice, s.flags))
 }
 
 fn scheduler_fifo(c: &mut Case) -> Check {
     c.config["process"]["scheduler"] = json!({"policy": "SCHED_FIFO", "priority": 10});
-    let s = c.probe(&[])?["scheduler"].clone();
-    same(
-        "policy and priority",
-        (json!(1), json!(10)),
-        (s["policy"].clone(), s["priority"].clone()),
-    )
+    let s = c.probe(&[])?.scheduler;
+    same("policy and priority", (1, 10), (s.policy, s.priority))
 }
 
 fn scheduler_unknown_policy_is_refused(c: &mut Case) -> Check {
@@ -944,22 +884,18 @@ fn scheduler_unknown_policy_is_refused(c: &mut Case) -> Check {
 
 fn io_priority(c: &mut Case) -> Check {
     c.config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_BE", "priority": 6});
-    same(
-        "ioprio (class 2 << 13 | 6)",
-        json!((2 << 13) | 6),
-        c.probe(&[])?["ioprio"].clone(),
-    )
+    same("ioprio (class 2 << 13 | 6)", (2 << 13) | 6, c.probe(&[])?.ioprio)
 }
 
 fn personality_linux32(c: &mut Case) -> Check {
     c.config["linux"]["personality"] = json!({"domain": "LINUX32"});
-    same("personality", json!(8), c.probe(&[])?["personality"].clone())
+    same("personality", 8, c.probe(&[])?.personality)
 }
 
 fn label_apparmor(c: &mut Case) -> Check {
     c.config["process"]["apparmorProfile"] = json!("unconfined");
-    let label = c.probe(&[])?["label"].clone();
-    same("label", "unconfined", label.as_str().unwrap_or_default())
+    let label = c.probe(&[])?.label.clone();
+    same("label", "unconfined", label.as_str())
 }
 
 /// A loaded profile confines init and, by default, every process of exec.
@@ -976,11 +912,7 @@ fn confined(c: &mut Case, name: &str) -> Check {
     let init = fs::read_to_string(format!("/proc/{}/attr/current", c.pid()?))?;
     same("label of init", label.as_str(), init.trim())?;
     let report = c.exec_probe(&[], &[])?;
-    same(
-        "label of exec",
-        label.as_str(),
-        report["label"].as_str().unwrap_or_default(),
-    )?;
+    same("label of exec", label.as_str(), report.label.as_str())?;
     let run = c
         .rt(&["exec", &c.id, "/bin/cat", "/allowed", "/forbidden"])?
         .wants(1)?;

@@ -7,12 +7,13 @@ use crate::{
     outcome::{Check, ensure, fail, same},
     pty::{FdSocket, Master},
     runner::{self, Live},
+    seen::{Access, Report},
 };
 use nix::sys::{
     signal::Signal,
     termios::{LocalFlags, OutputFlags},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use std::{ffi::OsString, fs, time::Duration};
 
 tests! {
@@ -50,14 +51,14 @@ fn console_socket_receives_the_master(c: &mut Case) -> Check {
 }
 
 /// The probe's report, printed on a terminal.
-fn report_of(master: &mut Master) -> Check<Value> {
+fn report_of(master: &mut Master) -> Check<Report> {
     let text = master.expect("\"mknod\":{}}")?;
     let start = text.find('{').unwrap_or(0);
     let end = text.rfind('}').map_or(text.len(), |at| at + 1);
     Ok(serde_json::from_str(text.get(start..end).unwrap_or_default())?)
 }
 
-fn probe_on_socket(c: &mut Case, options: &[&str]) -> Check<Value> {
+fn probe_on_socket(c: &mut Case, options: &[&str]) -> Check<Report> {
     with_terminal(c);
     let mut args = vec!["/bin/probe"];
     args.extend(options);
@@ -71,26 +72,17 @@ fn console_socket_pty_is_the_stdio(c: &mut Case) -> Check {
     let report = probe_on_socket(c, &[])?;
     same(
         "stdin, stdout, stderr are terminals",
-        json!([true, true, true]),
-        report["tty"].clone(),
+        [true, true, true],
+        report.tty,
     )?;
-    same(
-        "foreground process group",
-        report["pgid"].clone(),
-        report["foreground"].clone(),
-    )?;
-    same(
-        "/dev/tty opens (controlling terminal)",
-        json!(0),
-        report["dev_tty"].clone(),
-    )?;
-    let fds = report["fds"].as_array().cloned().unwrap_or_default();
-    same("number of descriptors", 3, fds.len())?;
-    for fd in fds {
-        let target = fd[1].as_str().unwrap_or_default();
+    same("foreground process group", report.pgid, report.foreground)?;
+    same("/dev/tty opens (controlling terminal)", 0, report.dev_tty)?;
+    same("number of descriptors", 3, report.fds.len())?;
+    for fd in report.fds {
+        let target = &fd.1;
         ensure!(
             target.starts_with("/dev/pts/") || target == "/dev/console",
-            "fd {fd}: wish a pty of the container"
+            "{fd:?}: wish a pty of the container"
         );
     }
     Ok(())
@@ -125,7 +117,7 @@ fn console_socket_create_lets_go_of_stdio(c: &mut Case) -> Check {
 fn console_size(c: &mut Case) -> Check {
     c.config["process"]["consoleSize"] = json!({"height": 33, "width": 117});
     let report = probe_on_socket(c, &[])?;
-    same("rows and columns", json!([33, 117]), report["winsize"].clone())
+    same("rows and columns", [33, 117], report.winsize)
 }
 
 fn console_size_has_both(c: &mut Case) -> Check {
@@ -148,29 +140,21 @@ fn console_size_ignored_without_terminal(c: &mut Case) -> Check {
 
 pub(crate) fn dev_console(c: &mut Case) -> Check {
     let report = probe_on_socket(c, &["--access", "/dev/console"])?;
-    let node = &report["dev"]["console"];
+    let node = &report.dev["console"];
     ensure!(
-        node["type"] == "char" || node["type"] == "link",
-        "/dev/console: wish the pty, reality {node}"
+        node.kind == "char" || node.kind == "link",
+        "/dev/console: wish the pty, reality {node:?}"
     );
-    if node["type"] == "char" {
-        same("major number of a pty", json!(136), node["major"].clone())?;
+    if node.kind == "char" {
+        same("major number of a pty", Some(136), node.major)?;
     }
-    same(
-        "opens",
-        json!({"read": 0, "write": 0}),
-        report["access"]["/dev/console"].clone(),
-    )
+    same("opens", Access::new(0, 0), report.access["/dev/console"])
 }
 
 fn owner_of_the_pty_is_the_user(c: &mut Case) -> Check {
     c.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
     let report = probe_on_socket(c, &["--stat", "/dev/pts/0"])?;
-    same(
-        "uid of /dev/pts/0",
-        json!(1000),
-        report["stat"]["/dev/pts/0"]["uid"].clone(),
-    )
+    same("uid of /dev/pts/0", Some(1000), report.stat["/dev/pts/0"].uid)
 }
 
 fn run_on_own_pty(c: &mut Case, line: &str) -> Check<(Live, Master)> {

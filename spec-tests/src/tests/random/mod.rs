@@ -11,6 +11,7 @@ use crate::{
     outcome::{Check, Stop, fail},
     pty::{FdSocket, Master},
     runner,
+    seen::Report,
 };
 use check::Differences;
 use config::Wish;
@@ -124,7 +125,7 @@ fn tree(seed: u64) -> Check<impl ValueTree<Value = Wish>> {
 
 /// What all cases share.
 struct World {
-    host: Value,
+    host: Report,
     source: PathBuf,
     /// A folder that everybody may write to: hooks in a user namespace are nobody to the host.
     open: PathBuf,
@@ -142,7 +143,7 @@ impl World {
         fs::create_dir(&open)?;
         fs::set_permissions(&open, fs::Permissions::from_mode(0o777))?;
         let mut probe = Command::new(c.rootfs("/bin/probe"));
-        let host = runner::start(&mut probe, &c.dir)?.finish()?.ok()?.json()?;
+        let host = runner::start(&mut probe, &c.dir)?.finish()?.ok()?.seen()?;
         // Of nobody and everybody: each id-mapped mount shows it as somebody else's.
         fs::write(source.join("file"), "")?;
         let mut holder = Command::new("unshare");
@@ -208,7 +209,7 @@ impl World {
         let inside = match wish.more.terminal {
             Some(_) => in_a_terminal(c)?,
             None => c.run().map(|run| match run.code() {
-                0 => run.json(),
+                0 => run.seen(),
                 _ => fail(run.stderr.trim()),
             })?,
         };
@@ -276,7 +277,7 @@ impl World {
 }
 
 /// What the probe has printed on its terminal; the inner error is the container's.
-fn in_a_terminal(c: &Case) -> Check<Check<Value>> {
+fn in_a_terminal(c: &Case) -> Check<Check<Report>> {
     /// The end of its report.
     const END: &str = "\"mknod\":{}}";
     let path = c.dir.join("console.sock");

@@ -50,7 +50,7 @@ fn preserve_fds(c: &mut Case) -> Check {
     same(
         "run",
         vec![0, 1, 2, 4, 8],
-        process::fd_numbers(&run.ok()?.json()?),
+        process::fd_numbers(&run.ok()?.seen()?),
     )?;
     c.start_sleeper()?;
     let words = ["exec", "--preserve-fds", "6", &c.id, "/bin/probe"].map(OsString::from);
@@ -58,7 +58,7 @@ fn preserve_fds(c: &mut Case) -> Check {
     same(
         "exec",
         vec![0, 1, 2, 4, 8],
-        process::fd_numbers(&run.ok()?.json()?),
+        process::fd_numbers(&run.ok()?.seen()?),
     )
 }
 

@@ -90,11 +90,10 @@ fn flags(c: &mut Case) -> Check {
         let report = c.probe(&["--syscall", &call])?;
         same(
             &format!("getpgid(0) with {flags}"),
-            json!(-1),
-            report["syscall"][&call].clone(),
+            Some(-1),
+            report.syscall[&call],
         )?;
-        let line = report["status"]["Speculation_Store_Bypass"].as_str();
-        bypass.push(line.unwrap_or_default().to_owned());
+        bypass.push(report.status["Speculation_Store_Bypass"].clone());
     }
     if bypass[1] == "thread force mitigated" {
         ensure!(

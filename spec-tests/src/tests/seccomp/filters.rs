@@ -34,19 +34,11 @@ const ESRCH: i64 = -3;
 
 fn mode_is_filter(c: &mut Case) -> Check {
     filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO"}]));
-    same(
-        "Seccomp in status",
-        "2",
-        c.probe(&[])?["status"]["Seccomp"].as_str().unwrap_or_default(),
-    )?;
+    same("Seccomp in status", "2", c.probe(&[])?.status["Seccomp"].as_str())?;
     if let Some(linux) = c.config["linux"].as_object_mut() {
         linux.remove("seccomp");
     }
-    same(
-        "without a profile",
-        "0",
-        c.probe(&[])?["status"]["Seccomp"].as_str().unwrap_or_default(),
-    )
+    same("without a profile", "0", c.probe(&[])?.status["Seccomp"].as_str())
 }
 
 fn errno_default_is_eperm(c: &mut Case) -> Check {
@@ -77,8 +69,8 @@ fn without_no_new_privileges(c: &mut Case) -> Check {
     );
     let call = getpgid(0);
     let report = c.probe(&["--syscall", &call])?;
-    same("no_new_privs", json!(0), report["no_new_privs"].clone())?;
-    same("getpgid(0)", json!(-77), report["syscall"][&call].clone())
+    same("no_new_privs", 0, report.no_new_privs)?;
+    same("getpgid(0)", Some(-77), report.syscall[&call])
 }
 
 fn as_a_user(c: &mut Case) -> Check {
@@ -256,7 +248,7 @@ fn exec_is_filtered_too(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let call = getpgid(0);
     let report = c.exec_probe(&[], &["--syscall", &call])?;
-    same("getpgid(0) of exec", json!(-77), report["syscall"][&call].clone())
+    same("getpgid(0) of exec", Some(-77), report.syscall[&call])
 }
 
 fn default_profile() -> Check<Value> {

@@ -31,7 +31,7 @@ pub(crate) fn calls(c: &mut Case, calls: &[String]) -> Check<Vec<i64>> {
     let report = c.probe(&options)?;
     Ok(calls
         .iter()
-        .map(|call| report["syscall"][call].as_i64().unwrap_or(i64::MIN))
+        .map(|call| report.syscall[call].unwrap_or(i64::MIN))
         .collect())
 }
 

@@ -6,6 +6,7 @@ use crate::{
     case::Case,
     outcome::{Check, ensure, same},
     runner::Run,
+    seen::Access,
     user::give,
 };
 use serde_json::{Value, json};
@@ -59,9 +60,9 @@ tests! {
 }
 
 /// Whether /proc/PID/exe of the runtime's own process is protected, from the verdict of an attacker in the container.
-fn exe_is_protected(c: &Case, host_pid: i32, verdict: &Value) -> Check {
-    const PROTECTED: [i64; 4] = [1, 13, 30, 2]; // EPERM, EACCES, EROFS, ENOENT (it has ended)
-    let errno = verdict["write"].as_i64().unwrap_or(-1);
+fn exe_is_protected(c: &Case, host_pid: i32, verdict: Access) -> Check {
+    const PROTECTED: [i32; 4] = [1, 13, 30, 2]; // EPERM, EACCES, EROFS, ENOENT (it has ended)
+    let errno = verdict.write.unwrap_or(-1);
     if PROTECTED.contains(&errno) {
         return Ok(());
     }
@@ -91,7 +92,7 @@ fn own_binary_cannot_be_written_from_a_created_container(c: &mut Case) -> Check 
     c.create()?.ok()?;
     // INIT still runs the runtime's code: process 1 waits for start.
     let report = c.exec_probe(&[], &["--access", "/proc/1/exe"])?;
-    exe_is_protected(c, c.pid()?, &report["access"]["/proc/1/exe"])
+    exe_is_protected(c, c.pid()?, report.access["/proc/1/exe"])
 }
 
 fn own_binary_cannot_be_written_from_exec(c: &mut Case) -> Check {
@@ -119,7 +120,7 @@ fn harmless_cwd(what: &str, run: &Run) -> Check {
     if run.code() != 0 {
         return Ok(());
     }
-    let cwd = run.json()?["cwd"].as_str().unwrap_or_default().to_owned();
+    let cwd = run.seen()?.cwd.as_str().to_owned();
     ensure!(
         cwd.starts_with('/'),
         "{what}: the working directory is outside of the container: {cwd:?}"
@@ -726,10 +727,10 @@ fn passwd_that_is_no_small_file(c: &mut Case) -> Check {
             fs::remove_file(&passwd)?;
         }
         make(&passwd)?;
-        let env = c.probe(&[])?["env"].clone();
+        let env = c.probe(&[])?.env.clone();
         ensure!(
-            env.as_array().is_some_and(|env| env.contains(&json!("HOME=/"))),
-            "/etc/passwd is a {what}: {env}"
+            env.iter().any(|entry| entry == "HOME=/"),
+            "/etc/passwd is a {what}: {env:?}"
         );
     }
     Ok(())

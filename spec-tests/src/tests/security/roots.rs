@@ -389,7 +389,7 @@ fn keyring_of_another_cannot_be_planted(c: &mut Case) -> Check {
         planted.iter().all(|serial| *serial > 0),
         "cannot plant: {planted:?}"
     );
-    let inits = c.probe(&[])?["keyring_id"].as_i64().unwrap_or_default();
+    let inits = c.probe(&[])?.keyring_id;
     ensure!(inits > 0, "the container has no session keyring");
     ensure!(
         !planted.contains(&inits),

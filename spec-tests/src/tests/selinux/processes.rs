@@ -6,8 +6,9 @@ use crate::{
     case::Case,
     label::{label_of, label_of_process, relabel, text},
     outcome::{Check, contains, ensure, same},
+    seen::Report,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
@@ -42,8 +43,8 @@ const OTHER_FILES: &str = "system_u:object_r:container_file_t:s0:c3,c4";
 /// No container may.
 const SECRET: &str = "system_u:object_r:shadow_t:s0";
 /// What the probe has seen of itself.
-fn seen(report: &Value) -> String {
-    text(report["label"].as_str().unwrap_or_default().as_bytes())
+fn seen(report: &Report) -> String {
+    text(report.label.as_str().as_bytes())
 }
 
 fn label_of_the_process(c: &mut Case) -> Check {
@@ -104,7 +105,7 @@ fn label_of_an_exec_file(c: &mut Case) -> Check {
         }
         fs::write(&file, process.to_string())?;
         let run = c.rt(&["exec", "--process", &file.to_string_lossy(), &c.id])?;
-        same("label", wish, seen(&run.ok()?.json()?).as_str())?;
+        same("label", wish, seen(&run.ok()?.seen()?).as_str())?;
     }
     Ok(())
 }
@@ -179,12 +180,12 @@ fn clear() -> String {
 }
 
 /// The process with this report sees its keyring, which has this label, and may write to it.
-fn has_keyring(c: &Case, report: &Value, label: &str) -> Check {
-    let name = report["keyring"].as_str().unwrap_or_default();
+fn has_keyring(c: &Case, report: &Report, label: &str) -> Check {
+    let name = report.keyring.as_str();
     contains("the keyring that the container sees", name, &c.id)?;
-    same("writing to it", json!(0), report["syscall"][clear()].clone())?;
+    same("writing to it", Some(0), report.syscall[clear()])?;
     // From inside: others may not look at it.
-    same("its label", json!(label), report["keyring_label"].clone())
+    same("its label", label, report.keyring_label.as_str())
 }
 
 fn label_of_the_session_keyring(c: &mut Case) -> Check {
@@ -360,7 +361,7 @@ fn in_a_user_namespace(c: &mut Case) -> Check {
     c.map_ids(100_000)?;
     let report = c.probe(&[])?;
     same("label", PROCESS, seen(&report).as_str())?;
-    let keyring = report["keyring"].as_str().unwrap_or_default();
+    let keyring = report.keyring.as_str();
     ensure!(
         keyring.contains(&c.id),
         "wish a keyring of {}, reality {keyring:?}",

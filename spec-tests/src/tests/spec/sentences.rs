@@ -5,6 +5,7 @@ use crate::{
     case::Case,
     outcome::{Check, Stop, contains, ensure, fail, same},
     schema::Schemas,
+    seen::{Report, Scheduler},
 };
 use serde_json::{Value, json};
 use std::{fs, os::unix::fs::MetadataExt};
@@ -345,8 +346,8 @@ fn sections_of_other_platforms_are_ignored(c: &mut Case) -> Check {
 }
 
 /// The options of the mount at `path`, those of its file system included.
-fn options_at(report: &Value, path: &str) -> Check<Vec<String>> {
-    let text = report["mountinfo"].as_str().unwrap_or_default();
+fn options_at(report: &Report, path: &str) -> Check<Vec<String>> {
+    let text = report.mountinfo.as_str();
     let Some(line) = text.lines().rfind(|line| line.split(' ').nth(4) == Some(path)) else {
         return fail(format!("no mount at {path} in:\n{text}"));
     };
@@ -522,7 +523,7 @@ fn mount_option_runbindable(c: &mut Case) -> Check {
     let tree = Tree::new(c, "tree", nix::mount::MsFlags::empty())?.with_sub(nix::mount::MsFlags::empty())?;
     c.mount(json!({"destination": "/mnt", "source": tree.0.to_string_lossy(), "options": ["rbind", "runbindable"]}));
     let report = c.probe(&[])?;
-    let text = report["mountinfo"].as_str().unwrap_or_default();
+    let text = report.mountinfo.as_str();
     for path in ["/mnt", "/mnt/sub"] {
         let line = text
             .lines()
@@ -578,8 +579,8 @@ fn idmap_needs_both_mappings(c: &mut Case) -> Check {
     Ok(())
 }
 
-fn owner(report: &Value, path: &str) -> [Value; 2] {
-    ["uid", "gid"].map(|key| report["stat"][path][key].clone())
+fn owner(report: &Report, path: &str) -> [Option<u32>; 2] {
+    [report.stat[path].uid, report.stat[path].gid]
 }
 
 fn idmap_takes_the_container_s_mapping(c: &mut Case) -> Check {
@@ -587,7 +588,7 @@ fn idmap_takes_the_container_s_mapping(c: &mut Case) -> Check {
     c.map_ids(100_000)?;
     c.mount(json!({"destination": "/mnt", "type": "bind", "source": source, "options": ["bind", "idmap"]}));
     let report = c.probe(&["--stat", "/mnt/file"])?;
-    same("owner", [json!(1000), json!(1000)], owner(&report, "/mnt/file"))
+    same("owner", [Some(1000); 2], owner(&report, "/mnt/file"))
 }
 
 /// The mount's own mapping says what is on disk, the user namespace what is seen of it: 1000 is 100,007 to the host, and 7
@@ -627,11 +628,7 @@ fn idmap_with_mappings_in_a_user_namespace(c: &mut Case) -> Check {
     let options: Vec<&str> = wishes.iter().flat_map(|(file, _)| ["--stat", file]).collect();
     let report = c.probe(&options)?;
     for (file, id) in wishes {
-        same(
-            &format!("owner of {file}"),
-            [json!(id), json!(id)],
-            owner(&report, file),
-        )?;
+        same(&format!("owner of {file}"), [Some(id); 2], owner(&report, file))?;
     }
     Ok(())
 }
@@ -653,11 +650,7 @@ fn idmap_recursive(c: &mut Case) -> Check {
     let options: Vec<&str> = files.iter().flat_map(|file| ["--stat", file]).collect();
     let report = c.probe(&options)?;
     for (file, uid) in files.iter().zip([2000, 2000, 2000, 1000]) {
-        same(
-            &format!("owner of {file}"),
-            [json!(uid), json!(uid)],
-            owner(&report, file),
-        )?;
+        same(&format!("owner of {file}"), [Some(uid); 2], owner(&report, file))?;
     }
     for file in ["file", "sub/file"] {
         let on_disk = fs::metadata(tree.0.join(file))?;
@@ -694,7 +687,7 @@ fn device_that_is_listed_twice(c: &mut Case) -> Check {
     ]);
     let report = c.probe(&["--stat", "/dev/one", "--stat", "/dev/two"])?;
     for path in ["/dev/one", "/dev/two"] {
-        same(path, json!("char"), report["stat"][path]["type"].clone())?;
+        same(path, json!("char"), report.stat[path].kind.clone())?;
     }
     Ok(())
 }
@@ -706,7 +699,7 @@ fn cgroups_path_relative_is_stable(c: &mut Case) -> Check {
     let mut places = Vec::new();
     for _ in 0..2 {
         let report = c.probe(&[])?;
-        let lines = report["cgroup"].as_str().unwrap_or_default().to_owned();
+        let lines = report.cgroup.as_str().to_owned();
         let line = lines
             .lines()
             .find(|line| line.starts_with("0::"))
@@ -778,13 +771,13 @@ fn dev_links_need_their_source(c: &mut Case) -> Check {
     let report = c.probe(&["--stat", "/dev/fd", "--stat", "/dev/stdin"])?;
     same(
         "/dev/fd",
-        json!("/proc/self/fd"),
-        report["stat"]["/dev/fd"]["target"].clone(),
+        Some("/proc/self/fd"),
+        report.stat["/dev/fd"].target.as_deref(),
     )?;
     same(
         "/dev/stdin",
-        json!("/proc/self/fd/0"),
-        report["stat"]["/dev/stdin"]["target"].clone(),
+        Some("/proc/self/fd/0"),
+        report.stat["/dev/stdin"].target.as_deref(),
     )
 }
 
@@ -822,9 +815,9 @@ fn seccomp_metadata_needs_a_listener(c: &mut Case) -> Check {
     refused(c, "")
 }
 
-fn scheduler(c: &mut Case, scheduler: Value) -> Check<Value> {
+fn scheduler(c: &mut Case, scheduler: Value) -> Check<Scheduler> {
     c.config["process"]["scheduler"] = scheduler;
-    Ok(c.probe(&[])?["scheduler"].clone())
+    Ok(c.probe(&[])?.scheduler)
 }
 
 fn scheduler_policies(c: &mut Case) -> Check {
@@ -838,11 +831,10 @@ fn scheduler_policies(c: &mut Case) -> Check {
     ];
     for (wish, policy, nice, priority) in table {
         let reality = scheduler(c, wish.clone())?;
-        let values = ["policy", "nice", "priority"].map(|key| reality[key].clone());
         same(
             &wish.to_string(),
-            [json!(policy), json!(nice), json!(priority)],
-            values,
+            (policy, nice, priority),
+            (reality.policy, reality.nice, reality.priority),
         )?;
     }
     Ok(())
@@ -851,22 +843,17 @@ fn scheduler_policies(c: &mut Case) -> Check {
 fn scheduler_deadline(c: &mut Case) -> Check {
     let wish = json!({"policy": "SCHED_DEADLINE", "runtime": 2_000_000, "deadline": 10_000_000, "period": 20_000_000});
     let reality = scheduler(c, wish)?;
-    let values = ["policy", "runtime", "deadline", "period"].map(|key| reality[key].clone());
     same(
         "scheduler",
-        [json!(6), json!(2_000_000), json!(10_000_000), json!(20_000_000)],
-        values,
+        (6, 2_000_000, 10_000_000, 20_000_000),
+        (reality.policy, reality.runtime, reality.deadline, reality.period),
     )
 }
 
 fn scheduler_reset_on_fork(c: &mut Case) -> Check {
     let wish = json!({"policy": "SCHED_FIFO", "priority": 4, "flags": ["SCHED_FLAG_RESET_ON_FORK"]});
     let reality = scheduler(c, wish)?;
-    same(
-        "flags",
-        json!(1),
-        json!(reality["flags"].as_u64().unwrap_or(0) & 1),
-    )
+    same("flags", 1, reality.flags & 1)
 }
 
 /// sched(7), sched_setattr(2): what each flag does, where it can be seen.
@@ -874,16 +861,11 @@ fn scheduler_every_flag(c: &mut Case) -> Check {
     let deadline = |flag: &str| json!({"policy": "SCHED_DEADLINE", "runtime": 2_000_000, "deadline": 10_000_000, "period": 20_000_000, "flags": [flag]});
     for (flag, bit) in [("SCHED_FLAG_RECLAIM", 2), ("SCHED_FLAG_DL_OVERRUN", 4)] {
         let reality = scheduler(c, deadline(flag))?;
-        same(
-            flag,
-            json!(bit),
-            json!(reality["flags"].as_u64().unwrap_or(0) & bit),
-        )?;
+        same(flag, bit, reality.flags & bit)?;
     }
     for (flag, policy, nice) in [("SCHED_FLAG_KEEP_POLICY", 0, 5), ("SCHED_FLAG_KEEP_PARAMS", 0, 0)] {
         let reality = scheduler(c, json!({"policy": "SCHED_OTHER", "nice": 5, "flags": [flag]}))?;
-        let values = ["policy", "nice"].map(|key| reality[key].clone());
-        same(flag, [json!(policy), json!(nice)], values)?;
+        same(flag, (policy, nice), (reality.policy, reality.nice))?;
     }
     for flag in ["SCHED_FLAG_UTIL_CLAMP_MIN", "SCHED_FLAG_UTIL_CLAMP_MAX"] {
         c.config["process"]["scheduler"] = json!({"policy": "SCHED_OTHER", "flags": [flag]});
@@ -906,11 +888,7 @@ fn io_priority_classes(c: &mut Case) -> Check {
     ];
     for (class, number, priority) in table {
         c.config["process"]["ioPriority"] = json!({"class": class, "priority": priority});
-        same(
-            class,
-            json!((number << 13) | priority),
-            c.probe(&[])?["ioprio"].clone(),
-        )?;
+        same(class, (number << 13) | priority, c.probe(&[])?.ioprio)?;
     }
     c.config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_BE", "priority": 8});
     refused(c, "")
@@ -934,11 +912,7 @@ fn personality_linux(c: &mut Case) -> Check {
         // SAFETY: between fork and exec there is one system call.
         unsafe { std::os::unix::process::CommandExt::pre_exec(&mut command, be_32) };
         let run = crate::runner::start(command.args(&words), &c.dir)?.finish()?;
-        same(
-            "personality",
-            json!(wish),
-            run.ok()?.json()?["personality"].clone(),
-        )?;
+        same("personality", json!(wish), run.ok()?.seen()?.personality)?;
     }
     Ok(())
 }
@@ -1033,12 +1007,8 @@ fn container_follows_config_not_the_caller(c: &mut Case) -> Check {
     let report = crate::runner::start(&mut command, &c.dir)?
         .finish()?
         .ok()?
-        .json()?;
-    let env = report["env"].to_string();
+        .seen()?;
+    let env = report.env.join(" ");
     ensure!(!env.contains("FROM_THE_CALLER"), "environment: {env}");
-    same(
-        "working directory",
-        "/",
-        report["cwd"].as_str().unwrap_or_default(),
-    )
+    same("working directory", "/", report.cwd.as_str())
 }

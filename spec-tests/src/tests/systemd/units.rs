@@ -273,7 +273,7 @@ fn opened(c: &Case) -> Check<Value> {
             "/dev/null",
         ],
     )?;
-    let errno = |path: &str| report["access"][path]["read"].clone();
+    let errno = |path: &str| report.access[path].read;
     Ok(json!([
         errno("/dev/kmsg"),
         errno("/dev/memory"),

@@ -4,6 +4,7 @@
 use crate::{
     bundle::{default_config, make_rootfs},
     children,
+    config::{Document, Hooks, Linux, Process, Resources},
     host::Host,
     leaks,
     outcome::{Check, Stop, ensure, fail},
@@ -15,6 +16,7 @@ use nix::{
     mount::{MntFlags, umount2},
     sys::signal::Signal,
 };
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::{
     ffi::{OsStr, OsString},
@@ -89,6 +91,27 @@ impl Case {
         self.config["linux"]["cgroupsPath"] = json!(format!("/{}/{leaf}", self.cgroup_parent));
     }
 
+    /// The document, by its names.
+    pub(crate) fn document(&mut self) -> Document<&mut Value> {
+        Document::of(&mut self.config)
+    }
+
+    pub(crate) fn process(&mut self) -> Process<&mut Value> {
+        self.document().process()
+    }
+
+    pub(crate) fn hooks(&mut self) -> Hooks<&mut Value> {
+        self.document().hooks()
+    }
+
+    pub(crate) fn linux(&mut self) -> Linux<&mut Value> {
+        self.document().linux()
+    }
+
+    pub(crate) fn resources(&mut self) -> Resources<&mut Value> {
+        self.linux().resources()
+    }
+
     pub(crate) fn args<S: AsRef<str>>(&mut self, args: &[S]) -> &mut Self {
         self.config["process"]["args"] = args.iter().map(|a| json!(a.as_ref())).collect();
         self
@@ -99,9 +122,9 @@ impl Case {
         self.args(&["/bin/sh", "-c", line])
     }
 
-    pub(crate) fn mount(&mut self, mount: Value) -> &mut Self {
+    pub(crate) fn mount(&mut self, mount: impl Serialize) -> &mut Self {
         if let Some(mounts) = self.config["mounts"].as_array_mut() {
-            mounts.push(mount);
+            mounts.push(json!(mount));
         }
         self
     }

@@ -4,6 +4,7 @@
 mod bundle;
 mod case;
 mod children;
+mod config;
 mod conformance;
 #[cfg(test)]
 mod documents;

@@ -40,7 +40,10 @@ pub(crate) struct Report {
     pub(crate) monotonic: i64,
     pub(crate) boottime: i64,
     pub(crate) hostname: String,
-    #[expect(dead_code, reason = "only `faults/` looks at it, which compares whole reports")]
+    #[expect(
+        dead_code,
+        reason = "only `faults/` looks at it, which compares whole reports"
+    )]
     pub(crate) machine: String,
     pub(crate) domainname: String,
     /// The session keyring: type;uid;gid;permissions;name.

@@ -115,7 +115,7 @@ fn exec_detached(c: &Case) -> Check<String> {
 
 fn intel_rdt_group_of_its_own(c: &mut Case) -> Check {
     let tree = Tree::new(c)?;
-    c.config["linux"]["intelRdt"] = json!({"schemata": ["L3:0=f"]});
+    c.linux().intel_rdt(json!({"schemata": ["L3:0=f"]}));
     c.args(&["/bin/sleep", "1000"]);
     tree.create(c)?.ok()?;
     let group = c.id.clone();
@@ -137,9 +137,7 @@ fn intel_rdt_group_of_its_own(c: &mut Case) -> Check {
 fn intel_rdt_class_that_is_there(c: &mut Case) -> Check {
     let tree = Tree::new(c)?;
     let id = c.id.clone();
-    c.config["linux"]["intelRdt"] = json!({
-        "closID": "gold", "l3CacheSchema": "L3:0=ff", "memBwSchema": "MB:0=50", "enableMonitoring": true
-    });
+    c.linux().intel_rdt(json!({"closID": "gold", "l3CacheSchema": "L3:0=ff", "memBwSchema": "MB:0=50", "enableMonitoring": true}));
     c.args(&["/bin/sleep", "1000"]);
     tree.create(c)?.ok()?;
     let pid = c.pid()?.to_string();
@@ -166,7 +164,7 @@ fn intel_rdt_class_that_is_there(c: &mut Case) -> Check {
 
 fn intel_rdt_default_class(c: &mut Case) -> Check {
     let tree = Tree::new(c)?;
-    c.config["linux"]["intelRdt"] = json!({"closID": "/"});
+    c.linux().intel_rdt(json!({"closID": "/"}));
     c.args(&["/bin/sleep", "1000"]);
     tree.create(c)?.ok()?;
     same("tasks", c.pid()?.to_string(), tree.file("tasks")?)?;
@@ -183,7 +181,7 @@ fn intel_rdt_wrong_class_is_refused(c: &mut Case) -> Check {
         json!({"closID": "gold", "schemata": ["MB:0=10"]}),
         json!({"closID": "gold", "schemata": ["L3:0=ff\nMB:0=10"]}),
     ] {
-        c.config["linux"]["intelRdt"] = wish;
+        c.linux().intel_rdt(wish);
         tree.create(c)?.refused_with("intelRdt")?;
         c.nothing_left()?;
         ensure!(!tree.has("silver"), "a class was made");
@@ -192,7 +190,8 @@ fn intel_rdt_wrong_class_is_refused(c: &mut Case) -> Check {
     }
     // One that cannot be made: it is asked for in a class that the kernel has given no place for them.
     fs::remove_dir(tree.0.join("gold/mon_groups"))?;
-    c.config["linux"]["intelRdt"] = json!({"closID": "gold", "enableMonitoring": true});
+    c.linux()
+        .intel_rdt(json!({"closID": "gold", "enableMonitoring": true}));
     tree.create(c)?.refused_with("mon_groups")?;
     c.nothing_left()
 }

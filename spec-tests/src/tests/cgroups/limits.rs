@@ -3,6 +3,7 @@
 use super::{disk, every_field, file, file_is, limit, remove_parents, scratch};
 use crate::{
     case::Case,
+    config::Device,
     need::Need,
     outcome::{Check, contains, ensure, same},
 };
@@ -328,8 +329,11 @@ fn block_io_throttle_halves_the_rate(c: &mut Case) -> Check {
     if let Some(rules) = limit(c, "devices").as_array_mut() {
         rules.push(allowed);
     }
-    c.config["linux"]["devices"] =
-        json!([{"path": "/dev/scratch", "type": "b", "major": major, "minor": minor}]);
+    c.linux().devices([Device::new()
+        .path("/dev/scratch")
+        .kind("b")
+        .major(major)
+        .minor(minor)]);
     let throttle =
         |rate: u64| json!({"throttleWriteBpsDevice": [{"major": major, "minor": minor, "rate": rate}]});
     // The clock inside: the start of a process takes long in an emulated machine.

@@ -2,6 +2,7 @@
 
 use crate::{
     case::Case,
+    config::HugepageLimit,
     outcome::{Check, ensure, same},
 };
 use serde_json::json;
@@ -95,7 +96,7 @@ fn path_absolute_stays_below_the_mount(c: &mut Case) -> Check {
         "/../../../..{}",
         c.config["linux"]["cgroupsPath"].as_str().unwrap_or_default()
     );
-    c.config["linux"]["cgroupsPath"] = json!(inside);
+    c.linux().cgroups_path(&inside);
     c.args(&["/bin/true"]);
     let run = c.run()?;
     if run.code() != 0 {
@@ -239,7 +240,8 @@ fn existing_empty_cgroup_is_used(c: &mut Case) -> Check {
 }
 
 fn hugetlb_limit(c: &mut Case) -> Check {
-    c.config["linux"]["resources"]["hugepageLimits"] = json!([{"pageSize": "2MB", "limit": 4_194_304}]);
+    c.resources()
+        .hugepage_limits([HugepageLimit::new().page_size("2MB").limit(4_194_304)]);
     c.start_sleeper()?;
     same(
         "hugetlb.2MB.max",
@@ -282,7 +284,8 @@ impl Drop for Pool {
 fn hugetlb_limit_refuses(c: &mut Case) -> Check {
     const ENOMEM: i64 = 12;
     let _pool = Pool::of(8)?;
-    c.config["linux"]["resources"]["hugepageLimits"] = json!([{"pageSize": "2MB", "limit": 4_194_304}]);
+    c.resources()
+        .hugepage_limits([HugepageLimit::new().page_size("2MB").limit(4_194_304)]);
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB | libc::MAP_HUGE_2MB;
     // Three pages, in three places so that each call has a name of its own.
     let calls: Vec<String> = [0, 1 << 40, 1 << 41]
@@ -301,13 +304,13 @@ fn hugetlb_limit_refuses(c: &mut Case) -> Check {
 }
 
 fn limit_without_controller_is_an_error(c: &mut Case) -> Check {
-    c.config["linux"]["resources"]["memory"] = json!({"limit": 64 << 20});
+    c.resources().memory().clear().limit(64 << 20);
     c.create()?.wants(1)?.refused_with("memory")?;
     c.nothing_left()
 }
 
 fn unified_key_with_slash_is_refused(c: &mut Case) -> Check {
-    c.config["linux"]["resources"]["unified"] = json!({"../cgroup.procs": "1"});
+    c.resources().unified(json!({"../cgroup.procs": "1"}));
     c.create()?.wants(1)?.refused()?;
     c.nothing_left()
 }
@@ -315,7 +318,7 @@ fn unified_key_with_slash_is_refused(c: &mut Case) -> Check {
 fn create_fails_leaves_parent_alone(c: &mut Case) -> Check {
     let parent = c.cgroup().parent().map(ToOwned::to_owned).unwrap_or_default();
     fs::create_dir_all(&parent)?;
-    c.config["root"]["path"] = json!("no-such-rootfs");
+    c.document().root().path("no-such-rootfs");
     c.create()?.wants(1)?;
     ensure!(parent.exists(), "the parent cgroup {} is gone", parent.display());
     c.nothing_left()

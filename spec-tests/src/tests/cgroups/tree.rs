@@ -4,6 +4,7 @@
 use super::Neighbour;
 use crate::{
     case::Case,
+    config::Mount,
     outcome::{Check, contains, ensure, same},
     tests::cgroups::{file_is, limit, remove_parents},
 };
@@ -48,7 +49,7 @@ fn path_relative_is_beside_the_runtimes_own(c: &mut Case) -> Check {
         .unwrap_or_default()
         .to_owned();
     let relative = absolute.trim_start_matches('/').to_owned();
-    c.config["linux"]["cgroupsPath"] = json!(relative);
+    c.linux().cgroups_path(&relative);
     c.drop_namespace("cgroup");
     c.shell("grep 0:: /proc/self/cgroup");
     let run = c.run()?.ok()?;
@@ -166,8 +167,11 @@ fn below_processes_stays_a_domain(c: &mut Case) -> Check {
 /// The cgroup tree of the container, writable inside.
 fn mount_cgroups(c: &mut Case, access: &str) {
     c.mount(
-        json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
-        "options": ["nosuid", "noexec", "nodev", "relatime", access]}),
+        Mount::new()
+            .destination("/sys/fs/cgroup")
+            .kind("cgroup")
+            .source("cgroup")
+            .options(json!(["nosuid", "noexec", "nodev", "relatime", access])),
     );
 }
 
@@ -214,7 +218,7 @@ fn owners(c: &Case) -> Check<[u32; 4]> {
 
 fn belongs_to_the_user_who_can_write_to_it(c: &mut Case) -> Check {
     mount_cgroups(c, "rw");
-    c.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    c.process().user().clear().uid(1000).gid(1000);
     c.shell("mkdir /sys/fs/cgroup/mine && echo 1 > /sys/fs/cgroup/mine/cgroup.procs && echo done; exec sleep 1000");
     let run = c.run_with(&["--detach"])?.ok()?;
     same(
@@ -227,7 +231,7 @@ fn belongs_to_the_user_who_can_write_to_it(c: &mut Case) -> Check {
 }
 
 fn belongs_to_root_if_nobody_can_write_to_it(c: &mut Case) -> Check {
-    c.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    c.process().user().clear().uid(1000).gid(1000);
     mount_cgroups(c, "ro");
     c.start_sleeper()?;
     same("owners, mounted read-only", [0; 4], owners(c)?)?;

@@ -2,6 +2,7 @@
 
 use crate::{
     case::Case,
+    config::Device,
     need::Need,
     outcome::{Check, contains, same},
     tests::cgroups::{file, file_is, limit},
@@ -352,7 +353,8 @@ fn wrong_file_is_refused(c: &mut Case) -> Check {
 
 /// Engines send all resources, without the rules that they have made meanwhile (for a GPU, say).
 fn device_rules_stay(c: &mut Case) -> Check {
-    c.config["linux"]["devices"] = json!([{"path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11}]);
+    c.linux()
+        .devices([Device::new().path("/dev/kmsg").kind("c").major(1).minor(11)]);
     c.start_sleeper()?;
     let before = c.exec_probe(&[], &["--access", "/dev/kmsg"])?;
     let everything = json!([{"allow": true, "access": "rwm"}]);

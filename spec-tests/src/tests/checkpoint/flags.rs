@@ -314,7 +314,7 @@ fn tcp_skip_in_flight(c: &mut Case) -> Check {
 
 fn lsm_profile(c: &mut Case) -> Check {
     with_profile(c, |c, name| {
-        c.config["process"]["apparmorProfile"] = name.into();
+        c.process().apparmor_profile(name);
         // Two processes: criu and they wait for each other when it has failed.
         c.shell("mkfifo /fifo; cat <> /fifo & exec cat <> /fifo");
         start(c)?;

@@ -3,11 +3,11 @@
 
 use crate::{
     case::Case,
+    config::{Device, Mount},
     outcome::{Check, same},
     runner,
     tests::checkpoint::{COUNTER, CRIU, checkpoint, count, start_counter, text, wait_for_count},
 };
-use serde_json::json;
 use std::{
     ffi::OsString,
     fs,
@@ -28,7 +28,13 @@ tests! {
 }
 
 fn bind(c: &mut Case, source: &str, destination: &str) {
-    c.mount(json!({"destination": destination, "type": "bind", "source": source, "options": ["rbind"]}));
+    c.mount(
+        Mount::new()
+            .destination(destination)
+            .kind("bind")
+            .source(source)
+            .options(["rbind"]),
+    );
 }
 
 /// `words` of the command in `directory`, with its standard output and error on /dev/null.
@@ -139,12 +145,17 @@ fn mounts_on_mounts(c: &mut Case) -> Check {
     }
     bind(c, "./one", "/mnt");
     bind(c, "two/.", "/mnt/inner");
-    c.mount(json!({"destination": "/mnt/inner/memory", "type": "tmpfs", "source": "tmpfs"}));
+    c.mount(
+        Mount::new()
+            .destination("/mnt/inner/memory")
+            .kind("tmpfs")
+            .source("tmpfs"),
+    );
     bind(c, "./one/../three", "/mnt/inner/memory/deep");
     simple_round_trip(c)?;
     let look = "cat /mnt/inner/memory/deep/name; ls /mnt/inner/memory; cd /mnt; umount inner/memory/deep inner/memory; \
                 cat inner/inner/name; umount inner; cat inner/name";
-    c.config["process"]["capabilities"] = json!({});
+    c.process().capabilities().clear();
     let seen = c
         .rt(&["exec", "--cap", "CAP_SYS_ADMIN", &c.id, "/bin/sh", "-c", look])?
         .ok()?;
@@ -169,13 +180,18 @@ fn refused(c: &mut Case) -> Check {
 
 fn tmpfs_over_a_bind_is_refused(c: &mut Case) -> Check {
     bind(c, "secret", "/mnt/secret");
-    c.mount(json!({"destination": "/mnt/secret", "type": "tmpfs", "source": "tmpfs"}));
+    c.mount(
+        Mount::new()
+            .destination("/mnt/secret")
+            .kind("tmpfs")
+            .source("tmpfs"),
+    );
     refused(c)
 }
 
 fn masked_bind_is_refused(c: &mut Case) -> Check {
     bind(c, "secret", "/mnt/secret");
-    c.config["linux"]["maskedPaths"] = json!(["/mnt/secret"]);
+    c.linux().masked_paths(["/mnt/secret"]);
     refused(c)
 }
 
@@ -229,8 +245,12 @@ fn images_behind_links(c: &mut Case) -> Check {
 /// With a user namespace devices are bound from the host.
 fn device_with_an_odd_path(c: &mut Case) -> Check {
     c.map_ids(100_000)?;
-    c.config["linux"]["devices"] =
-        json!([{"path": "/dev/../dev/.//zero", "type": "c", "major": 1, "minor": 5, "fileMode": 438}]);
+    c.linux().devices([Device::new()
+        .path("/dev/../dev/.//zero")
+        .kind("c")
+        .major(1)
+        .minor(5)
+        .file_mode(438)]);
     simple_round_trip(c)?;
     let seen = c
         .rt(&["exec", &c.id, "/bin/stat", "-c", "%t,%T", "/dev/zero"])?

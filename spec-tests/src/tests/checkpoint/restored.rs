@@ -6,9 +6,10 @@ use super::{
 };
 use crate::{
     case::Case,
+    config::{Hook, Mount},
     outcome::{Check, contains, ensure, fail, same},
     pty::{FdSocket, Master},
-    runner::{self},
+    runner,
     tests::process::{TWO_LINES, into_file},
 };
 use nix::fcntl::{Flock, FlockArg};
@@ -142,12 +143,28 @@ fn bind_mounts(c: &mut Case) -> Check {
     fs::create_dir_all(c.rootfs("run"))?;
     std::os::unix::fs::symlink("../run", c.rootfs("var/run"))?;
     let (single, folder) = (text(&c.dir.join("single")), text(&shared));
-    c.mount(json!({"destination": "/mnt/shared", "type": "bind", "source": folder, "options": ["rbind"]}));
     c.mount(
-        json!({"destination": "/etc/single", "type": "bind", "source": single, "options": ["bind", "ro"]}),
+        Mount::new()
+            .destination("/mnt/shared")
+            .kind("bind")
+            .source(&folder)
+            .options(["rbind"]),
+    );
+    c.mount(
+        Mount::new()
+            .destination("/etc/single")
+            .kind("bind")
+            .source(single)
+            .options(["bind", "ro"]),
     );
     // A link of the image on the way: criu knows the place behind it.
-    c.mount(json!({"destination": "/var/run/linked", "type": "bind", "source": folder, "options": ["bind"]}));
+    c.mount(
+        Mount::new()
+            .destination("/var/run/linked")
+            .kind("bind")
+            .source(folder)
+            .options(["bind"]),
+    );
     c.shell("while :; do cat /etc/single >> /mnt/shared/out; usleep 100000; done");
     start(c)?;
     let out = shared.join("out");
@@ -167,8 +184,20 @@ fn fresh_rootfs(c: &mut Case) -> Check {
     let shared = c.dir.join("shared");
     fs::create_dir_all(shared.join("below"))?;
     let folder = text(&shared);
-    c.mount(json!({"destination": "/a/b/c", "type": "bind", "source": folder, "options": ["bind"]}));
-    c.mount(json!({"destination": "/a/b/c/below", "type": "bind", "source": folder, "options": ["bind"]}));
+    c.mount(
+        Mount::new()
+            .destination("/a/b/c")
+            .kind("bind")
+            .source(&folder)
+            .options(["bind"]),
+    );
+    c.mount(
+        Mount::new()
+            .destination("/a/b/c/below")
+            .kind("bind")
+            .source(folder)
+            .options(["bind"]),
+    );
     c.shell("i=0; while :; do i=$((i+1)); echo $i > /a/b/c/count; usleep 100000; done");
     start(c)?;
     let number = || -> i64 {
@@ -190,12 +219,12 @@ fn fresh_rootfs(c: &mut Case) -> Check {
 
 fn limits_of_config_json(c: &mut Case) -> Check {
     if c.host.has_controller("pids") {
-        c.config["linux"]["resources"]["pids"] = json!({"limit": 77});
+        c.resources().pids().clear().limit(77);
     }
     start_counter(c)?;
     checkpoint(c, &[])?.ok()?;
     if c.host.has_controller("pids") {
-        c.config["linux"]["resources"]["pids"] = json!({"limit": 88});
+        c.resources().pids().clear().limit(88);
     }
     restore(c, &[])?;
     if c.host.has_controller("pids") {
@@ -204,7 +233,7 @@ fn limits_of_config_json(c: &mut Case) -> Check {
     }
     // The device filter is the one thing that every host has.
     let open = "mknod /dev/shm/disk b 7 0 2>&1; head -c 1 /dev/zero | wc -c";
-    c.config["process"]["capabilities"] = json!({});
+    c.process().capabilities().clear();
     let seen = c.rt(&["exec", "--cap", "CAP_MKNOD", &c.id, "/bin/sh", "-c", open])?;
     contains("an allowed device", &seen.stdout, "1")
 }
@@ -247,7 +276,7 @@ fn pipes_are_attached_again(c: &mut Case) -> Check {
 }
 
 fn terminal(c: &mut Case) -> Check {
-    c.config["process"]["terminal"] = json!(true);
+    c.process().terminal(true);
     c.shell("n=0; while read line; do n=$((n+1)); echo $n: $line; tty; done");
     let start_master = |name: &str, words: &[&str]| -> Check<Master> {
         let socket = FdSocket::new(c.dir.join(name))?;
@@ -278,7 +307,7 @@ fn terminal(c: &mut Case) -> Check {
 
 /// The terminal that a console socket got has carriage returns; restored into the foreground it has none.
 fn newlines_in_the_foreground_are_plain(c: &mut Case) -> Check {
-    c.config["process"]["terminal"] = json!(true);
+    c.process().terminal(true);
     c.shell(&format!(
         "while ! test -e /go; do usleep 50000; done; {TWO_LINES}"
     ));
@@ -342,7 +371,7 @@ fn file_locks(c: &mut Case) -> Check {
 fn criu_config_annotation(c: &mut Case) -> Check {
     let file = c.dir.join("criu.conf");
     fs::write(&file, "file-locks\n")?;
-    c.config["annotations"] = json!({"org.criu.config": text(&file)});
+    c.document().annotations(json!({"org.criu.config": text(&file)}));
     start_locker(c)?;
     checkpoint(c, &[])?.ok()?;
     restore(c, &[])?;
@@ -358,7 +387,7 @@ fn tcp_connection_survives(c: &mut Case) -> Check {
     c.args(&["/bin/sleep", "1000"]);
     quiet(c, "run", &["--detach"], &pod)?;
     let pid = c.state_of(&pod)?["pid"].to_string();
-    c.config["linux"]["cgroupsPath"] = own;
+    c.linux().cgroups_path(own);
     c.join_namespace("network", Some(&format!("/proc/{pid}/ns/net")));
     c.shell(
         "/bin/busybox nc -l -p 7000 -e /bin/cat & usleep 300000; \
@@ -485,7 +514,7 @@ fn failed_restore(c: &mut Case) -> Check {
 fn failed_hook_of_a_restore(c: &mut Case) -> Check {
     start_counter(c)?;
     checkpoint(c, &[])?.ok()?;
-    c.config["hooks"]["createRuntime"] = json!([{"path": "/bin/false"}]);
+    c.hooks().create_runtime([Hook::new().path("/bin/false")]);
     let images = text(&images(c));
     let words = c.bundle_args("restore", &["--detach", "--image-path", &images], &c.id)?;
     let run = c.spawn(&words)?.finish_within(Duration::from_secs(60))?;
@@ -530,8 +559,15 @@ fn id_mapped_mounts_are_refused(c: &mut Case) -> Check {
     let source = text(&c.dir.join("source"));
     fs::create_dir(&source)?;
     let map = json!([{"containerID": 0, "hostID": 1000, "size": 100}]);
-    c.mount(json!({"destination": "/mnt", "type": "bind", "source": source,
-        "options": ["bind", "idmap"], "uidMappings": map, "gidMappings": map}));
+    c.mount(
+        Mount::new()
+            .destination("/mnt")
+            .kind("bind")
+            .source(source)
+            .options(["bind", "idmap"])
+            .uid_mappings(&map)
+            .gid_mappings(map),
+    );
     c.start_sleeper()?;
     checkpoint(c, &[])?.refused_with("id-mapped")?;
     ensure!(!images(c).exists(), "images were made");

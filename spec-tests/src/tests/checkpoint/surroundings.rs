@@ -3,6 +3,7 @@
 
 use crate::{
     case::Case,
+    config::{Hook, Mount},
     outcome::{Check, contains, ensure, same},
     runner,
     tests::{
@@ -52,8 +53,8 @@ fn with_systemd(c: &Case, command: &str, options: &[&str]) -> Check {
 }
 
 fn limit(c: &mut Case, pids: i64, memory: i64) {
-    c.config["linux"]["resources"]["pids"] = json!({"limit": pids});
-    c.config["linux"]["resources"]["memory"] = json!({"limit": memory});
+    c.resources().pids().clear().limit(pids);
+    c.resources().memory().clear().limit(memory);
 }
 
 fn property(c: &Case, name: &str) -> Check<String> {
@@ -244,7 +245,13 @@ fn read_only_volume_of_a_user_namespace(c: &mut Case) -> Check {
     mount(Some(&volume), &volume, none, MsFlags::MS_BIND, none)?;
     let readonly = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
     mount(none, &volume, none, readonly, none)?;
-    c.mount(json!({"destination": "/vol", "type": "bind", "source": volume, "options": ["bind"]}));
+    c.mount(
+        Mount::new()
+            .destination("/vol")
+            .kind("bind")
+            .source(&volume)
+            .options(["bind"]),
+    );
     let attempt = |c: &Case, file: &str| -> Check {
         let script =
             format!("mount -o remount,bind,rw /vol; touch /vol/{file}; grep ' /vol ' /proc/self/mountinfo");
@@ -287,10 +294,10 @@ fn poststop_hooks_of_a_failed_restore(c: &mut Case) -> Check {
     start_counter(c)?;
     checkpoint(c, &[])?.ok()?;
     let witness = c.dir.join("hook-ran");
-    c.config["hooks"] = json!({
-        "createRuntime": [{"path": "/bin/false"}],
-        "poststop": [{"path": "/bin/touch", "args": ["touch", &witness]}],
-    });
+    c.hooks()
+        .clear()
+        .create_runtime([Hook::new().path("/bin/false")])
+        .poststop([Hook::new().path("/bin/touch").args(json!(["touch", &witness]))]);
     let folder = text(&images(c));
     let words = c.bundle_args("restore", &["--detach", "--image-path", &folder], &c.id)?;
     let run = c.spawn(&words)?.finish_within(Duration::from_secs(60))?;
@@ -322,7 +329,7 @@ fn user_namespace_by_path_is_refused(c: &mut Case) -> Check {
 /// A device goes with its namespace when the container is saved: whoever made it makes it again, and it moves in as by
 /// `create`.
 fn network_devices(c: &mut Case) -> Check {
-    c.config["linux"]["netDevices"] = json!({"veth0": {"name": "eth0"}});
+    c.linux().net_devices(json!({"veth0": {"name": "eth0"}}));
     ip(c, "addr add 192.0.2.7/24 dev veth0")?;
     start_counter(c)?;
     checkpoint(c, &[])?.ok()?;
@@ -348,7 +355,7 @@ fn network_devices(c: &mut Case) -> Check {
 fn network_devices_by_path(c: &mut Case) -> Check {
     let other = Network::new()?;
     c.join_namespace("network", Some(&other.path()));
-    c.config["linux"]["netDevices"] = json!({"veth0": {"name": "eth0"}});
+    c.linux().net_devices(json!({"veth0": {"name": "eth0"}}));
     ip(c, "addr add 192.0.2.7/24 dev veth0")?;
     start_counter(c)?;
     for round in ["first", "second"] {
@@ -385,8 +392,10 @@ fn frozen_while_it_is_restored(c: &mut Case) -> Check {
     start_counter(c)?;
     checkpoint(c, &[])?.ok()?;
     let script = format!("echo 1 > {}/cgroup.freeze", c.cgroup().display());
-    c.config["hooks"]["createRuntime"] =
-        json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]}]);
+    c.hooks().create_runtime([Hook::new()
+        .path("/bin/sh")
+        .args(json!(["sh", "-c", script]))
+        .env(["PATH=/usr/bin:/bin"])]);
     let folder = text(&images(c));
     let words = c.bundle_args("restore", &["--detach", "--image-path", &folder], &c.id)?;
     let run = c.spawn(&words)?.finish_within(Duration::from_secs(60))?;

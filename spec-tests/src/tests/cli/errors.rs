@@ -184,8 +184,8 @@ fn no_newuidmap(c: &mut Case) -> Check {
         {"containerID": 0, "hostID": UID, "size": 1},
         {"containerID": 1, "hostID": FIRST, "size": 1000},
     ]);
-    c.config["linux"]["uidMappings"] = ranges.clone();
-    c.config["linux"]["gidMappings"] = ranges;
+    c.linux().uid_mappings(ranges.clone());
+    c.linux().gid_mappings(ranges);
     if let Some(user) = &mut c.user {
         user.path = "/nonexistent".into();
     }

@@ -6,6 +6,7 @@ use crate::{
     runner::{self, Run},
 };
 use serde_json::Value;
+use serde_json::json;
 use std::{ffi::OsStr, fs, time::Duration};
 
 tests! {
@@ -371,7 +372,7 @@ fn list_of_a_missing_root(c: &mut Case) -> Check {
 }
 
 fn list_and_state_agree(c: &mut Case) -> Check {
-    c.config["annotations"] = serde_json::json!({"b": "2", "a": "1"});
+    c.document().annotations(json!({"b": "2", "a": "1"}));
     c.start_sleeper()?;
     let list = c.rt(&["list", "--format", "json"])?.ok()?;
     ensure!(

@@ -66,7 +66,7 @@ fn the_line(c: &Case) -> Check<Value> {
 }
 
 fn json_has_one_line_on_failure(c: &mut Case) -> Check {
-    c.config["root"]["path"] = "no-such-rootfs".into();
+    c.document().root().path("no-such-rootfs");
     logged(c, &c.bundle_args("create", &[], &c.id)?, "json")?.wants(1)?;
     let line = the_line(c)?;
     ensure!(

@@ -152,7 +152,7 @@ fn bare<S: AsRef<OsStr>>(c: &Case, words: &[S]) -> Check<runner::Run> {
 }
 
 fn state(c: &mut Case) -> Check {
-    c.config["annotations"] = json!({"b": "2", "a": "1"});
+    c.document().annotations(json!({"b": "2", "a": "1"}));
     c.args(&["/bin/sleep", "1000"]);
     c.create()?.ok()?;
     let print = |c: &Case| Ok::<_, Stop>(c.rt(&["state", &c.id])?.ok()?.stdout);
@@ -184,7 +184,7 @@ fn list_of_nothing(c: &mut Case) -> Check {
 }
 
 fn list(c: &mut Case) -> Check {
-    c.config["annotations"] = json!({"b": "2", "a": "1"});
+    c.document().annotations(json!({"b": "2", "a": "1"}));
     c.set_cgroup_leaf("a");
     c.args(&["/bin/sleep", "1000"]);
     c.rt(&c.bundle_args("create", &[], "first")?)?.ok()?;

@@ -2,10 +2,10 @@
 
 use crate::{
     case::Case,
+    config::Mount,
     outcome::{Check, ensure, same},
     tests::process::terminal,
 };
-use serde_json::json;
 use std::{
     fs,
     os::unix::fs::symlink,
@@ -91,7 +91,13 @@ fn dev_is_a_link_and_there_is_a_terminal(c: &mut Case) -> Check {
 fn volume(c: &mut Case, at: &str) -> Check<PathBuf> {
     let volume = c.dir.join("volume");
     fs::create_dir_all(&volume)?;
-    c.mount(json!({"destination": at, "type": "bind", "source": volume, "options": ["rbind"]}));
+    c.mount(
+        Mount::new()
+            .destination(at)
+            .kind("bind")
+            .source(&volume)
+            .options(["rbind"]),
+    );
     Ok(volume)
 }
 
@@ -114,7 +120,13 @@ fn dev_is_a_link_into_a_volume(c: &mut Case) -> Check {
 /// The tmpfs of /dev comes to lie there, and then the volume over it.
 fn dev_is_a_link_to_where_a_volume_covers_it(c: &mut Case) -> Check {
     without_dev(c);
-    c.mount(json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]}));
+    c.mount(
+        Mount::new()
+            .destination("/dev")
+            .kind("tmpfs")
+            .source("tmpfs")
+            .options(["mode=755"]),
+    );
     link_dev(c, "/volume")?;
     let volume = volume(c, "/volume")?;
     c.args(&["/bin/true"]);

@@ -6,14 +6,20 @@ pub(crate) mod user_namespaces;
 
 use crate::{
     case::Case,
+    config::Device,
     outcome::{Check, ensure, same},
     seen::Access,
 };
-use serde_json::json;
 
 pub(crate) fn check_ptmx(c: &mut Case) -> Check {
-    c.config["linux"]["devices"] = json!([
-        {"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2, "fileMode": 0o666, "uid": 0, "gid": 5}]);
+    c.linux().devices([Device::new()
+        .path("/dev/ptmx")
+        .kind("c")
+        .major(5)
+        .minor(2)
+        .file_mode(0o666)
+        .uid(0)
+        .gid(5)]);
     let report = c.probe(&["--stat", "/dev/pts/ptmx", "--access", "/dev/ptmx"])?;
     let target = report.dev["ptmx"].target.as_deref().unwrap_or("missing");
     ensure!(
@@ -26,8 +32,12 @@ pub(crate) fn check_ptmx(c: &mut Case) -> Check {
 
 /// What is mounted there is what is wanted.
 pub(crate) fn check_directory(c: &mut Case) -> Check {
-    c.config["linux"]["devices"] =
-        json!([{"path": "/dev/shm", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}]);
+    c.linux().devices([Device::new()
+        .path("/dev/shm")
+        .kind("c")
+        .major(1)
+        .minor(3)
+        .file_mode(0o666)]);
     same(
         "/dev/shm",
         "directory tmpfs",

@@ -2,6 +2,7 @@
 
 use crate::{
     case::Case,
+    config::Device,
     outcome::{Check, ensure, same},
     seen::{Access, Node, Report},
 };
@@ -110,12 +111,34 @@ fn fd_links_and_ptmx(c: &mut Case) -> Check {
 }
 
 fn configured_char_block_fifo(c: &mut Case) -> Check {
-    c.config["linux"]["devices"] = json!([
-        {"path": "/dev/char", "type": "c", "major": 10, "minor": 229, "fileMode": 0o640, "uid": 1, "gid": 2},
-        {"path": "/dev/unbuffered", "type": "u", "major": 10, "minor": 229, "fileMode": 0o600},
-        {"path": "/dev/block", "type": "b", "major": 8, "minor": 300, "fileMode": 0o606},
-        {"path": "/dev/fifo", "type": "p", "fileMode": 0o622},
-        {"path": "/dev/deep/er/node", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}
+    c.linux().devices([
+        Device::new()
+            .path("/dev/char")
+            .kind("c")
+            .major(10)
+            .minor(229)
+            .file_mode(0o640)
+            .uid(1)
+            .gid(2),
+        Device::new()
+            .path("/dev/unbuffered")
+            .kind("u")
+            .major(10)
+            .minor(229)
+            .file_mode(0o600),
+        Device::new()
+            .path("/dev/block")
+            .kind("b")
+            .major(8)
+            .minor(300)
+            .file_mode(0o606),
+        Device::new().path("/dev/fifo").kind("p").file_mode(0o622),
+        Device::new()
+            .path("/dev/deep/er/node")
+            .kind("c")
+            .major(1)
+            .minor(3)
+            .file_mode(0o666),
     ]);
     let report = c.probe(&["--stat", "/dev/deep/er/node"])?;
     same("char", ("char".to_owned(), 10, 229, 0o640), node(&report, "char"))?;
@@ -144,22 +167,34 @@ fn configured_char_block_fifo(c: &mut Case) -> Check {
 }
 
 fn configured_entry_overrides_a_default(c: &mut Case) -> Check {
-    c.config["linux"]["devices"] = json!([{"path": "/dev/zero", "type": "c", "major": 1, "minor": 5, "fileMode": 0o600, "uid": 3, "gid": 3}]);
+    c.linux().devices([Device::new()
+        .path("/dev/zero")
+        .kind("c")
+        .major(1)
+        .minor(5)
+        .file_mode(0o600)
+        .uid(3)
+        .gid(3)]);
     let report = c.probe(&[])?;
     same("zero", ("char".to_owned(), 1, 5, 0o600), node(&report, "zero"))?;
     same("owner", Some(3), report.dev["zero"].uid)
 }
 
 fn configured_outside_of_dev(c: &mut Case) -> Check {
-    c.config["linux"]["devices"] =
-        json!([{"path": "/tmp/node", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}]);
+    c.linux().devices([Device::new()
+        .path("/tmp/node")
+        .kind("c")
+        .major(1)
+        .minor(3)
+        .file_mode(0o666)]);
     let report = c.probe(&["--stat", "/tmp/node"])?;
     same("type", "char", report.stat["/tmp/node"].kind.as_str())
 }
 
 fn existing_file_of_another_kind_is_refused(c: &mut Case) -> Check {
     fs::write(c.rootfs("/tmp/node"), "a file")?;
-    c.config["linux"]["devices"] = json!([{"path": "/tmp/node", "type": "c", "major": 1, "minor": 3}]);
+    c.linux()
+        .devices([Device::new().path("/tmp/node").kind("c").major(1).minor(3)]);
     c.create()?.wants(1)?.refused_with("/tmp/node")?;
     same(
         "the file",

@@ -3,6 +3,7 @@
 use super::{check_directory, check_ptmx};
 use crate::{
     case::Case,
+    config::{Device, DeviceRule},
     faults::where_forbidden,
     outcome::{Check, ensure, same},
     seen::{Access, Report},
@@ -53,12 +54,38 @@ fn join(c: &mut Case) -> Check<Holder> {
 }
 
 fn check_mode_and_owner(c: &mut Case) -> Check {
-    c.config["linux"]["devices"] = json!([
-        {"path": "/dev/loop-control", "type": "c", "major": 10, "minor": 237, "fileMode": 0o640, "uid": 1, "gid": 2},
-        {"path": "/dev/zero", "type": "c", "major": 1, "minor": 5, "fileMode": 0o600, "uid": 3, "gid": 3},
-        {"path": "/dev/plain", "type": "c", "major": 1, "minor": 3},
-        {"path": "/dev/block/8:300", "type": "b", "major": 8, "minor": 300, "fileMode": 0o606, "uid": 65535, "gid": 0},
-        {"path": "/dev/fifo", "type": "p", "fileMode": 0o622, "uid": 4, "gid": 5}
+    c.linux().devices([
+        Device::new()
+            .path("/dev/loop-control")
+            .kind("c")
+            .major(10)
+            .minor(237)
+            .file_mode(0o640)
+            .uid(1)
+            .gid(2),
+        Device::new()
+            .path("/dev/zero")
+            .kind("c")
+            .major(1)
+            .minor(5)
+            .file_mode(0o600)
+            .uid(3)
+            .gid(3),
+        Device::new().path("/dev/plain").kind("c").major(1).minor(3),
+        Device::new()
+            .path("/dev/block/8:300")
+            .kind("b")
+            .major(8)
+            .minor(300)
+            .file_mode(0o606)
+            .uid(65535)
+            .gid(0),
+        Device::new()
+            .path("/dev/fifo")
+            .kind("p")
+            .file_mode(0o622)
+            .uid(4)
+            .gid(5),
     ]);
     let wish = json!([
         ["/dev/loop-control", ["char", 10, 237, 0o640, 1, 2]],
@@ -96,9 +123,23 @@ fn joined_user_namespace_mode_and_owner(c: &mut Case) -> Check {
 /// They are nobody's, and not root's.
 fn user_namespace_ids_that_are_not_mapped(c: &mut Case) -> Check {
     c.map_ids(IDS)?;
-    c.config["linux"]["devices"] = json!([
-        {"path": "/dev/a", "type": "c", "major": 1, "minor": 3, "fileMode": 0o660, "uid": 70000, "gid": 0},
-        {"path": "/dev/b", "type": "c", "major": 1, "minor": 3, "fileMode": 0o660, "uid": 0, "gid": 4_000_000_000_u32}
+    c.linux().devices([
+        Device::new()
+            .path("/dev/a")
+            .kind("c")
+            .major(1)
+            .minor(3)
+            .file_mode(0o660)
+            .uid(70000)
+            .gid(0),
+        Device::new()
+            .path("/dev/b")
+            .kind("c")
+            .major(1)
+            .minor(3)
+            .file_mode(0o660)
+            .uid(0)
+            .gid(4_000_000_000_u32),
     ]);
     let report = c.probe(&["--stat", "/dev/a", "--stat", "/dev/b"])?;
     same(
@@ -115,8 +156,12 @@ fn user_namespace_ids_that_are_not_mapped(c: &mut Case) -> Check {
 
 fn user_namespace_node_that_the_host_has_not(c: &mut Case) -> Check {
     c.map_ids(IDS)?;
-    c.config["linux"]["devices"] =
-        json!([{"path": "/dev/of/its/own", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}]);
+    c.linux().devices([Device::new()
+        .path("/dev/of/its/own")
+        .kind("c")
+        .major(1)
+        .minor(3)
+        .file_mode(0o666)]);
     let report = c.probe(&["--stat", "/dev/of/its/own", "--access", "/dev/of/its/own"])?;
     same(
         "/dev/of/its/own",
@@ -129,15 +174,26 @@ fn user_namespace_node_that_the_host_has_not(c: &mut Case) -> Check {
 /// The node is alive, its mode counts, and so does the device filter.
 fn user_namespace_node_can_be_used(c: &mut Case) -> Check {
     c.map_ids(IDS)?;
-    c.config["linux"]["devices"] = json!([
-        {"path": "/dev/open", "type": "c", "major": 10, "minor": 237, "fileMode": 0o600},
-        {"path": "/dev/closed", "type": "c", "major": 10, "minor": 237, "fileMode": 0o600, "uid": 5},
+    c.linux().devices([
+        Device::new()
+            .path("/dev/open")
+            .kind("c")
+            .major(10)
+            .minor(237)
+            .file_mode(0o600),
+        Device::new()
+            .path("/dev/closed")
+            .kind("c")
+            .major(10)
+            .minor(237)
+            .file_mode(0o600)
+            .uid(5),
     ]);
     let rule = |access: &str| {
         json!([{"allow": false, "access": "rwm"},
             {"allow": true, "type": "c", "major": 10, "minor": 237, "access": access}])
     };
-    c.config["linux"]["resources"] = json!({"devices": rule("rwm")});
+    c.resources().clear().devices(rule("rwm"));
     let options = ["--access", "/dev/open", "--access", "/dev/closed"];
     let report = c.probe(&options)?;
     same("allowed", Access::new(0, 0), report.access["/dev/open"])?;
@@ -146,7 +202,7 @@ fn user_namespace_node_can_be_used(c: &mut Case) -> Check {
         Access::new(EACCES, EACCES),
         report.access["/dev/closed"],
     )?;
-    c.config["linux"]["resources"] = json!({"devices": rule("m")});
+    c.resources().clear().devices(rule("m"));
     let report = c.probe(&options)?;
     same(
         "not allowed",
@@ -206,8 +262,10 @@ fn check_all_of_the_host(c: &mut Case) -> Check {
     let mut devices = Vec::new();
     devices_of_host("/dev", &mut devices)?;
     devices.push(json!({"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2, "fileMode": 0o666, "uid": 0, "gid": 5}));
-    c.config["linux"]["devices"] = json!(devices);
-    c.config["linux"]["resources"] = json!({"devices": [{"allow": true, "access": "rwm"}]});
+    c.linux().devices(&devices);
+    c.resources()
+        .clear()
+        .devices([DeviceRule::new().allow(true).access("rwm")]);
     devices.retain(|device| device["path"] != "/dev/ptmx");
     ensure!(devices.len() > 5, "the host's /dev has no nodes: {devices:?}");
     let paths: Vec<&str> = devices
@@ -254,8 +312,12 @@ fn mounts_at(c: &mut Case, names: &[&str]) -> Check<Vec<(String, String)>> {
 
 fn user_namespace_bound_without_programs(c: &mut Case) -> Check {
     c.map_ids(IDS)?;
-    c.config["linux"]["devices"] =
-        json!([{"path": "/dev/of_config", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}]);
+    c.linux().devices([Device::new()
+        .path("/dev/of_config")
+        .kind("c")
+        .major(1)
+        .minor(3)
+        .file_mode(0o666)]);
     let places = ["/dev/null", "/dev/of_config", "/dev/tty", "/dev/zero"];
     let mounts = mounts_at(c, &places)?;
     same(
@@ -293,8 +355,14 @@ fn user_namespace_node_that_the_rootfs_has(c: &mut Case) -> Check {
         nix::sys::stat::Mode::from_bits_truncate(0o600),
         nix::sys::stat::makedev(1, 3),
     )?;
-    c.config["linux"]["devices"] = json!([{"path": "/dev/null", "type": "c", "major": 1, "minor": 3,
-        "fileMode": 0o646, "uid": 7, "gid": 8}]);
+    c.linux().devices([Device::new()
+        .path("/dev/null")
+        .kind("c")
+        .major(1)
+        .minor(3)
+        .file_mode(0o646)
+        .uid(7)
+        .gid(8)]);
     let report = c.probe(&["--stat", "/dev/null", "--access", "/dev/null"])?;
     same(
         "/dev/null",
@@ -308,8 +376,12 @@ fn user_namespace_node_that_the_rootfs_has(c: &mut Case) -> Check {
 fn user_namespace_nothing_else_is_mounted(c: &mut Case) -> Check {
     c.map_ids(IDS)?;
     let before = c.sh("cut -d' ' -f5 /proc/self/mountinfo")?;
-    c.config["linux"]["devices"] =
-        json!([{"path": "/dev/of_config", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}]);
+    c.linux().devices([Device::new()
+        .path("/dev/of_config")
+        .kind("c")
+        .major(1)
+        .minor(3)
+        .file_mode(0o666)]);
     let after = c.sh("cut -d' ' -f5 /proc/self/mountinfo")?;
     let mut before: Vec<&str> = before.lines().chain(["/dev/of_config"]).collect();
     let mut after: Vec<&str> = after.lines().collect();
@@ -339,11 +411,22 @@ fn user_namespace_entry_on_a_directory_is_left_out(c: &mut Case) -> Check {
 /// By a device cgroup, a seccomp filter or a security module that the runtime itself is under.
 fn check_forbidden(c: &mut Case) -> Check {
     let rules = c.config["linux"]["resources"]["devices"].take();
-    c.config["linux"]["devices"] = json!([
-        {"path": "/dev/loop-control", "type": "c", "major": 10, "minor": 237, "fileMode": 0o666},
-        {"path": "/dev/shm", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}
+    c.linux().devices([
+        Device::new()
+            .path("/dev/loop-control")
+            .kind("c")
+            .major(10)
+            .minor(237)
+            .file_mode(0o666),
+        Device::new()
+            .path("/dev/shm")
+            .kind("c")
+            .major(1)
+            .minor(3)
+            .file_mode(0o666),
     ]);
-    c.config["linux"]["resources"]["devices"] = json!([{"allow": true, "access": "rwm"}]);
+    c.resources()
+        .devices([DeviceRule::new().allow(true).access("rwm")]);
     let options = [
         "--access",
         "/dev/null",
@@ -371,9 +454,13 @@ fn check_forbidden(c: &mut Case) -> Check {
     )?;
     same("/dev/shm", "dir", report.stat["/dev/shm"].kind.as_str())?;
     // What the host has not is an error that names the device and the call that was refused.
-    c.config["linux"]["resources"]["devices"] = rules;
-    c.config["linux"]["devices"] =
-        json!([{"path": "/dev/of/its/own", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}]);
+    c.resources().devices(rules);
+    c.linux().devices([Device::new()
+        .path("/dev/of/its/own")
+        .kind("c")
+        .major(1)
+        .minor(3)
+        .file_mode(0o666)]);
     let run = where_forbidden(&[libc::SYS_mknod, libc::SYS_mknodat], || c.run())?;
     run.refused_with("of/its/own")?;
     c.nothing_left()

@@ -3,6 +3,7 @@
 
 use crate::{
     case::Case,
+    config::{IoPriority, Scheduler},
     outcome::{Check, contains, ensure, same},
     seen::Report,
 };
@@ -69,14 +70,16 @@ fn process_file_with_unknown_capabilities(c: &mut Case) -> Check {
 }
 
 fn process_file_without_oom_score_adj(c: &mut Case) -> Check {
-    c.config["process"]["oomScoreAdj"] = json!(321);
+    c.process().oom_score_adj(321);
     let report = report(c)?;
     same("oom_score_adj", "321", report.oom_score_adj.as_str())
 }
 
 fn process_file_without_priorities(c: &mut Case) -> Check {
-    c.config["process"]["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": 3});
-    c.config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_BE", "priority": 6});
+    c.process()
+        .scheduler(Scheduler::new().policy("SCHED_BATCH").nice(3));
+    c.process()
+        .io_priority(IoPriority::new().class("IOPRIO_CLASS_BE").priority(6));
     let report = report(c)?;
     let scheduler = &report.scheduler;
     same("policy, nice", (3, 3), (scheduler.policy, scheduler.nice))?;
@@ -84,7 +87,8 @@ fn process_file_without_priorities(c: &mut Case) -> Check {
 }
 
 fn process_file_without_affinity(c: &mut Case) -> Check {
-    c.config["process"]["execCPUAffinity"] = json!({"initial": "0", "final": "0"});
+    c.process()
+        .exec_cpu_affinity(json!({"initial": "0", "final": "0"}));
     c.start_sleeper()?;
     let file = c.dir.join("process.json");
     let args = ["/bin/grep", "Cpus_allowed_list", "/proc/self/status"];
@@ -98,7 +102,7 @@ fn process_file_without_affinity(c: &mut Case) -> Check {
 
 /// The one that has a default of its own: false.
 fn process_file_without_no_new_privileges(c: &mut Case) -> Check {
-    c.config["process"]["noNewPrivileges"] = json!(true);
+    c.process().no_new_privileges(true);
     let report = report(c)?;
     same("of init", "1", of_init(c, "NoNewPrivs:")?.as_str())?;
     same("of the file's process", 0, report.no_new_privs)

@@ -49,7 +49,7 @@ tests! {
 }
 
 fn no_new_privs_can_be_switched_off(c: &mut Case) -> Check {
-    c.config["process"]["noNewPrivileges"] = json!(true);
+    c.process().no_new_privileges(true);
     c.start_sleeper()?;
     for (flags, wish) in [
         (&[][..], 1),
@@ -75,7 +75,7 @@ fn apparmor(c: &mut Case) -> Check {
             label(c, &["--apparmor", name])?,
         )?;
         c.delete()?;
-        c.config["process"]["apparmorProfile"] = json!(name);
+        c.process().apparmor_profile(name);
         c.start_sleeper()?;
         same("of a confined container", confined, label(c, &[])?)?;
         same(
@@ -93,7 +93,7 @@ fn apparmor(c: &mut Case) -> Check {
 /// A process file without a profile does not take the container's off: the process would be unconfined.
 fn apparmor_of_a_process_file(c: &mut Case) -> Check {
     with_profile(c, |c, name| {
-        c.config["process"]["apparmorProfile"] = json!(name);
+        c.process().apparmor_profile(name);
         let label = report_of(c, json!({}))?.label.clone();
         same("without one", json!(format!("{name} (enforce)")), label)?;
         let file = process_file(c, json!({"apparmorProfile": "unconfined"}))?;
@@ -187,7 +187,7 @@ fn rlimits(c: &mut Case) -> Check {
 
 fn three_files(c: &mut Case) -> Check {
     let limits = json!([{"type": "RLIMIT_NOFILE", "soft": 3, "hard": 3}]);
-    c.config["process"]["rlimits"] = limits;
+    c.process().rlimits(limits);
     // create and start, then exec with the container's own limits, then run.
     c.start_sleeper()?;
     let line = "ulimit -n; ulimit -H -n";
@@ -198,7 +198,8 @@ fn three_files(c: &mut Case) -> Check {
 }
 
 fn cpu_affinity_of_the_config(c: &mut Case) -> Check {
-    c.config["process"]["execCPUAffinity"] = json!({"initial": "0", "final": "0"});
+    c.process()
+        .exec_cpu_affinity(json!({"initial": "0", "final": "0"}));
     c.start_sleeper()?;
     let run = c.rt(&[
         "exec",
@@ -395,7 +396,7 @@ fn cap_makes_ambient_what_is_inheritable(c: &mut Case) -> Check {
 }
 
 fn home_of_the_user(c: &mut Case) -> Check {
-    c.config["process"]["env"] = json!(["PATH=/bin"]);
+    c.process().env(["PATH=/bin"]);
     fs::create_dir_all(c.rootfs("/etc"))?;
     fs::write(
         c.rootfs("/etc/passwd"),

@@ -75,7 +75,7 @@ fn same_cgroup_as_init(c: &mut Case) -> Check {
 }
 
 fn args_and_config_env(c: &mut Case) -> Check {
-    c.config["process"]["env"] = json!(["PATH=/bin", "HOME=/x", "B=1", "A=2"]);
+    c.process().env(["PATH=/bin", "HOME=/x", "B=1", "A=2"]);
     c.start_sleeper()?;
     let report = c
         .rt(&["exec", &c.id, "/bin/probe", "", "a b", "$X"])?
@@ -90,7 +90,7 @@ fn args_and_config_env(c: &mut Case) -> Check {
 }
 
 fn env_is_added_after_the_config(c: &mut Case) -> Check {
-    c.config["process"]["env"] = json!(["PATH=/bin", "HOME=/x"]);
+    c.process().env(["PATH=/bin", "HOME=/x"]);
     c.start_sleeper()?;
     let report = c.exec_probe(&["--env", "NEW=1", "--env", "OTHER=a,b=c"], &[])?;
     same(
@@ -101,7 +101,7 @@ fn env_is_added_after_the_config(c: &mut Case) -> Check {
 }
 
 fn cwd(c: &mut Case) -> Check {
-    c.config["process"]["cwd"] = json!("/var");
+    c.process().cwd("/var");
     c.start_sleeper()?;
     same(
         "cwd of the config",
@@ -352,7 +352,7 @@ fn cap_unknown_is_a_warning(c: &mut Case) -> Check {
 }
 
 fn user_that_is_empty_is_the_containers(c: &mut Case) -> Check {
-    c.config["process"]["user"] = json!({"uid": 7, "gid": 8, "additionalGids": [9]});
+    c.process().user().clear().uid(7).gid(8).additional_gids([9]);
     c.start_sleeper()?;
     let report = c.exec_probe(&["--user", ""], &[])?;
     let same_as_init = c.exec_probe(&[], &[])?;
@@ -368,7 +368,7 @@ fn user_that_is_empty_is_the_containers(c: &mut Case) -> Check {
 }
 
 fn no_new_privs(c: &mut Case) -> Check {
-    c.config["process"]["noNewPrivileges"] = json!(false);
+    c.process().no_new_privileges(false);
     c.start_sleeper()?;
     same("without", 0, c.exec_probe(&[], &[])?.no_new_privs)?;
     same(

@@ -195,14 +195,14 @@ fn hooks(c: &mut Case) -> Check<Option<Live>> {
     let (outside, inside) = (c.dir.join("hooks"), "/tmp/hooks");
     let hook = |program: &str, name: &str, log: &str| json!([{"path": program, "args": ["probe", "--hook", name, log]}]);
     let (probe, outside) = (probe.to_string_lossy(), outside.to_string_lossy());
-    c.config["hooks"] = json!({
-        "prestart": hook(&probe, "prestart", &outside),
-        "createRuntime": hook(&probe, "createRuntime", &outside),
-        "createContainer": hook(&probe, "createContainer", &outside),
-        "startContainer": hook("/bin/probe", "startContainer", inside),
-        "poststart": hook(&probe, "poststart", &outside),
-        "poststop": hook(&probe, "poststop", &outside),
-    });
+    c.hooks()
+        .clear()
+        .prestart(hook(&probe, "prestart", &outside))
+        .create_runtime(hook(&probe, "createRuntime", &outside))
+        .create_container(hook(&probe, "createContainer", &outside))
+        .start_container(hook("/bin/probe", "startContainer", inside))
+        .poststart(hook(&probe, "poststart", &outside))
+        .poststop(hook(&probe, "poststop", &outside));
     Ok(None)
 }
 

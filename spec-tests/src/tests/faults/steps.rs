@@ -4,6 +4,7 @@
 
 use crate::{
     case::Case,
+    config::{Device, Mount},
     outcome::{Check, ensure, fail},
     tests::{faults, namespaces::ip},
 };
@@ -33,41 +34,63 @@ const TABLE: &[(&str, Break)] = &[
     }),
     ("time offsets", |c| {
         c.join_namespace("time", None);
-        c.config["linux"]["timeOffsets"] = json!({"monotonic": {"secs": -9_000_000_000_i64}});
+        c.linux()
+            .time_offsets(json!({"monotonic": {"secs": -9_000_000_000_i64}}));
         Ok(())
     }),
     ("source of a mount in the rootfs", |c| {
         c.mount(
-            json!({"destination": "/mnt", "type": "bind", "source": "rootfs/nosuch", "options": ["bind"]}),
+            Mount::new()
+                .destination("/mnt")
+                .kind("bind")
+                .source("rootfs/nosuch")
+                .options(["bind"]),
         );
         Ok(())
     }),
     ("place of a mount", |c| {
         fs::write(c.rootfs("/file"), "")?;
-        c.mount(json!({"destination": "/file/below", "type": "tmpfs", "source": "t"}));
+        c.mount(Mount::new().destination("/file/below").kind("tmpfs").source("t"));
         Ok(())
     }),
     ("file system", |c| {
-        c.mount(json!({"destination": "/mnt", "type": "tmpfs", "source": "t", "options": ["size=wrong"]}));
+        c.mount(
+            Mount::new()
+                .destination("/mnt")
+                .kind("tmpfs")
+                .source("t")
+                .options(["size=wrong"]),
+        );
         Ok(())
     }),
     ("copy up", |c| {
         fs::write(c.rootfs("/var/large"), vec![1; 100_000])?;
-        c.mount(json!({
-            "destination": "/var", "type": "tmpfs", "source": "t", "options": ["tmpcopyup", "size=4k"]
-        }));
+        c.mount(
+            Mount::new()
+                .destination("/var")
+                .kind("tmpfs")
+                .source("t")
+                .options(["tmpcopyup", "size=4k"]),
+        );
         Ok(())
     }),
     ("attach a mount", |c| {
         fs::write(c.rootfs("/file"), "")?;
         let source = c.dir.join("folder").to_string_lossy().into_owned();
         fs::create_dir_all(&source)?;
-        c.mount(json!({"destination": "/file", "type": "bind", "source": source, "options": ["bind"]}));
+        c.mount(
+            Mount::new()
+                .destination("/file")
+                .kind("bind")
+                .source(source)
+                .options(["bind"]),
+        );
         Ok(())
     }),
     ("device", |c| {
         fs::write(c.rootfs("/file"), "")?;
-        c.config["linux"]["devices"] = json!([{"path": "/file", "type": "c", "major": 1, "minor": 3}]);
+        c.linux()
+            .devices([Device::new().path("/file").kind("c").major(1).minor(3)]);
         Ok(())
     }),
     ("prestart hook", |c| hook(c, "prestart")),
@@ -75,25 +98,25 @@ const TABLE: &[(&str, Break)] = &[
     ("createContainer hook", |c| hook(c, "createContainer")),
     ("working directory", |c| {
         fs::write(c.rootfs("/file"), "")?;
-        c.config["process"]["cwd"] = json!("/file/below");
+        c.process().cwd("/file/below");
         Ok(())
     }),
     ("sysctl", |c| {
-        c.config["linux"]["sysctl"] = json!({"net.core.somaxconn": "many"});
+        c.linux().sysctl(json!({"net.core.somaxconn": "many"}));
         Ok(())
     }),
     ("groups", |c| {
         mapped(c, 0);
-        c.config["process"]["user"]["additionalGids"] = json!([70_000]);
+        c.process().user().additional_gids([70_000]);
         Ok(())
     }),
     ("user", |c| {
         mapped(c, 0);
-        c.config["process"]["user"] = json!({"uid": 70_000, "gid": 0});
+        c.process().user().clear().uid(70_000).gid(0);
         Ok(())
     }),
     ("label", |c| {
-        c.config["process"]["selinuxLabel"] = json!("system_u:system_r:of_no_policy_t:s0");
+        c.process().selinux_label("system_u:system_r:of_no_policy_t:s0");
         Ok(())
     }),
     ("program", |c| {
@@ -105,8 +128,8 @@ const TABLE: &[(&str, Break)] = &[
 fn mapped(c: &mut Case, first: u32) {
     c.join_namespace("user", None);
     let mapping = json!([{"containerID": first, "hostID": 100_000, "size": 1000}]);
-    c.config["linux"]["uidMappings"] = mapping.clone();
-    c.config["linux"]["gidMappings"] = mapping;
+    c.linux().uid_mappings(mapping.clone());
+    c.linux().gid_mappings(mapping);
 }
 
 fn hook(c: &mut Case, kind: &str) -> Check {
@@ -142,9 +165,13 @@ fn broken_configs(c: &mut Case, said: &mut Said) -> Check<Vec<String>> {
 
 pub(crate) fn everything(c: &mut Case) -> Check {
     let hook = json!([{"path": "/bin/busybox", "args": ["true"]}]);
-    c.config["hooks"] = json!({"createRuntime": hook, "createContainer": hook, "startContainer": hook});
-    c.config["domainname"] = json!("example");
-    c.config["root"]["readonly"] = json!(true);
+    c.hooks()
+        .clear()
+        .create_runtime(&hook)
+        .create_container(&hook)
+        .start_container(hook);
+    c.document().domainname("example");
+    c.document().root().readonly(true);
     let process = &mut c.config["process"];
     process["user"] = json!({"uid": 1000, "gid": 1000, "additionalGids": [5]});
     process["noNewPrivileges"] = json!(true);
@@ -170,17 +197,33 @@ pub(crate) fn user_namespace(c: &mut Case) -> Check {
     mapped(c, 0);
     let source = c.dir.join("source");
     fs::create_dir_all(&source)?;
-    c.mount(json!({
-        "destination": "/mnt", "type": "bind", "source": source.to_string_lossy(), "options": ["rbind", "ro"]
-    }));
-    c.mount(json!({"destination": "/var", "type": "tmpfs", "source": "t", "options": ["tmpcopyup"]}));
-    c.mount(json!({"destination": "/tmp", "type": "bind", "source": "rootfs/var", "options": ["rbind"]}));
+    c.mount(
+        Mount::new()
+            .destination("/mnt")
+            .kind("bind")
+            .source(source.to_string_lossy())
+            .options(["rbind", "ro"]),
+    );
+    c.mount(
+        Mount::new()
+            .destination("/var")
+            .kind("tmpfs")
+            .source("t")
+            .options(["tmpcopyup"]),
+    );
+    c.mount(
+        Mount::new()
+            .destination("/tmp")
+            .kind("bind")
+            .source("rootfs/var")
+            .options(["rbind"]),
+    );
     Ok(())
 }
 
 pub(crate) fn offsets(c: &mut Case) -> Check {
     c.join_namespace("time", None);
-    c.config["linux"]["timeOffsets"] = json!({"monotonic": {"secs": 100}});
+    c.linux().time_offsets(json!({"monotonic": {"secs": 100}}));
     c.join_namespace("uts", Some("/proc/self/ns/uts"));
     if let Some(config) = c.config.as_object_mut() {
         config.remove("hostname");
@@ -189,14 +232,14 @@ pub(crate) fn offsets(c: &mut Case) -> Check {
 }
 
 pub(crate) fn terminal(c: &mut Case) -> Check {
-    c.config["process"]["terminal"] = json!(true);
-    c.config["process"]["noNewPrivileges"] = json!(false);
-    c.config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW"});
+    c.process().terminal(true);
+    c.process().no_new_privileges(false);
+    c.linux().seccomp().clear().default_action("SCMP_ACT_ALLOW");
     Ok(())
 }
 
 pub(crate) fn device(c: &mut Case) -> Check {
-    c.config["linux"]["netDevices"] = json!({"filled in by the scenario": {}});
+    c.linux().net_devices(json!({"filled in by the scenario": {}}));
     Ok(())
 }
 
@@ -204,7 +247,7 @@ pub(crate) fn device(c: &mut Case) -> Check {
 pub(crate) fn new_device(c: &mut Case, number: usize) -> Check {
     let device = format!("device{number}");
     ip(c, &format!("link add {device} type veth"))?;
-    c.config["linux"]["netDevices"] = json!({device: {"name": "eth0"}});
+    c.linux().net_devices(json!({device: {"name": "eth0"}}));
     Ok(())
 }
 

@@ -22,7 +22,8 @@ fn pidfd_receiver(c: &mut Case) -> Check {
         FdSocket::new(c.dir.join("a.sock"))?,
         FdSocket::new(c.dir.join("b.sock"))?,
     );
-    c.config["annotations"] = json!({"run.oci.pidfd_receiver": first.path});
+    c.document()
+        .annotations(json!({"run.oci.pidfd_receiver": first.path}));
     c.args(&["/bin/sleep", "1000"]);
     let path = second.path_text();
     for (options, sockets) in [
@@ -53,15 +54,17 @@ fn seccomp_receiver(c: &mut Case) -> Check {
         c,
         json!([{"names": ["getpriority"], "action": "SCMP_ACT_NOTIFY"}]),
     );
-    c.config["process"]["noNewPrivileges"] = json!(false);
-    c.config["annotations"] = json!({"run.oci.seccomp.receiver": socket.path});
+    c.process().no_new_privileges(false);
+    c.document()
+        .annotations(json!({"run.oci.seccomp.receiver": socket.path}));
     c.args(&["/bin/sleep", "1000"]);
     let live = c.spawn(&c.bundle_args("create", &[], &c.id)?)?;
     let received = socket.receive();
     live.finish()?.ok()?;
     same("descriptors", 1, received?.fds.len())?;
     c.delete()?;
-    c.config["annotations"] = json!({"run.oci.seccomp.receiver": "agent.sock"});
+    c.document()
+        .annotations(json!({"run.oci.seccomp.receiver": "agent.sock"}));
     c.create()?.refused_with("not an absolute path")?;
     c.nothing_left()
 }
@@ -73,7 +76,8 @@ fn seccomp_fail_unknown_syscall(c: &mut Case) -> Check {
     );
     c.args(&["/bin/true"]);
     for (value, is_refused) in [("1", true), ("0", false)] {
-        c.config["annotations"] = json!({"run.oci.seccomp_fail_unknown_syscall": value});
+        c.document()
+            .annotations(json!({"run.oci.seccomp_fail_unknown_syscall": value}));
         match is_refused {
             true => c.run()?.refused_with("from_the_future")?,
             false => c.run()?.ok()?,
@@ -86,7 +90,7 @@ fn seccomp_fail_unknown_syscall(c: &mut Case) -> Check {
 fn what_would_be_another_filter_is_refused(c: &mut Case) -> Check {
     c.args(&["/bin/true"]);
     for name in ["run.oci.seccomp_bpf_data", "run.oci.seccomp.plugins"] {
-        c.config["annotations"] = json!({name: "AAAA"});
+        c.document().annotations(json!({name: "AAAA"}));
         c.run()?.refused_with(name)?;
         c.nothing_left()?;
     }
@@ -100,7 +104,7 @@ fn what_has_no_effect_is_a_warning(c: &mut Case) -> Check {
         "run.oci.systemd.force_cgroup_v1",
         "run.oci.timens_offset",
     ] {
-        c.config["annotations"] = json!({name: "x"});
+        c.document().annotations(json!({name: "x"}));
         let run = c.run()?.ok()?;
         contains("warning", &run.stderr, name)?;
         ensure!(

@@ -3,9 +3,11 @@
 use crate::{
     case::Case,
     children::{self, Exit},
+    config::Hook,
     outcome::{Check, Stop, contains, ensure, same},
 };
 use nix::sys::signal::Signal;
+use serde_json::json;
 use std::{
     fs, thread,
     time::{Duration, Instant},
@@ -242,7 +244,8 @@ fn state_while_create_runs(c: &mut Case) -> Check {
         c.id,
         in_hook.display()
     );
-    c.config["hooks"]["createRuntime"] = serde_json::json!([{"path": "/bin/sh", "args": ["sh", "-c", line]}]);
+    c.hooks()
+        .create_runtime([Hook::new().path("/bin/sh").args(json!(["sh", "-c", line]))]);
     let live = c.spawn(&c.bundle_args("create", &[], &c.id)?)?;
     loop {
         let run = c.rt(&["state", &c.id])?;

@@ -4,7 +4,9 @@
 
 use crate::{
     case::Case,
-    children, faults,
+    children,
+    config::Hook,
+    faults,
     outcome::{Check, Stop, contains, ensure, same},
     runner::{self, Run},
     tests::cgroups::{second_root, within},
@@ -259,7 +261,9 @@ fn delete_whose_calls_fail(c: &mut Case) -> Check {
 fn poststop_hooks_of_a_delete_that_failed(c: &mut Case) -> Check {
     let log = c.dir.join("poststop");
     let line = format!("echo once >>{}", log.display());
-    c.config["hooks"] = json!({"poststop": [{"path": "/bin/sh", "args": ["sh", "-c", line]}]});
+    c.hooks()
+        .clear()
+        .poststop([Hook::new().path("/bin/sh").args(json!(["sh", "-c", line]))]);
     c.start_sleeper()?;
     let live = faults::on_a_kernel_without(libc::SYS_unlinkat, || c.spawn(&["delete", "--force", &c.id]))?;
     live.finish()?.refused()?;

@@ -2,6 +2,7 @@
 
 use crate::{
     case::Case,
+    config::{Hook, Mount},
     outcome::{Check, contains, ensure, fail, same},
     tests::process::run_with_fds,
 };
@@ -92,7 +93,7 @@ fn all_hooks(c: &mut Case) -> Check {
         c.config["hooks"][kind] = json!([hook(&probe, &["--hook", kind, &log])]);
     }
     let inside = hook("/bin/probe", &["--hook", "startContainer", "/hooks.log"]);
-    c.config["hooks"]["startContainer"] = json!([inside]);
+    c.hooks().start_container(json!([inside]));
     c.shell("/bin/probe --hook program /hooks.log; exec sleep 1000");
     Ok(())
 }
@@ -237,7 +238,7 @@ fn program_has_run(c: &Case) -> Check {
 
 fn state_on_stdin(c: &mut Case) -> Check {
     all_hooks(c)?;
-    c.config["annotations"] = json!({"com.example": "x"});
+    c.document().annotations(json!({"com.example": "x"}));
     c.create()?.ok()?;
     let pid = c.pid()?;
     c.rt(&["start", &c.id])?.ok()?;
@@ -348,14 +349,15 @@ fn create_container_sees_mounts_and_host_paths(c: &mut Case) -> Check {
         c.rootfs("/").to_string_lossy().trim_end_matches('/'),
         out.display()
     );
-    c.config["hooks"]["createContainer"] = json!([hook("/bin/sh", &["-c", &line])]);
+    c.hooks()
+        .create_container(json!([hook("/bin/sh", &["-c", &line])]));
     c.run()?.ok()?;
     same("mounts at ROOTFS/proc", "1", fs::read_to_string(out)?.trim())
 }
 
 fn start_container_runs_from_the_rootfs(c: &mut Case) -> Check {
     let line = "{ id -u; pwd; ls -d /etc/passwd; hostname; } > /view 2>&1";
-    c.config["hooks"]["startContainer"] = json!([hook("/bin/sh", &["-c", line])]);
+    c.hooks().start_container(json!([hook("/bin/sh", &["-c", line])]));
     c.run()?.ok()?;
     let text = fs::read_to_string(c.rootfs("/view"))?;
     for wish in ["/etc/passwd", "spec-test"] {
@@ -373,7 +375,10 @@ fn args_and_env(c: &mut Case) -> Check {
         "{{ echo \"$0\" \"$1\"; env | grep -v -e ^PWD= -e ^OLDPWD= -e ^SHLVL= -e ^_=; }} > {}",
         out.display()
     );
-    c.config["hooks"]["createRuntime"] = json!([{"path": "/bin/sh", "args": ["any name", "-c", line, "zero", "one two"], "env": ["K=v", "E="]}]);
+    c.hooks().create_runtime([Hook::new()
+        .path("/bin/sh")
+        .args(json!(["any name", "-c", line, "zero", "one two"]))
+        .env(["K=v", "E="])]);
     c.run()?.ok()?;
     let text = fs::read_to_string(out)?;
     let mut lines: Vec<&str> = text.lines().collect();
@@ -479,7 +484,8 @@ fn poststart_failure_stops_the_container(c: &mut Case) -> Check {
 
 fn poststop_failure_does_not_stop_delete(c: &mut Case) -> Check {
     let script = logging_script(c)?;
-    c.config["hooks"]["poststop"] = json!([hook("/bin/false", &[]), hook(&script, &["second"])]);
+    c.hooks()
+        .poststop(json!([hook("/bin/false", &[]), hook(&script, &["second"])]));
     c.start_sleeper()?;
     c.rt(&["kill", &c.id, "KILL"])?.ok()?;
     c.wait_status("stopped")?;
@@ -489,13 +495,13 @@ fn poststop_failure_does_not_stop_delete(c: &mut Case) -> Check {
 }
 
 fn missing_program_is_an_error(c: &mut Case) -> Check {
-    c.config["hooks"]["createRuntime"] = json!([{"path": "/no/such/hook"}]);
+    c.hooks().create_runtime([Hook::new().path("/no/such/hook")]);
     c.create()?.wants(1)?.refused_with("/no/such/hook")?;
     c.nothing_left()
 }
 
 fn relative_path_is_refused(c: &mut Case) -> Check {
-    c.config["hooks"]["createRuntime"] = json!([{"path": "bin/true"}]);
+    c.hooks().create_runtime([Hook::new().path("bin/true")]);
     c.create()?.wants(1)?.refused()?;
     c.nothing_left()
 }
@@ -546,7 +552,7 @@ fn first_failure_ends_the_rest(c: &mut Case) -> Check {
     // Where the one of the rootfs writes to is what the program writes to as well.
     let inside = |name: &str| hook("/bin/sh", &["-c", &format!("echo {name} >> /hooks.log")]);
     for (at, kind) in AT_CREATE.iter().chain(&AT_START).enumerate() {
-        c.config["hooks"] = json!({});
+        c.hooks().clear();
         for later in AT_CREATE.iter().chain(&AT_START).skip(at + 1) {
             c.config["hooks"][later] = match *later {
                 "startContainer" => json!([inside(later)]),
@@ -597,7 +603,8 @@ fn ended_by_a_signal_is_a_failure(c: &mut Case) -> Check {
 }
 
 fn timeout_that_is_not_reached(c: &mut Case) -> Check {
-    c.config["hooks"]["createRuntime"] = json!([{"path": "/bin/true", "timeout": 600}]);
+    c.hooks()
+        .create_runtime([Hook::new().path("/bin/true").timeout(600)]);
     let started = Instant::now();
     c.run()?.ok()?;
     ensure!(
@@ -609,7 +616,8 @@ fn timeout_that_is_not_reached(c: &mut Case) -> Check {
 }
 
 fn stdout_does_not_mix_with_the_containers(c: &mut Case) -> Check {
-    c.config["hooks"]["createRuntime"] = json!([hook("/bin/sh", &["-c", "echo from the hook"])]);
+    c.hooks()
+        .create_runtime(json!([hook("/bin/sh", &["-c", "echo from the hook"])]));
     c.args(&["/bin/echo", "from the container"]);
     same(
         "stdout of run",
@@ -630,7 +638,7 @@ fn run_runs_all_of_them(c: &mut Case) -> Check {
 fn failure_runs_poststop(c: &mut Case) -> Check {
     let script = logging_script(c)?;
     for kind in ["prestart", "createRuntime", "createContainer"] {
-        c.config["hooks"] = json!({"poststop": [hook(&script, &["poststop"])]});
+        c.hooks().clear().poststop(json!([hook(&script, &["poststop"])]));
         failing(c, kind);
         c.create()?.refused()?;
         same(
@@ -642,7 +650,7 @@ fn failure_runs_poststop(c: &mut Case) -> Check {
         fs::remove_file(log(c))?;
     }
     for kind in ["startContainer", "poststart"] {
-        c.config["hooks"] = json!({"poststop": [hook(&script, &["poststop"])]});
+        c.hooks().clear().poststop(json!([hook(&script, &["poststop"])]));
         failing(c, kind);
         c.args(&["/bin/sleep", "2"]);
         c.create()?.ok()?;
@@ -670,9 +678,10 @@ fn failure_runs_poststop(c: &mut Case) -> Check {
 /// What createRuntime has done can be taken back, if create fails later on.
 fn later_failure_runs_poststop(c: &mut Case) -> Check {
     let script = logging_script(c)?;
-    c.config["hooks"] = json!({
-        "createRuntime": [hook(&script, &["createRuntime"])], "poststop": [hook(&script, &["poststop"])]
-    });
+    c.hooks()
+        .clear()
+        .create_runtime(json!([hook(&script, &["createRuntime"])]))
+        .poststop(json!([hook(&script, &["poststop"])]));
     c.args(&["/bin/no-such-program"]);
     c.run()?.refused()?;
     same("hooks", vec!["createRuntime", "poststop"], names(c)?)?;
@@ -706,7 +715,7 @@ fn pid_is_that_of_the_hooks_namespace(c: &mut Case) -> Check {
 
 /// runtime.md, Warnings: where it is to be seen is the runtime's choice; that nobody sees it is not a warning.
 fn poststop_failure_is_a_warning(c: &mut Case) -> Check {
-    c.config["hooks"]["poststop"] = json!([hook("/bin/false", &[])]);
+    c.hooks().poststop(json!([hook("/bin/false", &[])]));
     c.args(&["/bin/sleep", "1000"]);
     c.create()?.ok()?;
     let run = c.rt(&["delete", &c.id])?.ok()?;
@@ -726,7 +735,7 @@ fn poststart_sees_the_program(c: &mut Case) -> Check {
         "{PID_OF_STATE}; tr '\\0' ' ' < /proc/$pid/cmdline > {}",
         out.display()
     );
-    c.config["hooks"]["poststart"] = json!([hook("/bin/sh", &["-c", &line])]);
+    c.hooks().poststart(json!([hook("/bin/sh", &["-c", &line])]));
     c.args(&["/bin/sleep", "1000"]);
     c.create()?.ok()?;
     c.rt(&["start", &c.id])?.ok()?;
@@ -758,7 +767,7 @@ pub(crate) fn run_in_the_bundle(c: &mut Case) -> Check {
 /// Quotes and letters of other languages; only control characters are escaped.
 fn output_is_quoted_as_it_is(c: &mut Case) -> Check {
     for kind in ["createRuntime", "createContainer", "startContainer"] {
-        c.config["hooks"] = json!({});
+        c.hooks().clear();
         let line = "printf \"can't open '/x': für \\\\ \\033[1m\" >&2; exit 3";
         c.config["hooks"][kind] = json!([hook("/bin/sh", &["-c", line])]);
         c.args(&["/bin/true"]);
@@ -787,7 +796,7 @@ fn poststop_comes_after_the_deletion(c: &mut Case) -> Check {
         c.state_root.display(),
         out.display()
     );
-    c.config["hooks"]["poststop"] = json!([hook("/bin/sh", &["-c", &line])]);
+    c.hooks().poststop(json!([hook("/bin/sh", &["-c", &line])]));
     c.create()?.ok()?;
     ensure!(c.pid()? != pid, "the first container lives");
     c.delete()?;
@@ -802,7 +811,7 @@ fn poststop_comes_after_the_deletion(c: &mut Case) -> Check {
 fn poststart_failure_runs_poststop(c: &mut Case) -> Check {
     failing(c, "poststart");
     let script = logging_script(c)?;
-    c.config["hooks"]["poststop"] = json!([hook(&script, &["poststop"])]);
+    c.hooks().poststop(json!([hook(&script, &["poststop"])]));
     c.args(&["/bin/sleep", "1000"]);
     c.create()?.ok()?;
     c.rt(&["start", &c.id])?.wants(1)?.refused_with("poststart")?;
@@ -815,10 +824,8 @@ pub(crate) fn output_files_of_annotations(c: &mut Case) -> Check {
     let (out, err) = (c.dir.join("hooks.out"), c.bundle.join("hooks.err"));
     fs::write(&out, "before\n")?;
     // A relative name is one in the bundle.
-    c.config["annotations"] = json!({
-        "run.oci.hooks.stdout": out,
-        "run.oci.hooks.stderr": "hooks.err",
-    });
+    c.document()
+        .annotations(json!({"run.oci.hooks.stdout": out, "run.oci.hooks.stderr": "hooks.err"}));
     let all = [
         "prestart",
         "createRuntime",
@@ -855,7 +862,9 @@ pub(crate) fn output_files_of_annotations(c: &mut Case) -> Check {
     let errors = all.map(|kind| format!("error of {kind}\n")).concat();
     same("standard error", errors, fs::read_to_string(&err)?)?;
     // A failure is told as ever, without what went to the files.
-    c.config["hooks"] = json!({"createContainer": [hook("/bin/sh", &["-c", "echo last; exit 4"])]});
+    c.hooks()
+        .clear()
+        .create_container(json!([hook("/bin/sh", &["-c", "echo last; exit 4"])]));
     c.create()?.wants(1)?.refused_with("createContainer")?;
     ensure!(
         fs::read_to_string(&out)?.ends_with("last\n"),
@@ -866,14 +875,15 @@ pub(crate) fn output_files_of_annotations(c: &mut Case) -> Check {
 }
 
 fn output_files_that_cannot_be_opened(c: &mut Case) -> Check {
-    c.config["annotations"] = json!({"run.oci.hooks.stderr": "/no/such/place/file"});
+    c.document()
+        .annotations(json!({"run.oci.hooks.stderr": "/no/such/place/file"}));
     for kind in AT_CREATE {
         c.config["hooks"] = json!({kind: [hook("/bin/true", &[])]});
         c.create()?.wants(1)?.refused_with("/no/such/place/file")?;
         c.nothing_left()?;
     }
     // Without a hook nobody needs it.
-    c.config["hooks"] = json!({});
+    c.hooks().clear();
     c.args(&["/bin/true"]);
     c.run()?.ok()?;
     c.nothing_left()
@@ -881,7 +891,7 @@ fn output_files_that_cannot_be_opened(c: &mut Case) -> Check {
 
 fn output_of_one_stream_only(c: &mut Case) -> Check {
     let out = c.dir.join("hooks.out");
-    c.config["annotations"] = json!({"run.oci.hooks.stdout": out});
+    c.document().annotations(json!({"run.oci.hooks.stdout": out}));
     for kind in AT_CREATE {
         let line = format!("cat >/dev/null; echo to the file {kind}; echo to the error {kind} >&2; exit 5");
         c.config["hooks"] = json!({kind: [hook("/bin/sh", &["-c", &line])]});
@@ -911,7 +921,11 @@ fn create_container_sees_the_mounts(c: &mut Case) -> Check {
     fs::create_dir(c.dir.join("source"))?;
     fs::write(c.dir.join("source/file"), "")?;
     c.mount(
-        json!({"destination": "/bound", "type": "bind", "source": c.dir.join("source"), "options": ["bind"]}),
+        Mount::new()
+            .destination("/bound")
+            .kind("bind")
+            .source(c.dir.join("source"))
+            .options(["bind"]),
     );
     let root = c.rootfs("/");
     let line = format!(
@@ -919,7 +933,8 @@ fn create_container_sees_the_mounts(c: &mut Case) -> Check {
         root = root.display(),
         seen = seen.display()
     );
-    c.config["hooks"]["createContainer"] = json!([hook("/bin/sh", &["-c", &line])]);
+    c.hooks()
+        .create_container(json!([hook("/bin/sh", &["-c", &line])]));
     c.args(&["/bin/true"]);
     c.run()?.ok()?;
     let wish = "bound/file\ndev/null\ndev/pts/ptmx\nproc/self/status\n".to_owned();

@@ -242,7 +242,8 @@ fn is_rfc3339_utc(text: &str) -> bool {
 
 fn state_has_annotations(c: &mut Case) -> Check {
     c.args(&["/bin/sleep", "1000"]);
-    c.config["annotations"] = json!({"com.example.key": "a value", "empty": ""});
+    c.document()
+        .annotations(json!({"com.example.key": "a value", "empty": ""}));
     c.create()?.ok()?;
     same(
         "annotations",
@@ -677,8 +678,8 @@ fn spec_makes_a_config_that_runs(c: &mut Case) -> Check {
         c.config["process"]["terminal"] == json!(true),
         "process.terminal of `spec`: wish true"
     );
-    c.config["process"]["terminal"] = json!(false);
-    c.config["linux"]["cgroupsPath"] = cgroups_path;
+    c.process().terminal(false);
+    c.linux().cgroups_path(cgroups_path);
     same("output of the container", "hello", c.sh("echo hello")?.as_str())
 }
 

@@ -1,8 +1,9 @@
 //! config.md root and mounts; config-linux.md rootfsPropagation, maskedPaths, readonlyPaths.
 
-use super::{Mount, has_options, mount_at};
+use super::{MountLine, has_options, mount_at};
 use crate::{
     case::Case,
+    config::Mount,
     outcome::{Check, ensure, same},
 };
 use nix::mount::{MsFlags, mount};
@@ -99,7 +100,7 @@ fn root_writable(c: &mut Case) -> Check {
 }
 
 fn root_readonly(c: &mut Case) -> Check {
-    c.config["root"]["readonly"] = json!(true);
+    c.document().root().readonly(true);
     let report = c.probe(&["--access", "/", "--access", "/dev", "--access", "/dev/shm"])?;
     same("write to /", Some(EROFS), report.access["/"].write)?;
     same(
@@ -139,8 +140,8 @@ fn nothing_of_the_host_is_visible(c: &mut Case) -> Check {
     )
 }
 
-fn rootfs_propagation(c: &mut Case, value: &str) -> Check<Mount> {
-    c.config["linux"]["rootfsPropagation"] = json!(value);
+fn rootfs_propagation(c: &mut Case, value: &str) -> Check<MountLine> {
+    c.linux().rootfs_propagation(value);
     mount_at(&c.probe(&[])?, "/")
 }
 
@@ -230,7 +231,13 @@ fn options_of_tmpfs(c: &mut Case) -> Check {
     let mut wishes = Vec::new();
     for (index, (option, wish)) in table.iter().enumerate() {
         let path = format!("/mnt/{index}-{option}");
-        c.mount(json!({"destination": path, "type": "tmpfs", "source": "t", "options": [option]}));
+        c.mount(
+            Mount::new()
+                .destination(&path)
+                .kind("tmpfs")
+                .source("t")
+                .options(json!([option])),
+        );
         wishes.push((path, *wish));
     }
     let report = c.probe(&[])?;
@@ -246,8 +253,10 @@ fn options_of_bind(c: &mut Case) -> Check {
     let options = ["ro", "nosuid", "nodev", "noexec", "noatime"];
     for option in options {
         c.mount(
-            json!({"destination": format!("/mnt/{option}"), "source": source.to_string_lossy(),
-            "options": ["bind", option]}),
+            Mount::new()
+                .destination(format!("/mnt/{option}"))
+                .source(source.to_string_lossy())
+                .options(json!(["bind", option])),
         );
     }
     let report = c.probe(&["--access", "/mnt/ro", "--access", "/mnt/noexec"])?;
@@ -259,14 +268,24 @@ fn options_of_bind(c: &mut Case) -> Check {
 }
 
 fn option_rw_and_later_options_win(c: &mut Case) -> Check {
-    c.mount(json!({"destination": "/mnt/a", "type": "tmpfs", "source": "t",
-        "options": ["ro", "noexec", "nosuid", "rw", "exec"]}));
+    c.mount(
+        Mount::new()
+            .destination("/mnt/a")
+            .kind("tmpfs")
+            .source("t")
+            .options(["ro", "noexec", "nosuid", "rw", "exec"]),
+    );
     has_options(&c.probe(&[])?, "/mnt/a", &["!ro", "!noexec", "nosuid"])
 }
 
 fn option_size_and_mode_of_tmpfs(c: &mut Case) -> Check {
-    c.mount(json!({"destination": "/mnt/a", "type": "tmpfs", "source": "t",
-        "options": ["size=128k", "mode=1730", "uid=7", "gid=8", "nr_inodes=50"]}));
+    c.mount(
+        Mount::new()
+            .destination("/mnt/a")
+            .kind("tmpfs")
+            .source("t")
+            .options(["size=128k", "mode=1730", "uid=7", "gid=8", "nr_inodes=50"]),
+    );
     let report = c.probe(&["--stat", "/mnt/a"])?;
     has_options(&report, "/mnt/a", &["size=128k", "nr_inodes=50"])?;
     let stat = &report.stat["/mnt/a"];
@@ -281,7 +300,7 @@ fn readonly_tmpfs_with_mounts_below(c: &mut Case) -> Check {
             options.push(json!("ro"));
         }
     }
-    c.config["root"]["readonly"] = json!(true);
+    c.document().root().readonly(true);
     let out = c.sh("test -c /dev/null && test -d /dev/pts && test -e /dev/ptmx && echo made; \
                     touch /dev/file 2>/dev/null && echo written; echo x >/dev/null && echo usable; \
                     while read -r a place b options c; do test \"$place\" = /dev && echo \"${options%%,*}\"; done </proc/mounts; true")?;
@@ -292,7 +311,13 @@ fn option_tmpcopyup(c: &mut Case) -> Check {
     fs::create_dir_all(c.rootfs("/etc/deep"))?;
     fs::write(c.rootfs("/etc/deep/file"), "copied")?;
     symlink("deep/file", c.rootfs("/etc/link"))?;
-    c.mount(json!({"destination": "/etc", "type": "tmpfs", "source": "t", "options": ["tmpcopyup"]}));
+    c.mount(
+        Mount::new()
+            .destination("/etc")
+            .kind("tmpfs")
+            .source("t")
+            .options(["tmpcopyup"]),
+    );
     let report = c.probe(&[
         "--cat",
         "/etc/deep/file",
@@ -312,9 +337,27 @@ fn bind_of_folder_and_file(c: &mut Case) -> Check {
     fs::create_dir(&folder)?;
     fs::write(folder.join("inside"), "in the folder")?;
     fs::write(&file, "in the file")?;
-    c.mount(json!({"destination": "/mnt/folder", "type": "bind", "source": folder.to_string_lossy(), "options": ["bind"]}));
-    c.mount(json!({"destination": "/etc/hostname", "type": "bind", "source": file.to_string_lossy(), "options": ["bind"]}));
-    c.mount(json!({"destination": "/new/file", "type": "bind", "source": file.to_string_lossy(), "options": ["rbind"]}));
+    c.mount(
+        Mount::new()
+            .destination("/mnt/folder")
+            .kind("bind")
+            .source(folder.to_string_lossy())
+            .options(["bind"]),
+    );
+    c.mount(
+        Mount::new()
+            .destination("/etc/hostname")
+            .kind("bind")
+            .source(file.to_string_lossy())
+            .options(["bind"]),
+    );
+    c.mount(
+        Mount::new()
+            .destination("/new/file")
+            .kind("bind")
+            .source(file.to_string_lossy())
+            .options(["rbind"]),
+    );
     let report = c.probe(&[
         "--cat",
         "/mnt/folder/inside",
@@ -331,7 +374,12 @@ fn bind_of_folder_and_file(c: &mut Case) -> Check {
 fn bind_without_type(c: &mut Case) -> Check {
     let folder = c.dir.join("folder");
     fs::create_dir(&folder)?;
-    c.mount(json!({"destination": "/mnt", "source": folder.to_string_lossy(), "options": ["rbind"]}));
+    c.mount(
+        Mount::new()
+            .destination("/mnt")
+            .source(folder.to_string_lossy())
+            .options(["rbind"]),
+    );
     let report = c.probe(&[])?;
     let root = mount_at(&report, "/mnt")?.root;
     ensure!(
@@ -344,7 +392,13 @@ fn bind_without_type(c: &mut Case) -> Check {
 fn bind_source_relative_to_bundle(c: &mut Case) -> Check {
     fs::create_dir(c.bundle.join("data"))?;
     fs::write(c.bundle.join("data/file"), "beside config.json")?;
-    c.mount(json!({"destination": "/mnt", "type": "bind", "source": "data", "options": ["bind"]}));
+    c.mount(
+        Mount::new()
+            .destination("/mnt")
+            .kind("bind")
+            .source("data")
+            .options(["bind"]),
+    );
     same("content", "beside config.json", c.sh("cat /mnt/file")?.as_str())
 }
 
@@ -371,7 +425,12 @@ fn forget_submount(source: &Path) -> Check {
 fn bind_is_not_recursive_rbind_is(c: &mut Case) -> Check {
     let source = source_with_submount(c)?;
     for option in ["bind", "rbind"] {
-        c.mount(json!({"destination": format!("/mnt/{option}"), "source": source.to_string_lossy(), "options": [option]}));
+        c.mount(
+            Mount::new()
+                .destination(format!("/mnt/{option}"))
+                .source(source.to_string_lossy())
+                .options(json!([option])),
+        );
     }
     let report = c.probe(&["--stat", "/mnt/bind/sub/file", "--stat", "/mnt/rbind/sub/file"])?;
     forget_submount(&source)?;
@@ -389,7 +448,12 @@ fn bind_is_not_recursive_rbind_is(c: &mut Case) -> Check {
 
 fn bind_ro_leaves_submounts_writable(c: &mut Case) -> Check {
     let source = source_with_submount(c)?;
-    c.mount(json!({"destination": "/mnt", "source": source.to_string_lossy(), "options": ["rbind", "ro"]}));
+    c.mount(
+        Mount::new()
+            .destination("/mnt")
+            .source(source.to_string_lossy())
+            .options(["rbind", "ro"]),
+    );
     let report = c.probe(&["--access", "/mnt", "--access", "/mnt/sub"])?;
     forget_submount(&source)?;
     same("write to the bind", Some(EROFS), report.access["/mnt"].write)?;
@@ -398,7 +462,12 @@ fn bind_ro_leaves_submounts_writable(c: &mut Case) -> Check {
 
 fn option_rro(c: &mut Case) -> Check {
     let source = source_with_submount(c)?;
-    c.mount(json!({"destination": "/mnt", "source": source.to_string_lossy(), "options": ["rbind", "rro"]}));
+    c.mount(
+        Mount::new()
+            .destination("/mnt")
+            .source(source.to_string_lossy())
+            .options(["rbind", "rro"]),
+    );
     let report = c.probe(&["--access", "/mnt", "--access", "/mnt/sub"])?;
     let host = fs::write(source.join("sub/host-writes"), "x");
     forget_submount(&source)?;
@@ -427,7 +496,12 @@ fn options_recursive(c: &mut Case) -> Check {
         ("rstrictatime", "!relatime"),
     ];
     for (option, _) in table {
-        c.mount(json!({"destination": format!("/mnt/{option}"), "source": source.to_string_lossy(), "options": ["rbind", option]}));
+        c.mount(
+            Mount::new()
+                .destination(format!("/mnt/{option}"))
+                .source(source.to_string_lossy())
+                .options(json!(["rbind", option])),
+        );
     }
     let report = c.probe(&[])?;
     forget_submount(&source)?;
@@ -458,7 +532,12 @@ fn propagation_of_a_mount(c: &mut Case) -> Check {
         "private",
         "unbindable",
     ] {
-        c.mount(json!({"destination": format!("/mnt/{option}"), "source": source.to_string_lossy(), "options": ["rbind", option]}));
+        c.mount(
+            Mount::new()
+                .destination(format!("/mnt/{option}"))
+                .source(source.to_string_lossy())
+                .options(json!(["rbind", option])),
+        );
     }
     let report = c.probe(&[])?;
     nix::mount::umount(&source)?;
@@ -487,8 +566,13 @@ fn propagation_of_a_mount(c: &mut Case) -> Check {
 }
 
 fn order_is_kept(c: &mut Case) -> Check {
-    c.mount(json!({"destination": "/mnt", "type": "tmpfs", "source": "outer"}));
-    c.mount(json!({"destination": "/mnt/inner", "type": "tmpfs", "source": "inner"}));
+    c.mount(Mount::new().destination("/mnt").kind("tmpfs").source("outer"));
+    c.mount(
+        Mount::new()
+            .destination("/mnt/inner")
+            .kind("tmpfs")
+            .source("inner"),
+    );
     let report = c.probe(&[])?;
     mount_at(&report, "/mnt/inner")?;
     let text = report.mountinfo.as_str();
@@ -497,19 +581,24 @@ fn order_is_kept(c: &mut Case) -> Check {
         "wrong order in {text}"
     );
     // And not sorted: what comes later covers what lies below it.
-    c.mount(json!({"destination": "/var/below", "type": "tmpfs", "source": "inner"}));
-    c.mount(json!({"destination": "/var", "type": "tmpfs", "source": "outer"}));
+    c.mount(
+        Mount::new()
+            .destination("/var/below")
+            .kind("tmpfs")
+            .source("inner"),
+    );
+    c.mount(Mount::new().destination("/var").kind("tmpfs").source("outer"));
     same("/var, mounted after /var/below", "", c.sh("ls /var")?.as_str())
 }
 
 fn destination_relative(c: &mut Case) -> Check {
-    c.mount(json!({"destination": "mnt", "type": "tmpfs", "source": "t"}));
-    c.config["process"]["cwd"] = json!("/tmp");
+    c.mount(Mount::new().destination("mnt").kind("tmpfs").source("t"));
+    c.process().cwd("/tmp");
     same("type", "tmpfs", mount_at(&c.probe(&[])?, "/mnt")?.kind.as_str())
 }
 
 fn destination_created(c: &mut Case) -> Check {
-    c.mount(json!({"destination": "/a/b/c", "type": "tmpfs", "source": "t"}));
+    c.mount(Mount::new().destination("/a/b/c").kind("tmpfs").source("t"));
     mount_at(&c.probe(&["--stat", "/a"])?, "/a/b/c")?;
     same(
         "mode of the created parent",
@@ -520,7 +609,7 @@ fn destination_created(c: &mut Case) -> Check {
 
 /// A mount at `destination` must show up at `real` inside; `host` must not come into being.
 fn mounted_inside(c: &mut Case, destination: &str, real: &str, host: &Path) -> Check {
-    c.mount(json!({"destination": destination, "type": "tmpfs", "source": "t"}));
+    c.mount(Mount::new().destination(destination).kind("tmpfs").source("t"));
     let report = c.probe(&[]);
     ensure!(!host.exists(), "{} came into being on the host", host.display());
     same("type", "tmpfs", mount_at(&report?, real)?.kind.as_str())
@@ -548,7 +637,7 @@ fn destination_through_dot_dot_symlink_stays_inside(c: &mut Case) -> Check {
 
 fn destination_through_dangling_symlink_stays_inside(c: &mut Case) -> Check {
     symlink("/spec-test-nowhere/deep", c.rootfs("/link"))?;
-    c.mount(json!({"destination": "/link", "type": "tmpfs", "source": "t"}));
+    c.mount(Mount::new().destination("/link").kind("tmpfs").source("t"));
     let run = c.run()?;
     ensure!(
         !Path::new("/spec-test-nowhere").exists(),
@@ -576,7 +665,12 @@ fn destination_is_a_symlink_to_a_file_of_the_host(c: &mut Case) -> Check {
     let source = c.dir.join("source");
     fs::write(&source, "attack")?;
     symlink(&victim, c.rootfs("/etc/target"))?;
-    c.mount(json!({"destination": "/etc/target", "source": source.to_string_lossy(), "options": ["bind"]}));
+    c.mount(
+        Mount::new()
+            .destination("/etc/target")
+            .source(source.to_string_lossy())
+            .options(["bind"]),
+    );
     c.args(&["/bin/sh", "-c", "echo overwritten > /etc/target"]);
     c.run()?;
     same(
@@ -597,7 +691,13 @@ fn overlay(c: &mut Case) -> Check {
         format!("upperdir={}", path("upper")),
         format!("workdir={}", path("work")),
     ];
-    c.mount(json!({"destination": "/mnt", "type": "overlay", "source": "overlay", "options": options}));
+    c.mount(
+        Mount::new()
+            .destination("/mnt")
+            .kind("overlay")
+            .source("overlay")
+            .options(options),
+    );
     same(
         "content",
         "lower",
@@ -617,8 +717,11 @@ fn overlay(c: &mut Case) -> Check {
 
 fn cgroup(c: &mut Case) -> Check {
     c.mount(
-        json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
-        "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]}),
+        Mount::new()
+            .destination("/sys/fs/cgroup")
+            .kind("cgroup")
+            .source("cgroup")
+            .options(["nosuid", "noexec", "nodev", "relatime", "ro"]),
     );
     let report = c.probe(&[
         "--cat",
@@ -647,8 +750,13 @@ fn idmapped_bind(c: &mut Case) -> Check {
     fs::write(source.join("file"), "x")?;
     let map = json!([{"containerID": 0, "hostID": 1000, "size": 100}]);
     c.mount(
-        json!({"destination": "/mnt", "type": "bind", "source": source.to_string_lossy(),
-        "options": ["bind", "idmap"], "uidMappings": map, "gidMappings": map}),
+        Mount::new()
+            .destination("/mnt")
+            .kind("bind")
+            .source(source.to_string_lossy())
+            .options(["bind", "idmap"])
+            .uid_mappings(&map)
+            .gid_mappings(map),
     );
     let stat = c.probe(&["--stat", "/mnt/file"])?.stat["/mnt/file"].clone();
     same(
@@ -662,7 +770,7 @@ fn idmapped_bind(c: &mut Case) -> Check {
 
 fn masked_file(c: &mut Case) -> Check {
     fs::write(c.rootfs("/etc/secret"), "secret")?;
-    c.config["linux"]["maskedPaths"] = json!(["/etc/secret", "/proc/version"]);
+    c.linux().masked_paths(["/etc/secret", "/proc/version"]);
     let report = c.probe(&[
         "--cat",
         "/etc/secret",
@@ -690,14 +798,14 @@ fn masked_file(c: &mut Case) -> Check {
 fn masked_folder(c: &mut Case) -> Check {
     fs::create_dir(c.rootfs("/secret"))?;
     fs::write(c.rootfs("/secret/file"), "secret")?;
-    c.config["linux"]["maskedPaths"] = json!(["/secret"]);
+    c.linux().masked_paths(["/secret"]);
     let report = c.probe(&["--access", "/secret"])?;
     same("entries", Some(0), report.access["/secret"].entries)?;
     same("write", Some(EROFS), report.access["/secret"].write)
 }
 
 fn masked_missing_is_skipped(c: &mut Case) -> Check {
-    c.config["linux"]["maskedPaths"] = json!(["/no/such/path", "/proc/no-such-file"]);
+    c.linux().masked_paths(["/no/such/path", "/proc/no-such-file"]);
     same("output", "fine", c.sh("echo fine")?.as_str())?;
     ensure!(!c.rootfs("/no").exists(), "/no came into being in the rootfs");
     Ok(())
@@ -709,7 +817,7 @@ fn masked_many_folders(c: &mut Case) -> Check {
         fs::create_dir_all(c.rootfs(path))?;
         fs::write(c.rootfs(&format!("{path}/file")), "x")?;
     }
-    c.config["linux"]["maskedPaths"] = json!(paths);
+    c.linux().masked_paths(paths);
     same(
         "files that are left",
         "0",
@@ -730,7 +838,7 @@ fn masked_many_folders(c: &mut Case) -> Check {
 
 fn readonly_paths(c: &mut Case) -> Check {
     fs::write(c.rootfs("/etc/file"), "x")?;
-    c.config["linux"]["readonlyPaths"] = json!(["/var", "/etc/file", "/proc/sys"]);
+    c.linux().readonly_paths(["/var", "/etc/file", "/proc/sys"]);
     let report = c.probe(&[
         "--access",
         "/var",
@@ -757,13 +865,13 @@ fn readonly_paths(c: &mut Case) -> Check {
 }
 
 fn readonly_missing_is_skipped(c: &mut Case) -> Check {
-    c.config["linux"]["readonlyPaths"] = json!(["/no/such/path"]);
+    c.linux().readonly_paths(["/no/such/path"]);
     same("output", "fine", c.sh("echo fine")?.as_str())
 }
 
 fn in_user_namespace(c: &mut Case) -> Check {
     c.map_ids(100_000)?;
-    c.config["root"]["readonly"] = json!(true);
+    c.document().root().readonly(true);
     let source = c.dir.join("source");
     fs::create_dir(&source)?;
     mount(
@@ -774,7 +882,12 @@ fn in_user_namespace(c: &mut Case) -> Check {
         None::<&str>,
     )?;
     // The flags of the host's mount are locked in a user namespace: `ro` must not try to clear them.
-    c.mount(json!({"destination": "/mnt", "source": source.to_string_lossy(), "options": ["bind", "ro"]}));
+    c.mount(
+        Mount::new()
+            .destination("/mnt")
+            .source(source.to_string_lossy())
+            .options(["bind", "ro"]),
+    );
     let report = c.probe(&[
         "--access",
         "/",
@@ -804,8 +917,20 @@ fn in_user_namespace(c: &mut Case) -> Check {
 
 /// A mount of the list can be changed by a later entry.
 fn remount(c: &mut Case) -> Check {
-    c.mount(json!({"destination": "/mnt", "type": "tmpfs", "source": "t", "options": ["nosuid"]}));
-    c.mount(json!({"destination": "/mnt", "type": "tmpfs", "source": "t", "options": ["remount", "ro", "nosuid"]}));
+    c.mount(
+        Mount::new()
+            .destination("/mnt")
+            .kind("tmpfs")
+            .source("t")
+            .options(["nosuid"]),
+    );
+    c.mount(
+        Mount::new()
+            .destination("/mnt")
+            .kind("tmpfs")
+            .source("t")
+            .options(["remount", "ro", "nosuid"]),
+    );
     let report = c.probe(&["--access", "/mnt"])?;
     has_options(&report, "/mnt", &["ro", "nosuid"])?;
     same("write to /mnt", Some(EROFS), report.access["/mnt"].write)
@@ -813,9 +938,9 @@ fn remount(c: &mut Case) -> Check {
 
 /// Found by random/configs, seed 37: of an unbindable mount no read-only copies can be made.
 fn paths_in_an_unbindable_root(c: &mut Case) -> Check {
-    c.config["linux"]["rootfsPropagation"] = json!("unbindable");
-    c.config["linux"]["readonlyPaths"] = json!(["/etc"]);
-    c.config["linux"]["maskedPaths"] = json!(["/root"]);
+    c.linux().rootfs_propagation("unbindable");
+    c.linux().readonly_paths(["/etc"]);
+    c.linux().masked_paths(["/root"]);
     let report = c.probe(&["--access", "/etc", "--access", "/root"])?;
     same("write to /etc", Some(EROFS), report.access["/etc"].write)?;
     same("entries of /root", Some(0), report.access["/root"].entries)?;

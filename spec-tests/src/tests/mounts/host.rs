@@ -4,6 +4,7 @@
 use super::{PROLOGUE, on_a_host, without_mount_namespace};
 use crate::{
     case::Case,
+    config::Mount,
     outcome::{Check, contains, ensure, same},
 };
 use serde_json::{Value, json};
@@ -29,11 +30,23 @@ fn with_mounts(c: &mut Case) -> Check {
     let volume = c.dir.join("volume");
     fs::create_dir_all(&volume)?;
     fs::write(volume.join("file"), "of the volume\n")?;
-    c.config["mounts"] = json!([
-        {"destination": "/proc", "type": "proc", "source": "proc"},
-        {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]},
-        {"destination": "/mnt", "type": "bind", "source": volume, "options": ["rbind", "ro"]},
-        {"destination": "/var", "type": "bind", "source": "rootfs/mnt", "options": ["rbind"]}
+    c.document().mounts([
+        Mount::new().destination("/proc").kind("proc").source("proc"),
+        Mount::new()
+            .destination("/dev")
+            .kind("tmpfs")
+            .source("tmpfs")
+            .options(["mode=755"]),
+        Mount::new()
+            .destination("/mnt")
+            .kind("bind")
+            .source(volume)
+            .options(["rbind", "ro"]),
+        Mount::new()
+            .destination("/var")
+            .kind("bind")
+            .source("rootfs/mnt")
+            .options(["rbind"]),
     ]);
     Ok(())
 }
@@ -120,7 +133,7 @@ fn leave_the_propagation_of_the_host_alone(c: &mut Case) -> Check {
 
 fn readonly_root(c: &mut Case) -> Check {
     with_mounts(c)?;
-    c.config["root"]["readonly"] = json!(true);
+    c.document().root().readonly(true);
     c.shell("touch /x 2>/dev/null || echo read-only");
     let run = on_a_host(
         c,
@@ -152,7 +165,7 @@ fn hooks_see_them(c: &mut Case) -> Check {
 
 fn of_a_container_that_mounts_nothing(c: &mut Case) -> Check {
     without_mount_namespace(c);
-    c.config["mounts"] = json!([]);
+    c.document().mounts(json!([]));
     c.args(&["/bin/sleep", "1000"]);
     let run = on_a_host(
         c,
@@ -193,7 +206,7 @@ fn in_a_user_namespace_are_refused(c: &mut Case) -> Check {
 /// pivot_root(2) there would change the root of everybody on the host.
 fn namespace_by_path_is_refused(c: &mut Case) -> Check {
     c.join_namespace("mount", Some("/proc/self/ns/mnt"));
-    c.mount(json!({"destination": "/mnt", "type": "tmpfs", "source": "t"}));
+    c.mount(Mount::new().destination("/mnt").kind("tmpfs").source("t"));
     c.shell("echo in");
     let run = on_a_host(
         c,

@@ -446,7 +446,7 @@ fn wrong_lists_are_refused(c: &mut Case) -> Check {
 
 fn without_a_mount_namespace(c: &mut Case) -> Check {
     c.drop_namespace("mount");
-    c.config["mounts"] = json!([]);
+    c.document().mounts(json!([]));
     for field in ["maskedPaths", "readonlyPaths"] {
         if let Some(linux) = c.config["linux"].as_object_mut() {
             linux.remove(field);

@@ -3,6 +3,7 @@
 
 use crate::{
     case::Case,
+    config::Mount,
     outcome::{Check, ensure, fail, same},
     tests::checkpoint::{CRIU, checkpoint, restore, start_counter},
 };
@@ -52,7 +53,11 @@ fn bind(c: &mut Case, destination: &str, source: &Path, options: &[&str]) {
     let mut all = vec!["bind"];
     all.extend(options);
     c.mount(
-        json!({"destination": destination, "type": "bind", "source": source.to_string_lossy(), "options": all}),
+        Mount::new()
+            .destination(destination)
+            .kind("bind")
+            .source(source.to_string_lossy())
+            .options(all),
     );
 }
 
@@ -166,7 +171,7 @@ fn copied_while_it_is_exchanged(c: &mut Case) -> Check {
 fn no_copy_at_proc(c: &mut Case) -> Check {
     let link = source(c)?;
     fs::remove_dir(c.rootfs("/proc"))?;
-    c.config["mounts"] = json!([]);
+    c.document().mounts(json!([]));
     bind(c, "/proc", &link, &["copy-symlink"]);
     c.args(&["true"]);
     let run = c.run()?;
@@ -313,7 +318,13 @@ fn what_contradicts_is_refused(c: &mut Case) -> Check {
         ("bind", json!(["bind", "remount", "copy-symlink"])),
         ("bind", json!(["bind", "remount", "src-nofollow"])),
     ] {
-        c.mount(json!({"destination": "/place", "type": kind, "source": link, "options": options}));
+        c.mount(
+            Mount::new()
+                .destination("/place")
+                .kind(kind)
+                .source(&link)
+                .options(options),
+        );
         c.run()?.refused()?;
         c.nothing_left()?;
         c.config["mounts"].as_array_mut().map(Vec::pop);

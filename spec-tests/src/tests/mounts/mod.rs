@@ -56,7 +56,7 @@ pub(crate) fn without_mount_namespace(c: &mut Case) {
 
 /// One line of mountinfo.
 #[derive(Debug, Clone)]
-pub(crate) struct Mount {
+pub(crate) struct MountLine {
     root: String,
     pub(crate) options: Vec<String>,
     propagation: String,
@@ -65,7 +65,7 @@ pub(crate) struct Mount {
 }
 
 /// The topmost mount at `path` in the probe's report.
-pub(crate) fn mount_at(report: &Report, path: &str) -> Check<Mount> {
+pub(crate) fn mount_at(report: &Report, path: &str) -> Check<MountLine> {
     let text = report.mountinfo.as_str();
     let found = text.lines().rfind(|l| l.split(' ').nth(4) == Some(path));
     let Some(line) = found else {
@@ -75,7 +75,7 @@ pub(crate) fn mount_at(report: &Report, path: &str) -> Check<Mount> {
     let left: Vec<&str> = left.split(' ').collect();
     let right: Vec<&str> = right.split(' ').collect();
     let split = |text: Option<&&str>| text.unwrap_or(&"").split(',').map(str::to_owned).collect();
-    Ok(Mount {
+    Ok(MountLine {
         root: left.get(3).unwrap_or(&"").to_string(),
         options: split(left.get(5)),
         propagation: left.get(6..).unwrap_or_default().join(" "),
@@ -84,7 +84,7 @@ pub(crate) fn mount_at(report: &Report, path: &str) -> Check<Mount> {
     })
 }
 
-impl Mount {
+impl MountLine {
     fn has(&self, option: &str) -> bool {
         self.options
             .iter()

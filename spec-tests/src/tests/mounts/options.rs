@@ -2,6 +2,7 @@
 
 use crate::{
     case::Case,
+    config::Mount,
     outcome::{Check, ensure, fail, same},
     tests::mounts::{has_options, mount_at},
 };
@@ -63,7 +64,11 @@ pub(crate) fn tmpfs_has_the_mode_of_its_place(c: &mut Case) -> Check {
     c.mount(tmpfs("/mnt/copied", &["tmpcopyup"]));
     c.mount(tmpfs("/mnt/new", &[]));
     c.mount(
-        json!({"destination": "/mnt/long", "type": "tmpfs", "source": "s".repeat(300), "options": ["ro"]}),
+        Mount::new()
+            .destination("/mnt/long")
+            .kind("tmpfs")
+            .source("s".repeat(300))
+            .options(["ro"]),
     );
     folder(c, "/mnt/long", 0o750)?;
     let out = c.sh("cd /mnt && stat -c '%n %a %u:%g' private group given copied new long")?;
@@ -90,7 +95,13 @@ fn ro_of_sysfs_is_of_the_mount_alone(c: &mut Case) -> Check {
             mount["options"] = options.clone();
         }
     }
-    c.mount(json!({"destination": "/mnt/second", "type": "sysfs", "source": "s", "options": ["nosuid"]}));
+    c.mount(
+        Mount::new()
+            .destination("/mnt/second")
+            .kind("sysfs")
+            .source("s")
+            .options(["nosuid"]),
+    );
     let report = c.probe(&[])?;
     has_options(&report, "/sys", &["ro"])?;
     let second = mount_at(&report, "/mnt/second")?;
@@ -105,8 +116,11 @@ fn ro_is_of_no_shared_superblock(c: &mut Case) -> Check {
     let kinds = ["sysfs", "mqueue", "proc"];
     for kind in kinds {
         c.mount(
-            json!({"destination": format!("/mnt/{kind}"), "type": kind, "source": kind,
-            "options": ["ro", "sync", "nosuid"]}),
+            Mount::new()
+                .destination(format!("/mnt/{kind}"))
+                .kind(kind)
+                .source(kind)
+                .options(["ro", "sync", "nosuid"]),
         );
     }
     let report = c.probe(&[])?;
@@ -167,7 +181,13 @@ fn remount_clears_what_is_not_named(c: &mut Case) -> Check {
             &place,
             &["nosuid", "nodev", "noexec", "noatime", "size=1m"],
         ));
-        c.mount(json!({"destination": place, "type": "tmpfs", "source": "t", "options": change}));
+        c.mount(
+            Mount::new()
+                .destination(place)
+                .kind("tmpfs")
+                .source("t")
+                .options(change),
+        );
     }
     let report = c.probe(&[])?;
     for (number, (change, wish, size)) in changes.iter().enumerate() {
@@ -183,8 +203,13 @@ fn remount_clears_what_is_not_named(c: &mut Case) -> Check {
 
 fn remount_ro_of_a_bind_is_of_the_mount_alone(c: &mut Case) -> Check {
     let host = HostTmpfs::new(c)?;
-    c.mount(json!({"destination": "/mnt", "source": host.path(), "options": ["bind"]}));
-    c.mount(json!({"destination": "/mnt", "options": ["remount", "ro"]}));
+    c.mount(
+        Mount::new()
+            .destination("/mnt")
+            .source(host.path())
+            .options(["bind"]),
+    );
+    c.mount(Mount::new().destination("/mnt").options(["remount", "ro"]));
     let report = c.probe(&["--access", "/mnt"])?;
     same("write inside", Some(30), report.access["/mnt"].write)?;
     same(
@@ -233,7 +258,13 @@ fn layers(c: &Case, names: &[String]) -> Check<PathBuf> {
 }
 
 fn overlay(c: &mut Case, options: Vec<String>) {
-    c.mount(json!({"destination": "/mnt", "type": "overlay", "source": "o", "options": options}));
+    c.mount(
+        Mount::new()
+            .destination("/mnt")
+            .kind("overlay")
+            .source("o")
+            .options(options),
+    );
 }
 
 /// The names with a backslash before what overlay takes for its own, in a list.
@@ -340,7 +371,13 @@ fn options_are_never_cut(c: &mut Case) -> Check {
 }
 
 fn cgroup_mount(c: &mut Case, kind: &str, options: &[&str]) {
-    c.mount(json!({"destination": "/sys/fs/cgroup", "type": kind, "source": "cgroup", "options": options}));
+    c.mount(
+        Mount::new()
+            .destination("/sys/fs/cgroup")
+            .kind(kind)
+            .source("cgroup")
+            .options(options),
+    );
 }
 
 fn unknown_option_of_cgroup2_is_refused(c: &mut Case) -> Check {
@@ -455,7 +492,7 @@ fn bound(c: &mut Case, host: &HostTmpfs, flags: MsFlags, options: &[&str]) -> Ch
     host.set(flags)?;
     let mut all = vec!["bind"];
     all.extend(options);
-    c.mount(json!({"destination": "/mnt", "source": host.path(), "options": all}));
+    c.mount(Mount::new().destination("/mnt").source(host.path()).options(all));
     c.args(&["/bin/probe"]);
     let run = c.run()?;
     forget_last_mount(c);
@@ -539,14 +576,14 @@ pub(crate) fn masked_twice_is_mounted_once(c: &mut Case) -> Check {
     fs::create_dir(c.rootfs("/secret"))?;
     fs::write(c.rootfs("/etc/secret"), "secret")?;
     symlink("secret", c.rootfs("/link"))?;
-    c.config["linux"]["maskedPaths"] = json!([
+    c.linux().masked_paths([
         "/secret",
         "/secret/",
         "/etc/secret",
         "/link",
-        "/etc/../etc/secret"
+        "/etc/../etc/secret",
     ]);
-    c.config["linux"]["readonlyPaths"] = json!(["/var", "//var/", "/var"]);
+    c.linux().readonly_paths(["/var", "//var/", "/var"]);
     let report = c.probe(&[])?;
     let text = report.mountinfo.as_str();
     for path in ["/secret", "/etc/secret", "/var"] {

@@ -3,6 +3,7 @@
 
 use crate::{
     case::Case,
+    config::Mount,
     outcome::{Check, contains, ensure, same},
 };
 use serde_json::{Value, json};
@@ -41,8 +42,19 @@ fn earlier_mounts(c: &mut Case) -> Check<PathBuf> {
     fs::write(volume.join("file"), "of the volume")?;
     fs::write(volume.join("folder/file"), "of the folder")?;
     c.mount(bind("/data", &volume.to_string_lossy()));
-    c.mount(json!({"destination": "/data/new", "type": "tmpfs", "source": "t", "options": ["mode=755"]}));
-    c.mount(json!({"destination": "/data/new/made/deep", "type": "tmpfs", "source": "t"}));
+    c.mount(
+        Mount::new()
+            .destination("/data/new")
+            .kind("tmpfs")
+            .source("t")
+            .options(["mode=755"]),
+    );
+    c.mount(
+        Mount::new()
+            .destination("/data/new/made/deep")
+            .kind("tmpfs")
+            .source("t"),
+    );
     Ok(volume)
 }
 
@@ -66,8 +78,13 @@ pub(crate) fn source_covered_by_an_earlier_mount(c: &mut Case) -> Check {
     fs::create_dir_all(c.rootfs("/covered"))?;
     fs::write(c.rootfs("/covered/of-the-image"), "")?;
     c.mount(bind("/before", "rootfs/covered"));
-    c.mount(json!({"destination": "/covered", "type": "tmpfs", "source": "t"}));
-    c.mount(json!({"destination": "/covered/of-the-tmpfs", "type": "tmpfs", "source": "t"}));
+    c.mount(Mount::new().destination("/covered").kind("tmpfs").source("t"));
+    c.mount(
+        Mount::new()
+            .destination("/covered/of-the-tmpfs")
+            .kind("tmpfs")
+            .source("t"),
+    );
     c.mount(bind("/after", "rootfs/covered"));
     same(
         "before and after",
@@ -80,9 +97,13 @@ fn source_made_by_an_earlier_mount_in_a_user_namespace(c: &mut Case) -> Check {
     c.map_ids(100_000)?;
     let volume = earlier_mounts(c)?;
     nix::unistd::chown(&volume, Some(100_000.into()), Some(100_000.into()))?;
-    c.mount(json!({
-        "destination": "/copy", "type": "bind", "source": "rootfs/data/folder", "options": ["rbind", "ro"]
-    }));
+    c.mount(
+        Mount::new()
+            .destination("/copy")
+            .kind("bind")
+            .source("rootfs/data/folder")
+            .options(["rbind", "ro"]),
+    );
     c.mount(bind("/made", "rootfs/data/new/made"));
     let line = "cat /copy/file; echo; ls /made; touch /copy/x 2>/dev/null || echo read-only";
     same(
@@ -118,10 +139,15 @@ fn mapped_copies(c: &mut Case) -> Check {
     };
     for (name, id) in [("seven", 7), ("nine", 9)] {
         let map = json!([{"containerID": 0, "hostID": first + id, "size": 100}]);
-        c.mount(json!({
-            "destination": format!("/{name}"), "type": "bind", "source": "rootfs/data/folder",
-            "options": ["bind", "idmap"], "uidMappings": map, "gidMappings": map
-        }));
+        c.mount(
+            Mount::new()
+                .destination(format!("/{name}"))
+                .kind("bind")
+                .source("rootfs/data/folder")
+                .options(["bind", "idmap"])
+                .uid_mappings(&map)
+                .gid_mappings(map),
+        );
         // One in between that has none.
         c.mount(bind(&format!("/not-{name}"), "rootfs/data/folder"));
     }
@@ -136,9 +162,14 @@ fn mapped_copies(c: &mut Case) -> Check {
 }
 
 fn source_is_the_rootfs_so_far(c: &mut Case) -> Check {
-    c.mount(json!({"destination": "/before/inner", "type": "tmpfs", "source": "t"}));
+    c.mount(
+        Mount::new()
+            .destination("/before/inner")
+            .kind("tmpfs")
+            .source("t"),
+    );
     c.mount(bind("/self", "rootfs"));
-    c.mount(json!({"destination": "/after", "type": "tmpfs", "source": "t"}));
+    c.mount(Mount::new().destination("/after").kind("tmpfs").source("t"));
     let line = "grep -c ' /self/before/inner ' /proc/self/mountinfo; grep -c ' /self/after ' /proc/self/mountinfo; true";
     same("mounts in the copy", "1\n0", c.sh(line)?.trim_end())
 }
@@ -221,8 +252,19 @@ fn read_only_with_mounts_below(c: &mut Case) -> Check<PathBuf> {
     fs::create_dir_all(&volume)?;
     let file = c.dir.join("file");
     fs::write(&file, "of another")?;
-    c.mount(json!({"destination": "/data", "type": "bind", "source": volume, "options": ["rbind", "ro", "nosuid"]}));
-    c.mount(json!({"destination": "/data/new/deep", "type": "tmpfs", "source": "t"}));
+    c.mount(
+        Mount::new()
+            .destination("/data")
+            .kind("bind")
+            .source(&volume)
+            .options(["rbind", "ro", "nosuid"]),
+    );
+    c.mount(
+        Mount::new()
+            .destination("/data/new/deep")
+            .kind("tmpfs")
+            .source("t"),
+    );
     c.mount(bind("/data/file", &file.to_string_lossy()));
     Ok(volume)
 }
@@ -255,7 +297,13 @@ fn remount_of_a_read_only_bind_with_a_mount_below(c: &mut Case) -> Check {
     let volume = read_only_with_mounts_below(c)?;
     fs::create_dir_all(volume.join("new/deep"))?;
     fs::write(volume.join("file"), "")?;
-    c.mount(json!({"destination": "/data", "type": "bind", "source": volume, "options": ["bind", "remount", "rw"]}));
+    c.mount(
+        Mount::new()
+            .destination("/data")
+            .kind("bind")
+            .source(volume)
+            .options(["bind", "remount", "rw"]),
+    );
     same(
         "the volume",
         "writable",
@@ -270,8 +318,14 @@ fn idmap_with_ranges_in_the_option(c: &mut Case) -> Check {
     nix::unistd::chown(&volume, Some(5.into()), Some(6.into()))?;
     for word in ["idmap", "ridmap"] {
         c.mount(
-            json!({"destination": format!("/mnt/{word}"), "type": "bind", "source": volume,
-            "options": ["rbind", format!("{word}=uids=0-1000-3#5-2000-1;gids=0-3000-10")]}),
+            Mount::new()
+                .destination(format!("/mnt/{word}"))
+                .kind("bind")
+                .source(&volume)
+                .options(json!([
+                    "rbind",
+                    format!("{word}=uids=0-1000-3#5-2000-1;gids=0-3000-10")
+                ])),
         );
     }
     let said = c.sh("cd /mnt && stat -c '%u:%g' idmap ridmap idmap/deep")?;
@@ -281,7 +335,8 @@ fn idmap_with_ranges_in_the_option(c: &mut Case) -> Check {
         "idmap=uids=0-1000-3",
         "idmap=uids=@0-1000-3;gids=0-1000-3",
     ] {
-        c.config["mounts"] = json!([bind("/mnt", &volume.to_string_lossy())]);
+        c.document()
+            .mounts(json!([bind("/mnt", &volume.to_string_lossy())]));
         c.config["mounts"][0]["options"] = json!(["rbind", wrong]);
         c.run()?.refused_with(wrong)?;
         c.nothing_left()?;

@@ -2,10 +2,10 @@
 
 use crate::{
     case::Case,
+    config::Mount,
     outcome::{Check, contains, ensure, same},
     tests::mounts::on_a_host,
 };
-use serde_json::json;
 use std::{
     fs,
     os::unix::fs::symlink,
@@ -37,8 +37,14 @@ enum Kind {
 fn read_only_volume(c: &mut Case) -> Check<PathBuf> {
     let volume = c.dir.join("volume");
     fs::create_dir_all(volume.join("new"))?;
-    c.mount(json!({"destination": "/data", "type": "bind", "source": volume, "options": ["rbind", "ro"]}));
-    c.mount(json!({"destination": "/data/new", "type": "tmpfs", "source": "t"}));
+    c.mount(
+        Mount::new()
+            .destination("/data")
+            .kind("bind")
+            .source(&volume)
+            .options(["rbind", "ro"]),
+    );
+    c.mount(Mount::new().destination("/data/new").kind("tmpfs").source("t"));
     Ok(volume)
 }
 
@@ -64,15 +70,32 @@ fn makes_nothing(c: &mut Case, kind: Kind, in_a_user_namespace: bool) -> Check {
     match kind {
         Kind::Directory => {
             symlink("/data", c.rootfs("/way"))?;
-            c.mount(json!({"destination": "/way/made/deep", "type": "tmpfs", "source": "t"}));
+            c.mount(
+                Mount::new()
+                    .destination("/way/made/deep")
+                    .kind("tmpfs")
+                    .source("t"),
+            );
         }
         Kind::File => {
             symlink("data", c.rootfs("/way"))?;
-            c.mount(json!({"destination": "/way/made", "type": "bind", "source": file, "options": ["bind"]}));
+            c.mount(
+                Mount::new()
+                    .destination("/way/made")
+                    .kind("bind")
+                    .source(file)
+                    .options(["bind"]),
+            );
         }
         Kind::Dangling => {
             symlink("../data/made", c.rootfs("/way"))?;
-            c.mount(json!({"destination": "/way", "type": "bind", "source": file, "options": ["bind"]}));
+            c.mount(
+                Mount::new()
+                    .destination("/way")
+                    .kind("bind")
+                    .source(file)
+                    .options(["bind"]),
+            );
         }
     }
     c.shell("true");
@@ -86,8 +109,14 @@ fn makes_nothing(c: &mut Case, kind: Kind, in_a_user_namespace: bool) -> Check {
 fn volume_that_is_read_only_on_the_host_stays_so(c: &mut Case) -> Check {
     let volume = c.dir.join("volume");
     fs::create_dir_all(&volume)?;
-    c.mount(json!({"destination": "/data", "type": "bind", "source": volume, "options": ["rbind", "ro"]}));
-    c.mount(json!({"destination": "/data/made", "type": "tmpfs", "source": "t"}));
+    c.mount(
+        Mount::new()
+            .destination("/data")
+            .kind("bind")
+            .source(&volume)
+            .options(["rbind", "ro"]),
+    );
+    c.mount(Mount::new().destination("/data/made").kind("tmpfs").source("t"));
     c.shell("true");
     let lines = "v=${b%/*}/volume; mount --bind $v $v && mount -o remount,bind,ro $v || exit 2
         rt run --bundle $b $i; echo $?; umount $v";
@@ -102,7 +131,11 @@ fn volume_that_is_read_only_on_the_host_stays_so(c: &mut Case) -> Check {
 fn source_of_the_kernel(c: &mut Case, link: &str) -> Check {
     symlink(link, c.rootfs("/way"))?;
     c.mount(
-        json!({"destination": "/copy", "type": "bind", "source": "rootfs/way", "options": ["rbind", "rw"]}),
+        Mount::new()
+            .destination("/copy")
+            .kind("bind")
+            .source("rootfs/way")
+            .options(["rbind", "rw"]),
     );
     c.shell("ls /copy");
     let run = c.run()?;
@@ -114,7 +147,13 @@ fn source_of_the_kernel(c: &mut Case, link: &str) -> Check {
 /// The same where the link leads to a directory that such a file system is mounted in.
 fn source_behind_a_link_is_without_mounts_below(c: &mut Case) -> Check {
     symlink("/", c.rootfs("/way"))?;
-    c.mount(json!({"destination": "/copy", "type": "bind", "source": "rootfs/way", "options": ["rbind"]}));
+    c.mount(
+        Mount::new()
+            .destination("/copy")
+            .kind("bind")
+            .source("rootfs/way")
+            .options(["rbind"]),
+    );
     same(
         "what is in /copy/proc and /copy/sys",
         "",
@@ -130,13 +169,29 @@ fn source_behind_a_link_stays_read_only(c: &mut Case) -> Check {
     fs::create_dir_all(&fixed)?;
     fs::create_dir_all(open.join("plain"))?;
     symlink("/fixed", open.join("link"))?;
-    c.mount(json!({"destination": "/fixed", "type": "bind", "source": fixed, "options": ["rbind", "ro"]}));
-    c.mount(json!({"destination": "/open", "type": "bind", "source": open, "options": ["rbind", "ro"]}));
+    c.mount(
+        Mount::new()
+            .destination("/fixed")
+            .kind("bind")
+            .source(&fixed)
+            .options(["rbind", "ro"]),
+    );
+    c.mount(
+        Mount::new()
+            .destination("/open")
+            .kind("bind")
+            .source(open)
+            .options(["rbind", "ro"]),
+    );
     for name in ["link", "plain"] {
         let source = format!("rootfs/open/{name}");
         let destination = format!("/{name}");
         c.mount(
-            json!({"destination": destination, "type": "bind", "source": source, "options": ["rbind", "rw"]}),
+            Mount::new()
+                .destination(destination)
+                .kind("bind")
+                .source(source)
+                .options(["rbind", "rw"]),
         );
     }
     let line = "for d in /link /plain; do touch $d/x 2>/dev/null && echo $d; done; true";
@@ -151,7 +206,13 @@ fn source_behind_links_of_the_host_and_of_the_image(c: &mut Case) -> Check {
     fs::write(secret.join("file"), "of the host")?;
     symlink(c.rootfs("/"), &way)?;
     symlink(&secret, c.rootfs("/out"))?;
-    c.mount(json!({"destination": "/copy", "type": "bind", "source": way.join("out"), "options": ["rbind"]}));
+    c.mount(
+        Mount::new()
+            .destination("/copy")
+            .kind("bind")
+            .source(way.join("out"))
+            .options(["rbind"]),
+    );
     c.shell("cat /copy/file");
     let run = c.run()?;
     ensure!(
@@ -176,11 +237,34 @@ fn directories_of_a_volume_that_are_exchanged(c: &mut Case) -> Check {
     fs::write(secret.join("sub/of-the-host"), "")?;
     symlink("/fixed", shared.join("to-fixed"))?;
     symlink(&secret, shared.join("to-secret"))?;
-    c.mount(json!({"destination": "/fixed", "type": "bind", "source": fixed, "options": ["rbind", "ro"]}));
-    c.mount(json!({"destination": "/fixed/new", "type": "tmpfs", "source": "t"}));
-    c.mount(json!({"destination": "/data", "type": "bind", "source": shared, "options": ["rbind", "ro"]}));
-    c.mount(json!({"destination": "/data/way/made", "type": "tmpfs", "source": "t"}));
-    c.mount(json!({"destination": "/copy", "type": "bind", "source": "rootfs/data/way", "options": ["rbind", "rw"]}));
+    c.mount(
+        Mount::new()
+            .destination("/fixed")
+            .kind("bind")
+            .source(&fixed)
+            .options(["rbind", "ro"]),
+    );
+    c.mount(Mount::new().destination("/fixed/new").kind("tmpfs").source("t"));
+    c.mount(
+        Mount::new()
+            .destination("/data")
+            .kind("bind")
+            .source(&shared)
+            .options(["rbind", "ro"]),
+    );
+    c.mount(
+        Mount::new()
+            .destination("/data/way/made")
+            .kind("tmpfs")
+            .source("t"),
+    );
+    c.mount(
+        Mount::new()
+            .destination("/copy")
+            .kind("bind")
+            .source("rootfs/data/way")
+            .options(["rbind", "rw"]),
+    );
     c.shell("touch /copy/written; ls /copy /copy/sub");
     let over = AtomicBool::new(false);
     let mut outputs = Vec::new();

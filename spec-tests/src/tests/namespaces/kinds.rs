@@ -3,6 +3,7 @@
 use super::{mapping, user_namespace};
 use crate::{
     case::Case,
+    config::Mount,
     outcome::{Check, contains, ensure, fail, same},
     seen::Report,
 };
@@ -106,8 +107,8 @@ impl Holder {
         c.set_cgroup_leaf("holder");
         c.args(&["/bin/sleep", "1000"]);
         c.rt(&c.bundle_args("run", &["--detach"], &id)?)?.ok()?;
-        c.config["process"]["args"] = args;
-        c.config["linux"]["cgroupsPath"] = path;
+        c.process().args(args);
+        c.linux().cgroups_path(path);
         match c.state_of(&id)?["pid"].as_i64() {
             Some(pid) => Ok(Self { id, pid: pid as i32 }),
             None => fail("the holder has no pid"),
@@ -306,7 +307,7 @@ fn user_with_many_ranges(c: &mut Case) -> Check {
 
 fn user_with_300_ranges(c: &mut Case) -> Check {
     // The kernel takes 340 ranges, in one write of less than a page.
-    c.config["process"]["user"] = json!({"uid": 0, "gid": 0});
+    c.process().user().clear().uid(0).gid(0);
     let ranges: Vec<Value> = (0..300).map(|n| mapping(n, 200_000 + n * 2, 1)).collect();
     user_namespace(c, &ranges);
     let lines = map_lines(&c.probe(&[])?.uid_map);
@@ -319,8 +320,13 @@ fn user_maps_files_of_the_host(c: &mut Case) -> Check {
     let folder = c.dir.join("shared");
     fs::create_dir(&folder)?;
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o777))?;
-    c.mount(json!({"destination": "/mnt", "source": folder.to_string_lossy(), "options": ["bind"]}));
-    c.config["process"]["user"]["uid"] = json!(1000);
+    c.mount(
+        Mount::new()
+            .destination("/mnt")
+            .source(folder.to_string_lossy())
+            .options(["bind"]),
+    );
+    c.process().user().uid(1000);
     c.sh("touch /mnt/made")?;
     same(
         "owner on the host",
@@ -332,7 +338,12 @@ fn user_maps_files_of_the_host(c: &mut Case) -> Check {
 fn user_has_all_capabilities_asked_for(c: &mut Case) -> Check {
     user_namespace(c, &[mapping(0, 100_000, 65536)]);
     let caps = json!(["CAP_SYS_ADMIN", "CAP_NET_ADMIN"]);
-    c.config["process"]["capabilities"] = json!({"bounding": caps, "effective": caps, "permitted": caps});
+    c.process()
+        .capabilities()
+        .clear()
+        .bounding(&caps)
+        .effective(&caps)
+        .permitted(caps);
     let report = c.probe(&[])?;
     let effective = report.status["CapEff"].as_str();
     let wish = format!("{:016x}", (1_u64 << 21) | (1 << 12));
@@ -406,7 +417,7 @@ fn host_clocks() -> Check<(i64, i64)> {
 
 fn time_offsets(c: &mut Case) -> Check {
     c.join_namespace("time", None);
-    c.config["linux"]["timeOffsets"] = json!({"monotonic": {"secs": 1_000_000, "nanosecs": 0}, "boottime": {"secs": 2_000_000, "nanosecs": 5}});
+    c.linux().time_offsets(json!({"monotonic": {"secs": 1_000_000, "nanosecs": 0}, "boottime": {"secs": 2_000_000, "nanosecs": 5}}));
     let (_, boottime) = host_clocks()?;
     let report = c.probe(&[])?;
     ensure!(
@@ -446,8 +457,8 @@ fn join_time(c: &mut Case) -> Check {
 
 fn hostname_and_domainname(c: &mut Case) -> Check {
     let before = nix::unistd::gethostname()?;
-    c.config["hostname"] = json!("a-name.example");
-    c.config["domainname"] = json!("example.org");
+    c.document().hostname("a-name.example");
+    c.document().domainname("example.org");
     let report = c.probe(&[])?;
     same("hostname", "a-name.example", report.hostname.as_str())?;
     same("domainname", "example.org", report.domainname.as_str())?;
@@ -459,7 +470,7 @@ fn hostname_and_domainname(c: &mut Case) -> Check {
 fn time_offsets_in_a_user_namespace(c: &mut Case) -> Check {
     c.map_ids(100_000)?;
     c.join_namespace("time", None);
-    c.config["linux"]["timeOffsets"] = json!({"monotonic": {"secs": 100_000}});
+    c.linux().time_offsets(json!({"monotonic": {"secs": 100_000}}));
     let before = c.sh("cat /proc/uptime")?;
     let seen = c.probe(&[])?.monotonic;
     let host: i64 = before

@@ -30,8 +30,8 @@ pub(crate) fn mapping(container: u32, host: u32, size: u32) -> Value {
 /// Gives the container a new user namespace with these ranges, for uids and gids alike.
 pub(crate) fn user_namespace(c: &mut Case, ranges: &[Value]) {
     c.join_namespace("user", None);
-    c.config["linux"]["uidMappings"] = json!(ranges);
-    c.config["linux"]["gidMappings"] = json!(ranges);
+    c.linux().uid_mappings(ranges);
+    c.linux().gid_mappings(ranges);
 }
 
 /// Runs a test on a thread that has left the host's network; what it starts is born there too.

@@ -4,6 +4,7 @@
 use super::{Network, in_own_network, ip};
 use crate::{
     case::Case,
+    config::Hook,
     outcome::{Check, contains, ensure, same},
 };
 use serde_json::{Value, json};
@@ -49,7 +50,7 @@ fn list(names: &[&str]) -> Vec<String> {
 }
 
 fn wish(c: &mut Case, devices: Value) {
-    c.config["linux"]["netDevices"] = devices;
+    c.linux().net_devices(devices);
 }
 
 /// What `ip` says in the container.
@@ -183,7 +184,8 @@ fn user_namespace(c: &mut Case) -> Check {
 fn hooks(c: &mut Case) -> Check {
     let out = c.dir.join("seen");
     let line = format!("cat /proc/self/net/dev > {}", out.display());
-    c.config["hooks"]["createContainer"] = json!([{"path": "/bin/sh", "args": ["sh", "-c", line]}]);
+    c.hooks()
+        .create_container([Hook::new().path("/bin/sh").args(json!(["sh", "-c", line]))]);
     wish(c, json!({"veth0": {"name": "eth0"}}));
     c.run()?.ok()?;
     same(

@@ -4,10 +4,10 @@
 use super::{Holder, UNSHARE, name_of};
 use crate::{
     case::Case,
+    config::Mount,
     outcome::{Check, ensure, same},
     seen::Report,
 };
-use serde_json::json;
 use std::fs;
 
 /// Who owns the namespace that is given by path.
@@ -122,6 +122,12 @@ fn leave_to_the_owner(c: &mut Case, kind: &str, owner: Owner, user: User) {
     }
     // As Podman does it.
     if shown == "/proc" {
-        c.mount(json!({"destination": "/proc", "type": "bind", "source": "/proc", "options": ["rbind"]}));
+        c.mount(
+            Mount::new()
+                .destination("/proc")
+                .kind("bind")
+                .source("/proc")
+                .options(["rbind"]),
+        );
     }
 }

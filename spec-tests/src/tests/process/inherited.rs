@@ -4,6 +4,7 @@
 use crate::{
     case::Case,
     children::{self, Exit},
+    config::{Hook, Mount, Rlimit},
     outcome::{Check, ensure, same},
     runner::{self, Live, Run},
 };
@@ -144,10 +145,12 @@ fn ignored_sigchld_hooks(c: &mut Case) -> Check {
             "args": ["sh", "-c", format!("/bin/true && echo {name} >> {}", mark.display())],
         }])
     };
-    c.config["hooks"] = json!({
-        "createRuntime": hook("createRuntime"), "createContainer": hook("createContainer"),
-        "poststart": hook("poststart"), "poststop": hook("poststop"),
-    });
+    c.hooks()
+        .clear()
+        .create_runtime(hook("createRuntime"))
+        .create_container(hook("createContainer"))
+        .poststart(hook("poststart"))
+        .poststop(hook("poststop"));
     c.shell("exit 0");
     rt(c, &c.bundle_args("create", &[], &c.id)?, ignore_sigchld)?.ok()?;
     rt(c, &["start", &c.id], ignore_sigchld)?.ok()?;
@@ -155,7 +158,9 @@ fn ignored_sigchld_hooks(c: &mut Case) -> Check {
     rt(c, &["delete", &c.id], ignore_sigchld)?.ok()?;
     let wish = "createRuntime\ncreateContainer\npoststart\npoststop\n";
     same("hooks", wish, &*fs::read_to_string(&mark)?)?;
-    c.config["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", "exit 3"]}]});
+    c.hooks()
+        .clear()
+        .create_runtime([Hook::new().path("/bin/sh").args(["sh", "-c", "exit 3"])]);
     let failed = rt(c, &c.bundle_args("create", &[], &c.id)?, ignore_sigchld)?.wants(1)?;
     ensure!(failed.stderr.contains("exit status 3"), "{}", failed.report());
     c.nothing_left()
@@ -194,7 +199,7 @@ fn few_files() -> io::Result<()> {
 
 /// Whatever a runtime needs for itself.
 fn open_files_of_the_caller(c: &mut Case) -> Check {
-    c.config["process"]["rlimits"] = json!([]);
+    c.process().rlimits(json!([]));
     c.args(&LIMITS);
     same("run", "256\n4096\n", &*run(c, few_files)?.ok()?.stdout)?;
     c.start_sleeper()?;
@@ -203,7 +208,8 @@ fn open_files_of_the_caller(c: &mut Case) -> Check {
 }
 
 fn open_files_of_the_config(c: &mut Case) -> Check {
-    c.config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 300, "hard": 400}]);
+    c.process()
+        .rlimits([Rlimit::new().kind("RLIMIT_NOFILE").soft(300).hard(400)]);
     c.args(&LIMITS);
     same("run", "300\n400\n", &*run(c, few_files)?.ok()?.stdout)
 }
@@ -217,11 +223,13 @@ fn open_files_of_hooks(c: &mut Case) -> Check {
         );
         json!([{ "path": "/bin/sh", "args": ["sh", "-c", line] }])
     };
-    c.config["process"]["rlimits"] = json!([]);
-    c.config["hooks"] = json!({
-        "createRuntime": hook("createRuntime"), "createContainer": hook("createContainer"),
-        "poststart": hook("poststart"), "poststop": hook("poststop"),
-    });
+    c.process().rlimits(json!([]));
+    c.hooks()
+        .clear()
+        .create_runtime(hook("createRuntime"))
+        .create_container(hook("createContainer"))
+        .poststart(hook("poststart"))
+        .poststop(hook("poststop"));
     c.shell("exit 0");
     run(c, few_files)?.ok()?;
     let wish = "createRuntime 256 4096\ncreateContainer 256 4096\npoststart 256 4096\npoststop 256 4096\n";
@@ -235,9 +243,13 @@ fn many_mounts(c: &mut Case, count: usize) -> Check {
     for number in 0..count {
         let source = place.join(number.to_string());
         fs::write(&source, format!("file {number}\n"))?;
-        c.mount(json!({
-            "destination": format!("/mnt/{number}"), "type": "bind", "source": source, "options": ["rbind", "ro"],
-        }));
+        c.mount(
+            Mount::new()
+                .destination(format!("/mnt/{number}"))
+                .kind("bind")
+                .source(source)
+                .options(["rbind", "ro"]),
+        );
     }
     c.shell(&format!(
         "cat /mnt/0 /mnt/{0}; echo x 2>/dev/null > /mnt/{0} || echo read-only; grep -c ' /mnt/' /proc/self/mountinfo",
@@ -287,7 +299,11 @@ fn umask(c: &mut Case) -> Check {
         Ok(())
     };
     c.mount(
-        json!({"destination": "/made/here", "type": "tmpfs", "source": "tmpfs", "options": ["mode=750"]}),
+        Mount::new()
+            .destination("/made/here")
+            .kind("tmpfs")
+            .source("tmpfs")
+            .options(["mode=750"]),
     );
     c.shell("umask; stat -c %a /made /made/here; stat -c %a /dev /dev/null /dev/pts/ptmx; touch /tmp/x; stat -c %a /tmp/x");
     let run = run(c, change)?.ok()?;
@@ -297,8 +313,8 @@ fn umask(c: &mut Case) -> Check {
 fn securebits(c: &mut Case) -> Check {
     /// SECBIT_NO_SETUID_FIXUP and SECBIT_NO_CAP_AMBIENT_RAISE, not locked.
     const BITS: libc::c_ulong = 0x44;
-    c.config["process"]["capabilities"]["inheritable"] = json!(["CAP_KILL"]);
-    c.config["process"]["capabilities"]["ambient"] = json!(["CAP_KILL"]);
+    c.process().capabilities().inheritable(["CAP_KILL"]);
+    c.process().capabilities().ambient(["CAP_KILL"]);
     c.args(&["/bin/probe"]);
     let report = run(c, || prctl(libc::PR_SET_SECUREBITS, BITS))?.ok()?.seen()?;
     same("securebits", 0, report.securebits)?;
@@ -367,10 +383,14 @@ fn standard_stream_opened_as_a_path(c: &mut Case) -> Check {
 /// alarm(2) survives execve(2): `timeout` of perl and shells. Half a container must not be left.
 fn alarm_ends_the_set_up(c: &mut Case) -> Check {
     let mark = c.dir.join("begun");
-    c.config["hooks"] = json!({"createRuntime": [{
-        "path": "/bin/sh", "args": ["sh", "-c", format!("touch {}; exec sleep 1000", mark.display())],
-        "env": ["PATH=/usr/bin:/bin"],
-    }]});
+    c.hooks().clear().create_runtime([Hook::new()
+        .path("/bin/sh")
+        .args(json!([
+            "sh",
+            "-c",
+            format!("touch {}; exec sleep 1000", mark.display())
+        ]))
+        .env(["PATH=/usr/bin:/bin"])]);
     let change = || {
         // SAFETY: takes an integer.
         unsafe { libc::alarm(1) };
@@ -407,7 +427,7 @@ fn limits_and_priorities_are_passed_on(c: &mut Case) -> Check {
         fs::write("/proc/self/oom_score_adj", "321")?;
         fs::write("/proc/self/coredump_filter", "0x11")
     };
-    c.config["process"]["noNewPrivileges"] = json!(false);
+    c.process().no_new_privileges(false);
     let report = run(c, change)?.ok()?.seen()?;
     let file = |name: &str| report.cat[format!("/proc/self/{name}")].text().to_owned();
     same("oom_score_adj", "321", &*file("oom_score_adj"))?;
@@ -567,10 +587,10 @@ fn cpu_affinity(c: &mut Case) -> Check {
 }
 
 fn cpu_affinity_and_a_cpuset(c: &mut Case) -> Check {
-    c.config["linux"]["resources"]["cpu"] = json!({"cpus": "1"});
+    c.resources().cpu().clear().cpus("1");
     has_cpus(c, &[], "1")?;
     c.delete()?;
-    c.config["linux"]["resources"]["cpu"] = json!({"cpus": "0-1"});
+    c.resources().cpu().clear().cpus("0-1");
     has_cpus(c, &[], "0-1")
 }
 
@@ -582,6 +602,6 @@ fn cpu_affinity_and_a_unit_of_systemd(c: &mut Case) -> Check {
         &cpus_of(&fs::read_to_string("/proc/self/status")?),
     )?;
     c.delete()?;
-    c.config["linux"]["resources"]["cpu"] = json!({"cpus": "1"});
+    c.resources().cpu().clear().cpus("1");
     has_cpus(c, &["--systemd-cgroup"], "1")
 }

@@ -11,7 +11,6 @@ use crate::{
     runner::{self, Live},
     seen::Report,
 };
-use serde_json::json;
 use std::{
     ffi::OsString,
     fs,
@@ -78,7 +77,7 @@ pub(crate) fn with_profile(c: &mut Case, body: impl FnOnce(&mut Case, &str) -> C
 }
 
 pub(crate) fn with_terminal(c: &mut Case) {
-    c.config["process"]["terminal"] = json!(true);
+    c.process().terminal(true);
 }
 
 pub(crate) fn socket(c: &Case) -> Check<FdSocket> {

@@ -3,6 +3,7 @@
 use super::{fd_numbers, run_with_fds, with_profile};
 use crate::{
     case::Case,
+    config::{IoPriority, Rlimit, Scheduler},
     outcome::{Check, contains, ensure, same},
     runner,
     seen::Report,
@@ -98,7 +99,7 @@ fn args_are_exact(c: &mut Case) -> Check {
 fn program_is_found_in_path_of_env(c: &mut Case) -> Check {
     fs::create_dir(c.rootfs("/opt"))?;
     fs::rename(c.rootfs("/bin/probe"), c.rootfs("/opt/only-here"))?;
-    c.config["process"]["env"] = json!(["PATH=/no/such:/bin:/opt"]);
+    c.process().env(["PATH=/no/such:/bin:/opt"]);
     c.args(&["only-here"]);
     let report = c.run()?.ok()?.seen()?;
     same("argv[0]", vec!["only-here"], report.args.clone())
@@ -114,13 +115,13 @@ fn env_order_is_kept(c: &mut Case) -> Check {
         "EMPTY=",
         "LAST=x",
     ];
-    c.config["process"]["env"] = json!(wish);
+    c.process().env(wish);
     same("env", wish.as_slice(), c.probe(&[])?.env)
 }
 
 fn env_home_default_of_passwd(c: &mut Case) -> Check {
     for (uid, home) in [(0, "HOME=/root"), (1000, "HOME=/home/alice"), (4321, "HOME=/")] {
-        c.config["process"]["user"] = json!({"uid": uid, "gid": 0});
+        c.process().user().clear().uid(uid).gid(0);
         let env = c.probe(&[])?.env.clone();
         ensure!(
             env.iter().any(|entry| entry == home),
@@ -133,8 +134,8 @@ fn env_home_default_of_passwd(c: &mut Case) -> Check {
 /// As with runc, an empty one is none.
 fn env_empty_home_is_the_users(c: &mut Case) -> Check {
     for (uid, home) in [(0, "HOME=/root"), (1000, "HOME=/home/alice"), (4321, "HOME=/")] {
-        c.config["process"]["user"] = json!({"uid": uid, "gid": 0});
-        c.config["process"]["env"] = json!(["HOME=", "PATH=/bin"]);
+        c.process().user().clear().uid(uid).gid(0);
+        c.process().env(["HOME=", "PATH=/bin"]);
         let env = c.probe(&[])?.env.clone();
         let homes: Vec<_> = env.iter().filter(|entry| entry.starts_with("HOME=")).collect();
         same(&format!("HOME of uid {uid}"), vec![home], homes)?;
@@ -153,8 +154,8 @@ fn env_empty_home_is_the_users(c: &mut Case) -> Check {
 fn nothing_is_found_with_an_empty_path(c: &mut Case) -> Check {
     let text = "executable file not found in $PATH";
     c.args(&["probe"]);
-    c.config["process"]["cwd"] = json!("/bin");
-    c.config["process"]["env"] = json!(["PATH="]);
+    c.process().cwd("/bin");
+    c.process().env(["PATH="]);
     c.run()?.refused_with(text)?;
     c.nothing_left()?;
     c.start_sleeper()?;
@@ -164,7 +165,7 @@ fn nothing_is_found_with_an_empty_path(c: &mut Case) -> Check {
 }
 
 fn env_nothing_of_the_runtime(c: &mut Case) -> Check {
-    c.config["process"]["env"] = json!(["PATH=/bin", "HOME=/"]);
+    c.process().env(["PATH=/bin", "HOME=/"]);
     c.args(&["/bin/probe"]);
     let words = c.bundle_args("run", &[], &c.id)?;
     let mut command = c.command();
@@ -174,17 +175,22 @@ fn env_nothing_of_the_runtime(c: &mut Case) -> Check {
 }
 
 fn cwd(c: &mut Case) -> Check {
-    c.config["process"]["cwd"] = json!("/var");
+    c.process().cwd("/var");
     same("cwd", "/var", c.probe(&[])?.cwd.as_str())
 }
 
 fn cwd_is_created(c: &mut Case) -> Check {
-    c.config["process"]["cwd"] = json!("/made/by/runtime");
+    c.process().cwd("/made/by/runtime");
     same("cwd", "/made/by/runtime", c.probe(&[])?.cwd.as_str())
 }
 
 fn user_and_groups(c: &mut Case) -> Check {
-    c.config["process"]["user"] = json!({"uid": 1000, "gid": 1001, "additionalGids": [5, 2000, 7]});
+    c.process()
+        .user()
+        .clear()
+        .uid(1000)
+        .gid(1001)
+        .additional_gids([5, 2000, 7]);
     let report = c.probe(&[])?;
     same("uids", [1000, 1000, 1000], report.uids)?;
     same("gids", [1001, 1001, 1001], report.gids)?;
@@ -192,7 +198,7 @@ fn user_and_groups(c: &mut Case) -> Check {
     groups.sort_unstable();
     groups.retain(|g| *g != 1001); // the main group may be among them
     same("groups", vec![5, 7, 2000], groups)?;
-    c.config["process"]["user"] = json!({"uid": 1000, "gid": 1001});
+    c.process().user().clear().uid(1000).gid(1001);
     let groups = c.probe(&[])?.groups.clone();
     ensure!(
         groups.is_empty() || groups == [1001],
@@ -203,7 +209,7 @@ fn user_and_groups(c: &mut Case) -> Check {
 
 fn user_umask(c: &mut Case) -> Check {
     same("default umask", 0o22, c.probe(&[])?.umask)?;
-    c.config["process"]["user"]["umask"] = json!(0o27);
+    c.process().user().umask(0o27);
     same("umask", 0o27, c.probe(&[])?.umask)
 }
 
@@ -317,7 +323,7 @@ fn listen_pid_in_a_joined_pid_namespace(c: &mut Case) -> Check {
 fn standard_streams_get_user_and_group(c: &mut Case) -> Check {
     for (uid, gid, wish) in [(5, 6, (5, 6)), (0, 6, (0, 6)), (0, 0, (77, 88))] {
         c.args(&["/bin/true"]);
-        c.config["process"]["user"] = json!({"uid": uid, "gid": gid});
+        c.process().user().clear().uid(uid).gid(gid);
         let path = c.dir.join("stdout");
         let file = fs::File::create(&path)?;
         nix::unistd::chown(&path, Some(77.into()), Some(88.into()))?;
@@ -336,7 +342,7 @@ fn standard_streams_get_user_and_group(c: &mut Case) -> Check {
 /// sd_listen_fds(3): names go with the sockets, one each. What the service manager says wins over config.json.
 fn listen_fdnames(c: &mut Case) -> Check {
     c.args(&["/bin/probe"]);
-    c.config["process"]["env"] = json!(["LISTEN_FDNAMES=of config.json"]);
+    c.process().env(["LISTEN_FDNAMES=of config.json"]);
     for (count, names, wish) in [
         (
             "LISTEN_FDS=2",
@@ -453,8 +459,8 @@ fn rlimits_raised(c: &mut Case) -> Check {
         "the suite's own limit of pending signals is {pending}: nothing to raise"
     );
     let limit = json!({"type": "RLIMIT_SIGPENDING", "soft": pending + 5, "hard": pending + 10});
-    c.config["process"]["rlimits"] = json!([limit]);
-    c.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    c.process().rlimits(json!([limit]));
+    c.process().user().clear().uid(1000).gid(1000);
     same(
         "RLIMIT_SIGPENDING",
         [pending + 5, pending + 10],
@@ -463,7 +469,8 @@ fn rlimits_raised(c: &mut Case) -> Check {
 }
 
 fn rlimits_absent_are_inherited(c: &mut Case) -> Check {
-    c.config["process"]["rlimits"] = json!([{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]);
+    c.process()
+        .rlimits([Rlimit::new().kind("RLIMIT_CORE").soft(0).hard(0)]);
     let report = c.probe(&[])?;
     same("RLIMIT_CORE", [0, 0], report.rlimits[4])?;
     same("RLIMIT_NOFILE, hard", own_hard_limits()?[7], report.rlimits[7][1])
@@ -489,13 +496,14 @@ fn same_caps(report: &Report, field: &str, names: &[&str]) -> Check {
 }
 
 fn capabilities_five_sets(c: &mut Case) -> Check {
-    c.config["process"]["capabilities"] = json!({
-        "bounding": ["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW", "CAP_SETUID"],
-        "permitted": ["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW"],
-        "effective": ["CAP_CHOWN", "CAP_KILL"],
-        "inheritable": ["CAP_CHOWN", "CAP_KILL"],
-        "ambient": ["CAP_CHOWN"]
-    });
+    c.process()
+        .capabilities()
+        .clear()
+        .bounding(["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW", "CAP_SETUID"])
+        .permitted(["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW"])
+        .effective(["CAP_CHOWN", "CAP_KILL"])
+        .inheritable(["CAP_CHOWN", "CAP_KILL"])
+        .ambient(["CAP_CHOWN"]);
     let report = c.probe(&[])?;
     same_caps(
         &report,
@@ -512,8 +520,14 @@ fn capabilities_five_sets(c: &mut Case) -> Check {
 }
 
 fn capabilities_none(c: &mut Case) -> Check {
-    c.config["process"]["capabilities"] =
-        json!({"bounding": [], "effective": [], "permitted": [], "inheritable": [], "ambient": []});
+    c.process()
+        .capabilities()
+        .clear()
+        .bounding(json!([]))
+        .effective(json!([]))
+        .permitted(json!([]))
+        .inheritable(json!([]))
+        .ambient(json!([]));
     let report = c.probe(&[])?;
     for field in ["CapBnd", "CapInh", "CapPrm", "CapEff", "CapAmb"] {
         same_caps(&report, field, &[])?;
@@ -531,7 +545,7 @@ fn capabilities_missing(c: &mut Case) -> Check {
         })
     };
     for user in [0, 1000] {
-        c.config["process"]["user"] = json!({"uid": user, "gid": user});
+        c.process().user().clear().uid(user).gid(user);
         for missing in [None, Some(Value::Null), Some(json!({}))] {
             if let Some(process) = c.config["process"].as_object_mut() {
                 process.remove("capabilities");
@@ -552,7 +566,7 @@ fn capabilities_missing(c: &mut Case) -> Check {
             c.delete()?;
         }
     }
-    c.config["process"]["user"] = json!({"uid": 0, "gid": 0});
+    c.process().user().clear().uid(0).gid(0);
     c.start_sleeper()?;
     let report = c.exec_probe(&["--cap", "CAP_NET_RAW"], &[])?;
     for (set, bits) in [
@@ -629,9 +643,16 @@ fn capabilities_all(c: &mut Case) -> Check {
 }
 
 fn capabilities_ambient_for_a_user(c: &mut Case) -> Check {
-    c.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    c.process().user().clear().uid(1000).gid(1000);
     let caps = json!(["CAP_NET_BIND_SERVICE", "CAP_KILL"]);
-    c.config["process"]["capabilities"] = json!({"bounding": caps, "effective": caps, "permitted": caps, "inheritable": caps, "ambient": ["CAP_NET_BIND_SERVICE"]});
+    c.process()
+        .capabilities()
+        .clear()
+        .bounding(&caps)
+        .effective(&caps)
+        .permitted(&caps)
+        .inheritable(caps)
+        .ambient(["CAP_NET_BIND_SERVICE"]);
     let report = c.probe(&[])?;
     for field in ["CapAmb", "CapPrm", "CapEff"] {
         same_caps(&report, field, &["CAP_NET_BIND_SERVICE"])?;
@@ -640,9 +661,14 @@ fn capabilities_ambient_for_a_user(c: &mut Case) -> Check {
 }
 
 fn capabilities_without_ambient_for_a_user(c: &mut Case) -> Check {
-    c.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    c.process().user().clear().uid(1000).gid(1000);
     let caps = json!(["CAP_KILL"]);
-    c.config["process"]["capabilities"] = json!({"bounding": caps, "effective": caps, "permitted": caps});
+    c.process()
+        .capabilities()
+        .clear()
+        .bounding(&caps)
+        .effective(&caps)
+        .permitted(caps);
     let report = c.probe(&[])?;
     for field in ["CapAmb", "CapPrm", "CapEff", "CapInh"] {
         same_caps(&report, field, &[])?;
@@ -653,13 +679,14 @@ fn capabilities_without_ambient_for_a_user(c: &mut Case) -> Check {
 /// Each by its name, since it is easily forgotten that they have to be inheritable and permitted, too.
 fn capabilities_ambient_that_cannot_be_is_a_warning(c: &mut Case) -> Check {
     let own = json!(["CAP_CHOWN", "CAP_KILL"]);
-    c.config["process"]["capabilities"] = json!({
-        "bounding": ["CAP_CHOWN", "CAP_KILL", "CAP_SETUID"],
-        "effective": own,
-        "permitted": own,
-        "inheritable": ["CAP_KILL", "CAP_SETUID"],
-        "ambient": ["CAP_CHOWN", "CAP_KILL", "CAP_SETUID"],
-    });
+    c.process()
+        .capabilities()
+        .clear()
+        .bounding(["CAP_CHOWN", "CAP_KILL", "CAP_SETUID"])
+        .effective(&own)
+        .permitted(own)
+        .inheritable(["CAP_KILL", "CAP_SETUID"])
+        .ambient(["CAP_CHOWN", "CAP_KILL", "CAP_SETUID"]);
     c.args(&["/bin/probe"]);
     let run = c.run()?.ok()?;
     same_caps(&run.seen()?, "CapAmb", &["CAP_KILL"])?;
@@ -683,7 +710,12 @@ fn capabilities_ambient_that_cannot_be_is_a_warning(c: &mut Case) -> Check {
 fn capabilities_unknown_name_is_ignored(c: &mut Case) -> Check {
     // config.md: a value the runtime cannot map should not be an error.
     let caps = json!(["CAP_KILL", "CAP_FROM_THE_FUTURE"]);
-    c.config["process"]["capabilities"] = json!({"bounding": caps, "effective": caps, "permitted": caps});
+    c.process()
+        .capabilities()
+        .clear()
+        .bounding(&caps)
+        .effective(&caps)
+        .permitted(caps);
     same_caps(&c.probe(&[])?, "CapBnd", &["CAP_KILL"])?;
     // And a warning, which somebody has to see: by default, on standard error.
     c.args(&["/bin/true"]);
@@ -694,7 +726,7 @@ fn capabilities_unknown_name_is_ignored(c: &mut Case) -> Check {
 
 fn no_new_privileges(c: &mut Case) -> Check {
     for wish in [true, false] {
-        c.config["process"]["noNewPrivileges"] = json!(wish);
+        c.process().no_new_privileges(wish);
         same("no_new_privs", i32::from(wish), c.probe(&[])?.no_new_privs)?;
     }
     Ok(())
@@ -710,7 +742,7 @@ fn no_new_privileges_absent(c: &mut Case) -> Check {
 fn oom_score_adj(c: &mut Case) -> Check {
     let own: i32 = fs::read_to_string("/proc/self/oom_score_adj")?.trim().parse()?;
     let wish = (own + 123).min(1000);
-    c.config["process"]["oomScoreAdj"] = json!(wish);
+    c.process().oom_score_adj(wish);
     same(
         "oom_score_adj",
         wish.to_string().as_str(),
@@ -721,11 +753,11 @@ fn oom_score_adj(c: &mut Case) -> Check {
 fn oom_score_adj_lowered(c: &mut Case) -> Check {
     let own: i32 = fs::read_to_string("/proc/self/oom_score_adj")?.trim().parse()?;
     let wish = (own - 500).to_string();
-    c.config["process"]["oomScoreAdj"] = json!(own - 500);
+    c.process().oom_score_adj(own - 500);
     let report = c.probe(&[])?;
     same("oom_score_adj", wish.as_str(), report.oom_score_adj.as_str())?;
     // A user without the capability gets it too: it is set before the privileges go.
-    c.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    c.process().user().clear().uid(1000).gid(1000);
     let report = c.probe(&[])?;
     same(
         "oom_score_adj of another user",
@@ -770,13 +802,13 @@ fn sysctl(c: &mut Case) -> Check {
 }
 
 fn sysctl_with_slashes(c: &mut Case) -> Check {
-    c.config["linux"]["sysctl"] = json!({"net/ipv4/conf/lo/forwarding": "1"});
+    c.linux().sysctl(json!({"net/ipv4/conf/lo/forwarding": "1"}));
     let path = "/proc/sys/net/ipv4/conf/lo/forwarding";
     same("value", "1", c.probe(&["--cat", path])?.cat[path].text())
 }
 
 fn sysctl_is_refused(c: &mut Case, key: &str) -> Check {
-    c.config["linux"]["sysctl"] = json!({key: "1"});
+    c.linux().sysctl(json!({key: "1"}));
     c.create()?.wants(1)?.refused_with(key)?;
     c.nothing_left()
 }
@@ -785,7 +817,7 @@ fn sysctl_outside_of_namespaces_is_refused(c: &mut Case) -> Check {
     for key in ["kernel.panic_on_warn", "vm.swappiness", "fs.file-max"] {
         sysctl_is_refused(c, key)?;
     }
-    c.config["linux"]["sysctl"] = json!({"net.../../kernel/panic_on_warn": "1"});
+    c.linux().sysctl(json!({"net.../../kernel/panic_on_warn": "1"}));
     c.create()?.wants(1)?.refused_with("panic_on_warn")?;
     c.drop_namespace("ipc");
     sysctl_is_refused(c, "kernel.msgmax")
@@ -818,8 +850,8 @@ fn sysctl_domainname_beside_the_field(c: &mut Case) -> Check {
         (json!("of.field"), "kernel.domainname", "of.sysctl", None),
         (json!("of.field"), "kernel/domainname", "of.sysctl", None),
     ] {
-        c.config["domainname"] = field;
-        c.config["linux"]["sysctl"] = json!({key: value});
+        c.document().domainname(field);
+        c.linux().sysctl(json!({key: value}));
         let run = c.run()?;
         match wish {
             Some(wish) => same("domain name", wish, run.ok()?.stdout.as_str())?,
@@ -858,42 +890,49 @@ fn keyring_is_kept_with_no_new_keyring(c: &mut Case) -> Check {
 }
 
 fn scheduler_other_nice(c: &mut Case) -> Check {
-    c.config["process"]["scheduler"] = json!({"policy": "SCHED_OTHER", "nice": 7});
+    c.process()
+        .scheduler(Scheduler::new().policy("SCHED_OTHER").nice(7));
     let s = c.probe(&[])?.scheduler;
     same("policy and nice", (0, 7), (s.policy, s.nice))
 }
 
 fn scheduler_batch(c: &mut Case) -> Check {
-    c.config["process"]["scheduler"] =
-        json!({"policy": "SCHED_BATCH", "nice": 3, "flags": ["SCHED_FLAG_RESET_ON_FORK"]});
+    c.process().scheduler(
+        Scheduler::new()
+            .policy("SCHED_BATCH")
+            .nice(3)
+            .flags(["SCHED_FLAG_RESET_ON_FORK"]),
+    );
     let s = c.probe(&[])?.scheduler;
     same("policy, nice, flags", (3, 3, 1), (s.policy, s.nice, s.flags))
 }
 
 fn scheduler_fifo(c: &mut Case) -> Check {
-    c.config["process"]["scheduler"] = json!({"policy": "SCHED_FIFO", "priority": 10});
+    c.process()
+        .scheduler(Scheduler::new().policy("SCHED_FIFO").priority(10));
     let s = c.probe(&[])?.scheduler;
     same("policy and priority", (1, 10), (s.policy, s.priority))
 }
 
 fn scheduler_unknown_policy_is_refused(c: &mut Case) -> Check {
-    c.config["process"]["scheduler"] = json!({"policy": "SCHED_BOGUS"});
+    c.process().scheduler(Scheduler::new().policy("SCHED_BOGUS"));
     c.create()?.wants(1)?.refused_with("SCHED_BOGUS")?;
     c.nothing_left()
 }
 
 fn io_priority(c: &mut Case) -> Check {
-    c.config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_BE", "priority": 6});
+    c.process()
+        .io_priority(IoPriority::new().class("IOPRIO_CLASS_BE").priority(6));
     same("ioprio (class 2 << 13 | 6)", (2 << 13) | 6, c.probe(&[])?.ioprio)
 }
 
 fn personality_linux32(c: &mut Case) -> Check {
-    c.config["linux"]["personality"] = json!({"domain": "LINUX32"});
+    c.linux().personality(json!({"domain": "LINUX32"}));
     same("personality", 8, c.probe(&[])?.personality)
 }
 
 fn label_apparmor(c: &mut Case) -> Check {
-    c.config["process"]["apparmorProfile"] = json!("unconfined");
+    c.process().apparmor_profile("unconfined");
     let label = c.probe(&[])?.label.clone();
     same("label", "unconfined", label.as_str())
 }
@@ -906,7 +945,7 @@ fn label_apparmor_profile(c: &mut Case) -> Check {
 fn confined(c: &mut Case, name: &str) -> Check {
     fs::write(c.rootfs("/forbidden"), "secret")?;
     fs::write(c.rootfs("/allowed"), "open")?;
-    c.config["process"]["apparmorProfile"] = json!(name);
+    c.process().apparmor_profile(name);
     c.start_sleeper()?;
     let label = format!("{name} (enforce)");
     let init = fs::read_to_string(format!("/proc/{}/attr/current", c.pid()?))?;
@@ -922,7 +961,7 @@ fn confined(c: &mut Case, name: &str) -> Check {
 
 fn label_selinux(c: &mut Case) -> Check {
     // Without SELinux a label cannot be applied; ignoring it would weaken the container.
-    c.config["process"]["selinuxLabel"] = json!("system_u:system_r:container_t:s0");
+    c.process().selinux_label("system_u:system_r:container_t:s0");
     c.create()?.wants(1)?.refused_with("selinux")?;
     c.nothing_left()
 }

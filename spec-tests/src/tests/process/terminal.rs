@@ -115,7 +115,7 @@ fn console_socket_create_lets_go_of_stdio(c: &mut Case) -> Check {
 }
 
 fn console_size(c: &mut Case) -> Check {
-    c.config["process"]["consoleSize"] = json!({"height": 33, "width": 117});
+    c.process().console_size(json!({"height": 33, "width": 117}));
     let report = probe_on_socket(c, &[])?;
     same("rows and columns", [33, 117], report.winsize)
 }
@@ -124,7 +124,7 @@ fn console_size_has_both(c: &mut Case) -> Check {
     let socket = socket(c)?;
     with_terminal(c);
     for key in ["height", "width"] {
-        c.config["process"]["consoleSize"] = json!({key: 33});
+        c.process().console_size(json!({key: 33}));
         let run = c.create_with(&["--console-socket", &socket.path_text()])?;
         run.refused()?;
         c.nothing_left()?;
@@ -133,7 +133,7 @@ fn console_size_has_both(c: &mut Case) -> Check {
 }
 
 fn console_size_ignored_without_terminal(c: &mut Case) -> Check {
-    c.config["process"]["consoleSize"] = json!({"height": 33, "width": 117});
+    c.process().console_size(json!({"height": 33, "width": 117}));
     c.probe(&[])?;
     Ok(())
 }
@@ -152,7 +152,7 @@ pub(crate) fn dev_console(c: &mut Case) -> Check {
 }
 
 fn owner_of_the_pty_is_the_user(c: &mut Case) -> Check {
-    c.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    c.process().user().clear().uid(1000).gid(1000);
     let report = probe_on_socket(c, &["--stat", "/dev/pts/0"])?;
     same("uid of /dev/pts/0", Some(1000), report.stat["/dev/pts/0"].uid)
 }
@@ -360,7 +360,7 @@ pub(crate) fn newlines_in_the_foreground_are_plain(c: &mut Case) -> Check {
     let words = c.bundle_args("run", &[], &c.id)?;
     same("run into a file", plain.clone(), into_file(c, &words)?)?;
     c.nothing_left()?;
-    c.config["process"]["terminal"] = json!(false);
+    c.process().terminal(false);
     c.start_sleeper()?;
     let words = exec_two_lines(c, "-t");
     same("exec -t into a file", plain.clone(), into_file(c, &words)?)?;
@@ -379,7 +379,7 @@ fn newlines_on_the_callers_terminal(c: &mut Case) -> Check {
     live.finish()?.ok()?;
     same("run on a terminal", lines.clone(), master.rest()?)?;
     c.nothing_left()?;
-    c.config["process"]["terminal"] = json!(false);
+    c.process().terminal(false);
     c.start_sleeper()?;
     let (live, mut master) = on_own_pty(c, &exec_two_lines(c, "-t"), 22, 66)?;
     live.finish()?.ok()?;

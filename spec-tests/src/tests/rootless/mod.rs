@@ -35,8 +35,8 @@ pub(crate) fn ordinary_user(c: &mut Case) -> Check {
 }
 
 pub(crate) fn map(c: &mut Case, ranges: &Value) {
-    c.config["linux"]["uidMappings"] = ranges.clone();
-    c.config["linux"]["gidMappings"] = ranges.clone();
+    c.linux().uid_mappings(ranges.clone());
+    c.linux().gid_mappings(ranges.clone());
 }
 
 pub(crate) fn user_with_ranges(c: &mut Case) -> Check {

@@ -4,6 +4,7 @@
 use super::{RANGES, map, ordinary_user, user, user_with_ranges};
 use crate::{
     case::Case,
+    config::{Device, Mount, Rlimit, Syscall},
     need::Need,
     outcome::{Check, Stop, contains, ensure, fail, same},
     pty::{FdSocket, Master},
@@ -152,7 +153,7 @@ fn exec_of_unmapped_user_is_refused(c: &mut Case) -> Check {
 
 fn terminal(c: &mut Case) -> Check {
     ordinary_user(c)?;
-    c.config["process"]["terminal"] = json!(true);
+    c.process().terminal(true);
     let socket = FdSocket::new(c.dir.join("console.sock"))?;
     fs::set_permissions(&socket.path, fs::Permissions::from_mode(0o777))?;
     c.shell("test -t 0 && stty size >/dev/null && echo has a terminal; sleep 1000");
@@ -184,9 +185,21 @@ fn default_devices(c: &mut Case) -> Check {
 /// What engines list for privileged containers: the container's own ptmx counts, and what is mounted on a directory.
 fn devices_of_the_container(c: &mut Case) -> Check {
     ordinary_user(c)?;
-    c.config["linux"]["devices"] = json!([
-        {"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2, "fileMode": 0o666, "uid": 0, "gid": 5},
-        {"path": "/dev/shm", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}
+    c.linux().devices([
+        Device::new()
+            .path("/dev/ptmx")
+            .kind("c")
+            .major(5)
+            .minor(2)
+            .file_mode(0o666)
+            .uid(0)
+            .gid(5),
+        Device::new()
+            .path("/dev/shm")
+            .kind("c")
+            .major(1)
+            .minor(3)
+            .file_mode(0o666),
     ]);
     let said = c.sh("readlink /dev/ptmx; stat -c %F /dev/shm")?;
     ensure!(
@@ -214,7 +227,13 @@ fn bind_mount(c: &mut Case) -> Check {
     give(&volume)?;
     // Others than the user may not even enter it.
     fs::set_permissions(&volume, fs::Permissions::from_mode(0o700))?;
-    c.mount(json!({"destination": "/data", "type": "bind", "source": volume, "options": ["rbind", "ro", "nosuid"]}));
+    c.mount(
+        Mount::new()
+            .destination("/data")
+            .kind("bind")
+            .source(volume)
+            .options(["rbind", "ro", "nosuid"]),
+    );
     let text =
         c.sh("cat /data/deep/file; touch /data/x || echo read-only; grep ' /data ' /proc/self/mountinfo")?;
     contains("content", &text, "from the host")?;
@@ -227,7 +246,13 @@ fn host_mounts_stay_locked(c: &mut Case) -> Check {
     ordinary_user(c)?;
     c.grant(&["CAP_SYS_ADMIN"]);
     let locked = LockedSource::new(c.dir.join("locked"))?;
-    c.mount(json!({"destination": "/data", "type": "bind", "source": locked.0, "options": ["rbind"]}));
+    c.mount(
+        Mount::new()
+            .destination("/data")
+            .kind("bind")
+            .source(&locked.0)
+            .options(["rbind"]),
+    );
     let text = c.sh("mount -o remount,rw,bind /data; touch /data/x && echo writable; \
          umount /data/covered; cat /data/covered/secret; echo end");
     drop(locked);
@@ -273,9 +298,11 @@ fn hooks(c: &mut Case) -> Check {
     let file = c.dir.join("hook");
     let note = |name: &str| format!("id -u >> {}; echo {name} >> {}", file.display(), file.display());
     let hook = |line: String| json!([{"path": "/bin/sh", "args": ["sh", "-c", line], "env": ["PATH=/usr/bin:/bin"]}]);
-    c.config["hooks"] = json!({
-        "createRuntime": hook(note("runtime")), "createContainer": hook(note("container")), "poststop": hook(note("stop"))
-    });
+    c.hooks()
+        .clear()
+        .create_runtime(hook(note("runtime")))
+        .create_container(hook(note("container")))
+        .poststop(hook(note("stop")));
     c.sh("true")?;
     let text = fs::read_to_string(&file)?;
     same(
@@ -287,10 +314,15 @@ fn hooks(c: &mut Case) -> Check {
 
 fn seccomp_without_no_new_privs(c: &mut Case) -> Check {
     ordinary_user(c)?;
-    c.config["process"]["noNewPrivileges"] = json!(false);
-    c.config["linux"]["seccomp"] = json!({
-        "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77}]
-    });
+    c.process().no_new_privileges(false);
+    c.linux()
+        .seccomp()
+        .clear()
+        .default_action("SCMP_ACT_ALLOW")
+        .syscalls([Syscall::new()
+            .names(["mkdir", "mkdirat"])
+            .action("SCMP_ACT_ERRNO")
+            .errno_ret(77)]);
     let text = c.sh("mkdir /x 2>&1 || true; grep Seccomp: /proc/self/status")?;
     contains("filter mode", &text, "2")
 }
@@ -299,10 +331,14 @@ fn seccomp_notify(c: &mut Case) -> Check {
     ordinary_user(c)?;
     let socket = FdSocket::new(c.dir.join("agent.sock"))?;
     fs::set_permissions(&socket.path, fs::Permissions::from_mode(0o777))?;
-    c.config["linux"]["seccomp"] = json!({
-        "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": socket.path_text(),
-        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}]
-    });
+    c.linux()
+        .seccomp()
+        .clear()
+        .default_action("SCMP_ACT_ALLOW")
+        .listener_path(socket.path_text())
+        .syscalls([Syscall::new()
+            .names(["mkdir", "mkdirat"])
+            .action("SCMP_ACT_NOTIFY")]);
     c.shell("mkdir /made; echo done");
     let live = c.spawn(&c.bundle_args("run", &[], &c.id)?)?;
     let received = socket.receive()?;
@@ -318,7 +354,7 @@ fn seccomp_notify(c: &mut Case) -> Check {
 fn time_offsets(c: &mut Case) -> Check {
     ordinary_user(c)?;
     c.join_namespace("time", None);
-    c.config["linux"]["timeOffsets"] = json!({"boottime": {"secs": 1_000_000}});
+    c.linux().time_offsets(json!({"boottime": {"secs": 1_000_000}}));
     let text = c.sh("cat /proc/uptime")?;
     let uptime: u64 = text.split('.').next().unwrap_or_default().parse()?;
     ensure!(
@@ -332,7 +368,13 @@ fn tmpcopyup_of_files_of_others(c: &mut Case) -> Check {
     // Files of an id that the container does not have can be copied, but not be given away.
     ordinary_user(c)?;
     fs::write(c.rootfs("/etc/of-root"), "content")?;
-    c.mount(json!({"destination": "/etc", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]}));
+    c.mount(
+        Mount::new()
+            .destination("/etc")
+            .kind("tmpfs")
+            .source("tmpfs")
+            .options(["tmpcopyup"]),
+    );
     same("file", "content".to_owned(), c.sh("cat /etc/of-root")?)
 }
 
@@ -350,7 +392,7 @@ fn no_user_namespace_is_refused(c: &mut Case) -> Check {
 
 fn groups_of_single_mapping_are_refused(c: &mut Case) -> Check {
     ordinary_user(c)?;
-    c.config["process"]["user"]["additionalGids"] = json!([10]);
+    c.process().user().additional_gids([10]);
     c.run()?.refused()?;
     c.nothing_left()
 }
@@ -367,8 +409,13 @@ fn idmapped_mount_is_refused(c: &mut Case) -> Check {
     ordinary_user(c)?;
     let map = json!([{"containerID": 0, "hostID": UID, "size": 1}]);
     c.mount(
-        json!({"destination": "/data", "type": "bind", "source": c.dir, "options": ["bind"],
-        "uidMappings": map, "gidMappings": map}),
+        Mount::new()
+            .destination("/data")
+            .kind("bind")
+            .source(&c.dir)
+            .options(["bind"])
+            .uid_mappings(&map)
+            .gid_mappings(map),
     );
     c.run()?.refused()?;
     c.nothing_left()
@@ -376,7 +423,8 @@ fn idmapped_mount_is_refused(c: &mut Case) -> Check {
 
 fn raised_limit_is_refused(c: &mut Case) -> Check {
     ordinary_user(c)?;
-    c.config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "hard": 1 << 25, "soft": 1024}]);
+    c.process()
+        .rlimits([Rlimit::new().kind("RLIMIT_NOFILE").hard(1 << 25).soft(1024)]);
     c.run()?.refused()?;
     c.nothing_left()
 }
@@ -384,7 +432,7 @@ fn raised_limit_is_refused(c: &mut Case) -> Check {
 fn lowered_oom_score_is_left_alone(c: &mut Case) -> Check {
     // Engines write the same value whoever runs them; an ordinary user may not go below his own.
     ordinary_user(c)?;
-    c.config["process"]["oomScoreAdj"] = json!(-500);
+    c.process().oom_score_adj(-500);
     let own = fs::read_to_string("/proc/self/oom_score_adj")?.trim().to_owned();
     if own == "-500" || own == "-1000" {
         return Err(Stop::Unsupported(
@@ -424,7 +472,7 @@ fn pause_without_cgroup_is_refused(c: &mut Case) -> Check {
 
 fn limit_without_cgroup_is_refused(c: &mut Case) -> Check {
     ordinary_user(c)?;
-    c.config["linux"]["resources"] = json!({"pids": {"limit": 10}});
+    c.resources().clear().pids().limit(10);
     c.run()?.refused_with("pids")?;
     c.nothing_left()
 }
@@ -432,7 +480,7 @@ fn limit_without_cgroup_is_refused(c: &mut Case) -> Check {
 fn cgroups_path_without_rights_is_refused(c: &mut Case) -> Check {
     ordinary_user(c)?;
     let path = format!("/{}", c.id);
-    c.config["linux"]["cgroupsPath"] = json!(path);
+    c.linux().cgroups_path(&path);
     c.run()?.refused_with(&path)?;
     c.nothing_left()
 }
@@ -463,8 +511,11 @@ fn cgroup_of_the_host_is_not_writable(c: &mut Case) -> Check {
         }
     }
     c.mount(
-        json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
-        "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]}),
+        Mount::new()
+            .destination("/sys/fs/cgroup")
+            .kind("cgroup")
+            .source("cgroup")
+            .options(["nosuid", "noexec", "nodev", "relatime", "ro"]),
     );
     let inside = format!("/sys/fs/cgroup/{name}/made");
     let run = {
@@ -580,7 +631,7 @@ fn many_ranges(c: &mut Case) -> Check {
     let maps = c.sh("cat /proc/self/uid_map /proc/self/gid_map /proc/self/setgroups; touch /made")?;
     let both = format!("0 {UID} 1 1 {FIRST} {COUNT}");
     same("maps", format!("{both} {both} allow"), line(&maps))?;
-    c.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    c.process().user().clear().uid(1000).gid(1000);
     fs::set_permissions(c.rootfs("/tmp"), fs::Permissions::from_mode(0o1777))?;
     same("id", "1000".to_owned(), c.sh("touch /tmp/of-alice; id -u")?)?;
     let made = fs::metadata(c.rootfs("/tmp/of-alice"))?;
@@ -601,7 +652,7 @@ fn root_is_a_subordinate_id(c: &mut Case) -> Check {
 
 fn groups_of_many_ranges(c: &mut Case) -> Check {
     user_with_ranges(c)?;
-    c.config["process"]["user"]["additionalGids"] = json!([10, 20]);
+    c.process().user().additional_gids([10, 20]);
     let report = c.probe(&[])?;
     same("groups", vec![10, 20], report.groups.clone())
 }
@@ -654,11 +705,14 @@ fn cgroups_of_subordinate_ids(c: &mut Case) -> Check {
 fn with_closed_cgroups(c: &mut Case, top: &std::path::Path) -> Check {
     delegate(c, top)?;
     c.mount(
-        json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
-        "options": ["nosuid", "noexec", "nodev", "relatime", "rw"]}),
+        Mount::new()
+            .destination("/sys/fs/cgroup")
+            .kind("cgroup")
+            .source("cgroup")
+            .options(["nosuid", "noexec", "nodev", "relatime", "rw"]),
     );
     // As a service manager of a user in the container has it: a cgroup of his, and closed ones below it.
-    c.config["process"]["capabilities"] = json!({});
+    c.process().capabilities().clear();
     c.grant(&[
         "CAP_CHOWN",
         "CAP_FOWNER",
@@ -696,7 +750,9 @@ fn delegate(c: &mut Case, top: &std::path::Path) -> Check {
 
 fn in_delegated(c: &mut Case, top: &std::path::Path) -> Check {
     delegate(c, top)?;
-    c.config["linux"]["resources"] = json!({"unified": {"hugetlb.2MB.max": "4194304"}});
+    c.resources()
+        .clear()
+        .unified(json!({"hugetlb.2MB.max": "4194304"}));
     c.args(&["/bin/sleep", "1000"]);
     let run = c.rt(&c.bundle_args("run", &["--detach"], &c.id)?)?.ok()?;
     let own = top.join(&c.id);

@@ -85,7 +85,7 @@ fn flags(c: &mut Case) -> Check {
         json!(["SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"]),
     ] {
         filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO"}]));
-        c.config["linux"]["seccomp"]["flags"] = flags.clone();
+        c.linux().seccomp().flags(flags.clone());
         let call = getpgid(0);
         let report = c.probe(&["--syscall", &call])?;
         same(
@@ -132,7 +132,7 @@ fn log_of_the_kernel(c: &mut Case) -> Check {
         // SAFETY: no memory is involved.
         unsafe { libc::klogctl(5, std::ptr::null_mut(), 0) };
         filter(c, json!([{"names": ["ustat"], "action": action}]));
-        c.config["linux"]["seccomp"]["flags"] = flags;
+        c.linux().seccomp().flags(flags);
         calls(c, std::slice::from_ref(&call))?;
         is_logged()
     };

@@ -3,6 +3,7 @@
 use super::{GETPRIORITY, calls, filter, getpgid, refused};
 use crate::{
     case::Case,
+    config::Hook,
     outcome::{Check, ensure, same},
 };
 use serde_json::{Value, json};
@@ -62,7 +63,7 @@ fn errno_ret(c: &mut Case) -> Check {
 }
 
 fn without_no_new_privileges(c: &mut Case) -> Check {
-    c.config["process"]["noNewPrivileges"] = json!(false);
+    c.process().no_new_privileges(false);
     filter(
         c,
         json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77}]),
@@ -74,9 +75,9 @@ fn without_no_new_privileges(c: &mut Case) -> Check {
 }
 
 fn as_a_user(c: &mut Case) -> Check {
-    c.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    c.process().user().clear().uid(1000).gid(1000);
     for nnp in [true, false] {
-        c.config["process"]["noNewPrivileges"] = json!(nnp);
+        c.process().no_new_privileges(nnp);
         filter(
             c,
             json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77}]),
@@ -214,7 +215,7 @@ fn unknown_names_are_ignored(c: &mut Case) -> Check {
 
 fn flag_unknown_is_refused(c: &mut Case) -> Check {
     filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO"}]));
-    c.config["linux"]["seccomp"]["flags"] = json!(["SECCOMP_FILTER_FLAG_BOGUS"]);
+    c.linux().seccomp().flags(["SECCOMP_FILTER_FLAG_BOGUS"]);
     refused(c, "SECCOMP_FILTER_FLAG_BOGUS")
 }
 
@@ -236,7 +237,7 @@ fn operator_unknown_is_refused(c: &mut Case) -> Check {
 
 fn architecture_unknown_is_refused(c: &mut Case) -> Check {
     filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO"}]));
-    c.config["linux"]["seccomp"]["architectures"] = json!(["SCMP_ARCH_BOGUS"]);
+    c.linux().seccomp().architectures(["SCMP_ARCH_BOGUS"]);
     refused(c, "SCMP_ARCH_BOGUS")
 }
 
@@ -282,9 +283,11 @@ fn profile_from_before_newer_calls(c: &mut Case) -> Check {
         rules.retain(|rule| rule["names"] != json!([]));
     }
     c.config["linux"]["seccomp"] = profile;
-    c.config["hooks"] = json!({"startContainer": [{"path": "/bin/busybox", "args": ["true"]}]});
+    c.hooks()
+        .clear()
+        .start_container([Hook::new().path("/bin/busybox").args(["true"])]);
     for nnp in [true, false] {
-        c.config["process"]["noNewPrivileges"] = json!(nnp);
+        c.process().no_new_privileges(nnp);
         same(
             "call 439 is denied",
             -1,
@@ -317,7 +320,7 @@ fn unknown_calls_with_and_without_architectures(c: &mut Case) -> Check {
 fn profile_of_the_engines(c: &mut Case) -> Check {
     c.config["linux"]["seccomp"] = default_profile()?;
     for nnp in [true, false] {
-        c.config["process"]["noNewPrivileges"] = json!(nnp);
+        c.process().no_new_privileges(nnp);
         same("a shell works", "fine", c.sh("echo fine | cat")?.as_str())?;
         let all = [
             format!("{}:0:0:0:0:0", libc::SYS_mount),

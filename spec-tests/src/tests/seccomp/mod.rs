@@ -12,13 +12,14 @@ pub(crate) const GETPGID: i64 = libc::SYS_getpgid;
 pub(crate) const GETPRIORITY: i64 = libc::SYS_getpriority;
 
 pub(crate) fn filter(c: &mut Case, rules: Value) {
-    c.config["linux"]["seccomp"] = json!({
-        "defaultAction": "SCMP_ACT_ALLOW",
-        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
-        "syscalls": rules
-    });
+    c.linux()
+        .seccomp()
+        .clear()
+        .default_action("SCMP_ACT_ALLOW")
+        .architectures(["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"])
+        .syscalls(rules);
     if cfg!(not(target_arch = "x86_64")) {
-        c.config["linux"]["seccomp"]["architectures"] = json!([]);
+        c.linux().seccomp().architectures(json!([]));
     }
 }
 

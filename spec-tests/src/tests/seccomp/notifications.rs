@@ -100,8 +100,8 @@ fn notify_filter(c: &mut Case) -> Check<FdSocket> {
         c,
         json!([{"names": ["getpriority"], "action": "SCMP_ACT_NOTIFY"}]),
     );
-    c.config["linux"]["seccomp"]["listenerPath"] = json!(socket.path_text());
-    c.config["linux"]["seccomp"]["listenerMetadata"] = json!("some metadata");
+    c.linux().seccomp().listener_path(socket.path_text());
+    c.linux().seccomp().listener_metadata("some metadata");
     Ok(socket)
 }
 
@@ -183,14 +183,14 @@ fn notify_exec(c: &mut Case) -> Check {
 
 /// The runtime loads the filter while it still has privileges, perhaps in another process than the one that it is for.
 fn notify_exec_without_no_new_privileges(c: &mut Case) -> Check {
-    c.config["process"]["noNewPrivileges"] = json!(false);
+    c.process().no_new_privileges(false);
     notify_exec(c)
 }
 
 fn notify_in_a_joined_pid_namespace(c: &mut Case) -> Check {
     let holder = Holder::start(c, None)?;
     c.join_namespace("pid", Some(&holder.path("pid")));
-    c.config["process"]["noNewPrivileges"] = json!(false);
+    c.process().no_new_privileges(false);
     let socket = notify_filter(c)?;
     c.args(&["/bin/sleep", "1000"]);
     let live = c.spawn(&c.bundle_args("run", &["-d"], &c.id)?)?;
@@ -204,7 +204,7 @@ fn notify_in_a_joined_pid_namespace(c: &mut Case) -> Check {
 
 /// Calls that the runtime itself makes under the filter are the agent's to answer, who must have the listener by then.
 fn notify_exec_of_calls_of_the_runtime(c: &mut Case) -> Check {
-    c.config["process"]["noNewPrivileges"] = json!(false);
+    c.process().no_new_privileges(false);
     let socket = notify_filter(c)?;
     c.config["linux"]["seccomp"]["syscalls"][0]["names"] = json!(["capset", "clone", "clone3"]);
     c.args(&["/bin/sleep", "1000"]);
@@ -262,7 +262,7 @@ impl Agent {
 /// config-linux.md, Seccomp: without an action that notifies, the path is ignored.
 fn listener_without_notify_is_ignored(c: &mut Case) -> Check {
     filter(c, json!([{"names": ["getpgid"], "action": "SCMP_ACT_ERRNO"}]));
-    c.config["linux"]["seccomp"]["listenerPath"] = json!("/no/such/agent.sock");
+    c.linux().seccomp().listener_path("/no/such/agent.sock");
     same("getpgid(0)", vec![-1], calls(c, &[getpgid(0)])?)
 }
 
@@ -282,7 +282,9 @@ fn notify_connection_is_closed(c: &mut Case) -> Check {
 /// the thread leaves with EINTR, and nobody waits for the answer.
 fn notify_wait_killable(c: &mut Case) -> Check {
     let socket = notify_filter(c)?;
-    c.config["linux"]["seccomp"]["flags"] = json!(["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]);
+    c.linux()
+        .seccomp()
+        .flags(["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]);
     c.args(&["/bin/probe", "--in-a-thread", &format!("{GETPRIORITY}:0:0")]);
     let live = c.spawn(&c.bundle_args("run", &[], &c.id)?)?;
     let received = socket.receive()?;
@@ -318,7 +320,7 @@ fn notify_without_agent_is_refused(c: &mut Case) -> Check {
         c,
         json!([{"names": ["getpriority"], "action": "SCMP_ACT_NOTIFY"}]),
     );
-    c.config["linux"]["seccomp"]["listenerPath"] = json!("/no/such/agent.sock");
+    c.linux().seccomp().listener_path("/no/such/agent.sock");
     refused(c, "/no/such/agent.sock")
 }
 
@@ -338,7 +340,7 @@ fn notify_to_what_is_no_listener_is_refused(c: &mut Case) -> Check {
     c.shell("touch /ran");
     for path in [file, datagram, closed] {
         let path = path.to_string_lossy();
-        c.config["linux"]["seccomp"]["listenerPath"] = json!(path);
+        c.linux().seccomp().listener_path(&path);
         c.run()?.refused_with(&path)?;
         c.nothing_left()?;
         ensure!(!c.rootfs("/ran").exists(), "{path}: the program has run");

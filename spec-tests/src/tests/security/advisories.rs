@@ -4,6 +4,7 @@
 use super::{LockedSource, folder};
 use crate::{
     case::Case,
+    config::{Device, Hook, Mount, Syscall},
     outcome::{Check, ensure, same},
     runner::Run,
     seen::Access,
@@ -132,7 +133,7 @@ fn cwd_proc_self_fd_run(c: &mut Case) -> Check {
     c.args(&["/bin/probe"]);
     for fd in 3..=20 {
         let path = format!("/proc/self/fd/{fd}");
-        c.config["process"]["cwd"] = json!(path);
+        c.process().cwd(&path);
         harmless_cwd(&path, &c.run()?)?;
     }
     c.nothing_left()
@@ -150,7 +151,7 @@ fn cwd_proc_self_fd_exec(c: &mut Case) -> Check {
 fn cwd_symlink_to_proc_self_fd(c: &mut Case) -> Check {
     for fd in 3..=12 {
         symlink(format!("/proc/self/fd/{fd}"), c.rootfs(&format!("/link{fd}")))?;
-        c.config["process"]["cwd"] = json!(format!("/link{fd}"));
+        c.process().cwd(format!("/link{fd}"));
         c.args(&["/bin/probe"]);
         harmless_cwd(&format!("link to fd {fd}"), &c.run()?)?;
     }
@@ -224,8 +225,12 @@ fn dev_symlink_makes_no_nodes_on_the_host(c: &mut Case) -> Check {
 fn dev_node_parent_symlink_stays_inside(c: &mut Case) -> Check {
     let victim = folder(c, "victim")?;
     symlink(&victim, c.rootfs("/tmp/link"))?;
-    c.config["linux"]["devices"] =
-        json!([{"path": "/tmp/link/node", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}]);
+    c.linux().devices([Device::new()
+        .path("/tmp/link/node")
+        .kind("c")
+        .major(1)
+        .minor(3)
+        .file_mode(0o666)]);
     c.run()?;
     same(
         "entries of the host's folder",
@@ -261,7 +266,13 @@ fn host_mounts_stay_locked_in_a_user_namespace(c: &mut Case) -> Check {
     c.map_ids(100_000)?;
     c.grant(&["CAP_SYS_ADMIN"]);
     let locked = LockedSource::new(c.dir.join("locked"))?;
-    c.mount(json!({"destination": "/mnt", "type": "bind", "source": locked.0, "options": ["rbind"]}));
+    c.mount(
+        Mount::new()
+            .destination("/mnt")
+            .kind("bind")
+            .source(&locked.0)
+            .options(["rbind"]),
+    );
     c.shell(
         "mount -o remount,bind,rw /mnt 2>/dev/null; touch /mnt/written 2>/dev/null && echo WRITTEN; \
          umount /mnt/covered 2>/dev/null; cat /mnt/covered/secret 2>/dev/null; echo end",
@@ -283,7 +294,7 @@ fn masked_paths_do_not_trust_dev_null(c: &mut Case) -> Check {
     symlink("/evil", dev.join("null"))?;
     without_dev(c);
     c.mount(bind("/dev", &dev));
-    c.config["linux"]["maskedPaths"] = json!(["/etc/secret"]);
+    c.linux().masked_paths(["/etc/secret"]);
     c.args(&[
         "/bin/sh",
         "-c",
@@ -308,8 +319,14 @@ fn console_does_not_follow_links(c: &mut Case) -> Check {
     symlink(&victim, dev.join("console"))?;
     without_dev(c);
     c.mount(bind("/dev", &dev));
-    c.mount(json!({"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["newinstance", "ptmxmode=0666"]}));
-    c.config["process"]["terminal"] = json!(true);
+    c.mount(
+        Mount::new()
+            .destination("/dev/pts")
+            .kind("devpts")
+            .source("devpts")
+            .options(["newinstance", "ptmxmode=0666"]),
+    );
+    c.process().terminal(true);
     c.shell("echo attack > /dev/console");
     let socket = crate::pty::FdSocket::new(c.dir.join("console.sock"))?;
     let live = c.spawn(&c.bundle_args("run", &["-d", "--console-socket", &socket.path_text()], &c.id)?)?;
@@ -333,7 +350,7 @@ fn masked_path_through_a_symlink_stays_inside(c: &mut Case) -> Check {
     let victim = folder(c, "victim")?;
     fs::write(victim.join("file"), "x")?;
     symlink(&victim, c.rootfs("/link"))?;
-    c.config["linux"]["maskedPaths"] = json!(["/link", "/link/file"]);
+    c.linux().masked_paths(["/link", "/link/file"]);
     c.run()?;
     same("the host's folder", vec!["file".to_owned()], entries(&victim)?)?;
     c.nothing_left()
@@ -342,7 +359,7 @@ fn masked_path_through_a_symlink_stays_inside(c: &mut Case) -> Check {
 fn readonly_path_through_a_symlink_stays_inside(c: &mut Case) -> Check {
     let victim = folder(c, "victim")?;
     symlink(&victim, c.rootfs("/link"))?;
-    c.config["linux"]["readonlyPaths"] = json!(["/link"]);
+    c.linux().readonly_paths(["/link"]);
     c.run()?;
     fs::write(victim.join("file"), "still writable")?;
     c.nothing_left()
@@ -351,7 +368,7 @@ fn readonly_path_through_a_symlink_stays_inside(c: &mut Case) -> Check {
 fn cwd_is_not_made_on_the_host(c: &mut Case) -> Check {
     let victim = folder(c, "victim")?;
     symlink(&victim, c.rootfs("/link"))?;
-    c.config["process"]["cwd"] = json!("/link/made");
+    c.process().cwd("/link/made");
     c.run()?;
     same(
         "entries of the host's folder",
@@ -369,7 +386,12 @@ fn bind_target_is_not_made_on_the_host(c: &mut Case) -> Check {
     symlink(&victim, volume.join("link"))?;
     c.mount(bind("/vol", &volume));
     c.mount(bind("/vol/link/file", &file));
-    c.mount(json!({"destination": "/vol/link/folder/deep", "type": "tmpfs", "source": "t"}));
+    c.mount(
+        Mount::new()
+            .destination("/vol/link/folder/deep")
+            .kind("tmpfs")
+            .source("t"),
+    );
     c.run()?;
     same(
         "entries of the host's folder",
@@ -414,7 +436,12 @@ fn rename_race_of_a_mount_target(c: &mut Case) -> Check {
     let victim = folder(c, "victim")?;
     fs::create_dir(victim.join("target"))?;
     c.mount(bind("/vol", &volume));
-    c.mount(json!({"destination": "/vol/dir/target", "type": "tmpfs", "source": "race"}));
+    c.mount(
+        Mount::new()
+            .destination("/vol/dir/target")
+            .kind("tmpfs")
+            .source("race"),
+    );
     c.args(&["/bin/true"]);
     while_exchanging(&volume, &from_any_depth(&victim), || {
         for _ in 0..25 {
@@ -450,7 +477,12 @@ fn mkdir_race_of_a_mount_target(c: &mut Case) -> Check {
     let volume = folder(c, "volume")?;
     let victim = folder(c, "victim")?;
     c.mount(bind("/vol", &volume));
-    c.mount(json!({"destination": "/vol/dir/a/b/c", "type": "tmpfs", "source": "race"}));
+    c.mount(
+        Mount::new()
+            .destination("/vol/dir/a/b/c")
+            .kind("tmpfs")
+            .source("race"),
+    );
     c.args(&["/bin/true"]);
     while_exchanging(&volume, &from_any_depth(&victim), || {
         for _ in 0..25 {
@@ -476,7 +508,13 @@ fn mkdir_race_of_a_mount_target(c: &mut Case) -> Check {
 fn mount_with_100_kb_of_options(c: &mut Case) -> Check {
     // CVE-2021-43784: lengths that overflow 16 bits.
     let option = format!("lowerdir={}", "x".repeat(100_000));
-    c.mount(json!({"destination": "/mnt", "type": "overlay", "source": "overlay", "options": [option]}));
+    c.mount(
+        Mount::new()
+            .destination("/mnt")
+            .kind("overlay")
+            .source("overlay")
+            .options(json!([option])),
+    );
     c.create()?.wants(1)?.refused()?;
     c.nothing_left()
 }
@@ -486,8 +524,8 @@ fn user_mappings_of_100_kb(c: &mut Case) -> Check {
         .map(|n| json!({"containerID": n, "hostID": 100_000 + n * 2, "size": 1}))
         .collect();
     c.join_namespace("user", None);
-    c.config["linux"]["uidMappings"] = json!(ranges);
-    c.config["linux"]["gidMappings"] = json!(ranges);
+    c.linux().uid_mappings(&ranges);
+    c.linux().gid_mappings(ranges);
     // The kernel takes 340.
     c.create()?.wants(1)?.refused()?;
     c.nothing_left()
@@ -497,14 +535,15 @@ fn environment_and_args_of_1_mb(c: &mut Case) -> Check {
     let value = "v".repeat(100_000);
     let mut env: Vec<String> = (0..10).map(|n| format!("V{n}={value}")).collect();
     env.push("PATH=/bin".into());
-    c.config["process"]["env"] = json!(env);
+    c.process().env(env);
     same(
         "length of V9",
         "100000",
         c.sh("printf %s \"$V9\" | wc -c")?.as_str(),
     )?;
     // One string of more than 128 KiB is more than execve takes.
-    c.config["process"]["env"] = json!(["PATH=/bin", format!("V={}", "v".repeat(200_000))]);
+    c.process()
+        .env(json!(["PATH=/bin", format!("V={}", "v".repeat(200_000))]));
     let run = c.run()?.refused()?;
     // It is execve that fails, and so the container's own process.
     let code = if run.stderr.starts_with("exec ") { 255 } else { 1 };
@@ -518,7 +557,13 @@ fn sys_fs_cgroup_of_the_host_is_not_writable(c: &mut Case) -> Check {
     if let Some(mounts) = c.config["mounts"].as_array_mut() {
         mounts.retain(|m| m["destination"] != "/sys");
     }
-    c.mount(json!({"destination": "/sys", "type": "bind", "source": "/sys", "options": ["rbind", "rro"]}));
+    c.mount(
+        Mount::new()
+            .destination("/sys")
+            .kind("bind")
+            .source("/sys")
+            .options(["rbind", "rro"]),
+    );
     let mark = format!("/sys/fs/cgroup/attack-{}", c.id);
     c.args(&["/bin/sh", "-c", &format!("mkdir {mark} && echo made")]);
     let run = c.run()?;
@@ -585,7 +630,7 @@ fn act(c: &Case, (command, words): (&str, &[&str])) -> Check<Run> {
 fn state_of_another_user_is_only_looked_at(c: &mut Case) -> Check {
     let witness = c.dir.join("hook-ran");
     let hook = json!([{"path": "/bin/touch", "args": ["touch", witness]}]);
-    c.config["hooks"] = json!({"poststart": hook, "poststop": hook});
+    c.hooks().clear().poststart(&hook).poststop(hook);
     c.args(&["sleep", "600"]);
     c.create()?.ok()?;
     let state = c.state_root.join(&c.id);
@@ -612,7 +657,7 @@ fn state_of_another_user_is_only_looked_at(c: &mut Case) -> Check {
 fn state_root_of_another_user_with_forged_state(c: &mut Case) -> Check {
     let witness = c.dir.join("hook-ran");
     let hook = json!([{"path": "/bin/touch", "args": ["touch", witness]}]);
-    c.config["hooks"] = json!({"poststop": hook});
+    c.hooks().clear().poststop(hook);
     c.start_sleeper()?;
     let (own, forged) = (c.state_root.clone(), c.dir.join("forged"));
     let copy = forged.join(&c.id);
@@ -644,7 +689,7 @@ fn state_root_of_another_user_with_forged_state(c: &mut Case) -> Check {
 fn forged_state_in_a_directory_that_all_may_write_to(c: &mut Case) -> Check {
     let witness = c.dir.join("hook-ran");
     let hook = json!([{"path": "/bin/touch", "args": ["touch", witness]}]);
-    c.config["hooks"] = json!({"poststop": hook});
+    c.hooks().clear().poststop(hook);
     c.start_sleeper()?;
     let state = c.state_root.join(&c.id);
     let mode = fs::metadata(&state)?.permissions();
@@ -672,7 +717,7 @@ fn forged_state_in_a_directory_that_all_may_write_to(c: &mut Case) -> Check {
 /// U+009B begins a sequence of the terminal's as ESC [ does. JSON can say it in ASCII.
 fn annotations_do_not_speak_to_the_terminal(c: &mut Case) -> Check {
     let text = "\u{9b}31m\u{1b}]0;x\u{7f}\u{85}ü";
-    c.config["annotations"] = json!({"image.says": text});
+    c.document().annotations(json!({"image.says": text}));
     c.start_sleeper()?;
     same(
         "annotation",
@@ -719,7 +764,7 @@ fn passwd_that_is_no_small_file(c: &mut Case) -> Check {
         ("folder", |path| fs::create_dir(path)),
         ("link to /dev/zero", |path| symlink("/dev/zero", path)),
     ];
-    c.config["process"]["env"] = json!(["PATH=/bin"]);
+    c.process().env(["PATH=/bin"]);
     for (what, make) in makers {
         if passwd.symlink_metadata().is_ok_and(|status| status.is_dir()) {
             fs::remove_dir(&passwd)?;
@@ -738,14 +783,20 @@ fn passwd_that_is_no_small_file(c: &mut Case) -> Check {
 
 /// The hook's program is the image's, as the process is.
 fn start_container_hook_is_under_the_filter(c: &mut Case) -> Check {
-    c.config["linux"]["seccomp"] = json!({
-        "defaultAction": "SCMP_ACT_ALLOW",
-        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}],
-    });
-    c.config["root"]["readonly"] = json!(false);
-    c.config["hooks"] = json!({"startContainer": [
-        {"path": "/bin/busybox", "args": ["sh", "-c", "mkdir /made 2>/seen; true"]},
-    ]});
+    c.linux()
+        .seccomp()
+        .clear()
+        .default_action("SCMP_ACT_ALLOW")
+        .syscalls([Syscall::new()
+            .names(["mkdir", "mkdirat"])
+            .action("SCMP_ACT_ERRNO")
+            .errno_ret(1)]);
+    c.document().root().readonly(false);
+    c.hooks()
+        .clear()
+        .start_container([Hook::new()
+            .path("/bin/busybox")
+            .args(["sh", "-c", "mkdir /made 2>/seen; true"])]);
     c.args(&["true"]);
     c.run()?.ok()?;
     ensure!(c.rootfs("/seen").exists(), "the hook did not run");

@@ -185,7 +185,7 @@ fn root_of_an_init_in_a_chroot_of_its_own(c: &mut Case) -> Check {
 fn root_without_a_mount_namespace(c: &mut Case) -> Check {
     c.grant(&["CAP_SYS_CHROOT"]);
     c.drop_namespace("mount");
-    c.config["mounts"] = json!([]);
+    c.document().mounts(json!([]));
     for key in ["maskedPaths", "readonlyPaths"] {
         c.config["linux"][key] = json!([]);
     }
@@ -260,7 +260,7 @@ fn fresh(c: &mut Case, options: &[&str]) -> Check {
         // Some kernels have no /sys/firmware.
         masked.push(json!("/sys/kernel"));
     }
-    c.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    c.process().user().clear().uid(1000).gid(1000);
     c.shell(ATTACK);
     let seen = c.run_with(options)?.ok()?.stdout;
     same("what was mounted", "tried\n", seen.as_str())
@@ -358,8 +358,8 @@ fn hostile(c: &mut Case) -> Check<String> {
     c.set_cgroup_leaf("hostile");
     c.args(&["/bin/sleep", "1000"]);
     c.rt(&c.bundle_args("run", &["--detach"], &id)?)?.ok()?;
-    c.config["linux"]["maskedPaths"] = masked;
-    c.config["linux"]["cgroupsPath"] = path;
+    c.linux().masked_paths(masked);
+    c.linux().cgroups_path(path);
     Ok(id)
 }
 

@@ -3,10 +3,10 @@
 
 use crate::{
     case::Case,
+    config::Hook,
     outcome::{Check, ensure, same},
     runner::{self, Live},
 };
-use serde_json::json;
 use std::{
     fs,
     io::{Read, Seek, SeekFrom},
@@ -155,7 +155,9 @@ fn hooks_see_nothing_of_the_caller(c: &mut Case) -> Check {
         reversed(),
         "/start.log".to_owned(),
     ];
-    c.config["hooks"] = json!({"startContainer": [{"path": "/bin/attacker", "args": words, "env": ["A=b"]}]});
+    c.hooks()
+        .clear()
+        .start_container([Hook::new().path("/bin/attacker").args(words).env(["A=b"])]);
     c.grant(&["CAP_SYS_PTRACE"]);
     c.args(&["/bin/true"]);
     let words = c.bundle_args("run", &[], &c.id)?;

@@ -4,7 +4,6 @@ pub(crate) mod mounts;
 pub(crate) mod processes;
 
 use crate::{case::Case, label::relabel, outcome::Check};
-use serde_json::json;
 
 /// A container and its files have a pair of categories.
 pub(crate) const PROCESS: &str = "system_u:system_r:container_t:s0:c1,c2";
@@ -20,7 +19,7 @@ pub(crate) const UNKNOWN: &str = "system_u:object_r:of_no_policy_t:s0";
 /// As an engine does it: an image that all may read, and labels of the container's own.
 pub(crate) fn confine(c: &mut Case) -> Check {
     relabel(&c.rootfs("/"), IMAGE)?;
-    c.config["process"]["selinuxLabel"] = json!(PROCESS);
-    c.config["linux"]["mountLabel"] = json!(FILES);
+    c.process().selinux_label(PROCESS);
+    c.linux().mount_label(FILES);
     Ok(())
 }

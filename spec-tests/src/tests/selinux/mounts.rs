@@ -2,6 +2,7 @@
 
 use crate::{
     case::Case,
+    config::{Device, DeviceRule, Mount},
     label::{label_of, relabel},
     outcome::{Check, contains, ensure, fail, same},
     tests::selinux::{FILES, IMAGE, UNKNOWN, confine},
@@ -37,7 +38,7 @@ tests! {
 }
 
 /// One line of mountinfo.
-struct Mount {
+struct MountLine {
     root: String,
     point: String,
     kind: String,
@@ -45,12 +46,12 @@ struct Mount {
 }
 
 /// What is mounted in the running container.
-fn mounts(c: &Case) -> Check<Vec<Mount>> {
+fn mounts(c: &Case) -> Check<Vec<MountLine>> {
     let path = format!("/proc/{}/mountinfo", c.pid()?);
     mounts_of(&fs::read_to_string(path)?)
 }
 
-fn mounts_of(text: &str) -> Check<Vec<Mount>> {
+fn mounts_of(text: &str) -> Check<Vec<MountLine>> {
     let mut mounts = Vec::new();
     for line in text.lines() {
         let (first, second) = line.split_once(" - ").unwrap_or_default();
@@ -62,7 +63,7 @@ fn mounts_of(text: &str) -> Check<Vec<Mount>> {
             return fail(format!("not a line of mountinfo: {line:?}"));
         };
         let [root, point, kind, options] = [root, point, kind, options].map(|word| (*word).to_owned());
-        mounts.push(Mount {
+        mounts.push(MountLine {
             root,
             point,
             kind,
@@ -84,7 +85,13 @@ fn inside(c: &Case, path: &str) -> Check<PathBuf> {
 }
 
 fn tmpfs(c: &mut Case, destination: &str, options: &[&str]) {
-    c.mount(json!({"destination": destination, "type": "tmpfs", "source": "tmpfs", "options": options}));
+    c.mount(
+        Mount::new()
+            .destination(destination)
+            .kind("tmpfs")
+            .source("tmpfs")
+            .options(options),
+    );
 }
 
 /// Every new tmpfs and devpts has the label. Over files lies the caller's /dev/null, which may be of a tmpfs, too.
@@ -112,7 +119,13 @@ fn mount_label_of_an_overlay(c: &mut Case) -> Check {
         options.push(format!("{name}={}", c.dir.join(name).display()));
     }
     fs::write(c.dir.join("lowerdir/file"), "below")?;
-    c.mount(json!({"destination": "/mnt", "type": "overlay", "source": "overlay", "options": options}));
+    c.mount(
+        Mount::new()
+            .destination("/mnt")
+            .kind("overlay")
+            .source("overlay")
+            .options(options),
+    );
     c.start_sleeper()?;
     labelled(c, &["/mnt"])?;
     let run = c.rt(&[
@@ -207,7 +220,8 @@ fn mount_label_of_masks(c: &mut Case) -> Check {
         fs::create_dir_all(c.rootfs(folder).join("inside"))?;
     }
     relabel(&c.rootfs("/"), IMAGE)?;
-    c.config["linux"]["maskedPaths"] = json!(["/masked", "/other", "/proc/kcore", "/sys/firmware"]);
+    c.linux()
+        .masked_paths(["/masked", "/other", "/proc/kcore", "/sys/firmware"]);
     c.start_sleeper()?;
     labelled(c, &["/masked", "/other", "/sys/firmware"])?;
     // The container may look, and there is nothing.
@@ -219,8 +233,16 @@ fn mount_label_of_masks(c: &mut Case) -> Check {
 
 fn mount_label_of_devices(c: &mut Case) -> Check {
     confine(c)?;
-    c.config["linux"]["devices"] = json!([{"path": "/dev/own", "type": "c", "major": 1, "minor": 5, "fileMode": 0o666, "uid": 0, "gid": 0}]);
-    c.config["linux"]["resources"]["devices"] = json!([{"allow": true, "access": "rwm"}]);
+    c.linux().devices([Device::new()
+        .path("/dev/own")
+        .kind("c")
+        .major(1)
+        .minor(5)
+        .file_mode(0o666)
+        .uid(0)
+        .gid(0)]);
+    c.resources()
+        .devices([DeviceRule::new().allow(true).access("rwm")]);
     c.start_sleeper()?;
     for node in ["null", "zero", "full", "random", "urandom", "tty", "own"] {
         let path = inside(c, "/dev")?.join(node);
@@ -237,7 +259,13 @@ fn mount_label_is_not_of_bind_mounts(c: &mut Case) -> Check {
     fs::create_dir(&source)?;
     fs::write(source.join("file"), "x")?;
     relabel(&source, IMAGE)?;
-    c.mount(json!({"destination": "/mnt", "type": "bind", "source": source, "options": ["rbind", "ro"]}));
+    c.mount(
+        Mount::new()
+            .destination("/mnt")
+            .kind("bind")
+            .source(&source)
+            .options(["rbind", "ro"]),
+    );
     c.start_sleeper()?;
     for path in ["/mnt", "/mnt/file", "/bin/busybox", "/"] {
         same(path, IMAGE, label_of(&inside(c, path)?)?.as_str())?;
@@ -261,7 +289,13 @@ fn mount_label_is_not_of_bind_mounts(c: &mut Case) -> Check {
 fn mount_label_is_not_of_the_kernels(c: &mut Case) -> Check {
     const KINDS: [&str; 4] = ["proc", "sysfs", "cgroup2", "mqueue"];
     confine(c)?;
-    c.mount(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro", "nosuid"]}));
+    c.mount(
+        Mount::new()
+            .destination("/sys/fs/cgroup")
+            .kind("cgroup")
+            .source("cgroup")
+            .options(["ro", "nosuid"]),
+    );
     let own = label_of(Path::new("/sys/fs/cgroup/cgroup.procs"))?;
     c.start_sleeper()?;
     let mounts = mounts(c)?;
@@ -321,7 +355,7 @@ fn mount_label_and_categories(c: &mut Case) -> Check {
     confine(c)?;
     c.args(&["/bin/cat", "/proc/self/mountinfo"]);
     for label in [IMAGE, "system_u:object_r:container_file_t:s0:c1", FILES] {
-        c.config["linux"]["mountLabel"] = json!(label);
+        c.linux().mount_label(label);
         let mounts = mounts_of(&c.run()?.ok()?.stdout)?;
         let shm = mounts.iter().find(|m| m.point == "/dev/shm");
         let options = shm.map_or("", |m| m.options.as_str()).replace('"', "");
@@ -367,7 +401,7 @@ fn mount_label_lets_the_container_write(c: &mut Case) -> Check {
 
 fn unknown_mount_label_is_refused(c: &mut Case) -> Check {
     confine(c)?;
-    c.config["linux"]["mountLabel"] = json!(UNKNOWN);
+    c.linux().mount_label(UNKNOWN);
     c.create()?.wants(1)?.refused_with("mountLabel")?;
     c.nothing_left()
 }
@@ -397,7 +431,8 @@ fn mount_context_type(c: &mut Case) -> Check {
     confine(c)?;
     c.args(&["/bin/cat", "/proc/self/mountinfo"]);
     for kind in ["context", "fscontext", "rootcontext"] {
-        c.config["annotations"] = json!({"run.oci.mount_context_type": kind});
+        c.document()
+            .annotations(json!({"run.oci.mount_context_type": kind}));
         let mounts = mounts_of(&c.run()?.ok()?.stdout)?;
         for point in ["/dev", "/dev/pts", "/dev/shm"] {
             let options = mounts
@@ -416,7 +451,8 @@ fn mount_context_type(c: &mut Case) -> Check {
 fn mount_context_type_that_is_wrong(c: &mut Case) -> Check {
     confine(c)?;
     for kind in ["defcontext", "nothing", "size=1,context", ""] {
-        c.config["annotations"] = json!({"run.oci.mount_context_type": kind});
+        c.document()
+            .annotations(json!({"run.oci.mount_context_type": kind}));
         c.create()?.wants(1)?.refused()?;
         c.nothing_left()?;
     }

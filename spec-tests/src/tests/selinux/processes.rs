@@ -4,6 +4,7 @@
 use super::{FILES, IMAGE, PROCESS, UNKNOWN, confine};
 use crate::{
     case::Case,
+    config::{Hook, Mount},
     label::{label_of, label_of_process, relabel, text},
     outcome::{Check, contains, ensure, same},
     seen::Report,
@@ -44,7 +45,7 @@ const OTHER_FILES: &str = "system_u:object_r:container_file_t:s0:c3,c4";
 const SECRET: &str = "system_u:object_r:shadow_t:s0";
 /// What the probe has seen of itself.
 fn seen(report: &Report) -> String {
-    text(report.label.as_str().as_bytes())
+    text(report.label.as_bytes())
 }
 
 fn label_of_the_process(c: &mut Case) -> Check {
@@ -71,7 +72,7 @@ fn without_a_label(c: &mut Case) -> Check {
 fn label_with_and_without_new_privileges(c: &mut Case) -> Check {
     confine(c)?;
     for flag in [false, true] {
-        c.config["process"]["noNewPrivileges"] = json!(flag);
+        c.process().no_new_privileges(flag);
         let label = seen(&c.probe(&[])?);
         same(&format!("noNewPrivileges: {flag}"), PROCESS, label.as_str())?;
     }
@@ -144,8 +145,10 @@ fn label_of_hooks(c: &mut Case) -> Check {
 fn start_container_hook_is_confined(c: &mut Case) -> Check {
     confine(c)?;
     let line = "cat /proc/self/attr/current > /label";
-    c.config["hooks"]["startContainer"] =
-        json!([{"path": "/bin/sh", "args": ["sh", "-c", line], "env": ["PATH=/bin"]}]);
+    c.hooks().start_container([Hook::new()
+        .path("/bin/sh")
+        .args(json!(["sh", "-c", line]))
+        .env(["PATH=/bin"])]);
     c.run()?.ok()?;
     same("label", PROCESS, text(&fs::read(c.rootfs("/label"))?).as_str())
 }
@@ -213,7 +216,7 @@ fn label_of_an_execs_keyring(c: &mut Case) -> Check {
 
 fn unknown_process_label_is_refused(c: &mut Case) -> Check {
     confine(c)?;
-    c.config["process"]["selinuxLabel"] = json!(UNKNOWN);
+    c.process().selinux_label(UNKNOWN);
     c.create()?.wants(1)?.refused_with("selinuxLabel")?;
     c.nothing_left()
 }
@@ -258,7 +261,13 @@ fn file(c: &Case, name: &str, label: &str) -> Check<PathBuf> {
 }
 
 fn mount_files(c: &mut Case, folder: &Path) {
-    c.mount(json!({"destination": "/mnt", "type": "bind", "source": folder, "options": ["bind"]}));
+    c.mount(
+        Mount::new()
+            .destination("/mnt")
+            .kind("bind")
+            .source(folder)
+            .options(["bind"]),
+    );
 }
 
 fn secrets_stay_secret(c: &mut Case) -> Check {
@@ -292,8 +301,8 @@ fn containers_are_kept_apart(c: &mut Case) -> Check {
     let line =
         "cat /mnt/* 2>/dev/null; for f in one other; do (echo more >> /mnt/$f) 2>/dev/null; done; true";
     same("one", "of-all\none", c.sh(line)?.as_str())?;
-    c.config["process"]["selinuxLabel"] = json!(OTHER_PROCESS);
-    c.config["linux"]["mountLabel"] = json!(OTHER_FILES);
+    c.process().selinux_label(OTHER_PROCESS);
+    c.linux().mount_label(OTHER_FILES);
     same("the other", "of-all\nother", c.sh(line)?.as_str())?;
     for name in ["one", "other"] {
         let text = fs::read_to_string(folder.join(name))?;
@@ -305,7 +314,7 @@ fn containers_are_kept_apart(c: &mut Case) -> Check {
 /// A terminal lies in the container's devpts, which the label of its mounts is for.
 fn terminal(c: &mut Case) -> Check {
     confine(c)?;
-    c.config["process"]["terminal"] = json!(true);
+    c.process().terminal(true);
     c.shell("tty && echo by-stdout && echo by-tty > /dev/tty && echo by-console > /dev/console && read line && echo got $line");
     let mut master = crate::tests::process::create_with_socket(c)?;
     let node = Path::new("/proc").join(c.pid()?.to_string()).join("root/dev");

@@ -4,12 +4,12 @@
 use crate::{
     case::Case,
     children::{self, Exit},
+    config::Syscall,
     outcome::{Check, ensure, fail, same},
     pty::FdSocket,
     runner,
 };
 use nix::sys::signal::{SigHandler, Signal};
-use serde_json::json;
 use std::{fs, os::unix::process::CommandExt, time::Duration};
 
 tests! {
@@ -133,15 +133,24 @@ fn by_pidfd(c: &mut Case) -> Check {
 
 /// Without no_new_privs the filter is there while the container waits; it allows no more than the wait and the program take.
 fn under_a_filter(c: &mut Case) -> Check {
-    c.config["process"]["noNewPrivileges"] = json!(false);
-    c.config["linux"]["seccomp"] = json!({
-        "defaultAction": "SCMP_ACT_ALLOW",
-        "architectures": ["SCMP_ARCH_X86_64"],
-        "syscalls": [{
-            "names": ["rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "signalfd4", "poll", "ppoll", "kill", "tgkill"],
-            "action": "SCMP_ACT_ERRNO",
-        }],
-    });
+    c.process().no_new_privileges(false);
+    c.linux()
+        .seccomp()
+        .clear()
+        .default_action("SCMP_ACT_ALLOW")
+        .architectures(["SCMP_ARCH_X86_64"])
+        .syscalls([Syscall::new()
+            .names([
+                "rt_sigaction",
+                "rt_sigprocmask",
+                "rt_sigreturn",
+                "signalfd4",
+                "poll",
+                "ppoll",
+                "kill",
+                "tgkill",
+            ])
+            .action("SCMP_ACT_ERRNO")]);
     let pid = signal_created(c, libc::SIGTERM)?;
     has_ended(c, pid, libc::SIGTERM)?;
     c.shell("exit 5");

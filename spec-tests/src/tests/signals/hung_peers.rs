@@ -4,6 +4,7 @@
 use crate::{
     case::Case,
     children,
+    config::Hook,
     outcome::{Check, contains, ensure, fail, same},
     pty,
     runner::{self, Live},
@@ -102,7 +103,7 @@ fn terminate(c: &Case, live: Live) -> Check {
 }
 
 fn with_terminal(c: &mut Case) {
-    c.config["process"]["terminal"] = json!(true);
+    c.process().terminal(true);
     c.args(&["/bin/sleep", "1000"]);
 }
 
@@ -179,14 +180,14 @@ fn agent(c: &mut Case) -> Check<Full> {
         c,
         json!([{"names": ["getpriority"], "action": "SCMP_ACT_NOTIFY"}]),
     );
-    c.config["linux"]["seccomp"]["listenerPath"] = json!(socket.path);
+    c.linux().seccomp().listener_path(&socket.path);
     Ok(socket)
 }
 
 /// Whoever waits for the terminal may start the container as soon as it comes.
 fn console_comes_when_the_container_is_created(c: &mut Case) -> Check {
     let agent = agent(c)?;
-    c.config["process"]["noNewPrivileges"] = json!(false);
+    c.process().no_new_privileges(false);
     with_terminal(c);
     let path = c.dir.join("console.sock");
     let console = UnixListener::bind(&path)?;
@@ -244,7 +245,7 @@ fn exec_while_the_seccomp_agent_accepts_nobody(c: &mut Case) -> Check {
         c,
         json!([{"names": ["getpriority"], "action": "SCMP_ACT_NOTIFY"}]),
     );
-    c.config["linux"]["seccomp"]["listenerPath"] = json!(path);
+    c.linux().seccomp().listener_path(&path);
     let first = UnixListener::bind(&path)?;
     c.start_sleeper()?;
     drop(first);
@@ -299,7 +300,7 @@ fn signals_get_through_while_the_manager_reads_nothing(c: &mut Case) -> Check {
 
 /// The container has ended, and what it has written fills the caller's pipe.
 fn run_while_nobody_reads_the_terminal(c: &mut Case) -> Check {
-    c.config["process"]["terminal"] = json!(true);
+    c.process().terminal(true);
     c.shell("head -c 3000 /dev/zero | tr '\\0' x; touch /ended; exit 4");
     let words = c.bundle_args("run", &[], &c.id)?;
     let (reader, mut writer) = std::io::pipe()?;
@@ -330,8 +331,10 @@ fn run_while_nobody_reads_the_terminal(c: &mut Case) -> Check {
 /// A createRuntime hook that freezes this cgroup, and does `then`.
 fn freeze(c: &mut Case, cgroup: &Path, then: &str) {
     let script = format!("echo 1 > {}/cgroup.freeze; {then}", cgroup.display());
-    c.config["hooks"]["createRuntime"] =
-        json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]}]);
+    c.hooks().create_runtime([Hook::new()
+        .path("/bin/sh")
+        .args(json!(["sh", "-c", script]))
+        .env(["PATH=/usr/bin:/bin"])]);
     c.args(&["/bin/true"]);
 }
 

@@ -3,6 +3,7 @@
 
 use crate::{
     case::Case,
+    config::{Hook, Mount},
     outcome::{Check, Stop, ensure, fail, same},
     runner::Live,
     tests::{fuse::HungFileSystem, namespaces::user_namespace},
@@ -101,8 +102,10 @@ fn run_while_a_hook_hangs(c: &mut Case) -> Check {
 fn poststop_hooks_that_hang_are_ended(c: &mut Case) -> Check {
     let ran = c.dir.join("poststop");
     let script = format!("touch {}; sleep 1000", ran.display());
-    c.config["hooks"]["poststop"] =
-        json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]}]);
+    c.hooks().poststop([Hook::new()
+        .path("/bin/sh")
+        .args(json!(["sh", "-c", script]))
+        .env(["PATH=/usr/bin:/bin"])]);
     let live = with_hook(c, "createRuntime", "create", &[])?;
     let mark = mark(c);
     c.wait_until("the hook runs", || Ok(mark.exists()))?;
@@ -134,9 +137,10 @@ fn create_while_a_hook_inside_hangs(c: &mut Case) -> Check {
 }
 
 fn run_while_a_start_hook_hangs(c: &mut Case) -> Check {
-    c.config["hooks"]["startContainer"] = json!([{
-        "path": "/bin/sh", "args": ["sh", "-c", "touch /in-hook; sleep 1000"], "env": ["PATH=/bin"],
-    }]);
+    c.hooks().start_container([Hook::new()
+        .path("/bin/sh")
+        .args(["sh", "-c", "touch /in-hook; sleep 1000"])
+        .env(["PATH=/bin"])]);
     c.args(&["/bin/sleep", "1000"]);
     let live = c.spawn(&c.bundle_args("run", &[], &c.id)?)?;
     let mark = c.rootfs("/in-hook");
@@ -167,8 +171,10 @@ fn stop_init(c: &mut Case) {
         "pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); kill -STOP $pid; echo $pid > {0}.new; mv {0}.new {0}",
         mark.display()
     );
-    c.config["hooks"]["createRuntime"] =
-        json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]}]);
+    c.hooks().create_runtime([Hook::new()
+        .path("/bin/sh")
+        .args(json!(["sh", "-c", script]))
+        .env(["PATH=/usr/bin:/bin"])]);
 }
 
 fn run_while_init_is_stopped(c: &mut Case) -> Check {
@@ -258,8 +264,10 @@ fn signals_that_are_ignored_do_not_end_it(c: &mut Case) -> Check {
         "echo > {0}; while [ ! -e {0}.go ]; do sleep 0.01; done",
         mark.display()
     );
-    c.config["hooks"]["createRuntime"] =
-        json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]}]);
+    c.hooks().create_runtime([Hook::new()
+        .path("/bin/sh")
+        .args(json!(["sh", "-c", script]))
+        .env(["PATH=/usr/bin:/bin"])]);
     c.shell("exit 3");
     let runtime = c.command();
     let mut command = std::process::Command::new("/bin/sh");
@@ -299,8 +307,14 @@ fn signals_after_the_set_up_are_passed_on(c: &mut Case) -> Check {
 /// The program's directory lies in a file system whose server does not answer.
 fn create_while_init_waits_for_a_file_server(c: &mut Case) -> Check {
     let hung = HungFileSystem::mount(&c.dir.join("hung"))?;
-    c.mount(json!({"destination": "/hung", "type": "bind", "source": hung.path(), "options": ["bind"]}));
-    c.config["process"]["cwd"] = json!("/hung/x");
+    c.mount(
+        Mount::new()
+            .destination("/hung")
+            .kind("bind")
+            .source(hung.path())
+            .options(["bind"]),
+    );
+    c.process().cwd("/hung/x");
     create_interrupted(c, hung)
 }
 
@@ -308,9 +322,13 @@ fn create_while_init_waits_for_a_file_server(c: &mut Case) -> Check {
 fn create_while_init_waits_for_a_file_server_below_a_read_only_bind(c: &mut Case) -> Check {
     let hung = HungFileSystem::mount(&c.dir.join("hung"))?;
     c.mount(
-        json!({"destination": "/hung", "type": "bind", "source": hung.path(), "options": ["bind", "ro"]}),
+        Mount::new()
+            .destination("/hung")
+            .kind("bind")
+            .source(hung.path())
+            .options(["bind", "ro"]),
     );
-    c.mount(json!({"destination": "/hung/x", "type": "tmpfs", "source": "tmpfs"}));
+    c.mount(Mount::new().destination("/hung/x").kind("tmpfs").source("tmpfs"));
     create_interrupted(c, hung)
 }
 
@@ -327,7 +345,13 @@ fn create_interrupted(c: &mut Case, hung: HungFileSystem) -> Check {
 
 fn exec_while_it_waits_for_a_file_server(c: &mut Case) -> Check {
     let hung = HungFileSystem::mount(&c.dir.join("hung"))?;
-    c.mount(json!({"destination": "/hung", "type": "bind", "source": hung.path(), "options": ["bind"]}));
+    c.mount(
+        Mount::new()
+            .destination("/hung")
+            .kind("bind")
+            .source(hung.path())
+            .options(["bind"]),
+    );
     c.start_sleeper()?;
     let live = c.spawn(&["exec", "--cwd", "/hung/x", &c.id, "/bin/true"])?;
     let own = live.pid;

@@ -2,6 +2,7 @@
 
 use crate::{
     case::Case,
+    config::{Mount, Rlimit},
     outcome::{Check, contains, ensure, same},
 };
 use serde_json::{Value, json};
@@ -150,7 +151,7 @@ fn config_wrong_types(c: &mut Case) -> Check {
 }
 
 fn config_of_10_megabytes(c: &mut Case) -> Check {
-    c.config["annotations"] = json!({"big": "x".repeat(10 << 20)});
+    c.document().annotations(json!({"big": "x".repeat(10 << 20)}));
     same(
         "a valid config of 10 MB works",
         "fine",
@@ -186,7 +187,7 @@ fn root_missing(c: &mut Case) -> Check {
 }
 
 fn root_folder_missing(c: &mut Case) -> Check {
-    c.config["root"]["path"] = json!("no-such-rootfs");
+    c.document().root().path("no-such-rootfs");
     create_refused(c, "no-such-rootfs")
 }
 
@@ -205,12 +206,12 @@ fn process_missing_at_start(c: &mut Case) -> Check {
 }
 
 fn args_empty(c: &mut Case) -> Check {
-    c.config["process"]["args"] = json!([]);
+    c.process().args(json!([]));
     create_refused(c, "args")
 }
 
 fn cwd_relative(c: &mut Case) -> Check {
-    c.config["process"]["cwd"] = json!("tmp");
+    c.process().cwd("tmp");
     let run = c.create()?.wants(1)?.refused()?;
     contains("stderr in lower case", &run.stderr.to_lowercase(), "cwd")?;
     c.nothing_left()
@@ -244,14 +245,24 @@ fn namespace_path_is_a_regular_file(c: &mut Case) -> Check {
 }
 
 fn mount_source_missing(c: &mut Case) -> Check {
-    c.mount(json!({"destination": "/mnt", "source": "/no/such/source", "options": ["bind"]}));
+    c.mount(
+        Mount::new()
+            .destination("/mnt")
+            .source("/no/such/source")
+            .options(["bind"]),
+    );
     create_refused(c, "/no/such/source")
 }
 
 fn mount_folder_on_a_file(c: &mut Case) -> Check {
     fs::create_dir(c.dir.join("folder"))?;
     let source = c.dir.join("folder");
-    c.mount(json!({"destination": "/etc/passwd", "source": source.to_string_lossy(), "options": ["bind"]}));
+    c.mount(
+        Mount::new()
+            .destination("/etc/passwd")
+            .source(source.to_string_lossy())
+            .options(["bind"]),
+    );
     // moby turns this text into its hint about folders and files.
     let run = c.create()?.wants(1)?.refused()?;
     let text = run.stderr.to_lowercase();
@@ -263,17 +274,23 @@ fn mount_folder_on_a_file(c: &mut Case) -> Check {
 }
 
 fn mount_type_unknown(c: &mut Case) -> Check {
-    c.mount(json!({"destination": "/mnt", "type": "nosuchfs", "source": "x"}));
+    c.mount(Mount::new().destination("/mnt").kind("nosuchfs").source("x"));
     create_refused(c, "mnt")
 }
 
 fn mount_option_wrong(c: &mut Case) -> Check {
-    c.mount(json!({"destination": "/mnt", "type": "tmpfs", "source": "t", "options": ["size=64quarks"]}));
+    c.mount(
+        Mount::new()
+            .destination("/mnt")
+            .kind("tmpfs")
+            .source("t")
+            .options(["size=64quarks"]),
+    );
     create_refused(c, "mnt")
 }
 
 fn mount_destination_missing(c: &mut Case) -> Check {
-    c.mount(json!({"type": "tmpfs", "source": "t"}));
+    c.mount(Mount::new().kind("tmpfs").source("t"));
     create_refused(c, "destination")
 }
 
@@ -305,38 +322,41 @@ fn hostname_without_uts_namespace(c: &mut Case) -> Check {
 }
 
 fn rlimit_unknown(c: &mut Case) -> Check {
-    c.config["process"]["rlimits"] = json!([{"type": "RLIMIT_BOGUS", "soft": 1, "hard": 1}]);
+    c.process()
+        .rlimits([Rlimit::new().kind("RLIMIT_BOGUS").soft(1).hard(1)]);
     create_refused(c, "RLIMIT_BOGUS")
 }
 
 fn net_device_that_is_missing(c: &mut Case) -> Check {
-    c.config["linux"]["netDevices"] = json!({"missing0": {"name": "inside0"}});
+    c.linux().net_devices(json!({"missing0": {"name": "inside0"}}));
     create_refused(c, "")
 }
 
 fn intel_rdt_without_hardware(c: &mut Case) -> Check {
-    c.config["linux"]["intelRdt"] = json!({"closID": "guaranteed", "schemata": ["L3:0=f"]});
+    c.linux()
+        .intel_rdt(json!({"closID": "guaranteed", "schemata": ["L3:0=f"]}));
     create_refused(c, "")
 }
 
 fn rlimit_twice(c: &mut Case) -> Check {
     let limit = json!({"type": "RLIMIT_NOFILE", "soft": 64, "hard": 64});
-    c.config["process"]["rlimits"] = json!([limit, limit]);
+    c.process().rlimits(json!([limit, limit]));
     create_refused(c, "RLIMIT_NOFILE")
 }
 
 fn rlimit_soft_above_hard(c: &mut Case) -> Check {
-    c.config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 50}]);
+    c.process()
+        .rlimits([Rlimit::new().kind("RLIMIT_NOFILE").soft(100).hard(50)]);
     create_refused(c, "")
 }
 
 fn seccomp_action_unknown(c: &mut Case) -> Check {
-    c.config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_BOGUS"});
+    c.linux().seccomp().clear().default_action("SCMP_ACT_BOGUS");
     create_refused(c, "SCMP_ACT_BOGUS")
 }
 
 fn apparmor_profile_that_is_not_loaded(c: &mut Case) -> Check {
-    c.config["process"]["apparmorProfile"] = json!("no-such-profile");
+    c.process().apparmor_profile("no-such-profile");
     create_refused(c, "apparmor")
 }
 
@@ -658,12 +678,12 @@ fn pid_file_in_missing_folder(c: &mut Case) -> Check {
 }
 
 fn terminal_and_detach_without_console_socket(c: &mut Case) -> Check {
-    c.config["process"]["terminal"] = json!(true);
+    c.process().terminal(true);
     create_refused(c, "console")
 }
 
 fn console_socket_missing(c: &mut Case) -> Check {
-    c.config["process"]["terminal"] = json!(true);
+    c.process().terminal(true);
     c.create_with(&["--console-socket", "/no/such/socket"])?
         .wants(1)?
         .refused_with("/no/such/socket")?;

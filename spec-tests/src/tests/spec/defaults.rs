@@ -4,6 +4,7 @@
 use crate::{
     case::Case,
     children::{self, Exit},
+    config::{Device, Hook, IoPriority, Mount, Scheduler, Syscall, SyscallArg},
     need::Need,
     outcome::{Check, contains, ensure, same},
     runner::{self, Run},
@@ -92,7 +93,8 @@ fn ends_with(c: &Case, pid: i32, code: i32) -> Check {
 /// config.md, Annotations: the image's signal is the one to end the container with, where none is said.
 fn stop_signal_of_the_annotation(c: &mut Case) -> Check {
     for name in ["SIGUSR1", "USR1", "10"] {
-        c.config["annotations"] = json!({"org.opencontainers.image.stopSignal": name});
+        c.document()
+            .annotations(json!({"org.opencontainers.image.stopSignal": name}));
         let pid = start_trap(c)?;
         c.rt(&["kill", &c.id])?.ok()?;
         ends_with(c, pid, 4)?;
@@ -104,7 +106,8 @@ fn stop_signal_of_the_annotation(c: &mut Case) -> Check {
 
 fn stop_signal_that_is_none_is_term(c: &mut Case) -> Check {
     for name in ["", "SIGNOSUCH", "0", "99999"] {
-        c.config["annotations"] = json!({"org.opencontainers.image.stopSignal": name});
+        c.document()
+            .annotations(json!({"org.opencontainers.image.stopSignal": name}));
         let pid = start_trap(c)?;
         c.rt(&["kill", &c.id])?.ok()?;
         ends_with(c, pid, 3)?;
@@ -122,7 +125,7 @@ fn umask_of_the_caller_does_not_count(c: &mut Case) -> Check {
 /// config.md, scheduler: what is not set is 0, not what the caller has.
 fn nice_value_of_the_caller_does_not_count(c: &mut Case) -> Check {
     c.args(&["/bin/probe"]);
-    c.config["process"]["scheduler"] = json!({"policy": "SCHED_OTHER"});
+    c.process().scheduler(Scheduler::new().policy("SCHED_OTHER"));
     let report = run_through(c, &["nice", "-n", "7"])?.ok()?.seen()?;
     same("nice value", 0, report.scheduler.nice)?;
     if let Some(process) = c.config["process"].as_object_mut() {
@@ -141,7 +144,8 @@ fn oom_score_adj_of_the_caller_stays(c: &mut Case) -> Check {
 }
 
 fn io_priority_of_every_process(c: &mut Case) -> Check {
-    c.config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_BE", "priority": 6});
+    c.process()
+        .io_priority(IoPriority::new().class("IOPRIO_CLASS_BE").priority(6));
     // A child of the program, in a session of its own.
     c.shell("setsid /bin/probe > /tmp/report; cat /tmp/report");
     let report = c.run()?.ok()?.seen()?;
@@ -177,10 +181,10 @@ fn device_that_is_there_already(c: &mut Case) -> Check {
         makedev(1, 3),
     )?;
     let device = |minor: u64| json!([{"path": "/tmp/node", "type": "c", "major": 1, "minor": minor}]);
-    c.config["linux"]["devices"] = device(3);
+    c.linux().devices(device(3));
     c.args(&["/bin/true"]);
     c.run()?.ok()?;
-    c.config["linux"]["devices"] = device(5);
+    c.linux().devices(device(5));
     c.create()?.refused()?;
     c.nothing_left()
 }
@@ -191,10 +195,13 @@ fn type_of_a_bind_mount_means_nothing(c: &mut Case) -> Check {
     fs::write(source.join("file"), "x")?;
     for (index, typ) in ["none", "bind", "nosuchfs", "proc", "tmpfs"].iter().enumerate() {
         for option in ["bind", "rbind"] {
-            c.mount(json!({
-                "destination": format!("/mnt/{index}{option}"), "type": typ,
-                "source": source.to_string_lossy(), "options": [option]
-            }));
+            c.mount(
+                Mount::new()
+                    .destination(format!("/mnt/{index}{option}"))
+                    .kind(typ)
+                    .source(source.to_string_lossy())
+                    .options(json!([option])),
+            );
         }
     }
     same(
@@ -208,7 +215,12 @@ fn mount_types_of_the_kernel(c: &mut Case) -> Check {
     // Those of the default config are there already.
     let types = ["tmpfs", "ramfs", "mqueue", "devpts", "cgroup2"];
     for typ in types {
-        c.mount(json!({"destination": format!("/mnt/{typ}"), "type": typ, "source": "none"}));
+        c.mount(
+            Mount::new()
+                .destination(format!("/mnt/{typ}"))
+                .kind(typ)
+                .source("none"),
+        );
     }
     let report = c.probe(&[])?;
     let text = report.mountinfo.as_str();
@@ -226,10 +238,15 @@ fn mount_types_of_the_kernel(c: &mut Case) -> Check {
 /// A tmpfs refuses data that it does not know.
 fn idmap_is_no_data_of_the_file_system(c: &mut Case) -> Check {
     let mapping = json!([{"containerID": 0, "hostID": 1000, "size": 1}]);
-    c.mount(json!({
-        "destination": "/mnt", "type": "tmpfs", "source": "none", "options": ["idmap", "mode=755"],
-        "uidMappings": mapping, "gidMappings": mapping
-    }));
+    c.mount(
+        Mount::new()
+            .destination("/mnt")
+            .kind("tmpfs")
+            .source("none")
+            .options(["idmap", "mode=755"])
+            .uid_mappings(&mapping)
+            .gid_mappings(mapping),
+    );
     let run = c.run()?;
     // Before Linux 6.3 a tmpfs cannot be id-mapped; a runtime may also do it for bind mounts only.
     if run.code() == 0 {
@@ -253,9 +270,16 @@ fn streams_without_a_terminal_are_the_callers(c: &mut Case) -> Check {
 
 /// config-linux.md, Devices: uid and gid are those inside.
 fn devices_have_the_container_s_ids(c: &mut Case) -> Check {
-    c.config["linux"]["devices"] = json!([
-        {"path": "/dev/one", "type": "c", "major": 1, "minor": 3, "fileMode": 0o640, "uid": 1, "gid": 2},
-        {"path": "/dev/two", "type": "c", "major": 1, "minor": 3}
+    c.linux().devices([
+        Device::new()
+            .path("/dev/one")
+            .kind("c")
+            .major(1)
+            .minor(3)
+            .file_mode(0o640)
+            .uid(1)
+            .gid(2),
+        Device::new().path("/dev/two").kind("c").major(1).minor(3),
     ]);
     let report = c.probe(&["--stat", "/dev/one", "--stat", "/dev/two"])?;
     let of = |path: &str| {
@@ -275,8 +299,8 @@ fn devices_have_the_container_s_ids(c: &mut Case) -> Check {
 /// time_namespaces(7): the third clock of /proc/PID/timens_offsets is derived from boottime.
 fn time_offsets_of_each_clock(c: &mut Case) -> Check {
     c.join_namespace("time", None);
-    c.config["linux"]["timeOffsets"] =
-        json!({"monotonic": {"secs": 1000, "nanosecs": 5}, "boottime": {"secs": 2000}});
+    c.linux()
+        .time_offsets(json!({"monotonic": {"secs": 1000, "nanosecs": 5}, "boottime": {"secs": 2000}}));
     let text = c.sh("cat /proc/self/timens_offsets")?;
     for (clock, wish) in [("monotonic", ["1000", "5"]), ("boottime", ["2000", "0"])] {
         let line = text
@@ -300,12 +324,17 @@ fn no_namespace_path_from_the_working_directory(c: &mut Case) -> Check {
 }
 
 fn unknown_properties_everywhere_are_ignored(c: &mut Case) -> Check {
-    c.config["linux"]["seccomp"] = json!({
-        "defaultAction": "SCMP_ACT_ALLOW",
-        "syscalls": [{"names": ["add_key"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}]}]
-    });
-    c.config["linux"]["devices"] = json!([{"path": "/dev/one", "type": "c", "major": 1, "minor": 3}]);
-    c.config["hooks"]["createRuntime"] = json!([{"path": "/bin/true"}]);
+    c.linux()
+        .seccomp()
+        .clear()
+        .default_action("SCMP_ACT_ALLOW")
+        .syscalls([Syscall::new()
+            .names(["add_key"])
+            .action("SCMP_ACT_ERRNO")
+            .args([SyscallArg::new().index(0).value(1).op("SCMP_CMP_EQ")])]);
+    c.linux()
+        .devices([Device::new().path("/dev/one").kind("c").major(1).minor(3)]);
+    c.hooks().create_runtime([Hook::new().path("/bin/true")]);
     c.args(&["/bin/echo", "fine"]);
     let mut paths = Vec::new();
     objects(&c.config, String::new(), &mut paths);
@@ -461,7 +490,7 @@ fn features_memory_policy_words_are_recognized(c: &mut Case) -> Check {
         .iter()
         .map(|flag| json!({"mode": "MPOL_BIND", "nodes": "0", "flags": [flag]}));
     for policy in of_modes.chain(of_flags) {
-        c.config["linux"]["memoryPolicy"] = policy.clone();
+        c.linux().memory_policy(policy.clone());
         let run = c.run()?;
         // What the kernel does not have is its error (since Linux 6.9), and no unknown word.
         if run.code() != 0 && policy["mode"] == json!("MPOL_WEIGHTED_INTERLEAVE") {

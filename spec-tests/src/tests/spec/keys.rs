@@ -3,6 +3,7 @@
 
 use crate::{
     case::Case,
+    config::Rlimit,
     outcome::{Check, contains, ensure, same},
 };
 use serde_json::{Value, json};
@@ -51,7 +52,8 @@ pub(crate) fn config_json(c: &mut Case) -> Check {
 /// Go reads the later value into what the earlier one has left.
 fn keys_given_twice(c: &mut Case) -> Check {
     c.shell("grep NoNewPrivs /proc/self/status; ulimit -n; ulimit -Hn; hostname");
-    c.config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "hard": 77, "soft": 66}]);
+    c.process()
+        .rlimits([Rlimit::new().kind("RLIMIT_NOFILE").hard(77).soft(66)]);
     c.write_config()?;
     let file = c.bundle.join("config.json");
     let text = fs::read_to_string(&file)?;

@@ -3,9 +3,10 @@
 
 use crate::{
     case::Case,
+    config::{Device, Hook, IdMapping, IoPriority, Mount, Scheduler, Syscall},
     outcome::{Check, Stop, contains, ensure, fail, same},
     schema::Schemas,
-    seen::{Report, Scheduler},
+    seen::{self, Report},
 };
 use serde_json::{Value, json};
 use std::{fs, os::unix::fs::MetadataExt};
@@ -77,7 +78,7 @@ fn matches(schema: &str, document: &Value) -> Check {
 }
 
 fn state_matches_the_schema(c: &mut Case) -> Check {
-    c.config["annotations"] = json!({"com.example.key": "value"});
+    c.document().annotations(json!({"com.example.key": "value"}));
     c.args(&["/bin/sleep", "1000"]);
     c.create()?.ok()?;
     matches("state-schema.json", &c.state()?)?;
@@ -130,7 +131,7 @@ fn features_versions_are_accepted(c: &mut Case) -> Check {
     let [low, high] = [min, max].map(|version| number(version.as_str().unwrap_or_default()));
     ensure!(low <= high, "ociVersionMin {min} is above ociVersionMax {max}");
     for version in [min, max] {
-        c.config["ociVersion"] = version.clone();
+        c.document().oci_version(version.clone());
         c.run()?.ok()?;
     }
     Ok(())
@@ -187,8 +188,10 @@ fn features_namespaces_are_recognized(c: &mut Case) -> Check {
         .iter()
         .map(|name| json!({"type": name}))
         .collect();
-    c.config["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
-    c.config["linux"]["gidMappings"] = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
+    c.linux()
+        .uid_mappings([IdMapping::new().container_id(0).host_id(0).size(65536)]);
+    c.linux()
+        .gid_mappings([IdMapping::new().container_id(0).host_id(0).size(65536)]);
     c.run()?.ok()?;
     Ok(())
 }
@@ -200,7 +203,7 @@ fn features_capabilities_are_recognized(c: &mut Case) -> Check {
         "wish the 41 capabilities of Linux 5.9, reality {names:?}"
     );
     // In the bounding set only: what the caller lacks is left out, what is not known would be an error or a warning.
-    c.config["process"]["capabilities"] = json!({"bounding": names});
+    c.process().capabilities().clear().bounding(names);
     let run = c.run()?.ok()?;
     ensure!(
         !run.stderr.contains("unknown"),
@@ -291,7 +294,11 @@ fn features_say_what_is_new(c: &mut Case) -> Check {
 fn cgroup_is_not_given_away_without_a_writable_mount(c: &mut Case) -> Check {
     c.map_ids(100_000)?;
     c.mount(
-        json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]}),
+        Mount::new()
+            .destination("/sys/fs/cgroup")
+            .kind("cgroup")
+            .source("cgroup")
+            .options(["ro"]),
     );
     c.start_sleeper()?;
     for file in ["", "cgroup.procs", "cgroup.subtree_control"] {
@@ -304,44 +311,43 @@ fn version_not_semver_is_refused(c: &mut Case) -> Check {
     for version in [
         "", "one", "1", "1.0", "1.0.0.0", "01.0.0", "1.0.x", "1.0.0-", "2.0.0",
     ] {
-        c.config["ociVersion"] = json!(version);
+        c.document().oci_version(version);
         let run = c.create()?;
         ensure!(run.code() != 0, "ociVersion {version:?} was accepted");
     }
     for version in ["1.0.0", "1.0.2-dev", "1.2.0+build.5", "1.3.0-rc.1+x-y"] {
-        c.config["ociVersion"] = json!(version);
+        c.document().oci_version(version);
         c.run()?.ok()?;
     }
     c.nothing_left()
 }
 
 fn annotation_with_empty_key_is_refused(c: &mut Case) -> Check {
-    c.config["annotations"] = json!({"": "value"});
+    c.document().annotations(json!({"": "value"}));
     refused(c, "")
 }
 
 fn annotation_value_must_be_a_string(c: &mut Case) -> Check {
-    c.config["annotations"] = json!({"com.example.key": 5});
+    c.document().annotations(json!({"com.example.key": 5}));
     refused(c, "")
 }
 
 fn annotations_unknown_and_empty_are_kept(c: &mut Case) -> Check {
     let annotations =
         json!({"com.example.unknown": "x", "com.example.empty": "", "org.opencontainers.image.os": "linux"});
-    c.config["annotations"] = annotations.clone();
+    c.document().annotations(annotations.clone());
     c.start_sleeper()?;
     same("annotations", annotations, c.state()?["annotations"].clone())
 }
 
 fn sections_of_other_platforms_are_ignored(c: &mut Case) -> Check {
-    c.config["windows"] = json!({"layerFolders": ["C:\\layer"], "ignoreFlushesDuringBoot": true});
-    c.config["vm"] = json!({
-        "hypervisor": {"path": "/hypervisor"}, "kernel": {"path": "/kernel"},
-        "hwConfig": {"vcpus": 2, "memory": 4096, "dtdevs": ["path"], "irqs": [5], "iomems": [{"firstMFN": 1, "nrMFNs": 1}]}
-    });
-    c.config["zos"] = json!({"namespaces": [{"type": "mount"}]});
-    c.config["solaris"] = json!({"milestone": "svc:/milestone/container:default"});
-    c.config["freebsd"] = json!({"jail": {"parent": "p"}});
+    c.document()
+        .windows(json!({"layerFolders": ["C:\\layer"], "ignoreFlushesDuringBoot": true}));
+    c.document().vm(json!({"hypervisor": {"path": "/hypervisor"}, "kernel": {"path": "/kernel"}, "hwConfig": {"vcpus": 2, "memory": 4096, "dtdevs": ["path"], "irqs": [5], "iomems": [{"firstMFN": 1, "nrMFNs": 1}]}}));
+    c.document().zos(json!({"namespaces": [{"type": "mount"}]}));
+    c.document()
+        .solaris(json!({"milestone": "svc:/milestone/container:default"}));
+    c.document().freebsd(json!({"jail": {"parent": "p"}}));
     same("output", "fine", c.sh("echo fine")?.as_str())
 }
 
@@ -364,7 +370,13 @@ fn options_at(report: &Report, path: &str) -> Check<Vec<String>> {
 /// Each option alone on a tmpfs: `!word` must not be among its options, any other word must.
 fn on_tmpfs(c: &mut Case, table: &[(&[&str], &[&str])]) -> Check {
     for (index, (options, _)) in table.iter().enumerate() {
-        c.mount(json!({"destination": format!("/mnt/{index}"), "type": "tmpfs", "source": "t", "options": options}));
+        c.mount(
+            Mount::new()
+                .destination(format!("/mnt/{index}"))
+                .kind("tmpfs")
+                .source("t")
+                .options(options),
+        );
     }
     let report = c.probe(&[])?;
     for (index, (options, wish)) in table.iter().enumerate() {
@@ -501,7 +513,12 @@ fn mount_options_recursive_that_undo(c: &mut Case) -> Check {
         all.extend(options);
         let is_strict = ["rnostrictatime", "rrw"].contains(&options[0]);
         let source = if is_strict { &strict.0 } else { &tree.0 };
-        c.mount(json!({"destination": format!("/mnt/{index}"), "source": source.to_string_lossy(), "options": all}));
+        c.mount(
+            Mount::new()
+                .destination(format!("/mnt/{index}"))
+                .source(source.to_string_lossy())
+                .options(all),
+        );
     }
     let report = c.probe(&[])?;
     for (index, (options, wish)) in table.iter().enumerate() {
@@ -521,7 +538,12 @@ fn mount_options_recursive_that_undo(c: &mut Case) -> Check {
 
 fn mount_option_runbindable(c: &mut Case) -> Check {
     let tree = Tree::new(c, "tree", nix::mount::MsFlags::empty())?.with_sub(nix::mount::MsFlags::empty())?;
-    c.mount(json!({"destination": "/mnt", "source": tree.0.to_string_lossy(), "options": ["rbind", "runbindable"]}));
+    c.mount(
+        Mount::new()
+            .destination("/mnt")
+            .source(tree.0.to_string_lossy())
+            .options(["rbind", "runbindable"]),
+    );
     let report = c.probe(&[])?;
     let text = report.mountinfo.as_str();
     for path in ["/mnt", "/mnt/sub"] {
@@ -535,7 +557,13 @@ fn mount_option_runbindable(c: &mut Case) -> Check {
 }
 
 fn mount_option_unknown_is_data(c: &mut Case) -> Check {
-    c.mount(json!({"destination": "/mnt", "type": "tmpfs", "source": "t", "options": ["nosuid", "size=4k", "mode=700", "nr_inodes=9"]}));
+    c.mount(
+        Mount::new()
+            .destination("/mnt")
+            .kind("tmpfs")
+            .source("t")
+            .options(["nosuid", "size=4k", "mode=700", "nr_inodes=9"]),
+    );
     let options = options_at(&c.probe(&[])?, "/mnt")?;
     for wish in ["nosuid", "size=4k", "mode=700", "nr_inodes=9"] {
         ensure!(
@@ -559,10 +587,14 @@ fn idmap_without_mappings_is_refused(c: &mut Case) -> Check {
     for option in ["idmap", "ridmap"] {
         let mounts = c.config["mounts"].clone();
         c.mount(
-            json!({"destination": "/mnt", "type": "bind", "source": source, "options": ["rbind", option]}),
+            Mount::new()
+                .destination("/mnt")
+                .kind("bind")
+                .source(&source)
+                .options(json!(["rbind", option])),
         );
         refused(c, "")?;
-        c.config["mounts"] = mounts;
+        c.document().mounts(mounts);
     }
     Ok(())
 }
@@ -574,7 +606,7 @@ fn idmap_needs_both_mappings(c: &mut Case) -> Check {
         let mounts = c.config["mounts"].clone();
         c.mount(json!({"destination": "/mnt", "type": "bind", "source": source, "options": ["bind", "idmap"], key: mapping}));
         refused(c, "")?;
-        c.config["mounts"] = mounts;
+        c.document().mounts(mounts);
     }
     Ok(())
 }
@@ -586,7 +618,13 @@ fn owner(report: &Report, path: &str) -> [Option<u32>; 2] {
 fn idmap_takes_the_container_s_mapping(c: &mut Case) -> Check {
     let source = source_of_1000(c)?;
     c.map_ids(100_000)?;
-    c.mount(json!({"destination": "/mnt", "type": "bind", "source": source, "options": ["bind", "idmap"]}));
+    c.mount(
+        Mount::new()
+            .destination("/mnt")
+            .kind("bind")
+            .source(source)
+            .options(["bind", "idmap"]),
+    );
     let report = c.probe(&["--stat", "/mnt/file"])?;
     same("owner", [Some(1000); 2], owner(&report, "/mnt/file"))
 }
@@ -641,10 +679,15 @@ fn idmap_recursive(c: &mut Case) -> Check {
     }
     let mapping = json!([{"containerID": 1000, "hostID": 2000, "size": 1}]);
     for (destination, option) in [("/mnt/r", "ridmap"), ("/mnt/i", "idmap")] {
-        c.mount(json!({
-            "destination": destination, "type": "bind", "source": tree.0.to_string_lossy(), "options": ["rbind", option],
-            "uidMappings": mapping, "gidMappings": mapping
-        }));
+        c.mount(
+            Mount::new()
+                .destination(destination)
+                .kind("bind")
+                .source(tree.0.to_string_lossy())
+                .options(json!(["rbind", option]))
+                .uid_mappings(&mapping)
+                .gid_mappings(&mapping),
+        );
     }
     let files = ["/mnt/r/file", "/mnt/r/sub/file", "/mnt/i/file", "/mnt/i/sub/file"];
     let options: Vec<&str> = files.iter().flat_map(|file| ["--stat", file]).collect();
@@ -681,9 +724,9 @@ fn mapping_changes_no_owner(c: &mut Case) -> Check {
 
 fn device_that_is_listed_twice(c: &mut Case) -> Check {
     // "SHOULD NOT" is for whoever writes the document; two names for one device are no reason to fail.
-    c.config["linux"]["devices"] = json!([
-        {"path": "/dev/one", "type": "c", "major": 1, "minor": 3},
-        {"path": "/dev/two", "type": "c", "major": 1, "minor": 3}
+    c.linux().devices([
+        Device::new().path("/dev/one").kind("c").major(1).minor(3),
+        Device::new().path("/dev/two").kind("c").major(1).minor(3),
     ]);
     let report = c.probe(&["--stat", "/dev/one", "--stat", "/dev/two"])?;
     for path in ["/dev/one", "/dev/two"] {
@@ -694,7 +737,7 @@ fn device_that_is_listed_twice(c: &mut Case) -> Check {
 
 fn cgroups_path_relative_is_stable(c: &mut Case) -> Check {
     let path = format!("{}-relative/ctr", c.id);
-    c.config["linux"]["cgroupsPath"] = json!(path);
+    c.linux().cgroups_path(&path);
     c.drop_namespace("cgroup");
     let mut places = Vec::new();
     for _ in 0..2 {
@@ -726,8 +769,8 @@ fn cgroups_path_relative_is_stable(c: &mut Case) -> Check {
 }
 
 fn unified_writes_files_it_does_not_know(c: &mut Case) -> Check {
-    c.config["linux"]["resources"]["unified"] =
-        json!({"cgroup.max.descendants": "7", "cgroup.max.depth": "3"});
+    c.resources()
+        .unified(json!({"cgroup.max.descendants": "7", "cgroup.max.depth": "3"}));
     c.start_sleeper()?;
     for (file, wish) in [("cgroup.max.descendants", "7"), ("cgroup.max.depth", "3")] {
         same(file, wish, fs::read_to_string(c.cgroup().join(file))?.trim())?;
@@ -736,22 +779,22 @@ fn unified_writes_files_it_does_not_know(c: &mut Case) -> Check {
 }
 
 fn unified_of_a_missing_controller_is_refused(c: &mut Case) -> Check {
-    c.config["linux"]["resources"]["unified"] = json!({"nosuch.max": "1"});
+    c.resources().unified(json!({"nosuch.max": "1"}));
     refused(c, "nosuch")
 }
 
 fn rdma_entry_without_a_limit(c: &mut Case) -> Check {
-    c.config["linux"]["resources"]["rdma"] = json!({"mlx5_1": {}});
+    c.resources().rdma(json!({"mlx5_1": {}}));
     refused(c, "")
 }
 
 fn masked_path_must_be_absolute(c: &mut Case) -> Check {
-    c.config["linux"]["maskedPaths"] = json!(["etc/passwd"]);
+    c.linux().masked_paths(["etc/passwd"]);
     refused(c, "")
 }
 
 fn readonly_path_must_be_absolute(c: &mut Case) -> Check {
-    c.config["linux"]["readonlyPaths"] = json!(["etc"]);
+    c.linux().readonly_paths(["etc"]);
     refused(c, "")
 }
 
@@ -783,7 +826,8 @@ fn dev_links_need_their_source(c: &mut Case) -> Check {
 
 fn hook_timeout_of_zero_is_refused(c: &mut Case) -> Check {
     for timeout in [0, -1] {
-        c.config["hooks"]["createRuntime"] = json!([{"path": "/bin/true", "timeout": timeout}]);
+        c.hooks()
+            .create_runtime([Hook::new().path("/bin/true").timeout(timeout)]);
         refused(c, "")?;
     }
     Ok(())
@@ -805,18 +849,25 @@ fn hook_paths_must_be_absolute(c: &mut Case) -> Check {
 }
 
 fn seccomp_names_must_not_be_empty(c: &mut Case) -> Check {
-    c.config["linux"]["seccomp"] =
-        json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": [], "action": "SCMP_ACT_ERRNO"}]});
+    c.linux()
+        .seccomp()
+        .clear()
+        .default_action("SCMP_ACT_ALLOW")
+        .syscalls([Syscall::new().names(json!([])).action("SCMP_ACT_ERRNO")]);
     refused(c, "")
 }
 
 fn seccomp_metadata_needs_a_listener(c: &mut Case) -> Check {
-    c.config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "x"});
+    c.linux()
+        .seccomp()
+        .clear()
+        .default_action("SCMP_ACT_ALLOW")
+        .listener_metadata("x");
     refused(c, "")
 }
 
-fn scheduler(c: &mut Case, scheduler: Value) -> Check<Scheduler> {
-    c.config["process"]["scheduler"] = scheduler;
+fn scheduler(c: &mut Case, scheduler: Value) -> Check<seen::Scheduler> {
+    c.process().scheduler(scheduler);
     Ok(c.probe(&[])?.scheduler)
 }
 
@@ -868,7 +919,8 @@ fn scheduler_every_flag(c: &mut Case) -> Check {
         same(flag, (policy, nice), (reality.policy, reality.nice))?;
     }
     for flag in ["SCHED_FLAG_UTIL_CLAMP_MIN", "SCHED_FLAG_UTIL_CLAMP_MAX"] {
-        c.config["process"]["scheduler"] = json!({"policy": "SCHED_OTHER", "flags": [flag]});
+        c.process()
+            .scheduler(Scheduler::new().policy("SCHED_OTHER").flags(json!([flag])));
         c.args(&["/bin/true"]);
         let run = c.run()?;
         // A kernel without utilization clamping (CONFIG_UCLAMP_TASK) refuses it.
@@ -887,10 +939,12 @@ fn io_priority_classes(c: &mut Case) -> Check {
         ("IOPRIO_CLASS_IDLE", 3, 0),
     ];
     for (class, number, priority) in table {
-        c.config["process"]["ioPriority"] = json!({"class": class, "priority": priority});
+        c.process()
+            .io_priority(IoPriority::new().class(class).priority(priority));
         same(class, (number << 13) | priority, c.probe(&[])?.ioprio)?;
     }
-    c.config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_BE", "priority": 8});
+    c.process()
+        .io_priority(IoPriority::new().class("IOPRIO_CLASS_BE").priority(8));
     refused(c, "")
 }
 
@@ -900,7 +954,7 @@ fn personality_linux(c: &mut Case) -> Check {
     // First without a wish, when it is the caller's: so that the other says something.
     for wish in [8, 0] {
         if wish == 0 {
-            c.config["linux"]["personality"] = json!({"domain": "LINUX"});
+            c.linux().personality(json!({"domain": "LINUX"}));
         }
         let words = c.bundle_args("run", &[], &c.id)?;
         let mut command = c.command();
@@ -927,7 +981,8 @@ fn memory_policy(c: &mut Case) -> Check {
         ("MPOL_PREFERRED", json!([]), "prefer:0"),
         ("MPOL_BIND", json!(["MPOL_F_STATIC_NODES"]), "bind=static:0"),
     ] {
-        c.config["linux"]["memoryPolicy"] = json!({"mode": mode, "nodes": "0", "flags": flags});
+        c.linux()
+            .memory_policy(json!({"mode": mode, "nodes": "0", "flags": flags}));
         contains(mode, &c.sh("cat /proc/self/numa_maps")?, wish)?;
     }
     Ok(())
@@ -956,7 +1011,7 @@ fn memory_policy_of_every_mode(c: &mut Case) -> Check {
         ),
         ("MPOL_BIND", "0", json!(["MPOL_F_NUMA_BALANCING"]), " bind"),
     ] {
-        c.config["linux"]["memoryPolicy"] = json!({"mode": mode, "flags": flags});
+        c.linux().memory_policy(json!({"mode": mode, "flags": flags}));
         if !nodes.is_empty() {
             c.config["linux"]["memoryPolicy"]["nodes"] = json!(nodes);
         }
@@ -974,28 +1029,31 @@ fn memory_policy_of_every_mode(c: &mut Case) -> Check {
 }
 
 fn memory_policy_without_nodes_is_refused(c: &mut Case) -> Check {
-    c.config["linux"]["memoryPolicy"] = json!({"mode": "MPOL_BIND"});
+    c.linux().memory_policy(json!({"mode": "MPOL_BIND"}));
     refused(c, "")?;
-    c.config["linux"]["memoryPolicy"] = json!({"mode": "MPOL_NOSUCH", "nodes": "0"});
+    c.linux()
+        .memory_policy(json!({"mode": "MPOL_NOSUCH", "nodes": "0"}));
     refused(c, "")?;
     // set_mempolicy(2): these two take no nodes.
     for mode in ["MPOL_DEFAULT", "MPOL_LOCAL"] {
-        c.config["linux"]["memoryPolicy"] = json!({"mode": mode, "nodes": "0"});
+        c.linux().memory_policy(json!({"mode": mode, "nodes": "0"}));
         refused(c, "")?;
     }
     Ok(())
 }
 
 fn intel_rdt_schema_with_two_lines_is_refused(c: &mut Case) -> Check {
-    c.config["linux"]["intelRdt"] = json!({"closID": "c", "memBwSchema": "MB:0=20\nL3:0=f"});
+    c.linux()
+        .intel_rdt(json!({"closID": "c", "memBwSchema": "MB:0=20\nL3:0=f"}));
     refused(c, "")?;
-    c.config["linux"]["intelRdt"] = json!({"closID": "c", "memBwSchema": "L3:0=20"});
+    c.linux()
+        .intel_rdt(json!({"closID": "c", "memBwSchema": "L3:0=20"}));
     refused(c, "")
 }
 
 /// What is not in config.json is not taken from the program that calls the runtime.
 fn container_follows_config_not_the_caller(c: &mut Case) -> Check {
-    c.config["process"]["env"] = json!(["PATH=/bin"]);
+    c.process().env(["PATH=/bin"]);
     c.args(&["/bin/probe"]);
     c.write_config()?;
     let mut command = c.command();

@@ -3,6 +3,7 @@
 
 use crate::{
     case::Case,
+    config::{Device, Hook, IoPriority, Scheduler},
     outcome::{Check, ensure},
     tests::cgroups::{disk, every_field, scratch},
 };
@@ -355,9 +356,10 @@ fn each_missing_property(c: &mut Case, owners: &[(&str, &[&str])]) -> Check {
 }
 
 fn required_properties(c: &mut Case) -> Check {
-    c.config["process"]["scheduler"] = json!({"policy": "SCHED_OTHER"});
-    c.config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_BE", "priority": 4});
-    c.config["hooks"]["poststop"] = json!([{"path": "/bin/true"}]);
+    c.process().scheduler(Scheduler::new().policy("SCHED_OTHER"));
+    c.process()
+        .io_priority(IoPriority::new().class("IOPRIO_CLASS_BE").priority(4));
+    c.hooks().poststop([Hook::new().path("/bin/true")]);
     each_missing_property(
         c,
         &[
@@ -374,8 +376,9 @@ fn required_properties(c: &mut Case) -> Check {
 }
 
 fn required_properties_of_linux(c: &mut Case) -> Check {
-    c.config["linux"]["devices"] = json!([{"path": "/dev/one", "type": "c", "major": 1, "minor": 3}]);
-    c.config["linux"]["personality"] = json!({"domain": "LINUX"});
+    c.linux()
+        .devices([Device::new().path("/dev/one").kind("c").major(1).minor(3)]);
+    c.linux().personality(json!({"domain": "LINUX"}));
     each_missing_property(
         c,
         &[
@@ -389,9 +392,10 @@ fn required_properties_of_linux(c: &mut Case) -> Check {
         // A user namespace may make no nodes.
         linux.remove("devices");
     }
-    c.config["linux"]["personality"] = json!({"domain": "LINUX"});
-    c.config["linux"]["resources"] = json!({});
-    c.config["linux"]["namespaces"] = crate::bundle::default_config("")["linux"]["namespaces"].clone();
+    c.linux().personality(json!({"domain": "LINUX"}));
+    c.resources().clear();
+    c.linux()
+        .namespaces(crate::bundle::default_config("")["linux"]["namespaces"].clone());
     c.join_namespace("user", None);
     for key in ["uidMappings", "gidMappings"] {
         c.config["linux"][key] = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
@@ -420,7 +424,8 @@ fn required_properties_of_limits(c: &mut Case) -> Check {
 
 /// Without SELinux a label means nothing.
 fn mount_label_without_selinux(c: &mut Case) -> Check {
-    c.config["linux"]["mountLabel"] = json!("system_u:object_r:container_file_t:s0:c1,c2");
+    c.linux()
+        .mount_label("system_u:object_r:container_file_t:s0:c1,c2");
     c.args(&["/bin/cat", "/proc/self/mountinfo"]);
     let mounts = c.run()?.ok()?.stdout;
     ensure!(!mounts.contains("context="), "a mount has a context:\n{mounts}");

@@ -3,6 +3,7 @@
 
 use crate::{
     case::Case,
+    config::Hook,
     need::Need,
     outcome::{Check, ensure, same},
     runner::{self, Run},
@@ -190,7 +191,7 @@ fn quotas_are_what_systemd_makes_of_them(c: &mut Case) -> Check {
 }
 
 fn idle_and_back(c: &mut Case) -> Check {
-    c.config["linux"]["resources"]["cpu"] = json!({"idle": 1});
+    c.resources().cpu().clear().idle(1);
     start_sleeper(c)?;
     compare_always(c, "create", &[("cpu.idle", "1", "CPUWeight", "idle")])?;
     update(c, &json!({"cpu": {"idle": 0}}))?.ok()?;
@@ -211,11 +212,11 @@ fn idle_and_back(c: &mut Case) -> Check {
 
 fn idle_has_no_shares(c: &mut Case) -> Check {
     const TEXT: &str = "unable to apply both cpu.weight and cpu.idle";
-    c.config["linux"]["resources"]["cpu"] = json!({"idle": 1, "shares": 512});
+    c.resources().cpu().clear().idle(1).shares(512);
     use_scope(c);
     create(c)?.wants(1)?.refused_with(TEXT)?;
     no_unit_left(c)?;
-    c.config["linux"]["resources"]["cpu"] = json!({"idle": 1});
+    c.resources().cpu().clear().idle(1);
     start_sleeper(c)?;
     let idle: &[Pair] = &[("cpu.idle", "1", "CPUWeight", "idle")];
     for resources in [
@@ -235,7 +236,7 @@ fn idle_has_no_shares(c: &mut Case) -> Check {
 }
 
 fn weight_by_nice(c: &mut Case) -> Check {
-    c.config["linux"]["resources"]["unified"] = json!({"cpu.weight.nice": "5"});
+    c.resources().unified(json!({"cpu.weight.nice": "5"}));
     start_sleeper(c)?;
     compare_always(c, "create", &[("cpu.weight", "33", "CPUWeight", "33")])?;
     update(c, &json!({"unified": {"cpu.weight.nice": "-5"}}))?.ok()?;
@@ -244,7 +245,7 @@ fn weight_by_nice(c: &mut Case) -> Check {
 
 /// The property is OOMPolicy, which systemd takes only when it makes a unit.
 fn oom_group_is_chosen_once(c: &mut Case) -> Check {
-    c.config["linux"]["resources"]["unified"] = json!({"memory.oom.group": "1"});
+    c.resources().unified(json!({"memory.oom.group": "1"}));
     start_sleeper(c)?;
     let kill: &[Pair] = &[("memory.oom.group", "1", "OOMPolicy", "kill")];
     compare_always(c, "create", kill)?;
@@ -264,7 +265,7 @@ fn oom_group_is_chosen_once(c: &mut Case) -> Check {
 /// Where the kernel has it: systemd writes io.weight and io.bfq.weight from one property.
 fn weights_of_the_bfq_scheduler(c: &mut Case) -> Check {
     let (major, minor) = scratch(&disk()?)?;
-    c.config["linux"]["resources"]["blockIO"] = json!({"weight": 500});
+    c.resources().block_io(json!({"weight": 500}));
     start_sleeper(c)?;
     if !cgroup(c).join("io.bfq.weight").exists() {
         let weight: &[Pair] = &[("io.weight", "default 4950", "IOWeight", "4950")];
@@ -309,7 +310,7 @@ fn names_with_every_special_character(c: &mut Case) -> Check {
         ("pids.slice:st", format!("_pids.slice/st-{id}.scope")),
         (&format!("{slice}:st"), format!("_{slice}/st-{id}.scope")),
     ] {
-        c.config["linux"]["cgroupsPath"] = json!(format!("{path}:{id}"));
+        c.linux().cgroups_path(format!("{path}:{id}"));
         c.args(&["/bin/sleep", "1000"]);
         create(c)?.ok()?;
         let pid = c.pid()?;
@@ -338,12 +339,14 @@ fn stopped_while_it_is_created(c: &mut Case) -> Check {
     use_scope(c);
     // Not by SIGTERM, which process 1 of a pid namespace may ignore, and systemd then waits.
     let script = format!("systemctl kill --signal=KILL {0}; systemctl stop {0}", unit(c));
-    c.config["hooks"]["createRuntime"] =
-        json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]}]);
+    c.hooks().create_runtime([Hook::new()
+        .path("/bin/sh")
+        .args(json!(["sh", "-c", script]))
+        .env(["PATH=/usr/bin:/bin"])]);
     c.args(&["/bin/true"]);
     create(c)?.wants(1)?.refused()?;
     no_unit_left(c)?;
-    c.config["hooks"] = json!({});
+    c.hooks().clear();
     start_sleeper(c)?;
     c.delete()?;
     no_unit_left(c)
@@ -372,8 +375,8 @@ fn stopped_while_it_runs(c: &mut Case) -> Check {
 
 /// Containers come, are limited and go while systemd reads all units again and again.
 fn reloads_under_load(c: &mut Case) -> Check {
-    c.config["linux"]["resources"]["cpu"] = json!({"quota": 12_345, "period": 50_000});
-    c.config["linux"]["resources"]["memory"] = json!({"limit": 67_108_864});
+    c.resources().cpu().clear().quota(12_345).period(50_000);
+    c.resources().memory().clear().limit(67_108_864);
     let stop = c.dir.join("stop");
     let script = format!(
         "until [ -e {} ]; do systemctl daemon-reload; done",

@@ -67,10 +67,7 @@ fn by_scheduler(c: &Case, bfq: &'static str, all: &'static str) -> &'static str 
 fn block_io_reaches_systemd(c: &mut Case) -> Check {
     let disk = scratch(&disk()?)?;
     let rate = |rate: u64| json!([{"major": disk.0, "minor": disk.1, "rate": rate}]);
-    c.config["linux"]["resources"]["blockIO"] = json!({
-        "weight": 300, "weightDevice": [{"major": disk.0, "minor": disk.1, "weight": 500}],
-        "throttleReadBpsDevice": rate(1 << 20), "throttleWriteBpsDevice": rate(2 << 20),
-        "throttleReadIOPSDevice": rate(30), "throttleWriteIOPSDevice": rate(40)});
+    c.resources().block_io(json!({"weight": 300, "weightDevice": [{"major": disk.0, "minor": disk.1, "weight": 500}], "throttleReadBpsDevice": rate(1 << 20), "throttleWriteBpsDevice": rate(2 << 20), "throttleReadIOPSDevice": rate(30), "throttleWriteIOPSDevice": rate(40)}));
     let number = format!("{}:{}", disk.0, disk.1);
     let (weights_file, weights) = weights(disk, 300, 500)?;
     start_sleeper(c)?;
@@ -143,8 +140,8 @@ fn failed_update_leaves_all_as_it_was(c: &mut Case) -> Check {
 
 fn with_full_state_root(c: &mut Case) -> Check {
     let disk = scratch(&disk()?)?;
-    c.config["linux"]["resources"]["memory"] = json!({"limit": 67_108_864});
-    c.config["linux"]["resources"]["pids"] = json!({"limit": 77});
+    c.resources().memory().clear().limit(67_108_864);
+    c.resources().pids().clear().limit(77);
     start_sleeper(c)?;
     let files = [
         "memory.max",

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     case::Case,
+    config::{DeviceRule, Hook},
     host::{self, Host},
     need::Need,
     outcome::{Check, contains, ensure, fail, same},
@@ -155,7 +156,7 @@ fn path_of_another_form_is_refused(c: &mut Case) -> Check {
         ":p@t:n",
         "s@t.slice:p:n",
     ] {
-        c.config["linux"]["cgroupsPath"] = json!(path);
+        c.linux().cgroups_path(path);
         let run = create(c)?;
         ensure!(
             run.code() != 0,
@@ -170,8 +171,8 @@ fn path_of_another_form_is_refused(c: &mut Case) -> Check {
 
 fn container_in_a_slice_of_its_own(c: &mut Case) -> Check {
     let unit = format!("{}.slice", c.id.replace('-', "_"));
-    c.config["linux"]["cgroupsPath"] = json!(format!(":st:{unit}"));
-    c.config["linux"]["resources"]["pids"] = json!({"limit": 50});
+    c.linux().cgroups_path(format!(":st:{unit}"));
+    c.resources().pids().clear().limit(50);
     c.args(&["/bin/sleep", "1000"]);
     create(c)?.ok()?;
     c.rt(&["start", &c.id])?.ok()?;
@@ -185,11 +186,21 @@ fn container_in_a_slice_of_its_own(c: &mut Case) -> Check {
 }
 
 fn limits_in_systemd_and_in_the_files(c: &mut Case) -> Check {
-    c.config["linux"]["resources"]["memory"] =
-        json!({"limit": 67_108_864, "reservation": 33_554_432, "swap": 100_663_296});
-    c.config["linux"]["resources"]["cpu"] =
-        json!({"shares": 2048, "quota": 12_345, "period": 50_000, "cpus": "0-1", "mems": "0"});
-    c.config["linux"]["resources"]["pids"] = json!({"limit": 77});
+    c.resources()
+        .memory()
+        .clear()
+        .limit(67_108_864)
+        .reservation(33_554_432)
+        .swap(100_663_296);
+    c.resources()
+        .cpu()
+        .clear()
+        .shares(2048)
+        .quota(12_345)
+        .period(50_000)
+        .cpus("0-1")
+        .mems("0");
+    c.resources().pids().clear().limit(77);
     start_sleeper(c)?;
     let shown = show(c, &unit(c))?;
     has(
@@ -233,8 +244,9 @@ fn limits_in_systemd_and_in_the_files(c: &mut Case) -> Check {
 }
 
 fn unified_reaches_systemd(c: &mut Case) -> Check {
-    c.config["linux"]["resources"]["unified"] =
-        json!({"memory.high": "64M", "memory.min": "1048576", "pids.max": "66", "cpu.weight": "321"});
+    c.resources().unified(
+        json!({"memory.high": "64M", "memory.min": "1048576", "pids.max": "66", "cpu.weight": "321"}),
+    );
     start_sleeper(c)?;
     has(
         &show(c, &unit(c))?,
@@ -285,11 +297,21 @@ fn opened(c: &Case) -> Check<Value> {
 /// systemd knows devices only by the nodes that it finds, and has no word for a rule that takes away. So it must neither
 /// widen nor narrow the runtime's filter when it puts its own idea in force again (runc issues 3551 and 3708).
 fn device_rules_survive_reloads(c: &mut Case) -> Check {
-    c.config["linux"]["resources"]["devices"] = json!([
-        {"allow": false, "access": "rwm"},
-        {"allow": true, "type": "c", "major": 1, "access": "rwm"},
-        {"allow": false, "type": "c", "major": 1, "minor": 1, "access": "rwm"},
-        {"allow": true, "type": "c", "major": 250, "minor": 77, "access": "rw"},
+    c.resources().devices([
+        DeviceRule::new().allow(false).access("rwm"),
+        DeviceRule::new().allow(true).kind("c").major(1).access("rwm"),
+        DeviceRule::new()
+            .allow(false)
+            .kind("c")
+            .major(1)
+            .minor(1)
+            .access("rwm"),
+        DeviceRule::new()
+            .allow(true)
+            .kind("c")
+            .major(250)
+            .minor(77)
+            .access("rw"),
     ]);
     use_scope(c);
     c.shell("mknod /dev/kmsg c 1 11; mknod /dev/memory c 1 1; mknod /dev/absent c 250 77; exec sleep 1000");
@@ -356,7 +378,7 @@ fn bad_annotations_are_refused(c: &mut Case) -> Check {
         ("org.systemd.property.NoSuchProperty", "true"),
         ("org.systemd.property.After", "["),
     ] {
-        c.config["annotations"] = json!({key: value});
+        c.document().annotations(json!({key: value}));
         let run = create(c)?.wants(1)?;
         let name = key.rsplit('.').next().unwrap_or_default();
         run.refused_with(name)?;
@@ -385,7 +407,8 @@ fn annotations_beyond_the_container_are_refused(c: &mut Case) -> Check {
         ("Description", r"'x\nFailureAction=reboot'"),
         ("Description", "'x\nFailureAction=reboot'"),
     ] {
-        c.config["annotations"] = json!({format!("org.systemd.property.{name}"): value});
+        c.document()
+            .annotations(json!({format!("org.systemd.property.{name}"): value}));
         let run = create(c)?;
         if run.code() == 0 {
             c.delete()?;
@@ -400,11 +423,11 @@ fn annotations_beyond_the_container_are_refused(c: &mut Case) -> Check {
 /// systemd would put its own value in force with the next reload.
 fn annotations_do_not_widen_limits(c: &mut Case) -> Check {
     use_scope(c);
-    c.config["linux"]["resources"]["memory"] = json!({"limit": 67_108_864});
-    c.config["linux"]["resources"]["pids"] = json!({"limit": 50});
+    c.resources().memory().clear().limit(67_108_864);
+    c.resources().pids().clear().limit(50);
     for name in ["MemoryMax", "TasksMax", "StartupMemoryMax"] {
-        c.config["annotations"] =
-            json!({format!("org.systemd.property.{name}"): "uint64 18446744073709551615"});
+        c.document()
+            .annotations(json!({format!("org.systemd.property.{name}"): "uint64 18446744073709551615"}));
         let run = create(c)?;
         if run.code() == 0 {
             c.delete()?;
@@ -413,7 +436,8 @@ fn annotations_do_not_widen_limits(c: &mut Case) -> Check {
         no_unit_left(c)?;
     }
     // What config.json says nothing about may be limited.
-    c.config["annotations"] = json!({"org.systemd.property.MemoryHigh": "uint64 33554432"});
+    c.document()
+        .annotations(json!({"org.systemd.property.MemoryHigh": "uint64 33554432"}));
     start_sleeper(c)?;
     same("memory.high", "33554432", file(c, "memory.high")?.as_str())
 }
@@ -464,7 +488,7 @@ fn exec_where_init_has_moved(c: &mut Case) -> Check {
 }
 
 fn update_reaches_systemd(c: &mut Case) -> Check {
-    c.config["linux"]["resources"]["memory"] = json!({"limit": 67_108_864});
+    c.resources().memory().clear().limit(67_108_864);
     start_sleeper(c)?;
     c.rt(&[
         "update",
@@ -550,7 +574,7 @@ fn nothing_left_after_its_own_end(c: &mut Case) -> Check {
 
 fn nothing_left_after_an_oom_kill(c: &mut Case) -> Check {
     use_scope(c);
-    c.config["linux"]["resources"]["memory"] = json!({"limit": 16 << 20, "swap": 16 << 20});
+    c.resources().memory().clear().limit(16 << 20).swap(16 << 20);
     c.args(&["/bin/dd", "if=/dev/zero", "of=/dev/null", "bs=200M", "count=1"]);
     // Under the same name again, which a failed unit would keep.
     for _ in 0..3 {
@@ -570,7 +594,7 @@ fn nothing_left_after_a_failure(c: &mut Case) -> Check {
     create(c)?.wants(1)?.refused()?;
     no_unit_left(c)?;
     c.args(&["/bin/true"]);
-    c.config["linux"]["resources"]["unified"] = json!({"memory.max": "nonsense"});
+    c.resources().unified(json!({"memory.max": "nonsense"}));
     create(c)?.wants(1)?.refused_with("memory.max")?;
     no_unit_left(c)
 }
@@ -578,8 +602,9 @@ fn nothing_left_after_a_failure(c: &mut Case) -> Check {
 fn nothing_left_of_a_killed_create(c: &mut Case) -> Check {
     use_scope(c);
     // The hook runs while the runtime waits for it, with the unit there and the state not yet written.
-    c.config["hooks"] =
-        json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", "kill -9 $PPID"]}]});
+    c.hooks()
+        .clear()
+        .create_runtime([Hook::new().path("/bin/sh").args(["sh", "-c", "kill -9 $PPID"])]);
     let run = create(c)?;
     ensure!(run.code() != 0, "the runtime was to be killed: {}", run.report());
     c.rt(&["delete", "--force", &c.id])?.ok()?;
@@ -590,7 +615,7 @@ fn nothing_left_of_a_killed_create(c: &mut Case) -> Check {
 fn nothing_left_of_a_killed_create_with_a_description(c: &mut Case) -> Check {
     annotate(c, &[("org.systemd.property.Description", "'web server'")]);
     nothing_left_of_a_killed_create(c)?;
-    c.config["hooks"] = json!({});
+    c.hooks().clear();
     start_sleeper(c)?;
     let shown = show(c, &unit(c))?;
     let description = shown.get("Description").map_or("", String::as_str);
@@ -657,7 +682,7 @@ fn subgroup(c: &mut Case) -> Check {
             ("run.oci.delegate-cgroup", "inner"),
         ],
     );
-    c.config["linux"]["resources"]["pids"] = json!({"limit": 50});
+    c.resources().pids().clear().limit(50);
     start_sleeper(c)?;
     let place = fs::read_to_string(format!("/proc/{}/cgroup", c.pid()?))?;
     contains("place", &place, &format!("{}/payload/inner", unit(c)))?;
@@ -827,8 +852,8 @@ fn give_to_user(c: &mut Case) -> Check<String> {
 }
 
 fn user_manager(c: &mut Case) -> Check {
-    c.config["linux"]["resources"]["memory"] = json!({"limit": 67_108_864});
-    c.config["linux"]["resources"]["pids"] = json!({"limit": 66});
+    c.resources().memory().clear().limit(67_108_864);
+    c.resources().pids().clear().limit(66);
     c.args(&["/bin/sleep", "1000"]);
     let uid = give_to_user(c)?;
     let runtime_dir = format!("XDG_RUNTIME_DIR=/run/user/{uid}");

@@ -2,6 +2,7 @@
 //! places of the container's mounts are made and the rootfs is mounted where criu looks for it: nothing of that is seen
 //! on the host, and nothing has to be undone. Does not talk to criu.
 
+use core::convert::Infallible;
 use core::ffi::CStr;
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -9,26 +10,33 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::args::{CriuArgs, CriuDirectory, CriuRootArgs};
-use crate::report::{At, Result, Stop, refused};
+use crate::report::{self, At, Result, refused};
 use crate::step::Step;
 use crate::wire::{Link, Message};
 use crate::{paths, program};
+use runtime_sys::memory::Role;
 use runtime_sys::mount::{self, MountAttr};
-use runtime_sys::{self as sys, credentials, fs, namespace, net, process};
+use runtime_sys::{self as sys, SysError, credentials, fs, namespace, net, process};
 
 /// What criu makes without a mode of its own is for its user alone.
 const UMASK: u32 = 0o077;
 
-/// Becomes criu, or says why not.
-pub(crate) fn run(args: CriuArgs<'_>) -> ! {
-    let link = Link(args.link);
-    match prepare(&args, link) {
-        Err(stop) => stop.report(link),
-        Ok(()) => {
-            let error = process::execve(args.program, &args.argv, &args.envp);
-            Stop::new(Step::Exec, 0, error).report(link)
-        }
+impl Role for CriuArgs<'_> {
+    /// Becomes criu, or says why not.
+    fn run(args: CriuArgs<'static>) -> ! {
+        let link = Link(args.link);
+        let Err(stop) = become_criu(&args, link);
+        stop.report(link)
     }
+
+    fn give_up(args: &CriuArgs<'static>, error: SysError) -> ! {
+        report::give_up(args.link, error)
+    }
+}
+
+fn become_criu(args: &CriuArgs<'_>, link: Link<'_>) -> Result<Infallible> {
+    prepare(args, link)?;
+    Err(process::execve(args.program, &args.argv, &args.envp)).at(Step::Exec)
 }
 
 fn prepare(args: &CriuArgs<'_>, link: Link<'_>) -> Result<()> {

@@ -1,62 +1,57 @@
 //! Runs in: INIT, process 1 of the container, from `clone3` to `execve`. Read `set_up` from top to bottom: each line
 //! is a [`Step`], in the order of `step.rs` and of `docs/design.md`.
 
-use core::convert::Infallible;
-
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::args::{Gate, InitArgs};
-use crate::report::{At, Result, Stop};
+use crate::args::{Gate, InitArgs, IntermediateArgs};
+use crate::report::{self, At, Result};
 use crate::step::Step;
 use crate::wire::{Link, Message};
 use crate::{
     console, devices, environment, hooks, intermediate, masks, mounts, namespaces, pivot, program, trees,
 };
-use runtime_sys::process::Cloned;
-use runtime_sys::{fs, net, process};
+use runtime_sys::memory::Role;
+use runtime_sys::{SysError, fs, net, process};
 
-/// The whole life of init. Never returns: it becomes the program, or reports why not and ends.
-pub(crate) fn run(args: InitArgs<'_>) -> ! {
-    live(args, false)
-}
-
-/// The same for one that will not be moved into another cgroup.
-pub(crate) fn run_in_its_cgroup(args: InitArgs<'_>) -> ! {
-    live(args, true)
-}
-
-fn live(mut args: InitArgs<'_>, has_its_cgroup: bool) -> ! {
-    let link = Link(args.link);
-    if let Err(stop) = enter(&mut args, has_its_cgroup, link) {
-        stop.report(link)
-    }
-    go_on(&mut args)
-}
-
-/// The same from where the namespaces have been joined: here INTERMEDIATE hands over.
-pub(crate) fn go_on(args: &mut InitArgs<'_>) -> ! {
-    let link = Link(args.link);
-    if let Err(stop) = set_up(args, link) {
-        stop.report(link)
-    }
-    match be_born(args, link) {
-        Err(stop) => stop.report(link),
-        Ok(Cloned::Parent(..)) => process::exit_now(0),
-        Ok(Cloned::Child) => environment::add_listen_pid(&mut args.process),
-    }
-    match await_start(args, link) {
-        Err(stop) => stop.report(link),
-        Ok(None) => become_program(args, link).report(link),
-        Ok(Some(connection)) => {
-            let start = Link(connection.as_fd());
-            become_program(args, start).report(start)
+impl Role for InitArgs<'_> {
+    /// The whole life of init: it becomes the program, or reports why not and ends.
+    fn run(mut args: InitArgs<'static>) -> ! {
+        let link = Link(args.link);
+        let connection = match up_to_start(&mut args, link) {
+            Ok(connection) => connection,
+            Err(stop) => stop.report(link),
+        };
+        // With `start` connected, failures are its to hear.
+        let link = connection.as_ref().map_or(link, |start| Link(start.as_fd()));
+        if let Err(stop) = started(&mut args, link) {
+            stop.report(link)
         }
+        let Err(stop) = program::execute(&args.process);
+        stop.report(link)
+    }
+
+    fn give_up(args: &InitArgs<'static>, error: SysError) -> ! {
+        report::give_up(args.link, error)
     }
 }
 
-fn enter(args: &mut InitArgs<'_>, has_its_cgroup: bool, link: Link<'_>) -> Result<()> {
+/// Everything before the word of `start`, for which `create` has it wait at a socket: the connection then.
+fn up_to_start(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<Option<OwnedFd>> {
+    match &args.intermediate {
+        Some(intermediate) => intermediate::enter(args, intermediate, link)?,
+        None => enter(args, link)?,
+    }
+    set_up(args, link)?;
+    if let Some(intermediate) = args.intermediate.as_ref().filter(|by| by.last) {
+        make_init_last(args, intermediate, link)?;
+    }
+    environment::add_listen_pid(&mut args.process);
+    await_start(args, link)
+}
+
+fn enter(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<()> {
     program::detach(args.keep, args.unprivileged).at(Step::Detach)?;
-    if has_its_cgroup && namespaces::need_nothing_first(&args.namespaces) {
+    if args.has_its_cgroup && namespaces::need_nothing_first(&args.namespaces) {
         // A network namespace takes the kernel longer than all the rest: RUNTIME loads the device filter meanwhile.
         namespaces::unshare_rest(&args.namespaces).at(Step::Unshare)?;
         args.namespaces.unshare = 0;
@@ -77,26 +72,16 @@ fn is_made_last(args: &InitArgs<'_>) -> bool {
         .is_some_and(|intermediate| intermediate.last)
 }
 
-/// Makes INIT where that comes last. Until here nobody in its pid namespace could see it.
-fn be_born(args: &InitArgs<'_>, link: Link<'_>) -> Result<Cloned> {
-    let Some(intermediate) = args
-        .intermediate
-        .as_ref()
-        .filter(|intermediate| intermediate.last)
-    else {
-        return Ok(Cloned::Child);
-    };
+/// Makes INIT where that comes last, and returns in it. Until here nobody in its pid namespace could see it.
+fn make_init_last(args: &InitArgs<'_>, intermediate: &IntermediateArgs<'_>, link: Link<'_>) -> Result<()> {
     // What was opened on the way is closed before anybody there can see it.
     if !program::loads_seccomp_early(&args.process) {
         program::close_all_but(&own(args), args.process.inherited).at(Step::CloneInit)?;
     }
-    let born = intermediate::make_sibling(0, intermediate.index, link)?;
-    if let Cloned::Child = born {
-        program::end_at_signals().at(Step::Session)?;
-        process::setsid().at(Step::Session)?;
-        console::take_control(args.process.console.as_ref()).at(Step::Console)?;
-    }
-    Ok(born)
+    intermediate::make_sibling(0, intermediate.index, link)?;
+    program::end_at_signals().at(Step::Session)?;
+    process::setsid().at(Step::Session)?;
+    console::take_control(args.process.console.as_ref()).at(Step::Console)
 }
 
 /// The descriptors that INIT needs while it waits, and then for its hooks; the link in the place of what there is not.
@@ -188,22 +173,14 @@ fn await_start(args: &InitArgs<'_>, link: Link<'_>) -> Result<Option<OwnedFd>> {
     Ok(Some(connection))
 }
 
-/// Returns only with the reason why there is no program.
-fn become_program(args: &mut InitArgs<'_>, link: Link<'_>) -> Stop {
-    match execute(args, link) {
-        Err(stop) => stop,
-        Ok(never) => match never {},
-    }
-}
-
-fn execute(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<Infallible> {
+/// What comes between the word of `start` and the program.
+fn started(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<()> {
     if !program::loads_seccomp_early(&args.process) {
         program::heed_no_file_limit().at(Step::AwaitStart)?;
     }
     program::set_limits(args.process.late_rlimits)?;
     program::load_seccomp_late(&args.process, link).at(Step::Seccomp)?;
-    hooks::run_start_container(&args.process.envp, &mut args.hooks)?;
-    Err(program::execute(&args.process))
+    hooks::run_start_container(&args.process.envp, &mut args.hooks)
 }
 
 /// Opens the root as the process sees it.

@@ -14,51 +14,38 @@ use crate::{init, namespaces, program};
 use runtime_sys::process::{CloneFlags, Cloned};
 use runtime_sys::{self as sys, fs, namespace, process};
 
-pub(crate) fn run(mut args: InitArgs<'_>) -> ! {
-    let link = Link(args.link);
-    match prepare(&args, link) {
-        Err(stop) => stop.report(link),
-        Ok(Cloned::Parent(..)) => process::exit_now(0),
-        Ok(Cloned::Child) => init::go_on(&mut args),
-    }
-}
-
-/// Where INIT is made last, that is `init.rs`' to do, and we go on as it.
-fn prepare(args: &InitArgs<'_>, link: Link<'_>) -> Result<Cloned> {
-    let Some(intermediate) = &args.intermediate else {
-        return Err(refused(rustix::io::Errno::INVAL)).at(Step::CloneInit);
-    };
+/// Enters the namespaces, and returns in INIT; or, where INIT is made last, as INTERMEDIATE still: `init.rs` makes it then.
+pub(crate) fn enter(args: &InitArgs<'_>, intermediate: &IntermediateArgs<'_>, link: Link<'_>) -> Result<()> {
     program::detach(args.keep, args.unprivileged).at(Step::Detach)?;
     let offsets = open_offsets(args, intermediate).at(Step::TimeOffsets)?;
     init::await_go(args, link)?;
     namespaces::enter(&args.namespaces, args.unprivileged, link)?;
     new_time_namespace(intermediate, offsets).at(Step::TimeOffsets)?;
     if intermediate.last {
-        return Ok(Cloned::Child);
+        return Ok(());
     }
     make_sibling(intermediate.clone, intermediate.index, link)
 }
 
-/// Makes a process that is a child of RUNTIME as we are, with `flags` on top, and tells RUNTIME of it. Returns in both.
-pub(crate) fn make_sibling(flags: u64, index: u16, link: Link<'_>) -> Result<Cloned> {
+/// Makes a process that is a child of RUNTIME as we are, with `flags` on top, tells RUNTIME of it, and ends. Returns in the other.
+pub(crate) fn make_sibling(flags: u64, index: u16, link: Link<'_>) -> Result<()> {
     let flags = flags | libc::CLONE_PARENT as u64;
     let flags = CloneFlags {
         flags,
         cgroup: None,
         exit_signal: 0,
     };
-    let cloned = process::clone3(flags).at_index(Step::CloneInit, index)?;
-    match &cloned {
+    match process::clone3(flags).at_index(Step::CloneInit, index)? {
         Cloned::Child => {
             process::parent_death_signal(Some(rustix::process::Signal::KILL)).at(Step::CloneInit)?;
             // RUNTIME must know us before it hears us.
-            link.expect(Message::Go).at(Step::CloneInit)?;
+            link.expect(Message::Go).at(Step::CloneInit)
         }
         Cloned::Parent(_, pidfd) => {
             link.send_fd(Message::Born, pidfd.as_fd()).at(Step::CloneInit)?;
+            process::exit_now(0)
         }
     }
-    Ok(cloned)
 }
 
 /// The file of the time namespace that children will be born in, while it still belongs to us: once the ids are changed, or

@@ -10,24 +10,32 @@ use core::convert::Infallible;
 use rustix::fd::AsFd;
 
 use crate::args::JoinProcessArgs;
-use crate::report::{At, Result, Stop};
+use crate::report::{self, At, Result};
 use crate::step::Step;
 use crate::wire::{Link, Message};
 use crate::{console, container_root, intermediate, namespaces, program};
-use runtime_sys::process::Cloned;
-use runtime_sys::{self as sys, process};
+use runtime_sys::memory::Role;
+use runtime_sys::{self as sys, SysError, process};
 
-/// The whole life of a joining process. Never returns: it becomes the program, or reports why not and ends.
-pub(crate) fn run(mut args: JoinProcessArgs<'_>) -> ! {
-    let link = Link(args.link);
-    if let Err(stop) = enter(&mut args, link) {
+impl Role for JoinProcessArgs<'_> {
+    /// The whole life of a joining process: it becomes the program, or reports why not and ends.
+    fn run(mut args: JoinProcessArgs<'static>) -> ! {
+        let link = Link(args.link);
+        let Err(stop) = join_and_execute(&mut args, link);
         stop.report(link)
     }
-    match be_born(&args, link) {
-        Err(stop) => stop.report(link),
-        Ok(Cloned::Parent(..)) => process::exit_now(0),
-        Ok(Cloned::Child) => become_program(&args, link).report(link),
+
+    fn give_up(args: &JoinProcessArgs<'static>, error: SysError) -> ! {
+        report::give_up(args.link, error)
     }
+}
+
+fn join_and_execute(args: &mut JoinProcessArgs<'_>, link: Link<'_>) -> Result<Infallible> {
+    enter(args, link)?;
+    if args.joins_pids {
+        make_exec(args, link)?;
+    }
+    become_program(args, link)
 }
 
 /// Runs in: JOINER.
@@ -46,11 +54,8 @@ fn enter(args: &mut JoinProcessArgs<'_>, link: Link<'_>) -> Result<()> {
     program::settle(root.as_fd(), args.procfs, &mut args.process, &own, link)
 }
 
-/// Runs in: JOINER, and from the clone on also in EXEC.
-fn be_born(args: &JoinProcessArgs<'_>, link: Link<'_>) -> Result<Cloned> {
-    if !args.joins_pids {
-        return Ok(Cloned::Child);
-    }
+/// Runs in: JOINER. Makes EXEC, and returns in it.
+fn make_exec(args: &JoinProcessArgs<'_>, link: Link<'_>) -> Result<()> {
     // Everything that was opened on the way is closed before the container can see it.
     if !program::loads_seccomp_early(&args.process) {
         program::close_all_but(&[link.0], args.process.inherited).at(Step::CloneInit)?;
@@ -59,20 +64,13 @@ fn be_born(args: &JoinProcessArgs<'_>, link: Link<'_>) -> Result<Cloned> {
 }
 
 /// Runs in: EXEC. Returns only with the reason why there is no program.
-fn become_program(args: &JoinProcessArgs<'_>, link: Link<'_>) -> Stop {
-    match execute(args, link) {
-        Err(stop) => stop,
-        Ok(never) => match never {},
-    }
-}
-
-fn execute(args: &JoinProcessArgs<'_>, link: Link<'_>) -> Result<Infallible> {
+fn become_program(args: &JoinProcessArgs<'_>, link: Link<'_>) -> Result<Infallible> {
     process::setsid().at(Step::Session)?;
     console::take_control(args.process.console.as_ref()).at(Step::Console)?;
     await_start(args, link).at(Step::AwaitStart)?;
     program::set_limits(args.process.late_rlimits)?;
     program::load_seccomp_late(&args.process, link).at(Step::Seccomp)?;
-    Err(program::execute(&args.process))
+    program::execute(&args.process)
 }
 
 fn await_start(args: &JoinProcessArgs<'_>, link: Link<'_>) -> sys::Result<()> {

@@ -13,18 +13,22 @@ use rustix::fs::OFlags;
 use rustix::process::Signal;
 
 use crate::args::{HolderArgs, MounterArgs, MounterWork, RemovalArgs};
-use crate::report::{At, Result};
+use crate::report::{self, At, Result};
 use crate::step::Step;
 use crate::wire::{Link, Message};
 use crate::{container_root, mounts, namespaces, program};
-use runtime_sys::{self as sys, fs, mount, namespace, process};
+use runtime_sys::memory::Role;
+use runtime_sys::{self as sys, SysError, fs, mount, namespace, process};
 
-/// Runs in: MOUNTER. Says Ready when everything is done, and ends.
-pub(crate) fn run(args: MounterArgs<'_>) -> ! {
-    let link = Link(args.link);
-    match work(&args, link) {
-        Err(stop) => stop.report(link),
-        Ok(()) => process::exit_now(0),
+impl Role for MounterArgs<'_> {
+    /// Runs in: MOUNTER. Says Ready when everything is done, and ends.
+    fn run(args: MounterArgs<'static>) -> ! {
+        let link = Link(args.link);
+        report::end(work(&args, link), link)
+    }
+
+    fn give_up(args: &MounterArgs<'static>, error: SysError) -> ! {
+        report::give_up(args.link, error)
     }
 }
 
@@ -54,12 +58,15 @@ fn remove(root: BorrowedFd<'_>, removal: &RemovalArgs<'_>) -> sys::Result<()> {
     mount::detach_here(removal.name)
 }
 
-/// Runs in: the holder. Says Ready when its mount namespace is there, and ends with RUNTIME's end of the link.
-pub(crate) fn hold(args: HolderArgs<'_>) -> ! {
-    let link = Link(args.link);
-    match hold_namespace(&args, link) {
-        Err(stop) => stop.report(link),
-        Ok(()) => process::exit_now(0),
+impl Role for HolderArgs<'_> {
+    /// Runs in: the holder. Says Ready when its mount namespace is there, and ends with RUNTIME's end of the link.
+    fn run(args: HolderArgs<'static>) -> ! {
+        let link = Link(args.link);
+        report::end(hold_namespace(&args, link), link)
+    }
+
+    fn give_up(args: &HolderArgs<'static>, error: SysError) -> ! {
+        report::give_up(args.link, error)
     }
 }
 

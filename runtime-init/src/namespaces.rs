@@ -2,12 +2,14 @@
 
 use rustix::fd::AsFd;
 use rustix::io::Errno;
+use rustix::process::Signal;
 
-use crate::args::{JoinArgs, NamespaceArgs};
+use crate::args::{JoinArgs, NamespaceArgs, NamespaceHolderArgs};
 use crate::report::{At, Result};
 use crate::step::Step;
 use crate::wire::{Link, Message};
-use runtime_sys::{self as sys, credentials, namespace, net, process};
+use runtime_sys::memory::Role;
+use runtime_sys::{self as sys, SysError, credentials, namespace, net, process};
 
 /// Whether all that is new can be made before RUNTIME has done anything from outside.
 pub(crate) fn need_nothing_first(args: &NamespaceArgs<'_>) -> bool {
@@ -71,7 +73,7 @@ pub(crate) fn become_root(needed: bool) -> sys::Result<()> {
     credentials::setresgid(0)?;
     credentials::setresuid(0)?;
     // The change of ids has cleared the signal.
-    process::parent_death_signal(Some(rustix::process::Signal::KILL))
+    process::parent_death_signal(Some(Signal::KILL))
 }
 
 /// Makes the remaining namespaces: as mapped root, so that /dev/mqueue and the like belong to it.
@@ -109,4 +111,20 @@ pub(crate) fn set_names(hostname: Option<&[u8]>, domainname: Option<&[u8]>) -> R
         namespace::setdomainname(name).at(Step::Domainname)?;
     }
     Ok(())
+}
+
+impl Role for NamespaceHolderArgs<'_> {
+    /// Runs in: the holder of a new user namespace, which does nothing but be in it.
+    fn run(args: NamespaceHolderArgs<'static>) -> ! {
+        // Without the signal it would outlive a RUNTIME that was killed: then better not be there at all.
+        if process::parent_death_signal(Some(Signal::KILL)).is_ok() {
+            let _ended = process::wait_readable(args.link, None);
+        }
+        process::exit_now(0)
+    }
+
+    /// Whether it holds nothing but its own memory is nothing that RUNTIME waits for.
+    fn give_up(_args: &NamespaceHolderArgs<'static>, _error: SysError) -> ! {
+        process::exit_now(1)
+    }
 }

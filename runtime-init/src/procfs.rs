@@ -11,10 +11,11 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use crate::args::ProcfsArgs;
-use crate::report::{At, Result};
+use crate::report::{self, At, Result};
 use crate::step::Step;
 use crate::wire::{Link, Message};
 use crate::{namespaces, program};
+use runtime_sys::memory::Role;
 use runtime_sys::mount::{self, MountAttr};
 use runtime_sys::process::{CloneFlags, Cloned};
 use runtime_sys::{self as sys, Call, SysError, credentials, fs, namespace, process};
@@ -25,12 +26,15 @@ const CAP_SYS_ADMIN: u64 = 1 << 21;
 /// Exit statuses of the child: below, the number of a descriptor; from here on, an errno.
 const ERRNO: i32 = 128;
 
-/// Sends the context to RUNTIME and ends.
-pub(crate) fn run(args: ProcfsArgs<'_>) -> ! {
-    let link = Link(args.link);
-    match work(&args, link) {
-        Err(stop) => stop.report(link),
-        Ok(()) => process::exit_now(0),
+impl Role for ProcfsArgs<'_> {
+    /// Sends the context to RUNTIME and ends.
+    fn run(args: ProcfsArgs<'static>) -> ! {
+        let link = Link(args.link);
+        report::end(work(&args, link), link)
+    }
+
+    fn give_up(args: &ProcfsArgs<'static>, error: SysError) -> ! {
+        report::give_up(args.link, error)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Runs in: INIT and EXEC. The process itself: descriptors, keyring, working directory, credentials, finding the
 //! program, seccomp, execve.
 
+use core::convert::Infallible;
 use core::ffi::CStr;
 use core::sync::atomic::Ordering;
 
@@ -320,7 +321,7 @@ pub(crate) fn settle(
 }
 
 /// Limits of this process: index, resource, soft, hard.
-pub(crate) fn set_limits(limits: &[(u16, u32, u64, u64)]) -> Result<()> {
+pub(crate) fn set_limits(limits: &[(u16, process::Resource, u64, u64)]) -> Result<()> {
     for (index, resource, soft, hard) in limits {
         process::set_limit(0, *resource, *soft, *hard).at_index(Step::Rlimit, *index)?;
     }
@@ -518,8 +519,8 @@ fn load_with_listener(seccomp: &SeccompArgs<'_>, link: Link<'_>) -> sys::Result<
 }
 
 /// Becomes the program. Returns only with the reason why not.
-pub(crate) fn execute(args: &ProcessArgs<'_>) -> Stop {
-    // The one that was found, and those behind it should it be gone by now.
+pub(crate) fn execute(args: &ProcessArgs<'_>) -> Result<Infallible> {
+    // The one that was found, and those after it should it be gone by now.
     let mut reason = SysError {
         call: Call::Exec,
         errno: Errno::NOENT,
@@ -537,7 +538,7 @@ pub(crate) fn execute(args: &ProcessArgs<'_>) -> Stop {
             break;
         }
     }
-    Stop::new(Step::Exec, place, reason)
+    Err(Stop::new(Step::Exec, place, reason))
 }
 
 #[cfg(test)]

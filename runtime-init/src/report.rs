@@ -1,6 +1,6 @@
 //! Runs in: INIT, INTERMEDIATE, EXEC. How the child gives up: eight bytes, and for a hook its output.
 
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 
 use crate::step::Step;
@@ -61,6 +61,19 @@ impl Stop {
         while sent.is_ok() && matches!(link.receive(), Ok(Some(_))) {}
         process::exit_now(1)
     }
+}
+
+/// Ends a helper that has done its work, or says why not.
+pub(crate) fn end(work: Result<()>, link: Link<'_>) -> ! {
+    match work {
+        Ok(()) => process::exit_now(0),
+        Err(stop) => stop.report(link),
+    }
+}
+
+/// Ends a child that could not leave the host program's memory.
+pub(crate) fn give_up(link: BorrowedFd<'_>, error: SysError) -> ! {
+    Stop::new(Step::Detach, 0, error).report(Link(link))
 }
 
 /// Gives a failed system call the step it happened in.

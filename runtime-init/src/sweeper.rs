@@ -11,14 +11,21 @@ use rustix::process::Signal;
 use crate::args::SweeperArgs;
 use crate::namespaces::become_root;
 use runtime_sys::fs::{self, LONGEST_NAME};
-use runtime_sys::{self as sys, process};
+use runtime_sys::memory::Role;
+use runtime_sys::{self as sys, SysError, process};
 
-/// Waits until something comes over the link: then the ids are mapped. Its exit status is 0, or the errno that it met.
-pub(crate) fn run(args: SweeperArgs<'_>) -> ! {
-    process::exit_now(match sweep(args.link, args.cgroup) {
-        Ok(()) => 0,
-        Err(error) => error.errno.raw_os_error(),
-    })
+impl Role for SweeperArgs<'_> {
+    /// Waits until something comes over the link: then the ids are mapped. Its exit status is 0, or the errno that it met.
+    fn run(args: SweeperArgs<'static>) -> ! {
+        if let Err(error) = sweep(args.link, args.cgroup) {
+            Self::give_up(&args, error)
+        }
+        process::exit_now(0)
+    }
+
+    fn give_up(_args: &SweeperArgs<'static>, error: SysError) -> ! {
+        process::exit_now(error.errno.raw_os_error())
+    }
 }
 
 fn sweep(link: BorrowedFd<'_>, cgroup: BorrowedFd<'_>) -> sys::Result<()> {

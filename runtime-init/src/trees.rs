@@ -20,10 +20,11 @@ use rustix::io::Errno;
 use crate::args::{NodeArgs, TreeSource, TreesArgs};
 use crate::devices;
 use crate::program;
-use crate::report::{At, Result, refused};
+use crate::report::{self, At, Result, refused};
 use crate::step::Step;
 use crate::wire::{Link, Message};
-use runtime_sys::{self as sys, fs, mount, namespace, process};
+use runtime_sys::memory::Role;
+use runtime_sys::{self as sys, SysError, fs, mount, namespace, process};
 
 /// Runs in: INIT. Exchanges the descriptors for those of locked trees, under their old numbers.
 pub(crate) fn receive(trees: &[BorrowedFd<'_>], unprivileged: bool, link: Link<'_>) -> Result<()> {
@@ -54,12 +55,15 @@ fn receive_one(old: BorrowedFd<'_>, link: Link<'_>) -> sys::Result<()> {
     }
 }
 
-/// Runs in: TREES. Sends the copies to RUNTIME and ends.
-pub(crate) fn run(args: TreesArgs<'_>) -> ! {
-    let link = Link(args.link);
-    match send_all(&args, link) {
-        Err(stop) => stop.report(link),
-        Ok(()) => process::exit_now(0),
+impl Role for TreesArgs<'_> {
+    /// Runs in: TREES. Sends the copies to RUNTIME and ends.
+    fn run(args: TreesArgs<'static>) -> ! {
+        let link = Link(args.link);
+        report::end(send_all(&args, link), link)
+    }
+
+    fn give_up(args: &TreesArgs<'static>, error: SysError) -> ! {
+        report::give_up(args.link, error)
     }
 }
 

@@ -228,7 +228,7 @@ fn note(image: &mut Image, file: &File<'_>) {
 }
 
 fn of_this_program_address() -> usize {
-    arrive::<()> as *const () as usize
+    forget_all_but as *const () as usize
 }
 
 /// Memory that a child takes along. It is never given back: `execve` or the end of the process does that.
@@ -362,24 +362,29 @@ impl Carry for BorrowedFd<'_> {
     }
 }
 
+/// What a child is: its arguments, and what it does with them.
+pub trait Role: Carry {
+    /// Runs in: the child, with its arguments and nothing else of the host program's memory.
+    fn run(args: Self::Carried) -> !;
+
+    /// Runs in: the child, where the host program's memory could not be given back. Says so, and ends.
+    fn give_up(args: &Self::Carried, error: SysError) -> !;
+}
+
 /// What is on the way from the one stack to the other.
 struct Luggage<T> {
     image: Image,
     pieces: [Range; PIECES],
     used: usize,
     args: T,
-    run: fn(T) -> !,
-    give_up: fn(&T, SysError) -> !,
 }
 
-/// Runs in: the child, first of all. Takes `args` along, and goes on in `run` with nothing else of the host program's memory; or
-/// in `give_up`, if the rest could not be given back. Returns only if not even the first of that could be done.
-pub fn leave_host<A: Carry>(
-    image: &Image,
-    args: &A,
-    run: fn(A::Carried) -> !,
-    give_up: fn(&A::Carried, SysError) -> !,
-) -> Result<Infallible> {
+/// Runs in: the child, first of all. Takes `args` along, and goes on in [`Role::run`] with nothing else of the host program's memory;
+/// or in [`Role::give_up`], if the rest could not be given back. Returns only if not even the first of that could be done.
+///
+/// # Errors
+/// No memory.
+pub fn leave_host<R: Role>(image: &Image, args: &R) -> Result<Infallible> {
     let room = Room::new();
     let stack = room.add(STACK)?;
     // An overflow must not go on into what lies below.
@@ -399,22 +404,20 @@ pub fn leave_host<A: Carry>(
         pieces: [Range::default(); PIECES],
         used: 0,
         args,
-        run,
-        give_up,
     };
     let luggage = room.put(luggage)?;
     (luggage.pieces, luggage.used) = room.pieces();
     // SAFETY: the top of a stack that nobody uses, and a function that takes this very argument.
-    unsafe { call_on_stack(stack.end, arrive::<A::Carried>, luggage) }
+    unsafe { call_on_stack(stack.end, arrive::<R>, luggage) }
 }
 
-extern "C" fn arrive<T>(luggage: *mut Luggage<T>) -> ! {
+extern "C" fn arrive<R: Role>(luggage: *mut Luggage<R::Carried>) -> ! {
     // SAFETY: put into the room by `leave_host`, which has given up its own reference.
     let luggage = unsafe { luggage.read() };
     let pieces = luggage.pieces.get(..luggage.used).unwrap_or_default();
     match forget_all_but(&luggage.image, pieces) {
-        Ok(()) => (luggage.run)(luggage.args),
-        Err(error) => (luggage.give_up)(&luggage.args, error),
+        Ok(()) => R::run(luggage.args),
+        Err(error) => R::give_up(&luggage.args, error),
     }
 }
 
@@ -614,7 +617,7 @@ pub trait CarryAll: Carry + Sized {
 plain! {
     bool, u8, u16, u32, u64, usize, i32, i64,
     super::process::SchedAttr, super::process::SockFilter, super::mount::MountAttr, super::fs::Identity,
-    (u64, u64), (u64, bool), (super::mount::MountAttr, bool), (u16, u32, u64, u64), (u16, u16),
+    (u64, u64), (u64, bool), (super::mount::MountAttr, bool), (u16, super::process::Resource, u64, u64), (u16, u16),
 }
 
 impl CarryAll for BorrowedFd<'_> {}

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use oci_spec::runtime::Hook;
 use runtime_init::args::HostHookArgs;
-use runtime_init::start::{Child, start_host_hook};
+use runtime_init::start::{self, Birth, Child};
 use runtime_sys::SysError;
 use runtime_sys::process::ExecVector;
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -209,16 +209,19 @@ fn start(hook: &Hook, told: Told<'_>, own_group: bool, terms: Terms<'_>) -> Resu
     let (stdout, stderr) = (stdout?, stderr?);
     // Whoever deletes a container may have removed its bundle before.
     let directory = told.directory.and_then(open_directory);
-    let child = start_host_hook(HostHookArgs {
-        path: &path,
-        argv: ExecVector::new(&mut argv_room, &argv),
-        envp: ExecVector::new(&mut envp_room, &envp),
-        stdio: [input.as_fd(), stdout.1.as_fd(), stderr.1.as_fd()],
-        directory: directory.as_ref().map(AsFd::as_fd),
-        own_group,
-        open_files: terms.open_files,
-        failure: failure.1.as_fd(),
-    })
+    let child = start::start(
+        Birth::default(),
+        &HostHookArgs {
+            path: &path,
+            argv: ExecVector::new(&mut argv_room, &argv),
+            envp: ExecVector::new(&mut envp_room, &envp),
+            stdio: [input.as_fd(), stdout.1.as_fd(), stderr.1.as_fd()],
+            directory: directory.as_ref().map(AsFd::as_fd),
+            own_group,
+            open_files: terms.open_files,
+            failure: failure.1.as_fd(),
+        },
+    )
     .map_err(|error: SysError| Error::os(error.call.name(), error.errno))?;
     drop(failure.1);
     let begun = terms

@@ -3,15 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use oci_spec::runtime::Hook;
-
 use super::state::Status;
 use crate::host::cgroup::{
     Cgroup, CgroupDriver, CgroupLocation, CgroupManager, Identity, Manager, Marked, UnitReference,
 };
 use crate::host::process as host_process;
+use crate::host::start_socket;
 use crate::host::state::{CgroupRecord, Phase, Record, Slot};
-use crate::host::{hooks, start_socket};
 use crate::plan::HostFacts;
 use crate::spec::{Config, OtherSpelling};
 use crate::{Error, ErrorKind, Result};
@@ -24,51 +22,6 @@ pub(super) const RESOURCES: &str = "resources.json";
 
 /// How long a cgroup may take to become empty once its processes have been killed.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-
-/// The state of a container, for its hooks and for `seccomp` agents (runtime.md, State).
-pub(super) fn hook_state(record: &Record, status: &str, pid: Option<i32>) -> Result<Vec<u8>> {
-    let (mut before, after) = split_state(record, status)?;
-    match pid {
-        Some(pid) => {
-            before.extend(pid.to_string().into_bytes());
-            before.extend(after);
-            Ok(before)
-        }
-        // `,"pid":` is cut off again: the pid is only there while there is a process.
-        None => {
-            before.truncate(before.len() - PID_KEY.len());
-            before.extend(after);
-            Ok(before)
-        }
-    }
-}
-
-const PID_KEY: &[u8] = b",\"pid\":";
-
-/// The same in two parts, for a pid that only the child itself knows.
-pub(super) fn split_state(record: &Record, status: &str) -> Result<(Vec<u8>, Vec<u8>)> {
-    let mut object = serde_json::Map::new();
-    object.insert("ociVersion".into(), crate::OCI_VERSION.into());
-    object.insert("id".into(), record.id.clone().into());
-    object.insert("status".into(), status.into());
-    object.insert("bundle".into(), record.bundle.to_string_lossy().into());
-    if !record.annotations.is_empty() {
-        let annotations = record
-            .annotations
-            .iter()
-            .map(|(key, value)| (key.clone(), value.clone().into()));
-        object.insert(
-            "annotations".into(),
-            serde_json::Value::Object(annotations.collect()),
-        );
-    }
-    let mut before = serde_json::to_vec(&object).map_err(|error| {
-        Error::new(ErrorKind::Internal, error.to_string()).doing("write the state for a hook")
-    })?;
-    before.pop();
-    before.extend(PID_KEY);
-    Ok((before, b"}".to_vec()))
-}
 
 /// The directory of the container's monitoring group in resctrl, if it has one.
 pub(super) fn monitoring_group(record: &Record) -> Option<PathBuf> {
@@ -210,28 +163,6 @@ fn is_frozen(record: &Record) -> Result<bool> {
     match cgroup(record)? {
         Some(manager) => manager.cgroup().map_or(Ok(false), |cgroup| cgroup.is_frozen()),
         None => Ok(false),
-    }
-}
-
-/// Runs the hooks of one list in the runtime's namespaces.
-pub(super) fn run_hooks(
-    list: &'static str,
-    hooks: Option<&Vec<Hook>>,
-    record: &Record,
-    status: &str,
-    pid: i32,
-    terms: hooks::Terms<'_>,
-) -> Result<()> {
-    match hooks {
-        Some(hooks) if !hooks.is_empty() => {
-            let told = hooks::Told {
-                state: &hook_state(record, status, Some(pid))?,
-                directory: Some(&record.bundle),
-                files: &hooks::OutputFiles::open(&record.annotations, &record.bundle)?,
-            };
-            hooks::run(list, hooks, told, terms)
-        }
-        _ => Ok(()),
     }
 }
 

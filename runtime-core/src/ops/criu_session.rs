@@ -13,8 +13,8 @@ use crate::host::criu::{
 };
 use crate::host::process::Stat;
 use crate::host::state::Record;
+use crate::parent::child::{Launched, pid_of};
 use crate::parent::criu::{self as process, Start};
-use crate::parent::launch::{Launched, pid_of};
 use crate::plan::HostFacts;
 use crate::{Cancel, Error, ErrorKind, Result};
 

@@ -4,11 +4,12 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::container::{self, CONFIG, PATIENCE};
+use super::hooks::run_poststop;
 use super::nested::{self, Init};
 use super::{Runtime, Status, wreck};
 use crate::host::cgroup::{Cgroup, CgroupManager, Marked};
 use crate::host::process::Process as HostProcess;
-use crate::host::state::{ContainerId, Found, Phase, Record, Retired, Slot, Store};
+use crate::host::state::{ContainerId, Found, Phase, Record, Slot, Store};
 use crate::host::{hooks, resctrl, rootfs_mount, start_socket};
 use crate::parent::sweeper;
 use crate::spec::Config;
@@ -33,7 +34,6 @@ impl Runtime {
         match found {
             Err(error) if force && error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
-            // Or its refusal, for what another runtime has made.
             // Or its refusal, for what another runtime has made.
             Ok(Found::Damaged(wreck)) if force || wreck.reason().kind() == ErrorKind::Unsupported => {
                 wreck::delete(&self.store, wreck)
@@ -205,7 +205,7 @@ pub(super) fn sweep(
 }
 
 /// Only what was made for the container; others may be in the rest.
-fn remove_resctrl_group(record: &Record) -> Result<()> {
+pub(super) fn remove_resctrl_group(record: &Record) -> Result<()> {
     let Some(group) = &record.resctrl else {
         return Ok(());
     };
@@ -214,7 +214,7 @@ fn remove_resctrl_group(record: &Record) -> Result<()> {
 }
 
 /// All that a container without a mount namespace has mounted.
-fn remove_host_mount(record: &Record) -> Result<()> {
+pub(super) fn remove_host_mount(record: &Record) -> Result<()> {
     record.host_mount.as_ref().map_or(Ok(()), rootfs_mount::remove)
 }
 
@@ -234,84 +234,4 @@ pub(super) fn empty_cgroup(
         }
     }
     manager.remove(PATIENCE)
-}
-
-/// Each failure is a warning (runtime.md, Lifecycle).
-pub(super) fn run_poststop(config: Option<&Config>, record: &Record, terms: hooks::Terms<'_>) {
-    let hooks = config
-        .and_then(|config| config.spec.hooks().as_ref())
-        .and_then(|hooks| hooks.poststop().as_ref());
-    let Some(list) = hooks.filter(|hooks| !hooks.is_empty()) else {
-        return;
-    };
-    let state = match container::hook_state(record, "stopped", None) {
-        Ok(state) => state,
-        Err(error) => return log::warn!("{error}"),
-    };
-    // The bundle may be gone, and with it the place of these files.
-    let files = hooks::OutputFiles::open(&record.annotations, &record.bundle).unwrap_or_else(|error| {
-        log::warn!("{}", error.doing("open a file for what poststop hooks print"));
-        hooks::OutputFiles::default()
-    });
-    let told = hooks::Told {
-        state: &state,
-        directory: Some(&record.bundle),
-        files: &files,
-    };
-    for error in hooks::run_all("poststop", list, told, terms) {
-        log::warn!("{error}");
-    }
-}
-
-/// What has become of a failed creation.
-#[derive(Debug)]
-pub(super) struct Failed {
-    pub(super) error: Error,
-    /// Whether nothing of it is left but its record.
-    pub(super) is_undone: bool,
-}
-
-impl Failed {
-    /// Of something that has undone itself; what it could not undo stands behind its error.
-    pub(super) fn by_itself(error: Error) -> Self {
-        let is_undone = !error.left_something();
-        Self { error, is_undone }
-    }
-
-    /// Of a creation whose cgroup was there. By now its init has been killed.
-    pub(super) fn in_cgroup(store: &Store, record: &Record, cgroup: &CgroupManager, error: Error) -> Self {
-        let others =
-            |cgroup: &Cgroup| nested::others(store, &record.id, record.own_pids, Init::IsGone, cgroup);
-        let errors = [
-            empty_cgroup(cgroup, others).err(),
-            remove_resctrl_group(record).err(),
-            remove_host_mount(record).err(),
-        ];
-        let errors: Vec<Error> = errors.into_iter().flatten().collect();
-        let is_undone = errors.is_empty();
-        Self {
-            error: errors.into_iter().fold(error, Error::and),
-            is_undone,
-        }
-    }
-
-    /// Gives the id back, if nothing is left that the record stands for. Returns whether it has.
-    pub(super) fn give_back(self, slot: Slot) -> (Error, bool) {
-        let kept = |error: Error| {
-            let note = Error::new(ErrorKind::Internal, "the container's record is kept");
-            (
-                error.and(note.hint("delete --force takes away what is left")),
-                false,
-            )
-        };
-        if !self.is_undone {
-            return kept(self.error);
-        }
-        match slot.retire().map(Retired::remove) {
-            Ok(Ok(())) => (self.error, true),
-            // A later command sweeps it away.
-            Ok(Err(error)) => (self.error.and(error), true),
-            Err(error) => kept(self.error.and(error)),
-        }
-    }
 }

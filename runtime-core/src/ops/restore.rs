@@ -1,7 +1,6 @@
 //! Runs in: RUNTIME. `restore`: has criu make the processes of a container from the files of a checkpoint, in a cgroup
 //! and a state directory made as by `create`.
 
-use std::cell::Cell;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Read;
@@ -17,9 +16,10 @@ use rustix::process::{Pid, PidfdFlags};
 use super::checkpoint::{DESCRIPTORS, NETWORK_KEY, PID_KEY, shares_network};
 use super::checkpoint_options::RestoreOptions;
 use super::container::CONFIG;
-use super::create::{connect_console, console_wish, run_runtime_hooks, start_time, terms, undo};
+use super::creation::{self, Creation, Planned, bundle_or_here};
 use super::criu_session::{Attendant, Session, common_options, need_root};
-use super::delete::Failed;
+use super::hooks::{run_runtime_hooks, terms};
+use super::terminal::{connect_console, console_wish};
 use super::{Process, Runtime, container, criu_mounts, exec};
 use crate::host::cgroup::{Cgroup, CgroupManager};
 use crate::host::criu::{
@@ -27,11 +27,11 @@ use crate::host::criu::{
 };
 use crate::host::net_devices::NetDevices;
 use crate::host::state::{ContainerId, Phase, Slot};
-use crate::host::{console, pid_file, random, stdio};
+use crate::host::{console, pid_file, process as host_process, random, stdio};
+use crate::parent::child::{Launched, pid_of};
 use crate::parent::criu::{Start, Surroundings};
 use crate::parent::criu_images;
 use crate::parent::explain::Background;
-use crate::parent::launch::{Launched, pid_of};
 use crate::plan::keyring::{KeyringPlan, KeyringSecret, keyring_name};
 use crate::plan::namespaces::Join;
 use crate::plan::{HostFacts, Plan, Wishes, namespaces};
@@ -53,16 +53,41 @@ impl Runtime {
     /// As `create`; `NotFound` if there are no images; `Unsupported` if there is no criu, or it is too old; `Os` with the
     /// path of criu's log and the last error in it. Nothing is left then.
     pub fn restore(&self, id: &ContainerId, options: RestoreOptions) -> Result<Process> {
-        let bundle = match options.bundle.as_os_str() {
-            empty if empty.is_empty() => Path::new("."),
-            _ => &options.bundle,
-        };
-        let config = match &options.config {
-            Some(file) => spec::load_file(file, &options.cancel)?,
-            None => spec::load_file(&bundle.join("config.json"), &options.cancel)?,
-        };
+        let bundle = bundle_or_here(&options.bundle);
+        let (config, _) = creation::load(bundle, options.config.as_deref(), &options.cancel)?;
         spec::validate(&config)?;
         container::warn_of_spellings(&config.extra.spellings);
+        let planned = self.plan_restore(id, config, bundle, &options)?;
+        need_root(&planned.facts)?;
+        check_plan(&planned.plan)?;
+        criu::find()?;
+        let mut directories = criu::open_images(&options.criu.images, options.criu.work.as_deref())?;
+        if options.criu.auto_dedup {
+            // It writes to the images, too.
+            directories.refuse_links()?;
+        }
+        criu_images::show(&mut directories, &planned.plan.namespaces.user)?;
+        let descriptors = read_descriptors(&options.criu.images, &directories)?;
+        let cancel = options.cancel.clone();
+        let job = Job {
+            config: &planned.config,
+            plan: &planned.plan,
+            options,
+            directories,
+            descriptors,
+        };
+        let mut creation = Creation::begin(self, id, &planned, &cancel)?;
+        let restored = job.restore(&mut creation);
+        creation.end(restored)
+    }
+
+    fn plan_restore(
+        &self,
+        id: &ContainerId,
+        config: Config,
+        bundle: &Path,
+        options: &RestoreOptions,
+    ) -> Result<Planned> {
         let facts = HostFacts::probe(bundle)?;
         let wishes = Wishes {
             console: console_wish(options.console.as_ref()),
@@ -74,39 +99,13 @@ impl Runtime {
         // CRIU makes it, which is not in the container's user namespace.
         let name = keyring_name(id.as_str(), wishes.keyring_secret);
         plan.keyring = Some(KeyringPlan::new(&name, wishes.keyring_secret, &facts, false)?);
-        need_root(&facts)?;
-        check_plan(&plan)?;
-        criu::find()?;
-        let mut directories = criu::open_images(&options.criu.images, options.criu.work.as_deref())?;
-        if options.criu.auto_dedup {
-            // It writes to the images, too.
-            directories.refuse_links()?;
-        }
-        criu_images::show(&mut directories, &plan.namespaces.user)?;
-        let descriptors = read_descriptors(&options.criu.images, &directories)?;
         let cgroup = self.plan_cgroup(&config, id)?;
-        let location = cgroup.locate(&options.cancel)?;
-        let record = self.record(id, &config, &facts, &plan, location.as_ref());
-        let mut slot = self.store.claim(id, &record)?;
-        let hooks_begun = Cell::new(false);
-        let cancel = options.cancel.clone();
-        let job = Job {
-            config: &config,
-            plan: &plan,
-            hooks_begun: &hooks_begun,
-            options,
-            directories,
-            descriptors,
-        };
-        let refuse = |cgroup: &Cgroup| self.refuse_shared(cgroup, id);
-        let made = container::mark(&slot)
-            .and_then(|mark| CgroupManager::create(&cgroup, location, &mark, refuse))
-            .map_err(Failed::by_itself)
-            .and_then(|mut cgroup| {
-                let restored = job.restore(&mut slot, &mut cgroup);
-                restored.map_err(|error| Failed::in_cgroup(&self.store, slot.record(), &cgroup, error))
-            });
-        made.map_err(|failed| undo(slot, &config, hooks_begun.get(), terms(&plan, &cancel), failed))
+        Ok(Planned {
+            config,
+            facts,
+            plan,
+            cgroup,
+        })
     }
 }
 
@@ -156,14 +155,19 @@ fn read_descriptors(path: &Path, directories: &Directories) -> Result<Vec<String
 struct Job<'a> {
     config: &'a Config,
     plan: &'a Plan,
-    hooks_begun: &'a Cell<bool>,
     options: RestoreOptions,
     directories: Directories,
     descriptors: Vec<String>,
 }
 
 impl Job<'_> {
-    fn restore(mut self, slot: &mut Slot, cgroup: &mut CgroupManager) -> Result<Process> {
+    fn restore(mut self, creation: &mut Creation<'_>) -> Result<Process> {
+        let Creation {
+            slot,
+            cgroup,
+            hooks_begun,
+            ..
+        } = creation;
         let place = criu::clean_path(slot.path());
         criu::check_place(&place)?;
         slot.save_file(CONFIG, &self.config.json)?;
@@ -193,6 +197,7 @@ impl Job<'_> {
             job: &self,
             slot,
             cgroup,
+            hooks_begun,
             console,
             terminal: None,
             devices,
@@ -356,6 +361,7 @@ struct Restore<'a> {
     job: &'a Job<'a>,
     slot: &'a mut Slot,
     cgroup: &'a CgroupManager,
+    hooks_begun: &'a mut bool,
     console: Option<OwnedFd>,
     /// What goes there.
     terminal: Option<OwnedFd>,
@@ -369,7 +375,7 @@ impl Attendant for Restore<'_> {
             "setup-namespaces" => {
                 let pid = self.take_init(notification.pid())?;
                 self.set_up_network(pid)?;
-                self.job.hooks_begun.set(true);
+                *self.hooks_begun = true;
                 let terms = terms(self.job.plan, &self.job.options.cancel);
                 run_runtime_hooks(self.job.config, self.slot.record(), pid, terms)
             }
@@ -451,7 +457,7 @@ impl Restore<'_> {
     fn publish(&mut self, pid: i32) -> Result<()> {
         let mut record = self.slot.record().clone();
         record.pid = pid;
-        record.start_time = start_time(pid)?;
+        record.start_time = host_process::start_time(pid_of(pid)?)?;
         record.root = exec::root_record(pid)?;
         container::record_identity(&mut record, self.cgroup)?;
         record.phase = Phase::Created;

@@ -5,13 +5,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use runtime_init::wire::Failure;
 
 use super::container::{self, CONFIG};
-use super::create::pass_listener;
-use super::{Runtime, Status};
+use super::hooks::run_poststart;
+use super::{Runtime, Status, listener};
 use crate::host::process::Process as HostProcess;
 use crate::host::start_socket;
 use crate::host::state::{ContainerId, Record, Slot};
 use crate::parent::explain::{self, Background};
-use crate::parent::handshake::{Conversation, Counterpart, stopped};
+use crate::parent::handshake::{Answers, Conversation, stopped};
 use crate::parent::link::Speaker;
 use crate::plan::{ConsoleWish, Plan, Wishes};
 use crate::spec::Config;
@@ -51,7 +51,7 @@ impl Runtime {
         // Before the word is given: if we are killed in between, init hears it, and ends. The other way round, a
         // running container would look like a created one.
         start_socket::remove(slot.dir())?;
-        let mut host = Host {
+        let mut answers = StartAnswers {
             slot: &slot,
             cancel,
             replanned: None,
@@ -60,8 +60,8 @@ impl Runtime {
             pid: record.pid,
             pidfd: init.as_fd(),
         };
-        let started = Conversation::with_ready(connection.as_fd())
-            .start(speaker, cancel, &mut host)
+        let started = Conversation::with_ready(connection)
+            .start(speaker, cancel, &mut answers)
             .and_then(|()| self.poststart(&slot, &record, cancel));
         if started.is_err() {
             // It may have ended by itself.
@@ -76,19 +76,7 @@ impl Runtime {
         }
         let json = slot.read_file(CONFIG)?;
         let config = container::saved_config(json)?;
-        let hooks = config
-            .spec
-            .hooks()
-            .as_ref()
-            .and_then(|hooks| hooks.poststart().as_ref());
-        container::run_hooks(
-            "poststart",
-            hooks,
-            record,
-            "running",
-            record.pid,
-            self.hook_terms(cancel)?,
-        )
+        run_poststart(&config, record, self.hook_terms(cancel)?)
     }
 }
 
@@ -104,13 +92,13 @@ fn check_status(status: Status) -> Result<()> {
 }
 
 /// RUNTIME's answers, from a command that has not made the plan: it is made again where it is needed.
-struct Host<'a> {
+struct StartAnswers<'a> {
     slot: &'a Slot,
     cancel: &'a Cancel,
     replanned: Option<(Config, Plan)>,
 }
 
-impl Host<'_> {
+impl StartAnswers<'_> {
     fn plan(&mut self) -> Result<&(Config, Plan)> {
         let planned = match self.replanned.take() {
             Some(planned) => planned,
@@ -131,12 +119,12 @@ impl Host<'_> {
     }
 }
 
-impl Counterpart for Host<'_> {
+impl Answers for StartAnswers<'_> {
     fn pass_listener(&mut self, pid: i32, listener: BorrowedFd<'_>) -> Result<()> {
         let record = self.slot.record().clone();
         let cancel = self.cancel;
         let (_, plan) = self.plan()?;
-        pass_listener(plan, &record, "created", pid, listener, cancel)
+        listener::pass_on(plan.seccomp.as_ref(), &record, "created", pid, listener, cancel)
     }
 
     fn explain(&mut self, pid: i32, failure: Failure, output: Option<OwnedFd>) -> Error {

@@ -5,22 +5,22 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr;
 
 use runtime_init::args::{CriuArgs, CriuDirectory, CriuMountArgs, CriuRootArgs, TargetArgs};
-use runtime_init::start::start_criu;
+use runtime_init::start::Birth;
 use runtime_init::step::Step;
 use runtime_init::wire::{Failure, Message};
 use runtime_sys::process::ExecVector;
 use rustix::fs::{Mode, OFlags};
 
+use super::child::Launched;
 use super::explain::{self, Background};
-use super::launch::Launched;
-use super::link;
+use super::helper::Helper;
 use super::views::keyring_view;
 use crate::host::criu::{self, Connection, Directories, Directory};
 use crate::host::process::{STATUS_UNKNOWN, reap};
 use crate::host::signals;
 use crate::plan::keyring::KeyringPlan;
 use crate::plan::mounts::{MountPlan, MountSource};
-use crate::prepare::{Links, PreparedMount, sys_error};
+use crate::prepare::{Links, PreparedMount};
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// How criu is started.
@@ -92,18 +92,17 @@ pub(crate) fn start(start: &Start<'_>) -> Result<(Launched, Connection)> {
         envp: ExecVector::new(&mut envp_pointers, &envp),
     };
     let cgroup = start.restore.as_ref().and_then(|restore| restore.cgroup);
-    let launched =
-        Launched::new(start_criu(cgroup, args).map_err(|error| sys_error(error).doing("start criu"))?);
+    let birth = Birth { flags: 0, cgroup };
+    let criu = Helper::start(birth, &args, links.runtime).map_err(|error| error.doing("start criu"))?;
     drop(links.child);
     let mut connection = None;
     loop {
-        let message = link::receive(links.runtime.as_fd(), launched.speaker(), &Cancel::default())?;
-        match (message, connection) {
+        match (criu.receive(&Cancel::default())?, connection) {
             (Some((Message::CriuSocket, Some(socket))), None) => connection = Some(Connection::new(socket)),
             (Some((Message::Failure(failure), _)), _) => {
-                return Err(explain(failure, &program, start, launched.pid));
+                return Err(explain(failure, &program, start, criu.process.pid));
             }
-            (None, Some(connection)) => return Ok((launched, connection)),
+            (None, Some(connection)) => return Ok((criu.process, connection)),
             (None, None) => return Err(Error::new(ErrorKind::Os, "it was killed").doing("start criu")),
             (Some(_), _) => {
                 let text = "a message that does not belong here";

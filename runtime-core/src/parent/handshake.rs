@@ -9,7 +9,7 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::process::WaitIdStatus;
 
-use super::launch::Launched;
+use super::child::Launched;
 use super::link::{self, Speaker};
 use super::seccomp_listener;
 use crate::host::process::{self, Stat, reap};
@@ -18,7 +18,7 @@ use crate::prepare::sys_error;
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// What RUNTIME does when the child asks. `create`, `run` and `exec` give their own.
-pub(crate) trait Counterpart {
+pub(crate) trait Answers {
     /// Runs prestart and createRuntime hooks. Only `create` and `run` are asked; so are the next four.
     fn run_hooks(&mut self, _pid: i32) -> Result<()> {
         Err(asked_too_late("hooks"))
@@ -61,8 +61,8 @@ fn asked_too_late(what: &str) -> Error {
 ///
 /// Whatever comes may come from an attacker: a process in the container that may trace EXEC can take its end of the link. So
 /// each record is taken once, in the order of the protocol, and only from the process that is the child by the kernel's word.
-pub(crate) struct Conversation<'a> {
-    link: BorrowedFd<'a>,
+pub(crate) struct Conversation {
+    link: OwnedFd,
     /// The record of the highest rank so far: what comes has a higher one.
     heard: Rank,
     /// Whether a helper speaks, which is yet to make the process.
@@ -80,7 +80,7 @@ enum Rank {
     Maps,
     Trees,
     NetDevices,
-    /// More than one: how many, the counterpart knows by the plan.
+    /// More than one: how many, the answers knows by the plan.
     MountMaps,
     Hooks,
     Listener,
@@ -89,9 +89,15 @@ enum Rank {
     LateListener,
 }
 
-impl<'a> Conversation<'a> {
-    /// With a child that has been told to go on. `awaits_birth`: it is a helper, which makes the process.
-    pub(crate) fn new(link: BorrowedFd<'a>, awaits_birth: bool) -> Self {
+impl Conversation {
+    /// Tells a child that waits for it to go on. `awaits_birth`: it is a helper, which makes the process.
+    pub(crate) fn begin(link: OwnedFd, awaits_birth: bool) -> Result<Self> {
+        let begun = Self::new(link, awaits_birth);
+        begun.send(Message::Go)?;
+        Ok(begun)
+    }
+
+    fn new(link: OwnedFd, awaits_birth: bool) -> Self {
         Self {
             link,
             heard: Rank::Nothing,
@@ -102,7 +108,7 @@ impl<'a> Conversation<'a> {
     }
 
     /// With a process that was Ready long ago, and is reached by another socket.
-    pub(crate) fn with_ready(link: BorrowedFd<'a>) -> Self {
+    pub(crate) fn with_ready(link: OwnedFd) -> Self {
         Self {
             heard: Rank::Ready,
             awaits_taken: true,
@@ -115,11 +121,11 @@ impl<'a> Conversation<'a> {
         &mut self,
         launched: &mut Launched,
         cancel: &Cancel,
-        counterpart: &mut dyn Counterpart,
+        answers: &mut impl Answers,
     ) -> Result<()> {
         loop {
-            self.await_record_or_call(launched.speaker(), cancel, counterpart)?;
-            let Some((message, fd)) = link::receive(self.link, launched.speaker(), cancel)? else {
+            self.await_record_or_call(launched.speaker(), cancel, answers)?;
+            let Some((message, fd)) = link::receive(self.link.as_fd(), launched.speaker(), cancel)? else {
                 return Err(ended(launched.pidfd()));
             };
             match (message, fd) {
@@ -127,43 +133,43 @@ impl<'a> Conversation<'a> {
                     self.awaits_birth = false;
                     replace(launched, pidfd, cancel)?;
                     if let Some(listener) = self.held.take() {
-                        counterpart.pass_listener(launched.pid, listener.as_fd())?;
+                        answers.pass_listener(launched.pid, listener.as_fd())?;
                     }
                     self.send(Message::Go)?;
                 }
                 (Message::NeedMaps, _) => {
                     self.advance(Rank::Maps, message)?;
-                    counterpart.map_ids(launched)?;
+                    answers.map_ids(launched)?;
                     self.send(Message::Mapped)?;
                 }
                 (Message::NeedTrees, mounts) => {
                     self.advance(Rank::Trees, message)?;
-                    counterpart.send_trees(launched, mounts, self.link)?;
+                    answers.send_trees(launched, mounts, self.link.as_fd())?;
                 }
                 (Message::NeedNetDevices, Some(there)) => {
                     self.advance(Rank::NetDevices, message)?;
-                    counterpart.move_net_devices(there.as_fd())?;
+                    answers.move_net_devices(there.as_fd())?;
                     self.send(Message::NetDevicesDone)?;
                 }
                 (Message::NeedMountMap, Some(tree)) => {
                     if self.heard != Rank::MountMaps {
                         self.advance(Rank::MountMaps, message)?;
                     }
-                    counterpart.map_mount(launched.pid, tree)?;
+                    answers.map_mount(launched.pid, tree)?;
                     self.send(Message::MountMapped)?;
                 }
                 (Message::RunHooks, _) => {
                     self.advance(Rank::Hooks, message)?;
-                    counterpart.run_hooks(launched.pid)?;
+                    answers.run_hooks(launched.pid)?;
                     self.send(Message::HooksDone)?;
                 }
                 (Message::SeccompFd, Some(shared)) => {
                     self.advance(Rank::Listener, message)?;
-                    self.take_listener(&shared, launched.speaker(), cancel, counterpart)?;
+                    self.take_listener(&shared, launched.speaker(), cancel, answers)?;
                 }
                 (Message::Ready, _) if !self.awaits_birth => return self.advance(Rank::Ready, message),
                 (Message::Failure(failure), output) => {
-                    return Err(counterpart.explain(launched.pid, failure, output));
+                    return Err(answers.explain(launched.pid, failure, output));
                 }
                 (message, _) => return Err(unexpected(message)),
             }
@@ -175,24 +181,24 @@ impl<'a> Conversation<'a> {
         &mut self,
         child: Speaker<'_>,
         cancel: &Cancel,
-        counterpart: &mut dyn Counterpart,
+        answers: &mut impl Answers,
     ) -> Result<()> {
-        match Link(self.link).send(Message::Start) {
+        match Link(self.link.as_fd()).send(Message::Start) {
             Err(error) if self.awaits_taken && error.errno == Errno::PIPE => return Err(stopped()),
             sent => sent.map_err(sys_error)?,
         }
         loop {
-            match link::receive(self.link, child, cancel)? {
+            match link::receive(self.link.as_fd(), child, cancel)? {
                 None if self.awaits_taken => return Err(stopped()),
                 Some((Message::Taken, None)) if self.awaits_taken => self.awaits_taken = false,
                 // The child's end is close-on-exec.
                 None => return check_execution(child),
                 Some((Message::SeccompFd, Some(shared))) => {
                     self.advance(Rank::LateListener, Message::SeccompFd)?;
-                    self.take_listener(&shared, child, cancel, counterpart)?;
+                    self.take_listener(&shared, child, cancel, answers)?;
                 }
                 Some((Message::Failure(failure), output)) => {
-                    return Err(counterpart.explain(child.pid, failure, output));
+                    return Err(answers.explain(child.pid, failure, output));
                 }
                 Some((message, _)) => return Err(unexpected(message)),
             }
@@ -200,7 +206,7 @@ impl<'a> Conversation<'a> {
     }
 
     fn send(&self, message: Message) -> Result<()> {
-        Link(self.link).send(message).map_err(sys_error)
+        Link(self.link.as_fd()).send(message).map_err(sys_error)
     }
 
     fn advance(&mut self, rank: Rank, message: Message) -> Result<()> {
@@ -218,7 +224,7 @@ impl<'a> Conversation<'a> {
         shared: &OwnedFd,
         child: Speaker<'_>,
         cancel: &Cancel,
-        counterpart: &mut dyn Counterpart,
+        answers: &mut impl Answers,
     ) -> Result<()> {
         let Self {
             awaits_birth, held, ..
@@ -228,7 +234,7 @@ impl<'a> Conversation<'a> {
                 *held = Some(listener);
                 Ok(())
             }
-            false => counterpart.pass_listener(child.pid, listener.as_fd()),
+            false => answers.pass_listener(child.pid, listener.as_fd()),
         })
     }
 
@@ -237,15 +243,15 @@ impl<'a> Conversation<'a> {
         &mut self,
         helper: Speaker<'_>,
         cancel: &Cancel,
-        counterpart: &mut dyn Counterpart,
+        answers: &mut impl Answers,
     ) -> Result<()> {
         let Some(listener) = &self.held else {
             return Ok(());
         };
-        let them = [self.link, helper.pidfd, listener.as_fd()];
+        let them = [self.link.as_fd(), helper.pidfd, listener.as_fd()];
         match cancel.wait_any(them, PollFlags::IN, None) {
             Ok([false, false, true]) => {
-                counterpart.pass_listener(helper.pid, listener.as_fd())?;
+                answers.pass_listener(helper.pid, listener.as_fd())?;
                 self.held = None;
                 Ok(())
             }
@@ -346,7 +352,7 @@ pub mod hostile {
         pub pid: i32,
     }
 
-    impl Counterpart for Outcome {
+    impl Answers for Outcome {
         fn map_ids(&mut self, _init: &Launched) -> Result<()> {
             self.maps += 1;
             Ok(())
@@ -401,7 +407,7 @@ pub mod hostile {
             pidfd,
         });
         let (mut outcome, cancel) = (Outcome::default(), Cancel::default());
-        let mut conversation = Conversation::new(links.runtime.as_fd(), awaits_birth);
+        let mut conversation = Conversation::new(links.runtime, awaits_birth);
         outcome.ready = conversation
             .until_ready(&mut launched, &cancel, &mut outcome)
             .is_ok();
@@ -426,7 +432,7 @@ mod tests {
     #[derive(Default)]
     struct Asked(usize);
 
-    impl Counterpart for Asked {
+    impl Answers for Asked {
         fn run_hooks(&mut self, _pid: i32) -> Result<()> {
             self.0 += 1;
             Ok(())
@@ -461,7 +467,7 @@ mod tests {
         let mut launched = ourselves();
         let mut asked = Asked::default();
         let cancel = Cancel::default();
-        let mut conversation = Conversation::new(links.runtime.as_fd(), awaits_birth);
+        let mut conversation = Conversation::new(links.runtime, awaits_birth);
         let result = conversation.until_ready(&mut launched, &cancel, &mut asked);
         // It would be killed.
         drop(launched.keep());
@@ -555,7 +561,7 @@ mod tests {
         let launched = ourselves();
         drop(links.child);
         let cancel = Cancel::default();
-        let mut conversation = Conversation::with_ready(links.runtime.as_fd());
+        let mut conversation = Conversation::with_ready(links.runtime);
         // The word itself cannot be sent any more.
         let error = conversation
             .start(launched.speaker(), &cancel, &mut Asked::default())

@@ -5,18 +5,28 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use oci_spec::runtime::LinuxIdMapping;
 use runtime_init::args::NamespaceHolderArgs;
-use runtime_init::start::start_namespace_holder;
+use runtime_init::start::Birth;
 use runtime_sys::mount::{self, ATTR_IDMAP, MountAttr};
 use rustix::fd::AsRawFd;
 
-use super::launch::{Launched, write_maps};
+use super::child::Launched;
+use super::id_maps::write_maps;
 use crate::plan::Plan;
 use crate::plan::mounts::{MountIdMap, MountPlan};
+use crate::plan::namespaces::UserNamespace;
 use crate::prepare::{Links, Prepared, PreparedMount, Use, sys_error};
 use crate::{Cancel, Error, ErrorKind, Result};
 
+/// Writes the maps of the child's new user namespace, and gives the mounts theirs, which may be the same.
+pub(crate) fn map_ids(plan: &Plan, prepared: &Prepared, launched: &Launched, cancel: &Cancel) -> Result<()> {
+    if let UserNamespace::New { uids, gids } = &plan.namespaces.user {
+        write_maps(launched.pid, uids, gids, cancel)?;
+    }
+    apply(plan, prepared, launched.pid)
+}
+
 /// Maps every mount that asks for it, but those whose trees are still to be exchanged.
-pub(super) fn apply(plan: &Plan, prepared: &Prepared, init: i32) -> Result<()> {
+fn apply(plan: &Plan, prepared: &Prepared, init: i32) -> Result<()> {
     for (place, mount) in plan.mounts.iter().enumerate() {
         let is_exchanged = prepared
             .to_lock
@@ -101,8 +111,7 @@ pub(super) fn new_user_namespace(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping
     let args = NamespaceHolderArgs {
         link: links.child.as_fd(),
     };
-    let holder = start_namespace_holder(args).map_err(sys_error)?;
-    let holder = Launched::new(holder);
+    let holder = Launched::start(Birth::NEW_USER, &args).map_err(sys_error)?;
     // Only root makes such mounts, and needs no program for it that would have to be waited for.
     write_maps(holder.pid, uids, gids, &Cancel::default())?;
     open_namespace(holder.pid)

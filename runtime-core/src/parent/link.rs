@@ -10,7 +10,7 @@ use rustix::event::PollFlags;
 use rustix::fs::SealFlags;
 use rustix::io::Errno;
 
-use super::launch::Launched;
+use super::child::Launched;
 use crate::prepare::sys_error;
 use crate::{Cancel, Error, ErrorKind, Result};
 

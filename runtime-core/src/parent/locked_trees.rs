@@ -4,15 +4,15 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use runtime_init::args::{JoinArgs, NodeArgs, TreeSource, TreesArgs};
-use runtime_init::start::start_trees;
+use runtime_init::start::Birth;
 use runtime_init::step::Step;
 use runtime_init::wire::{Failure, Link, Message};
 use runtime_sys::{Call, namespace};
 use rustix::io::Errno;
 
+use super::child::Launched;
+use super::helper::Helper;
 use super::id_mapped;
-use super::launch::Launched;
-use super::link;
 use crate::host::id_map;
 use crate::plan::Plan;
 use crate::plan::mount_label::MountLabel;
@@ -118,9 +118,7 @@ fn copy_each(
     mut take: impl FnMut(&HostTree, OwnedFd) -> Result<()>,
 ) -> Result<()> {
     let links = Links::new()?;
-    let mut keep: Vec<_> = namespaces.iter().map(|join| join.fd.as_raw_fd()).collect();
-    keep.push(links.child.as_raw_fd());
-    keep.sort_unstable();
+    let keep = links.kept_with(namespaces.iter().map(|join| join.fd.as_raw_fd()));
     let sources: Vec<_> = trees
         .iter()
         .map(|tree| TreeSource {
@@ -141,11 +139,10 @@ fn copy_each(
             .as_ref()
             .map(|(key, value)| (key.as_c_str(), value.as_deref())),
     };
-    // Killed and reaped when it is dropped, if it has not ended by then.
-    let helper = Launched::new(start_trees(args).map_err(sys_error)?);
+    let helper = Helper::start(Birth::default(), &args, links.runtime)?;
     drop(links.child);
     for tree in trees {
-        match link::receive(links.runtime.as_fd(), helper.speaker(), cancel)? {
+        match helper.receive(cancel)? {
             Some((Message::Tree, Some(copy))) => take(tree, copy)?,
             Some((Message::Failure(failure), _)) => return Err(explain(failure, plan, trees)),
             _ => {

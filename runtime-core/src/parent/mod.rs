@@ -1,13 +1,16 @@
 //! Runs in: RUNTIME, from `clone3` on: makes the child, does for it what can only be done from outside, follows the
 //! handshake, and explains its failures.
 
+pub(crate) mod attributes;
+pub(crate) mod child;
 pub(crate) mod criu;
 pub(crate) mod criu_images;
 pub(crate) mod diagnose;
 pub(crate) mod explain;
 pub(crate) mod handshake;
+pub(crate) mod helper;
 pub(crate) mod id_mapped;
-pub(crate) mod launch;
+pub(crate) mod id_maps;
 pub(crate) mod link;
 pub(crate) mod locked_trees;
 pub(crate) mod mounter;

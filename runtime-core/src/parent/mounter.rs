@@ -6,20 +6,22 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use oci_spec::runtime::Spec;
 use runtime_init::args::{HolderArgs, JoinArgs, MounterArgs, MounterWork, RemovalArgs, RootArgs};
-use runtime_init::start::{start_mounter, start_mounts_holder};
-use runtime_init::wire::{Failure, Message};
+use runtime_init::start::Birth;
+use runtime_init::wire::Failure;
 use runtime_sys::Call;
 use rustix::io::Errno;
 
 use super::explain::{self, Background};
-use super::launch::Launched;
-use super::link;
+use super::helper::Helper;
 use super::{id_mapped, locked_trees, views};
 use crate::host::cgroup::CgroupManager;
 use crate::host::facts::resolve_directory;
 use crate::plan::Plan;
-use crate::prepare::{Links, PreparedMount, Use, change_mount, sys_error, trees};
-use crate::{Cancel, Error, ErrorKind, Result};
+use crate::prepare::{Links, PreparedMount, Use, change_mount, trees};
+use crate::{Cancel, Error, Result};
+
+/// What ends half way, if MOUNTER or the holder does.
+const WORK: &str = "the process that changes the mounts";
 
 /// A container's process, and which of its namespaces are others than RUNTIME's.
 #[derive(Debug, Clone, Copy)]
@@ -132,21 +134,20 @@ fn lock(plan: &Plan, mounts: &mut [PreparedMount], inside: Inside<'_>) -> Result
         return Ok(());
     }
     let links = Links::new()?;
-    let mut keep = [links.child.as_raw_fd(), inside.pidfd.as_raw_fd()];
-    keep.sort_unstable();
+    let keep = links.kept_with([inside.pidfd.as_raw_fd()]);
     let args = HolderArgs {
         link: links.child.as_fd(),
         keep: &keep,
         user: inside.join(libc::CLONE_NEWUSER as u32),
     };
-    let holder = Launched::new(start_mounts_holder(args).map_err(sys_error)?);
+    let holder = Helper::start(Birth::default(), &args, links.runtime)?;
     drop(links.child);
-    await_ready(links.runtime.as_fd(), &holder, |failure| {
+    holder.await_ready(WORK, |failure| {
         Error::os(failure.call.name(), failure.errno).doing("make a mount namespace for the copies")
     })?;
     let join = JoinArgs {
         index: 0,
-        fd: holder.pidfd(),
+        fd: holder.process.pidfd(),
         kind: libc::CLONE_NEWNS as u32,
     };
     let copies = locked_trees::copy(plan, &to_lock, &[join], &Cancel::default())?;
@@ -166,14 +167,13 @@ fn lock(plan: &Plan, mounts: &mut [PreparedMount], inside: Inside<'_>) -> Result
 /// Has MOUNTER do the work.
 fn run(
     inside: Inside<'_>,
-    mut keep: Vec<RawFd>,
+    trees: Vec<RawFd>,
     work: MounterWork<'_>,
     explain: impl FnOnce(Failure) -> Error,
 ) -> Result<()> {
     let links = Links::new()?;
-    keep.extend([links.child.as_raw_fd(), inside.pidfd.as_raw_fd()]);
-    keep.extend(inside.root.instead.map(|root| root.as_raw_fd()));
-    keep.sort_unstable();
+    let root = inside.root.instead.map(|root| root.as_raw_fd());
+    let keep = links.kept_with(trees.into_iter().chain([inside.pidfd.as_raw_fd()]).chain(root));
     // Children of these two would be born there, and MOUNTER has none.
     const OF_CHILDREN: u32 = libc::CLONE_NEWPID as u32 | 0x80;
     let args = MounterArgs {
@@ -184,23 +184,7 @@ fn run(
         root: inside.root,
         work,
     };
-    // Killed and reaped when it is dropped, if it has not ended by then.
-    let mounter = Launched::new(start_mounter(args).map_err(sys_error)?);
+    let mounter = Helper::start(Birth::default(), &args, links.runtime)?;
     drop(links.child);
-    await_ready(links.runtime.as_fd(), &mounter, explain)
-}
-
-fn await_ready(
-    link: BorrowedFd<'_>,
-    helper: &Launched,
-    explain: impl FnOnce(Failure) -> Error,
-) -> Result<()> {
-    match link::receive(link, helper.speaker(), &Cancel::default())? {
-        Some((Message::Ready, _)) => Ok(()),
-        Some((Message::Failure(failure), _)) => Err(explain(failure)),
-        _ => Err(Error::new(
-            ErrorKind::Internal,
-            "the process that changes the mounts ended half way",
-        )),
-    }
+    mounter.await_ready(WORK, explain)
 }

@@ -4,13 +4,12 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use runtime_init::args::{JoinArgs, ProcfsArgs};
-use runtime_init::start::start_procfs;
+use runtime_init::start::Birth;
 use runtime_init::wire::Message;
 use runtime_sys::mount;
 use rustix::io::Errno;
 
-use super::launch::Launched;
-use super::link;
+use super::helper::Helper;
 use crate::plan::Plan;
 use crate::plan::mounts::MountSource;
 use crate::prepare::{Links, Prepared, ProcfsContext, sys_error};
@@ -64,9 +63,7 @@ fn told_its_namespace(pids: &OwnedFd) -> Result<Option<OwnedFd>> {
 fn opened_there(pids: &OwnedFd, user: Option<&OwnedFd>, cancel: &Cancel) -> Result<ProcfsContext> {
     let doing = |error: Error| error.doing("open a procfs in the pid namespace");
     let links = Links::new()?;
-    let mut keep = vec![links.child.as_raw_fd(), pids.as_raw_fd()];
-    keep.extend(user.map(AsRawFd::as_raw_fd));
-    keep.sort_unstable();
+    let keep = links.kept_with(user.into_iter().chain([pids]).map(AsRawFd::as_raw_fd));
     let join = |fd, kind: i32| JoinArgs {
         index: 0,
         fd,
@@ -78,10 +75,9 @@ fn opened_there(pids: &OwnedFd, user: Option<&OwnedFd>, cancel: &Cancel) -> Resu
         user: user.map(|user| join(user.as_fd(), libc::CLONE_NEWUSER)),
         pids: join(pids.as_fd(), libc::CLONE_NEWPID),
     };
-    // Killed and reaped when it is dropped, if it has not ended by then.
-    let helper = Launched::new(start_procfs(args).map_err(|error| doing(sys_error(error)))?);
+    let helper = Helper::start(Birth::default(), &args, links.runtime).map_err(doing)?;
     drop(links.child);
-    match link::receive(links.runtime.as_fd(), helper.speaker(), cancel)? {
+    match helper.receive(cancel)? {
         Some((Message::Procfs, Some(fd))) => Ok(ProcfsContext {
             fd,
             must_show: Some(identity(pids.as_fd())?),

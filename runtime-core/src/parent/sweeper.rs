@@ -5,10 +5,11 @@ use std::os::fd::AsFd;
 
 use oci_spec::runtime::LinuxIdMapping;
 use runtime_init::args::SweeperArgs;
-use runtime_init::start::start_sweeper;
+use runtime_init::start::Birth;
 use runtime_sys::{net, process};
 
-use super::launch::{Launched, write_maps};
+use super::helper::Helper;
+use super::id_maps::write_maps;
 use crate::host::cgroup::Cgroup;
 use crate::host::process::reap;
 use crate::prepare::{Links, sys_error};
@@ -32,14 +33,13 @@ pub(crate) fn sweep(cgroup: &Cgroup, uids: &[LinuxIdMapping], gids: &[LinuxIdMap
         link: links.child.as_fd(),
         cgroup: cgroup.dir(),
     };
-    let sweeper = start_sweeper(args).map_err(sys_error)?;
-    let sweeper = Launched::new(sweeper);
-    write_maps(sweeper.pid, uids, gids, &Cancel::default()).map_err(doing)?;
-    net::send(links.runtime.as_fd(), &[0], None).map_err(|error| doing(sys_error(error)))?;
-    if !process::wait_readable(sweeper.pidfd(), Some(PATIENCE)).map_err(sys_error)? {
+    let sweeper = Helper::start(Birth::NEW_USER, &args, links.runtime)?;
+    write_maps(sweeper.process.pid, uids, gids, &Cancel::default()).map_err(doing)?;
+    net::send(sweeper.link(), &[0], None).map_err(|error| doing(sys_error(error)))?;
+    if !process::wait_readable(sweeper.process.pidfd(), Some(PATIENCE)).map_err(sys_error)? {
         return Err(doing(Error::new(ErrorKind::Os, "not done within 30 seconds")));
     }
-    let (_, pidfd) = sweeper.keep();
+    let (_, pidfd) = sweeper.process.keep();
     let status = reap(pidfd.as_fd())?;
     match status.and_then(|status| status.exit_status()) {
         Some(0) => Ok(()),

@@ -2,20 +2,21 @@
 //! and so, in the child's copy of it, for ever.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::raw::c_char;
 use std::ptr::null;
 
 use runtime_init::args as init;
 use runtime_sys::process::ExecVector;
 
-use crate::plan::Plan;
+use crate::plan::devices::DeviceLink;
 use crate::plan::hooks::HookPlan;
 use crate::plan::keyring::KeyringPlan;
 use crate::plan::mount_label::MountLabel;
 use crate::plan::mounts::{FsOption, MountPlan, MountSource, SourceLink};
 use crate::plan::process::{ProcessPlan, Rlimit};
 use crate::plan::seccomp::SeccompPlan;
+use crate::plan::{Plan, Sysctl};
 use crate::prepare::{HostTree, Prepared, PreparedMount, Use};
 
 /// Room for "HOME=" and a path of passwd(5); for "LISTEN_PID=" and a number.
@@ -24,34 +25,194 @@ const LISTEN_PID_ROOM: usize = 32;
 /// Entries that the child may add to the environment, and the null at the end.
 const SPARE: usize = 3;
 
-pub(super) type OptionView<'a> = (&'a CStr, Option<&'a CStr>);
+pub(crate) type OptionView<'a> = (&'a CStr, Option<&'a CStr>);
 
-/// Calls `with` with the arguments of INIT.
-pub(crate) fn with_init_args<T>(
-    plan: &Plan,
-    prepared: &Prepared,
-    link: &OwnedFd,
-    with: impl FnOnce(init::InitArgs<'_>) -> T,
-) -> T {
-    let keep = prepared.kept_by_child(link, &plan.process.inherited);
-    let join: Vec<_> = plan
-        .namespaces
-        .join
-        .iter()
-        .zip(&prepared.joins)
+/// Arrays of pointers that INIT fills: the vectors of its program and of its hooks.
+pub(crate) struct InitVectors<'a> {
+    create_container: HookVectors,
+    start_container: HookVectors,
+    process: ProcessVectors<'a>,
+}
+
+impl<'a> InitVectors<'a> {
+    pub(crate) fn new(plan: &'a Plan, prepared: &Prepared) -> Self {
+        Self {
+            create_container: HookVectors::new(&plan.hooks.create_container, &prepared.inherited_environment),
+            start_container: HookVectors::new(&plan.hooks.start_container, &[]),
+            process: ProcessVectors::new(&plan.process),
+        }
+    }
+}
+
+/// Arrays of what INIT is lent.
+pub(crate) struct InitViews<'a> {
+    plan: &'a Plan,
+    prepared: &'a Prepared,
+    link: BorrowedFd<'a>,
+    keep: Vec<RawFd>,
+    join: Vec<init::JoinArgs<'a>>,
+    locked_trees: Vec<BorrowedFd<'a>>,
+    mounts: Vec<init::MountArgs<'a>>,
+    readonly_mounts: Vec<(u16, &'a CStr)>,
+    devices: Vec<init::DeviceArgs<'a>>,
+    links: Vec<init::LinkArgs<'a>>,
+    sysctl: Vec<init::SysctlArgs<'a>>,
+    readonly_paths: Vec<&'a CStr>,
+    masked_paths: Vec<&'a CStr>,
+    mask_label: Option<FsOption>,
+    create_container: Vec<init::Hook<'a>>,
+    start_container: Vec<init::Hook<'a>>,
+    process: &'a mut ProcessVectors<'a>,
+}
+
+impl<'a> InitViews<'a> {
+    pub(crate) fn new(
+        plan: &'a Plan,
+        prepared: &'a Prepared,
+        link: &'a OwnedFd,
+        options: &'a [Vec<OptionView<'a>>],
+        vectors: &'a mut InitVectors<'a>,
+    ) -> Self {
+        let readonly_late = plan.mounts.iter().filter(|mount| mount.readonly_late);
+        let of_hooks = &prepared.inherited_environment;
+        Self {
+            plan,
+            prepared,
+            link: link.as_fd(),
+            keep: prepared.kept_by_child(link, &plan.process.inherited),
+            join: join_views(plan, prepared),
+            locked_trees: prepared
+                .to_lock
+                .iter()
+                .filter_map(|tree| fd_of(prepared, tree))
+                .collect(),
+            mounts: mount_views(plan, &prepared.mounts, options),
+            readonly_mounts: readonly_late
+                .map(|mount| (mount.index, mount.target.as_c_str()))
+                .collect(),
+            devices: device_views(plan, prepared),
+            links: plan.devices.links.iter().map(link_view).collect(),
+            sysctl: plan.sysctl.iter().map(sysctl_view).collect(),
+            readonly_paths: c_strs(&plan.rootfs.readonly_paths),
+            masked_paths: c_strs(&plan.rootfs.masked_paths),
+            mask_label: plan.mount_label.as_ref().map(MountLabel::option),
+            create_container: vectors
+                .create_container
+                .hooks(&plan.hooks.create_container, of_hooks),
+            start_container: vectors.start_container.hooks(&plan.hooks.start_container, &[]),
+            process: &mut vectors.process,
+        }
+    }
+
+    /// The arguments of INIT. `has_its_cgroup`: it is born in it.
+    pub(crate) fn args(&'a mut self, has_its_cgroup: bool) -> init::InitArgs<'a> {
+        let (plan, prepared) = (self.plan, self.prepared);
+        let [creating, created] = &prepared.hook_states;
+        let console = prepared
+            .console
+            .as_ref()
+            .map(|socket| console_view(&plan.process, socket.as_fd(), true));
+        init::InitArgs {
+            link: self.link,
+            keep: &self.keep,
+            unprivileged: plan.unprivileged,
+            namespaces: namespaces_view(plan, &self.join),
+            intermediate: intermediate_view(plan),
+            has_its_cgroup,
+            locked_trees: &self.locked_trees,
+            net_devices: !plan.net_devices.is_empty(),
+            keyring: plan.keyring.as_ref().map(keyring_view),
+            hostname: plan.hostname.as_deref(),
+            domainname: plan.domainname.as_deref(),
+            procfs: prepared.procfs.as_ref().map(AsFd::as_fd),
+            rootfs: rootfs_view(plan, prepared, &self.readonly_mounts),
+            mounts: &self.mounts,
+            devices: &self.devices,
+            device_links: &self.links,
+            runtime_hooks: plan.hooks.has_runtime_hooks,
+            hooks: init::HookArgs {
+                create_container: &mut self.create_container,
+                start_container: &mut self.start_container,
+                creating_state: (&creating.0, &creating.1),
+                created_state: (&created.0, &created.1),
+                open_files: plan.process.hook_files,
+                stdout: prepared.hook_files.stdout.as_ref().map(AsFd::as_fd),
+                stderr: prepared.hook_files.stderr.as_ref().map(AsFd::as_fd),
+            },
+            sysctl: &self.sysctl,
+            readonly_paths: &self.readonly_paths,
+            masked: init::MaskArgs {
+                paths: &self.masked_paths,
+                null: prepared.null.as_ref().map(AsFd::as_fd),
+                label: self.mask_label.as_ref().map(option_view),
+            },
+            process: init::ProcessArgs {
+                // A process that makes INIT last would lose it, or not be able to (`set_scheduler`).
+                scheduler: plan
+                    .process
+                    .scheduler
+                    .filter(|_| !plan.namespaces.init_is_made_last()),
+                ..self.process.args(&plan.process, plan.seccomp.as_ref(), console)
+            },
+            gate: match &prepared.gate {
+                Some(listener) => init::Gate::Socket(listener.as_fd()),
+                None => init::Gate::Link,
+            },
+        }
+    }
+}
+
+fn join_views<'a>(plan: &Plan, prepared: &'a Prepared) -> Vec<init::JoinArgs<'a>> {
+    let joins = plan.namespaces.join.iter().zip(&prepared.joins);
+    joins
         .map(|(join, fd)| init::JoinArgs {
             index: join.index,
             fd: fd.as_fd(),
             kind: join.kind,
         })
-        .collect();
-    let options = all_option_views(plan);
-    let mounts = mount_views(plan, &prepared.mounts, &options);
-    let devices: Vec<_> = plan
-        .devices
-        .nodes
-        .iter()
-        .zip(&prepared.device_nodes)
+        .collect()
+}
+
+fn namespaces_view<'a>(plan: &Plan, join: &'a [init::JoinArgs<'a>]) -> init::NamespaceArgs<'a> {
+    init::NamespaceArgs {
+        join,
+        new_user: plan.namespaces.unshares_user,
+        become_root: plan.namespaces.is_user_namespaced(),
+        unshare: plan.namespaces.unshare,
+        loopback: plan.namespaces.loopback,
+    }
+}
+
+fn intermediate_view(plan: &Plan) -> Option<init::IntermediateArgs<'_>> {
+    let intermediate = plan.namespaces.intermediate.as_ref()?;
+    Some(init::IntermediateArgs {
+        unshare: intermediate.unshare,
+        time_offsets: &intermediate.time_offsets,
+        clone: intermediate.clone,
+        index: intermediate.index,
+        last: intermediate.last,
+    })
+}
+
+fn rootfs_view<'a>(
+    plan: &Plan,
+    prepared: &'a Prepared,
+    readonly_mounts: &'a [(u16, &'a CStr)],
+) -> init::RootfsArgs<'a> {
+    init::RootfsArgs {
+        path: &prepared.rootfs_path,
+        tree: prepared.rootfs.as_fd(),
+        host_propagation: plan.rootfs.host_propagation,
+        final_propagation: plan.rootfs.final_propagation,
+        readonly: plan.rootfs.readonly,
+        readonly_mounts,
+        enter: plan.rootfs.enter,
+    }
+}
+
+fn device_views<'a>(plan: &'a Plan, prepared: &'a Prepared) -> Vec<init::DeviceArgs<'a>> {
+    let nodes = plan.devices.nodes.iter().zip(&prepared.device_nodes);
+    nodes
         .map(|(node, host_node)| init::DeviceArgs {
             directory: &node.directory,
             name: &node.name,
@@ -63,121 +224,26 @@ pub(crate) fn with_init_args<T>(
             host_node: host_node.as_ref().map(AsFd::as_fd),
             instead: node.instead.as_deref(),
         })
-        .collect();
-    let links: Vec<_> = plan
-        .devices
-        .links
-        .iter()
-        .map(|link| init::LinkArgs {
-            target: link.target,
-            name: link.name,
-            replace: link.replace,
-        })
-        .collect();
-    let sysctl: Vec<_> = plan
-        .sysctl
-        .iter()
-        .map(|sysctl| init::SysctlArgs {
-            path: &sysctl.path,
-            value: &sysctl.value,
-        })
-        .collect();
-    let readonly_mounts: Vec<_> = plan
-        .mounts
-        .iter()
-        .filter(|mount| mount.readonly_late)
-        .map(|mount| (mount.index, mount.target.as_c_str()))
-        .collect();
-    let readonly_paths = c_strs(&plan.rootfs.readonly_paths);
-    let masked_paths = c_strs(&plan.rootfs.masked_paths);
-    let mask_label = plan.mount_label.as_ref().map(MountLabel::option);
-    let [creating, created] = &prepared.hook_states;
-    let mut rooms = HookRooms::new(&plan.hooks.create_container, &prepared.inherited_environment);
-    let mut create_container = rooms.hooks(&plan.hooks.create_container, &prepared.inherited_environment);
-    let mut start_rooms = HookRooms::new(&plan.hooks.start_container, &[]);
-    let mut start_container = start_rooms.hooks(&plan.hooks.start_container, &[]);
-    let mut room = ProcessRoom::new(&plan.process);
-    let console = prepared
-        .console
-        .as_ref()
-        .map(|socket| console_view(&plan.process, socket.as_fd(), true));
-    let locked_trees: Vec<_> = prepared
-        .to_lock
-        .iter()
-        .filter_map(|tree| fd_of(prepared, tree))
-        .collect();
-    with(init::InitArgs {
-        link: link.as_fd(),
-        keep: &keep,
-        unprivileged: plan.unprivileged,
-        namespaces: init::NamespaceArgs {
-            join: &join,
-            new_user: plan.namespaces.unshares_user,
-            become_root: plan.namespaces.is_user_namespaced(),
-            unshare: plan.namespaces.unshare,
-            loopback: plan.namespaces.loopback,
-        },
-        intermediate: plan
-            .namespaces
-            .intermediate
-            .as_ref()
-            .map(|intermediate| init::IntermediateArgs {
-                unshare: intermediate.unshare,
-                time_offsets: &intermediate.time_offsets,
-                clone: intermediate.clone,
-                index: intermediate.index,
-                last: intermediate.last,
-            }),
-        locked_trees: &locked_trees,
-        net_devices: !plan.net_devices.is_empty(),
-        keyring: plan.keyring.as_ref().map(keyring_view),
-        hostname: plan.hostname.as_deref(),
-        domainname: plan.domainname.as_deref(),
-        procfs: prepared.procfs.as_ref().map(AsFd::as_fd),
-        rootfs: init::RootfsArgs {
-            path: &prepared.rootfs_path,
-            tree: prepared.rootfs.as_fd(),
-            host_propagation: plan.rootfs.host_propagation,
-            final_propagation: plan.rootfs.final_propagation,
-            readonly: plan.rootfs.readonly,
-            readonly_mounts: &readonly_mounts,
-            enter: plan.rootfs.enter,
-        },
-        mounts: &mounts,
-        devices: &devices,
-        device_links: &links,
-        runtime_hooks: plan.hooks.has_runtime_hooks,
-        hooks: init::HookArgs {
-            create_container: &mut create_container,
-            start_container: &mut start_container,
-            creating_state: (&creating.0, &creating.1),
-            created_state: (&created.0, &created.1),
-            open_files: plan.process.hook_files,
-            stdout: prepared.hook_files.stdout.as_ref().map(AsFd::as_fd),
-            stderr: prepared.hook_files.stderr.as_ref().map(AsFd::as_fd),
-        },
-        sysctl: &sysctl,
-        readonly_paths: &readonly_paths,
-        masked: init::MaskArgs {
-            paths: &masked_paths,
-            null: prepared.null.as_ref().map(AsFd::as_fd),
-            label: mask_label
-                .as_ref()
-                .map(|(key, value)| (key.as_c_str(), value.as_deref())),
-        },
-        process: init::ProcessArgs {
-            // A process that makes INIT last would lose it, or not be able to (`set_scheduler`).
-            scheduler: plan
-                .process
-                .scheduler
-                .filter(|_| !plan.namespaces.init_is_made_last()),
-            ..room.view(&plan.process, plan.seccomp.as_ref(), console)
-        },
-        gate: match &prepared.gate {
-            Some(listener) => init::Gate::Socket(listener.as_fd()),
-            None => init::Gate::Link,
-        },
-    })
+        .collect()
+}
+
+fn link_view(link: &DeviceLink) -> init::LinkArgs<'_> {
+    init::LinkArgs {
+        target: link.target,
+        name: link.name,
+        replace: link.replace,
+    }
+}
+
+fn sysctl_view(sysctl: &Sysctl) -> init::SysctlArgs<'_> {
+    init::SysctlArgs {
+        path: &sysctl.path,
+        value: &sysctl.value,
+    }
+}
+
+fn option_view((key, value): &FsOption) -> OptionView<'_> {
+    (key.as_c_str(), value.as_deref())
 }
 
 /// The descriptor that INIT exchanges for a locked tree.
@@ -196,7 +262,7 @@ fn c_strs(strings: &[CString]) -> Vec<&CStr> {
 }
 
 /// The options of all mounts.
-pub(super) fn all_option_views(plan: &Plan) -> Vec<Vec<OptionView<'_>>> {
+pub(crate) fn all_option_views(plan: &Plan) -> Vec<Vec<OptionView<'_>>> {
     plan.mounts.iter().map(option_views).collect()
 }
 
@@ -220,10 +286,7 @@ fn option_views(mount: &MountPlan) -> Vec<OptionView<'_>> {
         MountSource::Remount { options } => options,
         _ => &[],
     };
-    options
-        .iter()
-        .map(|(key, value)| (key.as_c_str(), value.as_deref()))
-        .collect()
+    options.iter().map(option_view).collect()
 }
 
 fn mount_view<'a>(
@@ -232,35 +295,52 @@ fn mount_view<'a>(
     prepared: &'a PreparedMount,
     options: &'a [OptionView<'a>],
 ) -> init::MountArgs<'a> {
-    let tree = prepared.tree.as_ref().map(AsFd::as_fd);
-    // RUNTIME has changed the trees it made itself.
-    let mut attributes: &[_] = if tree.is_some() { &[] } else { &mount.attributes };
-    let late = prepared.late.as_ref().map(|tree| {
-        init::MountWhat::HostTree(init::TreeSource {
+    let what = what_view(plan, mount, prepared, options);
+    // RUNTIME has changed the trees it made itself; but one that only takes the place of a new file system changes with it.
+    let is_changed = prepared.tree.is_some() && !matches!(what, init::MountWhat::New(_));
+    init::MountArgs {
+        index: mount.index,
+        target: init::TargetArgs {
+            path: &mount.target,
+            is_directory: prepared.is_directory,
+            links: mount.links,
+            may_be_on_procfs: mount.may_be_on_procfs,
+        },
+        what,
+        attributes: if is_changed { &[] } else { &mount.attributes },
+        places_below: mount.places_below && !prepared.is_readonly,
+    }
+}
+
+fn what_view<'a>(
+    plan: &Plan,
+    mount: &'a MountPlan,
+    prepared: &'a PreparedMount,
+    options: &'a [OptionView<'a>],
+) -> init::MountWhat<'a> {
+    if let Some(tree) = &prepared.late {
+        return init::MountWhat::HostTree(init::TreeSource {
             path: &tree.path,
             identity: tree.identity,
             recursive: tree.recursive,
             // Those of the mount are set when it is attached.
             attributes: &[],
             node: None,
-        })
-    });
-    let inside = prepared
-        .inside
-        .as_deref()
-        .and_then(|path| inside_view(mount, path));
-    let what = late.or(inside).unwrap_or_else(|| match (&mount.source, tree) {
+        });
+    }
+    let inside = prepared.inside.as_deref();
+    if let Some(inside) = inside.and_then(|path| inside_view(mount, path)) {
+        return inside;
+    }
+    let tree = prepared.tree.as_ref().map(AsFd::as_fd);
+    match (&mount.source, tree) {
         (MountSource::Bind { .. }, None) if prepared.link.is_some() => {
             init::MountWhat::Link(prepared.link.as_deref().unwrap_or_default())
         }
         (MountSource::Cgroup(new), tree) if plan.namespaces.has_own_cgroups => {
-            attributes = &mount.attributes;
             new_view(new, options, prepared, tree)
         }
-        (MountSource::New(new), tree) => {
-            attributes = &mount.attributes;
-            new_view(new, options, prepared, tree)
-        }
+        (MountSource::New(new), tree) => new_view(new, options, prepared, tree),
         (_, Some(tree)) => init::MountWhat::Tree(tree),
         (MountSource::Cgroup(new), None) => new_view(new, options, prepared, None),
         (
@@ -272,28 +352,14 @@ fn mount_view<'a>(
                 mode_of_place,
             },
             None,
-        ) => init::MountWhat::Classic {
+        ) => init::MountWhat::Classic(init::ClassicArgs {
             source,
             fstype,
             flags: *flags,
             data,
             mode_of_place: *mode_of_place,
-        },
-        (MountSource::Remount { .. } | MountSource::Bind { .. }, None) => {
-            init::MountWhat::Remount { options }
-        }
-    });
-    init::MountArgs {
-        index: mount.index,
-        target: init::TargetArgs {
-            path: &mount.target,
-            is_directory: prepared.is_directory,
-            links: mount.links,
-            may_be_on_procfs: mount.may_be_on_procfs,
-        },
-        what,
-        attributes,
-        places_below: mount.places_below && !prepared.is_readonly,
+        }),
+        (MountSource::Remount { .. } | MountSource::Bind { .. }, None) => init::MountWhat::Remount(options),
     }
 }
 
@@ -323,7 +389,7 @@ fn new_view<'a>(
     prepared: &'a PreparedMount,
     fallback: Option<BorrowedFd<'a>>,
 ) -> init::MountWhat<'a> {
-    init::MountWhat::New {
+    init::MountWhat::New(init::NewArgs {
         fstype: &new.fstype,
         options,
         attributes: new.attributes,
@@ -335,7 +401,7 @@ fn new_view<'a>(
             must_show: context.must_show,
         }),
         fallback,
-    }
+    })
 }
 
 pub(crate) fn keyring_view(keyring: &KeyringPlan) -> init::KeyringArgs<'_> {
@@ -359,17 +425,17 @@ pub(crate) fn console_view<'a>(
 }
 
 /// Arrays for the program's argument and environment vectors.
-pub(crate) struct ProcessRoom<'a> {
+pub(crate) struct ProcessVectors<'a> {
     argv: Vec<*const c_char>,
     envp: Vec<*const c_char>,
     home: Vec<u8>,
     listen_pid: Vec<u8>,
     candidates: Vec<&'a CStr>,
-    rlimits: Vec<(u16, u32, u64, u64)>,
-    late_rlimits: Vec<(u16, u32, u64, u64)>,
+    rlimits: Vec<(u16, runtime_sys::process::Resource, u64, u64)>,
+    late_rlimits: Vec<(u16, runtime_sys::process::Resource, u64, u64)>,
 }
 
-impl<'a> ProcessRoom<'a> {
+impl<'a> ProcessVectors<'a> {
     pub(crate) fn new(process: &'a ProcessPlan) -> Self {
         Self {
             argv: vec![null(); process.argv.len() + 1],
@@ -393,7 +459,7 @@ impl<'a> ProcessRoom<'a> {
         }
     }
 
-    pub(crate) fn view<'b>(
+    pub(crate) fn args<'b>(
         &'b mut self,
         process: &'b ProcessPlan,
         seccomp: Option<&'b SeccompPlan>,
@@ -441,7 +507,7 @@ impl<'a> ProcessRoom<'a> {
     }
 }
 
-fn rlimit_views(limits: &[Rlimit]) -> Vec<(u16, u32, u64, u64)> {
+fn rlimit_views(limits: &[Rlimit]) -> Vec<(u16, runtime_sys::process::Resource, u64, u64)> {
     limits
         .iter()
         .map(|limit| (limit.index as u16, limit.resource, limit.soft, limit.hard))
@@ -449,9 +515,9 @@ fn rlimit_views(limits: &[Rlimit]) -> Vec<(u16, u32, u64, u64)> {
 }
 
 /// Arrays for the vectors of a list of hooks.
-struct HookRooms(Vec<(Vec<*const c_char>, Vec<*const c_char>)>);
+struct HookVectors(Vec<(Vec<*const c_char>, Vec<*const c_char>)>);
 
-impl HookRooms {
+impl HookVectors {
     fn new(hooks: &[HookPlan], inherited: &[CString]) -> Self {
         let room = |hook: &HookPlan| {
             let envp = hook.envp.as_deref().unwrap_or(inherited);

@@ -73,6 +73,13 @@ impl Links {
         net::tell_sender(runtime.as_fd()).map_err(sys_error)?;
         Ok(Self { runtime, child })
     }
+
+    /// The descriptors that the child keeps: its end, and these. Sorted.
+    pub(crate) fn kept_with(&self, others: impl IntoIterator<Item = RawFd>) -> Vec<RawFd> {
+        let mut kept: Vec<_> = others.into_iter().chain([self.child.as_raw_fd()]).collect();
+        kept.sort_unstable();
+        kept
+    }
 }
 
 /// What comes from outside of the plan.

@@ -1,10 +1,10 @@
 //! Runs in: RUNTIME. JOINER is made in the container's cgroup, EXEC is followed until its program runs.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use runtime_init::args::{JoinArgs, JoinProcessArgs, ProcessArgs};
-use runtime_init::start::{Birth, Child, start_join};
-use runtime_init::wire::{Failure, Link, Message};
+use runtime_init::start::Birth;
+use runtime_init::wire::Failure;
 use runtime_sys::SysError;
 
 use super::place::Cgroups;
@@ -15,18 +15,18 @@ use crate::host::proc_handle::ProcHandle;
 use crate::host::resctrl;
 use crate::host::state::Record;
 use crate::host::{pid_file, pidfd_socket};
-use crate::ops::create::{send_listener, set_limits};
 use crate::ops::options::ExecOptions;
-use crate::ops::{Process, container};
+use crate::ops::{Process, container, listener};
+use crate::parent::attributes::{set_limits, set_oom_score, set_scheduler};
+use crate::parent::child::{Launched, pid_of};
 use crate::parent::explain::{self, Background};
-use crate::parent::handshake::{Conversation, Counterpart};
-use crate::parent::launch::{Launched, set_oom_score, set_scheduler};
-use crate::parent::views::{ProcessRoom, console_view, keyring_view};
+use crate::parent::handshake::{Answers, Conversation};
+use crate::parent::views::{ProcessVectors, console_view, keyring_view};
 use crate::plan::keyring::KeyringPlan;
 use crate::plan::process::ProcessPlan;
 use crate::plan::seccomp::SeccompPlan;
 use crate::prepare::{Links, sys_error};
-use crate::{Cancel, Error, ErrorKind, Result};
+use crate::{Cancel, Error, Result};
 
 /// One `exec`, with everything decided.
 pub(super) struct Job<'a> {
@@ -44,21 +44,19 @@ impl Job<'_> {
     pub(super) fn launch(self, cgroups: Cgroups, options: &ExecOptions) -> Result<Process> {
         let links = Links::new()?;
         let freezer = cgroups.freezer()?;
-        let mut launched = Launched::new(self.make(&links, cgroups)?);
+        let mut launched = self.make(&links, cgroups)?;
         drop(links.child);
         set_oom_score(self.plan, launched.pid)?;
-        let link = links.runtime;
         self.affinity.begin(launched.pid)?;
-        Link(link.as_fd()).send(Message::Go).map_err(sys_error)?;
-        let mut host = Host {
+        let mut conversation = Conversation::begin(links.runtime, self.init.joins_pids())?;
+        let mut answers = ExecAnswers {
             record: self.record,
             plan: self.plan,
             seccomp: self.seccomp,
             cancel: &options.cancel,
         };
         let or_frozen = options.cancel.or_when_frozen(freezer);
-        let mut conversation = Conversation::new(link.as_fd(), self.init.joins_pids());
-        conversation.until_ready(&mut launched, &or_frozen, &mut host)?;
+        conversation.until_ready(&mut launched, &or_frozen, &mut answers)?;
         set_limits(self.plan, launched.pid)?;
         if let Some(group) = &self.record.resctrl {
             let monitoring = container::monitoring_group(self.record);
@@ -69,29 +67,29 @@ impl Job<'_> {
         if let Some(path) = &options.pidfd_socket {
             pidfd_socket::send(path, b"setns", launched.pidfd(), &options.cancel)?;
         }
-        conversation.start(launched.speaker(), &options.cancel, &mut host)?;
+        conversation.start(launched.speaker(), &options.cancel, &mut answers)?;
         if let Some(path) = &options.pid_file {
             pid_file::write(path, launched.pid)?;
         }
         Ok(Process::new(launched.keep()))
     }
 
-    fn make(&self, links: &Links, cgroups: Cgroups) -> Result<Child> {
+    fn make(&self, links: &Links, cgroups: Cgroups) -> Result<Launched> {
         let needs_procfs = self.plan.apparmor.is_some() || self.plan.selinux.is_some();
         let procfs = needs_procfs.then(ProcHandle::open).transpose()?;
         let attempt = |cgroup: Option<BorrowedFd<'_>>| self.clone_into(links, cgroup, procfs.as_ref());
         cgroups.refuse_frozen(cgroups.below.as_ref())?;
         let first = cgroups.first();
         let mut refused = match attempt(first.map(Cgroup::dir)) {
-            Ok(child) => return Ok(child),
+            Ok(launched) => return Ok(launched),
             Err(error) => error,
         };
         let mut place = None;
-        if will_not_have_it(refused) {
+        if takes_no_process(refused) {
             place = cgroups.second()?;
             cgroups.refuse_frozen(place.as_ref())?;
             match place.as_ref().map(|second| attempt(Some(second.dir()))) {
-                Some(Ok(child)) => return Ok(child),
+                Some(Ok(launched)) => return Ok(launched),
                 Some(Err(error)) => refused = error,
                 None => {}
             }
@@ -111,7 +109,7 @@ impl Job<'_> {
         links: &Links,
         cgroup: Option<BorrowedFd<'_>>,
         procfs: Option<&ProcHandle>,
-    ) -> std::result::Result<Child, SysError> {
+    ) -> runtime_sys::Result<Launched> {
         let init = self.init;
         let join = [JoinArgs {
             index: 0,
@@ -119,26 +117,22 @@ impl Job<'_> {
             kind: init.kinds,
         }];
         let join: &[JoinArgs<'_>] = if init.kinds == 0 { &[] } else { &join };
-        let mut keep: Vec<_> = [Some(links.child.as_fd()), Some(init.process.as_fd())]
-            .into_iter()
-            .chain([
-                init.root.instead.as_ref().map(AsFd::as_fd),
-                self.console.as_ref().map(AsFd::as_fd),
-            ])
-            .chain([procfs.map(AsFd::as_fd)])
-            .flatten()
-            .map(|fd| std::os::fd::AsRawFd::as_raw_fd(&fd))
-            .chain(self.plan.inherited.iter().copied())
-            .collect();
-        keep.sort_unstable();
-        let mut room = ProcessRoom::new(self.plan);
+        let own = [
+            Some(init.process.as_fd()),
+            init.root.instead.as_ref().map(AsFd::as_fd),
+            self.console.as_ref().map(AsFd::as_fd),
+            procfs.map(AsFd::as_fd),
+        ];
+        let own = own.iter().flatten().map(AsRawFd::as_raw_fd);
+        let keep = links.kept_with(own.chain(self.plan.inherited.iter().copied()));
+        let mut vectors = ProcessVectors::new(self.plan);
         let console = self
             .console
             .as_ref()
             .map(|socket| console_view(self.plan, socket.as_fd(), false));
-        start_join(
+        Launched::start(
             Birth { flags: 0, cgroup },
-            JoinProcessArgs {
+            &JoinProcessArgs {
                 link: links.child.as_fd(),
                 keep: &keep,
                 unprivileged: self.unprivileged,
@@ -150,14 +144,14 @@ impl Job<'_> {
                 procfs: procfs.map(AsFd::as_fd),
                 process: ProcessArgs {
                     scheduler: None,
-                    ..room.view(self.plan, self.seccomp, console)
+                    ..vectors.args(self.plan, self.seccomp, console)
                 },
             },
         )
     }
 }
 
-fn will_not_have_it(error: SysError) -> bool {
+fn takes_no_process(error: SysError) -> bool {
     use rustix::io::Errno;
     matches!(
         error.errno,
@@ -171,35 +165,22 @@ fn is_denied(error: SysError) -> bool {
 }
 
 /// Has the process, which waits for `Go`, moved into the container's cgroup.
-fn moved(child: Child, manager: &CgroupManager) -> Result<Child> {
-    let pid = rustix_pid(child.pid)?;
-    let launched = Launched::new(child);
-    manager.add_process(pid)?;
-    let (pid, pidfd) = launched.keep();
-    Ok(Child { pid, pidfd })
-}
-
-pub(super) fn rustix_pid(pid: i32) -> Result<rustix::process::Pid> {
-    rustix::process::Pid::from_raw(pid).ok_or_else(|| Error::new(ErrorKind::Internal, "no pid in the state"))
+fn moved(launched: Launched, manager: &CgroupManager) -> Result<Launched> {
+    manager.add_process(pid_of(launched.pid)?)?;
+    Ok(launched)
 }
 
 /// RUNTIME's answers.
-struct Host<'a> {
+struct ExecAnswers<'a> {
     record: &'a Record,
     plan: &'a ProcessPlan,
     seccomp: Option<&'a SeccompPlan>,
     cancel: &'a Cancel,
 }
 
-impl Counterpart for Host<'_> {
+impl Answers for ExecAnswers<'_> {
     fn pass_listener(&mut self, pid: i32, listener: BorrowedFd<'_>) -> Result<()> {
-        match self.seccomp.and_then(|seccomp| seccomp.listener.as_ref()) {
-            Some(agent) => send_listener(agent, self.record, "running", pid, listener, self.cancel),
-            None => Err(Error::new(
-                ErrorKind::Internal,
-                "a seccomp listener came without having been asked for",
-            )),
-        }
+        listener::pass_on(self.seccomp, self.record, "running", pid, listener, self.cancel)
     }
 
     fn explain(&mut self, pid: i32, failure: Failure, output: Option<OwnedFd>) -> Error {

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use super::launch::rustix_pid;
 use crate::cancel::Freezer;
 use crate::host::cgroup::{Cgroup, CgroupDriver, CgroupManager};
 use crate::host::state::Record;
 use crate::ops::container;
 use crate::ops::options::ExecOptions;
+use crate::parent::child::pid_of;
 use crate::{Error, ErrorKind, Result};
 
 /// The cgroups that the process may be born in.
@@ -49,7 +49,7 @@ impl Cgroups {
     /// Where init is now: with subtree_control set, its own cgroup takes no processes (no internal processes).
     pub(super) fn second(&self) -> Result<Option<Cgroup>> {
         match self.below.is_none() && self.first().is_some() {
-            true => Cgroup::of_process(rustix_pid(self.init)?).map(Some),
+            true => Cgroup::of_process(pid_of(self.init)?).map(Some),
             false => Ok(None),
         }
     }
@@ -71,7 +71,7 @@ pub(super) fn cgroup_of(record: &Record, options: &ExecOptions, init: i32) -> Re
         (Some(own), Some(below)) => Some(own.sub(sub_cgroup(below)?)?),
         (None, Some(_)) => return Err(container::no_cgroup(record)),
         // Its own is gone, so init has been moved elsewhere: not out into the caller's.
-        (None, None) if record.cgroup.is_some() => Some(Cgroup::of_process(rustix_pid(init)?)?),
+        (None, None) if record.cgroup.is_some() => Some(Cgroup::of_process(pid_of(init)?)?),
         (_, None) => None,
     };
     Ok(Cgroups {

@@ -6,10 +6,10 @@ use oci_spec::runtime::{
 };
 use rustix::thread::CpuSet;
 
-use super::launch::rustix_pid;
 use crate::ops::container;
 use crate::ops::options::ExecOptions;
-use crate::parent::launch::allow_all_cpus;
+use crate::parent::attributes::allow_all_cpus;
+use crate::parent::child::pid_of;
 use crate::{Error, ErrorKind, Result, spec};
 
 /// The process: from the file, or the container's own with the options on top.
@@ -238,7 +238,7 @@ impl Affinity {
 }
 
 fn set(cpus: &CpuSet, pid: i32) -> Result<()> {
-    rustix::thread::sched_setaffinity(Some(rustix_pid(pid)?), cpus)
+    rustix::thread::sched_setaffinity(Some(pid_of(pid)?), cpus)
         .map_err(|errno| Error::os("sched_setaffinity", errno).field("process.execCPUAffinity"))
 }
 

@@ -6,7 +6,7 @@
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxIdMapping, Mount, Spec};
 use runtime_init::args::Links;
@@ -305,7 +305,7 @@ fn plan_one(index: u16, mount: &Mount, around: Around<'_>, earlier: &[MountPlan]
         let label = label.option_for(fstype, &options.data);
         options.data.extend(label);
     }
-    let target = clean_in_container(mount.destination(), format!("mounts[{index}].destination"))?;
+    let target = target_of(mount.destination(), &rootfs.path, index)?;
     let is_proc_itself = target.as_bytes() == b"proc";
     let is_kernel_tree = !options.bind && matches!(fstype, "proc" | "sysfs");
     let may_be_on_procfs =
@@ -510,6 +510,25 @@ fn plan_source(
         root_label,
         instead: instead(fstype, around.namespaces, around.facts),
     }))
+}
+
+/// As runc does, and documents that were written for it rely on: a destination that names the rootfs by its path on the host is
+/// in it.
+fn target_of(destination: &Path, rootfs: &Path, index: u16) -> Result<CString> {
+    let field = || format!("mounts[{index}].destination");
+    let target = clean_in_container(destination, field())?;
+    let rootfs = clean_in_container(rootfs, "root.path")?;
+    if rootfs.is_empty() {
+        return Ok(target);
+    }
+    let (target, rootfs) = (target.to_bytes(), rootfs.to_bytes());
+    let inside = target
+        .strip_prefix(rootfs)
+        .filter(|rest| matches!(rest, [] | [b'/', ..]));
+    c_string(
+        inside.map_or(target, |rest| rest.strip_prefix(b"/").unwrap_or(rest)),
+        field(),
+    )
 }
 
 fn plan_id_map(
@@ -1014,6 +1033,7 @@ mod tests {
     use super::*;
     use crate::plan::Wishes;
     use crate::spec;
+    use std::ffi::CStr;
 
     fn plan_mount(mount: &str) -> Result<MountPlan> {
         plan_on(&HostFacts::of_root(), mount)
@@ -1053,6 +1073,24 @@ mod tests {
             None => key.to_str().unwrap().to_owned(),
         };
         options.iter().map(text).collect()
+    }
+
+    #[test]
+    fn a_destination_may_name_the_rootfs_by_its_path_on_the_host() {
+        let cases: [(&str, &str, &CStr); 8] = [
+            ("/b/rootfs/data", "/b/rootfs", c"data"),
+            ("/b//x/../rootfs/./data/", "/b/./rootfs/", c"data"),
+            ("b/rootfs/data", "/b/rootfs", c"data"),
+            ("/b/rootfs", "/b/rootfs", c""),
+            ("/b/rootfs2/data", "/b/rootfs", c"b/rootfs2/data"),
+            ("/b", "/b/rootfs", c"b"),
+            ("/x/b/rootfs/data", "/b/rootfs", c"x/b/rootfs/data"),
+            ("/data", "/", c"data"),
+        ];
+        for (destination, rootfs, target) in cases {
+            let reality = target_of(Path::new(destination), Path::new(rootfs), 0).unwrap();
+            assert_eq!(reality.as_c_str(), target, "{destination} in {rootfs}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use runtime_core::unstable::hostile::{MOUNT_MAPS, follow};
-use runtime_init::sys::fs;
+use runtime_sys::fs;
 use runtime_init::wire::Message;
 
 /// What may be attached: nothing, a file, memory with a number in it, pidfds of others.

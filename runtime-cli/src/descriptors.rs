@@ -7,7 +7,7 @@ use rustix::io::Errno;
 /// hooks, newuidmap and their like would inherit what the caller has left open, and a pipe or a lock of an engine with it.
 pub(crate) fn keep_behind(count: u32) -> Result<()> {
     let first = count.saturating_add(3);
-    match runtime_init::sys::process::close_range(first, u32::MAX, true) {
+    match runtime_sys::process::close_range(first, u32::MAX, true) {
         Ok(()) => Ok(()),
         // A filter around us from before Linux 5.9: no container can be made here, but its hooks on `delete` can be run.
         Err(error) if matches!(error.errno, Errno::PERM | Errno::NOSYS) => {

@@ -4,8 +4,8 @@
 use std::os::fd::{AsRawFd, IntoRawFd};
 
 use runtime_core::{Error, Result};
-use runtime_init::sys::SysError;
-use runtime_init::sys::process::{limit, set_limit, set_signal_action};
+use runtime_sys::SysError;
+use runtime_sys::process::{limit, set_limit, set_signal_action};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;

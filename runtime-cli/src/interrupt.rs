@@ -52,7 +52,7 @@ pub(crate) fn exit_code() -> Option<u8> {
 fn wanted() -> Result<SigSet> {
     let mut set = SigSet::empty();
     for signal in SIGNALS {
-        let is_ignored = runtime_init::sys::process::ignores(signal as i32)
+        let is_ignored = runtime_sys::process::ignores(signal as i32)
             .map_err(|error| Error::os(error.call.name(), error.errno).doing("wait for signals"))?;
         if !is_ignored {
             set.add(signal);

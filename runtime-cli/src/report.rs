@@ -127,7 +127,7 @@ pub(crate) fn panics_on_one_line() {
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         failure(&format!("internal error: {} ({place})", text.unwrap_or("panic")));
-        runtime_init::sys::process::exit_now(1)
+        runtime_sys::process::exit_now(1)
     }));
 }
 

@@ -11,8 +11,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
 use runtime_core::{Errno, Error, ErrorKind, Result};
-use runtime_init::sys::mount::{ATTR_RDONLY, MountAttr, mount_setattr};
-use runtime_init::sys::process::{ExecVector, execveat};
+use runtime_sys::mount::{ATTR_RDONLY, MountAttr, mount_setattr};
+use runtime_sys::process::{ExecVector, execveat};
 use rustix::fs::{self, CWD, MemfdFlags, OFlags, SealFlags, StatVfsMountFlags};
 use rustix::mount::OpenTreeFlags;
 

@@ -6,7 +6,7 @@ mod bundle;
 
 use bundle::{Bundle, shell};
 use runtime_core::{CgroupDriver, ContainerId, Errno, ErrorKind, Runtime, Status};
-use runtime_init::sys::process::{ignores, set_signal_action};
+use runtime_sys::process::{ignores, set_signal_action};
 use serde_json::json;
 
 const UNKNOWN: &str =

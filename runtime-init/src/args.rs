@@ -8,9 +8,9 @@ use core::ffi::CStr;
 use rustix::fd::{BorrowedFd, RawFd};
 use rustix::fs::Dev;
 
-use crate::sys::fs::Identity;
-use crate::sys::mount::MountAttr;
-use crate::sys::process::{ExecVector, SchedAttr, SockFilter};
+use runtime_sys::fs::Identity;
+use runtime_sys::mount::MountAttr;
+use runtime_sys::process::{ExecVector, SchedAttr, SockFilter};
 
 /// Everything that INIT needs, in the order in which it needs it.
 #[derive(Debug)]

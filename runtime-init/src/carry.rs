@@ -2,9 +2,8 @@
 //! field that is missing here does not compile.
 
 use crate::args::*;
-use crate::sys::Result;
-use crate::sys::fs::Identity;
-use crate::sys::memory::{Carry, CarryAll, Room};
+use runtime_sys::Result;
+use runtime_sys::memory::{Carry, CarryAll, Room};
 
 /// Structs, field by field.
 macro_rules! carried {
@@ -34,13 +33,7 @@ macro_rules! plain {
     )*};
 }
 
-plain! { EnterRoot Links CapabilityArgs Identity }
-
-impl CarryAll for Identity {
-    fn carry_all(values: &[Self], room: &Room) -> Result<&'static mut [Self]> {
-        room.copy(values)
-    }
-}
+plain! { EnterRoot Links CapabilityArgs }
 
 carried! {
     InitArgs {

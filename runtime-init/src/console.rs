@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use crate::args::{ConsoleArgs, Links, TargetArgs};
 use crate::paths;
 use crate::report::refused;
-use crate::sys::{self, fs, mount, net, process};
+use runtime_sys::{self as sys, fs, mount, net, process};
 
 /// Makes the terminal, if there is to be one, sends its master away, and puts the slave on standard input, output and
 /// error. `dev`: what was mounted on /dev.

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use crate::args::RootArgs;
 use crate::init::open_root;
 use crate::report::refused;
-use crate::sys::{self, fs, mount};
+use runtime_sys::{self as sys, fs, mount};
 
 /// Makes the container's root ours if it is not yet, and opens it. The working directory is the root after that.
 pub(crate) fn enter(root: &RootArgs<'_>) -> sys::Result<OwnedFd> {

@@ -9,7 +9,7 @@ use rustix::fs::{OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::report::refused;
-use crate::sys::{self, fs};
+use runtime_sys::{self as sys, fs};
 
 /// How deep directories may nest: 64 frames of about 6 KiB fit the smallest stacks in use.
 const MAX_DEPTH: usize = 64;

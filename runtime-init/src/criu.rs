@@ -11,10 +11,10 @@ use rustix::io::Errno;
 use crate::args::{CriuArgs, CriuDirectory, CriuRootArgs};
 use crate::report::{At, Result, Stop, refused};
 use crate::step::Step;
-use crate::sys::mount::{self, MountAttr};
-use crate::sys::{self, credentials, fs, namespace, net, process};
 use crate::wire::{Link, Message};
 use crate::{paths, program};
+use runtime_sys::mount::{self, MountAttr};
+use runtime_sys::{self as sys, credentials, fs, namespace, net, process};
 
 /// What criu makes without a mode of its own is for its user alone.
 const UMASK: u32 = 0o077;

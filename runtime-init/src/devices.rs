@@ -10,7 +10,7 @@ use crate::args::{DeviceArgs, LinkArgs, Links, TargetArgs};
 use crate::paths;
 use crate::report::{At, Result, refused};
 use crate::step::Step;
-use crate::sys::{self, SysError, fs, mount};
+use runtime_sys::{self as sys, SysError, fs, mount};
 
 /// Makes the nodes, in order. The umask is 0 by now, so that modes are exact. `dev`: what was mounted on /dev.
 pub(crate) fn make_all(root: BorrowedFd<'_>, devices: &[DeviceArgs<'_>], dev: Option<u64>) -> Result<()> {

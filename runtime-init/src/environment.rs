@@ -7,7 +7,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::args::ProcessArgs;
-use crate::sys::{self, fs};
+use runtime_sys::{self as sys, fs};
 
 /// Adds HOME, where there is room prepared for it.
 pub(crate) fn add_home(root: BorrowedFd<'_>, args: &mut ProcessArgs<'_>) -> sys::Result<()> {

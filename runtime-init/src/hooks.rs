@@ -9,8 +9,8 @@ use crate::args::{Hook, HookArgs};
 use crate::environment::decimal;
 use crate::report::{At, Result, Stop, refused};
 use crate::step::Step;
-use crate::sys::process::{CloneFlags, Cloned, ExecVector};
-use crate::sys::{self, Call, SysError, fs, process};
+use runtime_sys::process::{CloneFlags, Cloned, ExecVector};
+use runtime_sys::{self as sys, Call, SysError, fs, process};
 
 /// Exit status of a hook whose program could not be executed, as a shell would.
 const CANNOT_EXECUTE: i32 = 126;

@@ -3,7 +3,7 @@
 use rustix::fd::{BorrowedFd, RawFd};
 
 use crate::args::HostHookArgs;
-use crate::sys::{self, SysError, fs, process};
+use runtime_sys::{self as sys, SysError, fs, process};
 
 /// What nobody sees: RUNTIME has the errno.
 const CANNOT_EXECUTE: i32 = 127;

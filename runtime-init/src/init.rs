@@ -8,12 +8,12 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use crate::args::{Gate, InitArgs};
 use crate::report::{At, Result, Stop};
 use crate::step::Step;
-use crate::sys::process::Cloned;
-use crate::sys::{fs, net, process};
 use crate::wire::{Link, Message};
 use crate::{
     console, devices, environment, hooks, intermediate, masks, mounts, namespaces, pivot, program, trees,
 };
+use runtime_sys::process::Cloned;
+use runtime_sys::{fs, net, process};
 
 /// The whole life of init. Never returns: it becomes the program, or reports why not and ends.
 pub(crate) fn run(args: InitArgs<'_>) -> ! {
@@ -153,7 +153,7 @@ fn set_up(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<()> {
     program::settle(root, args.procfs, &mut args.process, &own, link)
 }
 
-fn ask_for_runtime_hooks(any: bool, link: Link<'_>) -> crate::sys::Result<()> {
+fn ask_for_runtime_hooks(any: bool, link: Link<'_>) -> runtime_sys::Result<()> {
     if !any {
         return Ok(());
     }
@@ -207,6 +207,6 @@ fn execute(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<Infallible> {
 }
 
 /// Opens the root as the process sees it.
-pub(crate) fn open_root() -> crate::sys::Result<OwnedFd> {
+pub(crate) fn open_root() -> runtime_sys::Result<OwnedFd> {
     fs::open_host(c"/", rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY)
 }

@@ -9,10 +9,10 @@ use rustix::fs::OFlags;
 use crate::args::{InitArgs, IntermediateArgs};
 use crate::report::{At, Result, refused};
 use crate::step::Step;
-use crate::sys::process::{CloneFlags, Cloned};
-use crate::sys::{self, fs, namespace, process};
 use crate::wire::{Link, Message};
 use crate::{init, namespaces, program};
+use runtime_sys::process::{CloneFlags, Cloned};
+use runtime_sys::{self as sys, fs, namespace, process};
 
 pub(crate) fn run(mut args: InitArgs<'_>) -> ! {
     let link = Link(args.link);

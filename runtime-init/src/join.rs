@@ -12,10 +12,10 @@ use rustix::fd::AsFd;
 use crate::args::JoinProcessArgs;
 use crate::report::{At, Result, Stop};
 use crate::step::Step;
-use crate::sys::process::Cloned;
-use crate::sys::{self, process};
 use crate::wire::{Link, Message};
 use crate::{console, container_root, intermediate, namespaces, program};
+use runtime_sys::process::Cloned;
+use runtime_sys::{self as sys, process};
 
 /// The whole life of a joining process. Never returns: it becomes the program, or reports why not and ends.
 pub(crate) fn run(mut args: JoinProcessArgs<'_>) -> ! {

@@ -3,7 +3,7 @@
 //! No heap, no locks, no formatting, no panics: the process that called `clone3` may have had threads, and every lock
 //! they held is held for ever here. What can fail for another reason than a system call has been done before, in
 //! `runtime-core`, and arrives as borrowed views ([`args::InitArgs`]). A child takes these along into memory of its own, and gives
-//! all other memory of the host program back ([`sys::memory`]) before anybody can look at it.
+//! all other memory of the host program back ([`runtime_sys::memory`]) before anybody can look at it.
 //!
 //! | file | runs in |
 //! |---|---|
@@ -11,15 +11,17 @@
 //! | `intermediate.rs` | INTERMEDIATE, where a namespace order forces one |
 //! | `procfs.rs` | PROCFS, where a pid namespace is given by path, before Linux 6.17 |
 //! | `trees.rs` | TREES, a helper for containers with a user namespace, and INIT |
-//! | `join.rs` | EXEC, a process that enters a running container |
+//! | `join.rs` | JOINER, which enters a running container, and EXEC, the process it makes there |
+//! | `mounter.rs` | MOUNTER, a helper of `mounts` that enters a container |
+//! | `criu.rs` | CRIU, which becomes criu |
+//! | `host_hook.rs` | a hook in the namespaces of RUNTIME, before its program |
 //! | `sweeper.rs` | SWEEPER, a helper of `delete` for cgroups that an ordinary user cannot remove |
 //! | `start.rs` | RUNTIME up to `clone3`, then one of the above |
 //! | `carry.rs` | each of them, first of all |
-//! | `sys/` | wherever a system call is made |
 //! | all others | INIT and EXEC |
 #![no_std]
 #![deny(missing_docs)]
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 #![deny(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -58,6 +60,3 @@ mod trees;
 #[doc(hidden)]
 pub mod unstable;
 pub mod wire;
-
-#[allow(unsafe_code, reason = "the one folder with unsafe code: one call a block")]
-pub mod sys;

@@ -10,7 +10,7 @@ use crate::args::MaskArgs;
 use crate::mounts;
 use crate::report::{At, Result, refused};
 use crate::step::Step;
-use crate::sys::{self, SysError, fs};
+use runtime_sys::{self as sys, SysError, fs};
 
 /// `linux.readonlyPaths`.
 pub(crate) fn make_readonly(root: BorrowedFd<'_>, paths: &[&CStr]) -> Result<()> {

@@ -15,9 +15,9 @@ use rustix::process::Signal;
 use crate::args::{HolderArgs, MounterArgs, MounterWork, RemovalArgs};
 use crate::report::{At, Result};
 use crate::step::Step;
-use crate::sys::{self, fs, mount, namespace, process};
 use crate::wire::{Link, Message};
 use crate::{container_root, mounts, namespaces, program};
+use runtime_sys::{self as sys, fs, mount, namespace, process};
 
 /// Runs in: MOUNTER. Says Ready when everything is done, and ends.
 pub(crate) fn run(args: MounterArgs<'_>) -> ! {

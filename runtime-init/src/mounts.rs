@@ -9,10 +9,10 @@ use rustix::io::Errno;
 use crate::args::{ContextArgs, InsideArgs, Links, MountArgs, MountWhat, TargetArgs};
 use crate::report::{At, Result, Stop, refused};
 use crate::step::Step;
-use crate::sys::mount::{self, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, MountAttr};
-use crate::sys::{SysError, fs};
 use crate::wire::{Link, Message};
 use crate::{copy_up, paths, trees};
+use runtime_sys::mount::{self, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, MountAttr};
+use runtime_sys::{SysError, fs};
 
 const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 /// What whoever mounted a tree may have forbidden in it.
@@ -49,7 +49,7 @@ fn open_place(
     root: BorrowedFd<'_>,
     target: &TargetArgs<'_>,
     earlier: &[MountArgs<'_>],
-) -> crate::sys::Result<OwnedFd> {
+) -> runtime_sys::Result<OwnedFd> {
     let refusal = match paths::open_target(root, target) {
         Err(error) if error.errno == Errno::ROFS => error,
         opened => return opened,
@@ -225,7 +225,7 @@ fn mount_from_inside(
 
 /// Whether it is a file system that shows the kernel, and by which the host can be changed. Masks and read-only paths are told by the
 /// places that config.json names.
-fn is_of_the_kernel(found: BorrowedFd<'_>) -> crate::sys::Result<bool> {
+fn is_of_the_kernel(found: BorrowedFd<'_>) -> runtime_sys::Result<bool> {
     const MAGIC: [i64; 11] = [
         PROC_SUPER_MAGIC,
         0x6265_6572, // sysfs
@@ -292,7 +292,7 @@ fn with_mode<'a>(
     text: &'a mut paths::Buffer,
     data: &'a CStr,
     mode: Option<u32>,
-) -> crate::sys::Result<&'a CStr> {
+) -> runtime_sys::Result<&'a CStr> {
     let Some(mode) = mode else { return Ok(data) };
     let mut digits = [0; 5];
     for part in [
@@ -314,7 +314,7 @@ fn octal(mode: u32, text: &mut [u8; 5]) -> Option<&CStr> {
 }
 
 /// Whether it is a procfs, and of the pid namespace with this device and inode: its process 1 is in that one.
-fn check_procfs(made: BorrowedFd<'_>, pids: (u64, u64)) -> crate::sys::Result<()> {
+fn check_procfs(made: BorrowedFd<'_>, pids: (u64, u64)) -> runtime_sys::Result<()> {
     check_is_procfs(made)?;
     let namespace = fs::stat_below(made, c"1/ns/pid")?;
     match (namespace.st_dev, namespace.st_ino) == pids {
@@ -323,7 +323,7 @@ fn check_procfs(made: BorrowedFd<'_>, pids: (u64, u64)) -> crate::sys::Result<()
     }
 }
 
-fn check_is_procfs(mount: BorrowedFd<'_>) -> crate::sys::Result<()> {
+fn check_is_procfs(mount: BorrowedFd<'_>) -> runtime_sys::Result<()> {
     match fs::fstatfs(mount)?.f_type as i64 == PROC_SUPER_MAGIC {
         true => Ok(()),
         false => Err(refused(Errno::STALE)),
@@ -405,7 +405,7 @@ fn reconfigure(target: BorrowedFd<'_>, options: Options<'_>, index: u16) -> Resu
 }
 
 /// A read-only tmpfs without room for anything: what hides directories.
-pub(crate) fn empty_tmpfs(label: Option<(&CStr, Option<&CStr>)>) -> crate::sys::Result<OwnedFd> {
+pub(crate) fn empty_tmpfs(label: Option<(&CStr, Option<&CStr>)>) -> runtime_sys::Result<OwnedFd> {
     let context = mount::fsopen(c"tmpfs")?;
     if let Some((key, value)) = label {
         mount::fsconfig(context.as_fd(), key, value)?;
@@ -418,7 +418,7 @@ pub(crate) fn empty_tmpfs(label: Option<(&CStr, Option<&CStr>)>) -> crate::sys::
 }
 
 /// A copy of what lies at `target`, read-only with all that is mounted below it, on top of itself.
-pub(crate) fn readonly_over_itself(target: BorrowedFd<'_>) -> crate::sys::Result<()> {
+pub(crate) fn readonly_over_itself(target: BorrowedFd<'_>) -> runtime_sys::Result<()> {
     let tree = mount::clone_tree(target, true)?;
     mount::mount_setattr(tree.as_fd(), &READONLY, true)?;
     mount::attach(tree.as_fd(), target)
@@ -429,7 +429,7 @@ pub(crate) fn attach_copy(
     tree: BorrowedFd<'_>,
     target: BorrowedFd<'_>,
     first: bool,
-) -> crate::sys::Result<()> {
+) -> runtime_sys::Result<()> {
     if first {
         return mount::attach(tree, target);
     }

@@ -6,8 +6,8 @@ use rustix::io::Errno;
 use crate::args::{JoinArgs, NamespaceArgs};
 use crate::report::{At, Result};
 use crate::step::Step;
-use crate::sys::{self, credentials, namespace, net, process};
 use crate::wire::{Link, Message};
+use runtime_sys::{self as sys, credentials, namespace, net, process};
 
 /// Whether all that is new can be made before RUNTIME has done anything from outside.
 pub(crate) fn need_nothing_first(args: &NamespaceArgs<'_>) -> bool {

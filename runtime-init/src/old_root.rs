@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use crate::paths::Buffer;
 use crate::report::refused;
-use crate::sys::{self, SysError, fs, mount};
+use runtime_sys::{self as sys, SysError, fs, mount};
 
 /// More mounts than a mount namespace may have by default (fs.mount-max), so that no fault goes on for ever.
 const MOST: usize = 100_000;

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use crate::args::{Links, TargetArgs};
 use crate::report::refused;
-use crate::sys::{self, SysError, fs};
+use runtime_sys::{self as sys, SysError, fs};
 
 /// Longest path that the kernel takes, with its null.
 const PATH_MAX: usize = 4096;

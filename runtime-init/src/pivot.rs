@@ -8,8 +8,8 @@ use crate::args::{EnterRoot, RootfsArgs};
 use crate::init::open_root;
 use crate::old_root;
 use crate::report::refused;
-use crate::sys::mount::{self, ATTR_RDONLY, MountAttr};
-use crate::sys::{self, fs, namespace, process};
+use runtime_sys::mount::{self, ATTR_RDONLY, MountAttr};
+use runtime_sys::{self as sys, fs, namespace, process};
 
 /// Makes sure that nothing we mount or unmount from here on reaches the host.
 pub(crate) fn cut_host_propagation(rootfs: &RootfsArgs<'_>) -> sys::Result<()> {

@@ -13,11 +13,11 @@ use rustix::process::Signal;
 use crate::args::ProcfsArgs;
 use crate::report::{At, Result};
 use crate::step::Step;
-use crate::sys::mount::{self, MountAttr};
-use crate::sys::process::{CloneFlags, Cloned};
-use crate::sys::{self, Call, SysError, credentials, fs, namespace, process};
 use crate::wire::{Link, Message};
 use crate::{namespaces, program};
+use runtime_sys::mount::{self, MountAttr};
+use runtime_sys::process::{CloneFlags, Cloned};
+use runtime_sys::{self as sys, Call, SysError, credentials, fs, namespace, process};
 
 /// "nobody": the owner of nothing.
 const NOBODY: u32 = 65534;

@@ -12,10 +12,10 @@ use rustix::process::Signal;
 use crate::args::{CapabilityArgs, CredentialArgs, KeyringArgs, ProcessArgs, SeccompArgs, SysctlArgs};
 use crate::report::{At, Result, Stop, refused};
 use crate::step::Step;
-use crate::sys::process::SharedWord;
-use crate::sys::{self, Call, SysError, credentials, fs, process};
 use crate::wire::{Link, Message};
 use crate::{environment, paths};
+use runtime_sys::process::SharedWord;
+use runtime_sys::{self as sys, Call, SysError, credentials, fs, process};
 
 const CAP_SETGID: u64 = 1 << 6;
 const CAP_SYS_ADMIN: u64 = 1 << 21;

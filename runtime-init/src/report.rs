@@ -4,8 +4,8 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 
 use crate::step::Step;
-use crate::sys::{Call, SysError, process};
 use crate::wire::{Failure, Link, Message};
+use runtime_sys::{Call, SysError, process};
 
 /// The child cannot go on.
 #[derive(Debug)]

@@ -8,11 +8,11 @@ use crate::args::{
 };
 use crate::report::Stop;
 use crate::step::Step;
-use crate::sys::memory::{self, Carry, Image};
-use crate::sys::process::{CloneFlags, Cloned, clone3};
-use crate::sys::{Result, SysError, process};
 use crate::wire::Link;
 use crate::{criu, host_hook, init, intermediate, join, mounter, procfs, sweeper, trees};
+use runtime_sys::memory::{self, Carry, Image};
+use runtime_sys::process::{CloneFlags, Cloned, clone3};
+use runtime_sys::{Result, SysError, process};
 
 /// A process that RUNTIME has made.
 #[derive(Debug)]

@@ -10,8 +10,8 @@ use rustix::process::Signal;
 
 use crate::args::SweeperArgs;
 use crate::namespaces::become_root;
-use crate::sys::fs::{self, LONGEST_NAME};
-use crate::sys::{self, process};
+use runtime_sys::fs::{self, LONGEST_NAME};
+use runtime_sys::{self as sys, process};
 
 /// Waits until something comes over the link: then the ids are mapped. Its exit status is 0, or the errno that it met.
 pub(crate) fn run(args: SweeperArgs<'_>) -> ! {

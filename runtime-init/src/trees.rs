@@ -22,8 +22,8 @@ use crate::devices;
 use crate::program;
 use crate::report::{At, Result, refused};
 use crate::step::Step;
-use crate::sys::{self, fs, mount, namespace, process};
 use crate::wire::{Link, Message};
+use runtime_sys::{self as sys, fs, mount, namespace, process};
 
 /// Runs in: INIT. Exchanges the descriptors for those of locked trees, under their old numbers.
 pub(crate) fn receive(trees: &[BorrowedFd<'_>], unprivileged: bool, link: Link<'_>) -> Result<()> {

@@ -1,8 +1,7 @@
 //! Runs in: the targets of `fuzz/`, which reach the inside by this. No promise to anybody else.
 
+use runtime_sys as sys;
 use rustix::fd::BorrowedFd;
-
-use crate::sys;
 
 /// The home directory of a user in a file like /etc/passwd, from where it is read now.
 pub fn home_in<'a>(

@@ -34,7 +34,7 @@ use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 
 use crate::step::Step;
-use crate::sys::{self, Call, SysError, net};
+use runtime_sys::{self as sys, Call, SysError, net};
 
 /// Length of a record in bytes.
 pub const RECORD: usize = 8;

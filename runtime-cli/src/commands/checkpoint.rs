@@ -145,7 +145,7 @@ fn status_fd(call: &Invocation) -> Result<Option<OwnedFd>> {
     if number == -1 {
         return Ok(None);
     }
-    let fd = runtime_init::sys::process::take_inherited(number).map_err(|_| wrong("not an open file"))?;
+    let fd = runtime_sys::process::take_inherited(number).map_err(|_| wrong("not an open file"))?;
     let mode = rustix::fs::fcntl_getfl(&fd).map_err(|errno| Error::os("fcntl", errno))?;
     if !mode.intersects(OFlags::WRONLY | OFlags::RDWR) {
         return Err(wrong("not writable"));

@@ -62,7 +62,7 @@ fn owns_mount_namespace() -> Result<bool> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let namespace = rustix::fs::open(mounts, flags, Mode::empty())
         .map_err(|errno| Error::os("open", errno).path(mounts))?;
-    let owner = match runtime_init::sys::namespace::owner(namespace.as_fd()) {
+    let owner = match runtime_sys::namespace::owner(namespace.as_fd()) {
         // It belongs to a user namespace above the own.
         Err(error) if error.errno == Errno::PERM => return Ok(false),
         owner => owner.map_err(|error| Error::os(error.call.name(), error.errno).path(mounts))?,

@@ -108,7 +108,7 @@ impl ContainerMounts {
     /// `None` if there is nothing, or something that is not the root of a mount.
     pub fn at(&self, path: &CStr) -> Result<Option<(PathBuf, Stat)>> {
         let shown = || Path::new(OsStr::from_bytes(path.to_bytes()));
-        let target = match runtime_init::sys::fs::open_in_root(self.root.as_fd(), path, OFlags::PATH) {
+        let target = match runtime_sys::fs::open_in_root(self.root.as_fd(), path, OFlags::PATH) {
             Ok(target) => target,
             Err(error) if matches!(error.errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
                 return Ok(None);

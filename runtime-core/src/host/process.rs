@@ -19,7 +19,7 @@ pub const STATUS_UNKNOWN: &str = "ended with an unknown status (SIGCHLD is ignor
 /// # Errors
 /// That of waitid(2).
 pub fn reap(pidfd: BorrowedFd<'_>) -> Result<Option<WaitIdStatus>> {
-    match runtime_init::sys::process::wait(pidfd) {
+    match runtime_sys::process::wait(pidfd) {
         Ok(status) => Ok(Some(status)),
         // Not before it has ended: it is a child of ours.
         Err(error) if error.errno == Errno::CHILD => Ok(None),
@@ -172,14 +172,14 @@ impl Process {
     /// # Errors
     /// `poll` failed.
     pub fn has_ended(&self) -> Result<bool> {
-        runtime_init::sys::process::wait_readable(self.pidfd.as_fd(), Some(0))
+        runtime_sys::process::wait_readable(self.pidfd.as_fd(), Some(0))
             .map_err(|error| Error::os(error.call.name(), error.errno).doing("look for the process"))
     }
 
     /// Sends a signal by its number: 0, which only asks whether it may be sent, real-time signals, all. False if the
     /// process has ended.
     pub fn kill(&self, signal: i32) -> Result<bool> {
-        match runtime_init::sys::process::send_signal_number(self.pidfd.as_fd(), signal) {
+        match runtime_sys::process::send_signal_number(self.pidfd.as_fd(), signal) {
             Ok(()) => Ok(true),
             Err(error) if error.errno == Errno::SRCH => Ok(false),
             Err(error) => Err(Error::os("pidfd_send_signal", error.errno).doing("send a signal")),

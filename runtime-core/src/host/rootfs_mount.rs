@@ -5,8 +5,8 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
-use runtime_init::sys::fs::{Identity, identity};
-use runtime_init::sys::mount;
+use runtime_sys::fs::{Identity, identity};
+use runtime_sys::mount;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 

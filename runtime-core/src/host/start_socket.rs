@@ -76,7 +76,7 @@ pub fn turn_away(dir: BorrowedFd<'_>, patience: Duration) -> Result<bool> {
     rustix::net::shutdown(&socket, Shutdown::Write).map_err(|errno| failed(Error::os("shutdown", errno)))?;
     // It has a last word, or closes its end: then it is on its way out.
     let patience = i64::try_from(patience.as_millis()).unwrap_or(i64::MAX);
-    let answered = runtime_init::sys::process::wait_readable(socket.as_fd(), Some(patience))
+    let answered = runtime_sys::process::wait_readable(socket.as_fd(), Some(patience))
         .map_err(|error| failed(Error::os(error.call.name(), error.errno)))?;
     match answered {
         true => Ok(true),

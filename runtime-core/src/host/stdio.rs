@@ -7,7 +7,7 @@ use rustix::fs::FileType;
 
 /// The names of those of them that are pipes, as in `pipe:[4711]`, in their places; nothing if none is.
 pub fn pipes() -> Vec<String> {
-    let names = runtime_init::sys::process::standard_descriptors()
+    let names = runtime_sys::process::standard_descriptors()
         .into_iter()
         .enumerate()
         .map(|(number, fd)| {

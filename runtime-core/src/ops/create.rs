@@ -654,7 +654,7 @@ pub(super) fn set_limits(process: &ProcessPlan, pid: i32) -> Result<()> {
         return Ok(());
     }
     for limit in &process.rlimits {
-        let set = runtime_init::sys::process::set_limit(pid, limit.resource, limit.soft, limit.hard);
+        let set = runtime_sys::process::set_limit(pid, limit.resource, limit.soft, limit.hard);
         set.map_err(|error| {
             let explained = sys_error(error).field(format!("process.rlimits[{}]", limit.index));
             match error.errno {

@@ -168,7 +168,7 @@ fn submounts(host: &MountTable, source: &Path, recursive: bool) -> Vec<PathBuf> 
 fn resolve(rootfs: &Path, target: &CStr) -> Option<PathBuf> {
     let (root, rootfs) = open(rootfs)?;
     // Where this fails, criu has the name as it was given, and says what it misses.
-    let found = runtime_init::sys::fs::open_in_root(root.as_fd(), target, OFlags::PATH).ok()?;
+    let found = runtime_sys::fs::open_in_root(root.as_fd(), target, OFlags::PATH).ok()?;
     Some(Path::new("/").join(path_of(&found)?.strip_prefix(&rootfs).ok()?))
 }
 

@@ -150,7 +150,7 @@ fn end_init(record: &Record) -> Result<()> {
         return Ok(());
     };
     init.kill(libc::SIGKILL)?;
-    let is_over = runtime_init::sys::process::wait_readable(init.as_fd(), Some(PATIENCE.as_millis() as i64));
+    let is_over = runtime_sys::process::wait_readable(init.as_fd(), Some(PATIENCE.as_millis() as i64));
     match is_over.map_err(crate::prepare::sys_error)? {
         true => Ok(()),
         false => Err(Error::new(ErrorKind::Os, "container init still running")),

@@ -27,7 +27,7 @@ mod wreck;
 
 use std::path::PathBuf;
 
-use runtime_init::sys::process as sys_process;
+use runtime_sys::process as sys_process;
 
 use crate::host::cgroup::CgroupDriver;
 use crate::host::hooks::Terms;

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use runtime_init::args::EnterRoot;
-use runtime_init::sys::{namespace, net};
+use runtime_sys::{namespace, net};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags};
 

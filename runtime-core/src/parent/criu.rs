@@ -7,8 +7,8 @@ use std::ptr;
 use runtime_init::args::{CriuArgs, CriuDirectory, CriuMountArgs, CriuRootArgs, TargetArgs};
 use runtime_init::start::start_criu;
 use runtime_init::step::Step;
-use runtime_init::sys::process::ExecVector;
 use runtime_init::wire::{Failure, Message};
+use runtime_sys::process::ExecVector;
 use rustix::fs::{Mode, OFlags};
 
 use super::explain::{self, Background};

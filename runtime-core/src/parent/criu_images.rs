@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder};
-use runtime_init::sys::{fs, mount};
+use runtime_sys::{fs, mount};
 use rustix::fs::{Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -117,7 +117,7 @@ fn single(on_disk: u32, shown: u32) -> Result<Vec<LinuxIdMapping>> {
     Ok(vec![range])
 }
 
-fn explain(error: runtime_init::sys::SysError) -> Error {
+fn explain(error: runtime_sys::SysError) -> Error {
     match error.errno {
         Errno::INVAL => sys_error(error).with_kind(ErrorKind::Unsupported).hint(
             "put them on a file system that can be id-mapped: ext4, xfs, btrfs, or tmpfs since Linux 6.3",

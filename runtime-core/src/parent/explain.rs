@@ -9,8 +9,8 @@ use std::path::Path;
 
 use oci_spec::runtime::Spec;
 use runtime_init::step::Step;
-use runtime_init::sys::Call;
 use runtime_init::wire::Failure;
+use runtime_sys::Call;
 use rustix::io::Errno;
 
 use super::diagnose;

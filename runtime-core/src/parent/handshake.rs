@@ -3,8 +3,8 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use runtime_init::start::Child;
-use runtime_init::sys::process as sys_process;
 use runtime_init::wire::{Failure, Link, Message};
+use runtime_sys::process as sys_process;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::process::WaitIdStatus;
@@ -391,7 +391,7 @@ pub mod hostile {
     pub fn follow(records: &[(&[u8], Option<BorrowedFd<'_>>)], awaits_birth: bool) -> Result<Outcome> {
         let links = Links::new()?;
         for (bytes, fd) in records {
-            runtime_init::sys::net::send(links.child.as_fd(), bytes, *fd).map_err(sys_error)?;
+            runtime_sys::net::send(links.child.as_fd(), bytes, *fd).map_err(sys_error)?;
         }
         drop(links.child);
         let pidfd =

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use oci_spec::runtime::LinuxIdMapping;
 use runtime_init::args::NamespaceHolderArgs;
 use runtime_init::start::start_namespace_holder;
-use runtime_init::sys::mount::{self, ATTR_IDMAP, MountAttr};
+use runtime_sys::mount::{self, ATTR_IDMAP, MountAttr};
 use rustix::fd::AsRawFd;
 
 use super::launch::{Launched, write_maps};
@@ -73,7 +73,7 @@ pub(super) fn apply_one(
     self::map(tree, &namespace, map.recursive).map_err(|error| at(explain(error)))
 }
 
-fn explain(error: runtime_init::sys::SysError) -> Error {
+fn explain(error: runtime_sys::SysError) -> Error {
     match error.errno {
         rustix::io::Errno::INVAL => sys_error(error)
             .with_kind(ErrorKind::Unsupported)
@@ -109,7 +109,7 @@ pub(super) fn new_user_namespace(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping
 }
 
 /// Gives a detached tree the mapping of a user namespace.
-pub(super) fn map(tree: &OwnedFd, namespace: &OwnedFd, recursive: bool) -> runtime_init::sys::Result<()> {
+pub(super) fn map(tree: &OwnedFd, namespace: &OwnedFd, recursive: bool) -> runtime_sys::Result<()> {
     let attr = MountAttr {
         set: ATTR_IDMAP,
         userns_fd: namespace.as_raw_fd() as u64,

@@ -4,8 +4,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use oci_spec::runtime::LinuxIdMapping;
 use runtime_init::start::{Birth, Child, start_init};
-use runtime_init::sys::process as sys_process;
 use runtime_init::wire::{Link, Message};
+use runtime_sys::process as sys_process;
 use rustix::process::Pid;
 
 use super::{explain, id_mapped, views};
@@ -112,7 +112,7 @@ fn make(plan: &Plan, prepared: &Prepared, links: &Links, cgroup: &CgroupManager)
     child.map_err(|error| explain_clone(error, plan, cgroup))
 }
 
-fn explain_clone(error: runtime_init::sys::SysError, plan: &Plan, cgroup: &CgroupManager) -> Error {
+fn explain_clone(error: runtime_sys::SysError, plan: &Plan, cgroup: &CgroupManager) -> Error {
     use rustix::io::Errno;
     let explained = sys_error(error).doing("make the container's process");
     match (error.errno, cgroup.cgroup()) {

@@ -4,8 +4,8 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use runtime_init::sys::{SysError, net};
 use runtime_init::wire::{Message, RECORD};
+use runtime_sys::{SysError, net};
 use rustix::event::PollFlags;
 use rustix::fs::SealFlags;
 use rustix::io::Errno;
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn only_a_memfd_is_one() {
-        let memfd = runtime_init::sys::fs::memfd(c"test").unwrap();
+        let memfd = runtime_sys::fs::memfd(c"test").unwrap();
         assert!(is_memfd(&memfd));
         let (pipe, _other) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
         assert!(!is_memfd(&pipe));

@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use runtime_init::args::{JoinArgs, NodeArgs, TreeSource, TreesArgs};
 use runtime_init::start::start_trees;
 use runtime_init::step::Step;
-use runtime_init::sys::{Call, namespace};
 use runtime_init::wire::{Failure, Link, Message};
+use runtime_sys::{Call, namespace};
 use rustix::io::Errno;
 
 use super::id_mapped;

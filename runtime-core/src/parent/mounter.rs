@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use oci_spec::runtime::Spec;
 use runtime_init::args::{HolderArgs, JoinArgs, MounterArgs, MounterWork, RemovalArgs, RootArgs};
 use runtime_init::start::{start_mounter, start_mounts_holder};
-use runtime_init::sys::Call;
 use runtime_init::wire::{Failure, Message};
+use runtime_sys::Call;
 use rustix::io::Errno;
 
 use super::explain::{self, Background};

@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use runtime_init::args::{JoinArgs, ProcfsArgs};
 use runtime_init::start::start_procfs;
-use runtime_init::sys::mount;
 use runtime_init::wire::Message;
+use runtime_sys::mount;
 use rustix::io::Errno;
 
 use super::launch::Launched;

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use oci_spec::runtime::LinuxIdMapping;
 use runtime_init::args::SweeperArgs;
 use runtime_init::start::start_sweeper;
-use runtime_init::sys::{net, process};
+use runtime_sys::{net, process};
 
 use super::launch::{Launched, write_maps};
 use crate::host::cgroup::Cgroup;

@@ -7,7 +7,7 @@ use std::os::raw::c_char;
 use std::ptr::null;
 
 use runtime_init::args as init;
-use runtime_init::sys::process::ExecVector;
+use runtime_sys::process::ExecVector;
 
 use crate::plan::Plan;
 use crate::plan::hooks::HookPlan;

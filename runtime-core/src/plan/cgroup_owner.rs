@@ -1,6 +1,6 @@
 //! Runs in: RUNTIME. Decides whether the container gets its cgroup, and who in it. Pure.
 
-use runtime_init::sys::mount::ATTR_RDONLY;
+use runtime_sys::mount::ATTR_RDONLY;
 
 use super::Plan;
 use super::mounts::MountSource;

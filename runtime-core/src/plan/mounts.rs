@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxIdMapping, Mount, Spec};
 use runtime_init::args::Links;
-use runtime_init::sys::mount::{ATTR_RDONLY, MountAttr};
+use runtime_sys::mount::{ATTR_RDONLY, MountAttr};
 
 use super::mount_label::{self, MountLabel};
 use super::mount_text::{absolute, id_ranges, label, layers, words};

@@ -10,7 +10,7 @@ use oci_spec::runtime::{
     MemoryPolicyModeType, PosixRlimitType, Process, Scheduler,
 };
 use runtime_init::args::CapabilityArgs;
-use runtime_init::sys::process::SchedAttr;
+use runtime_sys::process::SchedAttr;
 
 use super::{ConsoleWish, HostFacts, Wishes, c_string, clean_in_container};
 use crate::{Error, Result};

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use oci_spec::runtime::LinuxNamespaceType;
 use runtime_init::args::EnterRoot;
-use runtime_init::sys::net;
+use runtime_sys::net;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
@@ -291,7 +291,7 @@ fn open_host(path: &Path) -> Result<OwnedFd> {
 
 /// `CLONE_NEW*` of a namespace file; `None` if it is none.
 fn namespace_kind(fd: BorrowedFd<'_>) -> Option<u32> {
-    runtime_init::sys::namespace::kind(fd).ok()
+    runtime_sys::namespace::kind(fd).ok()
 }
 
 fn inherited_environment(plan: &Plan) -> Vec<CString> {

@@ -7,10 +7,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use runtime_init::args::{EnterRoot, Links};
-use runtime_init::sys::Call;
-use runtime_init::sys::fs::identity;
-use runtime_init::sys::mount::{self, MountAttr};
-use runtime_init::sys::process::limit;
+use runtime_sys::Call;
+use runtime_sys::fs::identity;
+use runtime_sys::mount::{self, MountAttr};
+use runtime_sys::process::limit;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -736,7 +736,7 @@ fn open_no_links(path: &Path) -> Result<OwnedFd> {
 }
 
 /// A failed call of the shared wrappers, as an error of ours.
-pub(crate) fn sys_error(error: runtime_init::sys::SysError) -> Error {
+pub(crate) fn sys_error(error: runtime_sys::SysError) -> Error {
     match (error.call, error.errno) {
         // `Image::of_this_program`: only an embedding program can be linked like that.
         (Call::None, Errno::NOEXEC) => Error::new(

@@ -3,8 +3,8 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use runtime_init::sys::SysError;
-use runtime_init::sys::bpf::{MOST_PROGRAMS, attach, detach, load, program_by_id, query};
+use runtime_sys::SysError;
+use runtime_sys::bpf::{MOST_PROGRAMS, attach, detach, load, program_by_id, query};
 
 use super::devices::BpfInsn;
 use crate::{Errno, Error, ErrorKind, Result};

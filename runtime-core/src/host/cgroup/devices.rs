@@ -11,7 +11,7 @@ use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
 use crate::{Error, Result};
 
-pub use runtime_init::sys::bpf::BpfInsn;
+pub use runtime_sys::bpf::BpfInsn;
 
 /// The answer that `exit` returns: 1 from the first instruction on, 0 once denied.
 const ANSWER: u8 = 0;

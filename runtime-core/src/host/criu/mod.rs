@@ -206,7 +206,7 @@ impl Connection {
     /// Sends a request.
     pub fn send(&self, request: &Request) -> Result<()> {
         let bytes = request.encode_to_vec();
-        runtime_init::sys::net::send(self.socket.as_fd(), &bytes, None)
+        runtime_sys::net::send(self.socket.as_fd(), &bytes, None)
             .map_err(|error| Error::os(error.call.name(), error.errno).doing("talk to criu"))
     }
 
@@ -320,7 +320,7 @@ mod tests {
     }
 
     fn pair() -> (Connection, OwnedFd) {
-        let (socket, other) = runtime_init::sys::net::record_pair().unwrap();
+        let (socket, other) = runtime_sys::net::record_pair().unwrap();
         (Connection::new(socket), other)
     }
 
@@ -379,7 +379,7 @@ mod tests {
         assert_eq!(error.to_string(), "talk to criu: it ended without an answer");
 
         let (connection, other) = pair();
-        runtime_init::sys::net::send(other.as_fd(), b"\xff\xff\xff", None).unwrap();
+        runtime_sys::net::send(other.as_fd(), b"\xff\xff\xff", None).unwrap();
         assert!(
             connection
                 .receive()

@@ -135,7 +135,7 @@ pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 
 /// A socket in the network namespace of the calling thread.
 pub(super) fn socket() -> Result<rustix::fd::OwnedFd, (&'static str, Errno)> {
-    runtime_init::sys::net::route_socket().map_err(|error| (error.call.name(), error.errno))
+    runtime_sys::net::route_socket().map_err(|error| (error.call.name(), error.errno))
 }
 
 #[cfg(test)]

@@ -98,7 +98,7 @@ impl NetDevices {
     /// # Errors
     /// With the field of the device. Those before it have been moved, and share the fate of the namespace.
     pub fn move_to(&self, devices: &[NetDevicePlan], there: BorrowedFd<'_>) -> Result<()> {
-        let namespace = runtime_init::sys::net::namespace_of(there)
+        let namespace = runtime_sys::net::namespace_of(there)
             .map_err(|error| Error::os(error.call.name(), error.errno).field("linux.netDevices"))?;
         let to_move = devices
             .iter()

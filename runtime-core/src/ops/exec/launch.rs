@@ -4,8 +4,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use runtime_init::args::{JoinArgs, JoinProcessArgs, ProcessArgs};
 use runtime_init::start::{Birth, Child, start_join};
-use runtime_init::sys::SysError;
 use runtime_init::wire::{Failure, Link, Message};
+use runtime_sys::SysError;
 
 use super::place::Cgroups;
 use super::target::Target;

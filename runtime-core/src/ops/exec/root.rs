@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use runtime_init::args::RootArgs;
-use runtime_init::sys::fs::{Identity, identity};
+use runtime_sys::fs::{Identity, identity};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 

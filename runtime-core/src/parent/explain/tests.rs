@@ -286,7 +286,7 @@ fn operations_are_told_apart() {
 fn what_a_hook_has_printed_is_quoted_on_one_line() {
     let made = made();
     let output = || {
-        let mut file = File::from(runtime_init::sys::fs::memfd(c"output").unwrap());
+        let mut file = File::from(runtime_sys::fs::memfd(c"output").unwrap());
         file.write_all(b"no\nluck\x1b[31m\n").unwrap();
         Some(OwnedFd::from(file))
     };

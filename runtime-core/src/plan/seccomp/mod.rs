@@ -101,7 +101,7 @@ const GREATEST_ERRNO: u32 = 4095;
 const EPERM: u32 = 1;
 const ENOSYS: u32 = 38;
 
-pub use runtime_init::sys::process::SockFilter;
+pub use runtime_sys::process::SockFilter;
 
 /// Where the notify descriptor of a filter goes.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -104,6 +104,8 @@ pub fn exit_now(status: i32) -> ! {
 #[derive(Debug)]
 pub struct ExecVector<'a> {
     pointers: &'a mut [*const c_char],
+    /// How many of the first strings are in memory that was taken for them alone.
+    carried: usize,
 }
 
 impl Carry for ExecVector<'_> {
@@ -112,14 +114,15 @@ impl Carry for ExecVector<'_> {
     fn carry(&self, room: &Room) -> Result<ExecVector<'static>> {
         let pointers = room.each(self.pointers, |pointer| {
             if pointer.is_null() {
-                return Ok(core::ptr::null());
+                return Ok(core::ptr::null::<c_char>());
             }
             // SAFETY: `new` and `push` put only C strings there, which live as long as the vector.
             let string = unsafe { CStr::from_ptr(*pointer) };
             let copy = room.copy(string.to_bytes_with_nul())?;
             Ok(copy.as_mut_ptr().cast_const().cast())
         })?;
-        Ok(ExecVector { pointers })
+        let carried = pointers.iter().take_while(|pointer| !pointer.is_null()).count();
+        Ok(ExecVector { pointers, carried })
     }
 }
 
@@ -134,17 +137,18 @@ impl<'a> ExecVector<'a> {
         for (pointer, string) in pointers.iter_mut().zip(strings) {
             *pointer = string.as_ref().as_ptr();
         }
-        Self { pointers }
+        Self { pointers, carried: 0 }
     }
 
-    /// Zeroes all its strings, which nobody needs any more. Only for a vector that was carried (`carry.rs`).
-    pub(crate) fn wipe(&mut self) {
-        for pointer in self.pointers.iter_mut().take_while(|pointer| !pointer.is_null()) {
+    /// Runs in: the child. Zeroes the strings that it has taken along, which nobody needs any more.
+    pub fn wipe(&mut self) {
+        for pointer in self.pointers.iter().take(self.carried) {
             // SAFETY: a C string that lives as long as the vector.
             let length = unsafe { CStr::from_ptr(*pointer) }.to_bytes().len();
             // SAFETY: as many bytes of memory that `carry` has taken for this string alone, and that can be written.
             unsafe { core::ptr::write_bytes(pointer.cast_mut(), 0, length) };
         }
+        self.carried = 0;
     }
 
     /// Puts one more string behind the last, if a spare slot is left. `string` must live until the process has

@@ -1,5 +1,6 @@
 //! Mount options: which of them reach what, how a string of several is read, and what a bind mount has of its source's flags.
 
+use super::fuse::EmptyFileSystem;
 use super::mounts::{has_options, mount_at, verdict};
 use crate::{
     case::Case,
@@ -45,11 +46,21 @@ pub(crate) const TESTS: &[Test] = &[
     ("mounts/masked_twice_is_mounted_once", masked_twice),
 ];
 
-pub(crate) const NEEDY: &[NeedyTest] = &[(
-    "mounts/overlay_with_500_layers",
-    &[Need::Kernel(6, 7)],
-    overlay_500,
-)];
+pub(crate) const NEEDY: &[NeedyTest] = &[
+    (
+        "mounts/overlay_with_500_layers",
+        &[Need::Kernel(6, 7)],
+        overlay_500,
+    ),
+    ("mounts/bind_flags_of_a_file_server", FUSE, bind_flags_of_server),
+    (
+        "mounts/bind_flags_of_a_file_server_in_a_user_namespace",
+        FUSE,
+        bind_flags_of_server_locked,
+    ),
+];
+
+const FUSE: &[Need] = &[Need::Path("/dev/fuse")];
 
 fn tmpfs(path: &str, options: &[&str]) -> Value {
     json!({"destination": path, "type": "tmpfs", "source": "t", "options": options})
@@ -141,15 +152,11 @@ impl HostTmpfs {
         mount(Some("t"), &path, Some("tmpfs"), MsFlags::empty(), None::<&str>)?;
         Ok(Self(path))
     }
+}
 
-    fn set(&self, flags: MsFlags) -> Check {
-        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | flags;
-        Ok(mount(None::<&str>, &self.0, None::<&str>, flags, None::<&str>)?)
-    }
-
-    fn path(&self) -> &str {
-        self.0.to_str().unwrap_or_default()
-    }
+fn set_flags(path: &Path, flags: MsFlags) -> Check {
+    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | flags;
+    Ok(mount(None::<&str>, path, None::<&str>, flags, None::<&str>)?)
 }
 
 impl Drop for HostTmpfs {
@@ -196,7 +203,7 @@ fn remount_clears(c: &mut Case) -> Check {
 
 fn remount_of_bind(c: &mut Case) -> Check {
     let host = HostTmpfs::new(c)?;
-    c.mount(json!({"destination": "/mnt", "source": host.path(), "options": ["bind"]}));
+    c.mount(json!({"destination": "/mnt", "source": host.0, "options": ["bind"]}));
     c.mount(json!({"destination": "/mnt", "options": ["remount", "ro"]}));
     let report = c.probe(&["--access", "/mnt"])?;
     same("write inside", json!(30), verdict(&report, "/mnt", "write"))?;
@@ -464,11 +471,11 @@ const BIND_FLAGS: [(MsFlags, &[&str], &str); 20] = [
 ];
 
 /// What the container of `config` has at /mnt with such a bind mount.
-fn bound(c: &mut Case, host: &HostTmpfs, flags: MsFlags, options: &[&str]) -> Check<Result<String, String>> {
-    host.set(flags)?;
+fn bound(c: &mut Case, source: &Path, flags: MsFlags, options: &[&str]) -> Check<Result<String, String>> {
+    set_flags(source, flags)?;
     let mut all = vec!["bind"];
     all.extend(options);
-    c.mount(json!({"destination": "/mnt", "source": host.path(), "options": all}));
+    c.mount(json!({"destination": "/mnt", "source": source, "options": all}));
     c.args(&["/bin/probe"]);
     let run = c.run()?;
     forget_last_mount(c);
@@ -480,17 +487,42 @@ fn bound(c: &mut Case, host: &HostTmpfs, flags: MsFlags, options: &[&str]) -> Ch
 
 fn bind_flags(c: &mut Case) -> Check {
     let host = HostTmpfs::new(c)?;
+    check_bind_flags(c, &host.0)
+}
+
+fn check_bind_flags(c: &mut Case, source: &Path) -> Check {
     for (flags, options, wish) in BIND_FLAGS {
-        let found = bound(c, &host, flags, options)?;
+        let found = bound(c, source, flags, options)?;
         same(&format!("{flags:?} {options:?}"), &Ok(wish.to_owned()), &found)?;
     }
     Ok(())
 }
 
+/// sshfs, rclone and the like: a superblock that another process answers for.
+fn bind_flags_of_server(c: &mut Case) -> Check {
+    let path = c.dir.join("server");
+    let _served = EmptyFileSystem::mount(&path)?;
+    check_bind_flags(c, &path)
+}
+
+fn bind_flags_of_server_locked(c: &mut Case) -> Check {
+    let path = c.dir.join("server");
+    let served = EmptyFileSystem::mount(&path)?;
+    check_bind_flags_locked(c, &path)?;
+    drop(served);
+    c.nothing_left()
+}
+
 /// What the kernel locks stays where it is not named, and cannot be taken away by name.
 fn bind_flags_locked(c: &mut Case) -> Check {
-    c.map_ids(100_000)?;
     let host = HostTmpfs::new(c)?;
+    check_bind_flags_locked(c, &host.0)?;
+    drop(host);
+    c.nothing_left()
+}
+
+fn check_bind_flags_locked(c: &mut Case, source: &Path) -> Check {
+    c.map_ids(100_000)?;
     let table: [(MsFlags, &[&str], Option<&str>); 17] = [
         (ALL, &[], Some("ro,nosuid,nodev,noexec,relatime")),
         (ALL, &["ro"], Some("ro,nosuid,nodev,noexec,relatime")),
@@ -527,7 +559,7 @@ fn bind_flags_locked(c: &mut Case) -> Check {
         (MsFlags::MS_STRICTATIME, &["relatime"], None),
     ];
     for (flags, options, wish) in table {
-        let found = bound(c, &host, flags, options)?;
+        let found = bound(c, source, flags, options)?;
         let matches = match (&found, wish) {
             (Ok(found), Some(wish)) => found == wish,
             (Err(text), None) => text.to_lowercase().contains("not permitted"),
@@ -538,8 +570,7 @@ fn bind_flags_locked(c: &mut Case) -> Check {
             "{flags:?} {options:?}:\n    wish:    {wish:?}\n    reality: {found:?}"
         );
     }
-    drop(host);
-    c.nothing_left()
+    Ok(())
 }
 
 fn forget_last_mount(c: &mut Case) {

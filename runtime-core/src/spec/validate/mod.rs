@@ -21,8 +21,8 @@ use crate::{Error, Result};
 
 pub use mounts::{MOUNT_OPTIONS, is_mount_option};
 pub use process::validate_process;
-pub(crate) use resources::letters_left_out;
 pub use resources::validate_resources;
+pub(crate) use resources::{has_other_letters, odd_letters};
 
 /// Judges everything in the document that can be judged without the host. Call it before the first side effect.
 ///

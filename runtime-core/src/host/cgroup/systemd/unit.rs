@@ -366,7 +366,12 @@ impl Unit {
         self.is_uncertain = true;
         match location.service.start(&self.name, properties.clone()) {
             // An answer by which nothing was begun: there is nothing to stop, and who may not start it may not stop it.
-            Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::Denied) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::AlreadyExists | ErrorKind::Denied | ErrorKind::Invalid
+                ) =>
+            {
                 self.is_uncertain = false;
                 return Err(error);
             }

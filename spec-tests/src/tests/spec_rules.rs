@@ -50,6 +50,11 @@ pub(super) const TESTS: &[Test] = &[
 
 pub(super) const NEEDY: &[NeedyTest] = &[
     (
+        "spec/scheduler_deadline_within_a_cpuset_says_why",
+        &[Need::Controller("cpuset"), Need::CapSysResource, Need::SecondCpu],
+        deadline_in_cpuset,
+    ),
+    (
         "spec/affinity_without_final_is_left_alone",
         &[Need::SecondCpu],
         affinity_without_final,
@@ -558,4 +563,15 @@ fn affinity_without_final(c: &mut Case) -> Check {
         return Ok(());
     }
     same("Cpus_allowed_list", "1", cpus)
+}
+
+/// sched(7): SCHED_DEADLINE is for who may run on every processor. runc's suite looks for these words.
+fn deadline_in_cpuset(c: &mut Case) -> Check {
+    c.config["linux"]["resources"] = json!({"cpu": {"cpus": "0"}});
+    c.config["process"]["scheduler"] = json!({"policy": "SCHED_DEADLINE", "runtime": 2_000_000,
+        "deadline": 10_000_000, "period": 20_000_000});
+    c.create()?
+        .wants(1)?
+        .refused_with("process scheduler can't be used together with AllowedCPUs")?;
+    c.nothing_left()
 }

@@ -21,6 +21,7 @@ tests! {
     mounts/source_made_by_an_earlier_mount_id_mapped_in_a_user_namespace,
     mounts/idmap_with_ranges_in_the_option,
     mounts/source_is_the_rootfs_so_far,
+    mounts/destination_names_the_rootfs_by_its_path_on_the_host,
     mounts/source_behind_a_link_of_the_host_into_the_rootfs,
     mounts/source_behind_links_of_a_volume_stays_inside,
     mounts/source_behind_a_magic_link,
@@ -342,4 +343,20 @@ fn idmap_with_ranges_in_the_option(c: &mut Case) -> Check {
         c.nothing_left()?;
     }
     Ok(())
+}
+
+/// runc takes the path of the rootfs off, and its own suite writes such documents; crun does not.
+fn destination_names_the_rootfs_by_its_path_on_the_host(c: &mut Case) -> Check {
+    fs::create_dir(c.bundle.join("volume"))?;
+    fs::write(c.bundle.join("volume/file"), "of the volume\n")?;
+    fs::create_dir(c.rootfs("data"))?;
+    let (source, destination) = (c.rootfs("data"), c.rootfs("copy"));
+    c.mount(
+        json!({"destination": c.rootfs("data"), "type": "bind", "source": "volume", "options": ["rbind"]}),
+    );
+    c.mount(json!({"destination": destination, "type": "bind", "source": source, "options": ["rbind"]}));
+    c.config["process"]["args"] = json!(["/bin/cat", "/data/file", "/copy/file"]);
+    let seen = c.run()?.ok()?.stdout;
+    same("what is there", "of the volume\nof the volume\n", seen.as_str())?;
+    c.nothing_left()
 }

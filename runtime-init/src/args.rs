@@ -10,6 +10,7 @@ use rustix::fs::Dev;
 
 use runtime_sys::fs::Identity;
 use runtime_sys::mount::MountAttr;
+use runtime_sys::namespace::Kinds;
 use runtime_sys::process::{ExecVector, Resource, SchedAttr, SockFilter};
 
 /// Everything that INIT needs, in the order in which it needs it.
@@ -72,8 +73,8 @@ pub struct NamespaceArgs<'a> {
     pub new_user: bool,
     /// Whether a user namespace is new or joined, so that ids must be changed to its root.
     pub become_root: bool,
-    /// `CLONE_NEW*` that init makes itself.
-    pub unshare: u32,
+    /// What init makes itself.
+    pub unshare: Kinds,
     /// Whether the network namespace is new.
     pub loopback: bool,
 }
@@ -85,19 +86,19 @@ pub struct JoinArgs<'a> {
     pub index: u16,
     /// The namespace file, checked to be one of `kind`; or a pidfd.
     pub fd: BorrowedFd<'a>,
-    /// `CLONE_NEW*`; several with a pidfd.
-    pub kind: u32,
+    /// One; several with a pidfd.
+    pub kind: Kinds,
 }
 
 /// What the intermediate process does before it makes init.
 #[derive(Debug)]
 pub struct IntermediateArgs<'a> {
-    /// `CLONE_NEW*` that must be there before init is born (time, with offsets).
-    pub unshare: u32,
+    /// What must be there before init is born (time, with offsets).
+    pub unshare: Kinds,
     /// The bytes for /proc/self/timens_offsets, empty for none.
     pub time_offsets: &'a [u8],
-    /// `CLONE_NEWPID`, or 0.
-    pub clone: u64,
+    /// A pid namespace, or nothing.
+    pub clone: Kinds,
     /// Place in `linux.namespaces` of what `clone` makes, for messages.
     pub index: u16,
     /// Whether it takes all of INIT's steps up to Ready itself, and makes INIT then.
@@ -207,42 +208,47 @@ pub enum MountWhat<'a> {
     /// Nothing: a symbolic link that says this is made instead.
     Link(&'a CStr),
     /// A new file system.
-    New {
-        /// File system type.
-        fstype: &'a CStr,
-        /// Options in order: key, value.
-        options: &'a [(&'a CStr, Option<&'a CStr>)],
-        /// `MOUNT_ATTR_*`.
-        attributes: u64,
-        /// Whether the contents of the directory below are copied into it.
-        copy_up: bool,
-        /// Whether its mode is that of the directory which it covers.
-        mode_of_place: bool,
-        /// `security.selinux` of its root directory.
-        root_label: Option<&'a CStr>,
-        /// What fsopen(2) gave in the pid namespace that INIT will be in.
-        context: Option<ContextArgs<'a>>,
-        /// A tree to mount where the kernel does not allow a new one (sysfs, cgroup in a user namespace).
-        fallback: Option<BorrowedFd<'a>>,
-    },
+    New(NewArgs<'a>),
     /// A new file system by mount(2), where an option is too long for fsconfig(2).
-    Classic {
-        /// Source, file system type and option string.
-        source: &'a CStr,
-        /// File system type.
-        fstype: &'a CStr,
-        /// `MS_*`.
-        flags: u64,
-        /// Options.
-        data: &'a CStr,
-        /// Whether its mode is that of the directory which it covers.
-        mode_of_place: bool,
-    },
-    /// Options and attributes of what is mounted there already (`remount`).
-    Remount {
-        /// Options of the superblock to change.
-        options: &'a [(&'a CStr, Option<&'a CStr>)],
-    },
+    Classic(ClassicArgs<'a>),
+    /// Options and attributes of what is mounted there already (`remount`): options of the superblock to change.
+    Remount(&'a [(&'a CStr, Option<&'a CStr>)]),
+}
+
+/// A new file system.
+#[derive(Debug)]
+pub struct NewArgs<'a> {
+    /// File system type.
+    pub fstype: &'a CStr,
+    /// Options in order: key, value.
+    pub options: &'a [(&'a CStr, Option<&'a CStr>)],
+    /// `MOUNT_ATTR_*`.
+    pub attributes: u64,
+    /// Whether the contents of the directory below are copied into it.
+    pub copy_up: bool,
+    /// Whether its mode is that of the directory which it covers.
+    pub mode_of_place: bool,
+    /// `security.selinux` of its root directory.
+    pub root_label: Option<&'a CStr>,
+    /// What fsopen(2) gave in the pid namespace that INIT will be in.
+    pub context: Option<ContextArgs<'a>>,
+    /// A tree to mount where the kernel does not allow a new one (sysfs, cgroup in a user namespace).
+    pub fallback: Option<BorrowedFd<'a>>,
+}
+
+/// A new file system by mount(2).
+#[derive(Debug)]
+pub struct ClassicArgs<'a> {
+    /// Its source.
+    pub source: &'a CStr,
+    /// File system type.
+    pub fstype: &'a CStr,
+    /// `MS_*`.
+    pub flags: u64,
+    /// Options.
+    pub data: &'a CStr,
+    /// Whether its mode is that of the directory which it covers.
+    pub mode_of_place: bool,
 }
 
 /// A procfs that is yet to be made.

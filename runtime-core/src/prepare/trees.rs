@@ -10,13 +10,14 @@ use runtime_init::args::{EnterRoot, Links};
 use runtime_sys::Call;
 use runtime_sys::fs::identity;
 use runtime_sys::mount::{self, MountAttr};
+use runtime_sys::namespace::Kinds;
 use runtime_sys::process::limit;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::host::cgroup::CgroupManager;
 use crate::host::facts::resolve_directory;
-use crate::host::mount_table::MountTable;
+use crate::host::mount::mount_table::MountTable;
 use crate::plan::devices::DevicePlan;
 use crate::plan::mounts::{MountPlan, MountSource, SourceLink};
 use crate::plan::rootfs::rest_inside;
@@ -74,7 +75,7 @@ pub(super) fn to_lock(
     mounts: &[PreparedMount],
 ) -> Result<Vec<HostTree>> {
     let mut trees = Vec::new();
-    if !plan.namespaces.is_user_namespaced() || plan.namespaces.unshare & libc::CLONE_NEWNS as u32 == 0 {
+    if !plan.namespaces.is_user_namespaced() || !plan.namespaces.unshare.has(Kinds::MOUNT) {
         return Ok(trees);
     }
     trees.push(HostTree {
@@ -389,7 +390,7 @@ impl<'a> Room<'a> {
 
     /// Whether INIT would copy the same, in its own mount namespace and before the first mount there.
     fn may_wait(&self, plan: &Plan, mount: &MountPlan, tree: &HostTree) -> bool {
-        let has_own = plan.namespaces.unshare & libc::CLONE_NEWNS as u32 != 0;
+        let has_own = plan.namespaces.unshare.has(Kinds::MOUNT);
         let is_bind = matches!(
             mount.source,
             MountSource::Bind {
@@ -439,71 +440,12 @@ fn prepare_mount(
     cgroup: &CgroupManager,
     room: &Room<'_>,
 ) -> Result<PreparedMount> {
-    let copy = |source: OwnedFd, path: &Path, recursive| {
-        prepare_copy(mount, plan, source, recursive, room).map_err(|error| error.path(path))
-    };
     match &mount.source {
-        MountSource::Bind {
-            path,
-            recursive,
-            inside,
-            link,
-            must_be_procfs,
-        } => {
-            let source = match find_source(path, inside.as_deref(), source_flags(mount), room)? {
-                Source::Host(source) => source,
-                Source::Inside(inside) => {
-                    return Ok(PreparedMount {
-                        inside: Some(inside),
-                        ..PreparedMount::without_tree()
-                    });
-                }
-            };
-            if *link == SourceLink::Copy
-                && let Some(text) = read_if_link(&source).map_err(|error| error.path(path))?
-            {
-                if mount.links == Links::Refuse {
-                    // What stands there must be the kernel's; a link leads where the image says.
-                    let error = Error::invalid(
-                        format!("mounts[{}].options", mount.index),
-                        "no link can be copied to this place",
-                    );
-                    return Err(error.path(path));
-                }
-                return Ok(PreparedMount {
-                    link: Some(text),
-                    ..PreparedMount::without_tree()
-                });
-            }
-            if *must_be_procfs {
-                check_is_procfs(&source).map_err(|error| error.path(path))?;
-            }
-            copy(source, path, *recursive)
-        }
-        // No tree of a cgroup that is not there yet. The host's would show what is not the container's.
-        MountSource::Cgroup(_) if plan.namespaces.has_own_cgroups && cgroup.is_awaited() => {
-            Ok(PreparedMount::without_tree())
-        }
-        MountSource::Cgroup(_) => {
-            // Only a user namespace is ever refused a cgroup2 of its own. A tree that nobody attaches costs a grace
-            // period (RCU) of the kernel when it is closed.
-            if plan.namespaces.has_own_cgroups
-                && !plan.namespaces.is_user_namespaced()
-                && !plan.process.is_rootless
-            {
-                return Ok(PreparedMount::without_tree());
-            }
-            let path = match (plan.namespaces.has_own_cgroups, cgroup.cgroup()) {
-                (true, Some(cgroup)) => cgroup.path().to_owned(),
-                // There is nothing that would show what it would have shown.
-                (true, None) => return Ok(PreparedMount::without_tree()),
-                _ => crate::host::cgroup::mount_point()?,
-            };
-            copy(open_path(&path, OFlags::DIRECTORY)?, &path, false)
-        }
+        MountSource::Bind { .. } => prepare_bind(mount, plan, room),
+        MountSource::Cgroup(_) => prepare_cgroup(mount, plan, cgroup, room),
         MountSource::New(new) => match &new.instead {
             Some(path) => match open_path(path, OFlags::DIRECTORY) {
-                Ok(source) => copy(source, path, true),
+                Ok(source) => copy(mount, plan, source, path, true, room),
                 // Then there is only what was asked for.
                 Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::NOTDIR)) => {
                     Ok(PreparedMount::without_tree())
@@ -514,6 +456,85 @@ fn prepare_mount(
         },
         _ => Ok(PreparedMount::without_tree()),
     }
+}
+
+fn copy(
+    mount: &MountPlan,
+    plan: &Plan,
+    source: OwnedFd,
+    path: &Path,
+    recursive: bool,
+    room: &Room<'_>,
+) -> Result<PreparedMount> {
+    prepare_copy(mount, plan, source, recursive, room).map_err(|error| error.path(path))
+}
+
+fn prepare_bind(mount: &MountPlan, plan: &Plan, room: &Room<'_>) -> Result<PreparedMount> {
+    let MountSource::Bind {
+        path,
+        recursive,
+        inside,
+        link,
+        must_be_procfs,
+    } = &mount.source
+    else {
+        return Ok(PreparedMount::without_tree());
+    };
+    let source = match find_source(path, inside.as_deref(), source_flags(mount), room)? {
+        Source::Host(source) => source,
+        Source::Inside(inside) => {
+            return Ok(PreparedMount {
+                inside: Some(inside),
+                ..PreparedMount::without_tree()
+            });
+        }
+    };
+    if *link == SourceLink::Copy
+        && let Some(text) = read_if_link(&source).map_err(|error| error.path(path))?
+    {
+        if mount.links == Links::Refuse {
+            // What stands there must be the kernel's; a link leads where the image says.
+            let error = Error::invalid(
+                format!("mounts[{}].options", mount.index),
+                "no link can be copied to this place",
+            );
+            return Err(error.path(path));
+        }
+        return Ok(PreparedMount {
+            link: Some(text),
+            ..PreparedMount::without_tree()
+        });
+    }
+    if *must_be_procfs {
+        check_is_procfs(&source).map_err(|error| error.path(path))?;
+    }
+    copy(mount, plan, source, path, *recursive, room)
+}
+
+fn prepare_cgroup(
+    mount: &MountPlan,
+    plan: &Plan,
+    cgroup: &CgroupManager,
+    room: &Room<'_>,
+) -> Result<PreparedMount> {
+    let has_own = plan.namespaces.has_own_cgroups;
+    // No tree of a cgroup that is not there yet. The host's would show what is not the container's.
+    if has_own && cgroup.is_awaited() {
+        return Ok(PreparedMount::without_tree());
+    }
+    // Only a user namespace is ever refused a cgroup2 of its own. A tree that nobody attaches costs a grace
+    // period (RCU) of the kernel when it is closed.
+    if has_own && !plan.namespaces.is_user_namespaced() && !plan.process.is_rootless {
+        return Ok(PreparedMount::without_tree());
+    }
+    let path = match (has_own, cgroup.cgroup()) {
+        (true, Some(cgroup)) => cgroup.path().to_owned(),
+        // There is nothing that would show what it would have shown.
+        (true, None) => return Ok(PreparedMount::without_tree()),
+        _ => crate::host::cgroup::mount_point()?,
+    };
+    let source = open_path(&path, OFlags::DIRECTORY)?;
+    copy(mount, plan, source, &path, false, room)
 }
 
 /// Where the source of a bind mount is.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::path::{Component, Path};
 
 use libfuzzer_sys::fuzz_target;
-use runtime_core::host::cgroup::{ResourcePlan, UnitPlan};
+use runtime_core::plan::cgroup::{ResourcePlan, UnitPlan};
 use runtime_core::unstable::{DbusMessage, dbus_length, dbus_read, unit_name, unit_properties};
 
 /// What the runtime decides alone.
@@ -18,10 +18,9 @@ fuzz_target!(|text: &str| {
     let annotations: HashMap<String, String> = lines.filter_map(annotation).collect();
     name(path);
     properties(&annotations);
-    if let Ok(mut plan) = UnitPlan::new(Some(Path::new(path)), "c1") {
-        // Only that it neither panics nor hangs: what it refuses is judged above.
-        let _refused = plan.annotate(&annotations, &ResourcePlan::default());
-    }
+    // Only that it neither panics nor hangs: what it refuses is judged above.
+    let path = Some(Path::new(path));
+    let _refused = UnitPlan::new(path, "c1", Some(&annotations), &ResourcePlan::default());
 });
 
 fn annotation(line: &str) -> Option<(String, String)> {

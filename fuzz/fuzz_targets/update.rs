@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use runtime_core::host::cgroup::ResourcePlan;
+use runtime_core::plan::cgroup::ResourcePlan;
 use runtime_core::spec::{parse_resources, update_resources, validate_resources};
 use runtime_core::unstable::limit_properties;
 use serde_json::Value;

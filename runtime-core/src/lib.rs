@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod cancel;
+mod criu;
 mod error;
 pub mod host;
 mod ops;
@@ -25,15 +26,16 @@ pub mod spec;
 pub mod unstable;
 
 pub use cancel::Cancel;
-pub use host::cgroup::{CgroupDriver, CgroupStats};
-pub use host::console::receive_master as receive_terminal;
-pub use host::notify_socket::{NotifySocket, tell_ready};
+pub use criu::{CriuOptions, ManageCgroups, NetworkLock, TcpConnections};
+pub use host::cgroup::CgroupStats;
+pub use host::socket::console::receive_master as receive_terminal;
+pub use host::socket::notify_socket::{NotifySocket, tell_ready};
 pub use host::state::ContainerId;
 pub use ops::{
-    CheckpointOptions, Console, CreateOptions, CriuOptions, Event, Events, ExecOptions, Features,
-    ManageCgroups, NetworkLock, Process, RestoreOptions, Rootless, Runtime, State, Status, TcpConnections,
-    features,
+    CheckpointOptions, Console, CreateOptions, Event, Events, ExecOptions, Features, Process, RestoreOptions,
+    Rootless, Runtime, State, Status, features,
 };
+pub use plan::cgroup::CgroupDriver;
 
 /// The version of the runtime-spec that onggi follows.
 pub const OCI_VERSION: &str = "1.3.0";

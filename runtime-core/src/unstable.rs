@@ -9,14 +9,18 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Process;
+use prost::Message;
 
-use crate::host::cgroup::systemd::properties::{self, Property};
-use crate::host::cgroup::systemd::{annotation, gvariant, message, name};
-use crate::host::cgroup::{CgroupWrite, directory, path, stats};
-use crate::host::criu::{self, CgroupRoot};
+use crate::criu;
+use crate::host::cgroup::systemd::message;
+use crate::host::cgroup::{files, membership, stats};
+use crate::host::mount::{mount_table, mountinfo};
 use crate::host::net_devices::{self, message as netlink};
+use crate::host::socket::notify_socket;
 use crate::host::state::{ContainerId, Record};
-use crate::host::{mount_table, mountinfo, notify_socket};
+use crate::plan::cgroup::CgroupWrite;
+use crate::plan::cgroup::systemd::properties::{self, Property};
+use crate::plan::cgroup::systemd::{annotations, gvariant, name};
 use crate::spec::{Config, ProcessExtra};
 use crate::{CgroupStats, Errno, Result};
 
@@ -52,22 +56,36 @@ pub fn criu_reason(log: &str) -> Option<String> {
     criu::log::find(log)
 }
 
-pub fn cgroup_roots(text: &[u8]) -> Vec<CgroupRoot> {
-    criu::cgroups::parse(text)
+/// Whether a response that can be read is the same after it has been written again.
+pub fn criu_response_survives(bytes: &[u8]) -> bool {
+    let Ok(response) = criu::Response::decode(bytes) else {
+        return true;
+    };
+    // Numbers that a newer criu has are no kinds of ours.
+    let _kind = response.kind();
+    criu::Response::decode(&*response.encode_to_vec()).as_ref() == Ok(&response)
+}
+
+/// Of each the hierarchy, and the path.
+pub fn cgroup_roots(text: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let roots = criu::cgroups::parse(text).into_iter();
+    roots
+        .map(|root| (root.controller().to_owned(), root.path))
+        .collect()
 }
 
 pub fn cgroup2_line(text: &[u8]) -> Option<&Path> {
-    path::cgroup2_line(text)
+    membership::cgroup2_line(text)
 }
 
 pub fn listed_processes(text: &[u8]) -> Vec<i32> {
-    directory::listed(text)
+    files::listed(text)
         .map(|pid| pid.as_raw_nonzero().get())
         .collect()
 }
 
 pub fn value_of<'a>(text: &'a [u8], key: &str) -> Option<&'a [u8]> {
-    directory::value_of(text, key)
+    files::value_of(text, key)
 }
 
 pub fn ranges(text: &str) -> Vec<u64> {
@@ -149,7 +167,7 @@ pub fn gvariant(text: &str) -> std::result::Result<(String, String), String> {
 pub fn unit_properties(
     annotations: &std::collections::HashMap<String, String>,
 ) -> Result<(Vec<String>, std::result::Result<Vec<u8>, String>)> {
-    let properties = annotation::properties(annotations)?;
+    let properties = annotations::properties(annotations)?;
     let names = properties
         .iter()
         .map(|property| property.name.to_string())

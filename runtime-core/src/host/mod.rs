@@ -1,28 +1,15 @@
-//! Runs in: RUNTIME. One outside resource per file. The files do not know each other; `unix_socket` is what the
-//! files for sockets share, and `mountinfo` what those for mounted file systems do.
+//! Runs in: RUNTIME. A room for each resource outside: what is in it knows that resource and no other. What it does there
+//! is decided in `plan`. `socket::unix_socket` is what all sockets share, `mount::mountinfo` what the kernel's lists of
+//! mounts do.
 
 pub mod cgroup;
-pub mod console;
-pub mod criu;
 pub mod facts;
-pub mod hooks;
-pub mod id_map;
-pub mod id_map_program;
-pub mod mount_table;
-pub(crate) mod mountinfo;
+pub mod mount;
 pub mod net_devices;
-pub mod notify_socket;
 pub mod pid_file;
-pub mod pidfd_socket;
-pub mod proc_handle;
 pub mod process;
 pub mod random;
 pub mod resctrl;
-pub mod rootfs_mount;
-pub mod seccomp_agent;
-pub(crate) mod signals;
-pub mod start_socket;
+pub mod socket;
 pub mod state;
-pub mod stdio;
-mod unix_socket;
-pub mod user_namespaces;
+pub mod user_namespace;

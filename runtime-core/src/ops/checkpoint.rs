@@ -5,16 +5,18 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path};
 
+use runtime_sys::namespace::Kinds;
 use rustix::fs::{AtFlags, Mode, OFlags};
 
-use super::checkpoint_options::CheckpointOptions;
 use super::container::{self, CONFIG};
-use super::criu_session::{Attendant, Session, common_options, need_root};
-use super::{Runtime, Status, criu_mounts, delete};
+use super::options::CheckpointOptions;
+use super::{Runtime, Status, delete};
+use crate::criu::{
+    self, Attendant, Directories, Features, Kind, Notification, Options, PageServer, Session, Start,
+    common_options, need_root, path_bytes,
+};
 use crate::host::cgroup::CgroupManager;
-use crate::host::criu::{self, Directories, Features, Kind, Notification, Options, PageServer, path_bytes};
 use crate::host::state::{ContainerId, Record, Slot};
-use crate::parent::criu::Start;
 use crate::plan::{ConsoleWish, Plan, Wishes};
 use crate::{Cancel, Errno, Error, ErrorKind, Result};
 
@@ -96,7 +98,7 @@ fn dump(slot: &Slot, options: CheckpointOptions) -> Result<()> {
     let facts = container::facts_of(record)?;
     need_root(&facts)?;
     let plan = Plan::new(&config, slot.id().as_str(), &facts, wishes)?;
-    criu_mounts::refuse_id_mapped(&plan)?;
+    criu::mounts::refuse_id_mapped(&plan)?;
     // Before anything is made: without criu there is nothing to be done.
     criu::find()?;
     let work = options.criu.work.as_deref();
@@ -131,13 +133,13 @@ fn dump(slot: &Slot, options: CheckpointOptions) -> Result<()> {
             &options.criu,
             &directories,
             record,
-            (session.version(), shares_network(&plan)),
+            (session.version(), plan.namespaces.joins(Kinds::NETWORK)),
         )?
     };
     let kind = if options.pre_dump {
         Kind::SinglePreDump
     } else {
-        request.ext_mnt = criu_mounts::of_dump(&plan, record.pid)?;
+        request.ext_mnt = criu::mounts::of_dump(&plan, record.pid)?;
         save_descriptors(&options.criu.images, &directories, record)?;
         Kind::Dump
     };
@@ -158,35 +160,25 @@ fn freezer(record: &Record) -> Result<Option<Vec<u8>>> {
 /// config.json then names is taken.
 fn external_namespaces(plan: &Plan, pid: i32) -> Result<Vec<String>> {
     let mut external = Vec::new();
-    for (name, key, is_joined) in shared_namespaces(plan) {
-        if is_joined {
+    for join in &plan.namespaces.join {
+        let name = join.kind.file;
+        if let Some(key) = shared_key(join.kind.flag) {
             // The container's own link: the path may have come to mean another namespace.
-            let inode = criu_mounts::inode(&format!("/proc/{pid}/ns/{name}"))?;
+            let inode = criu::mounts::inode(&format!("/proc/{pid}/ns/{name}"))?;
             external.push(format!("{name}[{inode}]:{key}"));
         }
     }
     Ok(external)
 }
 
-pub(super) fn shares_network(plan: &Plan) -> bool {
-    plan.namespaces
-        .join
-        .iter()
-        .any(|join| join.kind == libc::CLONE_NEWNET as u32)
+/// The key of a namespace that is not saved, which runc and crun use too.
+pub(super) fn shared_key(kind: Kinds) -> Option<&'static str> {
+    match kind {
+        Kinds::NETWORK => Some("extRootNetNS"),
+        Kinds::PID => Some("extRootPidNS"),
+        _ => None,
+    }
 }
-
-/// Kind, the key that runc and crun use too, and whether it is given by path.
-fn shared_namespaces(plan: &Plan) -> [(&'static str, &'static str, bool); 2] {
-    [
-        ("net", NETWORK_KEY, shares_network(plan)),
-        ("pid", PID_KEY, plan.namespaces.joins_pids()),
-    ]
-}
-
-/// The name of a network namespace that is not saved.
-pub(super) const NETWORK_KEY: &str = "extRootNetNS";
-/// The name of a pid namespace that is not saved.
-pub(super) const PID_KEY: &str = "extRootPidNS";
 
 fn save_descriptors(path: &Path, directories: &Directories, record: &Record) -> Result<()> {
     let at = |error: Error| {

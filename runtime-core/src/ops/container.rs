@@ -1,16 +1,17 @@
 //! Runs in: RUNTIME. What several operations ask of a container that is there: its cgroup, its process, its status.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::state::Status;
-use crate::host::cgroup::{
-    Cgroup, CgroupDriver, CgroupLocation, CgroupManager, Identity, Manager, Marked, UnitReference,
-};
+use serde::Serialize;
+
+use crate::host::cgroup::{Cgroup, CgroupLocation, CgroupManager, Identity, Manager, Marked, UnitReference};
 use crate::host::process as host_process;
-use crate::host::start_socket;
+use crate::host::socket::start_socket;
 use crate::host::state::{CgroupRecord, Phase, Record, Slot};
 use crate::plan::HostFacts;
+use crate::plan::cgroup::CgroupDriver;
 use crate::spec::{Config, OtherSpelling};
 use crate::{Error, ErrorKind, Result};
 
@@ -22,6 +23,34 @@ pub(super) const RESOURCES: &str = "resources.json";
 
 /// How long a cgroup may take to become empty once its processes have been killed.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a container is doing (runtime.md, State, and runc's `paused`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// `create` was killed at work. In lists also: is at work.
+    Creating,
+    /// Set up, and waiting for `start`.
+    Created,
+    /// The program runs.
+    Running,
+    /// All its processes are frozen.
+    Paused,
+    /// The program has ended.
+    Stopped,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Status::Creating => "creating",
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+        })
+    }
+}
 
 /// The directory of the container's monitoring group in resctrl, if it has one.
 pub(super) fn monitoring_group(record: &Record) -> Option<PathBuf> {

@@ -14,11 +14,14 @@ use super::creation::{self, Creation, Planned};
 use super::hooks::{run_poststart, run_runtime_hooks, split_state, terms};
 use super::options::CreateOptions;
 use super::terminal::{Relay, connect_console, console_wish};
-use super::{Process, Runtime, container, descriptors, exec, listener, notify};
-use crate::host::cgroup::{Cgroup, CgroupManager, CgroupPlan};
+use super::{Process, Runtime, container, container_root, descriptors, listener, notify};
+use crate::host::cgroup::{Cgroup, CgroupManager};
+use crate::host::mount::rootfs_mount;
+use crate::host::process::hooks;
 use crate::host::resctrl::{self, Resctrl};
+use crate::host::socket::{notify_socket, pidfd_socket, start_socket};
 use crate::host::state::{ContainerId, Phase, Record, ResctrlRecord, Slot};
-use crate::host::{hooks, notify_socket, pid_file, pidfd_socket, random, rootfs_mount, start_socket};
+use crate::host::{pid_file, random};
 use crate::parent::attributes::{allow_all_cpus, set_limits, set_oom_score, set_scheduler};
 use crate::parent::child::{Launched, pid_of};
 use crate::parent::explain::clone3::explain_clone;
@@ -69,22 +72,14 @@ impl Runtime {
         let inherited = descriptors::inherited(options.listen_fds, options.preserve_fds)?;
         let config = self.load(id, options)?;
         let facts = HostFacts::probe(creation::bundle_or_here(&options.bundle))?;
-        let wishes = self.wishes(options, &config, &inherited)?;
+        let wishes = self.wishes(options, &config, &facts, &inherited)?;
         let plan = Plan::new(&config, id.as_str(), &facts, wishes)?;
         plan.process.warn();
         for name in annotations::ignored(&config.spec) {
             log::warn!("annotations[{name}]: only crun has this, ignored");
         }
-        let cgroup = CgroupPlan {
-            rootless: self.rootless.holds(facts.is_rootless),
-            ..self.plan_cgroup(&config, id)?
-        };
-        Ok(Planned {
-            config,
-            facts,
-            plan,
-            cgroup,
-        })
+        plan.cgroup.resources.log_ignored();
+        Ok(Planned { config, facts, plan })
     }
 
     /// The validated configuration, with what the caller adds to it.
@@ -116,6 +111,7 @@ impl Runtime {
         &self,
         options: &CreateOptions,
         config: &Config,
+        facts: &HostFacts,
         inherited: &'a [RawFd],
     ) -> Result<Wishes<'a>> {
         let keeps_groups = config
@@ -134,6 +130,8 @@ impl Runtime {
             listen_fds: options.listen_fds,
             keep_groups: keeps_groups.is_some_and(|value| value == "1"),
             open_files: self.open_files()?,
+            cgroup_driver: self.driver,
+            rootless: self.rootless.holds(facts.is_rootless),
         })
     }
 }
@@ -193,7 +191,7 @@ fn launch(creation: &mut Creation<'_>, mut options: CreateOptions, start: Start)
 /// Makes INIT, or INTERMEDIATE, which waits for Go.
 fn make_init(plan: &Plan, prepared: &Prepared, links: &Links, cgroup: &CgroupManager) -> Result<Launched> {
     let birth = Birth {
-        flags: plan.namespaces.birth,
+        namespaces: plan.namespaces.birth,
         cgroup: cgroup.cgroup().map(Cgroup::dir),
     };
     let options = views::all_option_views(plan);
@@ -218,7 +216,7 @@ fn set_surroundings(
     cgroup.adopt(pid_of(init.pid)?)?;
     // After that: before Linux 6.2 a cpuset that is entered says it again.
     allow_all_cpus(init.pid);
-    cgroup.filter_devices(&planned.cgroup)?;
+    cgroup.filter_devices(&planned.plan.cgroup)?;
     if !plan.namespaces.unshares_user {
         id_mapped::map_ids(plan, prepared, init, cancel)?;
     }
@@ -363,7 +361,7 @@ fn publish(
     let mut record = slot.record().clone();
     record.pid = init.pid;
     record.start_time = init.start_time()?;
-    record.root = exec::root_record(init.pid)?;
+    record.root = container_root::root_record(init.pid)?;
     container::record_identity(&mut record, cgroup)?;
     record.phase = Phase::Created;
     slot.write(record)?;

@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use runtime_sys::namespace::Kinds;
+
+use super::cgroup_removal::empty_cgroup;
 use super::hooks::{self, terms};
 use super::nested::{self, Init};
 use super::{Runtime, container, delete};
-use crate::host::cgroup::{Cgroup, CgroupLocation, CgroupManager, CgroupPlan};
-use crate::host::hooks::Terms;
+use crate::host::cgroup::{Cgroup, CgroupLocation, CgroupManager};
+use crate::host::process::hooks::Terms;
+use crate::host::process::stdio;
 use crate::host::state::{ContainerId, Record, Retired, Slot, Store};
-use crate::host::stdio;
 use crate::plan::{HostFacts, Plan};
 use crate::spec::{self, Config};
 use crate::{Cancel, Error, ErrorKind, Result};
@@ -25,7 +28,6 @@ pub(super) struct Planned {
     pub(super) config: Config,
     pub(super) facts: HostFacts,
     pub(super) plan: Plan,
-    pub(super) cgroup: CgroupPlan,
 }
 
 /// Reads and validates config.json: `file`, or that of the bundle.
@@ -68,12 +70,12 @@ impl<'a> Creation<'a> {
         planned: &'a Planned,
         cancel: &Cancel,
     ) -> Result<Self> {
-        let location = planned.cgroup.locate(cancel)?;
+        let location = CgroupLocation::find(&planned.plan.cgroup, cancel)?;
         let record = runtime.record(id, planned, location.as_ref());
         let slot = runtime.store.claim(id, &record)?;
         let refuse = |cgroup: &Cgroup| runtime.refuse_shared(cgroup, id);
         let made = container::mark(&slot)
-            .and_then(|mark| CgroupManager::create(&planned.cgroup, location, &mark, refuse));
+            .and_then(|mark| CgroupManager::create(&planned.plan.cgroup, location, &mark, refuse));
         match made {
             Ok(cgroup) => Ok(Self {
                 store: &runtime.store,
@@ -142,7 +144,7 @@ impl Failed {
         let others =
             |cgroup: &Cgroup| nested::others(store, &record.id, record.own_pids, Init::IsGone, cgroup);
         let errors = [
-            delete::empty_cgroup(cgroup, others).err(),
+            empty_cgroup(cgroup, others).err(),
             delete::remove_resctrl_group(record).err(),
             delete::remove_host_mount(record).err(),
         ];
@@ -176,17 +178,6 @@ impl Failed {
 }
 
 impl Runtime {
-    pub(super) fn plan_cgroup(&self, config: &Config, id: &ContainerId) -> Result<CgroupPlan> {
-        let linux = config.spec.linux().as_ref();
-        let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
-        let resources = linux.and_then(|linux| linux.resources().as_ref());
-        let plan = CgroupPlan::new(self.driver, path, id.as_str(), resources, config.extra.pids_limit)?;
-        match config.spec.annotations() {
-            Some(annotations) => plan.annotated(annotations),
-            None => Ok(plan),
-        }
-    }
-
     /// A cgroup that was there may be that of another container, which has stopped or is being created. With two in one,
     /// pausing, limiting or deleting one would hit the other.
     fn refuse_shared(&self, cgroup: &Cgroup, id: &ContainerId) -> Result<()> {
@@ -225,7 +216,7 @@ impl Runtime {
             cgroup: cgroup.map(|location| container::cgroup_record(self.driver, location)),
             poststart: hooks::has_any(config, |hooks| hooks.poststart()),
             poststop: hooks::has_any(config, |hooks| hooks.poststop()),
-            own_pids: plan.namespaces.makes(libc::CLONE_NEWPID as u32),
+            own_pids: plan.namespaces.makes(Kinds::PID),
             stdio: if plan.process.terminal {
                 Vec::new()
             } else {

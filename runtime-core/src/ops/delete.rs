@@ -3,15 +3,18 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use super::cgroup_removal::{empty_cgroup, sweep};
 use super::container::{self, CONFIG, PATIENCE};
 use super::hooks::run_poststop;
 use super::nested::{self, Init};
 use super::{Runtime, Status, wreck};
-use crate::host::cgroup::{Cgroup, CgroupManager, Marked};
+use crate::host::cgroup::{Cgroup, CgroupManager};
+use crate::host::mount::rootfs_mount;
 use crate::host::process::Process as HostProcess;
+use crate::host::process::hooks;
+use crate::host::resctrl;
+use crate::host::socket::start_socket;
 use crate::host::state::{ContainerId, Found, Phase, Record, Slot, Store};
-use crate::host::{hooks, resctrl, rootfs_mount, start_socket};
-use crate::parent::sweeper;
 use crate::spec::Config;
 use crate::{Cancel, Errno, Error, ErrorKind, Result};
 
@@ -179,31 +182,6 @@ fn empty(store: &Store, slot: &Slot) -> Result<()> {
     })
 }
 
-/// An ordinary user may not remove what the container has made with subordinate ids. By now it has no processes.
-pub(super) fn sweep(
-    config: impl FnOnce() -> Result<Config>,
-    manager: &CgroupManager,
-    refused: Error,
-) -> Result<()> {
-    let is_denied = matches!(refused.errno(), Some(Errno::ACCESS | Errno::PERM));
-    let (true, Some(cgroup)) = (is_denied, manager.cgroup()) else {
-        return Err(refused);
-    };
-    let config = match config() {
-        Ok(config) => config,
-        Err(error) => return Err(refused.and(error)),
-    };
-    let linux = config.spec.linux().as_ref();
-    let maps = linux.and_then(|linux| linux.uid_mappings().as_ref().zip(linux.gid_mappings().as_ref()));
-    let Some((uids, gids)) = maps else {
-        return Err(refused);
-    };
-    match sweeper::sweep(cgroup, uids, gids) {
-        Ok(()) => manager.remove(PATIENCE),
-        Err(error) => Err(refused.and(error)),
-    }
-}
-
 /// Only what was made for the container; others may be in the rest.
 pub(super) fn remove_resctrl_group(record: &Record) -> Result<()> {
     let Some(group) = &record.resctrl else {
@@ -216,22 +194,4 @@ pub(super) fn remove_resctrl_group(record: &Record) -> Result<()> {
 /// All that a container without a mount namespace has mounted.
 pub(super) fn remove_host_mount(record: &Record) -> Result<()> {
     record.host_mount.as_ref().map_or(Ok(()), rootfs_mount::remove)
-}
-
-/// Kills everything in a cgroup and removes it. What `others` tells of is not killed; then the cgroup stays, and that is an
-/// error.
-pub(super) fn empty_cgroup(
-    manager: &CgroupManager,
-    others: impl FnOnce(&Cgroup) -> Result<Vec<Marked>>,
-) -> Result<()> {
-    if let Some(cgroup) = manager.whole()
-        && cgroup.is_populated()?
-    {
-        let others = others(cgroup)?;
-        nested::kill(cgroup, &others)?;
-        if !others.is_empty() {
-            return Err(nested::in_the_way(cgroup, &others));
-        }
-    }
-    manager.remove(PATIENCE)
 }

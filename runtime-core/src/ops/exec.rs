@@ -2,13 +2,11 @@
 
 mod launch;
 mod place;
-mod root;
 mod target;
 pub(crate) mod wishes;
 
 use self::launch::Job;
 use self::place::cgroup_of;
-pub(super) use self::root::root_record;
 pub(super) use self::target::Target;
 use self::wishes::{Affinity, process_of};
 use super::container::{self, CONFIG};

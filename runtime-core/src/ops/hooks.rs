@@ -2,7 +2,7 @@
 
 use oci_spec::runtime::{Hook, Hooks};
 
-use crate::host::hooks;
+use crate::host::process::hooks;
 use crate::host::state::Record;
 use crate::plan::Plan;
 use crate::spec::Config;

@@ -2,7 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use crate::host::seccomp_agent;
+use crate::host::socket::seccomp_agent;
 use crate::host::state::Record;
 use crate::plan::seccomp::{SeccompListener, SeccompPlan};
 use crate::{Cancel, Error, ErrorKind, Result};

@@ -1,13 +1,12 @@
 //! Runs in: RUNTIME. The operations of a container's life, one file each. Each reads as a story: what is done, in order,
 //! in terms of the layers below.
 
+mod cgroup_removal;
 mod checkpoint;
-mod checkpoint_options;
 mod container;
+mod container_root;
 mod create;
 mod creation;
-mod criu_mounts;
-mod criu_session;
 mod delete;
 mod descriptors;
 mod events;
@@ -33,20 +32,18 @@ use std::path::PathBuf;
 
 use runtime_sys::process as sys_process;
 
-use crate::host::cgroup::CgroupDriver;
-use crate::host::hooks::Terms;
+use crate::host::process::hooks::Terms;
 use crate::host::state::Store;
+use crate::plan::cgroup::CgroupDriver;
 use crate::prepare::sys_error;
 use crate::{Cancel, Result};
 
-pub use checkpoint_options::{
-    CheckpointOptions, CriuOptions, ManageCgroups, NetworkLock, RestoreOptions, TcpConnections,
-};
+pub use container::Status;
 pub use events::{Event, Events};
 pub use features::{Features, features};
-pub use options::{Console, CreateOptions, ExecOptions, Rootless};
+pub use options::{CheckpointOptions, Console, CreateOptions, ExecOptions, RestoreOptions, Rootless};
 pub use process::Process;
-pub use state::{State, Status};
+pub use state::State;
 
 /// A place where containers are kept, and the way their cgroups are made: the start of every operation.
 ///

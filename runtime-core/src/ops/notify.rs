@@ -7,7 +7,7 @@ use oci_spec::runtime::Mount;
 
 use super::Runtime;
 use crate::Result;
-use crate::host::notify_socket::{DIRECTORY, IN_CONTAINER, NAME, NotifySocket};
+use crate::host::socket::notify_socket::{DIRECTORY, IN_CONTAINER, NAME, NotifySocket};
 use crate::host::state::ContainerId;
 use crate::spec::Config;
 

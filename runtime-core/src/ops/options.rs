@@ -1,10 +1,11 @@
-//! Runs in: RUNTIME. What callers of `create`, `run` and `exec` can ask for beyond config.json.
+//! Runs in: RUNTIME. What callers of `create`, `run`, `exec`, `checkpoint` and `restore` can ask for beyond config.json.
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use crate::Cancel;
+use crate::criu::CriuOptions;
 
 /// Where init sends the master of the terminal.
 #[derive(Debug)]
@@ -115,6 +116,49 @@ pub struct ExecOptions {
     pub cgroup: Option<String>,
     /// Also into a paused container.
     pub ignore_paused: bool,
+    /// Ends the operation early.
+    pub cancel: Cancel,
+}
+
+/// Options of [`Runtime::checkpoint`](crate::Runtime::checkpoint).
+#[derive(Debug, Default)]
+pub struct CheckpointOptions {
+    /// What `restore` has, too.
+    pub criu: CriuOptions,
+    /// The images of an earlier `pre_dump`, relative to these ones.
+    pub parent: Option<PathBuf>,
+    /// The container goes on.
+    pub leave_running: bool,
+    /// Only memory is saved, and the container goes on.
+    pub pre_dump: bool,
+    /// With `lazy_pages`: gets one null byte when criu waits for the other side, and is closed.
+    pub status_fd: Option<OwnedFd>,
+    /// Host and port of a `criu page-server`, which gets the pages.
+    pub page_server: Option<(String, u16)>,
+    /// Deleted files that are still open are given names for the time being.
+    pub link_remap: bool,
+}
+
+/// Options of [`Runtime::restore`](crate::Runtime::restore).
+#[derive(Debug, Default)]
+pub struct RestoreOptions {
+    /// What `checkpoint` has, too.
+    pub criu: CriuOptions,
+    /// The bundle; empty: the current directory. Its config.json must be that of the container that was saved, but paths
+    /// of the host may differ.
+    pub bundle: PathBuf,
+    /// Another file than `config.json` of the bundle.
+    pub config: Option<PathBuf>,
+    /// Where the master of the container's terminal goes.
+    pub console: Option<Console>,
+    /// Leave newlines as the program writes them (no ONLCR): the caller's own terminal translates them.
+    pub plain_newlines: bool,
+    /// File for the pid of init, in decimal, without newline; written before the processes run on.
+    pub pid_file: Option<PathBuf>,
+    /// Another profile for the processes than the dump's, as in `apparmor:NAME` or `selinux:LABEL`.
+    pub lsm_profile: Option<String>,
+    /// Another SELinux context for the mounts.
+    pub lsm_mount_context: Option<String>,
     /// Ends the operation early.
     pub cancel: Cancel,
 }

@@ -9,28 +9,29 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use runtime_init::args::EnterRoot;
+use runtime_sys::namespace::Kinds;
 use runtime_sys::{namespace, net};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags};
 
-use super::checkpoint::{DESCRIPTORS, NETWORK_KEY, PID_KEY, shares_network};
-use super::checkpoint_options::RestoreOptions;
+use super::checkpoint::{DESCRIPTORS, shared_key};
 use super::container::CONFIG;
 use super::creation::{self, Creation, Planned, bundle_or_here};
-use super::criu_session::{Attendant, Session, common_options, need_root};
 use super::hooks::{run_runtime_hooks, terms};
+use super::options::RestoreOptions;
 use super::terminal::{connect_console, console_wish};
-use super::{Process, Runtime, container, criu_mounts, exec};
-use crate::host::cgroup::{Cgroup, CgroupManager};
-use crate::host::criu::{
-    self, Directories, Features, InheritFd, JoinNamespace, Kind, Notification, Options, path_bytes,
+use super::{Process, Runtime, container, container_root};
+use crate::criu::{
+    self, Attendant, Directories, Features, InheritFd, JoinNamespace, Kind, Notification, Options, Session,
+    Start, Surroundings, common_options, need_root, path_bytes,
 };
+use crate::host::cgroup::{Cgroup, CgroupManager};
 use crate::host::net_devices::NetDevices;
+use crate::host::process::stdio;
+use crate::host::socket::console;
 use crate::host::state::{ContainerId, Phase, Slot};
-use crate::host::{console, pid_file, process as host_process, random, stdio};
+use crate::host::{pid_file, process as host_process, random};
 use crate::parent::child::{Launched, pid_of};
-use crate::parent::criu::{Start, Surroundings};
-use crate::parent::criu_images;
 use crate::parent::explain::Background;
 use crate::plan::keyring::{KeyringPlan, KeyringSecret, keyring_name};
 use crate::plan::namespaces::Join;
@@ -66,7 +67,7 @@ impl Runtime {
             // It writes to the images, too.
             directories.refuse_links()?;
         }
-        criu_images::show(&mut directories, &planned.plan.namespaces.user)?;
+        criu::mapped_images::show(&mut directories, &planned.plan.namespaces.user)?;
         let descriptors = read_descriptors(&options.criu.images, &directories)?;
         let cancel = options.cancel.clone();
         let job = Job {
@@ -93,19 +94,15 @@ impl Runtime {
             console: console_wish(options.console.as_ref()),
             keyring_secret: KeyringSecret::new(random::bytes()?),
             open_files: self.open_files()?,
+            cgroup_driver: self.driver,
             ..Wishes::default()
         };
         let mut plan = Plan::new(&config, id.as_str(), &facts, wishes)?;
         // CRIU makes it, which is not in the container's user namespace.
         let name = keyring_name(id.as_str(), wishes.keyring_secret);
         plan.keyring = Some(KeyringPlan::new(&name, wishes.keyring_secret, &facts, false)?);
-        let cgroup = self.plan_cgroup(&config, id)?;
-        Ok(Planned {
-            config,
-            facts,
-            plan,
-            cgroup,
-        })
+        plan.cgroup.resources.log_ignored();
+        Ok(Planned { config, facts, plan })
     }
 }
 
@@ -117,14 +114,14 @@ fn check_plan(plan: &Plan) -> Result<()> {
         let text = "a container without a mount namespace cannot be restored";
         return refused("linux.namespaces".to_owned(), text);
     }
-    let user = libc::CLONE_NEWUSER as u32;
-    if let Some(join) = plan.namespaces.join.iter().find(|join| join.kind == user) {
+    let mut joins = plan.namespaces.join.iter();
+    if let Some(join) = joins.find(|join| join.kind.flag == Kinds::USER) {
         // It enters it first, and then may neither make nor enter the others.
         let text =
             "criu cannot restore into a user namespace that is there already: without a path it makes one";
         return refused(namespaces::field(join.index), text);
     }
-    criu_mounts::refuse_id_mapped(plan)
+    criu::mounts::refuse_id_mapped(plan)
 }
 
 /// The names of the pipes that standard input, output and error were.
@@ -251,7 +248,7 @@ impl Job<'_> {
     }
 
     fn request(&self, slot: &Slot, place: &Path, session: &Session, namespaces: Options) -> Result<Options> {
-        let network = (session.version(), shares_network(self.plan));
+        let network = (session.version(), self.plan.namespaces.joins(Kinds::NETWORK));
         let common = common_options(&self.options.criu, &self.directories, slot.record(), network)?;
         let mut inherit_fd = namespaces.inherit_fd;
         inherit_fd.extend(self.pipes());
@@ -265,7 +262,7 @@ impl Job<'_> {
             orphan_pts_master: Some(self.plan.process.terminal || !self.options.criu.shell_job),
             lsm_profile: self.options.lsm_profile.clone(),
             lsm_mount_context: self.options.lsm_mount_context.clone(),
-            ext_mnt: criu_mounts::of_restore(self.plan)?,
+            ext_mnt: criu::mounts::of_restore(self.plan)?,
             cg_root: criu::cgroup_roots(session.pid())?,
             inherit_fd,
             join_ns: namespaces.join_ns,
@@ -305,11 +302,7 @@ struct Namespaces {
 impl Namespaces {
     /// The network namespace, if it is given by path.
     fn network(&self, plan: &Plan) -> Option<&OwnedFd> {
-        let joins = plan.namespaces.join.iter().zip(&self.all);
-        joins
-            .filter(|(join, _)| join.kind == libc::CLONE_NEWNET as u32)
-            .map(|(_, namespace)| namespace)
-            .next()
+        self.all.get(plan.namespaces.place_of_joined(Kinds::NETWORK)?)
     }
 
     fn open(plan: &Plan) -> Result<Self> {
@@ -324,10 +317,9 @@ impl Namespaces {
                     fd: namespace.as_raw_fd(),
                 });
             };
-            match join.kind as i32 {
-                libc::CLONE_NEWNET => inherit(NETWORK_KEY),
-                libc::CLONE_NEWPID => inherit(PID_KEY),
-                kind => options.join_ns.push(join_by_path(kind, join)?),
+            match shared_key(join.kind.flag) {
+                Some(key) => inherit(key),
+                None => options.join_ns.push(join_by_path(join)?),
             }
             all.push(namespace);
         }
@@ -335,26 +327,19 @@ impl Namespaces {
     }
 }
 
-fn join_by_path(kind: i32, join: &Join) -> Result<JoinNamespace> {
-    let kind = match kind {
-        libc::CLONE_NEWIPC => "ipc",
-        libc::CLONE_NEWUTS => "uts",
-        TIME => "time",
-        _ => {
-            let message = "criu cannot restore into a namespace of this kind";
-            let error = Error::invalid(namespaces::field(join.index), message).path(&join.path);
-            return Err(error.with_kind(ErrorKind::Unsupported));
-        }
-    };
+fn join_by_path(join: &Join) -> Result<JoinNamespace> {
+    const KNOWN: Kinds = Kinds::IPC.with(Kinds::UTS).with(Kinds::TIME);
+    if !KNOWN.has(join.kind.flag) {
+        let message = "criu cannot restore into a namespace of this kind";
+        let error = Error::invalid(namespaces::field(join.index), message).path(&join.path);
+        return Err(error.with_kind(ErrorKind::Unsupported));
+    }
     Ok(JoinNamespace {
-        kind: kind.to_owned(),
+        kind: join.kind.file.to_owned(),
         // A name in /proc that leads to no path: only its text can be put right.
         path: path_bytes(join.path.components().collect::<PathBuf>()),
     })
 }
-
-/// `CLONE_NEWTIME`; libc has it as a signed type.
-const TIME: i32 = 0x80;
 
 /// RUNTIME's part in a restore.
 struct Restore<'a> {
@@ -458,7 +443,7 @@ impl Restore<'_> {
         let mut record = self.slot.record().clone();
         record.pid = pid;
         record.start_time = host_process::start_time(pid_of(pid)?)?;
-        record.root = exec::root_record(pid)?;
+        record.root = container_root::root_record(pid)?;
         container::record_identity(&mut record, self.cgroup)?;
         record.phase = Phase::Created;
         record.stdio = self.job.attached(stdio::pipes());
@@ -475,7 +460,7 @@ impl Restore<'_> {
 /// namespace is for a thread, and the caller's stay where they are. Returns a route socket in the namespace.
 fn enter_network(namespace: OwnedFd, loopback: bool) -> Result<OwnedFd> {
     let work = move || {
-        namespace::setns(namespace.as_fd(), libc::CLONE_NEWNET as u32)?;
+        namespace::setns(namespace.as_fd(), Kinds::NETWORK)?;
         if loopback {
             net::loopback_up()?;
         }

@@ -8,7 +8,7 @@ use super::container::{self, CONFIG};
 use super::hooks::run_poststart;
 use super::{Runtime, Status, listener};
 use crate::host::process::Process as HostProcess;
-use crate::host::start_socket;
+use crate::host::socket::start_socket;
 use crate::host::state::{ContainerId, Record, Slot};
 use crate::parent::explain::{self, Background};
 use crate::parent::handshake::{Answers, Conversation, stopped};

@@ -1,42 +1,14 @@
 //! Runs in: RUNTIME. `state`: what a container is and does.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
 
-use super::{Runtime, container};
+use super::Runtime;
+use super::container::{self, Status};
 use crate::host::state::{ContainerId, Phase, Record, not_found};
 use crate::{OCI_VERSION, Result};
-
-/// What a container is doing (runtime.md, State, and runc's `paused`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Status {
-    /// `create` was killed at work. In lists also: is at work.
-    Creating,
-    /// Set up, and waiting for `start`.
-    Created,
-    /// The program runs.
-    Running,
-    /// All its processes are frozen.
-    Paused,
-    /// The program has ended.
-    Stopped,
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Status::Creating => "creating",
-            Status::Created => "created",
-            Status::Running => "running",
-            Status::Paused => "paused",
-            Status::Stopped => "stopped",
-        })
-    }
-}
 
 /// The state of a container. Serialises with the keys of runc's `state`, in their order.
 #[derive(Debug, Clone, Serialize)]

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use super::options::Console;
-use crate::host::console;
+use crate::host::socket::console;
 use crate::plan::ConsoleWish;
 use crate::{Cancel, Result};
 

@@ -4,9 +4,9 @@ use rustix::io::Errno;
 
 use super::container::{self, CONFIG, RESOURCES};
 use super::{Runtime, Status};
-use crate::host::cgroup::ResourcePlan;
 use crate::host::resctrl;
 use crate::host::state::{ContainerId, Slot};
+use crate::plan::cgroup::ResourcePlan;
 use crate::plan::intel_rdt;
 use crate::spec::{self, update_resources};
 use crate::{Error, ErrorKind, Result};

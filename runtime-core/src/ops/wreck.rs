@@ -1,11 +1,11 @@
 //! Runs in: RUNTIME. `delete --force` of a container whose record is missing or damaged: what is left of it is looked for by
 //! other marks. Never called for a record that only cannot be read now.
 
+use super::cgroup_removal::{empty_cgroup, sweep};
 use super::container::{self, CONFIG, PATIENCE};
-use super::delete::{empty_cgroup, sweep};
 use super::nested::{self, Init};
 use crate::host::cgroup::{Cgroup, CgroupManager};
-use crate::host::start_socket;
+use crate::host::socket::start_socket;
 use crate::host::state::{Store, Wreck};
 use crate::spec::Config;
 use crate::{Error, ErrorKind, Result};

@@ -17,9 +17,9 @@ use rustix::io::Errno;
 
 use super::diagnose;
 use super::link::is_memfd;
-use crate::host::hooks::on_one_line;
-use crate::host::signals;
-use crate::host::user_namespaces;
+use crate::host::process::hooks::on_one_line;
+use crate::host::process::signals;
+use crate::host::user_namespace::obstacle;
 use crate::plan::Plan;
 use crate::plan::hooks::HookPlan;
 use crate::plan::mounts::{FsOption, MountSource, text_of};
@@ -309,9 +309,7 @@ fn in_container(parts: &[&std::ffi::CStr]) -> String {
 
 fn hint(error: Error, failure: Failure) -> Error {
     let text = match (failure.step, failure.errno) {
-        (Step::BecomeRoot | Step::Unshare | Step::LockedTree, Errno::PERM | Errno::ACCESS) => {
-            user_namespaces::obstacle()
-        }
+        (Step::BecomeRoot | Step::Unshare | Step::LockedTree, Errno::PERM | Errno::ACCESS) => obstacle(),
         _ => hint_of_mounts(failure).or_else(|| hint_of_process(failure)),
     };
     match text {

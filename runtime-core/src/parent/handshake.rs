@@ -12,8 +12,8 @@ use rustix::process::WaitIdStatus;
 use super::child::Launched;
 use super::link::{self, Speaker};
 use super::seccomp_listener;
+use crate::host::process::signals;
 use crate::host::process::{self, Stat, reap};
-use crate::host::signals;
 use crate::prepare::sys_error;
 use crate::{Cancel, Error, ErrorKind, Result};
 

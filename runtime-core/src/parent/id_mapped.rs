@@ -7,6 +7,7 @@ use oci_spec::runtime::LinuxIdMapping;
 use runtime_init::args::NamespaceHolderArgs;
 use runtime_init::start::Birth;
 use runtime_sys::mount::{self, ATTR_IDMAP, MountAttr};
+use runtime_sys::namespace::Kinds;
 use rustix::fd::AsRawFd;
 
 use super::child::Launched;
@@ -62,12 +63,7 @@ pub(crate) fn apply_inside(
 
 /// The user namespace given by path, if there is one.
 pub(super) fn joined<'a>(plan: &Plan, prepared: &'a Prepared) -> Option<&'a OwnedFd> {
-    let place = plan
-        .namespaces
-        .join
-        .iter()
-        .position(|join| join.kind == libc::CLONE_NEWUSER as u32)?;
-    prepared.joins.get(place)
+    prepared.joins.get(plan.namespaces.place_of_joined(Kinds::USER)?)
 }
 
 /// Maps one mount, if it asks for it. The container's user namespace is `joined`, or the one that `init` is in.
@@ -106,7 +102,7 @@ fn user_namespace(joined: Option<&OwnedFd>, map: &MountIdMap, init: i32) -> Resu
 }
 
 /// A user namespace with these mappings and nobody in it.
-pub(super) fn new_user_namespace(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Result<OwnedFd> {
+pub(crate) fn new_user_namespace(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Result<OwnedFd> {
     let links = Links::new()?;
     let args = NamespaceHolderArgs {
         link: links.child.as_fd(),
@@ -118,7 +114,7 @@ pub(super) fn new_user_namespace(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping
 }
 
 /// Gives a detached tree the mapping of a user namespace.
-pub(super) fn map(tree: &OwnedFd, namespace: &OwnedFd, recursive: bool) -> runtime_sys::Result<()> {
+pub(crate) fn map(tree: &OwnedFd, namespace: &OwnedFd, recursive: bool) -> runtime_sys::Result<()> {
     let attr = MountAttr {
         set: ATTR_IDMAP,
         userns_fd: namespace.as_raw_fd() as u64,

@@ -4,8 +4,8 @@ use oci_spec::runtime::LinuxIdMapping;
 use rustix::process::Pid;
 
 use super::child::pid_of;
-use crate::host::id_map::{IdMap, deny_setgroups};
-use crate::host::id_map_program;
+use crate::host::user_namespace::id_map::{IdMap, deny_setgroups};
+use crate::host::user_namespace::id_map_program;
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// Writes both maps of a child in a new user namespace.

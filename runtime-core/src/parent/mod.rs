@@ -3,8 +3,6 @@
 
 pub(crate) mod attributes;
 pub(crate) mod child;
-pub(crate) mod criu;
-pub(crate) mod criu_images;
 pub(crate) mod diagnose;
 pub(crate) mod explain;
 pub(crate) mod handshake;

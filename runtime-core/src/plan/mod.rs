@@ -2,13 +2,13 @@
 //! environment. What comes out is already in the child's own terms: C strings, kernel flags, bit sets, in order.
 
 pub(crate) mod annotations;
+pub mod cgroup;
 mod cgroup_owner;
 pub mod devices;
 pub mod hooks;
 pub mod intel_rdt;
 pub mod keyring;
 pub mod mount_label;
-mod mount_text;
 pub mod mounts;
 pub mod namespaces;
 pub mod net_devices;
@@ -18,13 +18,13 @@ pub mod seccomp;
 
 use std::ffi::CString;
 use std::os::fd::RawFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 
 use crate::spec::Config;
 use crate::{Error, ErrorKind, Result};
+use cgroup::{CgroupDriver, CgroupPlan};
 use devices::{DevicesPlan, NodesFrom};
 use hooks::HooksPlan;
 use intel_rdt::IntelRdtPlan;
@@ -35,6 +35,7 @@ use namespaces::NamespacesPlan;
 use net_devices::NetDevicePlan;
 use process::ProcessPlan;
 use rootfs::RootfsPlan;
+use runtime_sys::namespace::Kinds;
 use seccomp::SeccompPlan;
 
 /// What the plan has to know of the host. `HostFacts::probe` in `host/facts.rs` reads it; tests make it up.
@@ -96,6 +97,10 @@ pub struct Wishes<'a> {
     pub keep_groups: bool,
     /// Soft and hard limit of open files where config.json names none, if not RUNTIME's own.
     pub open_files: Option<(u64, u64)>,
+    /// Who makes the cgroup, if there is one to be made.
+    pub cgroup_driver: CgroupDriver,
+    /// Whether it is put up with that the right to make one is missing, where nothing depends on it.
+    pub rootless: bool,
 }
 
 /// What was said about the terminal.
@@ -143,6 +148,8 @@ pub struct Plan {
     pub mount_label: Option<MountLabel>,
     /// Its filter.
     pub seccomp: Option<SeccompPlan>,
+    /// The container's cgroup.
+    pub cgroup: CgroupPlan,
 }
 
 /// A kernel parameter.
@@ -192,6 +199,7 @@ impl Plan {
             hooks: HooksPlan::new(spec)?,
             process: ProcessPlan::new(process, spec.linux().as_ref(), facts, inside, wishes)?,
             seccomp: plan_seccomp(spec)?,
+            cgroup: CgroupPlan::new(config, id, wishes)?,
             mount_label,
             namespaces,
             rootfs,
@@ -209,7 +217,7 @@ fn nodes_from(namespaces: &NamespacesPlan, facts: &HostFacts) -> NodesFrom {
             may_mount: namespaces.has_own_mounts,
         };
     }
-    let has_own_mounts = namespaces.unshare & libc::CLONE_NEWNS as u32 != 0;
+    let has_own_mounts = namespaces.unshare.has(Kinds::MOUNT);
     let may_make = !facts.is_rootless && facts.may_mount && facts.permitted_capabilities & CAP_MKNOD != 0;
     match has_own_mounts && may_make {
         true => NodesFrom::Trees,
@@ -339,39 +347,5 @@ pub(crate) fn clean_in_container(
     path: &Path,
     field: impl Into<std::borrow::Cow<'static, str>>,
 ) -> Result<CString> {
-    let mut clean: Vec<&[u8]> = Vec::new();
-    for component in path.as_os_str().as_bytes().split(|byte| *byte == b'/') {
-        match component {
-            b"" | b"." => {}
-            b".." => drop(clean.pop()),
-            name => clean.push(name),
-        }
-    }
-    c_string(clean.join(&b'/'), field)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_in_the_container_are_cleaned_and_cannot_climb_out() {
-        let cases: [(&str, &std::ffi::CStr); 8] = [
-            ("/", c""),
-            ("/a/b", c"a/b"),
-            ("a//b/", c"a/b"),
-            ("/a/./b/../c", c"a/c"),
-            ("/../../etc", c"etc"),
-            ("../x", c"x"),
-            ("/a/..", c""),
-            ("/...", c"..."),
-        ];
-        for (path, clean) in cases {
-            assert_eq!(
-                clean_in_container(Path::new(path), "f").unwrap().as_c_str(),
-                clean,
-                "{path}"
-            );
-        }
-    }
+    c_string(crate::spec::paths::clean(path), field)
 }

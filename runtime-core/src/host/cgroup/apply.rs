@@ -1,11 +1,12 @@
 //! Runs in: RUNTIME. Writes the limits of a `ResourcePlan` into a cgroup and explains what the host cannot do.
-//! Which values to write is decided in `resources.rs`.
+//! Which values to write is decided in `plan/cgroup/resources.rs`.
 
 use std::path::Path;
 
-use super::directory::{Cgroup, has_word, read_file, write_file};
-use super::resources::{CgroupWrite, IfMissing};
+use super::directory::Cgroup;
+use super::files::{has_word, read_file, write_file};
 use super::root::CgroupRoot;
+use crate::plan::cgroup::{CgroupWrite, IDLE_HAS_NO_WEIGHT, IfMissing};
 use crate::{Errno, Error, ErrorKind, Result};
 
 /// Writes all values, in order. A value that the kernel calls invalid is tried again after the next one of the same
@@ -218,7 +219,7 @@ fn explain(cgroup: &Cgroup, write: &CgroupWrite, errno: Errno) -> Error {
     let error = match errno {
         Errno::NOENT => missing(cgroup, write),
         Errno::INVAL if sets_weight(&write.file) && is_idle(cgroup) => {
-            Error::invalid(write.field.clone(), super::resources::IDLE_HAS_NO_WEIGHT)
+            Error::invalid(write.field.clone(), IDLE_HAS_NO_WEIGHT)
                 .hint("cpu.idle 0, given with it, ends that")
         }
         _ => Error::os("write", errno)

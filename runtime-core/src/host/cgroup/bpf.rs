@@ -1,12 +1,12 @@
 //! Runs in: RUNTIME. The commands of `bpf(2)` that a device filter needs: load, attach, replace. What the program
-//! says is decided in `devices.rs`.
+//! says is decided in `plan/cgroup/devices.rs`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use runtime_sys::SysError;
 use runtime_sys::bpf::{MOST_PROGRAMS, attach, detach, load, program_by_id, query};
 
-use super::devices::BpfInsn;
+use crate::plan::cgroup::BpfInsn;
 use crate::{Errno, Error, ErrorKind, Result};
 
 const VERIFIER_LOG_SIZE: usize = 64 * 1024;

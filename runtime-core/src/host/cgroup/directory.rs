@@ -11,10 +11,11 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::process::Pid;
 
-use super::devices::BpfInsn;
+use super::files::{READ, listed, number_of, read_file, value_of, write_file};
 use super::root::{CgroupRoot, join};
-use super::{Identity, bpf, path, walk};
+use super::{bpf, membership, walk};
 use crate::cancel::Freezer;
+use crate::plan::cgroup::{BpfInsn, contained, leaves};
 use crate::{Errno, Error, ErrorKind, Result};
 
 /// How long [`Cgroup::freeze`] waits. A process that sleeps uninterruptibly in the kernel (on a dead network file
@@ -45,21 +46,13 @@ impl Cgroup {
         Ok(dir.map(|dir| Self::new(path.to_owned(), dir, false)))
     }
 
-    /// As [`Cgroup::open`], and `None` also if another cgroup is there by now than the one that the state means.
-    pub(super) fn open_own(path: &Path, identity: &Identity) -> Result<Option<Self>> {
-        match Self::open(path)? {
-            Some(cgroup) if cgroup.is(identity)? => Ok(Some(cgroup)),
-            _ => Ok(None),
-        }
-    }
-
     /// Opens the cgroup that a process is in: for `exec`, where the container's init has moved itself and its
     /// siblings into a sub-cgroup, so that the container's own cgroup accepts no processes.
     ///
     /// # Errors
     /// No such process, or it is outside of the runtime's cgroup namespace.
     pub fn of_process(pid: Pid) -> Result<Self> {
-        let below_root = path::of_process(Some(pid))?;
+        let below_root = membership::of_process(Some(pid))?;
         let path = join(CgroupRoot::find()?.path(), &below_root);
         Self::open(&path)?.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, "the cgroup of the process is gone")
@@ -73,11 +66,11 @@ impl Cgroup {
     /// # Errors
     /// It does not exist, or the path has a `..` that leaves this cgroup.
     pub fn sub(&self, untrusted: &Path) -> Result<Self> {
-        if path::leaves(untrusted) {
+        if leaves(untrusted) {
             let message = "bad sub cgroup path: it leads out of the container's cgroup";
             return Err(Error::new(ErrorKind::Invalid, message).path(untrusted));
         }
-        let mut below = path::contained(untrusted)?;
+        let mut below = contained(untrusted)?;
         if below.as_os_str().is_empty() {
             below.push(".");
         }
@@ -98,7 +91,7 @@ impl Cgroup {
     /// it; nobody but the runtime has been in here yet.
     pub(super) fn make_below(&self, below: &Path) -> Result<Self> {
         let mut prefix = PathBuf::new();
-        for component in path::contained(below)?.components() {
+        for component in contained(below)?.components() {
             prefix.push(component);
             match rustix::fs::mkdirat(&self.dir, &prefix, Mode::from_raw_mode(0o755)) {
                 Ok(()) | Err(Errno::EXIST) => {}
@@ -204,7 +197,7 @@ impl Cgroup {
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
             .filter_map(Pid::from_raw);
         Ok(pids
-            .filter(|pid| path::of_process(Some(*pid)).is_ok_and(|place| place.starts_with(below_root)))
+            .filter(|pid| membership::of_process(Some(*pid)).is_ok_and(|place| place.starts_with(below_root)))
             .collect())
     }
 
@@ -507,51 +500,6 @@ impl Cgroup {
     }
 }
 
-const READ: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-const WRITE: OFlags = OFlags::WRONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-
-/// Reads a file of a cgroup to its end.
-pub(super) fn read_file<P: rustix::path::Arg>(dir: BorrowedFd<'_>, name: P) -> rustix::io::Result<Vec<u8>> {
-    let file = rustix::fs::openat(dir, name, READ, Mode::empty())?;
-    let mut text = Vec::new();
-    let mut block = [0; 4096];
-    loop {
-        match rustix::io::read(&file, &mut block) {
-            Ok(0) => return Ok(text),
-            Ok(length) => text.extend_from_slice(&block[..length]),
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-}
-
-/// Writes a value into a file of a cgroup: one `write(2)`, since the kernel parses each on its own.
-pub(super) fn write_file<P: rustix::path::Arg>(
-    dir: BorrowedFd<'_>,
-    name: P,
-    value: &[u8],
-) -> rustix::io::Result<()> {
-    let file = rustix::fs::openat(dir, name, WRITE, Mode::empty())?;
-    rustix::io::retry_on_intr(|| rustix::io::write(&file, value)).map(drop)
-}
-
-/// Whether a list such as `cgroup.controllers` holds the word.
-pub(super) fn has_word(list: &[u8], word: &str) -> bool {
-    list.split(u8::is_ascii_whitespace)
-        .any(|candidate| candidate == word.as_bytes())
-}
-
-/// The value of a key in a flat keyed file (`populated 1`).
-pub(crate) fn value_of<'a>(text: &'a [u8], key: &str) -> Option<&'a [u8]> {
-    text.split(|byte| *byte == b'\n')
-        .find_map(|line| line.strip_prefix(key.as_bytes())?.strip_prefix(b" "))
-}
-
-/// The value of a key in a flat keyed file, as a number.
-pub(super) fn number_of(text: &[u8], key: &str) -> Option<u64> {
-    std::str::from_utf8(value_of(text, key)?).ok()?.parse().ok()
-}
-
 fn add_pids(pids: &mut Vec<Pid>, text: rustix::io::Result<Vec<u8>>) -> Result<()> {
     let text = match text {
         Ok(text) => text,
@@ -562,37 +510,9 @@ fn add_pids(pids: &mut Vec<Pid>, text: rustix::io::Result<Vec<u8>>) -> Result<()
     Ok(())
 }
 
-/// The processes of `cgroup.procs`.
-pub(crate) fn listed(text: &[u8]) -> impl Iterator<Item = Pid> {
-    // A process outside of the runtime's pid namespace is listed as 0: it has no id that could be told.
-    text.split(|byte| *byte == b'\n')
-        .filter_map(|line| std::str::from_utf8(line).ok()?.parse().ok())
-        .filter(|number| *number > 0)
-        .filter_map(Pid::from_raw)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn keyed_files_and_lists_are_read_by_whole_words() {
-        let text = b"populated 1\nfrozen 0\n";
-        assert_eq!(value_of(text, "populated"), Some(&b"1"[..]));
-        assert_eq!(value_of(text, "frozen"), Some(&b"0"[..]));
-        assert_eq!(value_of(text, "froze"), None);
-        assert!(has_word(b"cpuset cpu io\n", "cpu"));
-        assert!(!has_word(b"cpuset io\n", "cpu"));
-    }
-
-    #[test]
-    fn process_lists_hold_what_can_be_a_process_only() {
-        let pids = listed(b"0\n-5\n7\nx\n2147483648\n\n4194304\n");
-        assert_eq!(
-            pids.map(|pid| pid.as_raw_nonzero().get()).collect::<Vec<_>>(),
-            [7, 4_194_304]
-        );
-    }
 
     #[test]
     fn process_lists_skip_processes_without_an_id() {

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 
-use super::directory::{Cgroup, read_file, write_file};
+use super::directory::Cgroup;
+use super::files::{read_file, write_file};
 use super::root::{CgroupRoot, join};
-use super::{Controllers, walk};
+use super::walk;
+use crate::plan::cgroup::Controllers;
 use crate::{Errno, Error, ErrorKind, Result};
 
 const FIELD: &str = "linux.cgroupsPath";

@@ -17,9 +17,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::XattrFlags;
 
-use super::directory::{read_file, value_of};
+use super::directory::Cgroup;
+use super::files::{read_file, value_of};
 use super::root::CgroupRoot;
-use super::{Cgroup, walk};
+use super::walk;
 use crate::{Errno, Error, Result};
 
 /// In order of preference: the first takes CAP_SYS_ADMIN in the first user namespace, to read and to write.
@@ -44,6 +45,14 @@ pub enum Identity {
 }
 
 impl Cgroup {
+    /// As [`Cgroup::open`], and `None` also if another cgroup is there by now than the one that the state means.
+    pub(super) fn open_own(path: &Path, identity: &Identity) -> Result<Option<Self>> {
+        match Self::open(path)? {
+            Some(cgroup) if cgroup.is(identity)? => Ok(Some(cgroup)),
+            _ => Ok(None),
+        }
+    }
+
     /// The inode number of its directory: see [`Identity::Inode`].
     ///
     /// # Errors

@@ -1,10 +1,10 @@
-//! Runs in: RUNTIME. A container's cgroup, by whichever driver makes it: the plan for it, and every operation on it.
-//! Cgroup version 2 only; on a hybrid host the cgroup2 tree with the controllers that it has.
+//! Runs in: RUNTIME. A container's cgroup, by whichever driver makes it: every operation on it. What is to be done is
+//! decided in `plan/cgroup`. Cgroup version 2 only; on a hybrid host the cgroup2 tree with the controllers that it has.
 //!
 //! ```text
-//! CgroupPlan ──locate──► CgroupLocation ──create──► CgroupManager ──cgroup()──► Cgroup
-//! (pure)                 (path: into the state      (directory made,            (processes, freeze, kill, …)
-//!                         before any side effect)    limits and filter set)
+//! CgroupPlan ──find──► CgroupLocation ──create──► CgroupManager ──cgroup()──► Cgroup
+//! (pure)               (path: into the state      (directory made,            (processes, freeze, kill, …)
+//!                       before any side effect)    limits and filter set)
 //! ```
 //!
 //! systemd makes a cgroup only around a process: then all of `create`'s work is done by [`CgroupManager::adopt`].
@@ -14,12 +14,11 @@
 
 mod apply;
 mod bpf;
-mod devices;
-pub(crate) mod directory;
+mod directory;
+pub(crate) mod files;
 mod fs;
 mod identity;
-pub(crate) mod path;
-mod resources;
+pub(crate) mod membership;
 mod root;
 pub(crate) mod stats;
 pub(crate) mod systemd;
@@ -29,201 +28,27 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use oci_spec::runtime::LinuxResources;
 use rustix::process::Pid;
-use serde::{Deserialize, Serialize};
 
-pub use devices::{BpfInsn, compile as compile_devices};
 pub use directory::Cgroup;
 pub use identity::{Identity, Marked};
-pub use path::CgroupPath;
-pub use resources::{CgroupWrite, IfMissing, ResourcePlan};
+use root::CgroupRoot;
 pub use stats::CgroupStats;
-pub use systemd::{Manager, Unit, UnitLocation, UnitPlan, UnitReference};
+pub use systemd::{Manager, Unit, UnitLocation, UnitReference};
 pub use watch::{OomWatch, Woken};
 
+use crate::plan::cgroup::{CgroupDriver, CgroupPath, CgroupPlan, ResourcePlan, no_cgroup_to_limit};
 use crate::{Cancel, Error, ErrorKind, Result};
-
-/// Who makes the cgroup. Kept in the state: `delete` must use the driver of `create`, whatever its own options say.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum CgroupDriver {
-    /// The runtime itself, by making directories.
-    #[default]
-    #[serde(rename = "cgroupfs")]
-    Fs,
-    /// systemd, as a transient scope unit.
-    #[serde(rename = "systemd")]
-    Systemd,
-    /// Nobody: the container stays in the cgroup of whoever started it, without limits and without device filter.
-    #[serde(rename = "disabled")]
-    Disabled,
-}
-
-/// Which controllers a new cgroup gets.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Controllers {
-    /// Those that a limit needs. Accounting of a controller costs time in every process of the cgroup.
-    Needed,
-    /// All that the host has, as far as the cgroups above allow, as runc does it: engines read statistics
-    /// (`memory.current`) also of containers without limits (`docs/adr/0017`).
-    #[default]
-    Every,
-}
-
-/// What to do about the container's cgroup. Pure: no look at the host has gone into it.
-#[derive(Debug, Clone)]
-pub struct CgroupPlan {
-    /// Who makes it.
-    pub driver: CgroupDriver,
-    /// Where it is.
-    pub path: CgroupPath,
-    /// Which controllers it gets.
-    pub controllers: Controllers,
-    /// The limits, in the order of writing, and what of them version 2 does not know.
-    pub resources: ResourcePlan,
-    /// The device filter: denies by default, also without any rule in config.json.
-    pub device_program: Vec<BpfInsn>,
-    /// Whether the runtime may lack the rights for all this, and then goes without where nothing depends on it.
-    pub rootless: bool,
-}
-
-impl CgroupPlan {
-    /// Decides from config.json. `pids_limit` is `linux.resources.pids.limit` as [`ResourcePlan::new`] wants it.
-    ///
-    /// # Errors
-    /// An illegal value in `linux.cgroupsPath` or `linux.resources`.
-    pub fn new(
-        driver: CgroupDriver,
-        cgroups_path: Option<&Path>,
-        container_id: &str,
-        resources: Option<&LinuxResources>,
-        pids_limit: Option<i64>,
-    ) -> Result<Self> {
-        let rules = resources
-            .and_then(|resources| resources.devices().as_deref())
-            .unwrap_or_default();
-        let resources = match resources {
-            Some(resources) => ResourcePlan::new(resources, pids_limit)?,
-            None => ResourcePlan::default(),
-        };
-        resources.log_ignored();
-        if let (CgroupDriver::Disabled, Some(write)) = (driver, resources.first_limit()) {
-            return Err(no_cgroup_to_limit(write));
-        }
-        Ok(Self {
-            driver,
-            path: match driver {
-                CgroupDriver::Systemd => {
-                    CgroupPath::Unit(Box::new(UnitPlan::new(cgroups_path, container_id)?))
-                }
-                _ => CgroupPath::new(cgroups_path, container_id)?,
-            },
-            controllers: Controllers::default(),
-            resources,
-            device_program: devices::compile(rules)?,
-            rootless: false,
-        })
-    }
-
-    /// Whether the container can run without a cgroup of its own, in that of whoever starts it: nothing in config.json
-    /// depends on one, and it is only the right to make it that is missing.
-    fn can_do_without(&self, error: &Error) -> bool {
-        is_denied(error) && self.can_do_without_tree()
-    }
-
-    fn can_do_without_tree(&self) -> bool {
-        self.rootless
-            && !matches!(self.path, CgroupPath::BelowRoot(_))
-            && self.resources.first_limit().is_none()
-    }
-
-    /// What a caller without rights over the cgroup has to know.
-    fn explain_denied(&self, error: Error) -> Error {
-        if !self.rootless || !is_denied(&error) {
-            return error;
-        }
-        let error = match self.resources.first_limit() {
-            Some(write) => error.field(write.field.clone()),
-            None => error,
-        };
-        error.hint(
-            "rootless needs no limits + no cgrouppath when no permission is granted for cgroups: leave both out, or \
-             have systemd delegate a cgroup, as in: systemd-run --user --scope -p Delegate=yes",
-        )
-    }
-
-    /// Takes in the annotations that are about systemd's unit. Without one they mean nothing.
-    ///
-    /// # Errors
-    /// An illegal name or value; the error names the annotation.
-    pub fn annotated(mut self, annotations: &HashMap<String, String>) -> Result<Self> {
-        if let CgroupPath::Unit(unit) = &mut self.path {
-            unit.annotate(annotations, &self.resources)?;
-        }
-        Ok(self)
-    }
-
-    /// Finds out where the cgroup will be on this host, without making anything. `None` for a container without one. What
-    /// is asked of a service manager, then and until the cgroup is there, ends when `cancel` comes.
-    ///
-    /// # Errors
-    /// The host has no cgroup2 tree, or the runtime's own cgroup, beside which it would be, cannot be told.
-    pub fn locate(&self, cancel: &Cancel) -> Result<Option<CgroupLocation>> {
-        match (self.driver, &self.path) {
-            (CgroupDriver::Disabled, _) => Ok(None),
-            (_, CgroupPath::Unit(unit)) => {
-                let location = unit.locate(self.rootless, cancel)?;
-                Ok(Some(CgroupLocation::Unit(Box::new(location))))
-            }
-            (_, CgroupPath::BelowRoot(_) | CgroupPath::BesideRuntime(_)) => {
-                let found = self
-                    .path
-                    .below_root()
-                    .and_then(|path| Ok((path, root::CgroupRoot::find()?)));
-                let (below_root, root) = match found {
-                    // Nested containers often see no cgroup tree at all.
-                    Err(error) if error.kind() == ErrorKind::Unsupported && self.can_do_without_tree() => {
-                        return Ok(None);
-                    }
-                    found => found?,
-                };
-                let path = root::join(root.path(), &below_root);
-                Ok(Some(CgroupLocation::Directory {
-                    root,
-                    below_root,
-                    path,
-                }))
-            }
-        }
-    }
-
-    /// The controllers that at least one limit cannot do without, each once.
-    fn needed_controllers(&self) -> Vec<&str> {
-        let needed = self
-            .resources
-            .writes
-            .iter()
-            .filter(|write| write.if_missing != IfMissing::Skip);
-        let mut names: Vec<&str> = needed
-            .map(CgroupWrite::controller)
-            .filter(|name| *name != "cgroup")
-            .collect();
-        names.sort_unstable();
-        names.dedup();
-        names
-    }
-}
 
 /// Where the cgroup2 tree is mounted on this host.
 ///
 /// # Errors
 /// The host has none.
 pub fn mount_point() -> Result<PathBuf> {
-    Ok(root::CgroupRoot::find()?.path().to_owned())
+    Ok(CgroupRoot::find()?.path().to_owned())
 }
 
 /// Where a container's cgroup is or will be.
@@ -232,7 +57,7 @@ pub enum CgroupLocation {
     /// In a directory that the runtime makes itself.
     Directory {
         /// The root of the tree.
-        root: root::CgroupRoot,
+        root: CgroupRoot,
         /// The cgroup's path from there.
         below_root: PathBuf,
         /// Its absolute path.
@@ -243,6 +68,35 @@ pub enum CgroupLocation {
 }
 
 impl CgroupLocation {
+    /// Finds out where the cgroup will be on this host, without making anything. `None` for a container without one. What
+    /// is asked of a service manager, then and until the cgroup is there, ends when `cancel` comes.
+    ///
+    /// # Errors
+    /// The host has no cgroup2 tree, or the runtime's own cgroup, beside which it would be, cannot be told.
+    pub fn find(plan: &CgroupPlan, cancel: &Cancel) -> Result<Option<Self>> {
+        let below_root = match (plan.driver, &plan.path) {
+            (CgroupDriver::Disabled, _) => return Ok(None),
+            (_, CgroupPath::Unit(unit)) => {
+                let location = UnitLocation::find(unit, plan.rootless, cancel)?;
+                return Ok(Some(Self::Unit(Box::new(location))));
+            }
+            (_, CgroupPath::BelowRoot(path)) => Ok(path.clone()),
+            (_, CgroupPath::BesideRuntime(path)) => beside_runtime(path),
+        };
+        let found = below_root.and_then(|below_root| Ok((below_root, CgroupRoot::find()?)));
+        let (below_root, root) = match found {
+            // Nested containers often see no cgroup tree at all.
+            Err(error) if error.kind() == ErrorKind::Unsupported && plan.can_do_without() => return Ok(None),
+            found => found?,
+        };
+        let path = root::join(root.path(), &below_root);
+        Ok(Some(Self::Directory {
+            root,
+            below_root,
+            path,
+        }))
+    }
+
     /// The absolute path on the host, for the state.
     pub fn path(&self) -> &Path {
         match self {
@@ -258,6 +112,14 @@ impl CgroupLocation {
             Self::Unit(unit) => Some(unit),
         }
     }
+}
+
+/// The path relative to the cgroup2 root.
+fn beside_runtime(path: &Path) -> Result<PathBuf> {
+    let mut place = membership::of_process(None)?;
+    place.pop();
+    place.push(path);
+    Ok(place)
 }
 
 /// A container's cgroup together with its driver. What all drivers have in common is on [`Cgroup`].
@@ -304,10 +166,10 @@ impl CgroupManager {
             }
         });
         let (cgroup, made) = match created {
-            Err(error) if plan.can_do_without(&error) => return Ok(Self::Disabled),
-            created => created.map_err(|error| plan.explain_denied(error))?,
+            Err(error) if is_denied(&error) && plan.can_do_without() => return Ok(Self::Disabled),
+            created => created.map_err(|error| explain_denied(plan, error))?,
         };
-        match apply::apply(&cgroup, &plan.resources.writes).map_err(|error| plan.explain_denied(error)) {
+        match apply::apply(&cgroup, &plan.resources.writes).map_err(|error| explain_denied(plan, error)) {
             Ok(()) => Ok(Self::Fs(cgroup)),
             Err(error) => Err(fs::undo(&root, &made, error)),
         }
@@ -463,18 +325,25 @@ impl CgroupManager {
     }
 }
 
+/// What a caller without rights over the cgroup has to know.
+fn explain_denied(plan: &CgroupPlan, error: Error) -> Error {
+    if !plan.rootless || !is_denied(&error) {
+        return error;
+    }
+    let error = match plan.resources.first_limit() {
+        Some(write) => error.field(write.field.clone()),
+        None => error,
+    };
+    error.hint(
+        "rootless needs no limits + no cgrouppath when no permission is granted for cgroups: leave both out, or \
+         have systemd delegate a cgroup, as in: systemd-run --user --scope -p Delegate=yes",
+    )
+}
+
 fn is_denied(error: &Error) -> bool {
     error.kind() == ErrorKind::Denied
         || matches!(
             error.errno(),
             Some(crate::Errno::ROFS | crate::Errno::ACCESS | crate::Errno::PERM)
         )
-}
-
-fn no_cgroup_to_limit(write: &CgroupWrite) -> Error {
-    Error::new(
-        ErrorKind::Unsupported,
-        "a limit needs a cgroup, but the cgroup driver is \"disabled\"",
-    )
-    .field(write.field.clone())
 }

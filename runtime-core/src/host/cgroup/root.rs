@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
-use super::directory::read_file;
-use crate::host::mountinfo;
+use super::files::read_file;
+use crate::host::mount::mountinfo;
 use crate::{Errno, Error, ErrorKind, Result};
 
 /// `CGROUP2_SUPER_MAGIC` of linux/magic.h.

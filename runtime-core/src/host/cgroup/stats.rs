@@ -6,7 +6,8 @@ use std::os::fd::BorrowedFd;
 
 use serde::Serialize;
 
-use super::directory::{Cgroup, number_of, read_file};
+use super::directory::Cgroup;
+use super::files::{number_of, read_file};
 use super::walk;
 use crate::{Errno, Error, Result};
 

@@ -10,6 +10,9 @@ use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::plan::Wishes;
+use crate::plan::cgroup::{Controllers, compile_devices};
+use crate::spec;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -27,7 +30,7 @@ impl Place {
             std::process::id(),
             COUNT.fetch_add(1, Ordering::Relaxed)
         );
-        let absolute = root::CgroupRoot::find().unwrap().path().join(&name);
+        let absolute = CgroupRoot::find().unwrap().path().join(&name);
         Self {
             below_root: Path::new("/").join(name),
             absolute,
@@ -35,15 +38,13 @@ impl Place {
     }
 
     fn plan(&self, below: &str, resources: Value) -> CgroupPlan {
-        let pids_limit = resources["pids"]["limit"].as_i64();
-        let resources: LinuxResources = serde_json::from_value(resources).unwrap();
         let path = self.below_root.join(below);
-        CgroupPlan::new(CgroupDriver::Fs, Some(&path), "id", Some(&resources), pids_limit).unwrap()
+        plan_of(CgroupDriver::Fs, Some(path.to_str().unwrap()), resources).unwrap()
     }
 
     fn try_create(&self, below: &str, resources: Value) -> Result<CgroupManager> {
         let plan = self.plan(below, resources);
-        let location = plan.locate(&Cancel::default()).unwrap().unwrap();
+        let location = CgroupLocation::find(&plan, &Cancel::default()).unwrap().unwrap();
         assert_eq!(location.path(), self.absolute.join(below));
         let manager = CgroupManager::create(&plan, Some(location), below, |_| Ok(()))?;
         manager.filter_devices(&plan).map(|()| manager)
@@ -108,7 +109,7 @@ fn state_of(pid: Pid) -> String {
 fn a_mark_is_found_by_id_and_place_and_only_below_with_processes() {
     let place = Place::new();
     let plan = place.plan("upper/lower", json!({}));
-    let location = plan.locate(&Cancel::default()).unwrap();
+    let location = CgroupLocation::find(&plan, &Cancel::default()).unwrap();
     let id = place.below_root.file_name().unwrap().to_str().unwrap();
     let mark = format!("{id}, created now, in 7:11");
     CgroupManager::create(&plan, location, &mark, |_| Ok(())).unwrap();
@@ -476,9 +477,8 @@ fn the_verifier_takes_long_lists_and_its_refusal_is_shown() {
 #[test]
 fn limits_are_written_and_missing_controllers_are_named() {
     let place = Place::new();
-    let root = root::CgroupRoot::find().unwrap();
-    let controllers =
-        String::from_utf8(directory::read_file(root.dir(), "cgroup.controllers").unwrap()).unwrap();
+    let root = CgroupRoot::find().unwrap();
+    let controllers = String::from_utf8(files::read_file(root.dir(), "cgroup.controllers").unwrap()).unwrap();
     let has = |name| {
         controllers
             .split_whitespace()
@@ -496,7 +496,7 @@ fn limits_are_written_and_missing_controllers_are_named() {
         "7\n"
     );
     assert_eq!(
-        String::from_utf8(directory::read_file(cgroup.dir(), "cgroup.controllers").unwrap()).unwrap(),
+        String::from_utf8(files::read_file(cgroup.dir(), "cgroup.controllers").unwrap()).unwrap(),
         controllers,
         "engines read the statistics of all"
     );
@@ -575,7 +575,7 @@ fn a_parent_with_processes_cannot_hand_controllers_down() {
     plan.controllers = Controllers::Every; // wanted, not needed
     let manager = CgroupManager::create(
         &plan,
-        plan.locate(&Cancel::default()).unwrap(),
+        CgroupLocation::find(&plan, &Cancel::default()).unwrap(),
         "mark",
         |_| Ok(()),
     )
@@ -592,7 +592,7 @@ fn only_what_is_needed_can_be_asked_for() {
     plan.controllers = Controllers::Needed;
     CgroupManager::create(
         &plan,
-        plan.locate(&Cancel::default()).unwrap(),
+        CgroupLocation::find(&plan, &Cancel::default()).unwrap(),
         "mark",
         |_| Ok(()),
     )
@@ -654,33 +654,28 @@ fn drivers_are_kept_by_name_and_systemd_wants_units() {
         assert_eq!(serde_json::to_string(&driver).unwrap(), text);
         assert_eq!(serde_json::from_str::<CgroupDriver>(text).unwrap(), driver);
     }
-    let plan = CgroupPlan::new(CgroupDriver::Systemd, None, "id", None, None).unwrap();
+    let plan = plan_of(CgroupDriver::Systemd, None, json!({})).unwrap();
     assert!(matches!(plan.path, CgroupPath::Unit(_)));
-    let path = Some(Path::new("/not/a/unit"));
-    let error = CgroupPlan::new(CgroupDriver::Systemd, path, "id", None, None).unwrap_err();
+    let error = plan_of(CgroupDriver::Systemd, Some("/not/a/unit"), json!({})).unwrap_err();
     assert_eq!(error.spec_field(), Some("linux.cgroupsPath"));
     assert!(CgroupManager::open(CgroupDriver::Systemd, Some(Path::new("/x")), &Identity::PathOnly).is_err());
 }
 
 #[test]
 fn without_a_driver_there_is_nothing_to_do_and_nothing_to_limit() {
-    let plan = CgroupPlan::new(CgroupDriver::Disabled, None, "id", None, None).unwrap();
-    let location = plan.locate(&Cancel::default()).unwrap();
+    let plan = plan_of(CgroupDriver::Disabled, None, json!({})).unwrap();
+    let location = CgroupLocation::find(&plan, &Cancel::default()).unwrap();
     assert!(location.is_none());
     let manager = CgroupManager::create(&plan, location, "mark", |_| Ok(())).unwrap();
     assert!(manager.cgroup().is_none() && manager.driver() == CgroupDriver::Disabled);
     manager.remove(Duration::ZERO).unwrap();
-    let resources: LinuxResources = serde_json::from_value(json!({"memory": {"limit": 5}})).unwrap();
-    let error = CgroupPlan::new(CgroupDriver::Disabled, None, "id", Some(&resources), None).unwrap_err();
+    let limit = json!({"memory": {"limit": 5}});
+    let error = plan_of(CgroupDriver::Disabled, None, limit.clone()).unwrap_err();
     assert_eq!(
         (error.kind(), error.spec_field()),
         (ErrorKind::Unsupported, Some("linux.resources.memory.limit"))
     );
-    assert!(
-        manager
-            .update(&ResourcePlan::new(&resources, None).unwrap(), || Ok(()))
-            .is_err()
-    );
+    assert!(manager.update(&resource_plan(limit), || Ok(())).is_err());
 }
 
 /// A directory with some of the files of a cgroup whose controllers this host may not have.
@@ -706,6 +701,23 @@ impl Drop for Imitation {
     fn drop(&mut self) {
         std::fs::remove_dir_all(self.0.path()).unwrap();
     }
+}
+
+fn plan_of(driver: CgroupDriver, path: Option<&str>, resources: Value) -> Result<CgroupPlan> {
+    let mut linux = json!({"resources": resources});
+    if let Some(path) = path {
+        linux["cgroupsPath"] = path.into();
+    }
+    let config = spec::parse(
+        json!({"ociVersion": "1.0.0", "linux": linux})
+            .to_string()
+            .into_bytes(),
+    )?;
+    let wishes = Wishes {
+        cgroup_driver: driver,
+        ..Wishes::default()
+    };
+    CgroupPlan::new(&config, "id", wishes)
 }
 
 fn resource_plan(resources: Value) -> ResourcePlan {

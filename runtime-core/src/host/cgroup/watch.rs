@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags};
 
-use super::directory::{Cgroup, number_of};
+use super::directory::Cgroup;
+use super::files::number_of;
 use crate::{Errno, Error, Result};
 
 /// A view of `memory.events`, which the kernel makes readable whenever it changes.

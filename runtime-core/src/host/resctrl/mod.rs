@@ -10,7 +10,7 @@ use std::fs;
 use std::io::ErrorKind as Io;
 use std::path::{Path, PathBuf};
 
-use super::mountinfo;
+use crate::host::mount::mountinfo;
 use crate::plan::intel_rdt::{IntelRdtPlan, ResctrlGroup};
 use crate::{Error, ErrorKind, Result};
 

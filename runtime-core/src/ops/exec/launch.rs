@@ -11,10 +11,11 @@ use super::place::Cgroups;
 use super::target::Target;
 use super::wishes::Affinity;
 use crate::host::cgroup::{Cgroup, CgroupManager};
-use crate::host::proc_handle::ProcHandle;
+use crate::host::pid_file;
+use crate::host::process::proc_handle::ProcHandle;
 use crate::host::resctrl;
+use crate::host::socket::pidfd_socket;
 use crate::host::state::Record;
-use crate::host::{pid_file, pidfd_socket};
 use crate::ops::options::ExecOptions;
 use crate::ops::{Process, container, listener};
 use crate::parent::attributes::{set_limits, set_oom_score, set_scheduler};
@@ -116,7 +117,7 @@ impl Job<'_> {
             fd: init.process.as_fd(),
             kind: init.kinds,
         }];
-        let join: &[JoinArgs<'_>] = if init.kinds == 0 { &[] } else { &join };
+        let join: &[JoinArgs<'_>] = if init.kinds.is_empty() { &[] } else { &join };
         let own = [
             Some(init.process.as_fd()),
             init.root.instead.as_ref().map(AsFd::as_fd),
@@ -131,7 +132,10 @@ impl Job<'_> {
             .as_ref()
             .map(|socket| console_view(self.plan, socket.as_fd(), false));
         Launched::start(
-            Birth { flags: 0, cgroup },
+            Birth {
+                cgroup,
+                ..Birth::default()
+            },
             &JoinProcessArgs {
                 link: links.child.as_fd(),
                 keep: &keep,

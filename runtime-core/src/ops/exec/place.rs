@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use crate::cancel::Freezer;
-use crate::host::cgroup::{Cgroup, CgroupDriver, CgroupManager};
+use crate::host::cgroup::{Cgroup, CgroupManager};
 use crate::host::state::Record;
 use crate::ops::container;
 use crate::ops::options::ExecOptions;
 use crate::parent::child::pid_of;
+use crate::plan::cgroup::CgroupDriver;
 use crate::{Error, ErrorKind, Result};
 
 /// The cgroups that the process may be born in.

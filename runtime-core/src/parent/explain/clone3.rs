@@ -1,9 +1,10 @@
 //! Runs in: RUNTIME. Why `clone3` has made no process.
 
+use runtime_sys::namespace::Kinds;
 use rustix::io::Errno;
 
 use crate::host::cgroup::CgroupManager;
-use crate::host::user_namespaces;
+use crate::host::user_namespace;
 use crate::plan::Plan;
 use crate::prepare::sys_error;
 use crate::{Error, ErrorKind};
@@ -20,7 +21,7 @@ pub(crate) fn explain_clone(error: runtime_sys::SysError, plan: &Plan, cgroup: &
             cgroup.explain_entry("clone3", error.errno)
         }
         (Errno::AGAIN, _) => explained.hint("pids.max of a cgroup above, or RLIMIT_NPROC"),
-        (Errno::PERM, _) if plan.namespaces.birth != 0 => explained
+        (Errno::PERM, _) if !plan.namespaces.birth.is_empty() => explained
             .field("linux.namespaces")
             .with_kind(ErrorKind::Denied)
             .hint(obstacle(plan).unwrap_or("new namespaces need CAP_SYS_ADMIN")),
@@ -30,7 +31,7 @@ pub(crate) fn explain_clone(error: runtime_sys::SysError, plan: &Plan, cgroup: &
 
 fn obstacle(plan: &Plan) -> Option<&'static str> {
     plan.namespaces
-        .makes(libc::CLONE_NEWUSER as u32)
-        .then(user_namespaces::obstacle)
+        .makes(Kinds::USER)
+        .then(user_namespace::obstacle)
         .flatten()
 }

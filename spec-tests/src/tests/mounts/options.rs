@@ -33,6 +33,8 @@ tests! {
     mounts/bind_flags_replace_those_of_the_source,
     mounts/bind_flags_in_a_user_namespace_keep_what_is_locked,
     mounts/masked_twice_is_mounted_once,
+    mounts/idmap_relative_to_the_container_s_ids,
+    mounts/option_of_no_bind_mount_is_refused,
 }
 
 tests! {
@@ -591,4 +593,45 @@ pub(crate) fn masked_twice_is_mounted_once(c: &mut Case) -> Check {
         same(&format!("mounts at {path}"), 1, mounts.count())?;
     }
     Ok(())
+}
+
+/// crun's `@`: the second number is an id of the container. And `idmap=` says no more than `idmap`.
+fn idmap_relative_to_the_container_s_ids(c: &mut Case) -> Check {
+    let volume = c.dir.join("volume");
+    fs::create_dir(&volume)?;
+    nix::unistd::chown(&volume, Some(5.into()), Some(6.into()))?;
+    let relative = "idmap=uids=0-100000-3#@5-7-1;gids=@0-20-10";
+    for (place, option) in [("relative", relative), ("empty", "idmap=")] {
+        // Root inside may not make it.
+        fs::create_dir_all(c.rootfs("/mnt").join(place))?;
+        c.mount(json!({"destination": format!("/mnt/{place}"), "type": "bind", "source": volume, "options": ["bind", option]}));
+    }
+    c.map_ids(100_000)?;
+    let said = c.sh("cd /mnt && stat -c '%u:%g' relative empty")?;
+    same("owners", "7:26\n5:6", said.trim_end())?;
+    c.mount(
+        json!({"destination": "/mnt/relative", "type": "bind", "source": volume,
+        "options": ["bind", "idmap=uids=@0-4294967290-1;gids=0-1-1"]}),
+    );
+    c.run()?.refused_with("@0-4294967290-1")?;
+    c.nothing_left()
+}
+
+/// What has no effect on a bind mount is an error, and not a mount without it.
+fn option_of_no_bind_mount_is_refused(c: &mut Case) -> Check {
+    let volume = c.dir.join("volume");
+    fs::create_dir(&volume)?;
+    for option in [
+        "foo=bar",
+        "size=1m",
+        "idmap=uids=0-1000-10;gids=0-1000-10,ro",
+        "ro,nosuid",
+    ] {
+        c.mount(
+            json!({"destination": "/mnt", "type": "bind", "source": volume, "options": ["bind", option]}),
+        );
+        c.run()?.refused_with(option)?;
+        forget_last_mount(c);
+    }
+    c.nothing_left()
 }

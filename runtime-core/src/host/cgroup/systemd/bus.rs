@@ -15,7 +15,7 @@ use serde::Serialize;
 use zbus::wire::Type;
 
 use super::message::{self, Body, FIXED_PART, Incoming, Target};
-use crate::host::unix_socket;
+use crate::host::socket::unix_socket;
 use crate::{Cancel, Errno, Error, ErrorKind, Result};
 
 /// How long systemd may take for one answer. A host under load takes seconds; one that hangs must not hang us.

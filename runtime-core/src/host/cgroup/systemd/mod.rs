@@ -3,21 +3,16 @@
 //! filter is ours alone ([ADR 15](../../../../../docs/adr/0015-systemd.md)).
 //!
 //! ```text
-//! UnitPlan ──locate──► UnitLocation ──prepare──► Unit ──adopt(pid)──► Unit with its cgroup
-//! (pure)               (connected, path known)   (nothing made yet)   (StartTransientUnit, limits, filter)
+//! UnitPlan ──find──► UnitLocation ──prepare──► Unit ──adopt(pid)──► Unit with its cgroup
+//! (pure)             (connected, path known)   (nothing made yet)   (StartTransientUnit, limits, filter)
 //! ```
 //!
 //! A slice takes no processes from systemd, so it is started at once, and the process is born in it.
 
-mod allowed;
-pub(crate) mod annotation;
 mod bus;
-pub(crate) mod gvariant;
 pub(crate) mod message;
-pub(crate) mod name;
-pub(crate) mod properties;
 mod service_manager;
 mod unit;
 
 pub use bus::Manager;
-pub use unit::{Unit, UnitLocation, UnitPlan, UnitReference};
+pub use unit::{Unit, UnitLocation, UnitReference};

@@ -7,7 +7,8 @@ use zbus::wire::Variant;
 
 use super::bus::{Bus, Manager, PATIENCE, Refusal};
 use super::message::{Body, Target};
-use super::properties::Property;
+use crate::plan::cgroup::systemd::name;
+use crate::plan::cgroup::systemd::properties::Property;
 use crate::{Cancel, Errno, Error, ErrorKind, Result};
 
 const MANAGER: Target<'static> = Target {
@@ -305,7 +306,7 @@ fn explain(refusal: &Refusal, properties: &[Property]) -> Error {
     if refusal.is("UnitExists") {
         return error
             .with_kind(ErrorKind::AlreadyExists)
-            .field(super::name::FIELD)
+            .field(name::FIELD)
             .hint("a unit of this name is in use: stop it, or choose another name");
     }
     match refusal.name.strip_prefix("org.freedesktop.DBus.Error.") {

@@ -1,133 +1,21 @@
-//! Runs in: RUNTIME. One container's unit of systemd, from the plan to its removal.
+//! Runs in: RUNTIME. One container's unit of systemd, from where it will be to its removal.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Pid;
-use zbus::wire::Variant;
 
-use super::annotation::{self, Subgroups};
 use super::bus::Manager;
-use super::name::{self, UnitName};
-use super::properties::{self, Moment, Property};
 use super::service_manager::{ServiceManager, is_lost};
 use crate::host::cgroup::directory::Cgroup;
-use crate::host::cgroup::identity::without_place;
+use crate::host::cgroup::identity::{Identity, without_place};
 use crate::host::cgroup::root::{CgroupRoot, join};
-use crate::host::cgroup::{CgroupPlan, CgroupWrite, Controllers, Identity, ResourcePlan, apply, fs, path};
+use crate::host::cgroup::{apply, fs, membership};
+use crate::plan::cgroup::systemd::description::{description, is_described};
+use crate::plan::cgroup::systemd::name;
+use crate::plan::cgroup::systemd::properties::{self, Moment, Property};
+use crate::plan::cgroup::{CgroupPlan, CgroupWrite, Controllers, ResourcePlan, UnitPlan};
 use crate::{Cancel, Errno, Error, ErrorKind, Result};
-
-/// What config.json says about the unit.
-#[derive(Debug, Clone, PartialEq)]
-pub struct UnitPlan {
-    name: UnitName,
-    subgroups: Subgroups,
-    asked: Vec<Property>,
-}
-
-impl UnitPlan {
-    /// Decides from `linux.cgroupsPath`. Pure.
-    ///
-    /// # Errors
-    /// A path that is not `slice:prefix:name`.
-    pub fn new(cgroups_path: Option<&Path>, container_id: &str) -> Result<Self> {
-        Ok(Self {
-            name: UnitName::new(cgroups_path, container_id)?,
-            subgroups: Subgroups::default(),
-            asked: Vec::new(),
-        })
-    }
-
-    /// Takes in what annotations ask for: `org.systemd.property.NAME`, and crun's sub-cgroups.
-    ///
-    /// # Errors
-    /// An illegal name or value, a property that an annotation may not set or that is about one of `limits`, or a
-    /// sub-cgroup of a slice; the error names the annotation.
-    pub fn annotate(&mut self, annotations: &HashMap<String, String>, limits: &ResourcePlan) -> Result<()> {
-        self.subgroups = annotation::subgroups(annotations, self.name.is_slice())?;
-        self.asked = annotation::properties(annotations)?;
-        if self.asked.is_empty() {
-            return Ok(());
-        }
-        annotation::refuse_contradiction(&self.asked, &properties::of_limits(&limits.writes, Moment::Start))
-    }
-
-    /// Connects to the service manager, of the system or of a `rootless` caller, and finds out where the cgroup will be.
-    /// Makes nothing.
-    ///
-    /// # Errors
-    /// There is no systemd that could be reached.
-    pub(in crate::host::cgroup) fn locate(&self, rootless: bool, cancel: &Cancel) -> Result<UnitLocation> {
-        let manager = if rootless { Manager::User } else { Manager::System };
-        let mut service = ServiceManager::connect(manager, cancel)?;
-        let (top, usual_slice) = match manager {
-            Manager::System => (cgroup_of_process_1(), "system.slice"),
-            Manager::User => (PathBuf::from(service.control_group()?), "user.slice"),
-        };
-        let top = top.strip_prefix("/").map(Path::to_owned).unwrap_or(top);
-        let below_root = top.join(self.name.below_manager(usual_slice)?);
-        let root = CgroupRoot::find()?;
-        let unit_path = join(root.path(), &below_root);
-        let path = match &self.subgroups.container {
-            Some(subgroup) => unit_path.join(subgroup),
-            None => unit_path,
-        };
-        Ok(UnitLocation {
-            root,
-            below_root,
-            path,
-            service,
-            manager,
-            unit: self.clone(),
-            usual_slice,
-        })
-    }
-
-    /// The properties of the unit as runc and crun set them, before limits and annotations.
-    fn basic_properties(&self, usual_slice: &str, pid: Option<Pid>, description: &str) -> Vec<Property> {
-        let slice = self.name.slice.as_deref().unwrap_or(usual_slice).to_owned();
-        let mut list = vec![Property::needed("Description", description.to_owned())];
-        match pid {
-            Some(pid) => {
-                let pids = vec![pid.as_raw_nonzero().get().cast_unsigned()];
-                list.push(Property::needed("Slice", slice));
-                list.push(Property::needed("Delegate", true));
-                list.push(Property::needed("PIDs", pids));
-            }
-            // Where a slice is follows from its name; systemd refuses to delegate one.
-            None => list.push(Property::needed("Wants", vec![slice])),
-        }
-        // Engines read statistics, and a limit may be set later.
-        for accounting in [
-            "MemoryAccounting",
-            "CPUAccounting",
-            "IOAccounting",
-            "TasksAccounting",
-        ] {
-            list.push(Property::optional(accounting, true));
-        }
-        // Without it systemd would stop containers at shutdown before the engine that is to stop them.
-        list.push(Property::needed("DefaultDependencies", false));
-        // A unit that has failed (its process was OOM-killed, say) would stay, and its name be taken.
-        list.push(Property::optional("CollectMode", "inactive-or-failed"));
-        list
-    }
-
-    fn properties(
-        &self,
-        usual_slice: &str,
-        pid: Option<Pid>,
-        plan: &CgroupPlan,
-        description: &str,
-    ) -> Vec<Property> {
-        let mut list = self.basic_properties(usual_slice, pid, description);
-        list.extend(properties::of_limits(&plan.resources.writes, Moment::Start));
-        // Last: what is asked for by name wins over the defaults above.
-        list.extend(self.asked.iter().map(|asked| described(asked, description)));
-        list
-    }
-}
 
 /// Where a container's unit will be, with the connection to its service manager.
 #[derive(Debug)]
@@ -144,6 +32,37 @@ pub struct UnitLocation {
 }
 
 impl UnitLocation {
+    /// Connects to the service manager, of the system or of a `rootless` caller, and finds out where the cgroup will be.
+    /// Makes nothing.
+    ///
+    /// # Errors
+    /// There is no systemd that could be reached.
+    pub(in crate::host::cgroup) fn find(unit: &UnitPlan, rootless: bool, cancel: &Cancel) -> Result<Self> {
+        let manager = if rootless { Manager::User } else { Manager::System };
+        let mut service = ServiceManager::connect(manager, cancel)?;
+        let (top, usual_slice) = match manager {
+            Manager::System => (cgroup_of_process_1(), "system.slice"),
+            Manager::User => (PathBuf::from(service.control_group()?), "user.slice"),
+        };
+        let top = top.strip_prefix("/").map(Path::to_owned).unwrap_or(top);
+        let below_root = top.join(unit.name.below_manager(usual_slice)?);
+        let root = CgroupRoot::find()?;
+        let unit_path = join(root.path(), &below_root);
+        let path = match &unit.subgroups.container {
+            Some(subgroup) => unit_path.join(subgroup),
+            None => unit_path,
+        };
+        Ok(Self {
+            root,
+            below_root,
+            path,
+            service,
+            manager,
+            unit: unit.clone(),
+            usual_slice,
+        })
+    }
+
     /// The absolute path of the container's cgroup.
     pub fn path(&self) -> &Path {
         &self.path
@@ -191,18 +110,39 @@ pub struct Unit {
     manager: Manager,
     /// The container's cgroup.
     path: PathBuf,
-    /// Open, once it is there and as long as it is.
-    cgroup: Option<Cgroup>,
-    /// The cgroup of the unit, where the container is in one below.
-    above: Option<Cgroup>,
-    /// What is to be done once there is a process; only in `create`.
-    pending: Option<Box<Pending>>,
-    /// Where the container's process is to be moved after its cgroup namespace has been made; only in `create`.
-    delegated: Option<PathBuf>,
-    /// Whether the unit may come to be although its cgroup is not there: `create` was cut off.
-    is_uncertain: bool,
-    /// How the container's unit is described, if it takes this to tell it from another one of that name.
-    description: Option<String>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// `create` waits for the process to start it with.
+    Awaited(Box<Pending>),
+    /// A `create` has asked for it, this one or one that was cut off, and its cgroup has not been seen: it may come to be.
+    Asked { description: Option<String> },
+    /// That `create` has seen its cgroup, but has not come to its end.
+    Started {
+        cgroups: Cgroups,
+        /// How the container's unit is described, if it takes this to tell it from another one of that name.
+        description: Option<String>,
+    },
+    /// A `create` that came to its end has made it, and its cgroup is there.
+    Made(Cgroups),
+    /// There is none, or no longer.
+    Gone,
+}
+
+/// The cgroups of a unit, open.
+#[derive(Debug)]
+enum Cgroups {
+    /// The container is in the unit's.
+    Unit(Cgroup),
+    /// It is in one below.
+    Below {
+        unit: Cgroup,
+        container: Option<Cgroup>,
+        /// Where its process is to be moved after its cgroup namespace has been made; only in `create`.
+        delegated: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug)]
@@ -224,26 +164,25 @@ impl Unit {
     ) -> Result<Self> {
         location.refuse_frozen()?;
         let is_slice = location.unit.name.is_slice();
-        let mut this = Self {
+        let mut unit = Self {
             name: location.unit.name.unit.clone(),
             manager: location.manager,
             path: location.path.clone(),
-            cgroup: None,
-            above: None,
-            delegated: None,
-            is_uncertain: false,
-            description: None,
-            pending: Some(Box::new(Pending {
-                plan: plan.clone(),
-                location,
-                mark: mark.to_owned(),
-            })),
+            state: State::Gone,
         };
-        if is_slice {
-            let started = this.start(None);
-            started.map_err(|error| this.undo(error))?;
+        let pending = Pending {
+            plan: plan.clone(),
+            location,
+            mark: mark.to_owned(),
+        };
+        match is_slice {
+            true => {
+                let started = unit.start(pending, None);
+                started.map_err(|error| unit.undo(error))?;
+            }
+            false => unit.state = State::Awaited(Box::new(pending)),
         }
-        Ok(this)
+        Ok(unit)
     }
 
     /// The unit that a container's state names. Its cgroup may be gone: systemd removes it when its last process ends. A
@@ -258,37 +197,53 @@ impl Unit {
     ) -> Result<Self> {
         let directory = name::directory(&reference.name);
         let unit_path = path.ancestors().find(|above| above.ends_with(&directory));
-        let (cgroup, above) = match unit_path {
+        let cgroups = match unit_path {
             Some(unit_path) if unit_path != path => match Cgroup::open_own(unit_path, identity)? {
-                Some(above) => (Cgroup::open(path)?, Some(above)),
-                None => (None, None),
+                Some(unit) => Some(Cgroups::Below {
+                    unit,
+                    container: Cgroup::open(path)?,
+                    delegated: None,
+                }),
+                None => None,
             },
-            _ => (Cgroup::open_own(path, identity)?, None),
+            _ => Cgroup::open_own(path, identity)?.map(Cgroups::Unit),
+        };
+        let description = match identity {
+            Identity::Marked(mark) => Some(description(mark)),
+            Identity::PathOnly | Identity::Inode(_) => None,
+        };
+        let state = match (cgroups, reference.is_uncertain) {
+            (Some(cgroups), true) => State::Started { cgroups, description },
+            (None, true) => State::Asked { description },
+            (Some(cgroups), false) => State::Made(cgroups),
+            (None, false) => State::Gone,
         };
         Ok(Self {
             name: reference.name.clone(),
             manager: reference.manager,
             path: path.to_owned(),
-            cgroup,
-            above,
-            delegated: None,
-            pending: None,
-            is_uncertain: reference.is_uncertain,
-            description: match identity {
-                Identity::Marked(mark) => Some(description(mark)),
-                Identity::PathOnly | Identity::Inode(_) => None,
-            },
+            state,
         })
+    }
+
+    fn cgroups(&self) -> Option<&Cgroups> {
+        match &self.state {
+            State::Started { cgroups, .. } | State::Made(cgroups) => Some(cgroups),
+            State::Awaited(_) | State::Asked { .. } | State::Gone => None,
+        }
     }
 
     /// The container's cgroup, if it is there.
     pub fn cgroup(&self) -> Option<&Cgroup> {
-        self.cgroup.as_ref()
+        match self.cgroups()? {
+            Cgroups::Unit(cgroup) => Some(cgroup),
+            Cgroups::Below { container, .. } => container.as_ref(),
+        }
     }
 
     /// Whether the unit waits for its first process.
     pub fn is_awaited(&self) -> bool {
-        self.pending.is_some()
+        matches!(self.state, State::Awaited(_))
     }
 
     /// Starts the unit with the container's process in it, then sets limits and the device filter. The process must not
@@ -297,25 +252,25 @@ impl Unit {
     /// # Errors
     /// systemd refused or did not answer in time, or a limit could not be set.
     pub(in crate::host::cgroup) fn adopt(&mut self, pid: Pid) -> Result<()> {
-        match self.pending {
-            Some(_) => self.start(Some(pid)),
-            None => Ok(()),
+        match std::mem::replace(&mut self.state, State::Gone) {
+            State::Awaited(pending) => self.start(*pending, Some(pid)),
+            other => {
+                self.state = other;
+                Ok(())
+            }
         }
     }
 
-    fn start(&mut self, pid: Option<Pid>) -> Result<()> {
-        let Some(pending) = self.pending.take() else {
-            return Ok(());
-        };
+    fn start(&mut self, pending: Pending, pid: Option<Pid>) -> Result<()> {
         let Pending {
             plan,
             mut location,
             mark,
-        } = *pending;
+        } = pending;
         let properties = location.unit.properties(
             location.usual_slice,
             pid,
-            &plan,
+            &plan.resources,
             &description(without_place(&mark)),
         );
         self.ask_for_it(&mut location, properties, pid)?;
@@ -341,14 +296,18 @@ impl Unit {
         }
         self.filter_devices(&cgroup, &plan)?;
         let subgroups = &location.unit.subgroups;
-        match (&subgroups.container, pid) {
-            (Some(subgroup), Some(pid)) => {
-                self.cgroup = Some(enter_subgroup(&location, subgroup, pid)?);
-                self.above = Some(cgroup);
-                self.delegated = subgroups.delegated.clone();
-            }
-            _ => self.cgroup = Some(cgroup),
-        }
+        let cgroups = match (&subgroups.container, pid) {
+            (Some(subgroup), Some(pid)) => Cgroups::Below {
+                container: Some(enter_subgroup(&location, subgroup, pid)?),
+                unit: cgroup,
+                delegated: subgroups.delegated.clone(),
+            },
+            _ => Cgroups::Unit(cgroup),
+        };
+        self.state = State::Started {
+            cgroups,
+            description: None,
+        };
         Ok(())
     }
 
@@ -363,11 +322,11 @@ impl Unit {
             None => Ok(()),
         };
         // From here on a failure has to stop the unit; but never that of somebody else.
-        self.is_uncertain = true;
+        self.state = State::Asked { description: None };
         match location.service.start(&self.name, properties.clone()) {
             // An answer by which nothing was begun: there is nothing to stop, and who may not start it may not stop it.
             Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::Denied) => {
-                self.is_uncertain = false;
+                self.state = State::Gone;
                 return Err(error);
             }
             Err(error) if is_lost(&error) => {
@@ -392,7 +351,7 @@ impl Unit {
     }
 
     fn undo(&self, error: Error) -> Error {
-        if !self.is_uncertain {
+        if let State::Gone = self.state {
             return error;
         }
         match self.stop() {
@@ -454,7 +413,9 @@ impl Unit {
 
     /// The unit's cgroup, if it is there.
     pub(in crate::host::cgroup) fn top(&self) -> Option<&Cgroup> {
-        self.above.as_ref().or(self.cgroup.as_ref())
+        match self.cgroups()? {
+            Cgroups::Unit(cgroup) | Cgroups::Below { unit: cgroup, .. } => Some(cgroup),
+        }
     }
 
     /// Moves the container's process into the delegated cgroup, now that the one above it is the root of its cgroup
@@ -463,8 +424,12 @@ impl Unit {
     /// # Errors
     /// The cgroup cannot be made or entered.
     pub(in crate::host::cgroup) fn settle(&self, pid: Pid) -> Result<()> {
-        match (&self.delegated, &self.cgroup) {
-            (Some(delegated), Some(cgroup)) => cgroup.make_below(delegated)?.add_process(pid),
+        match self.cgroups() {
+            Some(Cgroups::Below {
+                container: Some(container),
+                delegated: Some(delegated),
+                ..
+            }) => container.make_below(delegated)?.add_process(pid),
             _ => Ok(()),
         }
     }
@@ -474,9 +439,9 @@ impl Unit {
     /// # Errors
     /// systemd cannot be reached, or refuses.
     pub(in crate::host::cgroup) fn attach(&self, pid: Pid) -> Result<()> {
-        let subgroup = match &self.above {
-            Some(above) => self.path.strip_prefix(above.path()).unwrap_or(Path::new("")),
-            None => Path::new(""),
+        let subgroup = match self.cgroups() {
+            Some(Cgroups::Below { unit, .. }) => self.path.strip_prefix(unit.path()).unwrap_or(Path::new("")),
+            _ => Path::new(""),
         };
         let subgroup = format!("/{}", subgroup.display());
         let pid = pid.as_raw_nonzero().get().cast_unsigned();
@@ -494,8 +459,12 @@ impl Unit {
             None => false,
         };
         if !is_there {
-            let may_come = self.is_uncertain && self.is_ours()?;
-            return if may_come { self.stop() } else { Ok(()) };
+            return match &self.state {
+                State::Asked { description } | State::Started { description, .. } => {
+                    self.stop_ours(description.as_deref())
+                }
+                State::Awaited(_) | State::Made(_) | State::Gone => Ok(()),
+            };
         }
         self.stop()?;
         match self.top() {
@@ -504,16 +473,16 @@ impl Unit {
         }
     }
 
-    /// Whether the unit of that name, if there is one, has been asked for by this container's `create`.
-    fn is_ours(&self) -> Result<bool> {
-        match &self.description {
-            Some(ours) => {
-                let found =
-                    ServiceManager::connect(self.manager, &Cancel::default())?.description(&self.name)?;
-                Ok(is_described(&found, ours))
+    /// Stops the unit of that name, if there is one, unless it has another description than the container's, if that is
+    /// known: then this container's `create` has not asked for it.
+    fn stop_ours(&self, description: Option<&str>) -> Result<()> {
+        if let Some(ours) = description {
+            let found = ServiceManager::connect(self.manager, &Cancel::default())?.description(&self.name)?;
+            if !is_described(&found, ours) {
+                return Ok(());
             }
-            None => Ok(true),
         }
+        self.stop()
     }
 
     fn stop(&self) -> Result<()> {
@@ -532,30 +501,10 @@ pub struct UnitReference {
     pub is_uncertain: bool,
 }
 
-fn description(mark: &str) -> String {
-    format!("onggi container {mark}")
-}
-
-/// A property as it is asked for; but a description has ours at its end, by which the unit is known.
-fn described(asked: &Property, ours: &str) -> Property {
-    let mut property = asked.clone();
-    if let ("Description", Variant::Str(text)) = (asked.name.as_ref(), &asked.value) {
-        property.value = format!("{text} ({ours})").into();
-    }
-    property
-}
-
-/// Whether a unit with this description is the one that `ours` describes. What an annotation says stands before.
-fn is_described(found: &str, ours: &str) -> bool {
-    let after = found.strip_suffix(')').and_then(|found| found.strip_suffix(ours));
-    // Without a blank before it where the annotation is empty: systemd strips what it reads from its files.
-    found == ours || after.is_some_and(|before| before == "(" || before.ends_with(" ("))
-}
-
 /// systemd must have moved the process where we think that the unit is: it has looked for it by its number, which is
 /// another one if systemd is in another pid namespace.
 fn check_place(pid: Pid, below_root: &Path) -> Result<()> {
-    let place = path::of_process(Some(pid))?;
+    let place = membership::of_process(Some(pid))?;
     if place == below_root {
         return Ok(());
     }
@@ -610,42 +559,9 @@ fn enter_subgroup(location: &UnitLocation, subgroup: &Path, pid: Pid) -> Result<
 fn cgroup_of_process_1() -> PathBuf {
     // Process 1 of another pid namespace than systemd's is somewhere else; then the root is the best guess, and
     // `check_place` tells if it was wrong.
-    let place = path::of_process(Some(Pid::INIT)).unwrap_or_default();
+    let place = membership::of_process(Some(Pid::INIT)).unwrap_or_default();
     match place.file_name() {
         Some(name) if name == "init.scope" => place.parent().map(Path::to_owned).unwrap_or_default(),
         _ => PathBuf::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_unit_is_known_whatever_an_annotation_says_of_it() {
-        let ours = description("box, created 2026");
-        let asked = |text: &str| {
-            Property::asked(
-                "Description".to_owned(),
-                Variant::from(text.to_owned()),
-                String::new(),
-            )
-        };
-        let shown = |text: &str| match described(&asked(text), &ours).value {
-            Variant::Str(text) => text.into_owned(),
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(
-            shown("web server"),
-            "web server (onggi container box, created 2026)"
-        );
-        for text in ["web server", "", &ours] {
-            assert!(is_described(&shown(text), &ours), "{text}");
-        }
-        // What it says cannot pass for another's.
-        let theirs = description("other, created 2026");
-        assert!(!is_described(&shown(&theirs), &theirs));
-        assert!(!is_described(&shown(&format!("x ({theirs})")), &theirs));
-        assert!(!is_described("st.scope", &ours));
     }
 }

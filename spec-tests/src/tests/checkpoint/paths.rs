@@ -34,13 +34,7 @@ tests! {
 }
 
 fn bind(c: &mut Case, source: &str, destination: &str) {
-    c.mount(
-        Mount::new()
-            .destination(destination)
-            .kind("bind")
-            .source(source)
-            .options(["rbind"]),
-    );
+    c.mount(Mount::bind(destination, source).options(["rbind"]));
 }
 
 /// `words` of the command in `directory`, with its standard output and error on /dev/null.

@@ -1,8 +1,9 @@
 # onggi: `make run` shows the main job, `make test` runs every test. Both install what is missing first.
 SHELL := /bin/bash
-TARGET := x86_64-unknown-linux-gnu
+# Asked when it is used: `setup` may have brought the better one.
+TARGET = $(shell .ci/target)
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
-ONGGI := $(abspath $(TARGET_DIR)/$(TARGET)/release/onggi)
+ONGGI = $(abspath $(TARGET_DIR)/$(TARGET)/release/onggi)
 MANUALS := $(abspath $(TARGET_DIR)/manuals)
 ENGINES ?= containerd:cgroupfs containerd:systemd cri:cgroupfs cri:systemd cri-o:cgroupfs cri-o:systemd docker:systemd docker:cgroupfs \
     podman:systemd podman:cgroupfs rootless:systemd rootless:cgroupfs buildah
@@ -72,7 +73,7 @@ setup:
 	@.ci/install
 
 build: ## Build the release binary
-	cargo build --release -p runtime-cli
+	cargo build --release -p runtime-cli --target $(TARGET)
 
 clean: ## Remove what was built
 	cargo clean

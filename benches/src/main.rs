@@ -43,13 +43,13 @@ fn main() -> ExitCode {
 }
 
 fn bench(options: &Options) -> Outcome<()> {
-    let programs = build()?;
+    let (programs, onggi) = build()?;
     enter_pure_cgroup2_view()?;
     nix::sys::prctl::set_child_subreaper(true)?;
     let work = tempfile::Builder::new().prefix("onggi-bench-").tempdir()?;
     mount_states(work.path())?;
-    let bundles = Bundles::make(work.path(), &programs.join("onggi"))?;
-    let engines = find_engines(&programs, options, work.path(), &bundles)?;
+    let bundles = Bundles::make(work.path(), &onggi)?;
+    let engines = find_engines(&programs, &onggi, options, work.path(), &bundles)?;
     let names: Vec<&str> = engines.iter().map(|engine| engine.name.as_str()).collect();
     let measured = measure(options, &engines, &bundles, &programs);
     reap_orphans()?;
@@ -79,22 +79,32 @@ fn bench(options: &Options) -> Outcome<()> {
     Ok(())
 }
 
-/// Builds what is measured; the directory of the programs, which is this program's own.
-fn build() -> Outcome<PathBuf> {
+/// Builds what is measured; the directory of the programs, which is this program's own, and onggi, which is built for a
+/// target of its own.
+fn build() -> Outcome<(PathBuf, PathBuf)> {
     let own = std::env::current_exe()?;
     let directory = own.parent().ok_or("the own executable has no directory")?;
     if !directory.ends_with("release") {
         return Err("only release builds are worth measuring: cargo run --release -p benches".into());
     }
+    let target = Command::new(".ci/target").current_dir(WORKSPACE).output()?;
+    let target = String::from_utf8(target.stdout)?.trim().to_owned();
+    cargo_build(&["-p", "runtime-cli", "--target", &target])?;
+    cargo_build(&["-p", "benches", "--bin", "floor", "--bin", "peak"])?;
+    let targets = directory.ancestors().nth(2).ok_or("no directory of targets")?;
+    Ok((directory.to_owned(), targets.join(target).join("release/onggi")))
+}
+
+fn cargo_build(what: &[&str]) -> Outcome<()> {
     let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--release", "-p", "runtime-cli", "-p", "benches"])
-        .args(["--bin", "onggi", "--bin", "floor", "--bin", "peak"])
+        .args(["build", "--release"])
+        .args(what)
         .current_dir(WORKSPACE)
         .status()?;
-    if !status.success() {
-        return Err(format!("cargo build: {status}").into());
+    match status.success() {
+        true => Ok(()),
+        false => Err(format!("cargo build: {status}").into()),
     }
-    Ok(directory.to_owned())
 }
 
 /// A mount namespace of our own with cgroup2 at /sys/fs/cgroup, so that every runtime takes its v2 path on a hybrid
@@ -128,10 +138,16 @@ fn mount_states(work: &Path) -> Outcome<()> {
     )?)
 }
 
-fn find_engines(programs: &Path, options: &Options, work: &Path, bundles: &Bundles) -> Outcome<Vec<Engine>> {
+fn find_engines(
+    programs: &Path,
+    onggi: &Path,
+    options: &Options,
+    work: &Path,
+    bundles: &Bundles,
+) -> Outcome<Vec<Engine>> {
     let mut engines = vec![
         Engine::floor(programs.join("floor"), work)?,
-        Engine::runtime("onggi", programs.join("onggi"), work)?,
+        Engine::runtime("onggi", onggi.to_owned(), work)?,
     ];
     for (name, path) in &options.engines {
         engines.push(Engine::runtime(name, path.clone(), work)?);

@@ -6,8 +6,9 @@ use std::ffi::OsString;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use crate::commands::{self, Definition};
-use crate::flags::{choice, path, switch, value};
+use crate::commands::{self, AnyCommand, Definition};
+use crate::flags::Flags;
+use crate::globals::Globals;
 use crate::go_flags::{self, FlagsEnd, Scan};
 
 /// What the program is called in help texts and manual pages.
@@ -24,51 +25,49 @@ pub(crate) struct UsageError {
     pub(crate) exit_code: u8,
 }
 
-/// The first half of the command line.
+/// The command line after the flags in front of the command.
 #[derive(Debug)]
-pub(crate) struct Globals {
-    /// The flags in front of the command.
-    pub(crate) flags: ArgMatches,
-    /// The command and its arguments; empty if help is asked for.
-    rest: Vec<OsString>,
-}
-
-/// The second half of the command line.
-#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one of it, which is moved twice"
+)]
 pub(crate) enum Request {
     /// Print this text.
     Help(String),
     /// Print the version.
     Version,
-    /// Run this command.
-    Command(&'static Definition, ArgMatches),
+    /// Run this command, with the words that are not flags.
+    Command(AnyCommand, Vec<OsString>),
 }
 
-/// Reads the flags in front of the command.
-pub(crate) fn parse_globals(arguments: &[OsString]) -> Result<Globals, UsageError> {
+/// Reads the flags in front of the command. Returns them and what comes after them: the command and its arguments, or
+/// nothing if help is asked for.
+pub(crate) fn parse_globals(arguments: &[OsString]) -> Result<(Globals, Vec<OsString>), UsageError> {
     let usage = |message: String| UsageError {
         help: Some(format!("Incorrect Usage. {message}\n\n{}", overview())),
         message,
         exit_code: 1,
     };
     let command = globals();
-    let mut scan = go_flags::scan(&command, arguments, FlagsEnd::AtFirstPositional).map_err(usage)?;
-    let mut rest = std::mem::take(&mut scan.positionals);
-    if scan.help {
-        rest.clear();
-    }
-    Ok(Globals {
-        flags: to_matches(command, &scan).map_err(usage)?,
-        rest,
-    })
+    let scan = go_flags::scan(&command, arguments, FlagsEnd::AtFirstPositional).map_err(usage)?;
+    let mut matches = matches_of(command, &scan).map_err(usage)?;
+    let rest = match scan.help {
+        true => Vec::new(),
+        false => scan.positionals,
+    };
+    Ok((Globals::read(&mut matches), rest))
 }
 
-/// Reads the command and its flags.
-pub(crate) fn parse_command(globals: &Globals, program: &str) -> Result<Request, UsageError> {
-    if globals.flags.get_flag("version") {
+/// Reads the command and its flags, which come after the global ones.
+pub(crate) fn parse_command(
+    globals: &Globals,
+    rest: &[OsString],
+    program: &str,
+) -> Result<Request, UsageError> {
+    if globals.version {
         return Ok(Request::Version);
     }
-    let Some((name, arguments)) = globals.rest.split_first() else {
+    let Some((name, arguments)) = rest.split_first() else {
         return Ok(Request::Help(overview()));
     };
     if name == "help" || name == "h" {
@@ -89,16 +88,12 @@ pub(crate) fn parse_command(globals: &Globals, program: &str) -> Result<Request,
         return Ok(Request::Help(help_text(command)));
     }
     check_count(definition, scan.positionals.len(), program)?;
-    let flags = to_matches(command, &scan).map_err(usage)?;
-    Ok(Request::Command(definition, flags))
+    let mut matches = matches_of(command, &scan).map_err(usage)?;
+    Ok(Request::Command(definition.read(&mut matches), scan.positionals))
 }
 
 /// The description of one command.
 pub(crate) fn command(definition: &Definition) -> Command {
-    let words = Arg::new("words")
-        .num_args(0..)
-        .hide(true)
-        .value_parser(value_parser!(OsString));
     let usage: Vec<String> = definition
         .usage
         .iter()
@@ -110,15 +105,15 @@ pub(crate) fn command(definition: &Definition) -> Command {
         .collect();
     base(definition.name, definition.about)
         .override_usage(usage.join("\n       "))
-        .args((definition.flags)())
-        .arg(words)
+        .args(definition.flags())
 }
 
 /// Every command and flag as clap shows them to people: in help texts, manual pages and completions.
 pub(crate) fn presentable() -> Command {
     let commands = commands::ALL.iter().map(|definition| {
-        // A command's words are hidden, but completions would offer them all the same.
-        people(command(definition)).mut_arg("words", |words| words.value_name("argument"))
+        let words = Arg::new("words").num_args(0..).hide(true);
+        let words = words.value_parser(value_parser!(OsString)).value_name("argument");
+        people(command(definition)).arg(words)
     });
     people(globals()).subcommands(commands)
 }
@@ -132,7 +127,7 @@ fn help_on(name: Option<&OsString>) -> Result<Request, UsageError> {
 
 fn find(name: &OsString) -> Result<&'static Definition, UsageError> {
     let known = commands::ALL.iter().find(|known| name == known.name);
-    known.copied().ok_or_else(|| UsageError {
+    known.ok_or_else(|| UsageError {
         message: unknown_command(name),
         help: None,
         exit_code: 3,
@@ -151,7 +146,7 @@ fn unknown_command(name: &OsString) -> String {
     }
 }
 
-fn to_matches(command: Command, scan: &Scan) -> Result<ArgMatches, String> {
+fn matches_of(command: Command, scan: &Scan) -> Result<ArgMatches, String> {
     command
         .try_get_matches_from(scan.for_clap())
         .map_err(|error| sentence(&error))
@@ -191,7 +186,8 @@ fn overview() -> String {
 }
 
 fn all_commands() -> Command {
-    globals().subcommands(commands::ALL.map(|known| Command::new(known.name).about(known.about)))
+    let commands = commands::ALL.iter();
+    globals().subcommands(commands.map(|known| Command::new(known.name).about(known.about)))
 }
 
 fn help_text(command: Command) -> String {
@@ -212,42 +208,11 @@ fn people(command: Command) -> Command {
 
 /// The flags in front of the command.
 pub(crate) fn globals() -> Command {
+    let mut flags = Vec::new();
+    Globals::define(&mut flags);
     base(PROGRAM, "an OCI container runtime")
         .override_usage("onggi [global options] command [command options] [arguments...]")
-        .arg(switch("debug", "also log what is done, not only what failed"))
-        .arg(
-            value("log")
-                .value_name("path")
-                .value_parser(value_parser!(OsString))
-                .help("write errors to this file, too; or file:PATH, syslog:NAME, journald:NAME"),
-        )
-        .arg(
-            value("log-format")
-                .default_value("text")
-                .help("format of the log: text or json"),
-        )
-        .arg(
-            choice("log-level", ["error", "warning", "debug"])
-                .help("what is logged [default: warning]; debug is the same as --debug"),
-        )
-        .arg(
-            path("root")
-                .help("directory of the containers' state [default: /run/onggi, or $XDG_RUNTIME_DIR/onggi; called by a link named runc or crun, /run/runc or /run/crun]"),
-        )
-        .arg(switch(
-            "systemd-cgroup",
-            "let systemd make the cgroups; cgroupsPath is slice:prefix:name",
-        ))
-        .arg(
-            choice("cgroup-manager", ["cgroupfs", "systemd", "disabled"])
-                .help("who makes the cgroups: cgroupfs, systemd or disabled"),
-        )
-        .arg(
-            choice("rootless", ["true", "false", "auto"])
-                .default_value("auto")
-                .help("go without a cgroup where there is no right to make one"),
-        )
-        .arg(switch("version", "print the version").short('v'))
+        .args(flags)
 }
 
 fn base(name: &'static str, about: &'static str) -> Command {
@@ -257,24 +222,35 @@ fn base(name: &'static str, about: &'static str) -> Command {
         .disable_help_subcommand(true)
 }
 
-/// The words of a command that are not flags.
-#[cfg(test)]
-fn words(flags: &ArgMatches) -> Vec<&OsString> {
-    flags.get_many("words").into_iter().flatten().collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::exec::Exec;
+    use crate::commands::run::Run;
 
     fn parse(words: &[&str]) -> Result<Request, UsageError> {
         let words: Vec<OsString> = words.iter().map(OsString::from).collect();
-        parse_command(&parse_globals(&words)?, PROGRAM)
+        let (globals, rest) = parse_globals(&words)?;
+        parse_command(&globals, &rest, PROGRAM)
     }
 
-    fn flags(words: &[&str]) -> ArgMatches {
+    fn command_of(words: &[&str]) -> (AnyCommand, Vec<OsString>) {
         match parse(words) {
-            Ok(Request::Command(_, flags)) => flags,
+            Ok(Request::Command(command, words)) => (command, words),
+            other => panic!("{words:?}: {other:?}"),
+        }
+    }
+
+    fn exec_of(words: &[&str]) -> (Exec, Vec<OsString>) {
+        match command_of(words) {
+            (AnyCommand::Exec(exec), words) => (exec, words),
+            other => panic!("{words:?}: {other:?}"),
+        }
+    }
+
+    fn run_of(words: &[&str]) -> Run {
+        match command_of(words) {
+            (AnyCommand::Run(run), _) => run,
             other => panic!("{words:?}: {other:?}"),
         }
     }
@@ -294,7 +270,7 @@ mod tests {
 
     #[test]
     fn the_forms_that_engines_use() {
-        let run = flags(&[
+        let run = run_of(&[
             "--root",
             "/r",
             "--systemd-cgroup",
@@ -305,12 +281,9 @@ mod tests {
             "/b",
             "-d",
         ]);
-        assert!(run.get_flag("no-subreaper") && run.get_flag("detach") && !run.get_flag("keep"));
-        assert_eq!(
-            run.get_one::<std::path::PathBuf>("bundle").unwrap().as_os_str(),
-            "/b"
-        );
-        let exec = flags(&[
+        assert!(run.no_subreaper && run.detach && !run.keep);
+        assert_eq!(run.create.bundle.bundle.unwrap().as_os_str(), "/b");
+        let (exec, words) = exec_of(&[
             "--log-format=json",
             "exec",
             "-e",
@@ -322,26 +295,30 @@ mod tests {
             "-c",
             "x",
         ]);
-        assert_eq!(words(&exec), ["c1", "sh", "-c", "x"]);
-        let env: Vec<&OsString> = exec.get_many("env").unwrap().collect();
-        assert_eq!(env, ["A=1,2", "B"]);
-        assert!(!exec.get_flag("tty"));
-        let kill = flags(&["kill", "--all", "c1", "-9"]);
-        assert_eq!(words(&kill), ["c1", "-9"]);
+        assert_eq!(words, ["c1", "sh", "-c", "x"]);
+        assert_eq!(exec.env, ["A=1,2", "B"]);
+        assert!(!exec.tty);
+        let (kill, words) = command_of(&["kill", "--all", "c1", "-9"]);
+        assert!(matches!(kill, AnyCommand::Kill(kill) if kill.all));
+        assert_eq!(words, ["c1", "-9"]);
+    }
+
+    #[test]
+    fn the_last_value_counts_and_may_begin_with_a_hyphen() {
+        let (exec, _) = exec_of(&[
+            "exec", "--cwd", "/a", "--cwd=-b", "--user", "-1", "-g", "1", "-g=2", "c1",
+        ]);
+        assert_eq!(exec.cwd.unwrap().as_os_str(), "-b");
+        assert_eq!(exec.user.as_deref(), Some("-1"));
+        assert_eq!(exec.additional_gids, [1, 2]);
     }
 
     #[test]
     fn whether_a_switch_was_given_can_be_told() {
-        use clap::parser::ValueSource;
-        let given = flags(&["exec", "--no-new-privs=false", "c1", "ls"]);
-        assert_eq!(given.value_source("no-new-privs"), Some(ValueSource::CommandLine));
-        assert!(!given.get_flag("no-new-privs"));
-        let absent = flags(&["exec", "c1", "ls"]);
-        assert_eq!(
-            absent.value_source("no-new-privs"),
-            Some(ValueSource::DefaultValue)
-        );
-        assert!(flags(&["run", "--keep=false", "--keep", "c1"]).get_flag("keep"));
+        let (given, _) = exec_of(&["exec", "--no-new-privs=false", "c1", "ls"]);
+        assert_eq!(given.no_new_privs, Some(false));
+        assert_eq!(exec_of(&["exec", "c1", "ls"]).0.no_new_privs, None);
+        assert!(run_of(&["run", "--keep=false", "--keep", "c1"]).keep);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Runs in: RUNTIME, from the first instruction on, before the C library exists. Seals the executable (see
-//! `sealed_exe`) there, because a start of the C library must not be paid twice: it asks the processor some 70
-//! questions (`cpuid`), and each of them is a trap into the hypervisor of a virtual machine, 0.5 ms in all.
+//! `sealed_exe`) there, because the start of a program must not be paid twice: its relocations and their pages are a
+//! twentieth of the time of `run`; glibc asks the processor some 70 questions besides (`cpuid`), and each of them is a
+//! trap into the hypervisor of a virtual machine.
 //!
 //! This is only the fast way. Whatever fails here is left to `sealed_exe::ensure`, which checks the result, knows
 //! another way, and can tell of an error.
@@ -12,17 +13,11 @@ use core::arch::{asm, naked_asm};
 use core::ffi::c_char;
 use core::ptr;
 
-#[cfg(quick_start)]
-use crate::quick_start::quick_start as start;
+/// The names of the commands that seal, a null byte after each. No array of words: its addresses would need relocation.
+static SEALED: [u8; runtime_cli::SEALED.len()] = runtime_cli::SEALED;
 
-#[cfg(all(target_arch = "x86_64", not(quick_start)))]
-unsafe extern "C" {
-    #[link_name = "_start"]
-    fn start() -> !;
-}
-
-/// The entry point that build.rs names to the linker: seals, and goes on to the C library's own entry point, or to the
-/// quick one, with stack and registers as the kernel, or the dynamic linker, left them.
+/// The entry point that build.rs names to the linker: seals, and goes on to the C library's own entry point with
+/// stack and registers as the kernel, or the dynamic linker, left them.
 #[cfg(target_arch = "x86_64")]
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
@@ -35,8 +30,7 @@ unsafe extern "C" fn onggi_entry() -> ! {
         "call {seal}",
         "mov rsp, rbx",
         "mov rdx, r12",
-        "jmp {start}",
-        start = sym start,
+        "jmp _start",
         seal = sym seal,
     )
 }
@@ -87,7 +81,7 @@ unsafe extern "C" fn seal(stack: *const usize) {
     // SAFETY: the environment follows the arguments and their null.
     let environment = unsafe { argv.add(count + 1) };
     // SAFETY: `argv` holds `count` C strings.
-    if !unsafe { starts_something(argv, count) } || is_on_detached_mount() {
+    if !unsafe { may_seal(argv, count) } || is_on_detached_mount() {
         return;
     }
     let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC as usize;
@@ -136,33 +130,54 @@ fn is_on_detached_mount() -> bool {
     length == 1 && name[0] == b'/'
 }
 
-/// The same question as `starts_something` of lib.rs.
+/// The same question as `may_seal` of lib.rs.
 ///
 /// # Safety
 /// `argv` holds `count` C strings.
-unsafe fn starts_something(argv: *const *const c_char, count: usize) -> bool {
+unsafe fn may_seal(argv: *const *const c_char, count: usize) -> bool {
     let mut index = 1;
     while index < count {
         let place = argv.wrapping_add(index);
         // SAFETY: `index` is below `count`, so there is an address there.
         let argument = unsafe { *place };
-        // No array of words: its addresses would need relocation.
-        // SAFETY: both are C strings.
-        let create = unsafe { same(argument, c"create".as_ptr()) };
-        // SAFETY: both are C strings.
-        let run = unsafe { same(argument, c"run".as_ptr()) };
-        // SAFETY: both are C strings.
-        let exec = unsafe { same(argument, c"exec".as_ptr()) };
-        // SAFETY: both are C strings.
-        let restore = unsafe { same(argument, c"restore".as_ptr()) };
-        // SAFETY: both are C strings.
-        let mounts = unsafe { same(argument, c"mounts".as_ptr()) };
-        if create || run || exec || restore || mounts {
+        // SAFETY: it is a C string.
+        if unsafe { is_sealed(argument) } {
             return true;
         }
         index += 1;
     }
     false
+}
+
+/// # Safety
+/// `argument` is a C string.
+unsafe fn is_sealed(argument: *const c_char) -> bool {
+    let mut name = (&raw const SEALED).cast::<c_char>();
+    let end = name.wrapping_add(SEALED.len());
+    while name < end {
+        // SAFETY: both are C strings: there is a null byte after each name.
+        if unsafe { same(argument, name) } {
+            return true;
+        }
+        // SAFETY: it is a C string.
+        name = unsafe { after(name) };
+    }
+    false
+}
+
+/// What comes after a string's null byte.
+///
+/// # Safety
+/// `text` is a C string.
+unsafe fn after(mut text: *const c_char) -> *const c_char {
+    loop {
+        // SAFETY: not past the string's end: the loop ends there. Volatile, so that no strlen is made of it.
+        let letter = unsafe { ptr::read_volatile(text) };
+        text = text.wrapping_add(1);
+        if letter == 0 {
+            return text;
+        }
+    }
 }
 
 /// # Safety

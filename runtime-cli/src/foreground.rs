@@ -1,49 +1,55 @@
 //! Runs in: RUNTIME. Stands in for a process that it waits for: passes signals on, moves the terminal's bytes, reaps
 //! orphans, and ends with the process's own status.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use runtime_core::{Cancel, Errno, Error, ErrorKind, NotifySocket, Process, Result, tell_ready};
+use runtime_sys::{SysError, process};
 use rustix::event::{PollFd, PollFlags};
 
-use crate::commands::notify_host;
-use crate::terminal::Terminal;
+use crate::service_manager;
+use crate::terminal::{ConsoleReceiver, Terminal};
+
+/// All signals but those of the C library's threads, 32 and 33, and the kernel's answers to a fault of our own program:
+/// blocked, those would kill it without a core dump's cause.
+const PASSED_ON: u64 = !(bit(32)
+    | bit(33)
+    | bit(libc::SIGSEGV)
+    | bit(libc::SIGBUS)
+    | bit(libc::SIGFPE)
+    | bit(libc::SIGILL)
+    | bit(libc::SIGTRAP)
+    | bit(libc::SIGSYS));
+
+/// A signal in the kernel's set.
+const fn bit(signal: i32) -> u64 {
+    1 << (signal - 1)
+}
 
 /// All signals that may be passed on, waiting to be read.
 #[derive(Debug)]
-pub(crate) struct Signals(SignalFd);
+pub(crate) struct Signals(OwnedFd);
 
 impl Signals {
     /// Blocks the signals, so that none that comes while the process is being started is lost or kills us.
     ///
     /// The init process is started with this mask; the library resets it there.
     pub(crate) fn block() -> Result<Self> {
-        let mut mask = SigSet::all();
-        // The kernel's answers to a fault of our own program: blocked, they would kill it without a core dump's cause.
-        for fault in [
-            Signal::SIGSEGV,
-            Signal::SIGBUS,
-            Signal::SIGFPE,
-            Signal::SIGILL,
-            Signal::SIGTRAP,
-            Signal::SIGSYS,
-        ] {
-            mask.remove(fault);
-        }
-        mask.thread_block().map_err(|e| failed("sigprocmask", e))?;
-        SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
-            .map(Self)
-            .map_err(|e| failed("signalfd", e))
+        process::block_signals(PASSED_ON).map_err(sys_error)?;
+        process::signalfd(PASSED_ON).map(Self).map_err(sys_error)
     }
 
     fn next(&self) -> Result<Option<i32>> {
-        let signal = self.0.read_signal().map_err(|e| failed("read", e))?;
-        Ok(signal.and_then(|info| i32::try_from(info.ssi_signo).ok()))
+        // struct signalfd_siginfo of signalfd(2), which begins with the signal's number.
+        let mut info = [0; 128];
+        match rustix::io::read(&self.0, &mut info) {
+            Ok(_) => Ok(Some(i32::from_ne_bytes([info[0], info[1], info[2], info[3]]))),
+            Err(Errno::AGAIN) => Ok(None),
+            Err(errno) => Err(Error::os("read", errno).doing("wait for the process")),
+        }
     }
 
     /// Whether one that has come is there to end us, now that there is nobody to pass it on to.
@@ -65,9 +71,27 @@ pub(crate) fn become_subreaper() -> Result<()> {
         .map_err(|e| Error::os("prctl(PR_SET_CHILD_SUBREAPER)", e))
 }
 
+/// Takes the master of the terminal, if there is one, and waits for the process as `wait` does. If that fails half way,
+/// the process must not be left running without a terminal.
+pub(crate) fn stay(
+    process: &Process,
+    signals: &Signals,
+    receiver: ConsoleReceiver,
+    notify: Option<(NotifySocket, Cancel)>,
+) -> Result<u8> {
+    let terminal = receiver
+        .receive()
+        .and_then(|master| master.map(Terminal::join).transpose());
+    let code = terminal.and_then(|terminal| wait(process, signals, terminal, notify));
+    code.map_err(|error| match process.kill(libc::SIGKILL) {
+        Err(second) if second.errno() != Some(Errno::SRCH) => error.and(second),
+        _ => error,
+    })
+}
+
 /// Waits until the process ends; its exit code, or 128 and the signal that killed it. Meanwhile tells the service
 /// manager of its READY.
-pub(crate) fn wait(
+fn wait(
     process: &Process,
     signals: &Signals,
     mut terminal: Option<Terminal>,
@@ -79,9 +103,9 @@ pub(crate) fn wait(
         if let Some((socket, cancel)) = &notify
             && socket.is_ready()?
         {
-            let told = match notify_host() {
+            let told = match service_manager::notify_socket() {
                 // We stay the service's main process.
-                Some(host) => tell_ready(&host, None, cancel),
+                Some(manager) => tell_ready(&manager, None, cancel),
                 None => Ok(()),
             };
             match told {
@@ -177,6 +201,10 @@ fn exit_code(status: ExitStatus) -> u8 {
         .or_else(|| status.signal().map(|signal| 128 + signal));
     // Both are below 256: the kernel keeps eight bits of an exit code, and the highest signal is 64.
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
+}
+
+fn sys_error(error: SysError) -> Error {
+    Error::os(error.call.name(), error.errno).doing("wait for the process")
 }
 
 fn failed(call: &'static str, errno: nix::errno::Errno) -> Error {

@@ -1,6 +1,6 @@
 //! Runs in: RUNTIME. Reads flags as Go's flag package does, which engines rely on: `-long` is `--long`, a value may
 //! be a lone `-`, a flag may follow positional arguments. It knows the flags from clap's own `Command`, and hands
-//! them to clap in the one form that leaves nothing to guess: `--name=value … -- positional …`.
+//! them to clap in the one form that leaves nothing to guess: `--name=value`.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -10,9 +10,9 @@ use clap::{ArgAction, Command};
 /// Where flags end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FlagsEnd {
-    /// At the first argument that is not a flag: the words behind it belong to somebody else.
+    /// At the first argument that is not a flag: the words after it belong to somebody else.
     AtFirstPositional,
-    /// Nowhere: what is behind a positional argument is still looked at.
+    /// Nowhere: what comes after a positional argument is still looked at.
     AtLastArgument,
 }
 
@@ -28,13 +28,12 @@ pub(crate) struct Scan {
 }
 
 impl Scan {
-    /// The arguments for clap, which wants the program's name first.
+    /// The flags for clap, which wants the program's name first.
     pub(crate) fn for_clap(&self) -> Vec<OsString> {
-        let mut all = vec![OsString::new()];
-        all.extend(self.flags.iter().cloned());
-        all.push("--".into());
-        all.extend(self.positionals.iter().cloned());
-        all
+        let program = OsString::new();
+        std::iter::once(program)
+            .chain(self.flags.iter().cloned())
+            .collect()
     }
 }
 
@@ -110,7 +109,7 @@ fn lookup<'a>(command: &'a Command, name: &str) -> Option<(&'a str, bool)> {
     })
 }
 
-/// A switch may be given alone; its value, if it has one, comes behind `=` (`--tty=false`).
+/// A switch may be given alone; its value, if it has one, comes after `=` (`--tty=false`).
 fn is_switch(arg: &clap::Arg) -> bool {
     !matches!(arg.get_action(), ArgAction::Set | ArgAction::Append) || arg.is_require_equals_set()
 }

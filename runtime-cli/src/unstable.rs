@@ -3,15 +3,15 @@
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
-use crate::{args, commands, go_flags, settings, units};
+use crate::{args, commands, go_flags, units, words};
 
 /// Flags and positionals, or the mistake.
 pub type Scanned = Result<(Vec<OsString>, Vec<OsString>), String>;
 
 /// Reads a whole command line; the error is the message of a mistake.
 pub fn parse(arguments: &[OsString]) -> Result<(), String> {
-    let globals = args::parse_globals(arguments).map_err(|mistake| mistake.message)?;
-    args::parse_command(&globals, "onggi")
+    let (globals, rest) = args::parse_globals(arguments).map_err(|mistake| mistake.message)?;
+    args::parse_command(&globals, &rest, "onggi")
         .map(drop)
         .map_err(|mistake| mistake.message)
 }
@@ -36,7 +36,7 @@ pub fn duration_of(text: &str) -> Option<Duration> {
     units::duration(text)
 }
 
-/// `settings::signal`.
+/// `words::signal`.
 pub fn signal_of(word: &OsStr) -> Option<i32> {
-    settings::signal(word).ok()
+    words::signal(word).ok()
 }

@@ -10,7 +10,7 @@ use rustix::fs::Dev;
 
 use runtime_sys::fs::Identity;
 use runtime_sys::mount::MountAttr;
-use runtime_sys::process::{ExecVector, SchedAttr, SockFilter};
+use runtime_sys::process::{ExecVector, Resource, SchedAttr, SockFilter};
 
 /// Everything that INIT needs, in the order in which it needs it.
 #[derive(Debug)]
@@ -207,42 +207,47 @@ pub enum MountWhat<'a> {
     /// Nothing: a symbolic link that says this is made instead.
     Link(&'a CStr),
     /// A new file system.
-    New {
-        /// File system type.
-        fstype: &'a CStr,
-        /// Options in order: key, value.
-        options: &'a [(&'a CStr, Option<&'a CStr>)],
-        /// `MOUNT_ATTR_*`.
-        attributes: u64,
-        /// Whether the contents of the directory below are copied into it.
-        copy_up: bool,
-        /// Whether its mode is that of the directory which it covers.
-        mode_of_place: bool,
-        /// `security.selinux` of its root directory.
-        root_label: Option<&'a CStr>,
-        /// What fsopen(2) gave in the pid namespace that INIT will be in.
-        context: Option<ContextArgs<'a>>,
-        /// A tree to mount where the kernel does not allow a new one (sysfs, cgroup in a user namespace).
-        fallback: Option<BorrowedFd<'a>>,
-    },
+    New(NewArgs<'a>),
     /// A new file system by mount(2), where an option is too long for fsconfig(2).
-    Classic {
-        /// Source, file system type and option string.
-        source: &'a CStr,
-        /// File system type.
-        fstype: &'a CStr,
-        /// `MS_*`.
-        flags: u64,
-        /// Options.
-        data: &'a CStr,
-        /// Whether its mode is that of the directory which it covers.
-        mode_of_place: bool,
-    },
-    /// Options and attributes of what is mounted there already (`remount`).
-    Remount {
-        /// Options of the superblock to change.
-        options: &'a [(&'a CStr, Option<&'a CStr>)],
-    },
+    Classic(ClassicArgs<'a>),
+    /// Options and attributes of what is mounted there already (`remount`): options of the superblock to change.
+    Remount(&'a [(&'a CStr, Option<&'a CStr>)]),
+}
+
+/// A new file system.
+#[derive(Debug)]
+pub struct NewArgs<'a> {
+    /// File system type.
+    pub fstype: &'a CStr,
+    /// Options in order: key, value.
+    pub options: &'a [(&'a CStr, Option<&'a CStr>)],
+    /// `MOUNT_ATTR_*`.
+    pub attributes: u64,
+    /// Whether the contents of the directory below are copied into it.
+    pub copy_up: bool,
+    /// Whether its mode is that of the directory which it covers.
+    pub mode_of_place: bool,
+    /// `security.selinux` of its root directory.
+    pub root_label: Option<&'a CStr>,
+    /// What fsopen(2) gave in the pid namespace that INIT will be in.
+    pub context: Option<ContextArgs<'a>>,
+    /// A tree to mount where the kernel does not allow a new one (sysfs, cgroup in a user namespace).
+    pub fallback: Option<BorrowedFd<'a>>,
+}
+
+/// A new file system by mount(2).
+#[derive(Debug)]
+pub struct ClassicArgs<'a> {
+    /// Its source.
+    pub source: &'a CStr,
+    /// File system type.
+    pub fstype: &'a CStr,
+    /// `MS_*`.
+    pub flags: u64,
+    /// Options.
+    pub data: &'a CStr,
+    /// Whether its mode is that of the directory which it covers.
+    pub mode_of_place: bool,
 }
 
 /// A procfs that is yet to be made.
@@ -397,9 +402,9 @@ pub struct ProcessArgs<'a> {
     pub cwd: &'a CStr,
     /// Resource limits: index in `process.rlimits`, `RLIMIT_*`, soft, hard. Empty where RUNTIME sets them from
     /// outside.
-    pub rlimits: &'a [(u16, u32, u64, u64)],
+    pub rlimits: &'a [(u16, Resource, u64, u64)],
     /// Limits that are taken after `start` only, because the child itself could not go on under them.
-    pub late_rlimits: &'a [(u16, u32, u64, u64)],
+    pub late_rlimits: &'a [(u16, Resource, u64, u64)],
     /// Ids and capabilities.
     pub credentials: CredentialArgs<'a>,
     /// `no_new_privs`.

@@ -48,6 +48,8 @@ carried! {
     RootfsArgs { path, tree, host_propagation, final_propagation, readonly, readonly_mounts, enter }
     TargetArgs { path, is_directory, links, may_be_on_procfs }
     MountArgs { index, target, what, attributes, places_below }
+    NewArgs { fstype, options, attributes, copy_up, mode_of_place, root_label, context, fallback }
+    ClassicArgs { source, fstype, flags, data, mode_of_place }
     DeviceArgs { directory, name, file_type, mode, device, uid, gid, host_node, instead }
     LinkArgs { target, name, replace }
     MaskArgs { paths, null, label }
@@ -91,41 +93,9 @@ impl Carry for MountWhat<'_> {
             Self::HostTree(tree) => MountWhat::HostTree(tree.carry(room)?),
             Self::Inside(source) => MountWhat::Inside(source.carry(room)?),
             Self::Link(link) => MountWhat::Link(link.carry(room)?),
-            Self::New {
-                fstype,
-                options,
-                attributes,
-                copy_up,
-                mode_of_place,
-                root_label,
-                context,
-                fallback,
-            } => MountWhat::New {
-                fstype: fstype.carry(room)?,
-                options: options.carry(room)?,
-                attributes: *attributes,
-                copy_up: *copy_up,
-                mode_of_place: *mode_of_place,
-                root_label: root_label.carry(room)?,
-                context: context.carry(room)?,
-                fallback: fallback.carry(room)?,
-            },
-            Self::Classic {
-                source,
-                fstype,
-                flags,
-                data,
-                mode_of_place,
-            } => MountWhat::Classic {
-                source: source.carry(room)?,
-                fstype: fstype.carry(room)?,
-                flags: *flags,
-                data: data.carry(room)?,
-                mode_of_place: *mode_of_place,
-            },
-            Self::Remount { options } => MountWhat::Remount {
-                options: options.carry(room)?,
-            },
+            Self::New(new) => MountWhat::New(new.carry(room)?),
+            Self::Classic(classic) => MountWhat::Classic(classic.carry(room)?),
+            Self::Remount(options) => MountWhat::Remount(options.carry(room)?),
         })
     }
 }

@@ -1,8 +1,6 @@
 //! Runs in: INIT, process 1 of the container, from `clone3` to `execve`. Read `set_up` from top to bottom: each line
 //! is a [`Step`], in the order of `step.rs` and of `docs/design.md`.
 
-use core::convert::Infallible;
-
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::args::{Gate, InitArgs, IntermediateArgs};
@@ -25,7 +23,10 @@ impl Role for InitArgs<'_> {
         };
         // With `start` connected, failures are its to hear.
         let link = connection.as_ref().map_or(link, |start| Link(start.as_fd()));
-        let Err(stop) = become_program(&mut args, link);
+        if let Err(stop) = started(&mut args, link) {
+            stop.report(link)
+        }
+        let Err(stop) = program::execute(&args.process);
         stop.report(link)
     }
 
@@ -172,15 +173,14 @@ fn await_start(args: &InitArgs<'_>, link: Link<'_>) -> Result<Option<OwnedFd>> {
     Ok(Some(connection))
 }
 
-/// Returns only with the reason why there is no program.
-fn become_program(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<Infallible> {
+/// What comes between the word of `start` and the program.
+fn started(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<()> {
     if !program::loads_seccomp_early(&args.process) {
         program::heed_no_file_limit().at(Step::AwaitStart)?;
     }
     program::set_limits(args.process.late_rlimits)?;
     program::load_seccomp_late(&args.process, link).at(Step::Seccomp)?;
-    hooks::run_start_container(&args.process.envp, &mut args.hooks)?;
-    program::execute(&args.process)
+    hooks::run_start_container(&args.process.envp, &mut args.hooks)
 }
 
 /// Opens the root as the process sees it.

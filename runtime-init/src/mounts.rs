@@ -6,7 +6,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::args::{ContextArgs, InsideArgs, Links, MountArgs, MountWhat, TargetArgs};
+use crate::args::{ContextArgs, InsideArgs, Links, MountArgs, MountWhat, NewArgs, TargetArgs};
 use crate::report::{At, Result, Stop, refused};
 use crate::step::Step;
 use crate::wire::{Link, Message};
@@ -106,14 +106,14 @@ fn mount_one(
     if let MountWhat::Inside(source) = &args.what {
         return mount_from_inside(root, source, args, earlier, link);
     }
-    let mode = match args.what {
-        MountWhat::New {
-            mode_of_place: true, ..
-        }
-        | MountWhat::Classic {
-            mode_of_place: true, ..
-        } => paths::mode_of_target(root, &args.target).at_index(Step::MountTarget, index)?,
-        _ => None,
+    let takes_mode = match &args.what {
+        MountWhat::New(new) => new.mode_of_place,
+        MountWhat::Classic(classic) => classic.mode_of_place,
+        _ => false,
+    };
+    let mode = match takes_mode {
+        true => paths::mode_of_target(root, &args.target).at_index(Step::MountTarget, index)?,
+        false => None,
     };
     let target = open_place(root, &args.target, earlier).at_index(Step::MountTarget, index)?;
     let target = target.as_fd();
@@ -124,54 +124,56 @@ fn mount_one(
             let tree = trees::copy(source).at_index(Step::MountAttach, index)?;
             attach(tree.as_fd(), target, args)
         }
-        MountWhat::New {
-            fstype,
-            options,
-            attributes,
-            copy_up,
-            mode_of_place: _,
-            root_label,
-            context,
-            fallback,
-        } => {
-            let made = make_filesystem(fstype, context.as_ref(), (options, mode), *attributes, index);
-            let made = match (made, fallback) {
-                (Err(stop), Some(tree)) if stop.is_refusal() => {
-                    return attach_fallback(stop, *tree, target, args);
-                }
-                (made, _) => made?,
-            };
-            if let Some(label) = root_label {
-                fs::label_directory(made.as_fd(), label).at_index(Step::MountFilesystem, index)?;
-            }
-            if *copy_up {
-                copy_up::copy(target, made.as_fd()).at_index(Step::MountCopyUp, index)?;
-            }
-            attach(made.as_fd(), target, args)?;
-            if args.target.path == c"dev" {
-                let identity = fs::identity(made.as_fd()).at_index(Step::MountAttach, index)?;
-                *dev = Some(identity.mount);
-            }
-            Ok(())
-        }
-        MountWhat::Classic {
-            source,
-            fstype,
-            flags,
-            data,
-            mode_of_place: _,
-        } => {
+        MountWhat::New(new) => mount_new(new, target, args, mode, dev),
+        MountWhat::Classic(classic) => {
             let mut text = paths::Buffer::new();
-            let data = with_mode(&mut text, data, mode).at_index(Step::MountFilesystem, index)?;
+            let data = with_mode(&mut text, classic.data, mode).at_index(Step::MountFilesystem, index)?;
             fs::chdir(target).at_index(Step::MountAttach, index)?;
-            mount::mount_on_cwd(source, fstype, *flags, data).at_index(Step::MountFilesystem, index)?;
+            mount::mount_on_cwd(classic.source, classic.fstype, classic.flags, data)
+                .at_index(Step::MountFilesystem, index)?;
             reattribute(root, args)
         }
-        MountWhat::Remount { options } => {
+        MountWhat::Remount(options) => {
             reconfigure(target, options, index)?;
             apply(target, args)
         }
     }
+}
+
+/// A new file system, with `mode` if it is to have that of its place.
+fn mount_new(
+    new: &NewArgs<'_>,
+    target: BorrowedFd<'_>,
+    args: &MountArgs<'_>,
+    mode: Option<u32>,
+    dev: &mut Option<u64>,
+) -> Result<()> {
+    let index = args.index;
+    let made = make_filesystem(
+        new.fstype,
+        new.context.as_ref(),
+        (new.options, mode),
+        new.attributes,
+        index,
+    );
+    let made = match (made, new.fallback) {
+        (Err(stop), Some(tree)) if stop.is_refusal() => {
+            return attach_fallback(stop, tree, target, args);
+        }
+        (made, _) => made?,
+    };
+    if let Some(label) = new.root_label {
+        fs::label_directory(made.as_fd(), label).at_index(Step::MountFilesystem, index)?;
+    }
+    if new.copy_up {
+        copy_up::copy(target, made.as_fd()).at_index(Step::MountCopyUp, index)?;
+    }
+    attach(made.as_fd(), target, args)?;
+    if args.target.path == c"dev" {
+        let identity = fs::identity(made.as_fd()).at_index(Step::MountAttach, index)?;
+        *dev = Some(identity.mount);
+    }
+    Ok(())
 }
 
 /// A bind mount whose source lies inside the rootfs, where an earlier mount may have put something: so it is what is there

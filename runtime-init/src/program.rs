@@ -321,7 +321,7 @@ pub(crate) fn settle(
 }
 
 /// Limits of this process: index, resource, soft, hard.
-pub(crate) fn set_limits(limits: &[(u16, u32, u64, u64)]) -> Result<()> {
+pub(crate) fn set_limits(limits: &[(u16, process::Resource, u64, u64)]) -> Result<()> {
     for (index, resource, soft, hard) in limits {
         process::set_limit(0, *resource, *soft, *hard).at_index(Step::Rlimit, *index)?;
     }

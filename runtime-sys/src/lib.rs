@@ -124,6 +124,7 @@ calls! {
     Setxattr = "fsetxattr",
     Sigaction = "rt_sigaction",
     Sigmask = "rt_sigprocmask",
+    Signalfd = "signalfd",
     Socket = "socket",
     Statx = "statx",
     Symlink = "symlinkat",

@@ -617,7 +617,7 @@ pub trait CarryAll: Carry + Sized {
 plain! {
     bool, u8, u16, u32, u64, usize, i32, i64,
     super::process::SchedAttr, super::process::SockFilter, super::mount::MountAttr, super::fs::Identity,
-    (u64, u64), (u64, bool), (super::mount::MountAttr, bool), (u16, u32, u64, u64), (u16, u16),
+    (u64, u64), (u64, bool), (super::mount::MountAttr, bool), (u16, super::process::Resource, u64, u64), (u16, u16),
 }
 
 impl CarryAll for BorrowedFd<'_> {}

@@ -361,6 +361,32 @@ pub fn set_signal_mask(mask: u64) -> Result<u64> {
     Ok(old)
 }
 
+/// Blocks the signals of `mask` in the calling thread, besides those that are blocked already. For RUNTIME: the sets of the
+/// C library leave out what it keeps for itself, which in musl is SIGRTMIN, too.
+pub fn block_signals(mask: u64) -> Result<()> {
+    // SAFETY: the set is a live 8-byte integer, which is the size given, and only read; the old one is not asked for.
+    let raw = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_BLOCK,
+            &raw const mask,
+            core::ptr::null::<u8>(),
+            SIGSET_BYTES,
+        )
+    };
+    checked(Call::Sigmask, raw).map(drop)
+}
+
+/// `signalfd(2)` of the signals of `mask`; non-blocking, close-on-exec. For RUNTIME, see [`block_signals`].
+pub fn signalfd(mask: u64) -> Result<OwnedFd> {
+    let flags = libc::SFD_NONBLOCK | libc::SFD_CLOEXEC;
+    // SAFETY: the set is a live 8-byte integer, which is the size given, and only read.
+    let raw = unsafe { libc::syscall(libc::SYS_signalfd4, -1, &raw const mask, SIGSET_BYTES, flags) };
+    let fd = checked(Call::Signalfd, raw)?;
+    // SAFETY: the kernel has just opened it, for nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
 /// `close`, of a descriptor of which this process has only the number.
 pub fn close(fd: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: takes an integer only. What an OwnedFd holds is closed by dropping it, not by this.
@@ -720,8 +746,15 @@ pub fn send_signal_number(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
     checked(Call::Pidfd, raw).map(drop)
 }
 
+/// `RLIMIT_*`, of which type C libraries have opinions of their own.
+#[cfg(target_env = "gnu")]
+pub type Resource = libc::c_uint;
+/// `RLIMIT_*`, of which type C libraries have opinions of their own.
+#[cfg(not(target_env = "gnu"))]
+pub type Resource = libc::c_int;
+
 /// The soft and the hard limit of this process.
-pub fn limit(resource: u32) -> Result<(u64, u64)> {
+pub fn limit(resource: Resource) -> Result<(u64, u64)> {
     let mut limit = [0u64; 2];
     // SAFETY: limit is two live 64-bit integers, the kernel's struct rlimit64, which are only written to.
     let raw = unsafe {
@@ -748,7 +781,7 @@ pub fn allow_all_cpus(pid: i32) -> Result<()> {
 }
 
 /// `prlimit(2)`: of this process for 0, or of another one.
-pub fn set_limit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
+pub fn set_limit(pid: i32, resource: Resource, soft: u64, hard: u64) -> Result<()> {
     let limit = [soft, hard];
     // SAFETY: limit is two live 64-bit integers, the kernel's struct rlimit64; the old limit is not asked for.
     let raw = unsafe {

@@ -1,144 +1,154 @@
 //! Runs in: RUNTIME. `checkpoint`: saves the processes of a container, by criu.
 
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use clap::Arg;
 use runtime_core::{
     CheckpointOptions, CriuOptions, Error, ErrorKind, ManageCgroups, NetworkLock, Result, TcpConnections,
 };
 use rustix::fs::OFlags;
 
-use super::{Definition, Invocation, command};
+use super::{Command, Definition, Invocation};
 use crate::descriptors;
-use crate::flags::{list, path, switch, value};
+use crate::flags::flags;
 
-pub(crate) const COMMAND: Definition = command(
-    "checkpoint",
-    "save the processes of a running container to files",
-    flags,
-    run,
-);
-
-fn flags() -> Vec<Arg> {
-    let mut flags = image_flags();
-    flags.extend([
-        path("parent-path").help("directory of an earlier --pre-dump, relative to --image-path"),
-        switch("leave-running", "leave the container running"),
-        switch(
-            "tcp-skip-in-flight",
-            "skip TCP connections that are just being made",
-        ),
-        switch("link-remap", "save files that are open and deleted"),
-        value("page-server")
-            .value_name("address:port")
-            .help("send the memory to this page server"),
-        switch("pre-dump", "save memory only, and leave the container running"),
-        switch(
-            "lazy-pages",
-            "leave memory to a page server, which hands it out later",
-        ),
-        value("status-fd")
-            .value_name("fd")
-            .help("where criu says that it is ready for lazy pages"),
-    ]);
-    flags
+flags! {
+    pub(crate) struct Checkpoint {
+        ..criu: CriuFlags,
+        /// directory of an earlier --pre-dump, relative to --image-path
+        parent_path: Option<PathBuf>,
+        /// leave the container running
+        leave_running: bool,
+        /// skip TCP connections that are just being made
+        tcp_skip_in_flight: bool,
+        /// save files that are open and deleted
+        link_remap: bool,
+        /// send the memory to this page server
+        page_server: Option<String> { value_name("address:port") },
+        /// save memory only, and leave the container running
+        pre_dump: bool,
+        /// leave memory to a page server, which hands it out later
+        lazy_pages: bool,
+        /// where criu says that it is ready for lazy pages
+        status_fd: Option<String> { value_name("fd") },
+    }
 }
 
-/// The flags that `restore` has, too.
-pub(super) fn image_flags() -> Vec<Arg> {
-    vec![
-        path("image-path").help("directory of the saved files [default: ./checkpoint]"),
-        path("work-path").help("directory of criu's logs"),
-        switch("tcp-established", "keep open TCP connections"),
-        switch("ext-unix-sk", "allow unix sockets to outside"),
-        switch("shell-job", "allow a terminal that is not the container's own"),
-        switch("file-locks", "keep file locks"),
-        value("manage-cgroups-mode")
-            .value_name("mode")
-            .help("how cgroups are saved and restored: soft, full, strict or ignore"),
-        list("empty-ns")
-            .value_name("namespace")
-            .help("make this namespace anew instead of saving it"),
-        switch("auto-dedup", "save no page twice"),
-        value("network-lock")
-            .value_name("method")
-            .help("how criu stops the network meanwhile: iptables, nftables or skip"),
-    ]
+flags! {
+    /// The flags of `checkpoint` and `restore`.
+    pub(crate) struct CriuFlags {
+        /// directory of the saved files [default: ./checkpoint]
+        image_path: Option<PathBuf>,
+        /// directory of criu's logs
+        work_path: Option<PathBuf>,
+        /// keep open TCP connections
+        tcp_established: bool,
+        /// allow unix sockets to outside
+        ext_unix_sk: bool,
+        /// allow a terminal that is not the container's own
+        shell_job: bool,
+        /// keep file locks
+        file_locks: bool,
+        /// how cgroups are saved and restored: soft, full, strict or ignore
+        manage_cgroups_mode: Option<String> { value_name("mode") },
+        /// make this namespace anew instead of saving it
+        empty_ns: Vec<OsString> { value_name("namespace") },
+        /// save no page twice
+        auto_dedup: bool,
+        /// how criu stops the network meanwhile: iptables, nftables or skip
+        network_lock: Option<String> { value_name("method") },
+    }
 }
 
-fn run(call: &Invocation) -> Result<u8> {
-    let (runtime, id) = (call.runtime()?, call.id()?);
-    let mut criu = criu_options(call)?;
-    criu.tcp.skip_in_flight = call.flag("tcp-skip-in-flight");
-    let options = CheckpointOptions {
-        parent: call.path("parent-path"),
-        leave_running: call.flag("leave-running"),
-        pre_dump: call.flag("pre-dump"),
-        status_fd: status_fd(call)?,
-        page_server: page_server(call)?,
-        link_remap: call.flag("link-remap"),
-        criu,
+impl Command for Checkpoint {
+    const DEFINITION: Definition = Definition {
+        takes_descriptors: true,
+        ..Definition::new::<Self>("checkpoint", "save the processes of a running container to files")
     };
-    // criu and its action scripts get none of the caller's.
-    descriptors::keep_behind(0)?;
-    runtime.checkpoint(&id, options)?;
-    Ok(0)
+
+    fn run(self, call: &Invocation) -> Result<u8> {
+        let (runtime, id) = (call.runtime()?, call.id()?);
+        let mut criu = self.criu.options()?;
+        criu.tcp.skip_in_flight = self.tcp_skip_in_flight;
+        criu.lazy_pages = self.lazy_pages;
+        let options = CheckpointOptions {
+            parent: self.parent_path,
+            leave_running: self.leave_running,
+            pre_dump: self.pre_dump,
+            status_fd: self.status_fd.as_deref().map(status_fd).transpose()?.flatten(),
+            page_server: self
+                .page_server
+                .as_deref()
+                .map(page_server)
+                .transpose()?
+                .flatten(),
+            link_remap: self.link_remap,
+            criu,
+        };
+        // criu and its action scripts get none of the caller's.
+        descriptors::keep_after(0)?;
+        runtime.checkpoint(&id, options)?;
+        Ok(0)
+    }
 }
 
-/// What the flags say that `restore` has, too.
-pub(super) fn criu_options(call: &Invocation) -> Result<CriuOptions> {
-    for name in call.many::<std::ffi::OsString>("empty-ns") {
+impl CriuFlags {
+    /// What these flags say; the rest is the command's business.
+    pub(super) fn options(self) -> Result<CriuOptions> {
         // A network namespace is always made anew, and no other can be.
-        if name != "network" {
+        if let Some(name) = self.empty_ns.iter().find(|name| *name != "network") {
             return Err(invalid(format!("namespace {name:?} is not supported")));
         }
+        Ok(CriuOptions {
+            images: images(self.image_path)?,
+            work: self.work_path,
+            tcp: TcpConnections {
+                established: self.tcp_established,
+                ..TcpConnections::default()
+            },
+            external_unix_sockets: self.ext_unix_sk,
+            shell_job: self.shell_job,
+            file_locks: self.file_locks,
+            manage_cgroups: manage_cgroups(self.manage_cgroups_mode.as_deref())?,
+            auto_dedup: self.auto_dedup,
+            lazy_pages: false,
+            network_lock: network_lock(self.network_lock.as_deref())?,
+        })
     }
-    Ok(CriuOptions {
-        images: images(call)?,
-        work: call.path("work-path"),
-        tcp: TcpConnections {
-            established: call.flag("tcp-established"),
-            ..TcpConnections::default()
-        },
-        external_unix_sockets: call.flag("ext-unix-sk"),
-        shell_job: call.flag("shell-job"),
-        file_locks: call.flag("file-locks"),
-        manage_cgroups: match call.text("manage-cgroups-mode").as_deref() {
-            None | Some("" | "soft") => ManageCgroups::Soft,
-            Some("full") => ManageCgroups::Full,
-            Some("strict") => ManageCgroups::Strict,
-            Some("ignore") => ManageCgroups::Ignore,
-            Some(_) => return Err(invalid("Invalid manage-cgroups-mode value")),
-        },
-        auto_dedup: call.flag("auto-dedup"),
-        lazy_pages: call.flag("lazy-pages"),
-        network_lock: match call.text("network-lock").as_deref() {
-            None | Some("") => NetworkLock::Default,
-            Some("iptables") => NetworkLock::Iptables,
-            Some("nftables") => NetworkLock::Nftables,
-            Some("skip") => NetworkLock::Skip,
-            Some(other) => {
-                return Err(invalid(format!(
-                    "invalid network-lock method {other:?}: iptables, nftables or skip"
-                )));
-            }
-        },
-    })
 }
 
-fn images(call: &Invocation) -> Result<PathBuf> {
-    if let Some(images) = call.path("image-path") {
+fn images(named: Option<PathBuf>) -> Result<PathBuf> {
+    if let Some(images) = named {
         return Ok(images);
     }
     let here = std::env::current_dir().map_err(|e| Error::io("getcwd", &e).doing("find the images"))?;
     Ok(here.join("checkpoint"))
 }
 
-fn status_fd(call: &Invocation) -> Result<Option<OwnedFd>> {
-    let Some(text) = call.text("status-fd") else {
-        return Ok(None);
-    };
+fn manage_cgroups(mode: Option<&str>) -> Result<ManageCgroups> {
+    match mode {
+        None | Some("" | "soft") => Ok(ManageCgroups::Soft),
+        Some("full") => Ok(ManageCgroups::Full),
+        Some("strict") => Ok(ManageCgroups::Strict),
+        Some("ignore") => Ok(ManageCgroups::Ignore),
+        Some(_) => Err(invalid("Invalid manage-cgroups-mode value")),
+    }
+}
+
+fn network_lock(method: Option<&str>) -> Result<NetworkLock> {
+    match method {
+        None | Some("") => Ok(NetworkLock::Default),
+        Some("iptables") => Ok(NetworkLock::Iptables),
+        Some("nftables") => Ok(NetworkLock::Nftables),
+        Some("skip") => Ok(NetworkLock::Skip),
+        Some(other) => Err(invalid(format!(
+            "invalid network-lock method {other:?}: iptables, nftables or skip"
+        ))),
+    }
+}
+
+fn status_fd(text: &str) -> Result<Option<OwnedFd>> {
     let wrong = |why: &str| invalid(format!("invalid --status-fd argument {text}: {why}"));
     let number: i32 = text.parse().map_err(|_| wrong("not a number"))?;
     // runc's default, which it also takes on the command line.
@@ -153,10 +163,10 @@ fn status_fd(call: &Invocation) -> Result<Option<OwnedFd>> {
     Ok(Some(fd))
 }
 
-fn page_server(call: &Invocation) -> Result<Option<(String, u16)>> {
-    let Some(text) = call.text("page-server").filter(|text| !text.is_empty()) else {
+fn page_server(text: &str) -> Result<Option<(String, u16)>> {
+    if text.is_empty() {
         return Ok(None);
-    };
+    }
     let usage = || invalid("Use --page-server ADDRESS:PORT to specify page server");
     let (address, port) = text.rsplit_once(':').ok_or_else(usage)?;
     let address = address

@@ -1,29 +1,38 @@
 //! Runs in: RUNTIME. `create`.
 
-use clap::Arg;
 use runtime_core::Result;
 
-use super::start_options::{console_socket, create_flags, create_options};
-use super::{Definition, Invocation, command};
-use crate::flags::switch;
+use super::common_flags::CreateFlags;
+use super::{Command, Definition, FailurePrefix, Invocation};
+use crate::flags::flags;
 use crate::interrupt;
 
-pub(crate) const COMMAND: Definition = Definition {
-    failure: |program| format!("{program} create failed: "),
-    ..command("create", "create a container", flags, run)
-};
-
-fn flags() -> Vec<Arg> {
-    let mut flags = create_flags();
-    // crun's; a command that ends at once has no orphans to adopt.
-    flags.push(switch("no-subreaper", "accepted for crun's callers, without effect").hide(true));
-    flags
+flags! {
+    #[expect(dead_code, reason = "--no-subreaper has no effect: a command that ends at once adopts no orphans")]
+    pub(crate) struct Create {
+        ..create: CreateFlags,
+        /// accepted for crun's callers, without effect
+        no_subreaper: bool { hide(true) },
+    }
 }
 
-/// Leaves the start to `start`.
-fn run(call: &Invocation) -> Result<u8> {
-    let mut options = create_options(call, console_socket(call))?;
-    options.cancel = interrupt::block()?;
-    call.runtime()?.create(&call.id()?, options)?;
-    Ok(0)
+impl Command for Create {
+    const DEFINITION: Definition = Definition {
+        seals: true,
+        creates: true,
+        failure: FailurePrefix::ProgramAndCommand,
+        ..Definition::new::<Self>("create", "create a container")
+    };
+
+    fn preserved_fds(&self) -> u32 {
+        self.create.preserve_fds
+    }
+
+    /// Leaves the start to `start`.
+    fn run(self, call: &Invocation) -> Result<u8> {
+        let mut options = self.create.options()?;
+        options.cancel = interrupt::block()?;
+        call.runtime()?.create(&call.id()?, options)?;
+        Ok(0)
+    }
 }

@@ -2,22 +2,25 @@
 
 use runtime_core::Result;
 
-use super::{Definition, Invocation, command};
-use crate::flags::{regex, switch};
+use super::common_flags::RegexFlag;
+use super::{Command, Definition, Invocation};
+use crate::flags::flags;
 
-pub(crate) const COMMAND: Definition = command(
-    "delete",
-    "delete any resources held by a container",
-    || {
-        vec![
-            switch("force", "kill it first if it still runs").short('f'),
-            regex(),
-        ]
-    },
-    run,
-);
+flags! {
+    pub(crate) struct Delete {
+        /// kill it first if it still runs
+        force: bool { short('f') },
+        ..regex: RegexFlag,
+    }
+}
 
-fn run(call: &Invocation) -> Result<u8> {
-    call.for_each(|runtime, id| runtime.delete(id, call.flag("force")))?;
-    Ok(0)
+impl Command for Delete {
+    const DEFINITION: Definition =
+        Definition::new::<Self>("delete", "delete any resources held by a container");
+
+    fn run(self, call: &Invocation) -> Result<u8> {
+        self.regex
+            .for_each(call, |runtime, id| runtime.delete(id, self.force))?;
+        Ok(0)
+    }
 }

@@ -5,24 +5,18 @@ use std::time::Instant;
 use runtime_core::{CgroupStats, ContainerId, Error, ErrorKind, Event, Result, Runtime};
 use serde::Serialize;
 
-use super::{Definition, Invocation, command};
-use crate::flags::{switch, value};
+use super::{Command, Definition, Invocation};
+use crate::flags::flags;
 use crate::{output, units};
 
-pub(crate) const COMMAND: Definition = command(
-    "events",
-    "print statistics and out-of-memory events of a container, as JSON",
-    || {
-        vec![
-            value("interval")
-                .value_name("duration")
-                .default_value("5s")
-                .help("time between two statistics, as in 5s or 1m30s"),
-            switch("stats", "print the statistics once, and end"),
-        ]
-    },
-    run,
-);
+flags! {
+    pub(crate) struct Events {
+        /// time between two statistics, as in 5s or 1m30s
+        interval: String { value_name("duration").default_value("5s") },
+        /// print the statistics once, and end
+        stats: bool,
+    }
+}
 
 /// One line of output.
 #[derive(Serialize)]
@@ -33,38 +27,47 @@ struct Line<'a> {
     data: Option<CgroupStats>,
 }
 
-/// Prints statistics at each interval, and each kill for memory at once, until the container ends.
-fn run(call: &Invocation) -> Result<u8> {
-    let (runtime, id) = (call.runtime()?, call.id()?);
-    let wrong = |text| Err(Error::new(ErrorKind::Invalid, text));
-    let interval = call.text("interval").unwrap_or_default();
-    let Some(interval) = units::duration(&interval) else {
-        return wrong(format!(
-            "invalid value {interval:?} for flag -interval: not a duration, as in 5s or 1m30s"
-        ));
-    };
-    if interval.is_zero() {
-        return wrong("duration interval must be greater than 0".to_owned());
-    }
-    if call.flag("stats") {
-        print_stats(&runtime, &id)?;
-        return Ok(0);
-    }
-    let mut events = runtime.events(&id)?;
-    let mut next = Instant::now() + interval;
-    loop {
-        match events.next(Some(next))? {
-            Event::Ended => return Ok(0),
-            Event::Oom => print("oom", &id, None)?,
-            Event::Timeout => {
-                match print_stats(&runtime, &id) {
-                    // It has ended, and may have been deleted, just now.
-                    Err(error) if matches!(error.kind(), ErrorKind::WrongStatus | ErrorKind::NotFound) => {
-                        return Ok(0);
+impl Command for Events {
+    const DEFINITION: Definition = Definition::new::<Self>(
+        "events",
+        "print statistics and out-of-memory events of a container, as JSON",
+    );
+
+    /// Prints statistics at each interval, and each kill for memory at once, until the container ends.
+    fn run(self, call: &Invocation) -> Result<u8> {
+        let (runtime, id) = (call.runtime()?, call.id()?);
+        let wrong = |text| Err(Error::new(ErrorKind::Invalid, text));
+        let Some(interval) = units::duration(&self.interval) else {
+            return wrong(format!(
+                "invalid value {:?} for flag -interval: not a duration, as in 5s or 1m30s",
+                self.interval
+            ));
+        };
+        if interval.is_zero() {
+            return wrong("duration interval must be greater than 0".to_owned());
+        }
+        if self.stats {
+            print_stats(&runtime, &id)?;
+            return Ok(0);
+        }
+        let mut events = runtime.events(&id)?;
+        let mut next = Instant::now() + interval;
+        loop {
+            match events.next(Some(next))? {
+                Event::Ended => return Ok(0),
+                Event::Oom => print("oom", &id, None)?,
+                Event::Timeout => {
+                    match print_stats(&runtime, &id) {
+                        // It has ended, and may have been deleted, just now.
+                        Err(error)
+                            if matches!(error.kind(), ErrorKind::WrongStatus | ErrorKind::NotFound) =>
+                        {
+                            return Ok(0);
+                        }
+                        other => other?,
                     }
-                    other => other?,
+                    next = (next + interval).max(Instant::now());
                 }
-                next = (next + interval).max(Instant::now());
             }
         }
     }

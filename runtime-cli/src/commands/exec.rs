@@ -1,130 +1,142 @@
 //! Runs in: RUNTIME. `exec`.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
-use clap::{Arg, ArgAction, value_parser};
 use runtime_core::{Cancel, Console, Error, ErrorKind, ExecOptions, Result};
 
-use super::start_options::{self, console_socket, refuse_console_socket};
-use super::{Definition, Invocation, command};
-use crate::flags::{list, number, path, switch, value};
-use crate::foreground::Signals;
+use super::common_flags::ConsoleFlag;
+use super::{Command, Definition, FailurePrefix, Invocation};
+use crate::flags::flags;
+use crate::foreground::{self, Signals};
 use crate::go_flags::FlagsEnd;
 use crate::interrupt;
 use crate::terminal::{self, ConsoleReceiver};
 
-pub(crate) const COMMAND: Definition = Definition {
-    usage: &[
-        "<container-id> <command> [args...]",
-        "-p process.json <container-id>",
-    ],
-    words: (1, usize::MAX),
-    flags_end: FlagsEnd::AtFirstPositional,
-    failure: |_| "exec failed: ".to_owned(),
-    failure_code: 255,
-    ..command("exec", "run another process in a container", flags, run)
-};
-
-fn flags() -> Vec<Arg> {
-    vec![
-        path("console-socket").help("socket that gets the master of the terminal"),
-        path("pidfd-socket").help("socket that gets a pidfd of the process"),
-        path("cwd").help("working directory in the container"),
-        list("env")
-            .short('e')
-            .value_name("NAME=VALUE")
-            .help("set an environment variable"),
-        switch("tty", "allocate a terminal").short('t'),
-        value("user")
-            .short('u')
-            .value_name("UID[:GID]")
-            .help("who runs it, by number"),
-        Arg::new("additional-gids")
-            .long("additional-gids")
-            .short('g')
-            .value_name("GID")
-            .action(ArgAction::Append)
-            .allow_hyphen_values(true)
-            .value_parser(value_parser!(u32))
-            .help("additional group id"),
-        path("process")
-            .short('p')
-            .help("process.json: file that describes the process"),
-        switch("detach", "do not wait for the process to end").short('d'),
-        path("pid-file").help("file to write the process id to"),
-        value("process-label").value_name("label").help("SELinux label"),
-        value("apparmor").value_name("profile").help("AppArmor profile"),
-        switch("no-new-privs", "set no_new_privs"),
-        list("cap")
-            .short('c')
-            .value_name("CAP_NAME")
-            .help("add a capability"),
-        number("preserve-fds").help("pass this many more file descriptors on, from 3"),
-        value("cgroup")
-            .value_name("path")
-            .help("run the process in this sub-cgroup of the container's"),
-        switch("ignore-paused", "also run in a paused container"),
-    ]
+flags! {
+    pub(crate) struct Exec {
+        ..console: ConsoleFlag,
+        /// socket that gets a pidfd of the process
+        pidfd_socket: Option<PathBuf>,
+        /// working directory in the container
+        cwd: Option<PathBuf>,
+        /// set an environment variable
+        env: Vec<OsString> { short('e').value_name("NAME=VALUE") },
+        /// allocate a terminal
+        tty: bool { short('t') },
+        /// who runs it, by number
+        user: Option<String> { short('u').value_name("UID[:GID]") },
+        /// additional group id
+        additional_gids: Vec<u32> { short('g').value_name("GID") },
+        /// process.json: file that describes the process
+        process: Option<PathBuf> { short('p') },
+        /// do not wait for the process to end
+        detach: bool { short('d') },
+        /// file to write the process id to
+        pid_file: Option<PathBuf>,
+        /// SELinux label
+        process_label: Option<String> { value_name("label") },
+        /// AppArmor profile
+        apparmor: Option<String> { value_name("profile") },
+        /// set no_new_privs
+        no_new_privs: Option<bool>,
+        /// add a capability
+        cap: Vec<OsString> { short('c').value_name("CAP_NAME") },
+        /// pass this many more file descriptors on, from 3
+        preserve_fds: u32,
+        /// run the process in this sub-cgroup of the container's
+        cgroup: Option<String> { value_name("path") },
+        /// also run in a paused container
+        ignore_paused: bool,
+    }
 }
 
-/// Unless detached, waits for the process. Returns its exit code.
-fn run(call: &Invocation) -> Result<u8> {
-    let (runtime, id) = (call.runtime()?, call.id()?);
-    if call.words().len() < 2 && call.path("process").is_none() {
-        return Err(Error::new(ErrorKind::Invalid, "exec args cannot be empty"));
+impl Command for Exec {
+    const DEFINITION: Definition = Definition {
+        usage: &[
+            "<container-id> <command> [args...]",
+            "-p process.json <container-id>",
+        ],
+        words: (1, usize::MAX),
+        flags_end: FlagsEnd::AtFirstPositional,
+        seals: true,
+        failure: FailurePrefix::Command,
+        failure_code: 255,
+        ..Definition::new::<Self>("exec", "run another process in a container")
+    };
+
+    fn stays(&self) -> bool {
+        !self.detach
     }
-    if call.flag("detach") {
-        let console = console_socket(call);
-        if call.flag("tty") && console.is_none() {
-            return Err(Error::new(
-                ErrorKind::Invalid,
-                format!(
+
+    fn preserved_fds(&self) -> u32 {
+        self.preserve_fds
+    }
+
+    /// Unless detached, waits for the process. Returns its exit code.
+    fn run(self, call: &Invocation) -> Result<u8> {
+        let (runtime, id) = (call.runtime()?, call.id()?);
+        let args = call.words.get(1..).unwrap_or_default();
+        if args.is_empty() && self.process.is_none() {
+            return Err(invalid("exec args cannot be empty".to_owned()));
+        }
+        if self.detach {
+            if self.tty && self.console.console_socket.is_none() {
+                return Err(invalid(format!(
                     "cannot allocate tty if {} will detach without setting console socket",
                     call.program
-                ),
-            ));
+                )));
+            }
+            let mut options = self.options(args);
+            options.cancel = interrupt::block()?;
+            runtime.exec(&id, options)?;
+            return Ok(0);
         }
-        let mut options = exec_options(call, console);
+        self.console.refuse(call.program)?;
+        let signals = Signals::block()?;
+        let (receiver, sender) = ConsoleReceiver::pair()?;
+        let mut options = self.options(args);
+        options.console = Some(Console::Socket(sender));
+        options.terminal_size = terminal::own_size();
+        options.plain_newlines = true;
         options.cancel = interrupt::block()?;
-        runtime.exec(&id, options)?;
-        return Ok(0);
+        let process = runtime.exec(&id, options)?;
+        foreground::stay(&process, &signals, receiver, None)
     }
-    refuse_console_socket(call)?;
-    let signals = Signals::block()?;
-    let (receiver, sender) = ConsoleReceiver::pair()?;
-    let mut options = exec_options(call, Some(Console::Socket(sender)));
-    options.terminal_size = terminal::own_size();
-    options.plain_newlines = true;
-    options.cancel = interrupt::block()?;
-    let process = runtime.exec(&id, options)?;
-    start_options::stay(&process, &signals, receiver, None)
 }
 
-fn exec_options(call: &Invocation, console: Option<Console>) -> ExecOptions {
-    ExecOptions {
-        process_file: call.path("process"),
-        args: call.words().split_off(1),
-        env: call.many("env"),
-        cwd: call.path("cwd"),
-        user: call.text("user"),
-        additional_gids: call.many("additional-gids"),
-        tty: call.flag("tty"),
-        console,
-        terminal_size: None,
-        plain_newlines: false,
-        pid_file: call.path("pid-file"),
-        pidfd_socket: call.path("pidfd-socket"),
-        process_label: call.text("process-label"),
-        apparmor: call.text("apparmor"),
-        no_new_privs: call.flag_if_named("no-new-privs"),
-        capabilities: call
-            .many::<OsString>("cap")
-            .iter()
-            .map(|name| name.to_string_lossy().into_owned())
-            .collect(),
-        preserve_fds: call.number("preserve-fds").unwrap_or(0),
-        cgroup: call.text("cgroup"),
-        ignore_paused: call.flag("ignore-paused"),
-        cancel: Cancel::default(),
+impl Exec {
+    /// For a caller who goes on at once: the terminal goes where `--console-socket` says.
+    fn options(self, args: &[OsString]) -> ExecOptions {
+        ExecOptions {
+            process_file: self.process,
+            args: args.to_vec(),
+            env: self.env,
+            cwd: self.cwd,
+            user: self.user,
+            additional_gids: self.additional_gids,
+            tty: self.tty,
+            console: self.console.console(),
+            terminal_size: None,
+            plain_newlines: false,
+            pid_file: self.pid_file,
+            pidfd_socket: self.pidfd_socket,
+            process_label: self.process_label,
+            apparmor: self.apparmor,
+            no_new_privs: self.no_new_privs,
+            capabilities: self
+                .cap
+                .iter()
+                .map(|name| name.to_string_lossy().into_owned())
+                .collect(),
+            preserve_fds: self.preserve_fds,
+            cgroup: self.cgroup,
+            ignore_paused: self.ignore_paused,
+            cancel: Cancel::default(),
+        }
     }
+}
+
+fn invalid(message: String) -> Error {
+    Error::new(ErrorKind::Invalid, message)
 }

@@ -4,44 +4,47 @@ use std::ffi::OsStr;
 
 use runtime_core::{ContainerId, Result, Runtime};
 
-use super::{Definition, Invocation, command};
-use crate::flags::{regex, switch};
+use super::common_flags::RegexFlag;
+use super::{Command, Definition, Invocation};
+use crate::flags::flags;
 use crate::go_flags::FlagsEnd;
-use crate::settings;
+use crate::words;
 
 /// config.md, Annotations: what the image wants to be ended with.
 const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
 
-pub(crate) const COMMAND: Definition = Definition {
-    usage: &["<container-id> [signal]"],
-    words: (1, 2),
-    flags_end: FlagsEnd::AtFirstPositional,
-    ..command(
-        "kill",
-        "send a signal (default: the image's stop signal, or SIGTERM) to the container's init process",
-        || {
-            vec![
-                switch("all", "it is no error that the container has stopped").short('a'),
-                regex(),
-            ]
-        },
-        run,
-    )
-};
+flags! {
+    pub(crate) struct Kill {
+        /// it is no error that the container has stopped
+        all: bool { short('a') },
+        ..regex: RegexFlag,
+    }
+}
 
-fn run(call: &Invocation) -> Result<u8> {
-    let words = call.words();
-    let given = words.get(1).filter(|word| !word.is_empty());
-    // A wrong one is said before any container is looked at.
-    let given = given.map(|word| settings::signal(word)).transpose()?;
-    call.for_each(|runtime, id| {
-        let signal = match given {
-            Some(signal) => signal,
-            None => stop_signal(runtime, id)?,
-        };
-        runtime.kill(id, signal, call.flag("all"))
-    })?;
-    Ok(0)
+impl Command for Kill {
+    const DEFINITION: Definition = Definition {
+        usage: &["<container-id> [signal]"],
+        words: (1, 2),
+        flags_end: FlagsEnd::AtFirstPositional,
+        ..Definition::new::<Self>(
+            "kill",
+            "send a signal (default: the image's stop signal, or SIGTERM) to the container's init process",
+        )
+    };
+
+    fn run(self, call: &Invocation) -> Result<u8> {
+        let given = call.words.get(1).filter(|word| !word.is_empty());
+        // A wrong one is said before any container is looked at.
+        let given = given.map(|word| words::signal(word)).transpose()?;
+        self.regex.for_each(call, |runtime, id| {
+            let signal = match given {
+                Some(signal) => signal,
+                None => stop_signal(runtime, id)?,
+            };
+            runtime.kill(id, signal, self.all)
+        })?;
+        Ok(0)
+    }
 }
 
 fn stop_signal(runtime: &Runtime, id: &ContainerId) -> Result<i32> {
@@ -49,7 +52,7 @@ fn stop_signal(runtime: &Runtime, id: &ContainerId) -> Result<i32> {
     let Some(name) = state.annotations.get(STOP_SIGNAL).filter(|name| !name.is_empty()) else {
         return Ok(libc::SIGTERM);
     };
-    match settings::signal(OsStr::new(name)) {
+    match words::signal(OsStr::new(name)) {
         // 0 is no signal, and would end nothing.
         Ok(signal) if signal > 0 => Ok(signal),
         _ => {

@@ -8,55 +8,61 @@ use std::path::Path;
 
 use runtime_core::{ContainerId, Error, Result, State};
 
-use super::{Definition, Invocation, command};
-use crate::flags::{switch, table_or_json};
+use super::common_flags::FormatFlag;
+use super::{Command, Definition, Invocation};
+use crate::flags::flags;
 use crate::output::{self, Listing};
-use crate::{report, settings};
+use crate::report;
 
-pub(crate) const COMMAND: Definition = Definition {
-    usage: &[""],
-    words: (0, 0),
-    ..command(
-        "list",
-        "list the containers",
-        || vec![table_or_json(), switch("quiet", "print only the ids").short('q')],
-        run,
-    )
-};
-
-/// One that cannot be read is named on standard error and skipped.
-fn run(call: &Invocation) -> Result<u8> {
-    let root = call.root()?;
-    root.must_exist_if_named()?;
-    let listing = Listing::new(settings::format(&call.flags), call.flag("quiet"))?;
-    let mut users = None;
-    let mut states = Vec::new();
-    for (id, state) in call.runtime()?.list()? {
-        match state {
-            Ok(mut state) => {
-                state.owner = owner(&root.path, &id, users.get_or_insert_with(user_names))?;
-                states.push(state);
-            }
-            Err(error) => report::skipped(&format!("load container {id}: {error}")),
-        }
+flags! {
+    pub(crate) struct List {
+        ..format: FormatFlag,
+        /// print only the ids
+        quiet: bool { short('q') },
     }
-    let text = match listing {
-        Listing::Quiet => states
-            .iter()
-            .fold(String::new(), |text, state| text + &state.id + "\n"),
-        Listing::Table => {
-            let rows: Vec<[String; 6]> = states.iter().map(row).collect();
-            table(["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"], &rows)
-        }
-        // Go prints a list that nothing was added to as null, and engines know it so.
-        Listing::Json if states.is_empty() => "null\n".to_owned(),
-        Listing::Json => {
-            let json = serde_json::to_string(&states).map_err(output::unprintable)?;
-            output::without_controls(json) + "\n"
-        }
+}
+
+impl Command for List {
+    const DEFINITION: Definition = Definition {
+        usage: &[""],
+        words: (0, 0),
+        ..Definition::new::<Self>("list", "list the containers")
     };
-    output::print(&text)?;
-    Ok(0)
+
+    /// One that cannot be read is named on standard error and skipped.
+    fn run(self, call: &Invocation) -> Result<u8> {
+        let root = call.root()?;
+        root.must_exist_if_named()?;
+        let listing = self.format.listing(self.quiet)?;
+        let mut users = None;
+        let mut states = Vec::new();
+        for (id, state) in call.runtime()?.list()? {
+            match state {
+                Ok(mut state) => {
+                    state.owner = owner(&root.path, &id, users.get_or_insert_with(user_names))?;
+                    states.push(state);
+                }
+                Err(error) => report::skipped(&format!("load container {id}: {error}")),
+            }
+        }
+        let text = match listing {
+            Listing::Quiet => states
+                .iter()
+                .fold(String::new(), |text, state| text + &state.id + "\n"),
+            Listing::Table => {
+                let rows: Vec<[String; 6]> = states.iter().map(row).collect();
+                table(["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"], &rows)
+            }
+            // Go prints a list that nothing was added to as null, and engines know it so.
+            Listing::Json if states.is_empty() => "null\n".to_owned(),
+            Listing::Json => {
+                let json = serde_json::to_string(&states).map_err(output::unprintable)?;
+                output::without_controls(json) + "\n"
+            }
+        };
+        output::print(&text)?;
+        Ok(0)
+    }
 }
 
 fn row(state: &State) -> [String; 6] {

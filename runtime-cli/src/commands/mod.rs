@@ -1,198 +1,246 @@
-//! Runs in: RUNTIME. The commands, one file each: its flags, and what it does with them. How the command line is read
-//! is `args`' business.
+//! Runs in: RUNTIME. The commands, one file each: its flags, and what it does. How the command line is read is `args`'
+//! business.
 
-mod checkpoint;
-mod create;
-mod delete;
-mod events;
-mod exec;
-mod features;
-mod kill;
-mod list;
-mod mounts;
-mod pause;
-mod ps;
-mod restore;
-mod resume;
-mod run;
-mod spec;
-mod start;
-mod start_options;
-mod state;
-mod update;
+pub(crate) mod checkpoint;
+mod common_flags;
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod events;
+pub(crate) mod exec;
+pub(crate) mod features;
+pub(crate) mod kill;
+pub(crate) mod list;
+pub(crate) mod mounts;
+pub(crate) mod pause;
+pub(crate) mod ps;
+pub(crate) mod restore;
+pub(crate) mod resume;
+pub(crate) mod run;
+pub(crate) mod spec;
+pub(crate) mod start;
+pub(crate) mod state;
+pub(crate) mod update;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
-use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches};
-use runtime_core::{ContainerId, Error, ErrorKind, Result, Runtime};
+use runtime_core::{ContainerId, Result, Runtime};
 
+use crate::flags::Flags;
+use crate::globals::{Globals, Root};
 use crate::go_flags::FlagsEnd;
-use crate::settings::{self, Root};
-pub(crate) use start_options::notify_host;
+use crate::words;
 
-/// Every command, in the order of the help text.
-pub(crate) const ALL: [&Definition; 18] = [
-    &checkpoint::COMMAND,
-    &create::COMMAND,
-    &delete::COMMAND,
-    &events::COMMAND,
-    &exec::COMMAND,
-    &features::COMMAND,
-    &kill::COMMAND,
-    &list::COMMAND,
-    &mounts::COMMAND,
-    &pause::COMMAND,
-    &ps::COMMAND,
-    &restore::COMMAND,
-    &resume::COMMAND,
-    &run::COMMAND,
-    &spec::COMMAND,
-    &start::COMMAND,
-    &state::COMMAND,
-    &update::COMMAND,
-];
+/// A struct of flags that is a command: its file says how it is called and what it does.
+pub(crate) trait Command: Flags {
+    const DEFINITION: Definition;
 
-/// One command.
+    /// Does it; returns the exit code.
+    fn run(self, call: &Invocation) -> Result<u8>;
+
+    /// Whether this process stays in place of the container's own, until that ends.
+    fn stays(&self) -> bool {
+        false
+    }
+
+    /// How many of the caller's descriptors, from 3 on, `--preserve-fds` wants for the container's process.
+    fn preserved_fds(&self) -> u32 {
+        0
+    }
+}
+
+/// What there is to know of a command before its flags are read.
 #[derive(Debug)]
 pub(crate) struct Definition {
     pub(crate) name: &'static str,
     /// One line of help.
     pub(crate) about: &'static str,
-    /// What comes behind the options, one line for each form of the command.
+    /// What comes after the options, one line for each form of the command.
     pub(crate) usage: &'static [&'static str],
     /// The fewest and the most words that are not flags.
     pub(crate) words: (usize, usize),
     pub(crate) flags_end: FlagsEnd,
-    pub(crate) flags: fn() -> Vec<Arg>,
-    /// What is done; returns the exit code.
-    pub(crate) run: fn(&Invocation) -> Result<u8>,
-    /// What stands in front of an error's text, given the program's name.
-    pub(crate) failure: fn(&str) -> String,
+    /// Whether it makes a process that the container can reach, so that the own executable has to be sealed first.
+    pub(crate) seals: bool,
+    /// Whether it makes a container.
+    pub(crate) creates: bool,
+    /// Whether it takes descriptors of the caller's by their numbers, and marks the rest close-on-exec itself.
+    pub(crate) takes_descriptors: bool,
+    /// What stands in front of an error's text.
+    pub(crate) failure: FailurePrefix,
     /// The exit code after an error.
     pub(crate) failure_code: u8,
+    define: fn(&mut Vec<Arg>),
+    read: fn(&mut ArgMatches) -> AnyCommand,
 }
 
-/// A command as most are: one container, nothing in front of errors, 1 after them. Others say what differs.
-const fn command(
-    name: &'static str,
-    about: &'static str,
-    flags: fn() -> Vec<Arg>,
-    run: fn(&Invocation) -> Result<u8>,
-) -> Definition {
-    Definition {
-        name,
-        about,
-        usage: &["<container-id>"],
-        words: (1, 1),
-        flags_end: FlagsEnd::AtLastArgument,
-        flags,
-        run,
-        failure: |_| String::new(),
-        failure_code: 1,
+/// What stands in front of an error's text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FailurePrefix {
+    None,
+    /// `exec failed: `
+    Command,
+    /// `onggi run failed: `
+    ProgramAndCommand,
+}
+
+impl Definition {
+    /// A command as most are: one container, nothing in front of errors, 1 after them. Others say what differs.
+    const fn new<C: Command + Into<AnyCommand>>(name: &'static str, about: &'static str) -> Self {
+        Self {
+            name,
+            about,
+            usage: &["<container-id>"],
+            words: (1, 1),
+            flags_end: FlagsEnd::AtLastArgument,
+            seals: false,
+            creates: false,
+            takes_descriptors: false,
+            failure: FailurePrefix::None,
+            failure_code: 1,
+            define: C::define,
+            read: |matches| C::read(matches).into(),
+        }
+    }
+
+    /// The flags, as clap knows them.
+    pub(crate) fn flags(&self) -> Vec<Arg> {
+        let mut flags = Vec::new();
+        (self.define)(&mut flags);
+        flags
+    }
+
+    /// The command with its flags, from what clap has found of them.
+    pub(crate) fn read(&self, matches: &mut ArgMatches) -> AnyCommand {
+        (self.read)(matches)
+    }
+
+    /// What stands in front of an error's text.
+    pub(crate) fn prefix(&self, program: &str) -> String {
+        match self.failure {
+            FailurePrefix::None => String::new(),
+            FailurePrefix::Command => format!("{} failed: ", self.name),
+            FailurePrefix::ProgramAndCommand => format!("{program} {} failed: ", self.name),
+        }
     }
 }
 
-/// The command line of one run, as its command sees it.
+/// Makes, of the list of commands, [`AnyCommand`] and [`ALL`].
+macro_rules! commands {
+    ($($module:ident::$command:ident,)+) => {
+        /// One of the commands, with its flags.
+        #[derive(Debug)]
+        #[expect(clippy::large_enum_variant, reason = "there is one of it, which is moved twice")]
+        pub(crate) enum AnyCommand {
+            $($command($module::$command),)+
+        }
+
+        /// Every command, in the order of the help text.
+        pub(crate) const ALL: &[Definition] = &[$($module::$command::DEFINITION,)+];
+
+        impl AnyCommand {
+            pub(crate) const fn definition(&self) -> &'static Definition {
+                match self {
+                    $(Self::$command(_) => const { &$module::$command::DEFINITION },)+
+                }
+            }
+
+            /// [`Command::stays`].
+            pub(crate) fn stays(&self) -> bool {
+                match self {
+                    $(Self::$command(command) => command.stays(),)+
+                }
+            }
+
+            /// [`Command::preserved_fds`].
+            pub(crate) fn preserved_fds(&self) -> u32 {
+                match self {
+                    $(Self::$command(command) => command.preserved_fds(),)+
+                }
+            }
+        }
+
+        $(impl From<$module::$command> for AnyCommand {
+            fn from(command: $module::$command) -> Self {
+                Self::$command(command)
+            }
+        })+
+    };
+}
+
+commands! {
+    checkpoint::Checkpoint,
+    create::Create,
+    delete::Delete,
+    events::Events,
+    exec::Exec,
+    features::Features,
+    kill::Kill,
+    list::List,
+    mounts::Mounts,
+    pause::Pause,
+    ps::Ps,
+    restore::Restore,
+    resume::Resume,
+    run::Run,
+    spec::Spec,
+    start::Start,
+    state::State,
+    update::Update,
+}
+
+/// The names of the commands that seal, a null byte after each.
+pub const SEALED: [u8; length_of_sealed()] = {
+    let mut names = [0; length_of_sealed()];
+    let (mut command, mut end) = (0, 0);
+    while command < ALL.len() {
+        if ALL[command].seals {
+            let name = ALL[command].name.as_bytes();
+            let (_, rest) = names.split_at_mut(end);
+            rest.split_at_mut(name.len()).0.copy_from_slice(name);
+            end += name.len() + 1;
+        }
+        command += 1;
+    }
+    names
+};
+
+const fn length_of_sealed() -> usize {
+    let (mut command, mut length) = (0, 0);
+    while command < ALL.len() {
+        if ALL[command].seals {
+            length += ALL[command].name.len() + 1;
+        }
+        command += 1;
+    }
+    length
+}
+
+/// The rest of the command line, as a command sees it.
 #[derive(Debug)]
-pub(crate) struct Invocation<'a> {
+pub(crate) struct Invocation {
     /// What this program is called: `runc` by those who know no other.
-    pub(crate) program: &'a str,
-    pub(crate) globals: &'a ArgMatches,
-    pub(crate) flags: ArgMatches,
+    pub(crate) program: &'static str,
+    pub(crate) globals: Globals,
+    /// The words of the command that are not flags: the container's id first, where there is one.
+    pub(crate) words: Vec<OsString>,
     /// The caller's soft limit of open files; ours is as high as it goes.
     pub(crate) open_files: u64,
 }
 
-impl Invocation<'_> {
+impl Invocation {
     pub(crate) fn root(&self) -> Result<Root> {
-        Root::new(self.globals, self.program)
+        Root::new(&self.globals, self.program)
     }
 
     pub(crate) fn runtime(&self) -> Result<Runtime> {
-        let driver = settings::cgroup_driver(self.globals);
-        let rootless = settings::rootless(self.globals);
-        let runtime = Runtime::new(self.root()?.path, driver).with_rootless(rootless);
+        let runtime = Runtime::new(self.root()?.path, self.globals.cgroup_driver());
+        let runtime = runtime.with_rootless(self.globals.rootless());
         Ok(runtime.with_open_files(self.open_files))
     }
 
     /// The container's id, which is the first word.
     pub(crate) fn id(&self) -> Result<ContainerId> {
-        let words = self.words();
-        settings::container_id(words.first())
-    }
-
-    /// Does it for the container of that id, or with `--regex` for each that the expression matches. One that fails
-    /// does not keep the others from their turn.
-    pub(crate) fn for_each(&self, operation: impl Fn(&Runtime, &ContainerId) -> Result<()>) -> Result<()> {
-        let runtime = self.runtime()?;
-        if !self.flag("regex") {
-            return operation(&runtime, &self.id()?);
-        }
-        let pattern = self.words().remove(0).to_string_lossy().into_owned();
-        let pattern = regex_lite::Regex::new(&pattern)
-            .map_err(|e| Error::new(ErrorKind::Invalid, format!("--regex {pattern:?}: {e}")))?;
-        let mut failed: Vec<(ErrorKind, String)> = Vec::new();
-        for (id, _) in runtime.list()? {
-            if pattern.is_match(id.as_str())
-                && let Err(error) = operation(&runtime, &id)
-            {
-                failed.push((error.kind(), format!("{id}: {error}")));
-            }
-        }
-        let Some((kind, _)) = failed.first() else {
-            return Ok(());
-        };
-        let texts: Vec<&str> = failed.iter().map(|(_, text)| text.as_str()).collect();
-        Err(Error::new(*kind, texts.join("; ")))
-    }
-
-    /// The words of the command that are not flags: the container's id first, where there is one.
-    pub(crate) fn words(&self) -> Vec<OsString> {
-        self.many("words")
-    }
-
-    pub(crate) fn flag(&self, name: &str) -> bool {
-        self.flags.get_flag(name)
-    }
-
-    /// What was said about a switch; none if it was not named at all.
-    pub(crate) fn flag_if_named(&self, name: &str) -> Option<bool> {
-        let named = self.flags.value_source(name) == Some(ValueSource::CommandLine);
-        named.then(|| self.flag(name))
-    }
-
-    /// A path; an empty one is none.
-    pub(crate) fn path(&self, name: &str) -> Option<PathBuf> {
-        self.flags
-            .get_one::<PathBuf>(name)
-            .filter(|path| !path.as_os_str().is_empty())
-            .cloned()
-    }
-
-    pub(crate) fn text(&self, name: &str) -> Option<String> {
-        self.flags.get_one::<String>(name).cloned()
-    }
-
-    pub(crate) fn number(&self, name: &str) -> Option<u32> {
-        self.flags.get_one(name).copied()
-    }
-
-    /// How many of the caller's descriptors, from 3 on, are for the container's process.
-    pub(crate) fn handed_on(&self) -> u32 {
-        // Not every command has the flag.
-        let preserved = self.flags.try_get_one::<u32>("preserve-fds").ok().flatten();
-        preserved
-            .copied()
-            .unwrap_or(0)
-            .saturating_add(start_options::listen_fds())
-    }
-
-    pub(crate) fn many<T: Clone + Send + Sync + 'static>(&self, name: &str) -> Vec<T> {
-        self.flags
-            .get_many(name)
-            .map(|all| all.cloned().collect())
-            .unwrap_or_default()
+        words::container_id(self.words.first())
     }
 }

@@ -2,12 +2,18 @@
 
 use runtime_core::Result;
 
-use super::{Definition, Invocation, command};
+use super::{Command, Definition, Invocation};
+use crate::flags::flags;
 
-pub(crate) const COMMAND: Definition =
-    command("pause", "suspend all processes of a container", Vec::new, run);
+flags! {
+    pub(crate) struct Pause {}
+}
 
-fn run(call: &Invocation) -> Result<u8> {
-    call.runtime()?.pause(&call.id()?)?;
-    Ok(0)
+impl Command for Pause {
+    const DEFINITION: Definition = Definition::new::<Self>("pause", "suspend all processes of a container");
+
+    fn run(self, call: &Invocation) -> Result<u8> {
+        call.runtime()?.pause(&call.id()?)?;
+        Ok(0)
+    }
 }

@@ -2,36 +2,39 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::process::Command;
+use std::process;
 
 use runtime_core::{Error, ErrorKind, Result};
 
-use super::{Definition, Invocation, command};
-use crate::flags::table_or_json;
+use super::common_flags::FormatFlag;
+use super::{Command, Definition, Invocation};
+use crate::flags::flags;
 use crate::go_flags::FlagsEnd;
 use crate::output::{self, Listing};
-use crate::settings;
 
-pub(crate) const COMMAND: Definition = Definition {
-    usage: &["<container-id> [ps options]"],
-    words: (1, usize::MAX),
-    flags_end: FlagsEnd::AtFirstPositional,
-    ..command(
-        "ps",
-        "list the processes of a container",
-        || vec![table_or_json()],
-        run,
-    )
-};
+flags! {
+    pub(crate) struct Ps {
+        ..format: FormatFlag,
+    }
+}
 
-fn run(call: &Invocation) -> Result<u8> {
-    let pids = call.runtime()?.pids(&call.id()?)?;
-    let listing = Listing::new(settings::format(&call.flags), false)?;
-    output::print(&match listing {
-        Listing::Json => serde_json::to_string(&pids).map_err(output::unprintable)? + "\n",
-        Listing::Table | Listing::Quiet => table(&pids, &call.words().split_off(1))?,
-    })?;
-    Ok(0)
+impl Command for Ps {
+    const DEFINITION: Definition = Definition {
+        usage: &["<container-id> [ps options]"],
+        words: (1, usize::MAX),
+        flags_end: FlagsEnd::AtFirstPositional,
+        ..Definition::new::<Self>("ps", "list the processes of a container")
+    };
+
+    fn run(self, call: &Invocation) -> Result<u8> {
+        let pids = call.runtime()?.pids(&call.id()?)?;
+        let listing = self.format.listing(false)?;
+        output::print(&match listing {
+            Listing::Json => serde_json::to_string(&pids).map_err(output::unprintable)? + "\n",
+            Listing::Table | Listing::Quiet => table(&pids, call.words.get(1..).unwrap_or_default())?,
+        })?;
+        Ok(0)
+    }
 }
 
 fn table(pids: &[i32], ps_arguments: &[OsString]) -> Result<String> {
@@ -41,12 +44,15 @@ fn table(pids: &[i32], ps_arguments: &[OsString]) -> Result<String> {
     } else {
         ps_arguments
     };
-    let output = Command::new("ps").args(arguments).output().map_err(|e| {
-        Error::io("execve", &e)
-            .path("ps")
-            .doing("list processes")
-            .hint("the table needs the program ps; --format json does not")
-    })?;
+    let output = process::Command::new("ps")
+        .args(arguments)
+        .output()
+        .map_err(|e| {
+            Error::io("execve", &e)
+                .path("ps")
+                .doing("list processes")
+                .hint("the table needs the program ps; --format json does not")
+        })?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(Error::new(

@@ -2,16 +2,19 @@
 
 use runtime_core::Result;
 
-use super::{Definition, Invocation, command};
+use super::{Command, Definition, Invocation};
+use crate::flags::flags;
 
-pub(crate) const COMMAND: Definition = command(
-    "resume",
-    "resume all processes of a paused container",
-    Vec::new,
-    run,
-);
+flags! {
+    pub(crate) struct Resume {}
+}
 
-fn run(call: &Invocation) -> Result<u8> {
-    call.runtime()?.resume(&call.id()?)?;
-    Ok(0)
+impl Command for Resume {
+    const DEFINITION: Definition =
+        Definition::new::<Self>("resume", "resume all processes of a paused container");
+
+    fn run(self, call: &Invocation) -> Result<u8> {
+        call.runtime()?.resume(&call.id()?)?;
+        Ok(0)
+    }
 }

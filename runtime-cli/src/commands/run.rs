@@ -1,70 +1,83 @@
 //! Runs in: RUNTIME. `run`.
 
-use clap::Arg;
 use runtime_core::{
     Cancel, Console, ContainerId, CreateOptions, NotifySocket, Process, Result, Runtime, tell_ready,
 };
 
-use super::start_options::{self, console_socket, create_flags, create_options, refuse_console_socket};
-use super::{Definition, Invocation, command};
-use crate::flags::switch;
+use super::common_flags::CreateFlags;
+use super::{Command, Definition, FailurePrefix, Invocation};
+use crate::flags::flags;
 use crate::foreground::{self, Signals};
-use crate::interrupt;
-use crate::report;
 use crate::terminal::{self, ConsoleReceiver};
+use crate::{interrupt, report, service_manager};
 
-pub(crate) const COMMAND: Definition = Definition {
-    failure: |program| format!("{program} run failed: "),
-    ..command("run", "create and start a container", flags, run)
-};
-
-fn flags() -> Vec<Arg> {
-    let mut flags = create_flags();
-    flags.extend([
-        switch("detach", "do not wait for the container to end").short('d'),
-        switch("keep", "do not delete the container after it has ended"),
-        switch("no-subreaper", "do not adopt the orphans of the container"),
-    ]);
-    flags
+flags! {
+    pub(crate) struct Run {
+        ..create: CreateFlags,
+        /// do not wait for the container to end
+        detach: bool { short('d') },
+        /// do not delete the container after it has ended
+        keep: bool,
+        /// do not adopt the orphans of the container
+        no_subreaper: bool,
+    }
 }
 
-/// Unless detached, waits for the container and deletes it. Returns its exit code.
-fn run(call: &Invocation) -> Result<u8> {
-    let (runtime, id) = (call.runtime()?, call.id()?);
-    if call.flag("detach") {
-        let mut options = create_options(call, console_socket(call))?;
+impl Command for Run {
+    const DEFINITION: Definition = Definition {
+        seals: true,
+        creates: true,
+        failure: FailurePrefix::ProgramAndCommand,
+        ..Definition::new::<Self>("run", "create and start a container")
+    };
+
+    fn stays(&self) -> bool {
+        !self.detach
+    }
+
+    fn preserved_fds(&self) -> u32 {
+        self.create.preserve_fds
+    }
+
+    /// Unless detached, waits for the container and deletes it. Returns its exit code.
+    fn run(self, call: &Invocation) -> Result<u8> {
+        let (runtime, id) = (call.runtime()?, call.id()?);
+        if self.detach {
+            let mut options = self.create.options()?;
+            options.cancel = interrupt::block()?;
+            let started = begin(&runtime, &id, options)?;
+            interrupt::unblock()?;
+            return detached(&started);
+        }
+        self.create.console.refuse(call.program)?;
+        let signals = Signals::block()?;
+        if !self.no_subreaper {
+            foreground::become_subreaper()?;
+        }
+        let (receiver, sender) = ConsoleReceiver::pair()?;
+        let mut options = self.create.options()?;
+        options.console = Some(Console::Socket(sender));
+        options.terminal_size = terminal::own_size();
+        options.plain_newlines = true;
         options.cancel = interrupt::block()?;
-        let started = begin(&runtime, &id, options)?;
-        interrupt::unblock()?;
-        return detached(&started);
-    }
-    refuse_console_socket(call)?;
-    let signals = Signals::block()?;
-    if !call.flag("no-subreaper") {
-        foreground::become_subreaper()?;
-    }
-    let (receiver, sender) = ConsoleReceiver::pair()?;
-    let mut options = create_options(call, Some(Console::Socket(sender)))?;
-    options.terminal_size = terminal::own_size();
-    options.plain_newlines = true;
-    options.cancel = interrupt::block()?;
-    let cancel = options.cancel.clone();
-    let (process, notify) = begin(&runtime, &id, options)?;
-    let notify = notify.map(|socket| (socket, cancel));
-    let code = start_options::stay(&process, &signals, receiver, notify);
-    if code.as_ref().is_ok_and(|code| *code == KILLED) && was_out_of_memory(&runtime, &id) {
-        report::failure(&format!(
-            "{} run: container {id} was killed because its memory ran out (memory limit too low?)",
-            call.program
-        ));
-    }
-    if call.flag("keep") && code.is_ok() {
-        return code;
-    }
-    match (code, runtime.delete(&id, true)) {
-        (code, Ok(())) => code,
-        (Ok(_), Err(error)) => Err(error),
-        (Err(first), Err(second)) => Err(first.and(second)),
+        let cancel = options.cancel.clone();
+        let (process, notify) = begin(&runtime, &id, options)?;
+        let notify = notify.map(|socket| (socket, cancel));
+        let code = foreground::stay(&process, &signals, receiver, notify);
+        if code.as_ref().is_ok_and(|code| *code == KILLED) && was_out_of_memory(&runtime, &id) {
+            report::failure(&format!(
+                "{} run: container {id} was killed because its memory ran out (memory limit too low?)",
+                call.program
+            ));
+        }
+        if self.keep && code.is_ok() {
+            return code;
+        }
+        match (code, runtime.delete(&id, true)) {
+            (code, Ok(())) => code,
+            (Ok(_), Err(error)) => Err(error),
+            (Err(first), Err(second)) => Err(first.and(second)),
+        }
     }
 }
 
@@ -106,11 +119,11 @@ fn begin(
 
 /// Nobody waits for the container, but the service manager may wait for its READY.
 fn detached((process, notify): &(Process, Option<NotifySocket>)) -> Result<u8> {
-    if let (Some(socket), Some(host)) = (notify, start_options::notify_host())
+    if let (Some(socket), Some(manager)) = (notify, service_manager::notify_socket())
         && socket.wait(process.pidfd())?
     {
         // Its signals are let through by now, and end it.
-        tell_ready(&host, Some(process.pid()), &Cancel::default())?;
+        tell_ready(&manager, Some(process.pid()), &Cancel::default())?;
     }
     Ok(0)
 }

@@ -3,54 +3,53 @@
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 
 use runtime_core::{Error, ErrorKind, Result};
 
-use super::{Definition, Invocation, command};
-use crate::flags::{path, switch};
+use super::{Command, Definition, Invocation};
+use crate::flags::flags;
 
-pub(crate) const COMMAND: Definition = Definition {
-    usage: &[""],
-    words: (0, 0),
-    ..command(
-        "spec",
-        "write an example config.json",
-        || {
-            vec![
-                path("bundle")
-                    .short('b')
-                    .help("directory to write it into [default: .]"),
-                path("file")
-                    .short('f')
-                    .help("file to write it to [default: config.json]"),
-                switch("rootless", "for a user who is not root"),
-            ]
-        },
-        run,
-    )
-};
+flags! {
+    pub(crate) struct Spec {
+        /// directory to write it into [default: .]
+        bundle: Option<PathBuf> { short('b') },
+        /// file to write it to [default: config.json]
+        file: Option<PathBuf> { short('f') },
+        /// for a user who is not root
+        rootless: bool,
+    }
+}
 
-fn run(call: &Invocation) -> Result<u8> {
-    let name = call.path("file").unwrap_or_else(|| "config.json".into());
-    let path = call.path("bundle").unwrap_or_default().join(&name);
-    let mut file = match OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o666)
-        .open(&path)
-    {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            return Err(Error::new(
-                ErrorKind::AlreadyExists,
-                format!("File {} exists. Remove it first", name.display()),
-            ));
-        }
-        other => other.map_err(|e| Error::io("open", &e).path(&path))?,
+impl Command for Spec {
+    const DEFINITION: Definition = Definition {
+        usage: &[""],
+        words: (0, 0),
+        ..Definition::new::<Self>("spec", "write an example config.json")
     };
-    let text = runtime_core::spec::example(call.flag("rootless").then(own_ids));
-    file.write_all(text.as_bytes())
-        .map_err(|e| Error::io("write", &e).path(&path))?;
-    Ok(0)
+
+    fn run(self, _: &Invocation) -> Result<u8> {
+        let name = self.file.unwrap_or_else(|| "config.json".into());
+        let path = self.bundle.unwrap_or_default().join(&name);
+        let mut file = match OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o666)
+            .open(&path)
+        {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(Error::new(
+                    ErrorKind::AlreadyExists,
+                    format!("File {} exists. Remove it first", name.display()),
+                ));
+            }
+            other => other.map_err(|e| Error::io("open", &e).path(&path))?,
+        };
+        let text = runtime_core::spec::example(self.rootless.then(own_ids));
+        file.write_all(text.as_bytes())
+            .map_err(|e| Error::io("write", &e).path(&path))?;
+        Ok(0)
+    }
 }
 
 /// The caller's effective ids, which a rootless container maps to its root.

@@ -1,75 +1,92 @@
 //! Runs in: RUNTIME. `update`: changes the limits of a container.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use clap::Arg;
 use runtime_core::{Error, ErrorKind, Result};
 use serde_json::{Map, Value};
 
-use super::{Definition, Invocation, command};
-use crate::flags::{path, value};
+use super::{Command, Definition, Invocation};
+use crate::flags::{NamedText, flags};
 use crate::{report, units};
 
-pub(crate) const COMMAND: Definition =
-    command("update", "change the resource limits of a container", flags, run);
+flags! {
+    pub(crate) struct Update {
+        /// file with new linux.resources as JSON, or - for standard input; other limits are then not looked at
+        resources: Option<PathBuf> { short('r') },
+        ..limits: LimitFlags,
+        /// Intel RDT: L3 cache schema
+        l3_cache_schema: NamedText,
+        /// Intel RDT: memory bandwidth schema
+        mem_bw_schema: NamedText,
+    }
+}
 
-fn flags() -> Vec<Arg> {
-    let limit = |name, help| value(name).value_name("number").help(help);
-    let text = |name, help| value(name).help(help);
-    let ignored = |name| {
-        value(name)
-            .hide(true)
-            .help("accepted for old callers, without effect")
-    };
-    vec![
-        path("resources")
-            .short('r')
-            .help("file with new linux.resources as JSON, or - for standard input; other limits are then not looked at"),
-        limit("blkio-weight", "weight of disk access, 10 to 1000"),
-        limit("cpu-period", "period of the CPU quota, in microseconds"),
-        limit("cpu-quota", "CPU time in each period, in microseconds; -1 for no limit"),
-        limit("cpu-burst", "CPU time that may be saved up, in microseconds"),
-        limit("cpu-share", "relative weight of CPU time (1024 is usual)"),
-        limit("cpu-rt-period", "period of real-time scheduling, in microseconds (cgroup v1 only)"),
-        limit("cpu-rt-runtime", "real-time CPU time in each period, in microseconds (cgroup v1 only)"),
-        limit("cpu-idle", "1: run only when nobody else wants to"),
-        text("cpuset-cpus", "CPUs to run on, as in 0-3,7"),
-        text("cpuset-mems", "memory nodes to use, as in 0-3,7"),
-        ignored("kernel-memory"),
-        ignored("kernel-memory-tcp"),
-        text("memory", "memory limit in bytes, or with k, m, g; -1 for no limit"),
-        text("memory-reservation", "memory that is not taken away, in bytes, or with k, m, g"),
-        text("memory-swap", "memory and swap together, in bytes, or with k, m, g; -1 for no limit"),
-        limit("pids-limit", "most processes at a time; -1 for no limit"),
-        text("l3-cache-schema", "Intel RDT: L3 cache schema"),
-        text("mem-bw-schema", "Intel RDT: memory bandwidth schema"),
-    ]
+flags! {
+    /// Limits that are named one by one.
+    pub(crate) struct LimitFlags {
+        /// weight of disk access, 10 to 1000
+        blkio_weight: NamedText { value_name("number") },
+        /// period of the CPU quota, in microseconds
+        cpu_period: NamedText { value_name("number") },
+        /// CPU time in each period, in microseconds; -1 for no limit
+        cpu_quota: NamedText { value_name("number") },
+        /// CPU time that may be saved up, in microseconds
+        cpu_burst: NamedText { value_name("number") },
+        /// relative weight of CPU time (1024 is usual)
+        cpu_share: NamedText { value_name("number") },
+        /// period of real-time scheduling, in microseconds (cgroup v1 only)
+        cpu_rt_period: NamedText { value_name("number") },
+        /// real-time CPU time in each period, in microseconds (cgroup v1 only)
+        cpu_rt_runtime: NamedText { value_name("number") },
+        /// 1: run only when nobody else wants to
+        cpu_idle: NamedText { value_name("number") },
+        /// CPUs to run on, as in 0-3,7
+        cpuset_cpus: NamedText,
+        /// memory nodes to use, as in 0-3,7
+        cpuset_mems: NamedText,
+        /// accepted for old callers, without effect
+        kernel_memory: NamedText { hide(true) },
+        /// accepted for old callers, without effect
+        kernel_memory_tcp: NamedText { hide(true) },
+        /// memory limit in bytes, or with k, m, g; -1 for no limit
+        memory: NamedText,
+        /// memory that is not taken away, in bytes, or with k, m, g
+        memory_reservation: NamedText,
+        /// memory and swap together, in bytes, or with k, m, g; -1 for no limit
+        memory_swap: NamedText,
+        /// most processes at a time; -1 for no limit
+        pids_limit: NamedText { value_name("number") },
+    }
 }
 
 /// As much as is read of a file or of standard input: of a real one there are some hundred bytes.
 const LARGEST: u64 = 1 << 20;
 
-fn run(call: &Invocation) -> Result<u8> {
-    let (runtime, id) = (call.runtime()?, call.id()?);
-    let schema = |name| call.text(name).filter(|schema| !schema.is_empty());
-    let (l3_cache, memory_bandwidth) = (schema("l3-cache-schema"), schema("mem-bw-schema"));
-    if l3_cache.is_some() || memory_bandwidth.is_some() {
-        runtime.update_intel_rdt(&id, l3_cache.as_deref(), memory_bandwidth.as_deref())?;
-    }
-    let resources = match call.path("resources") {
-        Some(path) => read(&path)?,
-        None => from_flags(call)?.to_string().into_bytes(),
-    };
-    runtime.update(&id, &resources)?;
-    for name in ["kernel-memory", "kernel-memory-tcp"] {
-        if call.text(name).is_some_and(|limit| !limit.is_empty()) {
-            report::skipped(&format!(
-                "--{name} is ignored: the kernel has no such limit any more"
-            ));
+impl Command for Update {
+    const DEFINITION: Definition =
+        Definition::new::<Self>("update", "change the resource limits of a container");
+
+    fn run(self, call: &Invocation) -> Result<u8> {
+        let (runtime, id) = (call.runtime()?, call.id()?);
+        let (l3_cache, memory_bandwidth) = (self.l3_cache_schema.text, self.mem_bw_schema.text);
+        if l3_cache.is_some() || memory_bandwidth.is_some() {
+            runtime.update_intel_rdt(&id, l3_cache.as_deref(), memory_bandwidth.as_deref())?;
         }
+        let resources = match self.resources {
+            Some(path) => read(&path)?,
+            None => self.limits.resources()?.to_string().into_bytes(),
+        };
+        runtime.update(&id, &resources)?;
+        for NamedText { flag, text } in [self.limits.kernel_memory, self.limits.kernel_memory_tcp] {
+            if text.is_some() {
+                report::skipped(&format!(
+                    "--{flag} is ignored: the kernel has no such limit any more"
+                ));
+            }
+        }
+        Ok(0)
     }
-    Ok(0)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
@@ -85,65 +102,63 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     Ok(json)
 }
 
-/// Flag, section of `linux.resources` and field in it.
-type Field = (&'static str, &'static str, &'static str);
-
-const NUMBERS: [Field; 9] = [
-    ("blkio-weight", "blockIO", "weight"),
-    ("cpu-period", "cpu", "period"),
-    ("cpu-quota", "cpu", "quota"),
-    ("cpu-burst", "cpu", "burst"),
-    ("cpu-share", "cpu", "shares"),
-    ("cpu-rt-period", "cpu", "realtimePeriod"),
-    ("cpu-rt-runtime", "cpu", "realtimeRuntime"),
-    ("cpu-idle", "cpu", "idle"),
-    ("pids-limit", "pids", "limit"),
-];
-
-const SIZES: [Field; 3] = [
-    ("memory", "memory", "limit"),
-    ("memory-reservation", "memory", "reservation"),
-    ("memory-swap", "memory", "swap"),
-];
-
-const LISTS: [Field; 2] = [("cpuset-cpus", "cpu", "cpus"), ("cpuset-mems", "cpu", "mems")];
-
-/// What the flags ask for, as an object of `linux.resources`. An empty value asks for nothing.
-fn from_flags(call: &Invocation) -> Result<Value> {
-    resources(|flag| call.text(flag).filter(|text| !text.is_empty()))
+impl LimitFlags {
+    /// What the flags ask for, as `linux.resources`. An empty value asks for nothing.
+    fn resources(&self) -> Result<Value> {
+        let mut resources = Resources::default();
+        resources.number("blockIO", "weight", &self.blkio_weight)?;
+        resources.number("cpu", "period", &self.cpu_period)?;
+        resources.number("cpu", "quota", &self.cpu_quota)?;
+        resources.number("cpu", "burst", &self.cpu_burst)?;
+        resources.number("cpu", "shares", &self.cpu_share)?;
+        resources.number("cpu", "realtimePeriod", &self.cpu_rt_period)?;
+        resources.number("cpu", "realtimeRuntime", &self.cpu_rt_runtime)?;
+        resources.number("cpu", "idle", &self.cpu_idle)?;
+        resources.number("pids", "limit", &self.pids_limit)?;
+        resources.size("memory", "limit", &self.memory)?;
+        resources.size("memory", "reservation", &self.memory_reservation)?;
+        resources.size("memory", "swap", &self.memory_swap)?;
+        resources.list("cpu", "cpus", &self.cpuset_cpus);
+        resources.list("cpu", "mems", &self.cpuset_mems);
+        Ok(Value::Object(resources.0))
+    }
 }
 
-fn resources(given: impl Fn(&str) -> Option<String>) -> Result<Value> {
-    let mut sections = Map::new();
-    let mut set = |(_, section, field): Field, value: Value| {
-        let object = sections
-            .entry(section)
-            .or_insert_with(|| Value::Object(Map::new()));
+/// An object of `linux.resources` that is being made: its sections.
+#[derive(Default)]
+struct Resources(Map<String, Value>);
+
+impl Resources {
+    fn number(&mut self, section: &str, field: &str, given: &NamedText) -> Result<()> {
+        let Some(text) = &given.text else { return Ok(()) };
+        // i128: some fields go to -1, others to the greatest u64. Which is which is judged with the whole.
+        let number = text.parse().ok().and_then(serde_json::Number::from_i128);
+        let number = number.ok_or_else(|| invalid(given.flag, text))?;
+        self.set(section, field, Value::Number(number));
+        Ok(())
+    }
+
+    fn size(&mut self, section: &str, field: &str, given: &NamedText) -> Result<()> {
+        let Some(text) = &given.text else { return Ok(()) };
+        let size = match text.as_str() {
+            "-1" => Some(-1),
+            size => units::bytes(size),
+        };
+        let size = size.ok_or_else(|| invalid(given.flag, text))?;
+        self.set(section, field, size.into());
+        Ok(())
+    }
+
+    fn list(&mut self, section: &str, field: &str, given: &NamedText) {
+        if let Some(list) = &given.text {
+            self.set(section, field, list.as_str().into());
+        }
+    }
+
+    fn set(&mut self, section: &str, field: &str, value: Value) {
+        let object = self.0.entry(section).or_insert_with(|| Value::Object(Map::new()));
         object[field] = value;
-    };
-    for field in NUMBERS {
-        if let Some(text) = given(field.0) {
-            // i128: some fields go to -1, others to the greatest u64. Which is which is judged with the whole.
-            let number: i128 = text.parse().map_err(|_| invalid(field.0, &text))?;
-            let number = serde_json::Number::from_i128(number).ok_or_else(|| invalid(field.0, &text))?;
-            set(field, Value::Number(number));
-        }
     }
-    for field in SIZES {
-        if let Some(text) = given(field.0) {
-            let size = match text.as_str() {
-                "-1" => Some(-1),
-                size => units::bytes(size),
-            };
-            set(field, size.ok_or_else(|| invalid(field.0, &text))?.into());
-        }
-    }
-    for field in LISTS {
-        if let Some(list) = given(field.0) {
-            set(field, list.into());
-        }
-    }
-    Ok(Value::Object(sections))
 }
 
 fn invalid(flag: &str, text: &str) -> Error {
@@ -155,12 +170,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::args;
+    use crate::flags::Flags;
 
     fn from(flags: &[(&str, &str)]) -> Result<Value> {
-        resources(|name| {
-            let found = flags.iter().find(|(flag, _)| *flag == name);
-            found.map(|(_, value)| (*value).to_owned())
-        })
+        let mut arguments: Vec<String> = vec!["update".to_owned()];
+        arguments.extend(flags.iter().map(|(flag, value)| format!("--{flag}={value}")));
+        let command = args::command(&Update::DEFINITION);
+        let mut matches = command.try_get_matches_from(arguments).expect("flags of update");
+        Update::read(&mut matches).limits.resources()
     }
 
     #[test]

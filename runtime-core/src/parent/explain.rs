@@ -308,88 +308,89 @@ fn in_container(parts: &[&std::ffi::CStr]) -> String {
 }
 
 fn hint(error: Error, failure: Failure) -> Error {
-    match (failure.step, failure.errno) {
-        (Step::AwaitGo | Step::NetDevices | Step::RuntimeHooks | Step::AwaitStart, Errno::SRCH) => {
-            error.hint("the runtime has ended")
-        }
-        (Step::CloneInit, Errno::AGAIN) => error.hint("pids.max of a cgroup above, or RLIMIT_NPROC"),
-        (Step::JoinNamespace, Errno::PERM) => {
-            error.hint("needs CAP_SYS_ADMIN in the user namespace that it belongs to")
-        }
-        (Step::BecomeRoot, Errno::INVAL) => error.hint("the mappings have no container id 0"),
-        (Step::TimeOffsets, Errno::RANGE) => error.hint("the clock would be out of its range"),
-        (Step::Keyring, Errno::DQUOT) => {
-            error.hint("too many keyrings: raise kernel.keys.maxkeys, or use --no-new-keyring")
-        }
-        (Step::BecomeRoot | Step::Unshare | Step::LockedTree, Errno::PERM | Errno::ACCESS) => {
-            match obstacle() {
-                Some(obstacle) => error.hint(obstacle),
-                None => error,
-            }
-        }
-        (Step::MountFilesystem, Errno::PERM) => error.hint(
+    let text = match (failure.step, failure.errno) {
+        (Step::BecomeRoot | Step::Unshare | Step::LockedTree, Errno::PERM | Errno::ACCESS) => obstacle(),
+        _ => hint_of_mounts(failure).or_else(|| hint_of_process(failure)),
+    };
+    match text {
+        Some(text) => error.hint(text),
+        None => error,
+    }
+}
+
+/// What is about the root file system and what is in it.
+fn hint_of_mounts(failure: Failure) -> Option<&'static str> {
+    Some(match (failure.step, failure.errno) {
+        (Step::MountFilesystem, Errno::PERM) => {
             "in a user namespace proc, sysfs, mqueue and cgroup need a pid, network, ipc or cgroup namespace of the \
-             container's own, and proc and sysfs a host (or outer container) whose own are not masked in part",
-        ),
-        (Step::MountFilesystem, Errno::NODEV) => error.hint("the kernel does not know this file system type"),
-        (Step::MountAttach, Errno::NOTDIR) => {
-            error.hint("source and destination must both be directories, or both not")
+             container's own, and proc and sysfs a host (or outer container) whose own are not masked in part"
         }
-        (Step::Device | Step::DeviceLink, Errno::LOOP) => error.hint(
-            "a link of the image leads into another mount: /dev may be a link to a directory of the image, or to what is mounted on /dev",
-        ),
-        (Step::Device, Errno::PERM) => {
-            error.hint("needs CAP_MKNOD, on a file system not of a user namespace")
+        (Step::MountFilesystem, Errno::NODEV) => "the kernel does not know this file system type",
+        (Step::MountAttach, Errno::NOTDIR) => "source and destination must both be directories, or both not",
+        (Step::Device | Step::DeviceLink, Errno::LOOP) => {
+            "a link of the image leads into another mount: /dev may be a link to a directory of the image, or to what is mounted on /dev"
         }
-        (Step::Scheduler | Step::IoPriority, Errno::PERM) => error.hint(HIGHER_PRIORITY),
-        (Step::MemoryPolicy, Errno::INVAL) => error.hint("are the nodes online, and allowed by cpuset.mems?"),
-        (Step::Groups, Errno::PERM) => {
-            error.hint("a user namespace without privileges denies setgroups: user_namespaces(7)")
+        (Step::Device, Errno::PERM) => "needs CAP_MKNOD, on a file system not of a user namespace",
+        (Step::Cwd, Errno::ACCESS) => "the user may not enter it",
+        (Step::MountTarget, Errno::EXIST) => "copy-symlink: what is there already is no link, or another one",
+        (Step::MountSource, Errno::INVAL) if failure.call == Call::OpenTree => {
+            "something is mounted below it, which must not come to light in a user namespace: use rbind"
         }
-        (Step::Cwd, Errno::ACCESS) => error.hint("the user may not enter it"),
-        (Step::MountTarget, Errno::EXIST) => {
-            error.hint("copy-symlink: what is there already is no link, or another one")
+        (Step::MountTarget, Errno::LOOP) => "symbolic links are not followed here",
+        (Step::MountSource | Step::Cwd | Step::CreateCwd, Errno::LOOP) => "magic links are not followed",
+        (Step::HostPropagation, Errno::PERM) => {
+            "the mount namespace belongs to another user namespace than the container's, whose root may not mount there"
         }
-        (Step::MountSource, Errno::INVAL) if failure.call == Call::OpenTree => error.hint(
-            "something is mounted below it, which must not come to light in a user namespace: use rbind",
-        ),
-        (Step::MountTarget, Errno::LOOP) => error.hint("symbolic links are not followed here"),
-        (Step::MountSource | Step::Cwd | Step::CreateCwd, Errno::LOOP) => error.hint("magic links are not followed"),
-        (Step::HostPropagation, Errno::PERM) => error.hint(
-            "the mount namespace belongs to another user namespace than the container's, whose root may not mount there",
-        ),
-        (Step::Hostname | Step::Domainname, Errno::PERM) => {
-            error.hint("the uts namespace belongs to another user namespace than the container's")
-        }
-        (Step::HostPropagation, Errno::INVAL) => error.hint("/ is not a mount: the runtime runs in a chroot"),
-        (Step::AttachRootfs, Errno::STALE) => {
-            error.hint(trees::REPLACED)
-        }
-        (Step::Pivot | Step::MountTarget, Errno::STALE) if failure.call == Call::None => error.hint(
+        (Step::HostPropagation, Errno::INVAL) => "/ is not a mount: the runtime runs in a chroot",
+        (Step::AttachRootfs, Errno::STALE) => trees::REPLACED,
+        (Step::Pivot | Step::MountTarget, Errno::STALE) if failure.call == Call::None => {
             "the root of the container's mount namespace is neither what it was when the container was made nor that of \
-             its init",
-        ),
+             its init"
+        }
         (Step::Pivot, Errno::BUSY) if failure.call == Call::None => {
-            error.hint("a procfs or sysfs of the host lies where another mount hides it: it would be the container's, too")
+            "a procfs or sysfs of the host lies where another mount hides it: it would be the container's, too"
         }
-        (Step::Pivot, Errno::INVAL) => error.hint("the root is on a ramdisk? try --no-pivot"),
-        (Step::User | Step::Groups, Errno::INVAL) => {
-            error.hint("the id is not mapped into the user namespace")
+        (Step::Pivot, Errno::INVAL) => "the root is on a ramdisk? try --no-pivot",
+        _ => return None,
+    })
+}
+
+/// What is about namespaces and the process.
+fn hint_of_process(failure: Failure) -> Option<&'static str> {
+    Some(match (failure.step, failure.errno) {
+        (Step::AwaitGo | Step::NetDevices | Step::RuntimeHooks | Step::AwaitStart, Errno::SRCH) => {
+            "the runtime has ended"
         }
+        (Step::CloneInit, Errno::AGAIN) => "pids.max of a cgroup above, or RLIMIT_NPROC",
+        (Step::JoinNamespace, Errno::PERM) => "needs CAP_SYS_ADMIN in the user namespace that it belongs to",
+        (Step::BecomeRoot, Errno::INVAL) => "the mappings have no container id 0",
+        (Step::TimeOffsets, Errno::RANGE) => "the clock would be out of its range",
+        (Step::Keyring, Errno::DQUOT) => {
+            "too many keyrings: raise kernel.keys.maxkeys, or use --no-new-keyring"
+        }
+        (Step::Scheduler | Step::IoPriority, Errno::PERM) => HIGHER_PRIORITY,
+        (Step::MemoryPolicy, Errno::INVAL) => "are the nodes online, and allowed by cpuset.mems?",
+        (Step::Groups, Errno::PERM) => {
+            "a user namespace without privileges denies setgroups: user_namespaces(7)"
+        }
+        (Step::Hostname | Step::Domainname, Errno::PERM) => {
+            "the uts namespace belongs to another user namespace than the container's"
+        }
+        (Step::User | Step::Groups, Errno::INVAL) => "the id is not mapped into the user namespace",
         (Step::Apparmor, Errno::INVAL | Errno::NOENT) => {
-            error.hint("AppArmor is not enabled, or the profile is not loaded")
+            "AppArmor is not enabled, or the profile is not loaded"
         }
         (Step::Selinux, Errno::INVAL | Errno::NOENT) => {
-            error.hint("selinux label is specified in config, but selinux is disabled or not supported")
+            "selinux label is specified in config, but selinux is disabled or not supported"
         }
-        (Step::Rlimit, Errno::PERM) => error.hint(RAISED_LIMIT),
-        (Step::Seccomp, Errno::ACCESS) => error.hint("needs noNewPrivileges, or CAP_SYS_ADMIN"),
-        (Step::Seccomp, Errno::BUSY) => error.hint("a notify listener is in force already"),
+        (Step::Rlimit, Errno::PERM) => RAISED_LIMIT,
+        (Step::Seccomp, Errno::ACCESS) => "needs noNewPrivileges, or CAP_SYS_ADMIN",
+        (Step::Seccomp, Errno::BUSY) => "a notify listener is in force already",
         (Step::Unshare, Errno::NOSPC) => {
-            error.hint("too many namespaces: see /proc/sys/user/max_*_namespaces, or nested too deep")
+            "too many namespaces: see /proc/sys/user/max_*_namespaces, or nested too deep"
         }
-        _ => error,
-    }
+        _ => return None,
+    })
 }
 
 /// The texts that engines turn into exit codes 126 and 127.

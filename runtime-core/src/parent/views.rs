@@ -295,35 +295,52 @@ fn mount_view<'a>(
     prepared: &'a PreparedMount,
     options: &'a [OptionView<'a>],
 ) -> init::MountArgs<'a> {
-    let tree = prepared.tree.as_ref().map(AsFd::as_fd);
-    // RUNTIME has changed the trees it made itself.
-    let mut attributes: &[_] = if tree.is_some() { &[] } else { &mount.attributes };
-    let late = prepared.late.as_ref().map(|tree| {
-        init::MountWhat::HostTree(init::TreeSource {
+    let what = what_view(plan, mount, prepared, options);
+    // RUNTIME has changed the trees it made itself; but one that only takes the place of a new file system changes with it.
+    let is_changed = prepared.tree.is_some() && !matches!(what, init::MountWhat::New(_));
+    init::MountArgs {
+        index: mount.index,
+        target: init::TargetArgs {
+            path: &mount.target,
+            is_directory: prepared.is_directory,
+            links: mount.links,
+            may_be_on_procfs: mount.may_be_on_procfs,
+        },
+        what,
+        attributes: if is_changed { &[] } else { &mount.attributes },
+        places_below: mount.places_below && !prepared.is_readonly,
+    }
+}
+
+fn what_view<'a>(
+    plan: &Plan,
+    mount: &'a MountPlan,
+    prepared: &'a PreparedMount,
+    options: &'a [OptionView<'a>],
+) -> init::MountWhat<'a> {
+    if let Some(tree) = &prepared.late {
+        return init::MountWhat::HostTree(init::TreeSource {
             path: &tree.path,
             identity: tree.identity,
             recursive: tree.recursive,
             // Those of the mount are set when it is attached.
             attributes: &[],
             node: None,
-        })
-    });
-    let inside = prepared
-        .inside
-        .as_deref()
-        .and_then(|path| inside_view(mount, path));
-    let what = late.or(inside).unwrap_or_else(|| match (&mount.source, tree) {
+        });
+    }
+    let inside = prepared.inside.as_deref();
+    if let Some(inside) = inside.and_then(|path| inside_view(mount, path)) {
+        return inside;
+    }
+    let tree = prepared.tree.as_ref().map(AsFd::as_fd);
+    match (&mount.source, tree) {
         (MountSource::Bind { .. }, None) if prepared.link.is_some() => {
             init::MountWhat::Link(prepared.link.as_deref().unwrap_or_default())
         }
         (MountSource::Cgroup(new), tree) if plan.namespaces.has_own_cgroups => {
-            attributes = &mount.attributes;
             new_view(new, options, prepared, tree)
         }
-        (MountSource::New(new), tree) => {
-            attributes = &mount.attributes;
-            new_view(new, options, prepared, tree)
-        }
+        (MountSource::New(new), tree) => new_view(new, options, prepared, tree),
         (_, Some(tree)) => init::MountWhat::Tree(tree),
         (MountSource::Cgroup(new), None) => new_view(new, options, prepared, None),
         (
@@ -335,28 +352,14 @@ fn mount_view<'a>(
                 mode_of_place,
             },
             None,
-        ) => init::MountWhat::Classic {
+        ) => init::MountWhat::Classic(init::ClassicArgs {
             source,
             fstype,
             flags: *flags,
             data,
             mode_of_place: *mode_of_place,
-        },
-        (MountSource::Remount { .. } | MountSource::Bind { .. }, None) => {
-            init::MountWhat::Remount { options }
-        }
-    });
-    init::MountArgs {
-        index: mount.index,
-        target: init::TargetArgs {
-            path: &mount.target,
-            is_directory: prepared.is_directory,
-            links: mount.links,
-            may_be_on_procfs: mount.may_be_on_procfs,
-        },
-        what,
-        attributes,
-        places_below: mount.places_below && !prepared.is_readonly,
+        }),
+        (MountSource::Remount { .. } | MountSource::Bind { .. }, None) => init::MountWhat::Remount(options),
     }
 }
 
@@ -386,7 +389,7 @@ fn new_view<'a>(
     prepared: &'a PreparedMount,
     fallback: Option<BorrowedFd<'a>>,
 ) -> init::MountWhat<'a> {
-    init::MountWhat::New {
+    init::MountWhat::New(init::NewArgs {
         fstype: &new.fstype,
         options,
         attributes: new.attributes,
@@ -398,7 +401,7 @@ fn new_view<'a>(
             must_show: context.must_show,
         }),
         fallback,
-    }
+    })
 }
 
 pub(crate) fn keyring_view(keyring: &KeyringPlan) -> init::KeyringArgs<'_> {
@@ -428,8 +431,8 @@ pub(crate) struct ProcessVectors<'a> {
     home: Vec<u8>,
     listen_pid: Vec<u8>,
     candidates: Vec<&'a CStr>,
-    rlimits: Vec<(u16, u32, u64, u64)>,
-    late_rlimits: Vec<(u16, u32, u64, u64)>,
+    rlimits: Vec<(u16, runtime_sys::process::Resource, u64, u64)>,
+    late_rlimits: Vec<(u16, runtime_sys::process::Resource, u64, u64)>,
 }
 
 impl<'a> ProcessVectors<'a> {
@@ -504,7 +507,7 @@ impl<'a> ProcessVectors<'a> {
     }
 }
 
-fn rlimit_views(limits: &[Rlimit]) -> Vec<(u16, u32, u64, u64)> {
+fn rlimit_views(limits: &[Rlimit]) -> Vec<(u16, runtime_sys::process::Resource, u64, u64)> {
     limits
         .iter()
         .map(|limit| (limit.index as u16, limit.resource, limit.soft, limit.hard))

@@ -10,7 +10,7 @@ use oci_spec::runtime::{
     MemoryPolicyModeType, PosixRlimitType, Process, Scheduler,
 };
 use runtime_init::args::CapabilityArgs;
-use runtime_sys::process::SchedAttr;
+use runtime_sys::process::{Resource, SchedAttr};
 
 use super::{ConsoleWish, HostFacts, Wishes, c_string, clean_in_container};
 use crate::{Error, Result};
@@ -95,7 +95,7 @@ pub struct Rlimit {
     /// Place in `process.rlimits`; behind the last for what config.json does not name.
     pub index: usize,
     /// `RLIMIT_*`.
-    pub resource: u32,
+    pub resource: Resource,
     /// Soft limit.
     pub soft: u64,
     /// Hard limit.
@@ -416,7 +416,7 @@ fn rlimits(process: &Process, wishes: Wishes<'_>) -> (Vec<Rlimit>, Vec<Rlimit>) 
     (limits.collect(), late)
 }
 
-fn resource(kind: PosixRlimitType) -> u32 {
+fn resource(kind: PosixRlimitType) -> Resource {
     use PosixRlimitType as T;
     match kind {
         T::RlimitCpu => libc::RLIMIT_CPU,

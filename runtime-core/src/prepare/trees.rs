@@ -439,71 +439,12 @@ fn prepare_mount(
     cgroup: &CgroupManager,
     room: &Room<'_>,
 ) -> Result<PreparedMount> {
-    let copy = |source: OwnedFd, path: &Path, recursive| {
-        prepare_copy(mount, plan, source, recursive, room).map_err(|error| error.path(path))
-    };
     match &mount.source {
-        MountSource::Bind {
-            path,
-            recursive,
-            inside,
-            link,
-            must_be_procfs,
-        } => {
-            let source = match find_source(path, inside.as_deref(), source_flags(mount), room)? {
-                Source::Host(source) => source,
-                Source::Inside(inside) => {
-                    return Ok(PreparedMount {
-                        inside: Some(inside),
-                        ..PreparedMount::without_tree()
-                    });
-                }
-            };
-            if *link == SourceLink::Copy
-                && let Some(text) = read_if_link(&source).map_err(|error| error.path(path))?
-            {
-                if mount.links == Links::Refuse {
-                    // What stands there must be the kernel's; a link leads where the image says.
-                    let error = Error::invalid(
-                        format!("mounts[{}].options", mount.index),
-                        "no link can be copied to this place",
-                    );
-                    return Err(error.path(path));
-                }
-                return Ok(PreparedMount {
-                    link: Some(text),
-                    ..PreparedMount::without_tree()
-                });
-            }
-            if *must_be_procfs {
-                check_is_procfs(&source).map_err(|error| error.path(path))?;
-            }
-            copy(source, path, *recursive)
-        }
-        // No tree of a cgroup that is not there yet. The host's would show what is not the container's.
-        MountSource::Cgroup(_) if plan.namespaces.has_own_cgroups && cgroup.is_awaited() => {
-            Ok(PreparedMount::without_tree())
-        }
-        MountSource::Cgroup(_) => {
-            // Only a user namespace is ever refused a cgroup2 of its own. A tree that nobody attaches costs a grace
-            // period (RCU) of the kernel when it is closed.
-            if plan.namespaces.has_own_cgroups
-                && !plan.namespaces.is_user_namespaced()
-                && !plan.process.is_rootless
-            {
-                return Ok(PreparedMount::without_tree());
-            }
-            let path = match (plan.namespaces.has_own_cgroups, cgroup.cgroup()) {
-                (true, Some(cgroup)) => cgroup.path().to_owned(),
-                // There is nothing that would show what it would have shown.
-                (true, None) => return Ok(PreparedMount::without_tree()),
-                _ => crate::host::cgroup::mount_point()?,
-            };
-            copy(open_path(&path, OFlags::DIRECTORY)?, &path, false)
-        }
+        MountSource::Bind { .. } => prepare_bind(mount, plan, room),
+        MountSource::Cgroup(_) => prepare_cgroup(mount, plan, cgroup, room),
         MountSource::New(new) => match &new.instead {
             Some(path) => match open_path(path, OFlags::DIRECTORY) {
-                Ok(source) => copy(source, path, true),
+                Ok(source) => copy(mount, plan, source, path, true, room),
                 // Then there is only what was asked for.
                 Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::NOTDIR)) => {
                     Ok(PreparedMount::without_tree())
@@ -514,6 +455,85 @@ fn prepare_mount(
         },
         _ => Ok(PreparedMount::without_tree()),
     }
+}
+
+fn copy(
+    mount: &MountPlan,
+    plan: &Plan,
+    source: OwnedFd,
+    path: &Path,
+    recursive: bool,
+    room: &Room<'_>,
+) -> Result<PreparedMount> {
+    prepare_copy(mount, plan, source, recursive, room).map_err(|error| error.path(path))
+}
+
+fn prepare_bind(mount: &MountPlan, plan: &Plan, room: &Room<'_>) -> Result<PreparedMount> {
+    let MountSource::Bind {
+        path,
+        recursive,
+        inside,
+        link,
+        must_be_procfs,
+    } = &mount.source
+    else {
+        return Ok(PreparedMount::without_tree());
+    };
+    let source = match find_source(path, inside.as_deref(), source_flags(mount), room)? {
+        Source::Host(source) => source,
+        Source::Inside(inside) => {
+            return Ok(PreparedMount {
+                inside: Some(inside),
+                ..PreparedMount::without_tree()
+            });
+        }
+    };
+    if *link == SourceLink::Copy
+        && let Some(text) = read_if_link(&source).map_err(|error| error.path(path))?
+    {
+        if mount.links == Links::Refuse {
+            // What stands there must be the kernel's; a link leads where the image says.
+            let error = Error::invalid(
+                format!("mounts[{}].options", mount.index),
+                "no link can be copied to this place",
+            );
+            return Err(error.path(path));
+        }
+        return Ok(PreparedMount {
+            link: Some(text),
+            ..PreparedMount::without_tree()
+        });
+    }
+    if *must_be_procfs {
+        check_is_procfs(&source).map_err(|error| error.path(path))?;
+    }
+    copy(mount, plan, source, path, *recursive, room)
+}
+
+fn prepare_cgroup(
+    mount: &MountPlan,
+    plan: &Plan,
+    cgroup: &CgroupManager,
+    room: &Room<'_>,
+) -> Result<PreparedMount> {
+    let has_own = plan.namespaces.has_own_cgroups;
+    // No tree of a cgroup that is not there yet. The host's would show what is not the container's.
+    if has_own && cgroup.is_awaited() {
+        return Ok(PreparedMount::without_tree());
+    }
+    // Only a user namespace is ever refused a cgroup2 of its own. A tree that nobody attaches costs a grace
+    // period (RCU) of the kernel when it is closed.
+    if has_own && !plan.namespaces.is_user_namespaced() && !plan.process.is_rootless {
+        return Ok(PreparedMount::without_tree());
+    }
+    let path = match (has_own, cgroup.cgroup()) {
+        (true, Some(cgroup)) => cgroup.path().to_owned(),
+        // There is nothing that would show what it would have shown.
+        (true, None) => return Ok(PreparedMount::without_tree()),
+        _ => crate::host::cgroup::mount_point()?,
+    };
+    let source = open_path(&path, OFlags::DIRECTORY)?;
+    copy(mount, plan, source, &path, false, room)
 }
 
 /// Where the source of a bind mount is.

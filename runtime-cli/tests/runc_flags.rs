@@ -1,4 +1,4 @@
-//! Every command and flag of runc is here or left out on purpose, and docs/peers.md says of each how it is. A test.
+//! Every command and flag of runc is here or left out on purpose, and docs/peers.md says of each how it is.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -153,7 +153,7 @@ const LEFT_OUT: [(&str, &str); 1] = [("", "criu")];
 
 /// The flags of each command here; those of the program itself under "".
 fn ours() -> BTreeMap<String, BTreeSet<String>> {
-    let all = super::definitions();
+    let all = runtime_cli::definitions();
     let flags = |command: &clap::Command| {
         let names = command.get_arguments().filter_map(|argument| argument.get_long());
         names.map(str::to_owned).collect()

@@ -68,12 +68,11 @@ fn hops() -> Vec<Hop> {
 
 /// All functions of that name, from `fn` to their last line.
 fn bodies<'a>(source: &'a str, name: &str) -> Vec<&'a str> {
-    let starts = source
-        .match_indices(&format!("fn {name}"))
-        .filter_map(|(start, found)| {
-            let after = source[start + found.len()..].chars().next();
-            matches!(after, Some('(' | '<')).then_some(start)
-        });
+    let head = format!("fn {name}");
+    let starts = source.match_indices(&head).filter_map(|(start, found)| {
+        let after = source[start + found.len()..].chars().next();
+        matches!(after, Some('(' | '<')).then_some(start)
+    });
     starts
         .map(|start| {
             let line = source[..start].rfind('\n').map_or(0, |end| end + 1);

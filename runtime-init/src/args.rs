@@ -10,6 +10,7 @@ use rustix::fs::Dev;
 
 use runtime_sys::fs::Identity;
 use runtime_sys::mount::MountAttr;
+use runtime_sys::namespace::Kinds;
 use runtime_sys::process::{ExecVector, Resource, SchedAttr, SockFilter};
 
 /// Everything that INIT needs, in the order in which it needs it.
@@ -72,8 +73,8 @@ pub struct NamespaceArgs<'a> {
     pub new_user: bool,
     /// Whether a user namespace is new or joined, so that ids must be changed to its root.
     pub become_root: bool,
-    /// `CLONE_NEW*` that init makes itself.
-    pub unshare: u32,
+    /// What init makes itself.
+    pub unshare: Kinds,
     /// Whether the network namespace is new.
     pub loopback: bool,
 }
@@ -85,19 +86,19 @@ pub struct JoinArgs<'a> {
     pub index: u16,
     /// The namespace file, checked to be one of `kind`; or a pidfd.
     pub fd: BorrowedFd<'a>,
-    /// `CLONE_NEW*`; several with a pidfd.
-    pub kind: u32,
+    /// One; several with a pidfd.
+    pub kind: Kinds,
 }
 
 /// What the intermediate process does before it makes init.
 #[derive(Debug)]
 pub struct IntermediateArgs<'a> {
-    /// `CLONE_NEW*` that must be there before init is born (time, with offsets).
-    pub unshare: u32,
+    /// What must be there before init is born (time, with offsets).
+    pub unshare: Kinds,
     /// The bytes for /proc/self/timens_offsets, empty for none.
     pub time_offsets: &'a [u8],
-    /// `CLONE_NEWPID`, or 0.
-    pub clone: u64,
+    /// A pid namespace, or nothing.
+    pub clone: Kinds,
     /// Place in `linux.namespaces` of what `clone` makes, for messages.
     pub index: u16,
     /// Whether it takes all of INIT's steps up to Ready itself, and makes INIT then.

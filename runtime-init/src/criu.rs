@@ -91,7 +91,7 @@ fn inherit(fd: BorrowedFd<'_>) -> sys::Result<()> {
 }
 
 fn arrange(args: &CriuRootArgs<'_>) -> Result<()> {
-    namespace::unshare(libc::CLONE_NEWNS as u32).at(Step::Unshare)?;
+    namespace::unshare(namespace::Kinds::MOUNT).at(Step::Unshare)?;
     mount::mount_setattr_path(c"/", &MountAttr::propagation(libc::MS_SLAVE), true)
         .at(Step::HostPropagation)?;
     attach(args.draft, args.place)?;

@@ -11,6 +11,7 @@ use crate::{
     console, devices, environment, hooks, intermediate, masks, mounts, namespaces, pivot, program, trees,
 };
 use runtime_sys::memory::Role;
+use runtime_sys::namespace::Kinds;
 use runtime_sys::{SysError, fs, net, process};
 
 impl Role for InitArgs<'_> {
@@ -54,7 +55,7 @@ fn enter(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<()> {
     if args.has_its_cgroup && namespaces::need_nothing_first(&args.namespaces) {
         // A network namespace takes the kernel longer than all the rest: RUNTIME loads the device filter meanwhile.
         namespaces::unshare_rest(&args.namespaces).at(Step::Unshare)?;
-        args.namespaces.unshare = 0;
+        args.namespaces.unshare = Kinds::NONE;
     }
     await_go(args, link)?;
     namespaces::enter(&args.namespaces, args.unprivileged, link)
@@ -78,7 +79,7 @@ fn make_init_last(args: &InitArgs<'_>, intermediate: &IntermediateArgs<'_>, link
     if !program::loads_seccomp_early(&args.process) {
         program::close_all_but(&own(args), args.process.inherited).at(Step::CloneInit)?;
     }
-    intermediate::make_sibling(0, intermediate.index, link)?;
+    intermediate::make_sibling(Kinds::NONE, intermediate.index, link)?;
     program::end_at_signals().at(Step::Session)?;
     process::setsid().at(Step::Session)?;
     console::take_control(args.process.console.as_ref()).at(Step::Console)

@@ -11,6 +11,7 @@ use crate::report::{At, Result, refused};
 use crate::step::Step;
 use crate::wire::{Link, Message};
 use crate::{init, namespaces, program};
+use runtime_sys::namespace::Kinds;
 use runtime_sys::process::{CloneFlags, Cloned};
 use runtime_sys::{self as sys, fs, namespace, process};
 
@@ -27,11 +28,11 @@ pub(crate) fn enter(args: &InitArgs<'_>, intermediate: &IntermediateArgs<'_>, li
     make_sibling(intermediate.clone, intermediate.index, link)
 }
 
-/// Makes a process that is a child of RUNTIME as we are, with `flags` on top, tells RUNTIME of it, and ends. Returns in the other.
-pub(crate) fn make_sibling(flags: u64, index: u16, link: Link<'_>) -> Result<()> {
-    let flags = flags | libc::CLONE_PARENT as u64;
+/// Makes a process that is a child of RUNTIME as we are, in these new namespaces, tells RUNTIME of it, and ends. Returns in the other.
+pub(crate) fn make_sibling(namespaces: Kinds, index: u16, link: Link<'_>) -> Result<()> {
     let flags = CloneFlags {
-        flags,
+        namespaces,
+        flags: libc::CLONE_PARENT as u64,
         cgroup: None,
         exit_signal: 0,
     };
@@ -60,7 +61,7 @@ fn open_offsets(args: &InitArgs<'_>, intermediate: &IntermediateArgs<'_>) -> sys
 
 /// Our children are born in the new time namespace; its offsets freeze when the first one is.
 fn new_time_namespace(intermediate: &IntermediateArgs<'_>, offsets: Option<OwnedFd>) -> sys::Result<()> {
-    if intermediate.unshare == 0 {
+    if intermediate.unshare.is_empty() {
         return Ok(());
     }
     namespace::unshare(intermediate.unshare)?;

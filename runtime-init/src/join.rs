@@ -15,6 +15,7 @@ use crate::step::Step;
 use crate::wire::{Link, Message};
 use crate::{console, container_root, intermediate, namespaces, program};
 use runtime_sys::memory::Role;
+use runtime_sys::namespace::Kinds;
 use runtime_sys::{self as sys, SysError, process};
 
 impl Role for JoinProcessArgs<'_> {
@@ -60,7 +61,7 @@ fn make_exec(args: &JoinProcessArgs<'_>, link: Link<'_>) -> Result<()> {
     if !program::loads_seccomp_early(&args.process) {
         program::close_all_but(&[link.0], args.process.inherited).at(Step::CloneInit)?;
     }
-    intermediate::make_sibling(0, 0, link)
+    intermediate::make_sibling(Kinds::NONE, 0, link)
 }
 
 /// Runs in: EXEC. Returns only with the reason why there is no program.

@@ -74,7 +74,7 @@ fn hold_namespace(args: &HolderArgs<'_>, link: Link<'_>) -> Result<()> {
     program::detach(args.keep, false).at(Step::Detach)?;
     namespaces::join(core::slice::from_ref(&args.user))?;
     process::parent_death_signal(Some(Signal::KILL)).at(Step::LockedTree)?;
-    namespace::unshare(libc::CLONE_NEWNS as u32).at(Step::LockedTree)?;
+    namespace::unshare(namespace::Kinds::MOUNT).at(Step::LockedTree)?;
     link.send(Message::Ready).at(Step::LockedTree)?;
     // RUNTIME never writes: this ends with its end of the link.
     link.receive().map(drop).at(Step::LockedTree)

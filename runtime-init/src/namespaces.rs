@@ -9,6 +9,7 @@ use crate::report::{At, Result};
 use crate::step::Step;
 use crate::wire::{Link, Message};
 use runtime_sys::memory::Role;
+use runtime_sys::namespace::Kinds;
 use runtime_sys::{self as sys, SysError, credentials, namespace, net, process};
 
 /// Whether all that is new can be made before RUNTIME has done anything from outside.
@@ -21,7 +22,7 @@ pub(crate) fn need_nothing_first(args: &NamespaceArgs<'_>) -> bool {
 /// A namespace by path may belong to RUNTIME's user namespace, to another container's, or to the container's own: so each is tried
 /// with RUNTIME's rights first, and what these do not allow with those that the user namespace gives (setns(2)).
 pub(crate) fn enter(args: &NamespaceArgs<'_>, unprivileged: bool, link: Link<'_>) -> Result<()> {
-    let is_user = |namespace: &JoinArgs<'_>| namespace.kind == libc::CLONE_NEWUSER as u32;
+    let is_user = |namespace: &JoinArgs<'_>| namespace.kind == Kinds::USER;
     let user = args.join.iter().find(|namespace| is_user(namespace));
     if user.is_none() && !args.new_user {
         join(args.join)?;
@@ -48,7 +49,7 @@ pub(crate) fn enter(args: &NamespaceArgs<'_>, unprivileged: bool, link: Link<'_>
 }
 
 fn new_user(unprivileged: bool, link: Link<'_>) -> Result<()> {
-    namespace::unshare(libc::CLONE_NEWUSER as u32).at(Step::Unshare)?;
+    namespace::unshare(Kinds::USER).at(Step::Unshare)?;
     link.send(Message::NeedMaps).at(Step::BecomeRoot)?;
     link.expect(Message::Mapped).at(Step::BecomeRoot)?;
     match unprivileged {
@@ -78,7 +79,7 @@ pub(crate) fn become_root(needed: bool) -> sys::Result<()> {
 
 /// Makes the remaining namespaces: as mapped root, so that /dev/mqueue and the like belong to it.
 pub(crate) fn unshare_rest(args: &NamespaceArgs<'_>) -> sys::Result<()> {
-    if args.unshare == 0 {
+    if args.unshare.is_empty() {
         return Ok(());
     }
     namespace::unshare(args.unshare)

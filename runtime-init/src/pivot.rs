@@ -9,6 +9,7 @@ use crate::init::open_root;
 use crate::old_root;
 use crate::report::refused;
 use runtime_sys::mount::{self, ATTR_RDONLY, MountAttr};
+use runtime_sys::namespace::Kinds;
 use runtime_sys::{self as sys, fs, namespace, process};
 
 /// Makes sure that nothing we mount or unmount from here on reaches the host.
@@ -67,7 +68,7 @@ pub(crate) fn enter(rootfs: &RootfsArgs<'_>, procfs: Option<BorrowedFd<'_>>) -> 
 /// the container, where setns(2) leads: so we go to the namespace's root, which setns(2) into our own makes ours.
 fn leave_chroot(rootfs: &RootfsArgs<'_>) -> sys::Result<()> {
     let before = fs::identity(open_root()?.as_fd())?;
-    namespace::setns(process::own_pidfd()?.as_fd(), libc::CLONE_NEWNS as u32)?;
+    namespace::setns(process::own_pidfd()?.as_fd(), Kinds::MOUNT)?;
     if fs::identity(open_root()?.as_fd())? == before {
         return Ok(());
     }

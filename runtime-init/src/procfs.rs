@@ -17,6 +17,7 @@ use crate::wire::{Link, Message};
 use crate::{namespaces, program};
 use runtime_sys::memory::Role;
 use runtime_sys::mount::{self, MountAttr};
+use runtime_sys::namespace::Kinds;
 use runtime_sys::process::{CloneFlags, Cloned};
 use runtime_sys::{self as sys, Call, SysError, credentials, fs, namespace, process};
 
@@ -43,7 +44,7 @@ fn work(args: &ProcfsArgs<'_>, link: Link<'_>) -> Result<()> {
     namespaces::join(args.user.as_slice())?;
     namespaces::join(core::slice::from_ref(&args.pids))?;
     become_nobody(args.user.is_some()).at(Step::User)?;
-    namespace::unshare((libc::CLONE_NEWUSER | libc::CLONE_NEWNS) as u32).at(Step::Unshare)?;
+    namespace::unshare(Kinds::USER.with(Kinds::MOUNT)).at(Step::Unshare)?;
     leave_all_files().at(Step::Pivot)?;
     program::close_all_but(&[link.0], &[]).at(Step::Detach)?;
     let context = have_it_opened().at(Step::MountFilesystem)?;
@@ -85,8 +86,8 @@ fn leave_all_files() -> sys::Result<()> {
 fn have_it_opened() -> sys::Result<OwnedFd> {
     let flags = CloneFlags {
         flags: libc::CLONE_FILES as u64,
-        cgroup: None,
         exit_signal: libc::SIGCHLD as u64,
+        ..CloneFlags::default()
     };
     let pidfd = match process::clone3(flags)? {
         Cloned::Child => open_and_end(),

@@ -2,6 +2,7 @@
 
 use runtime_sys::Result;
 use runtime_sys::memory::{self, Image, Role};
+use runtime_sys::namespace::Kinds;
 use runtime_sys::process::{self, CloneFlags, Cloned, clone3};
 use rustix::fd::{BorrowedFd, OwnedFd};
 
@@ -17,8 +18,8 @@ pub struct Child {
 /// How the child is made.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Birth<'a> {
-    /// `CLONE_NEWUSER`, `CLONE_NEWPID` and what else must be there from the first instruction on.
-    pub flags: u64,
+    /// The user and pid namespace, and what else must be there from the first instruction on.
+    pub namespaces: Kinds,
     /// The cgroup that it is born in.
     pub cgroup: Option<BorrowedFd<'a>>,
 }
@@ -26,7 +27,7 @@ pub struct Birth<'a> {
 impl Birth<'static> {
     /// In a new user namespace.
     pub const NEW_USER: Self = Self {
-        flags: libc::CLONE_NEWUSER as u64,
+        namespaces: Kinds::USER,
         cgroup: None,
     };
 }
@@ -51,7 +52,8 @@ pub fn start<R: Role>(birth: Birth<'_>, args: &R) -> Result<Child> {
 fn make_child(birth: Birth<'_>) -> Result<Option<Child>> {
     let mask = process::set_signal_mask(u64::MAX)?;
     let flags = CloneFlags {
-        flags: birth.flags,
+        namespaces: birth.namespaces,
+        flags: 0,
         cgroup: birth.cgroup,
         exit_signal: libc::SIGCHLD as u64,
     };

@@ -58,6 +58,12 @@ pub const ATTR_STRICTATIME: u64 = 0x20;
 pub const ATTR_NOEXEC: u64 = 0x8;
 /// `MOUNT_ATTR_RDONLY`.
 pub const ATTR_RDONLY: u64 = 0x1;
+/// `MOUNT_ATTR_NODIRATIME`.
+pub const ATTR_NODIRATIME: u64 = 0x80;
+/// `MOUNT_ATTR__ATIME`: the access time is one field of three values, not bits.
+pub const ATTR_ATIME: u64 = 0x70;
+/// `MOUNT_ATTR_NOSYMFOLLOW`.
+pub const ATTR_NOSYMFOLLOW: u64 = 0x20_0000;
 /// `MOUNT_ATTR_IDMAP`.
 pub const ATTR_IDMAP: u64 = 0x0010_0000;
 

@@ -7,17 +7,27 @@ use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::process::{Signal, WaitIdOptions, WaitIdStatus};
 
 use super::memory::{Carry, Room};
+use super::namespace::Kinds;
 use super::{Call, Named, Result, SysError, checked};
 
 /// What `clone3` makes, beyond a copy of the calling process.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CloneFlags<'a> {
-    /// `CLONE_NEW*` flags, and `CLONE_PARENT`.
+    /// The namespaces that the new process is born in.
+    pub namespaces: Kinds,
+    /// `CLONE_PARENT`, `CLONE_FILES`.
     pub flags: u64,
     /// The cgroup2 directory that the new process is born in (`CLONE_INTO_CGROUP`).
     pub cgroup: Option<BorrowedFd<'a>>,
     /// The signal that the parent gets when the process ends; 0 with `CLONE_PARENT`, which inherits it.
     pub exit_signal: u64,
+}
+
+impl CloneFlags<'_> {
+    /// Those of both system calls.
+    fn all_flags(&self) -> u64 {
+        u64::from(self.namespaces.bits()) | self.flags | libc::CLONE_PIDFD as u64
+    }
 }
 
 /// Which of the two processes we are after `clone3`.
@@ -39,7 +49,7 @@ pub fn clone3(options: CloneFlags<'_>) -> Result<Cloned> {
     let mut pidfd: RawFd = -1;
     // SAFETY: clone_args is a struct of integers, for which all zeroes is a valid value.
     let mut args: libc::clone_args = unsafe { core::mem::zeroed() };
-    args.flags = options.flags | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND;
+    args.flags = options.all_flags() | CLONE_CLEAR_SIGHAND;
     args.pidfd = (&raw mut pidfd) as u64;
     args.exit_signal = options.exit_signal;
     if let Some(cgroup) = options.cgroup {
@@ -69,7 +79,7 @@ pub fn clone3(options: CloneFlags<'_>) -> Result<Cloned> {
 
 /// The same by `clone(2)`, for a process that runs under a filter and has no handlers any more.
 fn clone(options: CloneFlags<'_>, pidfd: &mut RawFd) -> Result<libc::c_long> {
-    let flags = options.flags | libc::CLONE_PIDFD as u64 | options.exit_signal;
+    let flags = options.all_flags() | options.exit_signal;
     // SAFETY: without CLONE_VM and without a stack the child goes on in its own copy of this frame; the third argument
     // is, on every architecture, where the kernel stores the pidfd.
     let raw = unsafe {

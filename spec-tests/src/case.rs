@@ -4,16 +4,19 @@
 use crate::{
     bundle::{default_config, make_rootfs},
     children,
+    config::{Document, Hooks, Linux, Process, Resources},
     host::Host,
     leaks,
     outcome::{Check, Stop, ensure, fail},
     runner::{self, Live, Run},
+    seen::Report,
     user::{self, User},
 };
 use nix::{
     mount::{MntFlags, umount2},
     sys::signal::Signal,
 };
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::{
     ffi::{OsStr, OsString},
@@ -88,6 +91,27 @@ impl Case {
         self.config["linux"]["cgroupsPath"] = json!(format!("/{}/{leaf}", self.cgroup_parent));
     }
 
+    /// The document, by its names.
+    pub(crate) fn document(&mut self) -> Document<&mut Value> {
+        Document::of(&mut self.config)
+    }
+
+    pub(crate) fn process(&mut self) -> Process<&mut Value> {
+        self.document().process()
+    }
+
+    pub(crate) fn hooks(&mut self) -> Hooks<&mut Value> {
+        self.document().hooks()
+    }
+
+    pub(crate) fn linux(&mut self) -> Linux<&mut Value> {
+        self.document().linux()
+    }
+
+    pub(crate) fn resources(&mut self) -> Resources<&mut Value> {
+        self.linux().resources()
+    }
+
     pub(crate) fn args<S: AsRef<str>>(&mut self, args: &[S]) -> &mut Self {
         self.config["process"]["args"] = args.iter().map(|a| json!(a.as_ref())).collect();
         self
@@ -98,9 +122,9 @@ impl Case {
         self.args(&["/bin/sh", "-c", line])
     }
 
-    pub(crate) fn mount(&mut self, mount: Value) -> &mut Self {
+    pub(crate) fn mount(&mut self, mount: impl Serialize) -> &mut Self {
         if let Some(mounts) = self.config["mounts"].as_array_mut() {
-            mounts.push(mount);
+            mounts.push(json!(mount));
         }
         self
     }
@@ -209,15 +233,15 @@ impl Case {
     }
 
     /// Runs the probe as the container's process and returns its report.
-    pub(crate) fn probe(&mut self, options: &[&str]) -> Check<Value> {
+    pub(crate) fn probe(&mut self, options: &[&str]) -> Check<Report> {
         self.probe_with(&[], options)
     }
 
-    pub(crate) fn probe_with(&mut self, run_options: &[&str], options: &[&str]) -> Check<Value> {
+    pub(crate) fn probe_with(&mut self, run_options: &[&str], options: &[&str]) -> Check<Report> {
         let mut args = vec!["/bin/probe"];
         args.extend(options);
         self.args(&args);
-        self.run_with(run_options)?.ok()?.json()
+        self.run_with(run_options)?.ok()?.seen()
     }
 
     /// Runs the shell line in the container and returns what it printed, trimmed.
@@ -227,12 +251,12 @@ impl Case {
     }
 
     /// Runs the probe by `exec` with these exec options.
-    pub(crate) fn exec_probe(&self, exec_options: &[&str], options: &[&str]) -> Check<Value> {
+    pub(crate) fn exec_probe(&self, exec_options: &[&str], options: &[&str]) -> Check<Report> {
         let mut words = vec!["exec"];
         words.extend(exec_options);
         words.extend([self.id.as_str(), "/bin/probe"]);
         words.extend(options);
-        self.rt(&words)?.ok()?.json()
+        self.rt(&words)?.ok()?.seen()
     }
 
     pub(crate) fn state_of(&self, id: &str) -> Check<Value> {

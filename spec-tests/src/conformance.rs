@@ -1,7 +1,7 @@
 //! Runs in: SUITE. `--conformance`: what the runtime-spec asks, from requirements.txt, beside the tests that show it and
 //! how they end on several runtimes. Runs this same program once for each runtime and reads what it prints.
 
-use crate::{expected, report::TAP_OF, tests::runtime_tools};
+use crate::{expected, report::TAP_OF, tests::engines::runtime_tools};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,

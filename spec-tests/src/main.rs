@@ -4,6 +4,7 @@
 mod bundle;
 mod case;
 mod children;
+mod config;
 mod conformance;
 #[cfg(test)]
 mod documents;
@@ -21,6 +22,7 @@ mod pty;
 mod report;
 mod runner;
 mod schema;
+mod seen;
 mod suite;
 mod tests;
 mod trials;

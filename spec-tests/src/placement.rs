@@ -5,8 +5,7 @@ use crate::{
     machine::Kind,
     need::{self, Need},
     options::{Options, Where},
-    suite::NeedyTest,
-    tests,
+    tests::{self, Test},
 };
 use libtest_mimic::Trial;
 use std::{collections::BTreeSet, fs, io};
@@ -24,7 +23,7 @@ pub(crate) enum Place {
 }
 
 /// The tests that the command line asks for.
-pub(crate) fn selected(options: &Options) -> io::Result<Vec<NeedyTest>> {
+pub(crate) fn selected(options: &Options) -> io::Result<Vec<Test>> {
     let named = match &options.tests {
         None => None,
         Some(file) => Some(

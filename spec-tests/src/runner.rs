@@ -4,8 +4,10 @@
 use crate::{
     children::{self, Exit},
     outcome::{Check, Stop, fail},
+    seen::Report,
 };
 use nix::sys::signal::Signal;
+use serde::de::DeserializeOwned;
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
@@ -225,8 +227,17 @@ impl Run {
         )
     }
 
+    /// stdout as the probe's report.
+    pub(crate) fn seen(&self) -> Check<Report> {
+        self.parsed()
+    }
+
     /// stdout as JSON.
     pub(crate) fn json(&self) -> Check<serde_json::Value> {
+        self.parsed()
+    }
+
+    fn parsed<T: DeserializeOwned>(&self) -> Check<T> {
         serde_json::from_str(&self.stdout).map_err(|e| {
             Stop::Fail(format!(
                 "wish:    JSON on stdout ({e})\n    reality: {}",

@@ -179,11 +179,10 @@ impl Schemas {
                     self.rule(at.clone(), rule, value, &mut inner);
                     inner.is_empty()
                 };
-                if !wish
-                    .as_array()
-                    .is_some_and(|rules| rules.iter().any(|rule| passes(&rule)))
-                {
-                    fault(format!("{value} fits none of {wish}"));
+                match wish.as_array().into_iter().flatten().filter(passes).count() {
+                    0 => fault(format!("{value} fits none of {wish}")),
+                    2.. if word == "oneOf" => fault(format!("{value} fits more than one of {wish}")),
+                    _ => {}
                 }
             }
             "items" => {
@@ -334,6 +333,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn one_of_several_is_exactly_one() {
+        let number_or_small = serde_json::json!([{"type": "integer"}, {"maximum": 5}]);
+        let check = |word: &str, value: i64| {
+            let schema = serde_json::json!({word: number_or_small});
+            let schemas = Schemas(BTreeMap::from([("a.json", schema)]));
+            schemas.check("a.json", &value.into()).len()
+        };
+        assert_eq!([check("oneOf", 6), check("oneOf", 5)], [0, 1]);
+        assert_eq!([check("anyOf", 6), check("anyOf", 5)], [0, 0]);
     }
 
     #[test]

@@ -2,7 +2,6 @@
 //! machines, compares the host before and after, and counts.
 
 use crate::{
-    case::Case,
     children, conformance,
     expected::{self, Expected},
     faults::Extent,
@@ -11,10 +10,9 @@ use crate::{
     machine::{Images, Kind, Order, Ready, Sender},
     need::{self, Need},
     options::{Format, Options, Where},
-    outcome::Check,
     placement::{self, Place},
     report::{self, HOST, Record, Verdict},
-    tests,
+    tests::{self, Test},
     trials::{NOWHERE, Shared, trial},
 };
 use std::{
@@ -24,12 +22,6 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-
-/// A test that runs everywhere: its name and its body.
-pub(crate) type Test = (&'static str, fn(&mut Case) -> Check);
-
-/// A test that needs more than every place has: its name, its needs and its body.
-pub(crate) type NeedyTest = (&'static str, &'static [Need], fn(&mut Case) -> Check);
 
 const LEAK_TEST: &str = "suite/leaves_nothing_behind";
 
@@ -100,7 +92,7 @@ fn run_tests(mut options: Options, mut host: Host, before: &leaks::Snapshot) -> 
     if shims.memlock_shim && !host::has_capability(host::CAP_SYS_RESOURCE) {
         host.use_memlock_shim()?;
     }
-    let placed: Vec<(NeedyTest, Place)> = placement::selected(&options)?
+    let placed: Vec<(Test, Place)> = placement::selected(&options)?
         .into_iter()
         .map(|test| (test, placement::place(&options, &host, test.1)))
         .collect();
@@ -169,7 +161,7 @@ fn run_tests(mut options: Options, mut host: Host, before: &leaks::Snapshot) -> 
 }
 
 /// What the user has left out with `--machine` counts no more than what a filter leaves out, but it is said.
-fn announce_left_out(placed: &[(NeedyTest, Place)]) -> usize {
+fn announce_left_out(placed: &[(Test, Place)]) -> usize {
     let mut number = 0;
     for ((name, _, _), place) in placed {
         if let Place::LeftOut(why) = place {
@@ -181,7 +173,7 @@ fn announce_left_out(placed: &[(NeedyTest, Place)]) -> usize {
 }
 
 /// For each machine that has tests: all that it boots from.
-fn prepare_machines(options: &Options, host: &Host, placed: &[(NeedyTest, Place)]) -> io::Result<Vec<Ready>> {
+fn prepare_machines(options: &Options, host: &Host, placed: &[(Test, Place)]) -> io::Result<Vec<Ready>> {
     let tests_of = |kind: Kind| -> Vec<&'static str> {
         let there = placed.iter().filter(|(_, place)| *place == Place::Machine(kind));
         there.map(|((name, _, _), _)| *name).collect()

@@ -10,7 +10,7 @@ use crate::{
     outcome::{Check, Stop},
     placement::Place,
     report::{Record, Verdict},
-    suite::NeedyTest,
+    tests::Test,
 };
 use libtest_mimic::{Completion, Failed, Trial};
 use std::{
@@ -75,7 +75,7 @@ impl Shared {
         excused.iter().flatten().any(|mark| case::names(line, mark))
     }
 
-    fn record(&self, (name, needs, body): NeedyTest, place: &Place, known: Option<Known>) -> Record {
+    fn record(&self, (name, needs, body): Test, place: &Place, known: Option<Known>) -> Record {
         let nowhere = |verdict| Record {
             name: name.to_owned(),
             verdict,
@@ -129,7 +129,7 @@ impl Shared {
 }
 
 /// The test in the form of libtest-mimic.
-pub(crate) fn trial(shared: &'static Shared, test: NeedyTest, place: Place, known: Option<Known>) -> Trial {
+pub(crate) fn trial(shared: &'static Shared, test: Test, place: Place, known: Option<Known>) -> Trial {
     let kind = match &place {
         Place::Machine(kind) => kind.name(),
         Place::Here | Place::LeftOut(_) | Place::Nowhere(_) => "",

@@ -93,7 +93,10 @@ pub(crate) fn start(start: &Start<'_>) -> Result<(Launched, Connection)> {
         envp: ExecVector::new(&mut envp_pointers, &envp),
     };
     let cgroup = start.restore.as_ref().and_then(|restore| restore.cgroup);
-    let birth = Birth { flags: 0, cgroup };
+    let birth = Birth {
+        cgroup,
+        ..Birth::default()
+    };
     let criu = Helper::start(birth, &args, links.runtime).map_err(|error| error.doing("start criu"))?;
     drop(links.child);
     let mut connection = None;

@@ -1,5 +1,6 @@
 //! Runs in: RUNTIME. One job of criu from start to end: its options, the conversation, and what a failure is made into.
 
+use runtime_sys::namespace::Kinds;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -255,7 +256,7 @@ pub(crate) fn common_options(
         network_lock: lock.map(Into::into),
         config_file: config_file(annotation)?,
         // What a network looks like is the business of whoever made it, at a restore as at `create`.
-        empty_ns: Some(libc::CLONE_NEWNET as u32),
+        empty_ns: Some(Kinds::NETWORK.bits()),
         ..Options::default()
     })
 }

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path};
 
+use runtime_sys::namespace::Kinds;
 use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::container::{self, CONFIG};
@@ -132,7 +133,7 @@ fn dump(slot: &Slot, options: CheckpointOptions) -> Result<()> {
             &options.criu,
             &directories,
             record,
-            (session.version(), shares_network(&plan)),
+            (session.version(), plan.namespaces.joins(Kinds::NETWORK)),
         )?
     };
     let kind = if options.pre_dump {
@@ -159,8 +160,9 @@ fn freezer(record: &Record) -> Result<Option<Vec<u8>>> {
 /// config.json then names is taken.
 fn external_namespaces(plan: &Plan, pid: i32) -> Result<Vec<String>> {
     let mut external = Vec::new();
-    for (name, key, is_joined) in shared_namespaces(plan) {
-        if is_joined {
+    for join in &plan.namespaces.join {
+        let name = join.kind.file;
+        if let Some(key) = shared_key(join.kind.flag) {
             // The container's own link: the path may have come to mean another namespace.
             let inode = criu::mounts::inode(&format!("/proc/{pid}/ns/{name}"))?;
             external.push(format!("{name}[{inode}]:{key}"));
@@ -169,25 +171,14 @@ fn external_namespaces(plan: &Plan, pid: i32) -> Result<Vec<String>> {
     Ok(external)
 }
 
-pub(super) fn shares_network(plan: &Plan) -> bool {
-    plan.namespaces
-        .join
-        .iter()
-        .any(|join| join.kind == libc::CLONE_NEWNET as u32)
+/// The key of a namespace that is not saved, which runc and crun use too.
+pub(super) fn shared_key(kind: Kinds) -> Option<&'static str> {
+    match kind {
+        Kinds::NETWORK => Some("extRootNetNS"),
+        Kinds::PID => Some("extRootPidNS"),
+        _ => None,
+    }
 }
-
-/// Kind, the key that runc and crun use too, and whether it is given by path.
-fn shared_namespaces(plan: &Plan) -> [(&'static str, &'static str, bool); 2] {
-    [
-        ("net", NETWORK_KEY, shares_network(plan)),
-        ("pid", PID_KEY, plan.namespaces.joins_pids()),
-    ]
-}
-
-/// The name of a network namespace that is not saved.
-pub(super) const NETWORK_KEY: &str = "extRootNetNS";
-/// The name of a pid namespace that is not saved.
-pub(super) const PID_KEY: &str = "extRootPidNS";
 
 fn save_descriptors(path: &Path, directories: &Directories, record: &Record) -> Result<()> {
     let at = |error: Error| {

@@ -191,7 +191,7 @@ fn launch(creation: &mut Creation<'_>, mut options: CreateOptions, start: Start)
 /// Makes INIT, or INTERMEDIATE, which waits for Go.
 fn make_init(plan: &Plan, prepared: &Prepared, links: &Links, cgroup: &CgroupManager) -> Result<Launched> {
     let birth = Birth {
-        flags: plan.namespaces.birth,
+        namespaces: plan.namespaces.birth,
         cgroup: cgroup.cgroup().map(Cgroup::dir),
     };
     let options = views::all_option_views(plan);

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use runtime_sys::namespace::Kinds;
+
 use super::cgroup_removal::empty_cgroup;
 use super::hooks::{self, terms};
 use super::nested::{self, Init};
@@ -214,7 +216,7 @@ impl Runtime {
             cgroup: cgroup.map(|location| container::cgroup_record(self.driver, location)),
             poststart: hooks::has_any(config, |hooks| hooks.poststart()),
             poststop: hooks::has_any(config, |hooks| hooks.poststop()),
-            own_pids: plan.namespaces.makes(libc::CLONE_NEWPID as u32),
+            own_pids: plan.namespaces.makes(Kinds::PID),
             stdio: if plan.process.terminal {
                 Vec::new()
             } else {

@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use crate::OCI_VERSION;
 use crate::plan::seccomp;
-use crate::spec::{MEMORY_POLICY_FLAGS, MEMORY_POLICY_MODES, MOUNT_OPTIONS};
+use crate::spec::namespace_kind::NamespaceKind;
+use crate::spec::{MEMORY_POLICY_FLAGS, MEMORY_POLICY_MODES, mount_options};
 
 /// The document of `features`. Serialises as the specification wants it.
 #[derive(Debug, Clone, Serialize)]
@@ -24,7 +25,7 @@ pub struct Features {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct LinuxFeatures {
-    namespaces: [&'static str; 8],
+    namespaces: [&'static str; NamespaceKind::ALL.len()],
     capabilities: Vec<String>,
     cgroup: CgroupFeatures,
     seccomp: SeccompFeatures,
@@ -52,7 +53,7 @@ struct SeccompFeatures {
     enabled: bool,
     actions: Vec<&'static str>,
     operators: Vec<&'static str>,
-    archs: Vec<&'static str>,
+    archs: Vec<String>,
     known_flags: Vec<&'static str>,
     supported_flags: Vec<&'static str>,
 }
@@ -84,6 +85,8 @@ struct MountExtensions {
 pub fn features() -> Features {
     let mut capabilities: Vec<_> = caps::all().into_iter().collect();
     capabilities.sort_by_key(|capability| capability.index());
+    let mut namespaces = NamespaceKind::ALL.map(|kind| kind.name);
+    namespaces.sort_unstable();
     Features {
         oci_version_min: "1.0.0",
         oci_version_max: OCI_VERSION,
@@ -95,9 +98,9 @@ pub fn features() -> Features {
             "poststart",
             "poststop",
         ],
-        mount_options: MOUNT_OPTIONS.to_vec(),
+        mount_options: mount_options::names(),
         linux: LinuxFeatures {
-            namespaces: ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
+            namespaces,
             capabilities: capabilities.iter().map(ToString::to_string).collect(),
             cgroup: CgroupFeatures {
                 v1: false,
@@ -110,7 +113,7 @@ pub fn features() -> Features {
                 enabled: true,
                 actions: seccomp::ACTIONS.to_vec(),
                 operators: seccomp::OPERATORS.to_vec(),
-                archs: seccomp::ARCHITECTURES.to_vec(),
+                archs: seccomp::architecture_names(),
                 known_flags: seccomp::FLAGS.to_vec(),
                 supported_flags: seccomp::FLAGS.to_vec(),
             },

@@ -1,5 +1,6 @@
 //! Runs in: RUNTIME. `mounts add` and `mounts remove`: mounts for a container that is there already.
 
+use runtime_sys::namespace::Kinds;
 use std::ffi::CString;
 use std::os::fd::AsFd;
 
@@ -102,7 +103,7 @@ fn refuse_procfs(plan: &Plan) -> Result<()> {
 }
 
 fn inside(target: &Target) -> Result<Inside<'_>> {
-    if target.kinds & libc::CLONE_NEWNS as u32 == 0 {
+    if !target.kinds.has(Kinds::MOUNT) {
         let message = "the container has no mount namespace of its own";
         return Err(Error::new(ErrorKind::Unsupported, message));
     }

@@ -9,11 +9,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use runtime_init::args::EnterRoot;
+use runtime_sys::namespace::Kinds;
 use runtime_sys::{namespace, net};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags};
 
-use super::checkpoint::{DESCRIPTORS, NETWORK_KEY, PID_KEY, shares_network};
+use super::checkpoint::{DESCRIPTORS, shared_key};
 use super::container::CONFIG;
 use super::creation::{self, Creation, Planned, bundle_or_here};
 use super::hooks::{run_runtime_hooks, terms};
@@ -113,8 +114,8 @@ fn check_plan(plan: &Plan) -> Result<()> {
         let text = "a container without a mount namespace cannot be restored";
         return refused("linux.namespaces".to_owned(), text);
     }
-    let user = libc::CLONE_NEWUSER as u32;
-    if let Some(join) = plan.namespaces.join.iter().find(|join| join.kind == user) {
+    let mut joins = plan.namespaces.join.iter();
+    if let Some(join) = joins.find(|join| join.kind.flag == Kinds::USER) {
         // It enters it first, and then may neither make nor enter the others.
         let text =
             "criu cannot restore into a user namespace that is there already: without a path it makes one";
@@ -247,7 +248,7 @@ impl Job<'_> {
     }
 
     fn request(&self, slot: &Slot, place: &Path, session: &Session, namespaces: Options) -> Result<Options> {
-        let network = (session.version(), shares_network(self.plan));
+        let network = (session.version(), self.plan.namespaces.joins(Kinds::NETWORK));
         let common = common_options(&self.options.criu, &self.directories, slot.record(), network)?;
         let mut inherit_fd = namespaces.inherit_fd;
         inherit_fd.extend(self.pipes());
@@ -301,11 +302,7 @@ struct Namespaces {
 impl Namespaces {
     /// The network namespace, if it is given by path.
     fn network(&self, plan: &Plan) -> Option<&OwnedFd> {
-        let joins = plan.namespaces.join.iter().zip(&self.all);
-        joins
-            .filter(|(join, _)| join.kind == libc::CLONE_NEWNET as u32)
-            .map(|(_, namespace)| namespace)
-            .next()
+        self.all.get(plan.namespaces.place_of_joined(Kinds::NETWORK)?)
     }
 
     fn open(plan: &Plan) -> Result<Self> {
@@ -320,10 +317,9 @@ impl Namespaces {
                     fd: namespace.as_raw_fd(),
                 });
             };
-            match join.kind as i32 {
-                libc::CLONE_NEWNET => inherit(NETWORK_KEY),
-                libc::CLONE_NEWPID => inherit(PID_KEY),
-                kind => options.join_ns.push(join_by_path(kind, join)?),
+            match shared_key(join.kind.flag) {
+                Some(key) => inherit(key),
+                None => options.join_ns.push(join_by_path(join)?),
             }
             all.push(namespace);
         }
@@ -331,26 +327,19 @@ impl Namespaces {
     }
 }
 
-fn join_by_path(kind: i32, join: &Join) -> Result<JoinNamespace> {
-    let kind = match kind {
-        libc::CLONE_NEWIPC => "ipc",
-        libc::CLONE_NEWUTS => "uts",
-        TIME => "time",
-        _ => {
-            let message = "criu cannot restore into a namespace of this kind";
-            let error = Error::invalid(namespaces::field(join.index), message).path(&join.path);
-            return Err(error.with_kind(ErrorKind::Unsupported));
-        }
-    };
+fn join_by_path(join: &Join) -> Result<JoinNamespace> {
+    const KNOWN: Kinds = Kinds::IPC.with(Kinds::UTS).with(Kinds::TIME);
+    if !KNOWN.has(join.kind.flag) {
+        let message = "criu cannot restore into a namespace of this kind";
+        let error = Error::invalid(namespaces::field(join.index), message).path(&join.path);
+        return Err(error.with_kind(ErrorKind::Unsupported));
+    }
     Ok(JoinNamespace {
-        kind: kind.to_owned(),
+        kind: join.kind.file.to_owned(),
         // A name in /proc that leads to no path: only its text can be put right.
         path: path_bytes(join.path.components().collect::<PathBuf>()),
     })
 }
-
-/// `CLONE_NEWTIME`; libc has it as a signed type.
-const TIME: i32 = 0x80;
 
 /// RUNTIME's part in a restore.
 struct Restore<'a> {
@@ -471,7 +460,7 @@ impl Restore<'_> {
 /// namespace is for a thread, and the caller's stay where they are. Returns a route socket in the namespace.
 fn enter_network(namespace: OwnedFd, loopback: bool) -> Result<OwnedFd> {
     let work = move || {
-        namespace::setns(namespace.as_fd(), libc::CLONE_NEWNET as u32)?;
+        namespace::setns(namespace.as_fd(), Kinds::NETWORK)?;
         if loopback {
             net::loopback_up()?;
         }

@@ -7,6 +7,7 @@ use oci_spec::runtime::LinuxIdMapping;
 use runtime_init::args::NamespaceHolderArgs;
 use runtime_init::start::Birth;
 use runtime_sys::mount::{self, ATTR_IDMAP, MountAttr};
+use runtime_sys::namespace::Kinds;
 use rustix::fd::AsRawFd;
 
 use super::child::Launched;
@@ -62,12 +63,7 @@ pub(crate) fn apply_inside(
 
 /// The user namespace given by path, if there is one.
 pub(super) fn joined<'a>(plan: &Plan, prepared: &'a Prepared) -> Option<&'a OwnedFd> {
-    let place = plan
-        .namespaces
-        .join
-        .iter()
-        .position(|join| join.kind == libc::CLONE_NEWUSER as u32)?;
-    prepared.joins.get(place)
+    prepared.joins.get(plan.namespaces.place_of_joined(Kinds::USER)?)
 }
 
 /// Maps one mount, if it asks for it. The container's user namespace is `joined`, or the one that `init` is in.

@@ -7,6 +7,7 @@ use runtime_init::args::{JoinArgs, NodeArgs, TreeSource, TreesArgs};
 use runtime_init::start::Birth;
 use runtime_init::step::Step;
 use runtime_init::wire::{Failure, Link, Message};
+use runtime_sys::namespace::Kinds;
 use runtime_sys::{Call, namespace};
 use rustix::io::Errno;
 
@@ -77,18 +78,14 @@ impl<'a> Way<'a> {
     }
 
     fn joins(&self) -> Vec<JoinArgs<'_>> {
-        let join = |fd, kind: i32| JoinArgs {
-            index: 0,
-            fd,
-            kind: kind as u32,
-        };
+        let join = |fd, kind| JoinArgs { index: 0, fd, kind };
         match self {
-            Self::Pidfd(init) => vec![join(*init, libc::CLONE_NEWNS)],
+            Self::Pidfd(init) => vec![join(*init, Kinds::MOUNT)],
             Self::Namespaces(mounts, owner) => owner
                 .as_ref()
-                .map(|owner| join(owner.as_fd(), libc::CLONE_NEWUSER))
+                .map(|owner| join(owner.as_fd(), Kinds::USER))
                 .into_iter()
-                .chain([join(*mounts, libc::CLONE_NEWNS)])
+                .chain([join(*mounts, Kinds::MOUNT)])
                 .collect(),
         }
     }

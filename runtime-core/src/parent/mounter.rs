@@ -9,6 +9,7 @@ use runtime_init::args::{HolderArgs, JoinArgs, MounterArgs, MounterWork, Removal
 use runtime_init::start::Birth;
 use runtime_init::wire::Failure;
 use runtime_sys::Call;
+use runtime_sys::namespace::Kinds;
 use rustix::io::Errno;
 
 use super::explain::{self, Background};
@@ -28,18 +29,18 @@ const WORK: &str = "the process that changes the mounts";
 pub(crate) struct Inside<'a> {
     pub pid: i32,
     pub pidfd: BorrowedFd<'a>,
-    /// `CLONE_NEW*`.
-    pub kinds: u32,
+    /// These.
+    pub kinds: Kinds,
     /// The container's root.
     pub root: RootArgs<'a>,
 }
 
 impl<'a> Inside<'a> {
     fn has_users(self) -> bool {
-        self.kinds & libc::CLONE_NEWUSER as u32 != 0
+        self.kinds.has(Kinds::USER)
     }
 
-    fn join(self, kind: u32) -> JoinArgs<'a> {
+    fn join(self, kind: Kinds) -> JoinArgs<'a> {
         JoinArgs {
             index: 0,
             fd: self.pidfd,
@@ -138,7 +139,7 @@ fn lock(plan: &Plan, mounts: &mut [PreparedMount], inside: Inside<'_>) -> Result
     let args = HolderArgs {
         link: links.child.as_fd(),
         keep: &keep,
-        user: inside.join(libc::CLONE_NEWUSER as u32),
+        user: inside.join(Kinds::USER),
     };
     let holder = Helper::start(Birth::default(), &args, links.runtime)?;
     drop(links.child);
@@ -148,7 +149,7 @@ fn lock(plan: &Plan, mounts: &mut [PreparedMount], inside: Inside<'_>) -> Result
     let join = JoinArgs {
         index: 0,
         fd: holder.process.pidfd(),
-        kind: libc::CLONE_NEWNS as u32,
+        kind: Kinds::MOUNT,
     };
     let copies = locked_trees::copy(plan, &to_lock, &[join], &Cancel::default())?;
     for (tree, copy) in to_lock.iter().zip(copies) {
@@ -175,11 +176,11 @@ fn run(
     let root = inside.root.instead.map(|root| root.as_raw_fd());
     let keep = links.kept_with(trees.into_iter().chain([inside.pidfd.as_raw_fd()]).chain(root));
     // Children of these two would be born there, and MOUNTER has none.
-    const OF_CHILDREN: u32 = libc::CLONE_NEWPID as u32 | 0x80;
+    const OF_CHILDREN: Kinds = Kinds::PID.with(Kinds::TIME);
     let args = MounterArgs {
         link: links.child.as_fd(),
         keep: &keep,
-        namespaces: &[inside.join(inside.kinds & !OF_CHILDREN)],
+        namespaces: &[inside.join(inside.kinds.without(OF_CHILDREN))],
         become_root: inside.has_users(),
         root: inside.root,
         work,

@@ -7,6 +7,7 @@ use runtime_init::args::{JoinArgs, ProcfsArgs};
 use runtime_init::start::Birth;
 use runtime_init::wire::Message;
 use runtime_sys::mount;
+use runtime_sys::namespace::Kinds;
 use rustix::io::Errno;
 
 use super::helper::Helper;
@@ -18,18 +19,11 @@ use crate::{Cancel, Error, ErrorKind, Result};
 /// Opens one for each new procfs of the plan, if its pid namespace is given by path.
 pub(crate) fn open_all(plan: &Plan, prepared: &mut Prepared, cancel: &Cancel) -> Result<()> {
     let Prepared { joins, mounts, .. } = prepared;
-    let of_kind = |kind: i32| {
-        let place = plan
-            .namespaces
-            .join
-            .iter()
-            .position(|join| join.kind == kind as u32);
-        place.and_then(|place| Some((plan.namespaces.join.get(place)?, joins.get(place)?)))
-    };
-    let Some((_, pids)) = of_kind(libc::CLONE_NEWPID) else {
+    let of_kind = |kind| joins.get(plan.namespaces.place_of_joined(kind)?);
+    let Some(pids) = of_kind(Kinds::PID) else {
         return Ok(());
     };
-    let user = of_kind(libc::CLONE_NEWUSER).filter(|_| plan.unprivileged);
+    let user = of_kind(Kinds::USER).filter(|_| plan.unprivileged);
     for (mount, prepared) in plan.mounts.iter().zip(mounts) {
         let MountSource::New(new) = &mount.source else {
             continue;
@@ -40,7 +34,7 @@ pub(crate) fn open_all(plan: &Plan, prepared: &mut Prepared, cancel: &Cancel) ->
         let at = |error: Error| error.field(format!("mounts[{}]", mount.index));
         let made = match told_its_namespace(pids).map_err(at)? {
             Some(fd) => ProcfsContext { fd, must_show: None },
-            None => opened_there(pids, user.map(|(_, user)| user), cancel).map_err(at)?,
+            None => opened_there(pids, user, cancel).map_err(at)?,
         };
         prepared.context = Some(made);
     }
@@ -64,16 +58,12 @@ fn opened_there(pids: &OwnedFd, user: Option<&OwnedFd>, cancel: &Cancel) -> Resu
     let doing = |error: Error| error.doing("open a procfs in the pid namespace");
     let links = Links::new()?;
     let keep = links.kept_with(user.into_iter().chain([pids]).map(AsRawFd::as_raw_fd));
-    let join = |fd, kind: i32| JoinArgs {
-        index: 0,
-        fd,
-        kind: kind as u32,
-    };
+    let join = |fd, kind| JoinArgs { index: 0, fd, kind };
     let args = ProcfsArgs {
         link: links.child.as_fd(),
         keep: &keep,
-        user: user.map(|user| join(user.as_fd(), libc::CLONE_NEWUSER)),
-        pids: join(pids.as_fd(), libc::CLONE_NEWPID),
+        user: user.map(|user| join(user.as_fd(), Kinds::USER)),
+        pids: join(pids.as_fd(), Kinds::PID),
     };
     let helper = Helper::start(Birth::default(), &args, links.runtime).map_err(doing)?;
     drop(links.child);

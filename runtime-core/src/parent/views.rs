@@ -168,7 +168,7 @@ fn join_views<'a>(plan: &Plan, prepared: &'a Prepared) -> Vec<init::JoinArgs<'a>
         .map(|(join, fd)| init::JoinArgs {
             index: join.index,
             fd: fd.as_fd(),
-            kind: join.kind,
+            kind: join.kind.flag,
         })
         .collect()
 }

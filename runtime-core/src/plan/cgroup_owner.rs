@@ -1,6 +1,7 @@
 //! Runs in: RUNTIME. Decides whether the container gets its cgroup, and who in it. Pure.
 
 use runtime_sys::mount::ATTR_RDONLY;
+use runtime_sys::namespace::Kinds;
 
 use super::Plan;
 use super::mounts::MountSource;
@@ -13,16 +14,12 @@ impl Plan {
     /// host's root, who has the cgroup already.
     pub fn cgroup_owner(&self) -> Option<u32> {
         let namespaces = &self.namespaces;
-        let is_joined = namespaces
-            .join
-            .iter()
-            .any(|join| join.kind == libc::CLONE_NEWCGROUP as u32);
         let is_writable = |source: &MountSource| match source {
             MountSource::Cgroup(mount) => mount.attributes & ATTR_RDONLY == 0,
             _ => false,
         };
         if !namespaces.has_own_cgroups
-            || is_joined
+            || namespaces.joins(Kinds::CGROUP)
             || !self.mounts.iter().any(|mount| is_writable(&mount.source))
         {
             return None;

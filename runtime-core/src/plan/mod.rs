@@ -9,7 +9,6 @@ pub mod hooks;
 pub mod intel_rdt;
 pub mod keyring;
 pub mod mount_label;
-mod mount_text;
 pub mod mounts;
 pub mod namespaces;
 pub mod net_devices;
@@ -19,7 +18,6 @@ pub mod seccomp;
 
 use std::ffi::CString;
 use std::os::fd::RawFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
@@ -37,6 +35,7 @@ use namespaces::NamespacesPlan;
 use net_devices::NetDevicePlan;
 use process::ProcessPlan;
 use rootfs::RootfsPlan;
+use runtime_sys::namespace::Kinds;
 use seccomp::SeccompPlan;
 
 /// What the plan has to know of the host. `HostFacts::probe` in `host/facts.rs` reads it; tests make it up.
@@ -218,7 +217,7 @@ fn nodes_from(namespaces: &NamespacesPlan, facts: &HostFacts) -> NodesFrom {
             may_mount: namespaces.has_own_mounts,
         };
     }
-    let has_own_mounts = namespaces.unshare & libc::CLONE_NEWNS as u32 != 0;
+    let has_own_mounts = namespaces.unshare.has(Kinds::MOUNT);
     let may_make = !facts.is_rootless && facts.may_mount && facts.permitted_capabilities & CAP_MKNOD != 0;
     match has_own_mounts && may_make {
         true => NodesFrom::Trees,
@@ -348,39 +347,5 @@ pub(crate) fn clean_in_container(
     path: &Path,
     field: impl Into<std::borrow::Cow<'static, str>>,
 ) -> Result<CString> {
-    let mut clean: Vec<&[u8]> = Vec::new();
-    for component in path.as_os_str().as_bytes().split(|byte| *byte == b'/') {
-        match component {
-            b"" | b"." => {}
-            b".." => drop(clean.pop()),
-            name => clean.push(name),
-        }
-    }
-    c_string(clean.join(&b'/'), field)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_in_the_container_are_cleaned_and_cannot_climb_out() {
-        let cases: [(&str, &std::ffi::CStr); 8] = [
-            ("/", c""),
-            ("/a/b", c"a/b"),
-            ("a//b/", c"a/b"),
-            ("/a/./b/../c", c"a/c"),
-            ("/../../etc", c"etc"),
-            ("../x", c"x"),
-            ("/a/..", c""),
-            ("/...", c"..."),
-        ];
-        for (path, clean) in cases {
-            assert_eq!(
-                clean_in_container(Path::new(path), "f").unwrap().as_c_str(),
-                clean,
-                "{path}"
-            );
-        }
-    }
+    c_string(crate::spec::paths::clean(path), field)
 }

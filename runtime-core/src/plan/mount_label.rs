@@ -5,13 +5,11 @@ use std::ffi::CString;
 use oci_spec::runtime::Spec;
 
 use super::{HostFacts, c_string};
+use crate::spec::mount_options::{CONTEXTS, is_context};
 use crate::{Error, Result};
 
 /// crun's, which Podman sets: the option that carries the label.
 const ANNOTATION: &str = "run.oci.mount_context_type";
-
-/// The options of SELinux, which every file system takes (security/selinux/hooks.c).
-const CONTEXTS: [&str; 4] = ["context", "fscontext", "defcontext", "rootcontext"];
 
 /// Key and value of a file system option.
 pub type FsOption = (CString, Option<CString>);
@@ -84,11 +82,6 @@ impl MountLabel {
     pub fn of_root(&self, fstype: &str) -> Option<CString> {
         (way(fstype) == Way::Root).then(|| self.label.clone())
     }
-}
-
-/// Whether this is the key of an option that carries a label.
-pub fn is_context(key: &[u8]) -> bool {
-    CONTEXTS.iter().any(|context| context.as_bytes() == key)
 }
 
 #[cfg(test)]

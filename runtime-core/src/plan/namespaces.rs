@@ -6,20 +6,19 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
+use oci_spec::runtime::{LinuxIdMapping, Spec};
+use runtime_sys::namespace::Kinds;
 
+use crate::spec::namespace_kind::NamespaceKind;
 use crate::{Error, Result};
-
-/// `CLONE_NEWTIME`; libc has it as a signed type.
-const NEWTIME: u32 = 0x80;
 
 /// Namespaces of a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NamespacesPlan {
-    /// `CLONE_NEW*` that the first child of RUNTIME is born with.
-    pub birth: u64,
-    /// `CLONE_NEW*` that INIT makes itself.
-    pub unshare: u32,
+    /// What the first child of RUNTIME is born in.
+    pub birth: Kinds,
+    /// What INIT makes itself.
+    pub unshare: Kinds,
     /// Namespaces that the child joins.
     pub join: Vec<Join>,
     /// Whether the child makes the user namespace itself, after it has joined what its rights before allow.
@@ -43,8 +42,8 @@ pub struct NamespacesPlan {
 pub struct Join {
     /// Place in `linux.namespaces`.
     pub index: u16,
-    /// `CLONE_NEW*`.
-    pub kind: u32,
+    /// Its kind.
+    pub kind: NamespaceKind,
     /// The namespace file.
     pub path: PathBuf,
 }
@@ -69,12 +68,12 @@ pub enum UserNamespace {
 /// What the intermediate process does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Intermediate {
-    /// `CLONE_NEWTIME` or 0.
-    pub unshare: u32,
+    /// A time namespace, or nothing.
+    pub unshare: Kinds,
     /// Bytes for /proc/self/timens_offsets.
     pub time_offsets: Vec<u8>,
-    /// `CLONE_NEWPID` or 0.
-    pub clone: u64,
+    /// A pid namespace, or nothing.
+    pub clone: Kinds,
     /// Place of the pid namespace in `linux.namespaces`.
     pub index: u16,
     /// Whether INIT is made last, when everything is set up: others in its pid namespace see it then as what it is to be.
@@ -91,38 +90,33 @@ impl NamespacesPlan {
         let Some(linux) = spec.linux() else {
             return Ok(plan);
         };
-        let mut new = 0;
+        let mut new = Kinds::NONE;
         let mut pid_index = 0;
         for (index, namespace) in linux.namespaces().iter().flatten().enumerate() {
-            let kind = clone_flag(namespace.typ());
-            if kind == libc::CLONE_NEWPID as u32 {
+            let kind = NamespaceKind::of(namespace.typ());
+            if kind.flag == Kinds::PID {
                 pid_index = index as u16;
             }
-            plan.note_kind(namespace.typ());
+            plan.note_kind(kind.flag);
             match namespace.path() {
                 Some(path) => plan.join(Join {
                     index: index as u16,
                     kind,
                     path: path.clone(),
                 }),
-                None => new |= kind,
+                None => new = new.with(kind.flag),
             }
         }
-        plan.join.sort_by_key(|join| join_order(join.kind));
-        if new & libc::CLONE_NEWUSER as u32 != 0 {
+        plan.join.sort_by_key(|join| join.kind.join_order());
+        if new.has(Kinds::USER) {
             plan.user = UserNamespace::New {
                 uids: linux.uid_mappings().clone().unwrap_or_default(),
                 gids: linux.gid_mappings().clone().unwrap_or_default(),
             };
         }
-        plan.loopback = new & libc::CLONE_NEWNET as u32 != 0;
+        plan.loopback = new.has(Kinds::NETWORK);
         plan.divide(new, time_offsets(spec), pid_index);
         Ok(plan)
-    }
-
-    /// Whether the container's pid namespace is given by path.
-    pub fn joins_pids(&self) -> bool {
-        self.joins(libc::CLONE_NEWPID as u32)
     }
 
     /// Whether INIT is made when everything is set up.
@@ -132,8 +126,14 @@ impl NamespacesPlan {
             .is_some_and(|intermediate| intermediate.last)
     }
 
-    fn joins(&self, kind: u32) -> bool {
-        self.join.iter().any(|join| join.kind == kind)
+    /// Whether the container's namespace of this kind is given by path.
+    pub fn joins(&self, kind: Kinds) -> bool {
+        self.place_of_joined(kind).is_some()
+    }
+
+    /// The place in `join` of the namespace of this kind.
+    pub fn place_of_joined(&self, kind: Kinds) -> Option<usize> {
+        self.join.iter().position(|join| join.kind.flag == kind)
     }
 
     /// Whether the container's user namespace is not RUNTIME's.
@@ -142,101 +142,65 @@ impl NamespacesPlan {
     }
 
     /// Whether config.json has a namespace of this kind: if not, the container has RUNTIME's.
-    pub fn has(&self, kind: u32) -> bool {
+    pub fn has(&self, kind: Kinds) -> bool {
         self.makes(kind) || self.joins(kind)
     }
 
-    /// Whether the container makes a namespace of this kind (`CLONE_NEW*`), rather than join one or keep RUNTIME's.
-    pub fn makes(&self, kind: u32) -> bool {
-        let by_intermediate = self.intermediate.as_ref().map_or(0, |intermediate| {
-            intermediate.clone | u64::from(intermediate.unshare)
-        });
-        let user = if self.unshares_user {
-            libc::CLONE_NEWUSER as u64
-        } else {
-            0
-        };
-        (self.birth | by_intermediate | u64::from(self.unshare) | user) & u64::from(kind) != 0
+    /// Whether the container makes a namespace of this kind, rather than join one or keep RUNTIME's.
+    pub fn makes(&self, kind: Kinds) -> bool {
+        let by_intermediate = self.intermediate.as_ref();
+        self.birth.has(kind)
+            || self.unshare.has(kind)
+            || by_intermediate.is_some_and(|made| made.clone.with(made.unshare).has(kind))
+            || self.unshares_user && kind == Kinds::USER
     }
 
-    fn note_kind(&mut self, kind: LinuxNamespaceType) {
+    fn note_kind(&mut self, kind: Kinds) {
         match kind {
-            LinuxNamespaceType::Mount => self.has_own_mounts = true,
-            LinuxNamespaceType::Cgroup => self.has_own_cgroups = true,
-            LinuxNamespaceType::Network => self.has_own_network = true,
+            Kinds::MOUNT => self.has_own_mounts = true,
+            Kinds::CGROUP => self.has_own_cgroups = true,
+            Kinds::NETWORK => self.has_own_network = true,
             _ => {}
         }
     }
 
     fn join(&mut self, join: Join) {
-        if join.kind == libc::CLONE_NEWUSER as u32 {
+        if join.kind.flag == Kinds::USER {
             self.user = UserNamespace::Joined;
         }
         self.join.push(join);
     }
 
     /// Divides the new namespaces among the clone, the intermediate process and init.
-    fn divide(&mut self, new: u32, time_offsets: Vec<u8>, pid_index: u16) {
-        const USER: u32 = libc::CLONE_NEWUSER as u32;
-        const PID: u32 = libc::CLONE_NEWPID as u32;
+    fn divide(&mut self, new: Kinds, time_offsets: Vec<u8>, pid_index: u16) {
+        let of_children = Kinds::PID.with(Kinds::TIME);
         let joins_user = self.user == UserNamespace::Joined;
         // What is given by path may belong to another user namespace, and is joined with RUNTIME's rights, before those are
         // given up in the new one.
-        self.unshares_user = new & USER != 0 && !self.join.is_empty();
+        self.unshares_user = new.has(Kinds::USER) && !self.join.is_empty();
         // They must belong to the user namespace, which RUNTIME is not in.
-        let pid_after_user = (joins_user || self.unshares_user) && new & (PID | NEWTIME) != 0;
-        let last = self.joins_pids();
+        let pid_after_user = (joins_user || self.unshares_user) && new.has(of_children);
+        let last = self.joins(Kinds::PID);
         let needs_intermediate = pid_after_user || !time_offsets.is_empty() || last;
         let at_birth = match (self.unshares_user, needs_intermediate) {
-            (true, _) => 0,
-            (false, true) => USER,
-            (false, false) => USER | PID | NEWTIME,
+            (true, _) => Kinds::NONE,
+            (false, true) => Kinds::USER,
+            (false, false) => Kinds::USER.with(of_children),
         };
-        self.birth = u64::from(new & at_birth);
+        self.birth = new.only(at_birth);
         // Everything else belongs to the user namespace too, and is made by its root: with one clone3 of all,
         // /dev/mqueue would belong to nobody (measured on 6.18).
-        self.unshare = new & !(USER | PID | NEWTIME);
+        self.unshare = new.without(Kinds::USER.with(of_children));
         if needs_intermediate {
             self.intermediate = Some(Intermediate {
-                unshare: new & NEWTIME,
+                unshare: new.only(Kinds::TIME),
                 time_offsets,
-                clone: u64::from(new & PID),
+                clone: new.only(Kinds::PID),
                 index: pid_index,
                 last,
             });
         }
     }
-}
-
-fn clone_flag(kind: LinuxNamespaceType) -> u32 {
-    (match kind {
-        LinuxNamespaceType::Mount => libc::CLONE_NEWNS,
-        LinuxNamespaceType::Cgroup => libc::CLONE_NEWCGROUP,
-        LinuxNamespaceType::Uts => libc::CLONE_NEWUTS,
-        LinuxNamespaceType::Ipc => libc::CLONE_NEWIPC,
-        LinuxNamespaceType::User => libc::CLONE_NEWUSER,
-        LinuxNamespaceType::Pid => libc::CLONE_NEWPID,
-        LinuxNamespaceType::Network => libc::CLONE_NEWNET,
-        LinuxNamespaceType::Time => NEWTIME as i32,
-    }) as u32
-}
-
-/// The user namespace first, which the child keeps for when it has tried the others; the mount namespace late, since after it
-/// the host's paths are gone.
-fn join_order(kind: u32) -> usize {
-    const ORDER: [i32; 7] = [
-        libc::CLONE_NEWUSER,
-        libc::CLONE_NEWPID,
-        libc::CLONE_NEWIPC,
-        libc::CLONE_NEWUTS,
-        libc::CLONE_NEWNET,
-        libc::CLONE_NEWNS,
-        libc::CLONE_NEWCGROUP,
-    ];
-    ORDER
-        .iter()
-        .position(|place| *place as u32 == kind)
-        .unwrap_or(ORDER.len())
 }
 
 /// The lines of timens_offsets: "monotonic 12 5\n". Empty if there are none.
@@ -274,15 +238,12 @@ mod tests {
         NamespacesPlan::new(&spec::parse(json.into_bytes()).unwrap().spec).unwrap()
     }
 
-    const USER: u64 = libc::CLONE_NEWUSER as u64;
-    const PID: u64 = libc::CLONE_NEWPID as u64;
-
     #[test]
     fn new_user_and_pid_namespaces_are_there_from_birth_the_rest_is_made_by_mapped_root() {
         let plan =
             plan(r#"{"namespaces":[{"type":"ipc"},{"type":"user"},{"type":"pid"},{"type":"network"}]}"#);
-        assert_eq!(plan.birth, USER | PID);
-        assert_eq!(plan.unshare, (libc::CLONE_NEWIPC | libc::CLONE_NEWNET) as u32);
+        assert_eq!(plan.birth, Kinds::USER.with(Kinds::PID));
+        assert_eq!(plan.unshare, Kinds::IPC.with(Kinds::NETWORK));
         assert!(plan.loopback && plan.intermediate.is_none() && plan.is_user_namespaced());
     }
 
@@ -291,19 +252,15 @@ mod tests {
         let plan = plan(
             r#"{"namespaces":[{"type":"pid"},{"type":"network","path":"/n"},{"type":"user","path":"/u"}]}"#,
         );
-        assert_eq!(plan.birth, 0);
+        assert_eq!(plan.birth, Kinds::NONE);
         assert_eq!(plan.user, UserNamespace::Joined);
-        let kinds: Vec<_> = plan.join.iter().map(|join| join.kind as i32).collect();
-        assert_eq!(
-            kinds,
-            [libc::CLONE_NEWUSER, libc::CLONE_NEWNET],
-            "the user namespace first"
-        );
+        let kinds: Vec<_> = plan.join.iter().map(|join| join.kind.flag).collect();
+        assert_eq!(kinds, [Kinds::USER, Kinds::NETWORK], "the user namespace first");
         assert!(!plan.unshares_user);
         let intermediate = plan.intermediate.unwrap();
         assert_eq!(
             (intermediate.clone, intermediate.unshare, intermediate.index),
-            (PID, 0, 0)
+            (Kinds::PID, Kinds::NONE, 0)
         );
         assert!(!plan.loopback, "a joined network namespace is somebody else's");
     }
@@ -315,23 +272,29 @@ mod tests {
         );
         let intermediate = with.intermediate.unwrap();
         assert_eq!(intermediate.time_offsets, b"boottime 0 7\nmonotonic -5 0\n");
-        assert_eq!((intermediate.clone, intermediate.unshare), (PID, NEWTIME));
-        assert_eq!(with.birth, 0);
+        assert_eq!(
+            (intermediate.clone, intermediate.unshare),
+            (Kinds::PID, Kinds::TIME)
+        );
+        assert_eq!(with.birth, Kinds::NONE);
         let without = plan(r#"{"namespaces":[{"type":"time"},{"type":"pid"}]}"#);
         assert_eq!(
             (without.birth, without.intermediate),
-            (PID | u64::from(NEWTIME), None)
+            (Kinds::PID.with(Kinds::TIME), None)
         );
     }
 
     #[test]
     fn with_a_pid_namespace_by_path_init_is_made_last() {
         let plan = plan(r#"{"namespaces":[{"type":"mount"},{"type":"pid","path":"/p"}]}"#);
-        assert_eq!((plan.birth, plan.unshares_user), (0, false));
+        assert_eq!((plan.birth, plan.unshares_user), (Kinds::NONE, false));
         assert_eq!(plan.join[0].path, PathBuf::from("/p"));
-        assert!(plan.joins_pids() && !plan.makes(libc::CLONE_NEWPID as u32));
+        assert!(plan.joins(Kinds::PID) && !plan.makes(Kinds::PID));
         let intermediate = plan.intermediate.unwrap();
-        assert_eq!((intermediate.clone, intermediate.unshare), (0, 0));
+        assert_eq!(
+            (intermediate.clone, intermediate.unshare),
+            (Kinds::NONE, Kinds::NONE)
+        );
         assert_eq!((intermediate.index, intermediate.last), (1, true));
     }
 
@@ -340,10 +303,10 @@ mod tests {
         let plan = plan(
             r#"{"namespaces":[{"type":"user"},{"type":"network","path":"/n"},{"type":"pid"},{"type":"ipc"}]}"#,
         );
-        assert_eq!((plan.birth, plan.unshares_user), (0, true));
-        assert!(plan.makes(libc::CLONE_NEWUSER as u32) && plan.is_user_namespaced());
+        assert_eq!((plan.birth, plan.unshares_user), (Kinds::NONE, true));
+        assert!(plan.makes(Kinds::USER) && plan.is_user_namespaced());
         let intermediate = plan.intermediate.unwrap();
-        assert_eq!((intermediate.clone, intermediate.last), (PID, false));
+        assert_eq!((intermediate.clone, intermediate.last), (Kinds::PID, false));
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
-use oci_spec::runtime::LinuxNamespaceType;
 use runtime_init::args::EnterRoot;
+use runtime_sys::namespace::Kinds;
 use runtime_sys::net;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -173,7 +173,7 @@ fn needs_procfs(plan: &Plan) -> bool {
 pub(crate) fn open_namespace(join: &Join) -> Result<OwnedFd> {
     let fd = open_host(&join.path).map_err(|error| error.field(namespaces::field(join.index)))?;
     match namespace_kind(fd.as_fd()) {
-        Some(kind) if kind == join.kind => Ok(fd),
+        Some(kind) if kind == join.kind.flag => Ok(fd),
         _ => Err(namespaces::not_that_kind(join)),
     }
 }
@@ -184,20 +184,13 @@ fn refuse_sysctls_of_the_host(plan: &Plan, joins: &[OwnedFd]) -> Result<()> {
         return Ok(());
     }
     for (join, namespace) in plan.namespaces.join.iter().zip(joins) {
-        let (name, kind) = match join.kind as i32 {
-            libc::CLONE_NEWNET => ("net", LinuxNamespaceType::Network),
-            libc::CLONE_NEWIPC => ("ipc", LinuxNamespaceType::Ipc),
-            libc::CLONE_NEWUTS => ("uts", LinuxNamespaceType::Uts),
-            libc::CLONE_NEWUSER => ("user", LinuxNamespaceType::User),
-            _ => continue,
-        };
         let of_kind = |sysctl: &&Sysctl| {
-            crate::spec::sysctl::namespace(&crate::spec::sysctl::dotted(&sysctl.name)) == Some(kind)
+            crate::spec::sysctl::namespace(&crate::spec::sysctl::dotted(&sysctl.name)) == Some(join.kind.flag)
         };
         let Some(sysctl) = plan.sysctl.iter().find(of_kind) else {
             continue;
         };
-        if is_our_own(name, join, namespace)? {
+        if is_our_own(join, namespace)? {
             let message = format!("sysctl {:?} is not in a separate kernel namespace", sysctl.name);
             return Err(Error::invalid("linux.sysctl", message));
         }
@@ -209,7 +202,7 @@ fn refuse_sysctls_of_the_host(plan: &Plan, joins: &[OwnedFd]) -> Result<()> {
 /// host, in its own.
 fn refuse_mounts_of_the_host(plan: &Plan, joins: &[OwnedFd]) -> Result<()> {
     for (join, namespace) in plan.namespaces.join.iter().zip(joins) {
-        if join.kind != libc::CLONE_NEWNS as u32 {
+        if join.kind.flag != Kinds::MOUNT {
             continue;
         }
         let of_first = match is_at("/proc/1/ns/mnt", join, namespace) {
@@ -217,7 +210,7 @@ fn refuse_mounts_of_the_host(plan: &Plan, joins: &[OwnedFd]) -> Result<()> {
             Err(error) if matches!(error.errno(), Some(Errno::ACCESS | Errno::PERM | Errno::NOENT)) => false,
             other => other?,
         };
-        if of_first || is_our_own("mnt", join, namespace)? {
+        if of_first || is_our_own(join, namespace)? {
             let message = "is the host's mount namespace, whose root would become the container's";
             return Err(Error::invalid(namespaces::field(join.index), message)
                 .path(&join.path)
@@ -227,9 +220,13 @@ fn refuse_mounts_of_the_host(plan: &Plan, joins: &[OwnedFd]) -> Result<()> {
     Ok(())
 }
 
-/// Whether a joined namespace is the one that this thread is in; `name` is its name below `/proc/<pid>/ns`.
-fn is_our_own(name: &str, join: &Join, namespace: &OwnedFd) -> Result<bool> {
-    is_at(&format!("/proc/thread-self/ns/{name}"), join, namespace)
+/// Whether a joined namespace is the one that this thread is in.
+fn is_our_own(join: &Join, namespace: &OwnedFd) -> Result<bool> {
+    is_at(
+        &format!("/proc/thread-self/ns/{}", join.kind.file),
+        join,
+        namespace,
+    )
 }
 
 fn is_at(path: &str, join: &Join, namespace: &OwnedFd) -> Result<bool> {
@@ -250,7 +247,7 @@ pub(crate) fn find_net_devices(plan: &Plan, joins: &[OwnedFd]) -> Result<Option<
 /// Devices move out of RUNTIME's network namespace, so it may not be the container's.
 pub(crate) fn refuse_own_network(plan: &Plan, joins: &[OwnedFd]) -> Result<()> {
     for (join, namespace) in plan.namespaces.join.iter().zip(joins) {
-        if join.kind == libc::CLONE_NEWNET as u32 && is_our_own("net", join, namespace)? {
+        if join.kind.flag == Kinds::NETWORK && is_our_own(join, namespace)? {
             let message = "unable to move network devices without a private NET namespace";
             return Err(Error::invalid("linux.netDevices", message).path(&join.path));
         }
@@ -278,7 +275,7 @@ fn check_seccomp_agent(plan: &Plan) -> Result<()> {
         return Ok(());
     };
     let at = |error: Error| error.field("linux.seccomp.listenerPath").path(&agent.path);
-    let hidden = plan.namespaces.makes(libc::CLONE_NEWPID as u32) && plan.hooks.start_container.is_empty();
+    let hidden = plan.namespaces.makes(Kinds::PID) && plan.hooks.start_container.is_empty();
     if plan.unprivileged && !hidden {
         return Err(at(without_listener()));
     }
@@ -296,8 +293,8 @@ fn open_host(path: &Path) -> Result<OwnedFd> {
     rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| Error::os("open", errno).path(path))
 }
 
-/// `CLONE_NEW*` of a namespace file; `None` if it is none.
-fn namespace_kind(fd: BorrowedFd<'_>) -> Option<u32> {
+/// The kind of a namespace file; `None` if it is none.
+fn namespace_kind(fd: BorrowedFd<'_>) -> Option<Kinds> {
     runtime_sys::namespace::kind(fd).ok()
 }
 

@@ -10,6 +10,7 @@ use runtime_init::args::{EnterRoot, Links};
 use runtime_sys::Call;
 use runtime_sys::fs::identity;
 use runtime_sys::mount::{self, MountAttr};
+use runtime_sys::namespace::Kinds;
 use runtime_sys::process::limit;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -74,7 +75,7 @@ pub(super) fn to_lock(
     mounts: &[PreparedMount],
 ) -> Result<Vec<HostTree>> {
     let mut trees = Vec::new();
-    if !plan.namespaces.is_user_namespaced() || plan.namespaces.unshare & libc::CLONE_NEWNS as u32 == 0 {
+    if !plan.namespaces.is_user_namespaced() || !plan.namespaces.unshare.has(Kinds::MOUNT) {
         return Ok(trees);
     }
     trees.push(HostTree {
@@ -389,7 +390,7 @@ impl<'a> Room<'a> {
 
     /// Whether INIT would copy the same, in its own mount namespace and before the first mount there.
     fn may_wait(&self, plan: &Plan, mount: &MountPlan, tree: &HostTree) -> bool {
-        let has_own = plan.namespaces.unshare & libc::CLONE_NEWNS as u32 != 0;
+        let has_own = plan.namespaces.unshare.has(Kinds::MOUNT);
         let is_bind = matches!(
             mount.source,
             MountSource::Bind {

@@ -7,6 +7,9 @@
 mod document;
 mod example;
 mod lenient;
+pub(crate) mod mount_options;
+pub(crate) mod namespace_kind;
+pub(crate) mod paths;
 mod ranges;
 mod schema;
 pub mod sysctl;
@@ -30,7 +33,7 @@ pub use ranges::parse_ranges;
 pub(crate) use schema::{MEMORY_POLICY_FLAGS, MEMORY_POLICY_MODES};
 pub use update::{ResourceUpdate, update_resources};
 pub(crate) use validate::letters_left_out;
-pub use validate::{MOUNT_OPTIONS, is_mount_option, validate, validate_process, validate_resources};
+pub use validate::{validate, validate_process, validate_resources};
 
 use crate::{Cancel, Error, ErrorKind, Result};
 use document::Document;

@@ -307,10 +307,7 @@ const LINUX: Schema = Object(&[
     ),
 ]);
 
-const NAMESPACE: Schema = OneOf(
-    "namespace",
-    &["pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time"],
-);
+const NAMESPACE: Schema = OneOf("namespace", &super::namespace_kind::NAMES);
 
 const DEVICE: Schema = Object(&[
     text("path"),

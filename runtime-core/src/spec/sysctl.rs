@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use oci_spec::runtime::LinuxNamespaceType;
+use runtime_sys::namespace::Kinds;
 
 /// The name with dots between its parts. A name may also come with slashes between them; then the first separator in
 /// it is a slash, and a dot stands for itself: `net/ipv4/conf/eth0.1/rp_filter` is `net.ipv4.conf.eth0/1.rp_filter`
@@ -24,7 +24,7 @@ pub fn path(dotted: &str) -> Option<String> {
 }
 
 /// The namespace that a parameter (in dotted form) is private to; `None` if it acts on the whole host.
-pub fn namespace(dotted: &str) -> Option<LinuxNamespaceType> {
+pub fn namespace(dotted: &str) -> Option<Kinds> {
     match dotted {
         "kernel.msgmax"
         | "kernel.msgmnb"
@@ -33,11 +33,11 @@ pub fn namespace(dotted: &str) -> Option<LinuxNamespaceType> {
         | "kernel.shmall"
         | "kernel.shmmax"
         | "kernel.shmmni"
-        | "kernel.shm_rmid_forced" => Some(LinuxNamespaceType::Ipc),
-        "kernel.domainname" | "kernel.hostname" => Some(LinuxNamespaceType::Uts),
-        _ if dotted.starts_with("fs.mqueue.") => Some(LinuxNamespaceType::Ipc),
-        _ if dotted.starts_with("net.") => Some(LinuxNamespaceType::Network),
-        _ if dotted.starts_with("user.") => Some(LinuxNamespaceType::User),
+        | "kernel.shm_rmid_forced" => Some(Kinds::IPC),
+        "kernel.domainname" | "kernel.hostname" => Some(Kinds::UTS),
+        _ if dotted.starts_with("fs.mqueue.") => Some(Kinds::IPC),
+        _ if dotted.starts_with("net.") => Some(Kinds::NETWORK),
+        _ if dotted.starts_with("user.") => Some(Kinds::USER),
         _ => None,
     }
 }
@@ -79,14 +79,11 @@ mod tests {
 
     #[test]
     fn parameters_belong_to_namespaces() {
-        assert_eq!(namespace("kernel.sem"), Some(LinuxNamespaceType::Ipc));
-        assert_eq!(namespace("fs.mqueue.msg_max"), Some(LinuxNamespaceType::Ipc));
-        assert_eq!(namespace("net.core.somaxconn"), Some(LinuxNamespaceType::Network));
-        assert_eq!(
-            namespace("user.max_user_namespaces"),
-            Some(LinuxNamespaceType::User)
-        );
-        assert_eq!(namespace("kernel.domainname"), Some(LinuxNamespaceType::Uts));
+        assert_eq!(namespace("kernel.sem"), Some(Kinds::IPC));
+        assert_eq!(namespace("fs.mqueue.msg_max"), Some(Kinds::IPC));
+        assert_eq!(namespace("net.core.somaxconn"), Some(Kinds::NETWORK));
+        assert_eq!(namespace("user.max_user_namespaces"), Some(Kinds::USER));
+        assert_eq!(namespace("kernel.domainname"), Some(Kinds::UTS));
         assert_eq!(namespace("kernel.core_pattern"), None);
         assert_eq!(namespace("networking.x"), None);
     }

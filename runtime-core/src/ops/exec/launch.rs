@@ -117,7 +117,7 @@ impl Job<'_> {
             fd: init.process.as_fd(),
             kind: init.kinds,
         }];
-        let join: &[JoinArgs<'_>] = if init.kinds == 0 { &[] } else { &join };
+        let join: &[JoinArgs<'_>] = if init.kinds.is_empty() { &[] } else { &join };
         let own = [
             Some(init.process.as_fd()),
             init.root.instead.as_ref().map(AsFd::as_fd),
@@ -132,7 +132,10 @@ impl Job<'_> {
             .as_ref()
             .map(|socket| console_view(self.plan, socket.as_fd(), false));
         Launched::start(
-            Birth { flags: 0, cgroup },
+            Birth {
+                cgroup,
+                ..Birth::default()
+            },
             &JoinProcessArgs {
                 link: links.child.as_fd(),
                 keep: &keep,

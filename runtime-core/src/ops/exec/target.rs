@@ -3,45 +3,36 @@
 
 use std::os::fd::OwnedFd;
 
+use runtime_sys::namespace::Kinds;
 use rustix::fs::{Mode, OFlags};
 
 use crate::host::process::Process as HostProcess;
 use crate::host::state::Record;
 use crate::ops::container_root::ContainerRoot;
+use crate::spec::namespace_kind::NamespaceKind;
 use crate::{Error, ErrorKind, Result};
 
 /// The container's process, and which of its namespaces differ from ours.
 pub(in crate::ops) struct Target {
     pub(in crate::ops) pid: i32,
     pub(in crate::ops) process: HostProcess,
-    /// `CLONE_NEW*` to join by pidfd in one setns(2), which gets their order right.
-    pub(in crate::ops) kinds: u32,
+    /// What to join by pidfd in one setns(2), which gets their order right.
+    pub(in crate::ops) kinds: Kinds,
     pub(in crate::ops) other_user: bool,
     pub(in crate::ops) root: ContainerRoot,
 }
 
 impl Target {
-    const KINDS: [(&str, u32); 8] = [
-        ("user", libc::CLONE_NEWUSER as u32),
-        ("mnt", libc::CLONE_NEWNS as u32),
-        ("uts", libc::CLONE_NEWUTS as u32),
-        ("ipc", libc::CLONE_NEWIPC as u32),
-        ("net", libc::CLONE_NEWNET as u32),
-        ("pid", libc::CLONE_NEWPID as u32),
-        ("cgroup", libc::CLONE_NEWCGROUP as u32),
-        ("time", 0x80),
-    ];
-
     /// Whether its pid namespace is not ours, so that only a child can be born there.
     pub(super) fn joins_pids(&self) -> bool {
-        self.kinds & libc::CLONE_NEWPID as u32 != 0
+        self.kinds.has(Kinds::PID)
     }
 
     pub(in crate::ops) fn open(record: &Record) -> Result<Self> {
         let stopped = || Error::new(ErrorKind::WrongStatus, "cannot exec in a stopped container");
         let process = HostProcess::open(record.pid, record.start_time)?.ok_or_else(stopped)?;
         let kinds = other_kinds(&format!("/proc/{}/ns", record.pid))?;
-        let root = ContainerRoot::find(record, kinds & libc::CLONE_NEWNS as u32 != 0)?;
+        let root = ContainerRoot::find(record, kinds.has(Kinds::MOUNT))?;
         // Only now: had init ended before, its number could have been that of a process of the host, whose namespaces are
         // our own, and the program would run on the host.
         if process.has_ended()? {
@@ -51,14 +42,14 @@ impl Target {
             pid: record.pid,
             process,
             kinds,
-            other_user: kinds & libc::CLONE_NEWUSER as u32 != 0,
+            other_user: kinds.has(Kinds::USER),
             root,
         })
     }
 }
 
 /// In which kinds of namespaces the process with this directory in /proc is, and this thread is not.
-fn other_kinds(directory: &str) -> Result<u32> {
+fn other_kinds(directory: &str) -> Result<Kinds> {
     let own = "/proc/thread-self/ns";
     // From a descriptor each look takes half as long as by the whole path.
     let [theirs, ours] = [open_directory(directory)?, open_directory(own)?];
@@ -67,11 +58,11 @@ fn other_kinds(directory: &str) -> Result<u32> {
         stat.map(|stat| (stat.st_dev, stat.st_ino))
             .map_err(|errno| Error::os("stat", errno).path(format!("{path}/{name}")))
     };
-    let mut kinds = 0;
-    for (name, kind) in Target::KINDS {
+    let mut kinds = Kinds::NONE;
+    for NamespaceKind { flag, file, .. } in NamespaceKind::ALL {
         // A kernel without this kind of namespace has only one of them.
-        let their = match identity(&theirs, directory, name) {
-            Err(error) if error.errno() == Some(rustix::io::Errno::NOENT) && name == "time" => continue,
+        let their = match identity(&theirs, directory, file) {
+            Err(error) if error.errno() == Some(rustix::io::Errno::NOENT) && flag == Kinds::TIME => continue,
             Err(error) if error.errno() == Some(rustix::io::Errno::ACCESS) => {
                 return Err(error.with_kind(ErrorKind::Denied).hint(
                     "the container is another user's; or it was not started yet, and only root may look into its init then",
@@ -79,8 +70,8 @@ fn other_kinds(directory: &str) -> Result<u32> {
             }
             other => other?,
         };
-        if their != identity(&ours, own, name)? {
-            kinds |= kind;
+        if their != identity(&ours, own, file)? {
+            kinds = kinds.with(flag);
         }
     }
     Ok(kinds)

@@ -1,5 +1,6 @@
 //! Runs in: RUNTIME. Why `clone3` has made no process.
 
+use runtime_sys::namespace::Kinds;
 use rustix::io::Errno;
 
 use crate::host::cgroup::CgroupManager;
@@ -20,7 +21,7 @@ pub(crate) fn explain_clone(error: runtime_sys::SysError, plan: &Plan, cgroup: &
             cgroup.explain_entry("clone3", error.errno)
         }
         (Errno::AGAIN, _) => explained.hint("pids.max of a cgroup above, or RLIMIT_NPROC"),
-        (Errno::PERM, _) if plan.namespaces.birth != 0 => explained
+        (Errno::PERM, _) if !plan.namespaces.birth.is_empty() => explained
             .field("linux.namespaces")
             .with_kind(ErrorKind::Denied)
             .hint(obstacle(plan).unwrap_or("new namespaces need CAP_SYS_ADMIN")),
@@ -30,7 +31,7 @@ pub(crate) fn explain_clone(error: runtime_sys::SysError, plan: &Plan, cgroup: &
 
 fn obstacle(plan: &Plan) -> Option<&'static str> {
     plan.namespaces
-        .makes(libc::CLONE_NEWUSER as u32)
+        .makes(Kinds::USER)
         .then(user_namespace::obstacle)
         .flatten()
 }

@@ -1,9 +1,11 @@
 //! Runs in: RUNTIME. Pure: where in the cgroup2 tree a container's cgroup is, by `linux.cgroupsPath`.
 
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
 use super::UnitPlan;
+use crate::spec::paths::clean;
 use crate::{Error, ErrorKind, Result};
 
 const FIELD: &str = "linux.cgroupsPath";
@@ -55,15 +57,7 @@ pub(crate) fn contained(path: &Path) -> Result<PathBuf> {
         let message = "a cgroup's name cannot hold a NUL or a newline";
         return Err(Error::new(ErrorKind::Invalid, message).path(path));
     }
-    let mut clean = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => clean.push(name),
-            Component::ParentDir => drop(clean.pop()), // false at the beginning of the path: nothing is left to leave
-            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
-        }
-    }
-    Ok(clean)
+    Ok(OsString::from_vec(clean(path)).into())
 }
 
 /// Whether a `..` in the path leads out of where the path begins.

@@ -96,6 +96,13 @@ pub(super) fn of(name: Arch) -> Option<&'static Architecture> {
         .find(|architecture| architecture.name == name)
 }
 
+/// The names of all, in alphabetical order.
+pub(super) fn names() -> Vec<String> {
+    let mut names: Vec<_> = ARCHITECTURES.iter().map(|known| known.name.to_string()).collect();
+    names.sort_unstable();
+    names
+}
+
 /// The architecture that this program was built for.
 pub(super) const NATIVE: Arch = if cfg!(all(target_arch = "x86_64", target_pointer_width = "32")) {
     Arch::ScmpArchX32

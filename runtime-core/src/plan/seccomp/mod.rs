@@ -55,26 +55,9 @@ pub const OPERATORS: [&str; 7] = [
 ];
 
 /// Architectures of which this library knows the syscall numbers, for the `features` command.
-pub const ARCHITECTURES: [&str; 18] = [
-    "SCMP_ARCH_AARCH64",
-    "SCMP_ARCH_ARM",
-    "SCMP_ARCH_LOONGARCH64",
-    "SCMP_ARCH_MIPS",
-    "SCMP_ARCH_MIPS64",
-    "SCMP_ARCH_MIPS64N32",
-    "SCMP_ARCH_MIPSEL",
-    "SCMP_ARCH_MIPSEL64",
-    "SCMP_ARCH_MIPSEL64N32",
-    "SCMP_ARCH_PPC",
-    "SCMP_ARCH_PPC64",
-    "SCMP_ARCH_PPC64LE",
-    "SCMP_ARCH_RISCV64",
-    "SCMP_ARCH_S390",
-    "SCMP_ARCH_S390X",
-    "SCMP_ARCH_X32",
-    "SCMP_ARCH_X86",
-    "SCMP_ARCH_X86_64",
-];
+pub fn architecture_names() -> Vec<String> {
+    arch::names()
+}
 
 /// Flags that this library knows, for the `features` command. Each is also supported by every kernel that it runs on,
 /// but for the last, which needs Linux 5.19.

@@ -3,9 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use oci_spec::runtime::{
-    Linux, LinuxDevice, LinuxDeviceType, LinuxIntelRdt, LinuxMemoryPolicy, LinuxNamespaceType as Type,
-    LinuxNetDevice, LinuxPersonality, MemoryPolicyFlagType, MemoryPolicyModeType,
+    Linux, LinuxDevice, LinuxDeviceType, LinuxIntelRdt, LinuxMemoryPolicy, LinuxNetDevice, LinuxPersonality,
+    MemoryPolicyFlagType, MemoryPolicyModeType,
 };
+use runtime_sys::namespace::Kinds;
 
 use super::super::lenient::quoted;
 use super::super::{parse_ranges, sysctl};
@@ -107,8 +108,8 @@ fn sysctls(
         }
         if !namespaces.has(namespace) {
             let message = match namespace {
-                Type::Ipc => format!("sysctl {shown} is not allowed in the hosts ipc namespace"),
-                Type::Network => format!("sysctl {shown} not allowed in host network namespace"),
+                Kinds::IPC => format!("sysctl {shown} is not allowed in the hosts ipc namespace"),
+                Kinds::NETWORK => format!("sysctl {shown} not allowed in host network namespace"),
                 _ => format!("sysctl {shown} is not in a separate kernel namespace"),
             };
             return refuse(message);
@@ -214,7 +215,7 @@ fn net_devices(devices: &HashMap<String, LinuxNetDevice>, namespaces: &Namespace
     if devices.is_empty() {
         return Ok(());
     }
-    if !namespaces.has(Type::Network) {
+    if !namespaces.has(Kinds::NETWORK) {
         let message = "unable to move network devices without a private NET namespace";
         return Err(Error::invalid("linux.netDevices", message));
     }

@@ -13,13 +13,14 @@ mod tests;
 
 use std::path::Path;
 
-use oci_spec::runtime::{Hook, Hooks, Linux, LinuxNamespaceType, Spec};
+use oci_spec::runtime::{Hook, Hooks, Linux, Spec};
+use runtime_sys::namespace::Kinds;
 
 use super::Config;
 use super::lenient::quoted;
+use super::namespace_kind::NamespaceKind;
 use crate::{Error, Result};
 
-pub use mounts::{MOUNT_OPTIONS, is_mount_option};
 pub use process::validate_process;
 pub(crate) use resources::letters_left_out;
 pub use resources::validate_resources;
@@ -148,9 +149,9 @@ fn shown(path: &Path) -> String {
     quoted(&path.to_string_lossy())
 }
 
-/// `linux.namespaces`, by type; a namespace that is not there is shared with the host.
+/// `linux.namespaces`, by kind; a namespace that is not there is shared with the host.
 struct Namespaces<'a> {
-    list: Vec<(LinuxNamespaceType, Option<&'a Path>)>,
+    list: Vec<(Kinds, Option<&'a Path>)>,
 }
 
 impl<'a> Namespaces<'a> {
@@ -158,10 +159,9 @@ impl<'a> Namespaces<'a> {
         let mut found = Self { list: Vec::new() };
         let Some(linux) = linux else { return Ok(found) };
         for (index, namespace) in each(linux.namespaces()) {
-            let typ = namespace.typ();
+            let NamespaceKind { flag, name, .. } = NamespaceKind::of(namespace.typ());
             let path = namespace.path().as_deref();
-            if found.has(typ) {
-                let name = namespaces::spec_name(typ);
+            if found.has(flag) {
                 let path = shown(path.unwrap_or(Path::new("")));
                 let message = format!("malformed spec file: duplicated ns {{{name:?} {path}}}");
                 return Err(Error::invalid(format!("linux.namespaces[{index}]"), message));
@@ -170,21 +170,21 @@ impl<'a> Namespaces<'a> {
                 let message = format!("{}: must be an absolute path", shown(path));
                 return Err(Error::invalid(format!("linux.namespaces[{index}].path"), message));
             }
-            found.list.push((typ, path));
+            found.list.push((flag, path));
         }
         Ok(found)
     }
 
-    /// Whether the container has a namespace of this type that the document asks for, new or joined.
-    fn has(&self, typ: LinuxNamespaceType) -> bool {
-        self.list.iter().any(|(each, _)| *each == typ)
+    /// Whether the container has a namespace of this kind that the document asks for, new or joined.
+    fn has(&self, kind: Kinds) -> bool {
+        self.list.iter().any(|(each, _)| *each == kind)
     }
 
     /// The path of the namespace to join.
-    fn path(&self, typ: LinuxNamespaceType) -> Option<&'a Path> {
+    fn path(&self, kind: Kinds) -> Option<&'a Path> {
         self.list
             .iter()
-            .find(|(each, _)| *each == typ)
+            .find(|(each, _)| *each == kind)
             .and_then(|(_, path)| *path)
     }
 }

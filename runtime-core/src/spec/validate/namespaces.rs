@@ -1,32 +1,19 @@
 //! Runs in: RUNTIME. Judges `linux.namespaces`, the id mappings and time offsets that belong to them, and the fields
 //! that need a namespace of their own.
 
-use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType as Type, Spec, User};
+use oci_spec::runtime::{Linux, LinuxIdMapping, Spec, User};
+use runtime_sys::namespace::Kinds;
 
 use super::super::lenient::quoted;
 use super::{Namespaces, each};
 use crate::{Error, Result};
-
-/// The word that config.json has for a type; the type's own `Display` gives that of /proc/PID/ns.
-pub(super) fn spec_name(typ: Type) -> &'static str {
-    match typ {
-        Type::Mount => "mount",
-        Type::Cgroup => "cgroup",
-        Type::Uts => "uts",
-        Type::Ipc => "ipc",
-        Type::User => "user",
-        Type::Pid => "pid",
-        Type::Network => "network",
-        Type::Time => "time",
-    }
-}
 
 pub(super) fn host_names(spec: &Spec, namespaces: &Namespaces<'_>) -> Result<()> {
     for (field, name) in [("hostname", spec.hostname()), ("domainname", spec.domainname())] {
         let Some(name) = name.as_deref().filter(|name| !name.is_empty()) else {
             continue;
         };
-        if !namespaces.has(Type::Uts) {
+        if !namespaces.has(Kinds::UTS) {
             let message = format!("unable to set {field} without a private UTS namespace");
             return Err(Error::invalid(field, message));
         }
@@ -44,7 +31,7 @@ pub(super) fn host_names(spec: &Spec, namespaces: &Namespaces<'_>) -> Result<()>
 pub(super) fn namespaces(linux: &Linux, namespaces: &Namespaces<'_>) -> Result<()> {
     user_namespace(linux, namespaces)?;
     time_namespace(linux, namespaces)?;
-    if namespaces.has(Type::Mount) {
+    if namespaces.has(Kinds::MOUNT) {
         return Ok(());
     }
     for (field, paths) in [
@@ -62,7 +49,7 @@ pub(super) fn namespaces(linux: &Linux, namespaces: &Namespaces<'_>) -> Result<(
 fn user_namespace(linux: &Linux, namespaces: &Namespaces<'_>) -> Result<()> {
     let uids = linux.uid_mappings().as_ref().is_some_and(|list| !list.is_empty());
     let gids = linux.gid_mappings().as_ref().is_some_and(|list| !list.is_empty());
-    if !namespaces.has(Type::User) {
+    if !namespaces.has(Kinds::USER) {
         // Somebody who wrote mappings believes that root in the container is not root on the host.
         if uids || gids {
             let field = if uids {
@@ -76,7 +63,7 @@ fn user_namespace(linux: &Linux, namespaces: &Namespaces<'_>) -> Result<()> {
         return Ok(());
     }
     // With a path as well, `plan` compares the mappings with those of the namespace: containerd and CRI-O give both.
-    let joined = namespaces.path(Type::User).is_some();
+    let joined = namespaces.path(Kinds::USER).is_some();
     for (name, there) in [("uid", uids), ("gid", gids)] {
         if !there && !joined {
             let message = format!("User namespaces enabled, but no {name} mappings found.");
@@ -132,7 +119,7 @@ fn overlap((one, one_size): (u32, u32), (two, two_size): (u32, u32)) -> bool {
 /// The kernel refuses ids that the user namespace has no mapping for, with a bare EINVAL. Without mappings in the
 /// document the namespace is joined, and only the kernel knows them.
 pub(super) fn process_ids(user: &User, linux: &Linux, namespaces: &Namespaces<'_>) -> Result<()> {
-    if !namespaces.has(Type::User) {
+    if !namespaces.has(Kinds::USER) {
         return Ok(());
     }
     let mapped = |list: &Option<Vec<LinuxIdMapping>>, id: u32| {
@@ -167,11 +154,11 @@ fn time_namespace(linux: &Linux, namespaces: &Namespaces<'_>) -> Result<()> {
     else {
         return Ok(());
     };
-    if !namespaces.has(Type::Time) {
+    if !namespaces.has(Kinds::TIME) {
         let message = "time namespace offsets specified, but time namespace isn't enabled in the config";
         return Err(Error::invalid("linux.timeOffsets", message));
     }
-    if namespaces.path(Type::Time).is_some() {
+    if namespaces.path(Kinds::TIME).is_some() {
         let message = "time namespace enabled, but both namespace path and time offsets specified -- you may only \
                        provide one";
         return Err(Error::invalid("linux.timeOffsets", message));

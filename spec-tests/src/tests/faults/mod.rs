@@ -5,16 +5,15 @@
 
 mod attempt;
 mod scenario;
+mod steps;
 mod view;
 
-use super::net_devices::in_own_network;
 use crate::{
     case::Case,
     faults::{Extent, Fault, What, name_of_call, on_a_kernel_before_6_17},
-    need::Need,
     options::Options,
     outcome::{Check, fail},
-    suite::{NeedyTest, Test},
+    tests::namespaces::in_own_network,
 };
 pub(super) use attempt::Attempt;
 use attempt::World;
@@ -26,28 +25,17 @@ use std::{
 };
 
 /// A test for each scenario, with the name of it.
-macro_rules! tests {
-    ($($list:ident[$index:literal],)+) => {
-        &[$(($list[$index].name, |c| test(c, &$list[$index])),)+]
+macro_rules! scenarios {
+    ($($list:ident $needs:tt $($index:literal)+;)+) => {
+        tests! { @list $($(($list[$index].name, $needs, |c| test(c, &$list[$index])),)+)+ }
     };
 }
 
-pub(super) const TESTS: &[Test] = tests! {
-    CREATES[0], CREATES[1], CREATES[2], CREATES[3], CREATES[4],
-    OTHERS[0], OTHERS[1], OTHERS[2], OTHERS[3], OTHERS[4], OTHERS[5], OTHERS[6], OTHERS[7], OTHERS[8], OTHERS[9],
-    OTHERS[10], OTHERS[11], OTHERS[12], OTHERS[13], OTHERS[14], OTHERS[15], OTHERS[16], OTHERS[17], OTHERS[18], OTHERS[19],
-    OTHERS[20],
-};
-
-const ON_SYSTEMD: &[Need] = &[Need::Systemd];
-
-pub(super) const NEEDY: &[NeedyTest] = &[
-    (SYSTEMD[0].name, ON_SYSTEMD, |c| test(c, &SYSTEMD[0])),
-    (SYSTEMD[1].name, ON_SYSTEMD, |c| test(c, &SYSTEMD[1])),
-    (SYSTEMD[2].name, ON_SYSTEMD, |c| test(c, &SYSTEMD[2])),
-    (SYSTEMD[3].name, ON_SYSTEMD, |c| test(c, &SYSTEMD[3])),
-    (SYSTEMD[4].name, ON_SYSTEMD, |c| test(c, &SYSTEMD[4])),
-];
+scenarios! {
+    CREATES [] 0 1 2 3 4;
+    OTHERS [] 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20;
+    SYSTEMD [&[Systemd]] 0 1 2 3 4;
+}
 
 /// Of a sample, every so many faults are made. It has no factor in common with the six ways to fail, so all of them occur.
 const STRIDE: usize = 31;

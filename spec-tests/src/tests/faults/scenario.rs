@@ -1,10 +1,11 @@
 //! What is done while calls fail: a command and a container for it.
 
-use super::super::{host_mounts::without_mount_namespace, steps};
+use super::steps;
 use crate::{
     case::Case,
     outcome::{Check, fail},
     runner::{self, Live},
+    tests::mounts::without_mount_namespace,
 };
 use nix::sched::{CloneFlags, unshare};
 use serde_json::json;
@@ -157,7 +158,7 @@ const fn systemd(name: &'static str, act: Act) -> Scenario {
     Scenario {
         uses_systemd: true,
         ..scenario(name, act, |c| {
-            super::super::systemd::use_scope(c);
+            crate::tests::systemd::use_scope(c);
             Ok(None)
         })
     }
@@ -171,7 +172,7 @@ impl Scenario {
     /// Where the container's processes are.
     pub(super) fn cgroup(&self, c: &Case) -> PathBuf {
         match self.uses_systemd {
-            true => super::super::systemd::cgroup(c),
+            true => crate::tests::systemd::cgroup(c),
             false => c.cgroup(),
         }
     }
@@ -194,14 +195,14 @@ fn hooks(c: &mut Case) -> Check<Option<Live>> {
     let (outside, inside) = (c.dir.join("hooks"), "/tmp/hooks");
     let hook = |program: &str, name: &str, log: &str| json!([{"path": program, "args": ["probe", "--hook", name, log]}]);
     let (probe, outside) = (probe.to_string_lossy(), outside.to_string_lossy());
-    c.config["hooks"] = json!({
-        "prestart": hook(&probe, "prestart", &outside),
-        "createRuntime": hook(&probe, "createRuntime", &outside),
-        "createContainer": hook(&probe, "createContainer", &outside),
-        "startContainer": hook("/bin/probe", "startContainer", inside),
-        "poststart": hook(&probe, "poststart", &outside),
-        "poststop": hook(&probe, "poststop", &outside),
-    });
+    c.hooks()
+        .clear()
+        .prestart(hook(&probe, "prestart", &outside))
+        .create_runtime(hook(&probe, "createRuntime", &outside))
+        .create_container(hook(&probe, "createContainer", &outside))
+        .start_container(hook("/bin/probe", "startContainer", inside))
+        .poststart(hook(&probe, "poststart", &outside))
+        .poststop(hook(&probe, "poststop", &outside));
     Ok(None)
 }
 

@@ -4,7 +4,7 @@ use super::{
     config::{CALLS, Mount, Wish, mask},
     more::Place,
 };
-use serde_json::{Value, json};
+use crate::seen::Report;
 use std::fmt::Debug;
 
 /// The differences of one container: field, and wish beside reality.
@@ -39,7 +39,7 @@ pub(super) fn probe_options(wish: &Wish, place: &Place) -> Vec<String> {
 }
 
 /// `host` is what the probe sees outside of any container.
-pub(super) fn compare(wish: &Wish, inside: &Value, host: &Value) -> Differences {
+pub(super) fn compare(wish: &Wish, inside: &Report, host: &Report) -> Differences {
     let mut found = Differences::default();
     namespaces(wish, inside, host, &mut found);
     process(wish, inside, host, &mut found);
@@ -49,7 +49,7 @@ pub(super) fn compare(wish: &Wish, inside: &Value, host: &Value) -> Differences 
     found
 }
 
-fn namespaces(wish: &Wish, inside: &Value, host: &Value, found: &mut Differences) {
+fn namespaces(wish: &Wish, inside: &Report, host: &Report, found: &mut Differences) {
     let wishes = &wish.namespaces;
     for (name, is_new) in [
         ("user", wishes.user),
@@ -61,104 +61,80 @@ fn namespaces(wish: &Wish, inside: &Value, host: &Value, found: &mut Differences
         ("time", wishes.time),
         ("mnt", true),
     ] {
-        let differs = inside["ns"][name] != host["ns"][name];
+        let differs = inside.ns[name] != host.ns[name];
         found.same(&format!("linux.namespaces.{name} is new"), is_new, differs);
     }
     if wishes.pid {
-        found.same("pid", json!(1), inside["pid"].clone());
+        found.same("pid", 1, inside.pid);
     }
     // Of a namespace that is joined it is somebody else's matter.
     if wishes.network && !wish.more.joined[2] {
-        found.same("lo is up", json!(true), inside["lo_up"].clone());
+        found.same("lo is up", true, inside.lo_up);
     }
 }
 
-fn process(wish: &Wish, inside: &Value, host: &Value, found: &mut Differences) {
-    let id = |id: u32| json!([id, id, id]);
-    found.same("process.user.uid", id(wish.identity.uid), inside["uids"].clone());
-    found.same("process.user.gid", id(wish.identity.gid), inside["gids"].clone());
-    let sorted = |list: &mut Vec<u64>| {
+fn process(wish: &Wish, inside: &Report, host: &Report, found: &mut Differences) {
+    let id = |id: u32| [id, id, id];
+    found.same("process.user.uid", id(wish.identity.uid), inside.uids);
+    found.same("process.user.gid", id(wish.identity.gid), inside.gids);
+    let sorted = |list: &mut Vec<u32>| {
         list.sort_unstable();
         list.dedup();
     };
-    let mut groups: Vec<u64> = wish
-        .identity
-        .groups
-        .iter()
-        .map(|group| u64::from(*group))
-        .collect();
-    let mut reality: Vec<u64> = inside["groups"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_u64)
-        .collect();
+    let mut groups = wish.identity.groups.clone();
+    let mut reality = inside.groups.clone();
     sorted(&mut groups);
     sorted(&mut reality);
     // Whether the primary group is among the supplementary ones, the specification leaves open.
-    reality.retain(|group| *group != u64::from(wish.identity.gid) || groups.contains(group));
+    reality.retain(|group| *group != wish.identity.gid || groups.contains(group));
     found.same("process.user.additionalGids", groups, reality);
     if let Some(umask) = wish.identity.umask {
-        found.same("process.user.umask", json!(umask), inside["umask"].clone());
+        found.same("process.user.umask", umask, inside.umask);
     }
-    found.same("process.cwd", json!(wish.process.cwd), inside["cwd"].clone());
-    let env: Vec<&str> = inside["env"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
+    found.same("process.cwd", wish.process.cwd, inside.cwd.as_str());
     for entry in &wish.process.env {
-        found.same("process.env has an entry", true, env.contains(&entry.as_str()));
+        found.same("process.env has an entry", true, inside.env.contains(entry));
     }
     let score = match wish.process.oom_score_adj {
         Some(score) => score.to_string(),
-        None => host["oom_score_adj"].as_str().unwrap_or_default().to_owned(),
+        None => host.oom_score_adj.as_str().to_owned(),
     };
     found.same(
         "process.oomScoreAdj",
-        json!(score),
-        inside["oom_score_adj"].clone(),
+        score.as_str(),
+        inside.oom_score_adj.as_str(),
     );
     if let Some((_, policy, nice)) = wish.process.scheduler {
         found.same(
             "process.scheduler.policy",
-            json!(policy),
-            inside["scheduler"]["policy"].clone(),
+            u64::from(policy),
+            inside.scheduler.policy,
         );
         // An idle process has no nice value of its own.
         if policy != 5 {
-            found.same(
-                "process.scheduler.nice",
-                json!(nice),
-                inside["scheduler"]["nice"].clone(),
-            );
+            found.same("process.scheduler.nice", nice, inside.scheduler.nice);
         }
     }
     if let Some((_, class, level)) = wish.process.io_priority {
         found.same(
             "process.ioPriority",
-            json!((class << 13) | level),
-            inside["ioprio"].clone(),
+            i64::from((class << 13) | level),
+            inside.ioprio,
         );
     }
     let personality = if wish.process.linux32 { 8 } else { 0 };
-    found.same(
-        "linux.personality",
-        json!(personality),
-        inside["personality"].clone(),
-    );
+    found.same("linux.personality", personality, inside.personality);
     for limit in &wish.limits {
-        let reality = inside["rlimits"][limit.number].clone();
-        found.same("process.rlimits", json!([limit.soft, limit.hard]), reality);
+        let reality = inside.rlimits[limit.number];
+        found.same("process.rlimits", [limit.soft, limit.hard], reality);
     }
 }
 
-fn privileges(wish: &Wish, inside: &Value, found: &mut Differences) {
+fn privileges(wish: &Wish, inside: &Report, found: &mut Differences) {
     found.same(
         "process.noNewPrivileges",
-        json!(u32::from(wish.process.no_new_privileges)),
-        inside["no_new_privs"].clone(),
+        i32::from(wish.process.no_new_privileges),
+        inside.no_new_privs,
     );
     // capabilities(7): execve gives root what the bounding set allows, and others what is ambient.
     // With noNewPrivileges root gets no more than it was given.
@@ -176,16 +152,18 @@ fn privileges(wish: &Wish, inside: &Value, found: &mut Differences) {
     ] {
         found.same(
             &format!("process.capabilities: {name}"),
-            json!(mask(set)),
-            inside["status"][name].clone(),
+            mask(set).as_str(),
+            inside.status[name].as_str(),
         );
     }
 }
 
 /// Options, propagation and type of the topmost mount at a path.
-pub(super) fn mount_at<'a>(inside: &'a Value, path: &str) -> Option<(Vec<&'a str>, &'a str, &'a str)> {
-    let text = inside["mountinfo"].as_str()?;
-    let line = text.lines().rfind(|line| line.split(' ').nth(4) == Some(path))?;
+pub(super) fn mount_at<'a>(inside: &'a Report, path: &str) -> Option<(Vec<&'a str>, &'a str, &'a str)> {
+    let line = inside
+        .mountinfo
+        .lines()
+        .rfind(|line| line.split(' ').nth(4) == Some(path))?;
     let (left, right) = line.split_once(" - ")?;
     let mut words = left.splitn(7, ' ').skip(5);
     let mut options: Vec<&str> = words.next()?.split(',').collect();
@@ -195,7 +173,7 @@ pub(super) fn mount_at<'a>(inside: &'a Value, path: &str) -> Option<(Vec<&'a str
     Some((options, words.next().unwrap_or(""), kind))
 }
 
-fn files(wish: &Wish, inside: &Value, found: &mut Differences) {
+fn files(wish: &Wish, inside: &Report, found: &mut Differences) {
     let root = mount_at(inside, "/").unwrap_or_default();
     found.same("root.readonly", wish.files.readonly_root, root.0.contains(&"ro"));
     let propagation = match wish.files.propagation.map(|word| word.trim_start_matches('r')) {
@@ -217,12 +195,12 @@ fn files(wish: &Wish, inside: &Value, found: &mut Differences) {
         found.same("a mount of type cgroup", Some("cgroup2"), kind);
     }
     for path in &wish.files.masked {
-        let access = &inside["access"][path];
+        let access = inside.access[path];
         let is_hidden = match *path {
             "/etc/group" | "/proc/timer_list" => {
                 mount_at(inside, path).is_some_and(|(_, _, kind)| kind != "proc")
             }
-            "/root" => access["entries"] == json!(0) || access["read"] != json!(0),
+            "/root" => access.entries == Some(0) || access.read != Some(0),
             _ => true,
         };
         found.same(&format!("linux.maskedPaths: {path}"), true, is_hidden);
@@ -232,24 +210,18 @@ fn files(wish: &Wish, inside: &Value, found: &mut Differences) {
         found.same(&format!("linux.readonlyPaths: {path}"), true, reality);
     }
     for (index, device) in wish.files.devices.iter().enumerate() {
-        let reality = &inside["dev"][format!("extra{index}")];
+        let reality = &inside.dev[format!("extra{index}")];
         let kind = if device.kind == "c" { "char" } else { "fifo" };
-        let values = ["type", "mode", "uid", "gid"].map(|key| reality[key].clone());
         found.same(
             "linux.devices",
-            [
-                json!(kind),
-                json!(device.mode),
-                json!(device.uid),
-                json!(device.gid),
-            ],
-            values,
+            (kind, Some(device.mode), Some(device.uid), Some(device.gid)),
+            (reality.kind.as_str(), reality.mode, reality.uid, reality.gid),
         );
         if device.kind == "c" {
             found.same(
                 "linux.devices: minor",
-                json!(device.minor),
-                reality["minor"].clone(),
+                Some(u64::from(device.minor)),
+                reality.minor,
             );
         }
     }
@@ -282,13 +254,13 @@ fn check_mount(wish: &Mount, reality: Option<(Vec<&str>, &str, &str)>, found: &m
     }
 }
 
-fn kernel(wish: &Wish, inside: &Value, host: &Value, found: &mut Differences) {
+fn kernel(wish: &Wish, inside: &Report, host: &Report, found: &mut Differences) {
     let names = match &wish.kernel.names {
-        Some((name, domain)) => [json!(name), json!(domain)],
-        None => [host["hostname"].clone(), host["domainname"].clone()],
+        Some((name, domain)) => [name, domain],
+        None => [&host.hostname, &host.domainname],
     };
-    found.same("hostname", &names[0], &inside["hostname"]);
-    found.same("domainname", &names[1], &inside["domainname"]);
+    found.same("hostname", names[0], &inside.hostname);
+    found.same("domainname", names[1], &inside.domainname);
     for (file, value) in [
         ("/proc/sys/net/ipv4/tcp_keepalive_time", wish.kernel.keepalive),
         ("/proc/sys/kernel/msgmax", wish.kernel.msgmax),
@@ -296,26 +268,28 @@ fn kernel(wish: &Wish, inside: &Value, host: &Value, found: &mut Differences) {
         if let Some(value) = value {
             found.same(
                 &format!("linux.sysctl: {file}"),
-                json!(value.to_string()),
-                inside["cat"][file].clone(),
+                value.to_string().as_str(),
+                inside.cat[file].text(),
             );
         }
     }
     let (monotonic, boottime) = wish.kernel.offsets.unwrap_or((0, 0));
-    for (clock, offset) in [("monotonic", monotonic), ("boottime", boottime)] {
-        let [inside, host] = [inside, host].map(|report| report[clock].as_i64().unwrap_or(0));
+    for (clock, offset, inside, host) in [
+        ("monotonic", monotonic, inside.monotonic, host.monotonic),
+        ("boottime", boottime, inside.boottime, host.boottime),
+    ] {
         // The host was asked before, by some seconds at most.
         let is_right = (offset - 1..offset + 600).contains(&(inside - host));
         found.same(&format!("linux.timeOffsets.{clock} is near"), true, is_right);
     }
     for (call, errno) in &wish.kernel.seccomp {
         let (name, number) = CALLS[*call];
-        let reality = inside["syscall"][number.to_string()].clone();
+        let reality = inside.syscall[number.to_string()];
         // seccomp(2): without a tracer there is no such call.
         let errno = if wish.more.traced[*call] { 38 } else { *errno };
         found.same(
             &format!("linux.seccomp: {name}"),
-            json!(-i64::from(errno)),
+            Some(-i64::from(errno)),
             reality,
         );
     }

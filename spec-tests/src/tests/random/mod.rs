@@ -11,7 +11,7 @@ use crate::{
     outcome::{Check, Stop, fail},
     pty::{FdSocket, Master},
     runner,
-    suite::Test,
+    seen::Report,
 };
 use check::Differences;
 use config::Wish;
@@ -32,7 +32,9 @@ use std::{
     thread,
 };
 
-pub(super) const TESTS: &[Test] = &[("random/configs", configs)];
+tests! {
+    random/configs,
+}
 
 /// The first host id of a container with a user namespace.
 const BASE: u32 = 100_000;
@@ -123,7 +125,7 @@ fn tree(seed: u64) -> Check<impl ValueTree<Value = Wish>> {
 
 /// What all cases share.
 struct World {
-    host: Value,
+    host: Report,
     source: PathBuf,
     /// A folder that everybody may write to: hooks in a user namespace are nobody to the host.
     open: PathBuf,
@@ -141,7 +143,7 @@ impl World {
         fs::create_dir(&open)?;
         fs::set_permissions(&open, fs::Permissions::from_mode(0o777))?;
         let mut probe = Command::new(c.rootfs("/bin/probe"));
-        let host = runner::start(&mut probe, &c.dir)?.finish()?.ok()?.json()?;
+        let host = runner::start(&mut probe, &c.dir)?.finish()?.ok()?.seen()?;
         // Of nobody and everybody: each id-mapped mount shows it as somebody else's.
         fs::write(source.join("file"), "")?;
         let mut holder = Command::new("unshare");
@@ -207,7 +209,7 @@ impl World {
         let inside = match wish.more.terminal {
             Some(_) => in_a_terminal(c)?,
             None => c.run().map(|run| match run.code() {
-                0 => run.json(),
+                0 => run.seen(),
                 _ => fail(run.stderr.trim()),
             })?,
         };
@@ -275,7 +277,7 @@ impl World {
 }
 
 /// What the probe has printed on its terminal; the inner error is the container's.
-fn in_a_terminal(c: &Case) -> Check<Check<Value>> {
+fn in_a_terminal(c: &Case) -> Check<Check<Report>> {
     /// The end of its report.
     const END: &str = "\"mknod\":{}}";
     let path = c.dir.join("console.sock");

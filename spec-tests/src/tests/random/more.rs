@@ -2,6 +2,7 @@
 //! seen inside. Drawn after everything else, so that a seed of before means the same for the rest.
 
 use super::{BASE, check::Differences, config::Wish};
+use crate::seen::Report;
 use proptest::{collection, option, prelude::*, sample};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -281,35 +282,31 @@ impl More {
         &self,
         wish: &Wish,
         place: &Place,
-        inside: &Value,
+        inside: &Report,
         joined: &BTreeMap<String, String>,
         found: &mut Differences,
     ) {
         for (file, value) in self.cgroup_files(wish, place) {
             let field = format!("linux.resources: {file}");
-            found.same(&field, json!(value), inside["cat"][&file].clone());
+            found.same(&field, value.to_string().as_str(), inside.cat[&file].text());
         }
         if let Some((mode, _, shown)) = self.policy.filter(|_| place.has_numa) {
-            let maps = inside["cat"]["/proc/self/numa_maps"].as_str().unwrap_or_default();
+            let maps = inside.cat["/proc/self/numa_maps"].text();
             found.same(&format!("linux.memoryPolicy: {mode}"), true, maps.contains(shown));
         }
         let is_terminal = self.terminal.is_some();
         found.same(
             "process.terminal",
-            json!([is_terminal, is_terminal, is_terminal]),
-            inside["tty"].clone(),
+            [is_terminal, is_terminal, is_terminal],
+            inside.tty,
         );
         if let Some((rows, columns)) = self.terminal {
-            found.same(
-                "process.consoleSize",
-                json!([rows, columns]),
-                inside["winsize"].clone(),
-            );
+            found.same("process.consoleSize", [rows, columns], inside.winsize);
         }
         for (index, _) in self.id_mapped(wish) {
-            let stat = &inside["stat"][format!("/mnt/{index}/file")];
-            let owner = [stat["uid"].clone(), stat["gid"].clone()];
-            found.same("mounts: owner behind a mapping", [json!(7), json!(7)], owner);
+            let stat = &inside.stat[format!("/mnt/{index}/file")];
+            let owner = [stat.uid, stat.gid];
+            found.same("mounts: owner behind a mapping", [Some(7), Some(7)], owner);
         }
         for (index, more) in self.mounts.iter().enumerate().take(wish.files.mounts.len()) {
             let Some(word) = more.propagation.map(|word| word.trim_start_matches('r')) else {
@@ -331,12 +328,12 @@ impl More {
         }
         for (kind, is_joined) in ["ipc", "uts", "net"].iter().zip(self.joined) {
             if is_joined {
-                let link = joined.get(*kind).map(|link| json!(link));
-                let reality = Some(inside["ns"][kind].clone());
+                let link = joined.get(*kind);
+                let reality = Some(&inside.ns[*kind]);
                 found.same(&format!("linux.namespaces.{kind} is joined"), link, reality);
             }
         }
-        let is_there = inside["stat"][STARTED]["type"] == "file";
+        let is_there = inside.stat[STARTED].kind == "file";
         found.same(
             "hooks.startContainer",
             self.hooks.contains(&"startContainer"),

@@ -28,8 +28,8 @@ use super::rootfs::RootfsPlan;
 pub use crate::spec::mount_options::{IdRanges, SourceLink};
 use crate::spec::paths::is_free_below_proc;
 use crate::{Error, ErrorKind, Result};
-use options::Options;
-use sources::{Superblock, superblock_of};
+use options::{Options, Superblock};
+use sources::superblock_of;
 use targets::target_of;
 
 /// fsconfig(2) takes strings of less than this (fs/fsopen.c); longer ones must go by mount(2).

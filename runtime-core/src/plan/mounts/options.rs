@@ -9,7 +9,6 @@ use runtime_sys::mount::{
     ATTR_RDONLY, ATTR_STRICTATIME, MountAttr,
 };
 
-use super::sources::Superblock;
 use super::{FSCONFIG_MAX, FsOption};
 use crate::Result;
 use crate::plan::c_string;
@@ -17,6 +16,17 @@ use crate::spec::mount_options::{MountOptions, is_context};
 
 /// What the kernel locks on a mount that a user namespace gets from outside.
 pub(super) const LOCKABLE: u64 = ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC;
+
+/// Whose the superblock of a mount is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Superblock {
+    /// The mount's own, on a device, a server or other file systems.
+    Own,
+    /// The mount's own, in memory: nothing is gained where it is read-only too.
+    Memory,
+    /// Also that of others: flags would be theirs too.
+    Shared,
+}
 
 /// The options of one mount, and what has been decided about them.
 #[derive(Debug)]

@@ -7,22 +7,11 @@ use std::path::PathBuf;
 use oci_spec::runtime::Mount;
 use runtime_sys::namespace::Kinds;
 
-use super::options::Options;
+use super::options::{Options, Superblock};
 use super::{Around, CLASSIC_MAX, FSCONFIG_MAX, MountPlan, MountSource, NewFilesystem, cgroup};
 use crate::plan::namespaces::NamespacesPlan;
 use crate::plan::{HostFacts, c_string};
 use crate::{Error, Result};
-
-/// Whose the superblock of a mount is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Superblock {
-    /// The mount's own, on a device, a server or other file systems.
-    Own,
-    /// The mount's own, in memory: nothing is gained where it is read-only too.
-    Memory,
-    /// Also that of others: flags would be theirs too.
-    Shared,
-}
 
 /// Which kind of superblock a new file system has, or the one that is there already.
 pub(super) fn superblock_of(

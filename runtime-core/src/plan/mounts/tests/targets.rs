@@ -1,5 +1,8 @@
 //! What the place of a mount, and later mounts, make of it.
 
+use std::ffi::CStr;
+use std::path::Path;
+
 use super::*;
 
 #[test]

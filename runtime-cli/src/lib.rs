@@ -24,17 +24,21 @@ pub mod unstable;
 mod words;
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 
 use args::{Request, UsageError};
 /// For the part of the program that runs before this library can.
 #[doc(hidden)]
 pub use commands::SEALED;
 use commands::{AnyCommand, Command, Definition, Invocation};
+pub use memory_fault::explain as explain_memory_faults;
 use runtime_core::{Error, ErrorKind, Result};
+use runtime_sys::arguments::Arguments;
 
-/// Runs the command line of this process; its exit code. What is printed has been flushed.
-pub fn main() -> u8 {
-    let (command, call) = match prepare() {
+/// Runs the command line of this process; its exit code. What is printed has been flushed. `explained` is what
+/// [`explain_memory_faults`] has returned.
+pub fn main(arguments: Arguments, explained: Result<()>) -> u8 {
+    let (command, call) = match prepare(arguments, explained) {
         Ok(prepared) => prepared,
         Err(Done(code)) => return code,
     };
@@ -74,15 +78,18 @@ pub fn definitions() -> clap::Command {
 struct Done(u8);
 
 /// All that comes before the command: this process is made fit for it, and the command line is read.
-fn prepare() -> std::result::Result<(AnyCommand, Invocation), Done> {
-    // Before anything is allocated.
-    let explained = memory_fault::explain();
+fn prepare(
+    arguments: Arguments,
+    explained: Result<()>,
+) -> std::result::Result<(AnyCommand, Invocation), Done> {
     report::panics_on_one_line();
-    let mut arguments = std::env::args_os();
-    let program = globals::program_name(arguments.next());
-    let arguments: Vec<OsString> = arguments.collect();
-    let open_files = explained.and_then(|()| make_fit(&arguments)).map_err(tell)?;
-    let (globals, rest) = args::parse_globals(&arguments).map_err(tell_mistake)?;
+    let mut words = arguments.map(|argument| OsString::from_vec(argument.to_bytes().to_vec()));
+    let program = globals::program_name(words.next());
+    let words: Vec<OsString> = words.collect();
+    let open_files = explained
+        .and_then(|()| make_fit(&words, arguments))
+        .map_err(tell)?;
+    let (globals, rest) = args::parse_globals(&words).map_err(tell_mistake)?;
     globals.open_log().map_err(tell)?;
     let (command, words) = match args::parse_command(&globals, &rest, program).map_err(tell_mistake)? {
         Request::Command(command, words) => (command, words),
@@ -112,11 +119,11 @@ fn prepare() -> std::result::Result<(AnyCommand, Invocation), Done> {
 }
 
 /// What comes before the command line is read. Returns the caller's soft limit of open files.
-fn make_fit(arguments: &[OsString]) -> Result<u64> {
+fn make_fit(words: &[OsString], arguments: Arguments) -> Result<u64> {
     inherited::open_standard_streams()?;
     inherited::reset_signal_actions()?;
-    if may_seal(arguments) {
-        sealed_exe::ensure()?;
+    if may_seal(words) {
+        sealed_exe::ensure(arguments)?;
     }
     // After that: what has been executed anew would take the raised limit for the caller's.
     inherited::raise_open_files()

@@ -27,7 +27,7 @@ static STACK: Stack = Stack(UnsafeCell::new(MaybeUninit::uninit()));
 ///
 /// # Errors
 /// That of the system call.
-pub(crate) fn explain() -> Result<()> {
+pub fn explain() -> Result<()> {
     let stack = libc::stack_t {
         ss_sp: STACK.0.get().cast::<c_void>(),
         ss_flags: 0,

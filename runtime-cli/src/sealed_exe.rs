@@ -5,12 +5,13 @@
 //! The mount stays detached on purpose. Attaching it anywhere would make systemd, and everything else that watches
 //! mountinfo, read the whole table again for each container.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
 use runtime_core::{Errno, Error, ErrorKind, Result};
+use runtime_sys::arguments::Arguments;
 use runtime_sys::mount::{ATTR_RDONLY, MountAttr, mount_setattr};
 use runtime_sys::process::{ExecVector, execveat};
 use rustix::fs::{self, CWD, MemfdFlags, OFlags, SealFlags, StatVfsMountFlags};
@@ -25,12 +26,12 @@ const MEMFD_NAME: &str = "onggi";
 ///
 /// # Errors
 /// Neither a detached mount nor a sealed memfd can be had: then nothing may be started that could reach the binary.
-pub(crate) fn ensure() -> Result<()> {
+pub(crate) fn ensure(arguments: Arguments) -> Result<()> {
     if is_sealed()? {
         // execveat leaves the number of a file descriptor as the name that ps shows.
         return rustix::thread::set_name(c"onggi").map_err(|e| failed("prctl(PR_SET_NAME)", e));
     }
-    let argv = own_arguments()?;
+    let argv: Vec<CString> = arguments.map(CStr::to_owned).collect();
     let executable = match detached_mount() {
         Ok(mount) => mount,
         Err(refused) => sealed_memfd().map_err(|e| e.and(refused))?,
@@ -106,15 +107,6 @@ fn sealed_memfd() -> Result<OwnedFd> {
 
 fn all_seals() -> SealFlags {
     SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE
-}
-
-fn own_arguments() -> Result<Vec<CString>> {
-    std::env::args_os()
-        .map(|argument| {
-            CString::new(argument.into_vec())
-                .map_err(|_| Error::new(ErrorKind::Internal, "an own argument holds a zero byte"))
-        })
-        .collect()
 }
 
 fn own_environment() -> Result<Vec<CString>> {

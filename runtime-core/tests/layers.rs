@@ -121,9 +121,10 @@ impl Library {
 
 fn collect(directory: &Path, above: &[String], modules: &mut BTreeMap<Module, String>) {
     for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
+        let entry = entry.unwrap();
+        let path = entry.path();
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        if path.is_dir() {
+        if entry.file_type().unwrap().is_dir() {
             collect(&path, &child(above, &name), modules);
         } else if name != "tests" {
             let module = match name.as_str() {

@@ -3,7 +3,7 @@
 use core::ffi::CStr;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::args::{DeviceArgs, LinkArgs, Links, TargetArgs};
@@ -56,7 +56,12 @@ fn make(directory: BorrowedFd<'_>, device: &DeviceArgs<'_>) -> sys::Result<()> {
     if (device.uid, device.gid) == (0, 0) {
         return Ok(());
     }
-    fs::chown_child(directory, device.name, device.uid, device.gid)
+    let made = fs::open_child(directory, device.name, OFlags::PATH | OFlags::NOFOLLOW)?;
+    // Who has the directory, too, may have put something else there.
+    if !is_the_device(&fs::fstat(made.as_fd())?, device) {
+        return Err(refused(Errno::EXIST));
+    }
+    fs::chown_found(made.as_fd(), device.uid, device.gid)
 }
 
 fn bind(directory: BorrowedFd<'_>, name: &CStr, host_node: BorrowedFd<'_>) -> sys::Result<()> {
@@ -107,13 +112,15 @@ fn check_existing(directory: BorrowedFd<'_>, device: &DeviceArgs<'_>) -> sys::Re
     if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
         return Ok(());
     }
-    let same_type = stat.st_mode & libc::S_IFMT == device.file_type;
-    let same_number = device.file_type == libc::S_IFIFO || stat.st_rdev == device.device;
-    if same_type && same_number {
-        Ok(())
-    } else {
-        Err(refused(Errno::EXIST))
+    match is_the_device(&stat, device) {
+        true => Ok(()),
+        false => Err(refused(Errno::EXIST)),
     }
+}
+
+fn is_the_device(stat: &Stat, device: &DeviceArgs<'_>) -> bool {
+    let same_type = stat.st_mode & libc::S_IFMT == device.file_type;
+    same_type && (device.file_type == libc::S_IFIFO || stat.st_rdev == device.device)
 }
 
 /// Makes the links in /dev. A link that is there already stays, unless the kernel's own (ptmx) must be replaced.

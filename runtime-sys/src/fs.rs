@@ -235,6 +235,12 @@ pub fn chown(file: BorrowedFd<'_>, uid: u32, gid: Option<u32>) -> Result<()> {
     raw::fchown(file, Some(Uid::from_raw(uid)), gid.map(Gid::from_raw)).named(Call::Chown)
 }
 
+/// `fchownat` of what an O_PATH descriptor has found.
+pub fn chown_found(found: BorrowedFd<'_>, uid: u32, gid: u32) -> Result<()> {
+    let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+    raw::chownat(found, c"", uid, gid, AtFlags::EMPTY_PATH).named(Call::Chown)
+}
+
 /// `fchownat` without following a link.
 pub fn chown_child(dir: BorrowedFd<'_>, name: &CStr, uid: u32, gid: u32) -> Result<()> {
     let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));

@@ -13,6 +13,7 @@
     clippy::panic
 )]
 
+pub mod arguments;
 pub mod bpf;
 pub mod credentials;
 pub mod fs;

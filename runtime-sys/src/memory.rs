@@ -471,16 +471,10 @@ fn clear_thread(image: &Image, kept: &[Range]) -> Result<Range> {
         }
     }
     let thread = thread_pointer();
-    // SAFETY: nothing of ours lies there but errno, which no caller relies on across this, and nothing that stays.
-    unsafe {
-        rustix::mm::mmap_anonymous(
-            ptr::with_exposed_provenance_mut(zone.start),
-            zone.end - zone.start,
-            ProtFlags::READ | ProtFlags::WRITE,
-            MapFlags::PRIVATE | MapFlags::FIXED,
-        )
-    }
-    .named(Call::Mmap)?;
+    let zone = match map_zeroes(zone) {
+        Err(error) if error.errno == rustix::io::Errno::INVAL => map_around(image.page, errno, zone)?,
+        other => other?,
+    };
     // The C library finds the thread there: struct tcbhead_t of glibc, with `tcb` and `self`; struct pthread of musl, with `self`.
     for place in [thread, thread.wrapping_add(2 * size_of::<usize>())] {
         if thread != 0 && zone.contains(place) {
@@ -490,6 +484,53 @@ fn clear_thread(image: &Image, kept: &[Range]) -> Result<Range> {
         }
     }
     Ok(zone)
+}
+
+/// The kernel's own mappings, such as \[vvar\], cannot be cut in two (EINVAL). Nothing of the C library's lies there: then as
+/// much is exchanged around errno as they leave room for, page by page.
+fn map_around(page: usize, errno: usize, zone: Range) -> Result<Range> {
+    let start = errno / page * page;
+    let mut mapped = map_zeroes(Range {
+        start,
+        end: start + page,
+    })?;
+    while mapped.start > zone.start {
+        match map_zeroes(Range {
+            start: mapped.start - page,
+            end: mapped.start,
+        }) {
+            Ok(below) => mapped.start = below.start,
+            Err(error) if error.errno == rustix::io::Errno::INVAL => break,
+            Err(error) => return Err(error),
+        }
+    }
+    while mapped.end < zone.end {
+        match map_zeroes(Range {
+            start: mapped.end,
+            end: mapped.end + page,
+        }) {
+            Ok(above) => mapped.end = above.end,
+            Err(error) if error.errno == rustix::io::Errno::INVAL => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(mapped)
+}
+
+/// Exchanges what lies there for memory that is all zero.
+fn map_zeroes(range: Range) -> Result<Range> {
+    // SAFETY: only for the surroundings of errno: nothing of ours lies there but errno, which no caller relies on across
+    // this, and nothing that stays.
+    unsafe {
+        rustix::mm::mmap_anonymous(
+            ptr::with_exposed_provenance_mut(range.start),
+            range.end - range.start,
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::PRIVATE | MapFlags::FIXED,
+        )
+    }
+    .named(Call::Mmap)?;
+    Ok(range)
 }
 
 /// Where thread-local variables are found by a word that holds its own address (System V ABI for x86-64, 3.4.6: `%fs:0`), and not

@@ -317,7 +317,8 @@ impl Case {
                 left.push(format!("cgroup {}", entry.display()));
             }
         }
-        let dir = self.dir.to_string_lossy().into_owned();
+        // With the slash, or the folder c1 would have what lies in c10.
+        let dir = format!("{}/", self.dir.display());
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         for line in mounts.lines().filter(|l| l.contains(&dir)) {
             left.push(format!("mount {line}"));
@@ -334,11 +335,10 @@ impl Case {
 
     /// The mounts below the folder of this test, in the order in which they were made.
     pub(crate) fn mounts_below(&self) -> Vec<String> {
-        let dir = self.dir.to_string_lossy().into_owned();
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let targets = mounts.lines().filter_map(|l| l.split(' ').nth(4));
         targets
-            .filter(|t| t.starts_with(&dir))
+            .filter(|target| Path::new(target).starts_with(&self.dir))
             .map(str::to_owned)
             .collect()
     }

@@ -60,6 +60,13 @@ macro_rules! objects {
     (@set $field:ident $key:literal $inner:ident) => {};
 }
 
+impl Mount {
+    /// Of type bind, with the options to come.
+    pub(crate) fn bind(destination: impl Serialize, source: impl Serialize) -> Self {
+        Self::new().destination(destination).kind("bind").source(source)
+    }
+}
+
 objects! {
     /// config.json itself.
     Document {

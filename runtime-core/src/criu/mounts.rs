@@ -2,7 +2,7 @@
 //! runc, so that either runtime restores what the other has saved: the place in the container, and `/dev/null` for
 //! masked files and devices.
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -56,16 +56,24 @@ pub(crate) fn of_dump(plan: &Plan, pid: i32) -> Result<Vec<ExternalMount>> {
             external.push(entry(&place, Path::new(NULL)));
         }
     }
-    for device in plan
-        .devices
-        .nodes
-        .iter()
-        .filter(|device| device.host_path.is_some())
-    {
-        let place = device_path(device);
-        external.push(entry(&place, &place));
-    }
+    external.extend(mounted_nodes(plan, &mounts)?);
     Ok(external)
+}
+
+/// Devices that are mounts: in a user namespace, and where INIT was refused mknod(2), which only the container itself shows.
+fn mounted_nodes(plan: &Plan, mounts: &ContainerMounts) -> Result<Vec<ExternalMount>> {
+    let mut nodes = Vec::new();
+    for device in &plan.devices.nodes {
+        let name = device_path(device);
+        let path = CString::new(path_bytes(&name))
+            .map_err(|_| Error::new(ErrorKind::Internal, "a device with a null byte").path(&name))?;
+        if let Some((place, stat)) = mounts.at(&path)?
+            && stat.st_mode & libc::S_IFMT == device.file_type
+        {
+            nodes.push(entry(&place, &name));
+        }
+    }
+    Ok(nodes)
 }
 
 /// For a restore: from names to the host's paths. The places have been made, so links in the rootfs can be followed.
@@ -85,7 +93,11 @@ pub(crate) fn of_restore(plan: &Plan) -> Result<Vec<ExternalMount>> {
         }
     }
     for device in &plan.devices.nodes {
-        if let Some(host_path) = &device.host_path {
+        let instead = device
+            .instead
+            .as_ref()
+            .map(|path| Path::new(OsStr::from_bytes(path.to_bytes())));
+        if let Some(host_path) = device.host_path.as_deref().or(instead) {
             external.push(entry(&device_path(device), &clean_path(host_path)));
         }
     }

@@ -100,7 +100,7 @@ impl Runtime {
         container::warn_of_spellings(&config.extra.spellings);
         let linux = config.spec.linux().as_ref();
         let resources = linux.and_then(|linux| linux.resources().as_ref());
-        for text in resources.into_iter().flat_map(spec::letters_left_out) {
+        for text in resources.into_iter().flat_map(spec::odd_letters) {
             log::warn!("{text}");
         }
         container::warn_of_capabilities(&config.extra.process.unknown_capabilities);

@@ -27,7 +27,7 @@ pub(crate) fn set_scheduler(process: &ProcessPlan, pid: i32) -> Result<()> {
             .doing("set the scheduler")
             .field("process.scheduler");
         match error.errno {
-            Errno::PERM => explained.hint(explain::HIGHER_PRIORITY),
+            Errno::PERM => explained.hint(explain::refused_scheduler(scheduler)),
             _ => explained,
         }
     })

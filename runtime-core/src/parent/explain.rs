@@ -13,6 +13,7 @@ use oci_spec::runtime::Spec;
 use runtime_init::step::Step;
 use runtime_init::wire::Failure;
 use runtime_sys::Call;
+use runtime_sys::process::SchedAttr;
 use rustix::io::Errno;
 
 use super::diagnose;
@@ -28,7 +29,18 @@ use crate::prepare::trees;
 use crate::{Error, ErrorKind, Result, errno_text};
 
 /// What EPERM means where a priority is set.
-pub(crate) const HIGHER_PRIORITY: &str = "a higher priority than the runtime's own needs CAP_SYS_NICE";
+const HIGHER_PRIORITY: &str = "a higher priority than the runtime's own needs CAP_SYS_NICE";
+
+/// What EPERM means where a scheduler is set. The kernel gives SCHED_DEADLINE to who may run on every processor (sched(7)); the words
+/// about that are runc's.
+pub(crate) fn refused_scheduler(scheduler: &SchedAttr) -> &'static str {
+    match scheduler.policy == libc::SCHED_DEADLINE as u32 {
+        true => {
+            "it needs CAP_SYS_NICE, and this process scheduler can't be used together with AllowedCPUs: linux.resources.cpu.cpus"
+        }
+        false => HIGHER_PRIORITY,
+    }
+}
 
 /// Why a resource limit is refused.
 pub(crate) const RAISED_LIMIT: &str =
@@ -79,7 +91,10 @@ pub(crate) fn explain(
                 Some((plan, spec)) => locate(error, plan, spec, failure),
                 None => locate_process(error, process, failure),
             };
-            hint(error, failure)
+            match (failure.step, failure.errno, &process.scheduler) {
+                (Step::Scheduler, Errno::PERM, Some(scheduler)) => error.hint(refused_scheduler(scheduler)),
+                _ => hint(error, failure),
+            }
         }
     }
 }

@@ -32,7 +32,7 @@ pub(crate) use lenient::quoted;
 pub use ranges::parse_ranges;
 pub(crate) use schema::{MEMORY_POLICY_FLAGS, MEMORY_POLICY_MODES};
 pub use update::{ResourceUpdate, update_resources};
-pub(crate) use validate::letters_left_out;
+pub(crate) use validate::{has_other_letters, odd_letters};
 pub use validate::{validate, validate_process, validate_resources};
 
 use crate::{Cancel, Error, ErrorKind, Result};

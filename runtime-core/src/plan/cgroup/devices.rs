@@ -9,6 +9,7 @@
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
+use crate::spec::has_other_letters;
 use crate::{Error, Result};
 
 pub use runtime_sys::bpf::BpfInsn;
@@ -198,7 +199,10 @@ impl Rule {
             device_type,
             major: number("major", rule.major())?,
             minor: number("minor", rule.minor())?,
-            permissions: permissions(&field("access"), rule.access().as_deref().unwrap_or_default())?,
+            permissions: match rule.access().as_deref() {
+                Some(access) if !rule.allow() && has_other_letters(access) => READ | WRITE | MKNOD,
+                access => permissions(&field("access"), access.unwrap_or_default())?,
+            },
         })
     }
 

@@ -20,16 +20,17 @@ use runtime_init::args::Links;
 use runtime_sys::mount::{ATTR_RDONLY, MountAttr};
 use runtime_sys::namespace::Kinds;
 
+use super::HostFacts;
 pub use super::mount_label::FsOption;
 use super::mount_label::MountLabel;
 use super::namespaces::{NamespacesPlan, UserNamespace};
 use super::rootfs::RootfsPlan;
-use super::{HostFacts, clean_in_container};
 pub use crate::spec::mount_options::{IdRanges, SourceLink};
 use crate::spec::paths::is_free_below_proc;
 use crate::{Error, ErrorKind, Result};
 use options::{Options, Superblock};
 use sources::superblock_of;
+use targets::target_of;
 
 /// fsconfig(2) takes strings of less than this (fs/fsopen.c); longer ones must go by mount(2).
 const FSCONFIG_MAX: usize = 256;
@@ -194,7 +195,7 @@ fn plan_one(
     let Around {
         facts, namespaces, ..
     } = around;
-    let target = clean_in_container(mount.destination(), format!("mounts[{index}].destination"))?;
+    let target = target_of(mount.destination(), &around.rootfs.path, index)?;
     let mut options = options_for(spec, index, mount, around)?;
     let id_map = plan_id_map(mount, &options);
     if id_map.is_some() && !facts.may_mount {

@@ -1,10 +1,32 @@
 //! Runs in: RUNTIME. What later mounts of the list, and devices, want of the place on which one is mounted. Pure.
 
 use std::ffi::CString;
+use std::path::Path;
 
 use runtime_sys::mount::{ATTR_RDONLY, MountAttr};
 
 use super::{MountPlan, MountSource};
+use crate::Result;
+use crate::plan::{c_string, clean_in_container};
+
+/// As runc does, and documents that were written for it rely on: a destination that names the rootfs by its path on the host is
+/// in it.
+pub(super) fn target_of(destination: &Path, rootfs: &Path, index: u16) -> Result<CString> {
+    let field = || format!("mounts[{index}].destination");
+    let target = clean_in_container(destination, field())?;
+    let rootfs = clean_in_container(rootfs, "root.path")?;
+    if rootfs.is_empty() {
+        return Ok(target);
+    }
+    let (target, rootfs) = (target.to_bytes(), rootfs.to_bytes());
+    let inside = target
+        .strip_prefix(rootfs)
+        .filter(|rest| matches!(rest, [] | [b'/', ..]));
+    c_string(
+        inside.map_or(target, |rest| rest.strip_prefix(b"/").unwrap_or(rest)),
+        field(),
+    )
+}
 
 impl MountPlan {
     /// A mount of the list may lie below a read-only bind mount where there is no place for it yet. As crun does it.

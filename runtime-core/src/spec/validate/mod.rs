@@ -22,8 +22,8 @@ use super::namespace_kind::NamespaceKind;
 use crate::{Error, Result};
 
 pub use process::validate_process;
-pub(crate) use resources::letters_left_out;
 pub use resources::validate_resources;
+pub(crate) use resources::{has_other_letters, odd_letters};
 
 /// Judges everything in the document that can be judged without the host. Call it before the first side effect.
 ///

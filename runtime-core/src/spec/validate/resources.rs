@@ -48,13 +48,6 @@ fn device_rule(rule: &LinuxDeviceCgroup) -> std::result::Result<(), (&'static st
     if access.is_empty() {
         return Err(("access", "device access field cannot be empty".to_owned()));
     }
-    if !rule.allow() && has_other_letters(access) && !"rwm".chars().all(|letter| access.contains(letter)) {
-        // What it was to deny would stay open.
-        return Err((
-            "access",
-            format!("{}: must be made of r, w and m", quoted(access)),
-        ));
-    }
     // -1 stands for every number, as absent does; the kernel has 12 bits and 20 for them.
     for (name, number, bits) in [("major", rule.major(), 12), ("minor", rule.minor(), 20)] {
         if let Some(number) = number.filter(|number| !(-1..1 << bits).contains(number)) {
@@ -64,21 +57,27 @@ fn device_rule(rule: &LinuxDeviceCgroup) -> std::result::Result<(), (&'static st
     Ok(())
 }
 
-fn has_other_letters(access: &str) -> bool {
+/// Whether `access` of a device rule has other letters than r, w and m.
+pub(crate) fn has_other_letters(access: &str) -> bool {
     !access.bytes().all(|letter| b"rwm".contains(&letter))
 }
 
-/// Rules for devices with other letters than r, w and m, each with a text that says so. They count as if these were not there, as
-/// with runc and crun: device plugins and CDI files write `none` for a device that is not to be opened yet.
-pub(crate) fn letters_left_out(resources: &LinuxResources) -> impl Iterator<Item = String> + '_ {
+/// Rules for devices with other letters than r, w and m, each with a text that says so. What allows counts as if these were not
+/// there, as with runc and crun: device plugins and CDI files write `none` for a device that is not to be opened yet. What denies
+/// denies everything, since nobody knows what else it was to deny.
+pub(crate) fn odd_letters(resources: &LinuxResources) -> impl Iterator<Item = String> + '_ {
     each(resources.devices()).filter_map(|(index, rule)| {
         let access = rule
             .access()
             .as_deref()
             .filter(|access| has_other_letters(access))?;
         let shown = quoted(access);
+        let meaning = match rule.allow() {
+            true => "are left out",
+            false => "deny everything",
+        };
         Some(format!(
-            "linux.resources.devices[{index}].access: {shown}: letters other than r, w and m are left out"
+            "linux.resources.devices[{index}].access: {shown}: letters other than r, w and m {meaning}"
         ))
     })
 }

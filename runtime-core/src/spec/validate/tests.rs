@@ -455,11 +455,6 @@ fn wrong_resources() {
             "devices[0].type: invalid cgroup device type \"p\"",
         ),
         (
-            json!({"devices": [{"allow": true, "access": "rx"}, {"allow": false, "access": "rwmx"},
-                {"allow": false, "access": "rx"}]}),
-            "devices[2].access: \"rx\": must be made of r, w and m",
-        ),
-        (
             json!({"memory": {"swap": 10}}),
             "memory.swap: unable to set swap limit without memory limit",
         ),

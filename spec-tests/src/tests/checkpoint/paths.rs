@@ -4,14 +4,18 @@
 use crate::{
     case::Case,
     config::{Device, Mount},
+    faults::where_forbidden,
     outcome::{Check, same},
     runner,
-    tests::checkpoint::{COUNTER, CRIU, checkpoint, count, start_counter, text, wait_for_count},
+    tests::checkpoint::{
+        COUNTER, CRIU, checkpoint, count, goes_on_after, restore, start_counter, text, wait_for_count,
+    },
 };
+use serde_json::json;
 use std::{
     ffi::OsString,
     fs,
-    os::unix::fs::symlink,
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::Path,
     process::{Command, Stdio},
     time::Duration,
@@ -25,16 +29,12 @@ tests! {
     checkpoint/relative_images_and_state_root: CRIU,
     checkpoint/images_behind_links: CRIU,
     checkpoint/device_with_an_odd_path: CRIU,
+    checkpoint/devices_that_could_not_be_made: CRIU,
+    checkpoint/devices_of_a_user_namespace_are_the_hosts: CRIU,
 }
 
 fn bind(c: &mut Case, source: &str, destination: &str) {
-    c.mount(
-        Mount::new()
-            .destination(destination)
-            .kind("bind")
-            .source(source)
-            .options(["rbind"]),
-    );
+    c.mount(Mount::bind(destination, source).options(["rbind"]));
 }
 
 /// `words` of the command in `directory`, with its standard output and error on /dev/null.
@@ -256,4 +256,48 @@ fn device_with_an_odd_path(c: &mut Case) -> Check {
         .rt(&["exec", &c.id, "/bin/stat", "-c", "%t,%T", "/dev/zero"])?
         .ok()?;
     same("the device", "1,5\n", seen.stdout.as_str())
+}
+
+fn nodes(c: &Case, devices: &[&str]) -> Check<String> {
+    let line = ["exec", &c.id, "/bin/stat", "-c", "%n %a %u:%g %t,%T"];
+    Ok(c.rt(&[&line, devices].concat())?.ok()?.stdout)
+}
+
+/// criu finds mounts on /dev that are not in config.json: the host's nodes, where the runtime may make none of its own.
+fn devices_that_could_not_be_made(c: &mut Case) -> Check {
+    c.config["linux"]["devices"] = json!([
+        {"path": "/dev/loop-control", "type": "c", "major": 10, "minor": 237, "fileMode": 0o666},
+        {"path": "/dev/shm", "type": "c", "major": 1, "minor": 3}
+    ]);
+    where_forbidden(&[libc::SYS_mknod, libc::SYS_mknodat], || start_counter(c))?;
+    let devices = ["/dev/null", "/dev/loop-control"];
+    let before = nodes(c, &devices)?;
+    c.rt(&["exec", &c.id, "/bin/sh", "-c", "echo saved > /dev/shm/file"])?
+        .ok()?;
+    checkpoint(c, &[])?.ok()?;
+    goes_on_after(c, || restore(c, &[]).map(drop))?;
+    same("the nodes", before, nodes(c, &devices)?)?;
+    let look = "echo lost > /dev/null && cat /dev/null /dev/shm/file";
+    let seen = c.rt(&["exec", &c.id, "/bin/sh", "-c", look])?.ok()?;
+    same("what is in them", "saved\n", seen.stdout.as_str())?;
+    c.delete()?;
+    c.nothing_left()
+}
+
+/// Mode and owner of config.json are lost: criu mounts what it finds on the host.
+fn devices_of_a_user_namespace_are_the_hosts(c: &mut Case) -> Check {
+    c.map_ids(100_000)?;
+    c.config["linux"]["devices"] = json!([{"path": "/dev/zero", "type": "c", "major": 1, "minor": 5,
+        "fileMode": 0o640, "uid": 7, "gid": 8}]);
+    start_counter(c)?;
+    same(
+        "before",
+        "/dev/zero 640 7:8 1,5\n",
+        nodes(c, &["/dev/zero"])?.as_str(),
+    )?;
+    checkpoint(c, &[])?.ok()?;
+    goes_on_after(c, || restore(c, &[]).map(drop))?;
+    let mode = fs::metadata("/dev/zero")?.permissions().mode() & 0o7777;
+    let hosts = format!("/dev/zero {mode:o} 65534:65534 1,5\n");
+    same("after", hosts, nodes(c, &["/dev/zero"])?)
 }

@@ -143,28 +143,10 @@ fn bind_mounts(c: &mut Case) -> Check {
     fs::create_dir_all(c.rootfs("run"))?;
     std::os::unix::fs::symlink("../run", c.rootfs("var/run"))?;
     let (single, folder) = (text(&c.dir.join("single")), text(&shared));
-    c.mount(
-        Mount::new()
-            .destination("/mnt/shared")
-            .kind("bind")
-            .source(&folder)
-            .options(["rbind"]),
-    );
-    c.mount(
-        Mount::new()
-            .destination("/etc/single")
-            .kind("bind")
-            .source(single)
-            .options(["bind", "ro"]),
-    );
+    c.mount(Mount::bind("/mnt/shared", &folder).options(["rbind"]));
+    c.mount(Mount::bind("/etc/single", single).options(["bind", "ro"]));
     // A link of the image on the way: criu knows the place behind it.
-    c.mount(
-        Mount::new()
-            .destination("/var/run/linked")
-            .kind("bind")
-            .source(folder)
-            .options(["bind"]),
-    );
+    c.mount(Mount::bind("/var/run/linked", folder).options(["bind"]));
     c.shell("while :; do cat /etc/single >> /mnt/shared/out; usleep 100000; done");
     start(c)?;
     let out = shared.join("out");
@@ -184,20 +166,8 @@ fn fresh_rootfs(c: &mut Case) -> Check {
     let shared = c.dir.join("shared");
     fs::create_dir_all(shared.join("below"))?;
     let folder = text(&shared);
-    c.mount(
-        Mount::new()
-            .destination("/a/b/c")
-            .kind("bind")
-            .source(&folder)
-            .options(["bind"]),
-    );
-    c.mount(
-        Mount::new()
-            .destination("/a/b/c/below")
-            .kind("bind")
-            .source(folder)
-            .options(["bind"]),
-    );
+    c.mount(Mount::bind("/a/b/c", &folder).options(["bind"]));
+    c.mount(Mount::bind("/a/b/c/below", folder).options(["bind"]));
     c.shell("i=0; while :; do i=$((i+1)); echo $i > /a/b/c/count; usleep 100000; done");
     start(c)?;
     let number = || -> i64 {
@@ -560,10 +530,7 @@ fn id_mapped_mounts_are_refused(c: &mut Case) -> Check {
     fs::create_dir(&source)?;
     let map = json!([{"containerID": 0, "hostID": 1000, "size": 100}]);
     c.mount(
-        Mount::new()
-            .destination("/mnt")
-            .kind("bind")
-            .source(source)
+        Mount::bind("/mnt", source)
             .options(["bind", "idmap"])
             .uid_mappings(&map)
             .gid_mappings(map),

@@ -245,13 +245,7 @@ fn read_only_volume_of_a_user_namespace(c: &mut Case) -> Check {
     mount(Some(&volume), &volume, none, MsFlags::MS_BIND, none)?;
     let readonly = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
     mount(none, &volume, none, readonly, none)?;
-    c.mount(
-        Mount::new()
-            .destination("/vol")
-            .kind("bind")
-            .source(&volume)
-            .options(["bind"]),
-    );
+    c.mount(Mount::bind("/vol", &volume).options(["bind"]));
     let attempt = |c: &Case, file: &str| -> Check {
         let script =
             format!("mount -o remount,bind,rw /vol; touch /vol/{file}; grep ' /vol ' /proc/self/mountinfo");

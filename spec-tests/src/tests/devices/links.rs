@@ -91,13 +91,7 @@ fn dev_is_a_link_and_there_is_a_terminal(c: &mut Case) -> Check {
 fn volume(c: &mut Case, at: &str) -> Check<PathBuf> {
     let volume = c.dir.join("volume");
     fs::create_dir_all(&volume)?;
-    c.mount(
-        Mount::new()
-            .destination(at)
-            .kind("bind")
-            .source(&volume)
-            .options(["rbind"]),
-    );
+    c.mount(Mount::bind(at, &volume).options(["rbind"]));
     Ok(volume)
 }
 

@@ -39,13 +39,7 @@ const TABLE: &[(&str, Break)] = &[
         Ok(())
     }),
     ("source of a mount in the rootfs", |c| {
-        c.mount(
-            Mount::new()
-                .destination("/mnt")
-                .kind("bind")
-                .source("rootfs/nosuch")
-                .options(["bind"]),
-        );
+        c.mount(Mount::bind("/mnt", "rootfs/nosuch").options(["bind"]));
         Ok(())
     }),
     ("place of a mount", |c| {
@@ -78,13 +72,7 @@ const TABLE: &[(&str, Break)] = &[
         fs::write(c.rootfs("/file"), "")?;
         let source = c.dir.join("folder").to_string_lossy().into_owned();
         fs::create_dir_all(&source)?;
-        c.mount(
-            Mount::new()
-                .destination("/file")
-                .kind("bind")
-                .source(source)
-                .options(["bind"]),
-        );
+        c.mount(Mount::bind("/file", source).options(["bind"]));
         Ok(())
     }),
     ("device", |c| {
@@ -197,13 +185,7 @@ pub(crate) fn user_namespace(c: &mut Case) -> Check {
     mapped(c, 0);
     let source = c.dir.join("source");
     fs::create_dir_all(&source)?;
-    c.mount(
-        Mount::new()
-            .destination("/mnt")
-            .kind("bind")
-            .source(source.to_string_lossy())
-            .options(["rbind", "ro"]),
-    );
+    c.mount(Mount::bind("/mnt", source.to_string_lossy()).options(["rbind", "ro"]));
     c.mount(
         Mount::new()
             .destination("/var")
@@ -211,13 +193,7 @@ pub(crate) fn user_namespace(c: &mut Case) -> Check {
             .source("t")
             .options(["tmpcopyup"]),
     );
-    c.mount(
-        Mount::new()
-            .destination("/tmp")
-            .kind("bind")
-            .source("rootfs/var")
-            .options(["rbind"]),
-    );
+    c.mount(Mount::bind("/tmp", "rootfs/var").options(["rbind"]));
     Ok(())
 }
 

@@ -920,13 +920,7 @@ fn create_container_sees_the_mounts(c: &mut Case) -> Check {
     let seen = c.dir.join("seen");
     fs::create_dir(c.dir.join("source"))?;
     fs::write(c.dir.join("source/file"), "")?;
-    c.mount(
-        Mount::new()
-            .destination("/bound")
-            .kind("bind")
-            .source(c.dir.join("source"))
-            .options(["bind"]),
-    );
+    c.mount(Mount::bind("/bound", c.dir.join("source")).options(["bind"]));
     let root = c.rootfs("/");
     let line = format!(
         "cat >/dev/null; cd {root}; for f in bound/file dev/null dev/pts/ptmx proc/self/status; do test -e $f && echo $f >>{seen}; done",

@@ -337,27 +337,9 @@ fn bind_of_folder_and_file(c: &mut Case) -> Check {
     fs::create_dir(&folder)?;
     fs::write(folder.join("inside"), "in the folder")?;
     fs::write(&file, "in the file")?;
-    c.mount(
-        Mount::new()
-            .destination("/mnt/folder")
-            .kind("bind")
-            .source(folder.to_string_lossy())
-            .options(["bind"]),
-    );
-    c.mount(
-        Mount::new()
-            .destination("/etc/hostname")
-            .kind("bind")
-            .source(file.to_string_lossy())
-            .options(["bind"]),
-    );
-    c.mount(
-        Mount::new()
-            .destination("/new/file")
-            .kind("bind")
-            .source(file.to_string_lossy())
-            .options(["rbind"]),
-    );
+    c.mount(Mount::bind("/mnt/folder", folder.to_string_lossy()).options(["bind"]));
+    c.mount(Mount::bind("/etc/hostname", file.to_string_lossy()).options(["bind"]));
+    c.mount(Mount::bind("/new/file", file.to_string_lossy()).options(["rbind"]));
     let report = c.probe(&[
         "--cat",
         "/mnt/folder/inside",
@@ -392,13 +374,7 @@ fn bind_without_type(c: &mut Case) -> Check {
 fn bind_source_relative_to_bundle(c: &mut Case) -> Check {
     fs::create_dir(c.bundle.join("data"))?;
     fs::write(c.bundle.join("data/file"), "beside config.json")?;
-    c.mount(
-        Mount::new()
-            .destination("/mnt")
-            .kind("bind")
-            .source("data")
-            .options(["bind"]),
-    );
+    c.mount(Mount::bind("/mnt", "data").options(["bind"]));
     same("content", "beside config.json", c.sh("cat /mnt/file")?.as_str())
 }
 
@@ -750,10 +726,7 @@ fn idmapped_bind(c: &mut Case) -> Check {
     fs::write(source.join("file"), "x")?;
     let map = json!([{"containerID": 0, "hostID": 1000, "size": 100}]);
     c.mount(
-        Mount::new()
-            .destination("/mnt")
-            .kind("bind")
-            .source(source.to_string_lossy())
+        Mount::bind("/mnt", source.to_string_lossy())
             .options(["bind", "idmap"])
             .uid_mappings(&map)
             .gid_mappings(map),

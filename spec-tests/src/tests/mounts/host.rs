@@ -37,16 +37,8 @@ fn with_mounts(c: &mut Case) -> Check {
             .kind("tmpfs")
             .source("tmpfs")
             .options(["mode=755"]),
-        Mount::new()
-            .destination("/mnt")
-            .kind("bind")
-            .source(volume)
-            .options(["rbind", "ro"]),
-        Mount::new()
-            .destination("/var")
-            .kind("bind")
-            .source("rootfs/mnt")
-            .options(["rbind"]),
+        Mount::bind("/mnt", volume).options(["rbind", "ro"]),
+        Mount::bind("/var", "rootfs/mnt").options(["rbind"]),
     ]);
     Ok(())
 }

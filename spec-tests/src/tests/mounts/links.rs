@@ -52,13 +52,7 @@ fn source(c: &Case) -> Check<PathBuf> {
 fn bind(c: &mut Case, destination: &str, source: &Path, options: &[&str]) {
     let mut all = vec!["bind"];
     all.extend(options);
-    c.mount(
-        Mount::new()
-            .destination(destination)
-            .kind("bind")
-            .source(source.to_string_lossy())
-            .options(all),
-    );
+    c.mount(Mount::bind(destination, source.to_string_lossy()).options(all));
 }
 
 fn copied(c: &mut Case) -> Check {

@@ -10,7 +10,7 @@ pub(crate) mod places;
 
 use crate::{
     case::Case,
-    outcome::{Check, ensure, fail},
+    outcome::{Check, contains, ensure, fail},
     runner::{self, Run},
     seen::Report,
 };
@@ -107,4 +107,18 @@ pub(crate) fn has_options(report: &Report, path: &str, wish: &[&str]) -> Check {
         );
     }
     Ok(())
+}
+
+/// The mount has failed, and has shown nothing of the host.
+pub(crate) fn leads_nowhere(c: &Case, run: &Run) -> Check {
+    ensure!(
+        !run.stdout.contains("of the host"),
+        "a link leads to the host: {run:?}"
+    );
+    contains(
+        "why it failed",
+        &run.stderr.to_lowercase(),
+        "no such file or directory",
+    )?;
+    c.nothing_left()
 }

@@ -4,6 +4,7 @@ use crate::{
     case::Case,
     config::Mount,
     outcome::{Check, ensure, fail, same},
+    tests::fuse::EmptyFileSystem,
     tests::mounts::{has_options, mount_at},
 };
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -39,6 +40,8 @@ tests! {
 
 tests! {
     mounts/overlay_with_500_layers: &[Kernel(6, 7)],
+    mounts/bind_flags_of_a_file_server: &[Path("/dev/fuse")],
+    mounts/bind_flags_of_a_file_server_in_a_user_namespace: &[Path("/dev/fuse")],
 }
 
 fn tmpfs(path: &str, options: &[&str]) -> Value {
@@ -144,15 +147,11 @@ impl HostTmpfs {
         mount(Some("t"), &path, Some("tmpfs"), MsFlags::empty(), None::<&str>)?;
         Ok(Self(path))
     }
+}
 
-    fn set(&self, flags: MsFlags) -> Check {
-        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | flags;
-        Ok(mount(None::<&str>, &self.0, None::<&str>, flags, None::<&str>)?)
-    }
-
-    fn path(&self) -> &str {
-        self.0.to_str().unwrap_or_default()
-    }
+fn set_flags(path: &Path, flags: MsFlags) -> Check {
+    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | flags;
+    Ok(mount(None::<&str>, path, None::<&str>, flags, None::<&str>)?)
 }
 
 impl Drop for HostTmpfs {
@@ -205,12 +204,7 @@ fn remount_clears_what_is_not_named(c: &mut Case) -> Check {
 
 fn remount_ro_of_a_bind_is_of_the_mount_alone(c: &mut Case) -> Check {
     let host = HostTmpfs::new(c)?;
-    c.mount(
-        Mount::new()
-            .destination("/mnt")
-            .source(host.path())
-            .options(["bind"]),
-    );
+    c.mount(Mount::new().destination("/mnt").source(&host.0).options(["bind"]));
     c.mount(Mount::new().destination("/mnt").options(["remount", "ro"]));
     let report = c.probe(&["--access", "/mnt"])?;
     same("write inside", Some(30), report.access["/mnt"].write)?;
@@ -490,11 +484,11 @@ const BIND_FLAGS: [(MsFlags, &[&str], &str); 20] = [
 ];
 
 /// What the container of `config` has at /mnt with such a bind mount.
-fn bound(c: &mut Case, host: &HostTmpfs, flags: MsFlags, options: &[&str]) -> Check<Result<String, String>> {
-    host.set(flags)?;
+fn bound(c: &mut Case, source: &Path, flags: MsFlags, options: &[&str]) -> Check<Result<String, String>> {
+    set_flags(source, flags)?;
     let mut all = vec!["bind"];
     all.extend(options);
-    c.mount(Mount::new().destination("/mnt").source(host.path()).options(all));
+    c.mount(Mount::new().destination("/mnt").source(source).options(all));
     c.args(&["/bin/probe"]);
     let run = c.run()?;
     forget_last_mount(c);
@@ -506,17 +500,42 @@ fn bound(c: &mut Case, host: &HostTmpfs, flags: MsFlags, options: &[&str]) -> Ch
 
 fn bind_flags_replace_those_of_the_source(c: &mut Case) -> Check {
     let host = HostTmpfs::new(c)?;
+    check_bind_flags(c, &host.0)
+}
+
+fn check_bind_flags(c: &mut Case, source: &Path) -> Check {
     for (flags, options, wish) in BIND_FLAGS {
-        let found = bound(c, &host, flags, options)?;
+        let found = bound(c, source, flags, options)?;
         same(&format!("{flags:?} {options:?}"), &Ok(wish.to_owned()), &found)?;
     }
     Ok(())
 }
 
+/// sshfs, rclone and the like: a superblock that another process answers for.
+fn bind_flags_of_a_file_server(c: &mut Case) -> Check {
+    let path = c.dir.join("server");
+    let _served = EmptyFileSystem::mount(&path)?;
+    check_bind_flags(c, &path)
+}
+
+fn bind_flags_of_a_file_server_in_a_user_namespace(c: &mut Case) -> Check {
+    let path = c.dir.join("server");
+    let served = EmptyFileSystem::mount(&path)?;
+    check_bind_flags_locked(c, &path)?;
+    drop(served);
+    c.nothing_left()
+}
+
 /// What the kernel locks stays where it is not named, and cannot be taken away by name.
 fn bind_flags_in_a_user_namespace_keep_what_is_locked(c: &mut Case) -> Check {
-    c.map_ids(100_000)?;
     let host = HostTmpfs::new(c)?;
+    check_bind_flags_locked(c, &host.0)?;
+    drop(host);
+    c.nothing_left()
+}
+
+fn check_bind_flags_locked(c: &mut Case, source: &Path) -> Check {
+    c.map_ids(100_000)?;
     let table: [(MsFlags, &[&str], Option<&str>); 17] = [
         (ALL, &[], Some("ro,nosuid,nodev,noexec,relatime")),
         (ALL, &["ro"], Some("ro,nosuid,nodev,noexec,relatime")),
@@ -553,7 +572,7 @@ fn bind_flags_in_a_user_namespace_keep_what_is_locked(c: &mut Case) -> Check {
         (MsFlags::MS_STRICTATIME, &["relatime"], None),
     ];
     for (flags, options, wish) in table {
-        let found = bound(c, &host, flags, options)?;
+        let found = bound(c, source, flags, options)?;
         let matches = match (&found, wish) {
             (Ok(found), Some(wish)) => found == wish,
             (Err(text), None) => text.to_lowercase().contains("not permitted"),
@@ -564,8 +583,7 @@ fn bind_flags_in_a_user_namespace_keep_what_is_locked(c: &mut Case) -> Check {
             "{flags:?} {options:?}:\n    wish:    {wish:?}\n    reality: {found:?}"
         );
     }
-    drop(host);
-    c.nothing_left()
+    Ok(())
 }
 
 fn forget_last_mount(c: &mut Case) {

@@ -122,12 +122,6 @@ fn leave_to_the_owner(c: &mut Case, kind: &str, owner: Owner, user: User) {
     }
     // As Podman does it.
     if shown == "/proc" {
-        c.mount(
-            Mount::new()
-                .destination("/proc")
-                .kind("bind")
-                .source("/proc")
-                .options(["rbind"]),
-        );
+        c.mount(Mount::bind("/proc", "/proc").options(["rbind"]));
     }
 }

@@ -243,13 +243,7 @@ fn many_mounts(c: &mut Case, count: usize) -> Check {
     for number in 0..count {
         let source = place.join(number.to_string());
         fs::write(&source, format!("file {number}\n"))?;
-        c.mount(
-            Mount::new()
-                .destination(format!("/mnt/{number}"))
-                .kind("bind")
-                .source(source)
-                .options(["rbind", "ro"]),
-        );
+        c.mount(Mount::bind(format!("/mnt/{number}"), source).options(["rbind", "ro"]));
     }
     c.shell(&format!(
         "cat /mnt/0 /mnt/{0}; echo x 2>/dev/null > /mnt/{0} || echo read-only; grep -c ' /mnt/' /proc/self/mountinfo",

@@ -227,13 +227,7 @@ fn bind_mount(c: &mut Case) -> Check {
     give(&volume)?;
     // Others than the user may not even enter it.
     fs::set_permissions(&volume, fs::Permissions::from_mode(0o700))?;
-    c.mount(
-        Mount::new()
-            .destination("/data")
-            .kind("bind")
-            .source(volume)
-            .options(["rbind", "ro", "nosuid"]),
-    );
+    c.mount(Mount::bind("/data", volume).options(["rbind", "ro", "nosuid"]));
     let text =
         c.sh("cat /data/deep/file; touch /data/x || echo read-only; grep ' /data ' /proc/self/mountinfo")?;
     contains("content", &text, "from the host")?;
@@ -246,13 +240,7 @@ fn host_mounts_stay_locked(c: &mut Case) -> Check {
     ordinary_user(c)?;
     c.grant(&["CAP_SYS_ADMIN"]);
     let locked = LockedSource::new(c.dir.join("locked"))?;
-    c.mount(
-        Mount::new()
-            .destination("/data")
-            .kind("bind")
-            .source(&locked.0)
-            .options(["rbind"]),
-    );
+    c.mount(Mount::bind("/data", &locked.0).options(["rbind"]));
     let text = c.sh("mount -o remount,rw,bind /data; touch /data/x && echo writable; \
          umount /data/covered; cat /data/covered/secret; echo end");
     drop(locked);
@@ -409,10 +397,7 @@ fn idmapped_mount_is_refused(c: &mut Case) -> Check {
     ordinary_user(c)?;
     let map = json!([{"containerID": 0, "hostID": UID, "size": 1}]);
     c.mount(
-        Mount::new()
-            .destination("/data")
-            .kind("bind")
-            .source(&c.dir)
+        Mount::bind("/data", &c.dir)
             .options(["bind"])
             .uid_mappings(&map)
             .gid_mappings(map),

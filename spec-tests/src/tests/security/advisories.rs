@@ -266,13 +266,7 @@ fn host_mounts_stay_locked_in_a_user_namespace(c: &mut Case) -> Check {
     c.map_ids(100_000)?;
     c.grant(&["CAP_SYS_ADMIN"]);
     let locked = LockedSource::new(c.dir.join("locked"))?;
-    c.mount(
-        Mount::new()
-            .destination("/mnt")
-            .kind("bind")
-            .source(&locked.0)
-            .options(["rbind"]),
-    );
+    c.mount(Mount::bind("/mnt", &locked.0).options(["rbind"]));
     c.shell(
         "mount -o remount,bind,rw /mnt 2>/dev/null; touch /mnt/written 2>/dev/null && echo WRITTEN; \
          umount /mnt/covered 2>/dev/null; cat /mnt/covered/secret 2>/dev/null; echo end",
@@ -557,13 +551,7 @@ fn sys_fs_cgroup_of_the_host_is_not_writable(c: &mut Case) -> Check {
     if let Some(mounts) = c.config["mounts"].as_array_mut() {
         mounts.retain(|m| m["destination"] != "/sys");
     }
-    c.mount(
-        Mount::new()
-            .destination("/sys")
-            .kind("bind")
-            .source("/sys")
-            .options(["rbind", "rro"]),
-    );
+    c.mount(Mount::bind("/sys", "/sys").options(["rbind", "rro"]));
     let mark = format!("/sys/fs/cgroup/attack-{}", c.id);
     c.args(&["/bin/sh", "-c", &format!("mkdir {mark} && echo made")]);
     let run = c.run()?;

@@ -259,13 +259,7 @@ fn mount_label_is_not_of_bind_mounts(c: &mut Case) -> Check {
     fs::create_dir(&source)?;
     fs::write(source.join("file"), "x")?;
     relabel(&source, IMAGE)?;
-    c.mount(
-        Mount::new()
-            .destination("/mnt")
-            .kind("bind")
-            .source(&source)
-            .options(["rbind", "ro"]),
-    );
+    c.mount(Mount::bind("/mnt", &source).options(["rbind", "ro"]));
     c.start_sleeper()?;
     for path in ["/mnt", "/mnt/file", "/bin/busybox", "/"] {
         same(path, IMAGE, label_of(&inside(c, path)?)?.as_str())?;

@@ -261,13 +261,7 @@ fn file(c: &Case, name: &str, label: &str) -> Check<PathBuf> {
 }
 
 fn mount_files(c: &mut Case, folder: &Path) {
-    c.mount(
-        Mount::new()
-            .destination("/mnt")
-            .kind("bind")
-            .source(folder)
-            .options(["bind"]),
-    );
+    c.mount(Mount::bind("/mnt", folder).options(["bind"]));
 }
 
 fn secrets_stay_secret(c: &mut Case) -> Check {

@@ -307,13 +307,7 @@ fn signals_after_the_set_up_are_passed_on(c: &mut Case) -> Check {
 /// The program's directory lies in a file system whose server does not answer.
 fn create_while_init_waits_for_a_file_server(c: &mut Case) -> Check {
     let hung = HungFileSystem::mount(&c.dir.join("hung"))?;
-    c.mount(
-        Mount::new()
-            .destination("/hung")
-            .kind("bind")
-            .source(hung.path())
-            .options(["bind"]),
-    );
+    c.mount(Mount::bind("/hung", hung.path()).options(["bind"]));
     c.process().cwd("/hung/x");
     create_interrupted(c, hung)
 }
@@ -321,13 +315,7 @@ fn create_while_init_waits_for_a_file_server(c: &mut Case) -> Check {
 /// So does the place of another mount, in a read-only bind mount.
 fn create_while_init_waits_for_a_file_server_below_a_read_only_bind(c: &mut Case) -> Check {
     let hung = HungFileSystem::mount(&c.dir.join("hung"))?;
-    c.mount(
-        Mount::new()
-            .destination("/hung")
-            .kind("bind")
-            .source(hung.path())
-            .options(["bind", "ro"]),
-    );
+    c.mount(Mount::bind("/hung", hung.path()).options(["bind", "ro"]));
     c.mount(Mount::new().destination("/hung/x").kind("tmpfs").source("tmpfs"));
     create_interrupted(c, hung)
 }
@@ -345,13 +333,7 @@ fn create_interrupted(c: &mut Case, hung: HungFileSystem) -> Check {
 
 fn exec_while_it_waits_for_a_file_server(c: &mut Case) -> Check {
     let hung = HungFileSystem::mount(&c.dir.join("hung"))?;
-    c.mount(
-        Mount::new()
-            .destination("/hung")
-            .kind("bind")
-            .source(hung.path())
-            .options(["bind"]),
-    );
+    c.mount(Mount::bind("/hung", hung.path()).options(["bind"]));
     c.start_sleeper()?;
     let live = c.spawn(&["exec", "--cwd", "/hung/x", &c.id, "/bin/true"])?;
     let own = live.pid;

@@ -37,6 +37,7 @@ tests! {
 }
 
 tests! {
+    spec/scheduler_deadline_within_a_cpuset_says_why: &[Controller("cpuset"), CapSysResource, SecondCpu],
     spec/affinity_without_final_is_left_alone: &[SecondCpu],
     spec/nice_value_of_the_caller_does_not_count: &[Program("nice")],
 }
@@ -568,4 +569,15 @@ fn affinity_without_final_is_left_alone(c: &mut Case) -> Check {
         return Ok(());
     }
     same("Cpus_allowed_list", "1", cpus)
+}
+
+/// sched(7): SCHED_DEADLINE is for who may run on every processor. runc's suite looks for these words.
+fn scheduler_deadline_within_a_cpuset_says_why(c: &mut Case) -> Check {
+    c.config["linux"]["resources"] = json!({"cpu": {"cpus": "0"}});
+    c.config["process"]["scheduler"] = json!({"policy": "SCHED_DEADLINE", "runtime": 2_000_000,
+        "deadline": 10_000_000, "period": 20_000_000});
+    c.create()?
+        .wants(1)?
+        .refused_with("process scheduler can't be used together with AllowedCPUs")?;
+    c.nothing_left()
 }

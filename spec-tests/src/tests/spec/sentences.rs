@@ -586,13 +586,7 @@ fn idmap_without_mappings_is_refused(c: &mut Case) -> Check {
     let source = source_of_1000(c)?;
     for option in ["idmap", "ridmap"] {
         let mounts = c.config["mounts"].clone();
-        c.mount(
-            Mount::new()
-                .destination("/mnt")
-                .kind("bind")
-                .source(&source)
-                .options(json!(["rbind", option])),
-        );
+        c.mount(Mount::bind("/mnt", &source).options(json!(["rbind", option])));
         refused(c, "")?;
         c.document().mounts(mounts);
     }
@@ -618,13 +612,7 @@ fn owner(report: &Report, path: &str) -> [Option<u32>; 2] {
 fn idmap_takes_the_container_s_mapping(c: &mut Case) -> Check {
     let source = source_of_1000(c)?;
     c.map_ids(100_000)?;
-    c.mount(
-        Mount::new()
-            .destination("/mnt")
-            .kind("bind")
-            .source(source)
-            .options(["bind", "idmap"]),
-    );
+    c.mount(Mount::bind("/mnt", source).options(["bind", "idmap"]));
     let report = c.probe(&["--stat", "/mnt/file"])?;
     same("owner", [Some(1000); 2], owner(&report, "/mnt/file"))
 }
@@ -680,10 +668,7 @@ fn idmap_recursive(c: &mut Case) -> Check {
     let mapping = json!([{"containerID": 1000, "hostID": 2000, "size": 1}]);
     for (destination, option) in [("/mnt/r", "ridmap"), ("/mnt/i", "idmap")] {
         c.mount(
-            Mount::new()
-                .destination(destination)
-                .kind("bind")
-                .source(tree.0.to_string_lossy())
+            Mount::bind(destination, tree.0.to_string_lossy())
                 .options(json!(["rbind", option]))
                 .uid_mappings(&mapping)
                 .gid_mappings(&mapping),

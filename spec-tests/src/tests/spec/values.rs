@@ -186,7 +186,6 @@ fn linux_values_that_are_wrong(c: &mut Case) -> Check {
                 rule(json!({"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rw"})),
                 vec![
                     rule(json!({"allow": true, "type": "p", "access": "rw"})),
-                    rule(json!({"allow": false, "type": "c", "major": 1, "minor": 3, "access": "rx"})),
                     rule(json!({"allow": "yes", "access": "rw"})),
                 ],
             ),

@@ -325,7 +325,12 @@ impl Unit {
         self.state = State::Asked { description: None };
         match location.service.start(&self.name, properties.clone()) {
             // An answer by which nothing was begun: there is nothing to stop, and who may not start it may not stop it.
-            Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::Denied) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::AlreadyExists | ErrorKind::Denied | ErrorKind::Invalid
+                ) =>
+            {
                 self.state = State::Gone;
                 return Err(error);
             }

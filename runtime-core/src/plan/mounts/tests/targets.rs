@@ -134,3 +134,21 @@ fn what_is_written_to_first_becomes_read_only_afterwards() {
         assert_eq!(mount.attributes, [readonly()], "{mount:?}");
     }
 }
+
+#[test]
+fn a_destination_may_name_the_rootfs_by_its_path_on_the_host() {
+    let cases: [(&str, &str, &CStr); 8] = [
+        ("/b/rootfs/data", "/b/rootfs", c"data"),
+        ("/b//x/../rootfs/./data/", "/b/./rootfs/", c"data"),
+        ("b/rootfs/data", "/b/rootfs", c"data"),
+        ("/b/rootfs", "/b/rootfs", c""),
+        ("/b/rootfs2/data", "/b/rootfs", c"b/rootfs2/data"),
+        ("/b", "/b/rootfs", c"b"),
+        ("/x/b/rootfs/data", "/b/rootfs", c"x/b/rootfs/data"),
+        ("/data", "/", c"data"),
+    ];
+    for (destination, rootfs, target) in cases {
+        let reality = target_of(Path::new(destination), Path::new(rootfs), 0).unwrap();
+        assert_eq!(reality.as_c_str(), target, "{destination} in {rootfs}");
+    }
+}

@@ -1,4 +1,4 @@
-//! Runs in: SUITE. The tests. A file lists its own with [`tests!`], and is known by its `mod` line.
+//! Runs in: SUITE. The tests. A file lists its own with `tests!`, and is known by its `mod` line.
 
 use crate::{case::Case, need::Need, outcome::Check};
 

@@ -15,6 +15,10 @@ fuzz_target!(|bytes: &[u8]| {
     }
     if let Some(path) = cgroup2_line(bytes) {
         let path = path.as_os_str().as_encoded_bytes();
-        assert!(roots.iter().any(|(controller, root)| controller.is_empty() && root == path));
+        assert!(
+            roots
+                .iter()
+                .any(|(controller, root)| controller.is_empty() && root == path)
+        );
     }
 });

@@ -8,8 +8,8 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use runtime_core::unstable::hostile::{MOUNT_MAPS, follow};
-use runtime_sys::fs;
 use runtime_init::wire::Message;
+use runtime_sys::fs;
 
 /// What may be attached: nothing, a file, memory with a number in it, pidfds of others.
 static ATTACHED: LazyLock<Vec<OwnedFd>> = LazyLock::new(|| {

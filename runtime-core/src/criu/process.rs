@@ -99,14 +99,20 @@ pub(crate) fn start(start: &Start<'_>) -> Result<(Launched, Connection)> {
     };
     let criu = Helper::start(birth, &args, links.runtime).map_err(|error| error.doing("start criu"))?;
     drop(links.child);
+    let connection = await_start(&criu, &program, start)?;
+    Ok((criu.process, connection))
+}
+
+/// The connection to criu, which the child has made; and that the child has become criu then.
+fn await_start(criu: &Helper, program: &CString, start: &Start<'_>) -> Result<Connection> {
     let mut connection = None;
     loop {
         match (criu.receive(&Cancel::default())?, connection) {
             (Some((Message::CriuSocket, Some(socket))), None) => connection = Some(Connection::new(socket)),
             (Some((Message::Failure(failure), _)), _) => {
-                return Err(explain(failure, &program, start, criu.process.pid));
+                return Err(explain(failure, program, start, criu.process.pid));
             }
-            (None, Some(connection)) => return Ok((criu.process, connection)),
+            (None, Some(connection)) => return Ok(connection),
             (None, None) => return Err(Error::new(ErrorKind::Os, "it was killed").doing("start criu")),
             (Some(_), _) => {
                 let text = "a message that does not belong here";

@@ -83,10 +83,6 @@ struct MountExtensions {
 
 /// What onggi can do. The value is the same on every host: what a kernel or a host lacks is said when it is asked for.
 pub fn features() -> Features {
-    let mut capabilities: Vec<_> = caps::all().into_iter().collect();
-    capabilities.sort_by_key(|capability| capability.index());
-    let mut namespaces = NamespaceKind::ALL.map(|kind| kind.name);
-    namespaces.sort_unstable();
     Features {
         oci_version_min: "1.0.0",
         oci_version_max: OCI_VERSION,
@@ -99,40 +95,7 @@ pub fn features() -> Features {
             "poststop",
         ],
         mount_options: mount_options::names(),
-        linux: LinuxFeatures {
-            namespaces,
-            capabilities: capabilities.iter().map(ToString::to_string).collect(),
-            cgroup: CgroupFeatures {
-                v1: false,
-                v2: true,
-                systemd: true,
-                systemd_user: true,
-                rdma: true,
-            },
-            seccomp: SeccompFeatures {
-                enabled: true,
-                actions: seccomp::ACTIONS.to_vec(),
-                operators: seccomp::OPERATORS.to_vec(),
-                archs: seccomp::architecture_names(),
-                known_flags: seccomp::FLAGS.to_vec(),
-                supported_flags: seccomp::FLAGS.to_vec(),
-            },
-            apparmor: Enabled { enabled: true },
-            selinux: Enabled { enabled: true },
-            intel_rdt: IntelRdtFeatures {
-                enabled: true,
-                schemata: true,
-                monitoring: true,
-            },
-            memory_policy: MemoryPolicyFeatures {
-                modes: MEMORY_POLICY_MODES,
-                flags: MEMORY_POLICY_FLAGS,
-            },
-            mount_extensions: MountExtensions {
-                idmap: Enabled { enabled: true },
-            },
-            net_devices: Enabled { enabled: true },
-        },
+        linux: linux_features(),
         annotations: BTreeMap::from([
             ("dev.onggi.version", env!("CARGO_PKG_VERSION").to_owned()),
             ("org.opencontainers.runc.checkpoint.enabled", "true".to_owned()),
@@ -143,5 +106,46 @@ pub fn features() -> Features {
             "org.systemd.property.",
             "run.oci.",
         ],
+    }
+}
+
+fn linux_features() -> LinuxFeatures {
+    let mut capabilities: Vec<_> = caps::all().into_iter().collect();
+    capabilities.sort_by_key(|capability| capability.index());
+    let mut namespaces = NamespaceKind::ALL.map(|kind| kind.name);
+    namespaces.sort_unstable();
+    LinuxFeatures {
+        namespaces,
+        capabilities: capabilities.iter().map(ToString::to_string).collect(),
+        cgroup: CgroupFeatures {
+            v1: false,
+            v2: true,
+            systemd: true,
+            systemd_user: true,
+            rdma: true,
+        },
+        seccomp: SeccompFeatures {
+            enabled: true,
+            actions: seccomp::ACTIONS.to_vec(),
+            operators: seccomp::OPERATORS.to_vec(),
+            archs: seccomp::architecture_names(),
+            known_flags: seccomp::FLAGS.to_vec(),
+            supported_flags: seccomp::FLAGS.to_vec(),
+        },
+        apparmor: Enabled { enabled: true },
+        selinux: Enabled { enabled: true },
+        intel_rdt: IntelRdtFeatures {
+            enabled: true,
+            schemata: true,
+            monitoring: true,
+        },
+        memory_policy: MemoryPolicyFeatures {
+            modes: MEMORY_POLICY_MODES,
+            flags: MEMORY_POLICY_FLAGS,
+        },
+        mount_extensions: MountExtensions {
+            idmap: Enabled { enabled: true },
+        },
+        net_devices: Enabled { enabled: true },
     }
 }

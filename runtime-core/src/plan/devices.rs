@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxDeviceType, Spec};
+use oci_spec::runtime::{Linux, LinuxDeviceType, Spec};
 use rustix::fs::{Dev, makedev};
 
 use super::mounts::{MountPlan, MountSource};
@@ -128,71 +128,86 @@ impl DevicesPlan {
         if dev_is_bind {
             return Ok(Self::default());
         }
-        let by_init = matches!(from, NodesFrom::Init { .. });
-        let instead = |path: &Path, file_type, field: &str| {
-            let may_be = from == NodesFrom::Init { may_mount: true } && file_type != libc::S_IFIFO;
-            may_be
-                .then(|| c_string(path.as_os_str().as_bytes(), field.to_owned()))
-                .transpose()
-        };
-        let mut nodes: Vec<DevicePlan> = Vec::new();
-        for (index, device) in linux.devices().iter().flatten().enumerate() {
-            let field = format!("linux.devices[{index}]");
-            let (directory, name) = split(device.path(), &field)?;
-            // Always a link to that of the container's own devpts. Engines list the host's for privileged containers.
-            if (directory.as_bytes(), name.as_bytes()) == (b"dev", b"ptmx") {
-                continue;
-            }
-            let file_type = match device.typ() {
-                LinuxDeviceType::B => libc::S_IFBLK,
-                LinuxDeviceType::C | LinuxDeviceType::U => libc::S_IFCHR,
-                LinuxDeviceType::P => libc::S_IFIFO,
-                LinuxDeviceType::A => {
-                    return Err(Error::invalid(format!("{field}.type"), "must be c, b, u or p"));
-                }
-            };
-            nodes.push(DevicePlan {
-                instead: instead(device.path(), file_type, &field)?,
-                directory,
-                name,
-                file_type,
-                mode: device.file_mode().unwrap_or(0o666) & 0o7777,
-                device: makedev(device.major() as u32, device.minor() as u32),
-                uid: device.uid().unwrap_or(0),
-                gid: device.gid().unwrap_or(0),
-                // A fifo may be made in any namespace.
-                host_path: (!by_init && file_type != libc::S_IFIFO).then(|| device.path().clone()),
-                is_made: from == NodesFrom::Trees && file_type != libc::S_IFIFO,
-                field,
-            });
-        }
-        for (name, major, minor) in DEFAULTS {
-            let is_given = nodes
-                .iter()
-                .any(|node| node.directory.as_bytes() == b"dev" && node.name.as_bytes() == name.as_bytes());
-            if is_given {
-                continue;
-            }
-            let path = Path::new("/dev").join(name);
-            nodes.push(DevicePlan {
-                instead: instead(&path, libc::S_IFCHR, name)?,
-                field: format!("default device /dev/{name}"),
-                directory: c_string("dev", "dev")?,
-                name: c_string(name, "dev")?,
-                file_type: libc::S_IFCHR,
-                mode: 0o666,
-                device: makedev(major, minor),
-                uid: 0,
-                gid: 0,
-                host_path: (!by_init).then_some(path),
-                is_made: false,
-            });
-        }
+        let mut nodes = configured(linux, from)?;
+        add_defaults(&mut nodes, from)?;
         Ok(Self {
             nodes,
             links: LINKS.to_vec(),
         })
     }
+}
+
+/// Where INIT finds the host's node, should it not be allowed to make one.
+fn instead(from: NodesFrom, path: &Path, file_type: u32, field: &str) -> Result<Option<CString>> {
+    let may_be = from == NodesFrom::Init { may_mount: true } && file_type != libc::S_IFIFO;
+    may_be
+        .then(|| c_string(path.as_os_str().as_bytes(), field.to_owned()))
+        .transpose()
+}
+
+/// `linux.devices`.
+fn configured(linux: &Linux, from: NodesFrom) -> Result<Vec<DevicePlan>> {
+    let by_init = matches!(from, NodesFrom::Init { .. });
+    let mut nodes: Vec<DevicePlan> = Vec::new();
+    for (index, device) in linux.devices().iter().flatten().enumerate() {
+        let field = format!("linux.devices[{index}]");
+        let (directory, name) = split(device.path(), &field)?;
+        // Always a link to that of the container's own devpts. Engines list the host's for privileged containers.
+        if (directory.as_bytes(), name.as_bytes()) == (b"dev", b"ptmx") {
+            continue;
+        }
+        let file_type = match device.typ() {
+            LinuxDeviceType::B => libc::S_IFBLK,
+            LinuxDeviceType::C | LinuxDeviceType::U => libc::S_IFCHR,
+            LinuxDeviceType::P => libc::S_IFIFO,
+            LinuxDeviceType::A => {
+                return Err(Error::invalid(format!("{field}.type"), "must be c, b, u or p"));
+            }
+        };
+        nodes.push(DevicePlan {
+            instead: instead(from, device.path(), file_type, &field)?,
+            directory,
+            name,
+            file_type,
+            mode: device.file_mode().unwrap_or(0o666) & 0o7777,
+            device: makedev(device.major() as u32, device.minor() as u32),
+            uid: device.uid().unwrap_or(0),
+            gid: device.gid().unwrap_or(0),
+            // A fifo may be made in any namespace.
+            host_path: (!by_init && file_type != libc::S_IFIFO).then(|| device.path().clone()),
+            is_made: from == NodesFrom::Trees && file_type != libc::S_IFIFO,
+            field,
+        });
+    }
+    Ok(nodes)
+}
+
+/// The devices that every container has (config-linux.md, Default Devices), unless config.json has another in the place.
+fn add_defaults(nodes: &mut Vec<DevicePlan>, from: NodesFrom) -> Result<()> {
+    let by_init = matches!(from, NodesFrom::Init { .. });
+    for (name, major, minor) in DEFAULTS {
+        let is_given = nodes
+            .iter()
+            .any(|node| node.directory.as_bytes() == b"dev" && node.name.as_bytes() == name.as_bytes());
+        if is_given {
+            continue;
+        }
+        let path = Path::new("/dev").join(name);
+        nodes.push(DevicePlan {
+            instead: instead(from, &path, libc::S_IFCHR, name)?,
+            field: format!("default device /dev/{name}"),
+            directory: c_string("dev", "dev")?,
+            name: c_string(name, "dev")?,
+            file_type: libc::S_IFCHR,
+            mode: 0o666,
+            device: makedev(major, minor),
+            uid: 0,
+            gid: 0,
+            host_path: (!by_init).then_some(path),
+            is_made: false,
+        });
+    }
+    Ok(())
 }
 
 fn split(path: &Path, field: &str) -> Result<(CString, CString)> {

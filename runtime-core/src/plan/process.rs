@@ -5,8 +5,8 @@ use std::ffi::CString;
 use std::os::fd::RawFd;
 
 use oci_spec::runtime::{
-    Capabilities, IOPriorityClass, Linux, LinuxCapabilities, LinuxMemoryPolicy, LinuxPersonality,
-    LinuxPersonalityDomain, LinuxSchedulerFlag, LinuxSchedulerPolicy, MemoryPolicyFlagType,
+    Capabilities, IOPriorityClass, Linux, LinuxCapabilities, LinuxIOPriority, LinuxMemoryPolicy,
+    LinuxPersonality, LinuxPersonalityDomain, LinuxSchedulerFlag, LinuxSchedulerPolicy, MemoryPolicyFlagType,
     MemoryPolicyModeType, PosixRlimitType, Process, Scheduler,
 };
 use runtime_init::args::CapabilityArgs;
@@ -122,33 +122,21 @@ impl ProcessPlan {
         wishes: Wishes<'_>,
     ) -> Result<Self> {
         let argv = strings(process.args().as_deref().unwrap_or_default(), "process.args")?;
-        let program = process
-            .args()
-            .iter()
-            .flatten()
-            .next()
-            .cloned()
-            .unwrap_or_default();
-        let mut env = last_of_each_name(process.env().as_deref().unwrap_or_default());
-        if wishes.listen_fds > 0 {
-            env.retain(|entry| !entry.starts_with("LISTEN_FDS=") && !entry.starts_with("LISTEN_PID="));
-            env.push(format!("LISTEN_FDS={}", wishes.listen_fds));
-        }
-        // An empty one is none, as with runc: a shell's `cd` would go nowhere.
-        env.retain(|entry| entry != "HOME=");
+        let program = process.args().iter().flatten().next();
+        let program = program.cloned().unwrap_or_default();
+        let env = environment(process, wishes.listen_fds);
         let needs_home = !env.iter().any(|entry| entry.starts_with("HOME="));
         let user = process.user();
+        let configured_size = process.console_size().as_ref().and_then(console_size);
+        let apparmor = process.apparmor_profile().as_ref();
+        let selinux = process.selinux_label().as_ref();
         let terminal = process.terminal().unwrap_or(false);
         check_console(terminal, wishes)?;
         let capabilities = capabilities(process.capabilities().as_ref(), facts, in_user_namespace);
         let (rlimits, late_rlimits) = rlimits(process, wishes);
         Ok(Self {
             terminal,
-            console_size: process
-                .console_size()
-                .as_ref()
-                .and_then(console_size)
-                .or(wishes.terminal_size),
+            console_size: configured_size.or(wishes.terminal_size),
             plain_newlines: wishes.plain_newlines,
             candidates: candidates(&program, &env)?,
             program,
@@ -171,23 +159,10 @@ impl ProcessPlan {
             is_rootless: facts.is_rootless,
             unprivileged: !facts.may_mount,
             oom_score_adj: process.oom_score_adj(),
-            apparmor: process
-                .apparmor_profile()
-                .as_ref()
-                .map(|profile| format!("exec {profile}").into_bytes()),
-            selinux: process
-                .selinux_label()
-                .as_ref()
-                .map(|label| label.clone().into_bytes()),
+            apparmor: apparmor.map(|profile| format!("exec {profile}").into_bytes()),
+            selinux: selinux.map(|label| label.clone().into_bytes()),
             scheduler: process.scheduler().as_ref().map(scheduler),
-            io_priority: process.io_priority().as_ref().map(|io| {
-                let class = match io.class() {
-                    IOPriorityClass::IoprioClassRt => 1,
-                    IOPriorityClass::IoprioClassBe => 2,
-                    IOPriorityClass::IoprioClassIdle => 3,
-                };
-                (class << 13) | io.priority() as i32
-            }),
+            io_priority: process.io_priority().as_ref().map(io_priority),
             personality: linux
                 .and_then(|linux| linux.personality().as_ref())
                 .map(personality),
@@ -198,6 +173,28 @@ impl ProcessPlan {
             inherited: wishes.inherited.to_vec(),
         })
     }
+}
+
+/// `process.env`, with what the service manager's sockets need.
+fn environment(process: &Process, listen_fds: u32) -> Vec<String> {
+    let mut env = last_of_each_name(process.env().as_deref().unwrap_or_default());
+    if listen_fds > 0 {
+        env.retain(|entry| !entry.starts_with("LISTEN_FDS=") && !entry.starts_with("LISTEN_PID="));
+        env.push(format!("LISTEN_FDS={listen_fds}"));
+    }
+    // An empty one is none, as with runc: a shell's `cd` would go nowhere.
+    env.retain(|entry| entry != "HOME=");
+    env
+}
+
+/// As ioprio_set(2) takes it: the class in the upper bits.
+fn io_priority(io: &LinuxIOPriority) -> i32 {
+    let class = match io.class() {
+        IOPriorityClass::IoprioClassRt => 1,
+        IOPriorityClass::IoprioClassBe => 2,
+        IOPriorityClass::IoprioClassIdle => 3,
+    };
+    (class << 13) | io.priority() as i32
 }
 
 fn personality(personality: &LinuxPersonality) -> u64 {

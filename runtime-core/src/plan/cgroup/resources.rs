@@ -249,23 +249,7 @@ impl ResourcePlan {
                 if_missing,
             );
         }
-        let (quota, period) = (cpu.quota().unwrap_or(0), cpu.period().unwrap_or(0));
-        if quota != 0 || period != 0 {
-            let period = if period == 0 { 100_000 } else { period };
-            match quota {
-                1.. => self.write(
-                    "cpu.max",
-                    format!("{quota} {period}"),
-                    "linux.resources.cpu.quota",
-                ),
-                _ => self.push(
-                    "cpu.max",
-                    format!("max {period}"),
-                    "linux.resources.cpu.quota",
-                    IfMissing::Skip,
-                ),
-            }
-        }
+        self.cpu_quota(cpu);
         if let Some(cpus) = cpu.cpus().as_ref().filter(|list| !list.is_empty()) {
             self.write("cpuset.cpus", cpus.as_str(), "linux.resources.cpu.cpus");
         }
@@ -283,6 +267,26 @@ impl ResourcePlan {
             cpu.realtime_period().is_some_and(|period| period != 0),
         );
         Ok(())
+    }
+
+    fn cpu_quota(&mut self, cpu: &LinuxCpu) {
+        let (quota, period) = (cpu.quota().unwrap_or(0), cpu.period().unwrap_or(0));
+        if quota != 0 || period != 0 {
+            let period = if period == 0 { 100_000 } else { period };
+            match quota {
+                1.. => self.write(
+                    "cpu.max",
+                    format!("{quota} {period}"),
+                    "linux.resources.cpu.quota",
+                ),
+                _ => self.push(
+                    "cpu.max",
+                    format!("max {period}"),
+                    "linux.resources.cpu.quota",
+                    IfMissing::Skip,
+                ),
+            }
+        }
     }
 
     fn block_io(&mut self, block_io: &LinuxBlockIo) -> Result<()> {

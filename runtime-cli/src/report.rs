@@ -142,8 +142,7 @@ pub(crate) fn skipped(message: &str) {
 pub(crate) fn text_of(error: &Error, starts: bool) -> String {
     let (uid, text) = (rustix::process::geteuid(), error.to_string());
     match cause(error, uid.is_root()) {
-        // One that ends so has a hint of its own already.
-        _ if text.ends_with(')') => text,
+        _ if error.what_to_do().is_some() => text,
         None => text,
         Some(Cause::Kernel) => format!(
             "{text} (this is Linux {}; 5.14 or newer is needed, and no seccomp filter around us that denies the call)",

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
+use crate::error::CallResult;
 use crate::{Error, ErrorKind, Result};
 
 /// How long a process that is waited for may be frozen. Who freezes whole trees for a moment, for a suspend to RAM, say,
@@ -171,8 +172,7 @@ impl Cancel {
                 }
             }
             let left = next.map(|next| timespec(next.saturating_duration_since(Instant::now())));
-            rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, left.as_ref()))
-                .map_err(|errno| Error::os("poll", errno))?;
+            rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, left.as_ref())).call("poll")?;
             let has_come = |place: usize| fds.get(place).is_some_and(|fd| !fd.revents().is_empty());
             if self.may_come() && has_come(N) {
                 return Err(interrupted());

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use runtime_sys::{Call, SysError};
 pub use rustix::io::Errno;
 
 /// The result of every fallible function of this library.
@@ -98,7 +99,7 @@ impl Error {
         }
     }
 
-    /// Names the operation, as in `mount proc`. The outermost name wins no fight: names are joined from the outside in.
+    /// Names the operation, as in `mount proc`. Where there is one already, the new one comes in front of it.
     #[must_use]
     pub fn doing(mut self, doing: impl Into<Cow<'static, str>>) -> Self {
         let doing = doing.into();
@@ -137,7 +138,7 @@ impl Error {
         self
     }
 
-    /// Adds a failure that happened while this one was being cleaned up after. It is printed behind this one.
+    /// Adds a failure that happened while this one was being cleaned up after. It is printed after this one.
     #[must_use]
     pub fn and(mut self, other: Error) -> Self {
         self.0.others.push(other);
@@ -149,7 +150,7 @@ impl Error {
         !self.0.others.is_empty()
     }
 
-    /// Joins failures of a clean-up that went on after each: the first, with the others behind it.
+    /// Joins failures of a clean-up that went on after each: the first, with the others after it.
     pub fn join(errors: Vec<Error>) -> Result<()> {
         let mut errors = errors.into_iter();
         match errors.next() {
@@ -166,6 +167,11 @@ impl Error {
         self
     }
 
+    /// What to do about it, or what the likely cause is.
+    pub fn what_to_do(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+
     /// The class of failure.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
@@ -179,6 +185,63 @@ impl Error {
     /// The field of config.json that asked for what failed, in dotted form.
     pub fn spec_field(&self) -> Option<&str> {
         self.0.field.as_deref()
+    }
+}
+
+impl From<SysError> for Error {
+    fn from(error: SysError) -> Self {
+        match (error.call, error.errno) {
+            // `Image::of_this_program`: only an embedding program can be linked like that.
+            (Call::None, Errno::NOEXEC) => Self::new(
+                ErrorKind::Unsupported,
+                "this program looks functions up when they are first called, which a child of it cannot: link it with -z now",
+            ),
+            _ => Self::os(error.call.name(), error.errno),
+        }
+    }
+}
+
+/// The result of a system call, which does not say which it was.
+pub(crate) trait CallResult<T> {
+    /// Names the call.
+    fn call(self, name: &'static str) -> Result<T>;
+}
+
+impl<T> CallResult<T> for rustix::io::Result<T> {
+    fn call(self, name: &'static str) -> Result<T> {
+        self.map_err(|errno| Error::os(name, errno))
+    }
+}
+
+impl<T> CallResult<T> for std::io::Result<T> {
+    fn call(self, name: &'static str) -> Result<T> {
+        self.map_err(|error| Error::io(name, &error))
+    }
+}
+
+/// What [`Error`] can be told, for a result. What costs something to say is said in `map_err`.
+pub(crate) trait ErrorResult<T> {
+    fn doing(self, doing: &'static str) -> Result<T>;
+    fn field(self, field: &'static str) -> Result<T>;
+    fn path(self, path: impl AsRef<Path>) -> Result<T>;
+    fn hint(self, hint: &'static str) -> Result<T>;
+}
+
+impl<T, E: Into<Error>> ErrorResult<T> for std::result::Result<T, E> {
+    fn doing(self, doing: &'static str) -> Result<T> {
+        self.map_err(|error| error.into().doing(doing))
+    }
+
+    fn field(self, field: &'static str) -> Result<T> {
+        self.map_err(|error| error.into().field(field))
+    }
+
+    fn path(self, path: impl AsRef<Path>) -> Result<T> {
+        self.map_err(|error| error.into().path(path))
+    }
+
+    fn hint(self, hint: &'static str) -> Result<T> {
+        self.map_err(|error| error.into().hint(hint))
     }
 }
 

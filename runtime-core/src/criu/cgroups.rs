@@ -5,13 +5,14 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::paths::path_bytes;
 use super::rpc::CgroupRoot;
-use crate::{Error, Result};
+use crate::Result;
+use crate::error::{CallResult, ErrorResult};
 
 /// The cgroups of a process, one for each hierarchy and controller: on a hybrid host those of version 1 are told too,
 /// or criu would take the paths of the dump for them.
 pub(crate) fn cgroup_roots(pid: i32) -> Result<Vec<CgroupRoot>> {
     let path = format!("/proc/{pid}/cgroup");
-    let text = std::fs::read(&path).map_err(|error| Error::io("read", &error).path(path))?;
+    let text = std::fs::read(&path).call("read").path(path)?;
     Ok(parse(&text))
 }
 

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, StatxFlags};
 use rustix::io::Errno;
 
+use crate::error::{CallResult, ErrorResult};
 use crate::{Error, ErrorKind, Result};
 
 /// The directories that criu works in, open.
@@ -154,7 +155,8 @@ fn mount_id(path: &Path) -> Result<u64> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
     rustix::fs::statx(CWD, path, flags, StatxFlags::MNT_ID)
         .map(|stat| stat.stx_mnt_id)
-        .map_err(|errno| Error::os("statx", errno).path(path))
+        .call("statx")
+        .path(path)
 }
 
 /// For a dump: directories that are missing are made, with mode 0700.

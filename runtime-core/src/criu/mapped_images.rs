@@ -17,9 +17,9 @@ use rustix::fs::{Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::images::{Directories, Directory, MappedImages};
+use crate::error::{CallResult, ErrorResult};
 use crate::parent::id_mapped;
 use crate::plan::namespaces::UserNamespace;
-use crate::prepare::sys_error;
 use crate::{Error, ErrorKind, Result};
 
 /// Has criu read the images as the root of this user namespace, where that is not the host's.
@@ -38,7 +38,8 @@ pub(crate) fn show(directories: &mut Directories, user: &UserNamespace) -> Resul
     let path = Path::new(OsStr::from_bytes(directories.images.path.to_bytes()));
     let mapped = map(&directories.images, path, root)
         .and_then(|mapped| let_in(&directories.images).map(|()| mapped))
-        .map_err(|error| error.path(path).doing("show the images to the container's root"))?;
+        .path(path)
+        .doing("show the images to the container's root")?;
     directories.mapped = Some(mapped);
     Ok(())
 }
@@ -47,12 +48,12 @@ pub(crate) fn show(directories: &mut Directories, user: &UserNamespace) -> Resul
 /// group down it is not, and then criu may have to say that it cannot read the clocks.
 fn let_in(images: &Directory) -> Result<()> {
     add_mode(&images.fd, 0o710)?;
-    for entry in Dir::read_from(&images.fd).map_err(|errno| Error::os("getdents64", errno))? {
-        let entry = entry.map_err(|errno| Error::os("getdents64", errno))?;
+    for entry in Dir::read_from(&images.fd).call("getdents64")? {
+        let entry = entry.call("getdents64")?;
         if entry.file_name().to_bytes().starts_with(b"timens-") {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            let file = rustix::fs::openat(&images.fd, entry.file_name(), flags, Mode::empty())
-                .map_err(|errno| Error::os("openat", errno))?;
+            let file =
+                rustix::fs::openat(&images.fd, entry.file_name(), flags, Mode::empty()).call("openat")?;
             add_mode(&file, 0o040)?;
         }
     }
@@ -60,7 +61,7 @@ fn let_in(images: &Directory) -> Result<()> {
 }
 
 fn add_mode(file: &OwnedFd, bits: u32) -> Result<()> {
-    let stat = rustix::fs::fstat(file).map_err(|errno| Error::os("fstat", errno))?;
+    let stat = rustix::fs::fstat(file).call("fstat")?;
     let own = (
         rustix::process::geteuid().as_raw(),
         rustix::process::getegid().as_raw(),
@@ -75,20 +76,19 @@ fn add_mode(file: &OwnedFd, bits: u32) -> Result<()> {
     match rustix::fs::fchmod(file, Mode::from_raw_mode(mode | bits)) {
         // Nearly always ids are mapped before criu looks.
         Err(Errno::ROFS) => Ok(()),
-        changed => changed.map_err(|errno| Error::os("fchmod", errno)),
+        changed => changed.call("fchmod"),
     }
 }
 
 /// The whole mount, since images can name those of an earlier dump beside them.
 fn map(images: &Directory, path: &Path, root: u32) -> Result<MappedImages> {
     let mount_root = images.mount_root()?;
-    let stat = rustix::fs::fstat(&images.fd).map_err(|errno| Error::os("fstat", errno))?;
+    let stat = rustix::fs::fstat(&images.fd).call("fstat")?;
     let own_group = rustix::process::getegid().as_raw();
     let namespace =
         id_mapped::new_user_namespace(&single(stat.st_uid, root)?, &single(stat.st_gid, own_group)?)?;
-    let top = rustix::fs::open(mount_root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Error::os("open", errno))?;
-    let tree = mount::clone_tree(top.as_fd(), false).map_err(sys_error)?;
+    let top = rustix::fs::open(mount_root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).call("open")?;
+    let tree = mount::clone_tree(top.as_fd(), false)?;
     id_mapped::map(&tree, &namespace, false).map_err(explain)?;
     let rest = path.strip_prefix(mount_root).unwrap_or(path);
     let below = match rest.as_os_str().is_empty() {
@@ -96,9 +96,8 @@ fn map(images: &Directory, path: &Path, root: u32) -> Result<MappedImages> {
         false => CString::new(rest.as_os_str().as_bytes())
             .map_err(|_| Error::new(ErrorKind::Internal, "a path with a null byte"))?,
     };
-    let directory =
-        fs::open_beneath(tree.as_fd(), &below, OFlags::RDONLY | OFlags::DIRECTORY).map_err(sys_error)?;
-    let stat = fs::fstat(directory.as_fd()).map_err(sys_error)?;
+    let directory = fs::open_beneath(tree.as_fd(), &below, OFlags::RDONLY | OFlags::DIRECTORY)?;
+    let stat = fs::fstat(directory.as_fd())?;
     if (stat.st_dev, stat.st_ino) != images.identity {
         // Somebody has put something else there since it was opened.
         return Err(Error::os("openat2", Errno::STALE));
@@ -122,9 +121,9 @@ fn single(on_disk: u32, shown: u32) -> Result<Vec<LinuxIdMapping>> {
 
 fn explain(error: runtime_sys::SysError) -> Error {
     match error.errno {
-        Errno::INVAL => sys_error(error).with_kind(ErrorKind::Unsupported).hint(
+        Errno::INVAL => Error::from(error).with_kind(ErrorKind::Unsupported).hint(
             "put them on a file system that can be id-mapped: ext4, xfs, btrfs, or tmpfs since Linux 6.3",
         ),
-        _ => sys_error(error),
+        _ => Error::from(error),
     }
 }

@@ -12,6 +12,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::paths::{clean_path, path_bytes};
 use super::rpc::ExternalMount;
+use crate::error::{CallResult, ErrorResult};
 use crate::host::mount::mount_table::{ContainerMounts, MountTable};
 use crate::plan::Plan;
 use crate::plan::devices::DevicePlan;
@@ -199,6 +200,6 @@ fn entry(key: &Path, value: &Path) -> ExternalMount {
 
 /// The inode of a namespace file, by which criu knows the namespace.
 pub(crate) fn inode(path: &str) -> Result<u64> {
-    let stat = rustix::fs::stat(path).map_err(|errno| Error::os("stat", errno).path(path))?;
+    let stat = rustix::fs::stat(path).call("stat").path(path)?;
     Ok(stat.st_ino)
 }

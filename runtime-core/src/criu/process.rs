@@ -14,6 +14,7 @@ use rustix::fs::{Mode, OFlags};
 use super::connection::Connection;
 use super::images::{Directories, Directory};
 use super::program::{environment, find};
+use crate::error::ErrorResult;
 use crate::host::process::{STATUS_UNKNOWN, reap, signals};
 use crate::parent::child::Launched;
 use crate::parent::explain::{self, Background};
@@ -97,7 +98,7 @@ pub(crate) fn start(start: &Start<'_>) -> Result<(Launched, Connection)> {
         cgroup,
         ..Birth::default()
     };
-    let criu = Helper::start(birth, &args, links.runtime).map_err(|error| error.doing("start criu"))?;
+    let criu = Helper::start(birth, &args, links.runtime).doing("start criu")?;
     drop(links.child);
     let connection = await_start(&criu, &program, start)?;
     Ok((criu.process, connection))

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags};
 
+use crate::error::{CallResult, ErrorResult};
 use crate::{Errno, Error, ErrorKind, Result};
 
 /// Where programs are looked for if the caller has no PATH: engines may start the runtime without one.
@@ -73,7 +74,8 @@ pub(crate) fn config_file(annotation: Option<&str>) -> Result<Option<String>> {
         Some("") => None,
         Some(path) => {
             check_config(Path::new(path))
-                .map_err(|error| error.field("annotations[org.criu.config]").path(path))?;
+                .field("annotations[org.criu.config]")
+                .path(path)?;
             Some(path.to_owned())
         }
         None if rustix::fs::stat(CRUN).is_ok() => Some(CRUN.to_owned()),
@@ -96,7 +98,7 @@ fn check_config(path: &Path) -> Result<()> {
         true => refuse_foreign(path),
         false => Err(Error::new(ErrorKind::Denied, "not an absolute path")),
     };
-    checked.map_err(|error| error.hint("an action script in it would run as the caller of onggi"))
+    checked.hint("an action script in it would run as the caller of onggi")
 }
 
 /// The file, and every directory on the way to it, belong to root or the caller, and nobody else may write to them: what
@@ -106,13 +108,13 @@ fn refuse_foreign(path: &Path) -> Result<()> {
     let file = match rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
         // criu passes over it.
         Err(Errno::NOENT) => return Ok(()),
-        file => file.map_err(|errno| Error::os("open", errno))?,
+        file => file.call("open")?,
     };
     let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let real = std::fs::read_link(&link).map_err(|error| Error::io("readlink", &error))?;
+    let real = std::fs::read_link(&link).call("readlink")?;
     let own = rustix::process::geteuid().as_raw();
     for (depth, part) in real.ancestors().enumerate() {
-        let stat = rustix::fs::lstat(part).map_err(|errno| Error::os("lstat", errno))?;
+        let stat = rustix::fs::lstat(part).call("lstat")?;
         let is_sticky = depth > 0 && stat.st_mode & libc::S_ISVTX != 0;
         if stat.st_uid != 0 && stat.st_uid != own {
             return denied("it, or a directory above it, belongs to another user");

@@ -13,7 +13,7 @@ use super::process::{self, Start};
 use super::program::{config_file, has_iptables};
 use super::rpc::{CgroupMode, Features, Kind, NetworkLock as Lock, Notification, Options, Request, Response};
 use crate::cancel::Freezer;
-use crate::error::told_errno;
+use crate::error::{CallResult, ErrorResult, told_errno};
 use crate::host::process::Stat;
 use crate::host::state::Record;
 use crate::parent::child::{Launched, pid_of};
@@ -186,7 +186,7 @@ impl Log {
         let path = directory.file(name);
         let copy = directory.fd.try_clone();
         Ok(Self {
-            directory: copy.map_err(|error| Error::io("fcntl", &error).path(&path))?,
+            directory: copy.call("fcntl").path(&path)?,
             name,
             path,
         })

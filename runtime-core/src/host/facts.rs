@@ -7,6 +7,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
+use crate::error::{CallResult, ErrorResult};
 use crate::plan::HostFacts;
 use crate::{Error, ErrorKind, Result};
 
@@ -27,7 +28,7 @@ impl HostFacts {
     /// What the kernel says, in capget(2) and below /proc.
     pub fn of_host(bundle: PathBuf) -> Result<Self> {
         let in_user_namespace = is_in_user_namespace()?;
-        let permitted = rustix::thread::capabilities(None).map_err(|errno| Error::os("capget", errno))?;
+        let permitted = rustix::thread::capabilities(None).call("capget")?;
         Ok(Self {
             bundle,
             last_capability: last_capability()?,
@@ -61,14 +62,15 @@ fn owns_mount_namespace() -> Result<bool> {
     let mounts = "/proc/self/ns/mnt";
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let namespace = rustix::fs::open(mounts, flags, Mode::empty())
-        .map_err(|errno| Error::os("open", errno).path(mounts))?;
+        .call("open")
+        .path(mounts)?;
     let owner = match runtime_sys::namespace::owner(namespace.as_fd()) {
         // It belongs to a user namespace above the own.
         Err(error) if error.errno == Errno::PERM => return Ok(false),
         owner => owner.map_err(|error| Error::os(error.call.name(), error.errno).path(mounts))?,
     };
     let identity = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
-    let owner = rustix::fs::fstat(&owner).map_err(|errno| Error::os("fstat", errno).path(mounts))?;
+    let owner = rustix::fs::fstat(&owner).call("fstat").path(mounts)?;
     let own =
         rustix::fs::stat(USER_NAMESPACE).map_err(|errno| Error::os("stat", errno).path(USER_NAMESPACE))?;
     Ok(identity(owner) == identity(own))
@@ -77,10 +79,11 @@ fn owns_mount_namespace() -> Result<bool> {
 /// The absolute path of a directory of the host, without links, as the kernel knows it.
 pub(crate) fn resolve_directory(path: &Path) -> Result<PathBuf> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory =
-        rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| Error::os("open", errno).path(path))?;
+    let directory = rustix::fs::open(path, flags, Mode::empty())
+        .call("open")
+        .path(path)?;
     let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
-    std::fs::read_link(&link).map_err(|error| Error::io("readlink", &error).path(link))
+    std::fs::read_link(&link).call("readlink").path(link)
 }
 
 fn last_capability() -> Result<u32> {

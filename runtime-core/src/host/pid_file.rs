@@ -9,6 +9,7 @@ use std::path::Path;
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use crate::error::CallResult;
 use crate::{Error, ErrorKind, Result};
 
 /// Writes the pid in decimal, without a newline, to `path` by way of `.<name>` in the same directory. A file at `path`, and a
@@ -70,7 +71,7 @@ fn open_unless_regular(path: &Path) -> Result<Option<OwnedFd>> {
             let held = format!("/proc/self/fd/{}", place.as_raw_fd());
             let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
             let file = rustix::fs::open(held, flags, Mode::empty());
-            file.map(Some).map_err(|errno| Error::os("open", errno))
+            file.map(Some).call("open")
         }
     }
 }
@@ -90,8 +91,7 @@ fn find(path: &Path) -> Result<Option<OwnedFd>> {
     if ![0, rustix::process::geteuid().as_raw()].contains(&stat.st_uid) {
         return Ok(None);
     }
-    let text =
-        rustix::fs::readlinkat(&place, "", Vec::new()).map_err(|errno| Error::os("readlinkat", errno))?;
+    let text = rustix::fs::readlinkat(&place, "", Vec::new()).call("readlinkat")?;
     let directory = path.parent().unwrap_or(path);
     Ok(open(
         &directory.join(OsStr::from_bytes(text.as_bytes())),
@@ -101,7 +101,7 @@ fn find(path: &Path) -> Result<Option<OwnedFd>> {
 }
 
 fn fstat(file: &OwnedFd) -> Result<Stat> {
-    rustix::fs::fstat(file).map_err(|errno| Error::os("fstat", errno))
+    rustix::fs::fstat(file).call("fstat")
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::error::ErrorResult;
 use crate::host::cgroup::{Cgroup, CgroupLocation, CgroupManager, Identity, Manager, Marked, UnitReference};
 use crate::host::process as host_process;
 use crate::host::socket::start_socket;
@@ -211,7 +212,7 @@ pub(super) fn warn_of_spellings(spellings: &[OtherSpelling]) {
 
 /// config.json as it was at `create`.
 pub(super) fn saved_config(json: Vec<u8>) -> Result<Config> {
-    crate::spec::parse(json).map_err(|error| error.doing("read the saved config.json"))
+    crate::spec::parse(json).doing("read the saved config.json")
 }
 
 /// Facts for planning again what was planned at `create`: to explain, or to join.

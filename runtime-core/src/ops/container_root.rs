@@ -8,8 +8,8 @@ use runtime_sys::fs::{Identity, identity};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::error::{CallResult, ErrorResult};
 use crate::host::state::{Record, RootRecord};
-use crate::prepare::sys_error;
 use crate::{Error, ErrorKind, Result};
 
 /// The container's root, for processes that join its namespaces.
@@ -81,9 +81,10 @@ fn rootfs(record: &Record, created: Identity) -> Result<OwnedFd> {
 
 fn open(path: &Path) -> Result<(OwnedFd, Identity)> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory =
-        rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| Error::os("open", errno).path(path))?;
-    let found = identity(directory.as_fd()).map_err(|error| sys_error(error).path(path))?;
+    let directory = rustix::fs::open(path, flags, Mode::empty())
+        .call("open")
+        .path(path)?;
+    let found = identity(directory.as_fd()).path(path)?;
     Ok((directory, found))
 }
 

@@ -154,7 +154,7 @@ fn end_init(record: &Record) -> Result<()> {
     };
     init.kill(libc::SIGKILL)?;
     let is_over = runtime_sys::process::wait_readable(init.as_fd(), Some(PATIENCE.as_millis() as i64));
-    match is_over.map_err(crate::prepare::sys_error)? {
+    match is_over.map_err(Error::from)? {
         true => Ok(()),
         false => Err(Error::new(ErrorKind::Os, "container init still running")),
     }

@@ -4,6 +4,7 @@
 use std::io::ErrorKind as IoErrorKind;
 use std::os::fd::RawFd;
 
+use crate::error::{CallResult, ErrorResult};
 use crate::{Error, ErrorKind, Result};
 
 /// Those from 3 on: the sockets of the service manager, which must be there, and behind them what else is there of
@@ -52,7 +53,7 @@ fn is_for_others(number: RawFd) -> Result<bool> {
     let path = format!("/proc/self/fdinfo/{number}");
     let info = match std::fs::read_to_string(&path) {
         Err(error) if error.kind() == IoErrorKind::NotFound => return Ok(false),
-        other => other.map_err(|error| Error::io("read", &error).path(path))?,
+        other => other.call("read").path(path)?,
     };
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
     let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());

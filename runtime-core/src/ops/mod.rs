@@ -35,7 +35,6 @@ use runtime_sys::process as sys_process;
 use crate::host::process::hooks::Terms;
 use crate::host::state::Store;
 use crate::plan::cgroup::CgroupDriver;
-use crate::prepare::sys_error;
 use crate::{Cancel, Result};
 
 pub use container::Status;
@@ -99,7 +98,7 @@ impl Runtime {
         let Some(soft) = self.open_files else {
             return Ok(None);
         };
-        let (_, hard) = sys_process::limit(libc::RLIMIT_NOFILE).map_err(sys_error)?;
+        let (_, hard) = sys_process::limit(libc::RLIMIT_NOFILE)?;
         Ok(Some((soft.min(hard), hard)))
     }
 }

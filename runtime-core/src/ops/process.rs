@@ -51,7 +51,6 @@ impl Process {
     /// # Errors
     /// ESRCH if it has ended; EINVAL for a number that is no signal.
     pub fn kill(&self, signal: i32) -> Result<()> {
-        runtime_sys::process::send_signal_number(self.pidfd.as_fd(), signal)
-            .map_err(crate::prepare::sys_error)
+        runtime_sys::process::send_signal_number(self.pidfd.as_fd(), signal).map_err(Error::from)
     }
 }

@@ -25,6 +25,7 @@ use crate::criu::{
     self, Attendant, Directories, Features, InheritFd, JoinNamespace, Kind, Notification, Options, Session,
     Start, Surroundings, common_options, need_root, path_bytes,
 };
+use crate::error::{CallResult, ErrorResult};
 use crate::host::cgroup::{Cgroup, CgroupManager};
 use crate::host::net_devices::NetDevices;
 use crate::host::process::stdio;
@@ -36,7 +37,7 @@ use crate::parent::explain::Background;
 use crate::plan::keyring::{KeyringPlan, KeyringSecret, keyring_name};
 use crate::plan::namespaces::Join;
 use crate::plan::{HostFacts, Plan, Wishes, namespaces};
-use crate::prepare::{self, sys_error, trees};
+use crate::prepare::{self, trees};
 use crate::spec::{self, Config};
 use crate::{Error, ErrorKind, Result};
 
@@ -223,7 +224,7 @@ impl Job<'_> {
             return prepare::find_net_devices(self.plan, &namespaces.all);
         };
         prepare::refuse_own_network(self.plan, &namespaces.all)?;
-        let copy = network.try_clone().map_err(|error| Error::io("fcntl", &error))?;
+        let copy = network.try_clone().call("fcntl")?;
         let there = enter_network(copy, false)?;
         NetDevices::find_unless_there(planned, there.as_fd()).map(Some)
     }
@@ -393,7 +394,8 @@ impl Restore<'_> {
             ));
         };
         let pidfd = rustix::process::pidfd_open(target, PidfdFlags::empty())
-            .map_err(|errno| Error::os("pidfd_open", errno).doing("take hold of the restored process"))?;
+            .call("pidfd_open")
+            .doing("take hold of the restored process")?;
         self.init = Some(Launched::new(runtime_init::start::Child { pid, pidfd }));
         Ok(pid)
     }
@@ -406,7 +408,8 @@ impl Restore<'_> {
         }
         let path = format!("/proc/{pid}/ns/net");
         let namespace = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|errno| Error::os("open", errno).path(&path))?;
+            .call("open")
+            .path(&path)?;
         let there = enter_network(namespace, plan.namespaces.loopback)?;
         match &self.devices {
             Some(devices) => devices.move_to(&plan.net_devices, there.as_fd()),
@@ -433,8 +436,7 @@ impl Restore<'_> {
             return Ok(());
         };
         if self.job.options.plain_newlines {
-            net::leave_newlines(master.as_fd())
-                .map_err(|error| sys_error(error).field("process.terminal"))?;
+            net::leave_newlines(master.as_fd()).field("process.terminal")?;
         }
         console::send_master(&master, &console, &self.job.options.cancel)
     }
@@ -466,11 +468,9 @@ fn enter_network(namespace: OwnedFd, loopback: bool) -> Result<OwnedFd> {
         }
         net::route_socket()
     };
-    let thread = std::thread::Builder::new()
-        .spawn(work)
-        .map_err(|error| Error::io("clone", &error))?;
+    let thread = std::thread::Builder::new().spawn(work).call("clone")?;
     match thread.join() {
-        Ok(done) => done.map_err(|error| sys_error(error).doing("set the network namespace up")),
+        Ok(done) => done.doing("set the network namespace up"),
         Err(_) => Err(Error::new(ErrorKind::Internal, "a thread has panicked")),
     }
 }

@@ -4,6 +4,7 @@ use rustix::io::Errno;
 
 use super::container::{self, CONFIG, RESOURCES};
 use super::{Runtime, Status};
+use crate::error::ErrorResult;
 use crate::host::resctrl;
 use crate::host::state::{ContainerId, Slot};
 use crate::plan::cgroup::ResourcePlan;
@@ -68,5 +69,5 @@ fn current(slot: &Slot) -> Result<Vec<u8>> {
         other => return other,
     }
     let config = slot.read_file(CONFIG)?;
-    spec::resources_of(&config).map_err(|error| error.doing("read the saved config.json"))
+    spec::resources_of(&config).doing("read the saved config.json")
 }

@@ -5,14 +5,16 @@ use rustix::io::Errno;
 
 use super::explain;
 use crate::plan::process::ProcessPlan;
-use crate::prepare::sys_error;
 use crate::{Error, ErrorKind, Result};
 
 /// The CPUs that the caller was confined to are not the container's: its cpuset is, which the kernel takes from all.
 pub(crate) fn allow_all_cpus(pid: i32) {
     // Where a filter forbids it, or a real-time policy, it runs, only not everywhere. That it has ended is seen elsewhere.
     if let Err(error) = sys_process::allow_all_cpus(pid) {
-        log::info!("the container keeps the CPUs of the caller: {}", sys_error(error));
+        log::info!(
+            "the container keeps the CPUs of the caller: {}",
+            Error::from(error)
+        );
     }
 }
 
@@ -23,7 +25,7 @@ pub(crate) fn set_scheduler(process: &ProcessPlan, pid: i32) -> Result<()> {
         return Ok(());
     };
     sys_process::sched_setattr(pid, scheduler).map_err(|error| {
-        let explained = sys_error(error)
+        let explained = Error::from(error)
             .doing("set the scheduler")
             .field("process.scheduler");
         match error.errno {
@@ -66,7 +68,7 @@ pub(crate) fn set_limits(process: &ProcessPlan, pid: i32) -> Result<()> {
     for limit in &process.rlimits {
         let set = sys_process::set_limit(pid, limit.resource, limit.soft, limit.hard);
         set.map_err(|error| {
-            let explained = sys_error(error).field(format!("process.rlimits[{}]", limit.index));
+            let explained = Error::from(error).field(format!("process.rlimits[{}]", limit.index));
             match error.errno {
                 Errno::PERM => explained.with_kind(ErrorKind::Denied).hint(explain::RAISED_LIMIT),
                 _ => explained,

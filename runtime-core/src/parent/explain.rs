@@ -18,6 +18,7 @@ use rustix::io::Errno;
 
 use super::diagnose;
 use super::link::is_memfd;
+use crate::error::CallResult;
 use crate::host::process::hooks::on_one_line;
 use crate::host::process::signals;
 use crate::host::user_namespace::obstacle;
@@ -473,11 +474,9 @@ fn hook(list: &str, hooks: Option<&Vec<HookPlan>>, failure: Failure, output: Opt
 
 fn read_output(output: OwnedFd) -> Result<String> {
     let mut file = File::from(output);
-    file.rewind().map_err(|error| Error::io("lseek", &error))?;
+    file.rewind().call("lseek")?;
     let mut bytes = Vec::new();
-    file.take(QUOTED)
-        .read_to_end(&mut bytes)
-        .map_err(|error| Error::io("read", &error))?;
+    file.take(QUOTED).read_to_end(&mut bytes).call("read")?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 

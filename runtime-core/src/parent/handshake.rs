@@ -14,7 +14,6 @@ use super::link::{self, Speaker};
 use super::seccomp_listener;
 use crate::host::process::signals;
 use crate::host::process::{self, Stat, reap};
-use crate::prepare::sys_error;
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// What RUNTIME does when the child asks. `create`, `run` and `exec` give their own.
@@ -185,7 +184,7 @@ impl Conversation {
     ) -> Result<()> {
         match Link(self.link.as_fd()).send(Message::Start) {
             Err(error) if self.awaits_taken && error.errno == Errno::PIPE => return Err(stopped()),
-            sent => sent.map_err(sys_error)?,
+            sent => sent?,
         }
         loop {
             match link::receive(self.link.as_fd(), child, cancel)? {
@@ -206,7 +205,7 @@ impl Conversation {
     }
 
     fn send(&self, message: Message) -> Result<()> {
-        Link(self.link.as_fd()).send(message).map_err(sys_error)
+        Link(self.link.as_fd()).send(message).map_err(Error::from)
     }
 
     fn advance(&mut self, rank: Rank, message: Message) -> Result<()> {
@@ -285,7 +284,7 @@ fn check_execution(child: Speaker<'_>) -> Result<()> {
 /// A helper has made the process, and ends. Which process that is, the kernel says: a pidfd could be anybody's, and its
 /// number is not asked of whoever sent it.
 fn replace(launched: &mut Launched, pidfd: OwnedFd, cancel: &Cancel) -> Result<()> {
-    if !sys_process::is_child(pidfd.as_fd()).map_err(sys_error)? {
+    if !sys_process::is_child(pidfd.as_fd())? {
         return Err(Error::new(
             ErrorKind::Denied,
             "the process that was announced is no child of the runtime",
@@ -397,11 +396,10 @@ pub mod hostile {
     pub fn follow(records: &[(&[u8], Option<BorrowedFd<'_>>)], awaits_birth: bool) -> Result<Outcome> {
         let links = Links::new()?;
         for (bytes, fd) in records {
-            runtime_sys::net::send(links.child.as_fd(), bytes, *fd).map_err(sys_error)?;
+            runtime_sys::net::send(links.child.as_fd(), bytes, *fd)?;
         }
         drop(links.child);
-        let pidfd =
-            pidfd_open(getpid(), PidfdFlags::empty()).map_err(|errno| Error::os("pidfd_open", errno))?;
+        let pidfd = pidfd_open(getpid(), PidfdFlags::empty()).call("pidfd_open")?;
         let mut launched = Launched::new(Child {
             pid: getpid().as_raw_pid(),
             pidfd,

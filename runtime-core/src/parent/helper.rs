@@ -8,7 +8,6 @@ use runtime_sys::memory::Role;
 
 use super::child::Launched;
 use super::link::{self, Record};
-use crate::prepare::sys_error;
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// A helper, and RUNTIME's end of the link to it. Killed and reaped when it is dropped, if it has not ended by then.
@@ -21,7 +20,7 @@ pub(crate) struct Helper {
 impl Helper {
     /// Makes it. Whoever has the helper's own end of `link` drops it then, so that its end is seen.
     pub(crate) fn start<R: Role>(birth: Birth<'_>, args: &R, link: OwnedFd) -> Result<Self> {
-        let process = Launched::start(birth, args).map_err(sys_error)?;
+        let process = Launched::start(birth, args)?;
         Ok(Self { process, link })
     }
 

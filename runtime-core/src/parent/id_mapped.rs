@@ -12,10 +12,11 @@ use rustix::fd::AsRawFd;
 
 use super::child::Launched;
 use super::id_maps::write_maps;
+use crate::error::{CallResult, ErrorResult};
 use crate::plan::Plan;
 use crate::plan::mounts::{MountIdMap, MountPlan};
 use crate::plan::namespaces::UserNamespace;
-use crate::prepare::{Links, Prepared, PreparedMount, Use, sys_error};
+use crate::prepare::{Links, Prepared, PreparedMount, Use};
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// Writes the maps of the child's new user namespace, and gives the mounts theirs, which may be the same.
@@ -81,13 +82,13 @@ pub(super) fn apply_one(
 
 fn explain(error: runtime_sys::SysError) -> Error {
     match error.errno {
-        rustix::io::Errno::INVAL => sys_error(error)
+        rustix::io::Errno::INVAL => Error::from(error)
             .with_kind(ErrorKind::Unsupported)
             .hint("the file system of the source, or of a mount below it, cannot be id-mapped"),
-        rustix::io::Errno::PERM => sys_error(error)
+        rustix::io::Errno::PERM => Error::from(error)
             .with_kind(ErrorKind::Denied)
             .hint("an id-mapped mount needs CAP_SYS_ADMIN over the source's file system"),
-        _ => sys_error(error),
+        _ => Error::from(error),
     }
 }
 
@@ -96,7 +97,7 @@ fn user_namespace(joined: Option<&OwnedFd>, map: &MountIdMap, init: i32) -> Resu
         return new_user_namespace(uids, gids);
     }
     match joined {
-        Some(namespace) => namespace.try_clone().map_err(|error| Error::io("dup", &error)),
+        Some(namespace) => namespace.try_clone().call("dup"),
         None => open_namespace(init),
     }
 }
@@ -107,7 +108,7 @@ pub(crate) fn new_user_namespace(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping
     let args = NamespaceHolderArgs {
         link: links.child.as_fd(),
     };
-    let holder = Launched::start(Birth::NEW_USER, &args).map_err(sys_error)?;
+    let holder = Launched::start(Birth::NEW_USER, &args)?;
     // Only root makes such mounts, and needs no program for it that would have to be waited for.
     write_maps(holder.pid, uids, gids, &Cancel::default())?;
     open_namespace(holder.pid)
@@ -127,5 +128,6 @@ fn open_namespace(pid: i32) -> Result<OwnedFd> {
     let path = format!("/proc/{pid}/ns/user");
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
     rustix::fs::open(&path, flags, rustix::fs::Mode::empty())
-        .map_err(|errno| Error::os("open", errno).path(path))
+        .call("open")
+        .path(path)
 }

@@ -11,7 +11,7 @@ use rustix::fs::SealFlags;
 use rustix::io::Errno;
 
 use super::child::Launched;
-use crate::prepare::sys_error;
+use crate::error::ErrorResult;
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// The process whose records count.
@@ -58,9 +58,7 @@ pub(crate) fn receive(link: BorrowedFd<'_>, speaker: Speaker<'_>, cancel: &Cance
                 errno: Errno::CONNRESET,
                 ..
             }) => return Ok(None),
-            received => {
-                received.map_err(|error| sys_error(error).doing("talk to the container's process"))?
-            }
+            received => received.doing("talk to the container's process")?,
         };
         // An empty record has a sender, the end of file has none.
         if received.length == 0 && received.sender.is_none() {

@@ -14,12 +14,11 @@ use rustix::io::Errno;
 use super::child::Launched;
 use super::helper::Helper;
 use super::id_mapped;
+use crate::error::{CallResult, ErrorResult};
 use crate::host::user_namespace::id_map;
 use crate::plan::Plan;
 use crate::plan::mount_label::MountLabel;
-use crate::prepare::{
-    HostTree, Links, NewNode, Prepared, Use, change_mount, change_rootfs, sys_error, trees,
-};
+use crate::prepare::{HostTree, Links, NewNode, Prepared, Use, change_mount, change_rootfs, trees};
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// Copies, changes and sends all of them, in order.
@@ -52,7 +51,9 @@ pub(crate) fn send(
             })?;
             // It may stand still with all that it has not taken yet.
             cancel.wait_writable(link)?;
-            Link(link).send_fd(Message::Tree, copy.as_fd()).map_err(sys_error)
+            Link(link)
+                .send_fd(Message::Tree, copy.as_fd())
+                .map_err(Error::from)
         },
     )
 }
@@ -69,10 +70,10 @@ impl<'a> Way<'a> {
         let Some(mounts) = mounts.map(AsFd::as_fd) else {
             return Ok(Self::Pidfd(init));
         };
-        let owner = namespace::owner(mounts).map_err(sys_error)?;
-        let theirs = rustix::fs::fstat(&owner).map_err(|errno| Error::os("fstat", errno))?;
+        let owner = namespace::owner(mounts)?;
+        let theirs = rustix::fs::fstat(&owner).call("fstat")?;
         let path = "/proc/self/ns/user";
-        let ours = rustix::fs::stat(path).map_err(|errno| Error::os("stat", errno).path(path))?;
+        let ours = rustix::fs::stat(path).call("stat").path(path)?;
         let is_other = (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino);
         Ok(Self::Namespaces(mounts, is_other.then_some(owner)))
     }
@@ -167,7 +168,7 @@ impl Maps {
         }
         let read = |file| {
             let path = format!("/proc/{init}/{file}");
-            std::fs::read_to_string(&path).map_err(|error| Error::io("read", &error).path(path))
+            std::fs::read_to_string(&path).call("read").path(path)
         };
         Ok(Self {
             uids: read("uid_map")?,

@@ -11,9 +11,10 @@ use runtime_sys::namespace::Kinds;
 use rustix::io::Errno;
 
 use super::helper::Helper;
+use crate::error::CallResult;
 use crate::plan::Plan;
 use crate::plan::mounts::MountSource;
-use crate::prepare::{Links, Prepared, ProcfsContext, sys_error};
+use crate::prepare::{Links, Prepared, ProcfsContext};
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// Opens one for each new procfs of the plan, if its pid namespace is given by path.
@@ -45,7 +46,7 @@ pub(crate) fn open_all(plan: &Plan, prepared: &mut Prepared, cancel: &Cancel) ->
 fn told_its_namespace(pids: &OwnedFd) -> Result<Option<OwnedFd>> {
     let context = match mount::fsopen(c"proc") {
         Err(error) if error.errno == Errno::PERM => return Ok(None),
-        context => context.map_err(sys_error)?,
+        context => context?,
     };
     match rustix::mount::fsconfig_set_fd(&context, c"pidns", pids) {
         Ok(()) => Ok(Some(context)),
@@ -78,6 +79,6 @@ fn opened_there(pids: &OwnedFd, user: Option<&OwnedFd>, cancel: &Cancel) -> Resu
 }
 
 fn identity(file: BorrowedFd<'_>) -> Result<(u64, u64)> {
-    let stat = rustix::fs::fstat(file).map_err(|errno| Error::os("fstat", errno))?;
+    let stat = rustix::fs::fstat(file).call("fstat")?;
     Ok((stat.st_dev, stat.st_ino))
 }

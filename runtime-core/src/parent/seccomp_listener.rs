@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 
 use super::link::is_memfd;
+use crate::error::{CallResult, ErrorResult};
 use crate::{Cancel, Error, ErrorKind, Result};
 
 const PAUSE: Duration = Duration::from_micros(50);
@@ -43,9 +44,10 @@ pub(super) fn take_over(
         }
     };
     let listener = pidfd_getfd(pidfd, number, PidfdGetfdFlags::empty())
-        .map_err(|errno| Error::os("pidfd_getfd", errno).field("linux.seccomp.listenerPath"))?;
+        .call("pidfd_getfd")
+        .field("linux.seccomp.listenerPath")?;
     let path = format!("/proc/self/fd/{}", listener.as_raw_fd());
-    let kind = std::fs::read_link(&path).map_err(|error| Error::io("readlink", &error).path(&path))?;
+    let kind = std::fs::read_link(&path).call("readlink").path(&path)?;
     if kind.as_os_str() != LISTENER {
         return Err(not_a_listener("the descriptor"));
     }
@@ -64,7 +66,7 @@ fn not_a_listener(what: &str) -> Error {
 
 fn read_word(shared: BorrowedFd<'_>) -> Result<i32> {
     let mut word = [0; 4];
-    match rustix::io::pread(shared, &mut word, 0).map_err(|errno| Error::os("pread", errno))? {
+    match rustix::io::pread(shared, &mut word, 0).call("pread")? {
         4 => Ok(i32::from_ne_bytes(word)),
         _ => Err(not_a_listener("the memory for its number")),
     }
@@ -73,5 +75,5 @@ fn read_word(shared: BorrowedFd<'_>) -> Result<i32> {
 fn write_word(shared: BorrowedFd<'_>, word: i32) -> Result<()> {
     rustix::io::pwrite(shared, &word.to_ne_bytes(), 0)
         .map(drop)
-        .map_err(|errno| Error::os("pwrite", errno))
+        .call("pwrite")
 }

@@ -12,7 +12,7 @@ use super::helper::Helper;
 use super::id_maps::write_maps;
 use crate::host::cgroup::Cgroup;
 use crate::host::process::reap;
-use crate::prepare::{Links, sys_error};
+use crate::prepare::Links;
 use crate::{Cancel, Errno, Error, ErrorKind, Result};
 
 /// A container may have made many.
@@ -35,8 +35,8 @@ pub(crate) fn sweep(cgroup: &Cgroup, uids: &[LinuxIdMapping], gids: &[LinuxIdMap
     };
     let sweeper = Helper::start(Birth::NEW_USER, &args, links.runtime)?;
     write_maps(sweeper.process.pid, uids, gids, &Cancel::default()).map_err(doing)?;
-    net::send(sweeper.link(), &[0], None).map_err(|error| doing(sys_error(error)))?;
-    if !process::wait_readable(sweeper.process.pidfd(), Some(PATIENCE)).map_err(sys_error)? {
+    net::send(sweeper.link(), &[0], None).map_err(|error| doing(Error::from(error)))?;
+    if !process::wait_readable(sweeper.process.pidfd(), Some(PATIENCE))? {
         return Err(doing(Error::new(ErrorKind::Os, "not done within 30 seconds")));
     }
     let (_, pidfd) = sweeper.process.keep();

@@ -13,6 +13,7 @@ use runtime_sys::net;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
+use crate::error::{CallResult, ErrorResult};
 use crate::host::cgroup::CgroupManager;
 use crate::host::net_devices::NetDevices;
 use crate::host::process::hooks::OutputFiles;
@@ -22,7 +23,7 @@ use crate::plan::{Plan, Sysctl, namespaces};
 use crate::{Error, Result};
 
 pub(crate) use trees::{
-    HostTree, NewNode, PreparedMount, ProcfsContext, Room, Use, change_mount, change_rootfs, sys_error,
+    HostTree, NewNode, PreparedMount, ProcfsContext, Room, Use, change_mount, change_rootfs,
 };
 
 /// Everything the child borrows.
@@ -68,9 +69,9 @@ impl Links {
             SocketFlags::CLOEXEC,
             None,
         )
-        .map_err(|errno| Error::os("socketpair", errno))?;
+        .call("socketpair")?;
         // Before anybody can have sent anything.
-        net::tell_sender(runtime.as_fd()).map_err(sys_error)?;
+        net::tell_sender(runtime.as_fd())?;
         Ok(Self { runtime, child })
     }
 
@@ -230,8 +231,8 @@ fn is_our_own(join: &Join, namespace: &OwnedFd) -> Result<bool> {
 }
 
 fn is_at(path: &str, join: &Join, namespace: &OwnedFd) -> Result<bool> {
-    let known = rustix::fs::stat(path).map_err(|errno| Error::os("stat", errno).path(path))?;
-    let theirs = rustix::fs::fstat(namespace).map_err(|errno| Error::os("fstat", errno).path(&join.path))?;
+    let known = rustix::fs::stat(path).call("stat").path(path)?;
+    let theirs = rustix::fs::fstat(namespace).call("fstat").path(&join.path)?;
     Ok((known.st_dev, known.st_ino) == (theirs.st_dev, theirs.st_ino))
 }
 
@@ -290,7 +291,9 @@ fn open_host(path: &Path) -> Result<OwnedFd> {
     use rustix::fs::{Mode, OFlags};
     // A fifo at that path must not hold us.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| Error::os("open", errno).path(path))
+    rustix::fs::open(path, flags, Mode::empty())
+        .call("open")
+        .path(path)
 }
 
 /// The kind of a namespace file; `None` if it is none.

@@ -7,7 +7,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use runtime_init::args::{EnterRoot, Links};
-use runtime_sys::Call;
 use runtime_sys::fs::identity;
 use runtime_sys::mount::{self, MountAttr};
 use runtime_sys::namespace::Kinds;
@@ -15,6 +14,7 @@ use runtime_sys::process::limit;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::error::{CallResult, ErrorResult};
 use crate::host::cgroup::CgroupManager;
 use crate::host::facts::resolve_directory;
 use crate::host::mount::mount_table::MountTable;
@@ -144,7 +144,7 @@ pub(super) fn to_copy(plan: &Plan, prepared: &super::Prepared) -> Result<Vec<Hos
         let tree = host_tree(used_for, place, recursive).map_err(error)?;
         let tree = tree.ok_or_else(|| error(without_path()))?;
         trees.push(HostTree { attributes, ..tree });
-        Ok(())
+        Result::Ok(())
     };
     let private = || vec![(MountAttr::propagation(libc::MS_PRIVATE), false)];
     add(
@@ -230,7 +230,7 @@ fn rootfs_attributes(plan: &Plan) -> Vec<(MountAttr, bool)> {
 
 /// Device and inode.
 fn file_identity(file: &OwnedFd) -> Result<(u64, u64)> {
-    let stat = rustix::fs::fstat(file).map_err(|errno| Error::os("fstat", errno))?;
+    let stat = rustix::fs::fstat(file).call("fstat")?;
     Ok((stat.st_dev, stat.st_ino))
 }
 
@@ -260,7 +260,7 @@ fn host_tree(used_for: Use, source: &OwnedFd, recursive: bool) -> Result<Option<
 
 fn path_of(file: &OwnedFd) -> Result<PathBuf> {
     let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-    std::fs::read_link(&link).map_err(|error| Error::io("readlink", &error).path(link))
+    std::fs::read_link(&link).call("readlink").path(link)
 }
 
 /// A procfs that is yet to be made: what fsopen(2) has given.
@@ -317,7 +317,7 @@ pub(crate) fn rootfs(plan: &Plan) -> Result<(OwnedFd, CString)> {
         return Ok((directory, resolved));
     }
     let tree = mount::clone_tree(directory.as_fd(), true)
-        .map_err(sys_error)
+        .map_err(Error::from)
         .map_err(at)?;
     change_rootfs(plan, &tree).map_err(at)?;
     Ok((tree, resolved))
@@ -336,7 +336,7 @@ pub(crate) fn change_mount(mount: &MountPlan, tree: &OwnedFd) -> Result<()> {
 
 fn change(tree: &OwnedFd, attributes: &[(MountAttr, bool)]) -> Result<()> {
     attributes.iter().try_for_each(|(attr, recursive)| {
-        mount::mount_setattr(tree.as_fd(), attr, *recursive).map_err(sys_error)
+        mount::mount_setattr(tree.as_fd(), attr, *recursive).map_err(Error::from)
     })
 }
 
@@ -356,7 +356,7 @@ const OTHERS: usize = 64;
 impl<'a> Room<'a> {
     /// For `create` and `run`.
     pub(super) fn new(plan: &Plan, rootfs: &'a CStr) -> Result<Self> {
-        let (soft, _) = limit(libc::RLIMIT_NOFILE).map_err(sys_error)?;
+        let (soft, _) = limit(libc::RLIMIT_NOFILE)?;
         let limit = usize::try_from(soft).unwrap_or(usize::MAX);
         let wanted = plan.mounts.len() + plan.devices.nodes.len() + OTHERS;
         // So far from the limit that nobody has to count.
@@ -415,7 +415,7 @@ impl<'a> Room<'a> {
 
 fn open_files() -> Result<usize> {
     let path = "/proc/self/fd";
-    let entries = std::fs::read_dir(path).map_err(|error| Error::io("open", &error).path(path))?;
+    let entries = std::fs::read_dir(path).call("open").path(path)?;
     Ok(entries.count())
 }
 
@@ -466,7 +466,7 @@ fn copy(
     recursive: bool,
     room: &Room<'_>,
 ) -> Result<PreparedMount> {
-    prepare_copy(mount, plan, source, recursive, room).map_err(|error| error.path(path))
+    prepare_copy(mount, plan, source, recursive, room).path(path)
 }
 
 fn prepare_bind(mount: &MountPlan, plan: &Plan, room: &Room<'_>) -> Result<PreparedMount> {
@@ -490,7 +490,7 @@ fn prepare_bind(mount: &MountPlan, plan: &Plan, room: &Room<'_>) -> Result<Prepa
         }
     };
     if *link == SourceLink::Copy
-        && let Some(text) = read_if_link(&source).map_err(|error| error.path(path))?
+        && let Some(text) = read_if_link(&source).path(path)?
     {
         if mount.links == Links::Refuse {
             // What stands there must be the kernel's; a link leads where the image says.
@@ -506,7 +506,7 @@ fn prepare_bind(mount: &MountPlan, plan: &Plan, room: &Room<'_>) -> Result<Prepa
         });
     }
     if *must_be_procfs {
-        check_is_procfs(&source).map_err(|error| error.path(path))?;
+        check_is_procfs(&source).path(path)?;
     }
     copy(mount, plan, source, path, *recursive, room)
 }
@@ -620,7 +620,7 @@ fn read_if_link(file: &OwnedFd) -> Result<Option<CString>> {
 }
 
 fn check_is_procfs(source: &OwnedFd) -> Result<()> {
-    let found = rustix::fs::fstatfs(source).map_err(|errno| Error::os("fstatfs", errno))?;
+    let found = rustix::fs::fstatfs(source).call("fstatfs")?;
     if found.f_type as i64 == PROC_SUPER_MAGIC {
         return Ok(());
     }
@@ -644,7 +644,7 @@ fn prepare_copy(
     recursive: bool,
     room: &Room<'_>,
 ) -> Result<PreparedMount> {
-    let stat = rustix::fs::fstat(&source).map_err(|errno| Error::os("fstat", errno))?;
+    let stat = rustix::fs::fstat(&source).call("fstat")?;
     let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     // The table may be long: only where it matters.
     let is_readonly = mount.places_below && is_readonly(&source)?;
@@ -661,7 +661,7 @@ fn prepare_copy(
     let tree = if plan.unprivileged {
         source
     } else {
-        let tree = mount::clone_tree(source.as_fd(), recursive).map_err(sys_error)?;
+        let tree = mount::clone_tree(source.as_fd(), recursive)?;
         change_mount(mount, &tree)?;
         tree
     };
@@ -738,14 +738,15 @@ fn attached_copy(plan: &Plan, file: OwnedFd, attributes: &MountAttr) -> Result<O
     if plan.unprivileged {
         return Ok(file);
     }
-    let tree = mount::clone_tree(file.as_fd(), false).map_err(sys_error)?;
+    let tree = mount::clone_tree(file.as_fd(), false)?;
     change(&tree, &[(*attributes, false)])?;
     Ok(tree)
 }
 
 fn open_path(path: &Path, flags: OFlags) -> Result<OwnedFd> {
     rustix::fs::open(path, flags | OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Error::os("open", errno).path(path))
+        .call("open")
+        .path(path)
 }
 
 /// A directory by a path that is resolved already.
@@ -753,19 +754,8 @@ fn open_no_links(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve = rustix::fs::ResolveFlags::NO_SYMLINKS;
     rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), resolve)
-        .map_err(|errno| Error::os("openat2", errno).path(path))
-}
-
-/// A failed call of the shared wrappers, as an error of ours.
-pub(crate) fn sys_error(error: runtime_sys::SysError) -> Error {
-    match (error.call, error.errno) {
-        // `Image::of_this_program`: only an embedding program can be linked like that.
-        (Call::None, Errno::NOEXEC) => Error::new(
-            ErrorKind::Unsupported,
-            "this program looks functions up when they are first called, which a child of it cannot: link it with -z now",
-        ),
-        _ => Error::os(error.call.name(), error.errno),
-    }
+        .call("openat2")
+        .path(path)
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ pub use update::{ResourceUpdate, update_resources};
 pub(crate) use validate::{has_other_letters, odd_letters};
 pub use validate::{validate, validate_process, validate_resources};
 
+use crate::error::{CallResult, ErrorResult};
 use crate::{Cancel, Error, ErrorKind, Result};
 use document::Document;
 use schema::Schema;
@@ -103,7 +104,7 @@ pub fn load_file(path: &Path, cancel: &Cancel) -> Result<Config> {
         Some(crate::Errno::NOENT) => not_found(path),
         _ => error,
     })?;
-    parse(json).map_err(|error| error.path(path))
+    parse(json).path(path)
 }
 
 /// Reads a document; it may come through a fifo.
@@ -116,15 +117,12 @@ pub(crate) fn read(path: &Path, cancel: &Cancel) -> Result<Vec<u8>> {
         // Opening a fifo that nobody has opened for writing waits; then reading it waits instead.
         options.custom_flags(libc::O_NONBLOCK);
     }
-    let mut file = options
-        .read(true)
-        .open(path)
-        .map_err(|error| Error::io("open", &error).path(path))?;
+    let mut file = options.read(true).open(path).call("open").path(path)?;
     // What most documents fit into: without it they are read in a dozen pieces.
     let mut json = Vec::with_capacity(32 << 10);
     let failed = |error: std::io::Error| Error::io("read", &error).path(path);
     if cancel.may_come() && !file.metadata().map_err(failed)?.is_file() {
-        read_pipe(&mut file, &mut json, cancel).map_err(|error| error.path(path))?;
+        read_pipe(&mut file, &mut json, cancel).path(path)?;
     } else {
         file.take(LARGEST + 1).read_to_end(&mut json).map_err(failed)?;
     }

@@ -15,6 +15,7 @@ use super::files::{READ, listed, number_of, read_file, value_of, write_file};
 use super::root::{CgroupRoot, join};
 use super::{bpf, membership, walk};
 use crate::cancel::Freezer;
+use crate::error::ErrorResult;
 use crate::plan::cgroup::{BpfInsn, contained, leaves};
 use crate::{Errno, Error, ErrorKind, Result};
 
@@ -427,7 +428,7 @@ impl Cgroup {
     }
 
     fn filtered(&self, result: Result<()>) -> Result<()> {
-        result.map_err(|error| error.path(&self.path))
+        result.path(&self.path)
     }
 
     /// Gives the cgroup to a user, who then may make sub-cgroups, move processes among them and hand controllers down,

@@ -21,6 +21,7 @@ use super::directory::Cgroup;
 use super::files::{read_file, value_of};
 use super::root::CgroupRoot;
 use super::walk;
+use crate::error::ErrorResult;
 use crate::{Errno, Error, Result};
 
 /// In order of preference: the first takes CAP_SYS_ADMIN in the first user namespace, to read and to write.
@@ -142,8 +143,7 @@ impl Cgroup {
             Ok(())
         };
         // What is closed to this user was made by another one.
-        walk::below(root.dir(), enter, |_, _| Ok(()), |_| Ok(()))
-            .map_err(|error| error.doing("look for the container's cgroup"))?;
+        walk::below(root.dir(), enter, |_, _| Ok(()), |_| Ok(())).doing("look for the container's cgroup")?;
         let mut found = Vec::new();
         for path in paths {
             found.extend(Self::open(&path)?);

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
 use super::files::read_file;
+use crate::error::{CallResult, ErrorResult};
 use crate::host::mount::mountinfo;
 use crate::{Errno, Error, ErrorKind, Result};
 
@@ -92,7 +93,7 @@ fn open_cgroup2(path: &Path) -> Result<Option<OwnedFd>> {
         Err(Errno::NOENT | Errno::NOTDIR | Errno::NODEV) => return Ok(None),
         Err(errno) => return Err(Error::os("openat", errno).path(path).doing("open the cgroup")),
     };
-    let kind = rustix::fs::fstatfs(&dir).map_err(|errno| Error::os("fstatfs", errno).path(path))?;
+    let kind = rustix::fs::fstatfs(&dir).call("fstatfs").path(path)?;
     Ok((kind.f_type as u64 == CGROUP2_SUPER_MAGIC).then_some(dir))
 }
 

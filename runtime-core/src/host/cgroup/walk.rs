@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 
+use crate::error::CallResult;
 use crate::{Errno, Error, Result};
 
 struct Level {
@@ -120,7 +121,7 @@ pub(super) fn open(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
 
 /// The names of the cgroups directly below; none if the cgroup itself is gone.
 pub(super) fn children(dir: BorrowedFd<'_>) -> Result<Vec<CString>> {
-    let stat = rustix::fs::fstat(dir).map_err(|errno| Error::os("fstat", errno))?;
+    let stat = rustix::fs::fstat(dir).call("fstat")?;
     // kernfs counts a directory's sub-directories in its links, besides `.` and its name: no need to list the files.
     if stat.st_nlink <= 2 {
         return Ok(Vec::new());

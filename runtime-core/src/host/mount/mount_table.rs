@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags, Stat, StatxFlags};
 use rustix::io::Errno;
 
+use crate::error::{CallResult, ErrorResult};
 use crate::host::mount::mountinfo::unescape;
 use crate::{Error, ErrorKind, Result};
 
@@ -38,7 +39,7 @@ impl MountTable {
             Some(pid) => format!("/proc/{pid}/mountinfo"),
             None => "/proc/thread-self/mountinfo".to_owned(),
         };
-        let text = std::fs::read(&path).map_err(|error| Error::io("read", &error).path(&path))?;
+        let text = std::fs::read(&path).call("read").path(&path)?;
         match parse(&text) {
             Some(entries) => Ok(Self { entries }),
             None => Err(Error::new(ErrorKind::Internal, "not in the format of proc(5)").path(path)),
@@ -97,7 +98,8 @@ impl ContainerMounts {
         let path = format!("/proc/{pid}/root");
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(&path, flags, Mode::empty())
-            .map_err(|errno| Error::os("open", errno).path(&path))?;
+            .call("open")
+            .path(&path)?;
         Ok(Self {
             root,
             table: MountTable::of(Some(pid))?,
@@ -123,7 +125,7 @@ impl ContainerMounts {
         };
         // Seen from another mount namespace, the kernel gives the path up to the root of that one.
         let link = format!("/proc/self/fd/{}", target.as_raw_fd());
-        let found = std::fs::read_link(&link).map_err(|error| Error::io("readlink", &error).path(link))?;
+        let found = std::fs::read_link(&link).call("readlink").path(link)?;
         if found != place {
             return Ok(None);
         }

@@ -24,6 +24,7 @@ use rustix::process::{Pid, Signal, WaitIdStatus};
 use crate::host::process::reap;
 use crate::host::process::signals;
 
+use crate::error::CallResult;
 use crate::{Cancel, Error, ErrorKind, Result, cancel};
 
 /// How long a hook that was killed may take to end.
@@ -189,7 +190,7 @@ fn start(hook: &Hook, told: Told<'_>, own_group: bool, terms: Terms<'_>) -> Resu
     let text = |text: &[u8]| {
         CString::new(text).map_err(|_| Error::new(ErrorKind::Hook, "holds a null byte").path(hook.path()))
     };
-    let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|errno| Error::os("pipe2", errno));
+    let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC).call("pipe2");
     let path = text(hook.path().as_os_str().as_bytes())?;
     let argv = argv(hook)
         .iter()
@@ -203,7 +204,7 @@ fn start(hook: &Hook, told: Told<'_>, own_group: bool, terms: Terms<'_>) -> Resu
     let mut envp_room = vec![std::ptr::null(); envp.len() + 1];
     let (input, failure) = (state_file(told.state)?, pipe()?);
     let [stdout, stderr] = [&told.files.stdout, &told.files.stderr].map(|file| match file {
-        Some(file) => Ok((None, file.try_clone().map_err(|e| Error::io("fcntl", &e))?)),
+        Some(file) => Ok((None, file.try_clone().call("fcntl")?)),
         None => pipe().map(|(read, write)| (Some(read), write)),
     });
     let (stdout, stderr) = (stdout?, stderr?);
@@ -249,8 +250,7 @@ fn open_directory(path: &Path) -> Option<OwnedFd> {
 /// The end of the pipe says that the program runs; before it comes why it does not.
 fn begun(failure: &OwnedFd, hook: &Hook) -> Result<()> {
     let mut errno = [0; 4];
-    let length = rustix::io::retry_on_intr(|| rustix::io::read(failure, &mut errno))
-        .map_err(|errno| Error::os("read", errno))?;
+    let length = rustix::io::retry_on_intr(|| rustix::io::read(failure, &mut errno)).call("read")?;
     match length {
         0 => Ok(()),
         _ => {

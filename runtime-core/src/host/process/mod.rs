@@ -12,6 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitIdStatus};
 
+use crate::error::{CallResult, ErrorResult};
 use crate::{Error, ErrorKind, Result};
 
 /// What there is to say of a process whose end is seen, and of whose status the kernel has told nobody.
@@ -143,7 +144,7 @@ fn positive(pid: i32) -> Option<Pid> {
 /// [`ErrorKind::NotFound`] if the process has been reaped, or is not in this pid namespace.
 pub fn pid_of(pidfd: BorrowedFd<'_>) -> Result<i32> {
     let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
-    let info = std::fs::read_to_string(&path).map_err(|error| Error::io("read", &error).path(&path))?;
+    let info = std::fs::read_to_string(&path).call("read").path(&path)?;
     let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"));
     match pid.and_then(|pid| pid.trim().parse().ok()) {
         Some(pid @ 1..) => Ok(pid),
@@ -166,7 +167,7 @@ impl Process {
         let pidfd = match rustix::process::pidfd_open(target, PidfdFlags::empty()) {
             // EINVAL, newer ENOENT: the number is a thread's by now, or that of a group whose leader is gone.
             Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) => return Ok(None),
-            pidfd => pidfd.map_err(|errno| Error::os("pidfd_open", errno).doing("open the process"))?,
+            pidfd => pidfd.call("pidfd_open").doing("open the process")?,
         };
         // Looked at after the descriptor was opened: if the pid belongs to the right process now, it did so then.
         Ok(is_running(pid, start_time)?.then_some(Self { pidfd }))

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketAddrUnix, SocketType};
 use rustix::pipe::PipeFlags;
 
+use crate::error::CallResult;
 use crate::host::socket::unix_socket;
 use crate::{Cancel, Error, Result};
 
@@ -54,7 +55,7 @@ impl NotifySocket {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let below = match rustix::fs::openat(dir, DIRECTORY, flags, Mode::empty()) {
             Err(Errno::NOENT) => return Ok(None),
-            other => other.map_err(|errno| Error::os("openat", errno)),
+            other => other.call("openat"),
         };
         let bind = |below: OwnedFd| {
             let socket = unix_socket::socket(SocketType::DGRAM)?;

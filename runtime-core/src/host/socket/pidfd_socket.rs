@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
+use crate::error::ErrorResult;
 use crate::host::socket::unix_socket;
 use crate::{Cancel, Result};
 
@@ -13,5 +14,6 @@ use crate::{Cancel, Result};
 pub fn send(path: &Path, kind: &[u8], pidfd: BorrowedFd<'_>, cancel: &Cancel) -> Result<()> {
     unix_socket::connect_stream(path, cancel)
         .and_then(|socket| unix_socket::send_fd(socket.as_fd(), kind, pidfd, cancel))
-        .map_err(|error| error.path(path).doing("send the pidfd"))
+        .path(path)
+        .doing("send the pidfd")
 }

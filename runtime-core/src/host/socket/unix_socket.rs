@@ -15,6 +15,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
 
+use crate::error::CallResult;
 use crate::{Cancel, Error};
 
 /// A failed system call: its name, and why.
@@ -47,8 +48,7 @@ pub(crate) fn connect_stream(path: &Path, cancel: &Cancel) -> Result<OwnedFd, Er
         // The socket file itself, held open, is reached through a short link.
         Err(Errno::NAMETOOLONG) => {
             let flags = OFlags::PATH | OFlags::CLOEXEC;
-            let file = rustix::fs::openat(CWD, path, flags, Mode::empty())
-                .map_err(|errno| Error::os("open", errno))?;
+            let file = rustix::fs::openat(CWD, path, flags, Mode::empty()).call("open")?;
             let link = format!("/proc/self/fd/{}", file.as_raw_fd());
             connect(&socket, &SocketAddrUnix::new(link).map_err(failed)?, cancel)?;
         }
@@ -63,7 +63,7 @@ pub(crate) fn connect(socket: &OwnedFd, address: &SocketAddrUnix, cancel: &Cance
     const MOMENT: Duration = Duration::from_millis(50);
     let limit = |time| {
         // That of connect(2) is that of sending (socket(7)).
-        set_socket_timeout(socket, Timeout::Send, time).map_err(|errno| Error::os("setsockopt", errno))
+        set_socket_timeout(socket, Timeout::Send, time).call("setsockopt")
     };
     if cancel.may_come() {
         limit(Some(MOMENT))?;
@@ -73,7 +73,7 @@ pub(crate) fn connect(socket: &OwnedFd, address: &SocketAddrUnix, cancel: &Cance
         match rustix::net::connect(socket, address) {
             Err(Errno::INTR | Errno::AGAIN) => {}
             connected => {
-                connected.map_err(|errno| Error::os("connect", errno))?;
+                connected.call("connect")?;
                 break;
             }
         }

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::id::ContainerId;
 use super::record::{Record, foreign};
 use super::{GONE, STATE, files, unique};
+use crate::error::{CallResult, ErrorResult};
 use crate::{Error, ErrorKind, Result};
 
 /// The files that nearly every container has; they are unlinked without reading the directory.
@@ -84,7 +85,7 @@ impl Slot {
     pub fn save_file(&self, name: &str, contents: &[u8]) -> Result<()> {
         files::check_name(name)
             .and_then(|()| files::replace(self.dir(), self.path(), name, contents))
-            .map_err(|error| error.doing("save the container's state"))
+            .doing("save the container's state")
     }
 
     /// Reads a file beside the record.
@@ -194,8 +195,7 @@ impl View {
 impl Held {
     /// The directory's file system and number: as long as it is there, no other has the same.
     fn place(&self) -> Result<String> {
-        let stat =
-            rustix::fs::fstat(&self.dir).map_err(|errno| Error::os("fstat", errno).path(&self.path))?;
+        let stat = rustix::fs::fstat(&self.dir).call("fstat").path(&self.path)?;
         Ok(format!("{:x}:{}", stat.st_dev, stat.st_ino))
     }
 
@@ -241,8 +241,7 @@ impl Retired {
     pub fn remove(self) -> Result<()> {
         let Some(name) = &self.name else { return Ok(()) };
         let above = self.held.path.parent().unwrap_or(Path::new("/"));
-        remove_dir(&self.held.root, &self.held.dir, name, above)
-            .map_err(|error| error.doing("remove the container's state"))
+        remove_dir(&self.held.root, &self.held.dir, name, above).doing("remove the container's state")
     }
 }
 

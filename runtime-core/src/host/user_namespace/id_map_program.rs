@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use oci_spec::runtime::LinuxIdMapping;
 use rustix::process::{Pid, PidfdFlags};
 
+use crate::error::{CallResult, ErrorResult};
 use crate::host::process::STATUS_UNKNOWN;
 use crate::{Cancel, Error, ErrorKind, Result};
 
@@ -40,7 +41,8 @@ pub fn run(name: &'static str, pid: Pid, ranges: &[LinuxIdMapping], cancel: &Can
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| Error::io("execve", &error).path(&program))?;
+        .call("execve")
+        .path(&program)?;
     if let Err(error) = wait_for_end(&child, cancel) {
         // It has changed to root, but the kernel lets its real user end it (kill(2)).
         let killed = child.kill().and_then(|()| child.wait());
@@ -51,9 +53,7 @@ pub fn run(name: &'static str, pid: Pid, ranges: &[LinuxIdMapping], cancel: &Can
     }
     let mut said = Vec::new();
     if let Some(mut stderr) = child.stderr.take() {
-        stderr
-            .read_to_end(&mut said)
-            .map_err(|error| Error::io("read", &error).path(&program))?;
+        stderr.read_to_end(&mut said).call("read").path(&program)?;
     }
     let status = match child.wait() {
         Ok(status) if status.success() => return Ok(()),
@@ -77,8 +77,8 @@ fn wait_for_end(child: &Child, cancel: &Cancel) -> Result<()> {
     if !cancel.may_come() {
         return Ok(());
     }
-    let pidfd = rustix::process::pidfd_open(Pid::from_child(child), PidfdFlags::empty())
-        .map_err(|errno| Error::os("pidfd_open", errno))?;
+    let pidfd =
+        rustix::process::pidfd_open(Pid::from_child(child), PidfdFlags::empty()).call("pidfd_open")?;
     cancel.wait_readable(pidfd.as_fd())
 }
 

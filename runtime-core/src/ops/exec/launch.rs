@@ -26,7 +26,7 @@ use crate::parent::views::{ProcessVectors, console_view, keyring_view};
 use crate::plan::keyring::KeyringPlan;
 use crate::plan::process::ProcessPlan;
 use crate::plan::seccomp::SeccompPlan;
-use crate::prepare::{Links, sys_error};
+use crate::prepare::Links;
 use crate::{Cancel, Error, Result};
 
 /// One `exec`, with everything decided.
@@ -99,9 +99,9 @@ impl Job<'_> {
             cgroups.mover().filter(|_| is_denied(refused)),
             place.as_ref().or(first),
         ) {
-            (Some(manager), _) => moved(attempt(None).map_err(sys_error)?, manager),
+            (Some(manager), _) => moved(attempt(None)?, manager),
             (None, Some(place)) => Err(place.explain_entry("clone3", refused.errno)),
-            (None, None) => Err(sys_error(refused)),
+            (None, None) => Err(Error::from(refused)),
         }
     }
 

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use runtime_sys::namespace::Kinds;
 use rustix::fs::{Mode, OFlags};
 
+use crate::error::{CallResult, ErrorResult};
 use crate::host::process::Process as HostProcess;
 use crate::host::state::Record;
 use crate::ops::container_root::ContainerRoot;
@@ -79,5 +80,7 @@ fn other_kinds(directory: &str) -> Result<Kinds> {
 
 fn open_directory(path: &str) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| Error::os("open", errno).path(path))
+    rustix::fs::open(path, flags, Mode::empty())
+        .call("open")
+        .path(path)
 }

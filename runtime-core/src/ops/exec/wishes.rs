@@ -6,6 +6,7 @@ use oci_spec::runtime::{
 };
 use rustix::thread::CpuSet;
 
+use crate::error::{CallResult, ErrorResult};
 use crate::ops::container;
 use crate::ops::options::ExecOptions;
 use crate::parent::attributes::allow_all_cpus;
@@ -22,7 +23,7 @@ pub(super) fn process_of(
     let (mut process, extra) = match &options.process_file {
         Some(path) => {
             let json = spec::read(path, &options.cancel)?;
-            process_of_file(config, &json).map_err(|error| error.path(path))?
+            process_of_file(config, &json).path(path)?
         }
         None => {
             // What the container's own process does with its terminal is not for others.
@@ -239,7 +240,8 @@ impl Affinity {
 
 fn set(cpus: &CpuSet, pid: i32) -> Result<()> {
     rustix::thread::sched_setaffinity(Some(pid_of(pid)?), cpus)
-        .map_err(|errno| Error::os("sched_setaffinity", errno).field("process.execCPUAffinity"))
+        .call("sched_setaffinity")
+        .field("process.execCPUAffinity")
 }
 
 fn cpus(list: Option<&str>, field: &'static str) -> Result<Option<CpuSet>> {

@@ -6,12 +6,11 @@ use rustix::io::Errno;
 use crate::host::cgroup::CgroupManager;
 use crate::host::user_namespace;
 use crate::plan::Plan;
-use crate::prepare::sys_error;
 use crate::{Error, ErrorKind};
 
 /// The error of `clone3` for INIT, with what it is about.
 pub(crate) fn explain_clone(error: runtime_sys::SysError, plan: &Plan, cgroup: &CgroupManager) -> Error {
-    let explained = sys_error(error).doing("make the container's process");
+    let explained = Error::from(error).doing("make the container's process");
     match (error.errno, cgroup.cgroup()) {
         (Errno::NOSPC | Errno::USERS, _) => explained.field("linux.namespaces").hint(
             obstacle(plan)

@@ -15,6 +15,7 @@ use serde::Serialize;
 use zbus::wire::Type;
 
 use super::message::{self, Body, FIXED_PART, Incoming, Target};
+use crate::error::ErrorResult;
 use crate::host::socket::unix_socket;
 use crate::{Cancel, Errno, Error, ErrorKind, Result};
 
@@ -94,7 +95,7 @@ impl Bus {
             None => SocketAddrUnix::new(&place.path),
         };
         let address = address.map_err(failed("connect"))?;
-        unix_socket::connect(&socket, &address, cancel).map_err(|error| error.path(&place.path))?;
+        unix_socket::connect(&socket, &address, cancel).path(&place.path)?;
         let mut bus = Self {
             socket,
             cancel: cancel.clone(),

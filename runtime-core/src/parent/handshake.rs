@@ -399,7 +399,8 @@ pub mod hostile {
             runtime_sys::net::send(links.child.as_fd(), bytes, *fd)?;
         }
         drop(links.child);
-        let pidfd = pidfd_open(getpid(), PidfdFlags::empty()).call("pidfd_open")?;
+        let pidfd =
+            pidfd_open(getpid(), PidfdFlags::empty()).map_err(|errno| Error::os("pidfd_open", errno))?;
         let mut launched = Launched::new(Child {
             pid: getpid().as_raw_pid(),
             pidfd,

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use onggi_fuzz::{check_process, confined};
 use runtime_core::plan::process::ProcessPlan;
-use runtime_core::plan::{ConsoleWish, HostFacts, Wishes};
+use runtime_core::plan::{CallerOptions, ConsoleRequest, HostFacts};
 use runtime_core::spec::{self, Config};
 use runtime_core::unstable::process_of_file;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -43,15 +43,15 @@ fuzz_target!(|json: &[u8]| {
     if spec::validate_process(&process, &extra).is_err() {
         return;
     }
-    let wishes = Wishes {
-        console: ConsoleWish::Welcome,
-        ..Wishes::default()
+    let caller = CallerOptions {
+        console: ConsoleRequest::Optional,
+        ..CallerOptions::default()
     };
     let mut facts = HostFacts::of_root();
     facts.permitted_capabilities = !(1 << 21);
     for in_user_namespace in [false, true] {
         let linux = container.spec.linux().as_ref();
-        if let Ok(plan) = ProcessPlan::new(&process, linux, &facts, in_user_namespace, wishes) {
+        if let Ok(plan) = ProcessPlan::new(&process, linux, &facts, in_user_namespace, caller) {
             check_process(&plan);
             let most = if in_user_namespace {
                 u64::MAX

@@ -8,18 +8,18 @@ use std::fs::File;
 use std::io::{Seek, Write};
 
 use runtime_core::plan::process::ProcessPlan;
-use runtime_core::plan::{ConsoleWish, HostFacts, Plan, Wishes};
+use runtime_core::plan::{CallerOptions, ConsoleRequest, HostFacts, Plan};
 use runtime_core::spec;
 use serde_json::{Value, json};
 
 /// Longest path that the kernel takes, with its null.
 const PATH_MAX: usize = 4096;
 
-/// Wishes under which configurations with and without a terminal are legal.
-pub fn wishes() -> Wishes<'static> {
-    Wishes {
-        console: ConsoleWish::Welcome,
-        ..Wishes::default()
+/// CallerOptions under which configurations with and without a terminal are legal.
+pub fn caller() -> CallerOptions<'static> {
+    CallerOptions {
+        console: ConsoleRequest::Optional,
+        ..CallerOptions::default()
     }
 }
 
@@ -27,7 +27,7 @@ pub fn wishes() -> Wishes<'static> {
 pub fn plan_of(json: Vec<u8>) -> Option<Plan> {
     let config = spec::parse(json).ok()?;
     spec::validate(&config).ok()?;
-    let plan = Plan::new(&config, "fuzz", &HostFacts::of_root(), wishes()).ok()?;
+    let plan = Plan::new(&config, "fuzz", &HostFacts::of_root(), caller()).ok()?;
     check(&plan);
     Some(plan)
 }

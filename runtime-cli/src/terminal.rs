@@ -287,7 +287,7 @@ impl Terminal {
     fn read_input(&mut self) -> Result<()> {
         let mut buffer = [0; CHUNK];
         match io::read(stdin(), &mut buffer) {
-            // EIO: the terminal is gone, or we are in its background.
+            // EIO: the terminal is gone, or we are in its subject.
             Ok(0) | Err(Errno::IO) => {
                 self.input_open = false;
                 self.end_input();

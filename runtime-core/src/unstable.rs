@@ -25,7 +25,7 @@ use crate::spec::{Config, ProcessExtra};
 use crate::{CgroupStats, Errno, Result};
 
 pub fn process_of_file(config: &Config, json: &[u8]) -> Result<(Process, ProcessExtra)> {
-    crate::ops::exec::wishes::process_of_file(config, json)
+    crate::ops::exec::process::process_of_file(config, json)
 }
 
 pub fn decode_record(id: &ContainerId, json: &[u8]) -> Result<Record> {

@@ -54,7 +54,7 @@ impl Directories {
         }
     }
 
-    /// For `work_dir_fd`. criu writes there, which the host's root cannot do on a mount where he is not mapped.
+    /// For `work_dir_fd`. criu writes there, which the host's root cannot do on a mount where it is not mapped.
     pub(crate) fn work_number(&self) -> Option<i32> {
         match (&self.work, &self.mapped) {
             (Some(work), _) => Some(work.fd.as_raw_fd()),

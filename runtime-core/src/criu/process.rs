@@ -17,7 +17,7 @@ use super::program::{environment, find};
 use crate::error::ErrorResult;
 use crate::host::process::{STATUS_UNKNOWN, reap, signals};
 use crate::parent::child::Launched;
-use crate::parent::explain::{self, Background};
+use crate::parent::explain::{self, Subject};
 use crate::parent::helper::Helper;
 use crate::parent::views::keyring_view;
 use crate::plan::keyring::KeyringPlan;
@@ -50,7 +50,7 @@ pub(crate) struct Surroundings<'a> {
     /// Parallel to `plan.mounts`.
     pub mounts: Vec<PreparedMount>,
     /// To explain failures.
-    pub background: Background<'a>,
+    pub subject: Subject<'a>,
 }
 
 /// Starts criu, and returns when its program runs, with the connection to it.
@@ -167,7 +167,7 @@ fn open_null() -> Result<OwnedFd> {
 /// it, and what lies below /proc or /sys is there by itself.
 fn places<'a>(restore: Option<&'a Surroundings<'_>>) -> Vec<CriuMountArgs<'a>> {
     let Some(restore) = restore else { return Vec::new() };
-    let plans: &'a [MountPlan] = match restore.background.container {
+    let plans: &'a [MountPlan] = match restore.subject.container {
         Some((plan, _)) => &plan.mounts,
         None => &[],
     };
@@ -224,7 +224,7 @@ fn explain(failure: Failure, program: &CString, start: &Start<'_>, pid: i32) -> 
             .doing("start criu");
     }
     match &start.restore {
-        Some(restore) => explain::explain(restore.background, pid, failure, None),
+        Some(restore) => explain::explain(restore.subject, pid, failure, None),
         None => Error::os(failure.call.name(), failure.errno).doing(explain::doing(failure.step)),
     }
 }

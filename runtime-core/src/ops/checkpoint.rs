@@ -17,7 +17,7 @@ use crate::criu::{
 };
 use crate::host::cgroup::CgroupManager;
 use crate::host::state::{ContainerId, Record, Slot};
-use crate::plan::{ConsoleWish, Plan, Wishes};
+use crate::plan::{CallerOptions, ConsoleRequest, Plan};
 use crate::{Cancel, Errno, Error, ErrorKind, Result};
 
 /// What of a container led out of it: an array of the names of standard input, output and error, as runc and crun
@@ -91,13 +91,13 @@ fn check_parent(options: &CheckpointOptions) -> Result<()> {
 fn dump(slot: &Slot, options: CheckpointOptions) -> Result<()> {
     let record = slot.record();
     let config = container::saved_config(slot.read_file(CONFIG)?)?;
-    let wishes = Wishes {
-        console: ConsoleWish::Welcome,
-        ..Wishes::default()
+    let caller = CallerOptions {
+        console: ConsoleRequest::Optional,
+        ..CallerOptions::default()
     };
     let facts = container::facts_of(record)?;
     need_root(&facts)?;
-    let plan = Plan::new(&config, slot.id().as_str(), &facts, wishes)?;
+    let plan = Plan::new(&config, slot.id().as_str(), &facts, caller)?;
     criu::mounts::refuse_id_mapped(&plan)?;
     // Before anything is made: without criu there is nothing to be done.
     criu::find()?;

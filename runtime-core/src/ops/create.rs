@@ -13,7 +13,7 @@ use super::container::CONFIG;
 use super::creation::{self, Creation, Planned};
 use super::hooks::{run_poststart, run_runtime_hooks, split_state, terms};
 use super::options::CreateOptions;
-use super::terminal::{Relay, connect_console, console_wish};
+use super::terminal::{Relay, connect_console, console_request};
 use super::{Process, Runtime, container, container_root, descriptors, listener, notify};
 use crate::host::cgroup::{Cgroup, CgroupManager};
 use crate::host::mount::rootfs_mount;
@@ -25,11 +25,11 @@ use crate::host::{pid_file, random};
 use crate::parent::attributes::{allow_all_cpus, set_limits, set_oom_score, set_scheduler};
 use crate::parent::child::{Launched, pid_of};
 use crate::parent::explain::clone3::explain_clone;
-use crate::parent::explain::{self, Background};
+use crate::parent::explain::{self, Subject};
 use crate::parent::handshake::{Answers, Conversation};
 use crate::parent::{id_mapped, locked_trees, procfs_context, views};
 use crate::plan::keyring::KeyringSecret;
-use crate::plan::{HostFacts, Plan, Wishes, annotations};
+use crate::plan::{CallerOptions, HostFacts, Plan, annotations};
 use crate::prepare::{Inputs, Links, Prepared};
 use crate::spec::{self, Config};
 use crate::{Cancel, Error, ErrorKind, Result};
@@ -72,8 +72,8 @@ impl Runtime {
         let inherited = descriptors::inherited(options.listen_fds, options.preserve_fds)?;
         let config = self.load(id, options)?;
         let facts = HostFacts::probe(creation::bundle_or_here(&options.bundle))?;
-        let wishes = self.wishes(options, &config, &facts, &inherited)?;
-        let plan = Plan::new(&config, id.as_str(), &facts, wishes)?;
+        let caller = self.caller(options, &config, &facts, &inherited)?;
+        let plan = Plan::new(&config, id.as_str(), &facts, caller)?;
         plan.process.warn();
         for name in annotations::ignored(&config.spec) {
             log::warn!("annotations[{name}]: only crun has this, ignored");
@@ -107,23 +107,23 @@ impl Runtime {
         Ok(config)
     }
 
-    fn wishes<'a>(
+    fn caller<'a>(
         &self,
         options: &CreateOptions,
         config: &Config,
         facts: &HostFacts,
         inherited: &'a [RawFd],
-    ) -> Result<Wishes<'a>> {
+    ) -> Result<CallerOptions<'a>> {
         let keeps_groups = config
             .spec
             .annotations()
             .as_ref()
             .and_then(|all| all.get("run.oci.keep_original_groups"));
-        Ok(Wishes {
+        Ok(CallerOptions {
             no_pivot: options.no_pivot,
             no_new_keyring: options.no_new_keyring,
             keyring_secret: KeyringSecret::new(random::bytes()?),
-            console: console_wish(options.console.as_ref()),
+            console: console_request(options.console.as_ref()),
             terminal_size: options.terminal_size,
             plain_newlines: options.plain_newlines,
             inherited,
@@ -431,10 +431,10 @@ impl Answers for CreationAnswers<'_> {
 
     fn explain(&mut self, pid: i32, failure: Failure, output: Option<OwnedFd>) -> Error {
         let Planned { plan, config, .. } = self.planned;
-        let background = Background {
+        let subject = Subject {
             process: &plan.process,
             container: Some((plan, &config.spec)),
         };
-        explain::explain(background, pid, failure, output)
+        explain::explain(subject, pid, failure, output)
     }
 }

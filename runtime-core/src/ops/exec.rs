@@ -2,23 +2,23 @@
 
 mod launch;
 mod place;
+pub(crate) mod process;
 mod target;
-pub(crate) mod wishes;
 
 use self::launch::Job;
 use self::place::cgroup_of;
+use self::process::{Affinity, process_of};
 pub(super) use self::target::Target;
-use self::wishes::{Affinity, process_of};
 use super::container::{self, CONFIG};
 use super::descriptors;
 use super::options::ExecOptions;
-use super::terminal::{connect_console, console_wish};
+use super::terminal::{connect_console, console_request};
 use super::{Process, Runtime, Status};
 use crate::host::random;
 use crate::host::state::{ContainerId, Record};
 use crate::plan::keyring::{KeyringPlan, KeyringSecret};
 use crate::plan::process::ProcessPlan;
-use crate::plan::{HostFacts, Wishes, plan_seccomp};
+use crate::plan::{CallerOptions, HostFacts, plan_seccomp};
 use crate::prepare::without_listener;
 use crate::{Error, ErrorKind, Result, spec};
 
@@ -41,13 +41,13 @@ impl Runtime {
             // Those of config.json were told of by `create`.
             container::warn_of_capabilities(&extra.unknown_capabilities);
         }
-        let wishes = Wishes {
-            console: console_wish(options.console.as_ref()),
+        let caller = CallerOptions {
+            console: console_request(options.console.as_ref()),
             terminal_size: options.terminal_size,
             plain_newlines: options.plain_newlines,
             inherited: &inherited,
             open_files: self.open_files()?,
-            ..Wishes::default()
+            ..CallerOptions::default()
         };
         let init = Target::open(&record)?;
         let facts = HostFacts::of_host(record.bundle.clone())?;
@@ -56,7 +56,7 @@ impl Runtime {
             config.spec.linux().as_ref(),
             &facts,
             init.other_user,
-            wishes,
+            caller,
         )?;
         plan.warn();
         let console = connect_console(options.console.take().filter(|_| plan.terminal), &options.cancel)?;

@@ -68,7 +68,7 @@ impl Runtime {
         }
     }
 
-    /// Says whether a missing right to make cgroups is put up with: runc's `--rootless`. By default that is found out.
+    /// Says whether a container is made without a cgroup where the right to make one is missing: runc's `--rootless`. By default that is found out.
     #[must_use]
     pub fn with_rootless(self, rootless: Rootless) -> Self {
         Self { rootless, ..self }

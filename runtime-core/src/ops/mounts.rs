@@ -11,7 +11,7 @@ use crate::host::cgroup::CgroupManager;
 use crate::host::state::{ContainerId, Record};
 use crate::parent::mounter::{self, Inside, Removal};
 use crate::plan::mounts::MountSource;
-use crate::plan::{ConsoleWish, HostFacts, Plan, Wishes, clean_in_container};
+use crate::plan::{CallerOptions, ConsoleRequest, HostFacts, Plan, clean_in_container};
 use crate::{Error, ErrorKind, Result, spec};
 
 impl Runtime {
@@ -31,11 +31,11 @@ impl Runtime {
         config.spec.set_mounts(Some(mounts));
         spec::validate(&config)?;
         container::warn_of_spellings(&spellings);
-        let wishes = Wishes {
-            console: ConsoleWish::Welcome,
-            ..Wishes::default()
+        let caller = CallerOptions {
+            console: ConsoleRequest::Optional,
+            ..CallerOptions::default()
         };
-        let mut plan = Plan::new(&config, id.as_str(), &may_mount(record)?, wishes)?;
+        let mut plan = Plan::new(&config, id.as_str(), &may_mount(record)?, caller)?;
         for mount in &mut plan.mounts {
             // Others see it.
             mount.places_below = false;

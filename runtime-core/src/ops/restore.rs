@@ -19,7 +19,7 @@ use super::container::CONFIG;
 use super::creation::{self, Creation, Planned, bundle_or_here};
 use super::hooks::{run_runtime_hooks, terms};
 use super::options::RestoreOptions;
-use super::terminal::{connect_console, console_wish};
+use super::terminal::{connect_console, console_request};
 use super::{Process, Runtime, container, container_root};
 use crate::criu::{
     self, Attendant, Directories, Features, InheritFd, JoinNamespace, Kind, Notification, Options, Session,
@@ -33,10 +33,10 @@ use crate::host::socket::console;
 use crate::host::state::{ContainerId, Phase, Slot};
 use crate::host::{pid_file, process as host_process, random};
 use crate::parent::child::{Launched, pid_of};
-use crate::parent::explain::Background;
+use crate::parent::explain::Subject;
 use crate::plan::keyring::{KeyringPlan, KeyringSecret, keyring_name};
 use crate::plan::namespaces::Join;
-use crate::plan::{HostFacts, Plan, Wishes, namespaces};
+use crate::plan::{CallerOptions, HostFacts, Plan, namespaces};
 use crate::prepare::{self, trees};
 use crate::spec::{self, Config};
 use crate::{Error, ErrorKind, Result};
@@ -91,17 +91,17 @@ impl Runtime {
         options: &RestoreOptions,
     ) -> Result<Planned> {
         let facts = HostFacts::probe(bundle)?;
-        let wishes = Wishes {
-            console: console_wish(options.console.as_ref()),
+        let caller = CallerOptions {
+            console: console_request(options.console.as_ref()),
             keyring_secret: KeyringSecret::new(random::bytes()?),
             open_files: self.open_files()?,
             cgroup_driver: self.driver,
-            ..Wishes::default()
+            ..CallerOptions::default()
         };
-        let mut plan = Plan::new(&config, id.as_str(), &facts, wishes)?;
+        let mut plan = Plan::new(&config, id.as_str(), &facts, caller)?;
         // CRIU makes it, which is not in the container's user namespace.
-        let name = keyring_name(id.as_str(), wishes.keyring_secret);
-        plan.keyring = Some(KeyringPlan::new(&name, wishes.keyring_secret, &facts, false)?);
+        let name = keyring_name(id.as_str(), caller.keyring_secret);
+        plan.keyring = Some(KeyringPlan::new(&name, caller.keyring_secret, &facts, false)?);
         plan.cgroup.resources.log_ignored();
         Ok(Planned { config, facts, plan })
     }
@@ -241,7 +241,7 @@ impl Job<'_> {
             place,
             rootfs: [rootfs, draft],
             mounts: trees::mounts(self.plan, cgroup, trees::Room::of_restore())?,
-            background: Background {
+            subject: Subject {
                 process: &self.plan.process,
                 container: Some((self.plan, &self.config.spec)),
             },

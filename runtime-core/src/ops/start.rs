@@ -10,10 +10,10 @@ use super::{Runtime, Status, listener};
 use crate::host::process::Process as HostProcess;
 use crate::host::socket::start_socket;
 use crate::host::state::{ContainerId, Record, Slot};
-use crate::parent::explain::{self, Background};
+use crate::parent::explain::{self, Subject};
 use crate::parent::handshake::{Answers, Conversation, stopped};
 use crate::parent::link::Speaker;
-use crate::plan::{ConsoleWish, Plan, Wishes};
+use crate::plan::{CallerOptions, ConsoleRequest, Plan};
 use crate::spec::Config;
 use crate::{Cancel, Error, ErrorKind, Result};
 
@@ -110,11 +110,11 @@ impl StartAnswers<'_> {
     fn plan_again(&self) -> Result<(Config, Plan)> {
         let config = container::saved_config(self.slot.read_file(CONFIG)?)?;
         let facts = container::facts_of(self.slot.record())?;
-        let wishes = Wishes {
-            console: ConsoleWish::Welcome,
-            ..Wishes::default()
+        let caller = CallerOptions {
+            console: ConsoleRequest::Optional,
+            ..CallerOptions::default()
         };
-        let plan = Plan::new(&config, self.slot.id().as_str(), &facts, wishes)?;
+        let plan = Plan::new(&config, self.slot.id().as_str(), &facts, caller)?;
         Ok((config, plan))
     }
 }
@@ -130,11 +130,11 @@ impl Answers for StartAnswers<'_> {
     fn explain(&mut self, pid: i32, failure: Failure, output: Option<OwnedFd>) -> Error {
         match self.plan() {
             Ok((config, plan)) => {
-                let background = Background {
+                let subject = Subject {
                     process: &plan.process,
                     container: Some((plan, &config.spec)),
                 };
-                explain::explain(background, pid, failure, output)
+                explain::explain(subject, pid, failure, output)
             }
             Err(other) => Error::os(failure.call.name(), failure.errno)
                 .doing(explain::doing(failure.step))

@@ -4,15 +4,15 @@ use std::os::fd::OwnedFd;
 
 use super::options::Console;
 use crate::host::socket::console;
-use crate::plan::ConsoleWish;
+use crate::plan::ConsoleRequest;
 use crate::{Cancel, Result};
 
 /// What the caller has said about the terminal, by what it gave.
-pub(super) fn console_wish(console: Option<&Console>) -> ConsoleWish {
+pub(super) fn console_request(console: Option<&Console>) -> ConsoleRequest {
     match console {
-        None => ConsoleWish::No,
-        Some(Console::Socket(_)) => ConsoleWish::Welcome,
-        Some(Console::Path(_)) => ConsoleWish::Expected,
+        None => ConsoleRequest::None,
+        Some(Console::Socket(_)) => ConsoleRequest::Optional,
+        Some(Console::Path(_)) => ConsoleRequest::Required,
     }
 }
 

@@ -52,7 +52,7 @@ const QUOTED: u64 = 4096;
 
 /// What a failure is explained from.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Background<'a> {
+pub(crate) struct Subject<'a> {
     /// The program.
     pub process: &'a ProcessPlan,
     /// The container, if it was INIT that failed.
@@ -60,13 +60,8 @@ pub(crate) struct Background<'a> {
 }
 
 /// The error that a failure is.
-pub(crate) fn explain(
-    background: Background<'_>,
-    pid: i32,
-    failure: Failure,
-    output: Option<OwnedFd>,
-) -> Error {
-    let Background { process, container } = background;
+pub(crate) fn explain(subject: Subject<'_>, pid: i32, failure: Failure, output: Option<OwnedFd>) -> Error {
+    let Subject { process, container } = subject;
     let failure = match (failure.step, failure.call) {
         // The keyring's label, which is the program's: what is wrong with it is the same.
         (Step::Keyring, Call::Open | Call::Write) => Failure {

@@ -12,7 +12,7 @@ use runtime_sys::Call;
 use runtime_sys::namespace::Kinds;
 use rustix::io::Errno;
 
-use super::explain::{self, Background};
+use super::explain::{self, Subject};
 use super::helper::Helper;
 use super::{id_mapped, locked_trees, views};
 use crate::host::cgroup::CgroupManager;
@@ -67,11 +67,11 @@ pub(crate) fn add(plan: &Plan, spec: &Spec, inside: Inside<'_>, cgroup: &CgroupM
     let trees = mounts.iter().filter_map(|mount| mount.tree.as_ref());
     let trees: Vec<_> = trees.map(AsRawFd::as_raw_fd).collect();
     run(inside, trees, MounterWork::Add(&args), |failure| {
-        let background = Background {
+        let subject = Subject {
             process: &plan.process,
             container: Some((plan, spec)),
         };
-        explain::explain(background, inside.pid, failure, None)
+        explain::explain(subject, inside.pid, failure, None)
     })
 }
 

@@ -42,7 +42,7 @@ impl Plan {
 mod tests {
     use serde_json::{Value, json};
 
-    use crate::plan::{HostFacts, Plan, Wishes};
+    use crate::plan::{CallerOptions, HostFacts, Plan};
 
     fn owner(change: impl FnOnce(&mut Value)) -> Option<u32> {
         let mut config: Value = serde_json::from_str(&crate::spec::example(None)).unwrap();
@@ -52,7 +52,7 @@ mod tests {
         config["mounts"] = json!([{"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["rw"]}]);
         change(&mut config);
         let config = crate::spec::parse(config.to_string().into_bytes()).unwrap();
-        Plan::new(&config, "c", &HostFacts::of_root(), Wishes::default())
+        Plan::new(&config, "c", &HostFacts::of_root(), CallerOptions::default())
             .unwrap()
             .cgroup_owner()
     }

@@ -76,7 +76,7 @@ impl HostFacts {
 
 /// What the caller decides that is not in config.json.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Wishes<'a> {
+pub struct CallerOptions<'a> {
     /// `--no-pivot`.
     pub no_pivot: bool,
     /// `--no-new-keyring`.
@@ -84,7 +84,7 @@ pub struct Wishes<'a> {
     /// What of the new keyring nobody may guess.
     pub keyring_secret: KeyringSecret,
     /// Whether a socket to send the terminal to was given.
-    pub console: ConsoleWish,
+    pub console: ConsoleRequest,
     /// Rows and columns of the caller's own terminal, for a process whose config gives none.
     pub terminal_size: Option<(u16, u16)>,
     /// Whether the terminal leaves newlines as they are.
@@ -99,20 +99,20 @@ pub struct Wishes<'a> {
     pub open_files: Option<(u64, u64)>,
     /// Who makes the cgroup, if there is one to be made.
     pub cgroup_driver: CgroupDriver,
-    /// Whether it is put up with that the right to make one is missing, where nothing depends on it.
+    /// Whether the container is made without one where the right to make one is missing and nothing depends on it.
     pub rootless: bool,
 }
 
 /// What was said about the terminal.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum ConsoleWish {
+pub enum ConsoleRequest {
     /// Nothing: then there must be none.
     #[default]
-    No,
+    None,
     /// There is somebody to take it, if there is one: `run` in the foreground.
-    Welcome,
+    Optional,
     /// `--console-socket`: there must be one.
-    Expected,
+    Required,
 }
 
 /// Everything that was decided about a container, before anything is done.
@@ -168,12 +168,12 @@ impl Plan {
     ///
     /// # Errors
     /// `Invalid`, with the field, for what only the whole picture shows; `Unsupported` for what onggi cannot do.
-    pub fn new(config: &Config, id: &str, facts: &HostFacts, wishes: Wishes<'_>) -> Result<Self> {
+    pub fn new(config: &Config, id: &str, facts: &HostFacts, caller: CallerOptions<'_>) -> Result<Self> {
         let spec = &config.spec;
         refuse_long_lists(spec)?;
         let namespaces = NamespacesPlan::new(spec)?;
         refuse_without_user_namespace(facts, &namespaces)?;
-        let rootfs = RootfsPlan::new(spec, facts, &namespaces, wishes)?;
+        let rootfs = RootfsPlan::new(spec, facts, &namespaces, caller)?;
         let mount_label = MountLabel::plan(spec, facts)?;
         let around = mounts::Around {
             facts,
@@ -195,11 +195,11 @@ impl Plan {
             domainname: spec.domainname().as_ref().map(|name| name.clone().into_bytes()),
             net_devices: net_devices::plan(spec, facts)?,
             intel_rdt: intel_rdt::plan(spec, id),
-            keyring: plan_keyring(id, wishes, facts, inside)?,
+            keyring: plan_keyring(id, caller, facts, inside)?,
             hooks: HooksPlan::new(spec)?,
-            process: ProcessPlan::new(process, spec.linux().as_ref(), facts, inside, wishes)?,
+            process: ProcessPlan::new(process, spec.linux().as_ref(), facts, inside, caller)?,
             seccomp: plan_seccomp(spec)?,
-            cgroup: CgroupPlan::new(config, id, wishes)?,
+            cgroup: CgroupPlan::new(config, id, caller)?,
             mount_label,
             namespaces,
             rootfs,
@@ -289,15 +289,15 @@ const MOST_ENTRIES: usize = 60_000;
 
 fn plan_keyring(
     id: &str,
-    wishes: Wishes<'_>,
+    caller: CallerOptions<'_>,
     facts: &HostFacts,
     inside: bool,
 ) -> Result<Option<KeyringPlan>> {
-    if wishes.no_new_keyring {
+    if caller.no_new_keyring {
         return Ok(None);
     }
-    let name = keyring_name(id, wishes.keyring_secret);
-    KeyringPlan::new(&name, wishes.keyring_secret, facts, inside).map(Some)
+    let name = keyring_name(id, caller.keyring_secret);
+    KeyringPlan::new(&name, caller.keyring_secret, facts, inside).map(Some)
 }
 
 /// The filter of `linux.seccomp`.

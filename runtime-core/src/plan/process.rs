@@ -12,7 +12,7 @@ use oci_spec::runtime::{
 use runtime_init::args::CapabilityArgs;
 use runtime_sys::process::{Resource, SchedAttr};
 
-use super::{ConsoleWish, HostFacts, Wishes, c_string, clean_in_container};
+use super::{CallerOptions, ConsoleRequest, HostFacts, c_string, clean_in_container};
 use crate::{Error, Result};
 
 /// runc's, where the specification gives none.
@@ -119,42 +119,42 @@ impl ProcessPlan {
         linux: Option<&Linux>,
         facts: &HostFacts,
         in_user_namespace: bool,
-        wishes: Wishes<'_>,
+        caller: CallerOptions<'_>,
     ) -> Result<Self> {
         let argv = strings(process.args().as_deref().unwrap_or_default(), "process.args")?;
         let program = process.args().iter().flatten().next();
         let program = program.cloned().unwrap_or_default();
-        let env = environment(process, wishes.listen_fds);
+        let env = environment(process, caller.listen_fds);
         let needs_home = !env.iter().any(|entry| entry.starts_with("HOME="));
         let user = process.user();
         let configured_size = process.console_size().as_ref().and_then(console_size);
         let apparmor = process.apparmor_profile().as_ref();
         let selinux = process.selinux_label().as_ref();
         let terminal = process.terminal().unwrap_or(false);
-        check_console(terminal, wishes)?;
+        check_console(terminal, caller)?;
         let capabilities = capabilities(process.capabilities().as_ref(), facts, in_user_namespace);
-        let (rlimits, late_rlimits) = rlimits(process, wishes);
+        let (rlimits, late_rlimits) = rlimits(process, caller);
         Ok(Self {
             terminal,
-            console_size: configured_size.or(wishes.terminal_size),
-            plain_newlines: wishes.plain_newlines,
+            console_size: configured_size.or(caller.terminal_size),
+            plain_newlines: caller.plain_newlines,
             candidates: candidates(&program, &env)?,
             program,
             argv,
             needs_home,
-            needs_listen_pid: wishes.listen_fds > 0,
+            needs_listen_pid: caller.listen_fds > 0,
             envp: strings(&env, "process.env")?,
             cwd: clean_in_container(process.cwd(), "process.cwd")?,
             uid: user.uid(),
             gid: user.gid(),
-            groups: (!wishes.keep_groups).then(|| user.additional_gids().clone().unwrap_or_default()),
+            groups: (!caller.keep_groups).then(|| user.additional_gids().clone().unwrap_or_default()),
             umask: user.umask().unwrap_or(DEFAULT_UMASK),
             not_ambient: not_ambient(process.capabilities().as_ref(), capabilities),
             capabilities,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             rlimits,
             late_rlimits,
-            hook_files: wishes.open_files,
+            hook_files: caller.open_files,
             limits_from_outside: in_user_namespace,
             is_rootless: facts.is_rootless,
             unprivileged: !facts.may_mount,
@@ -170,7 +170,7 @@ impl ProcessPlan {
                 .and_then(|linux| linux.memory_policy().as_ref())
                 .map(memory_policy)
                 .transpose()?,
-            inherited: wishes.inherited.to_vec(),
+            inherited: caller.inherited.to_vec(),
         })
     }
 }
@@ -242,13 +242,13 @@ fn memory_policy(policy: &LinuxMemoryPolicy) -> Result<(i32, Vec<u64>)> {
     Ok((mode | flags, nodes))
 }
 
-fn check_console(terminal: bool, wishes: Wishes<'_>) -> Result<()> {
-    match (terminal, wishes.console) {
-        (true, ConsoleWish::No) => Err(Error::invalid(
+fn check_console(terminal: bool, caller: CallerOptions<'_>) -> Result<()> {
+    match (terminal, caller.console) {
+        (true, ConsoleRequest::None) => Err(Error::invalid(
             "process.terminal",
             "cannot allocate tty if onggi will detach without setting console socket",
         )),
-        (false, ConsoleWish::Expected) => Err(Error::invalid(
+        (false, ConsoleRequest::Required) => Err(Error::invalid(
             "process.terminal",
             "cannot use console socket if onggi will not detach or allocate tty",
         )),
@@ -377,9 +377,9 @@ fn capability_bit(capability: oci_spec::runtime::Capability) -> u64 {
 const OWN_FILES: u64 = 16;
 
 /// The limits, and again those that come last. A limit may always be lowered, so the true value needs no privilege then.
-fn rlimits(process: &Process, wishes: Wishes<'_>) -> (Vec<Rlimit>, Vec<Rlimit>) {
+fn rlimits(process: &Process, caller: CallerOptions<'_>) -> (Vec<Rlimit>, Vec<Rlimit>) {
     // A limit bounds the numbers, not how many there are.
-    let above = wishes.inherited.last().map_or(0, |highest| highest - 2);
+    let above = caller.inherited.last().map_or(0, |highest| highest - 2);
     let least = OWN_FILES + above as u64;
     let mut late = Vec::new();
     let limits = process.rlimits().iter().flatten().enumerate();
@@ -391,7 +391,7 @@ fn rlimits(process: &Process, wishes: Wishes<'_>) -> (Vec<Rlimit>, Vec<Rlimit>) 
     });
     let mut limits: Vec<Rlimit> = limits.collect();
     let names_files = limits.iter().any(|limit| limit.resource == libc::RLIMIT_NOFILE);
-    if let (Some((soft, hard)), false) = (wishes.open_files, names_files) {
+    if let (Some((soft, hard)), false) = (caller.open_files, names_files) {
         limits.push(Rlimit {
             index: limits.len(),
             resource: libc::RLIMIT_NOFILE,
@@ -515,12 +515,12 @@ mod tests {
             serde_json::from_value::<Process>(json).unwrap()
         };
         let rlimits = |process: &Process, preserve_fds: RawFd| {
-            let wishes = Wishes {
+            let caller = CallerOptions {
                 inherited: &(3..3 + preserve_fds).collect::<Vec<_>>(),
                 open_files: Some((256, 512)),
-                ..Wishes::default()
+                ..CallerOptions::default()
             };
-            rlimits(process, wishes)
+            rlimits(process, caller)
         };
         let (now, late) = rlimits(&process(1024, 4096), 2);
         assert_eq!((now[1].soft, now[1].hard, late.len()), (1024, 4096, 0));

@@ -8,7 +8,7 @@ use oci_spec::runtime::Spec;
 use runtime_init::args::EnterRoot;
 
 use super::namespaces::NamespacesPlan;
-use super::{HostFacts, Wishes, clean_in_container};
+use super::{CallerOptions, HostFacts, clean_in_container};
 use crate::{Error, Result};
 
 /// The root file system.
@@ -41,7 +41,7 @@ impl RootfsPlan {
         spec: &Spec,
         facts: &HostFacts,
         namespaces: &NamespacesPlan,
-        wishes: Wishes<'_>,
+        caller: CallerOptions<'_>,
     ) -> Result<Self> {
         let root = spec
             .root()
@@ -49,7 +49,7 @@ impl RootfsPlan {
             .ok_or_else(|| Error::invalid("root", "missing"))?;
         let linux = spec.linux().as_ref();
         let wanted = linux.and_then(|linux| linux.rootfs_propagation().as_deref());
-        let enter = match (namespaces.has_own_mounts, wishes.no_pivot) {
+        let enter = match (namespaces.has_own_mounts, caller.no_pivot) {
             (false, _) if mounts_on_the_host(spec, facts, namespaces)? => EnterRoot::MountAndChroot,
             (false, _) => EnterRoot::Chroot,
             (true, true) => EnterRoot::MoveAndChroot,
@@ -163,7 +163,7 @@ mod tests {
             );
             let config = crate::spec::parse(json.into_bytes()).unwrap();
             let namespaces = NamespacesPlan::new(&config.spec).unwrap();
-            let plan = RootfsPlan::new(&config.spec, facts, &namespaces, Wishes::default());
+            let plan = RootfsPlan::new(&config.spec, facts, &namespaces, CallerOptions::default());
             plan.map(|plan| (plan.enter, plan.host_propagation))
                 .map_err(|error| error.to_string())
         };

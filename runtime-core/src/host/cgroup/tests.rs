@@ -10,7 +10,7 @@ use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::plan::Wishes;
+use crate::plan::CallerOptions;
 use crate::plan::cgroup::{Controllers, compile_devices};
 use crate::spec;
 
@@ -713,11 +713,11 @@ fn plan_of(driver: CgroupDriver, path: Option<&str>, resources: Value) -> Result
             .to_string()
             .into_bytes(),
     )?;
-    let wishes = Wishes {
+    let caller = CallerOptions {
         cgroup_driver: driver,
-        ..Wishes::default()
+        ..CallerOptions::default()
     };
-    CgroupPlan::new(&config, "id", wishes)
+    CgroupPlan::new(&config, "id", caller)
 }
 
 fn resource_plan(resources: Value) -> ResourcePlan {

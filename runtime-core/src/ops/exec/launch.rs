@@ -8,8 +8,8 @@ use runtime_init::wire::Failure;
 use runtime_sys::SysError;
 
 use super::place::Cgroups;
+use super::process::Affinity;
 use super::target::Target;
-use super::wishes::Affinity;
 use crate::host::cgroup::{Cgroup, CgroupManager};
 use crate::host::pid_file;
 use crate::host::process::proc_handle::ProcHandle;
@@ -20,7 +20,7 @@ use crate::ops::options::ExecOptions;
 use crate::ops::{Process, container, listener};
 use crate::parent::attributes::{set_limits, set_oom_score, set_scheduler};
 use crate::parent::child::{Launched, pid_of};
-use crate::parent::explain::{self, Background};
+use crate::parent::explain::{self, Subject};
 use crate::parent::handshake::{Answers, Conversation};
 use crate::parent::views::{ProcessVectors, console_view, keyring_view};
 use crate::plan::keyring::KeyringPlan;
@@ -189,7 +189,7 @@ impl Answers for ExecAnswers<'_> {
 
     fn explain(&mut self, pid: i32, failure: Failure, output: Option<OwnedFd>) -> Error {
         explain::explain(
-            Background {
+            Subject {
                 process: self.plan,
                 container: None,
             },

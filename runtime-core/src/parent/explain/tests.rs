@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Write;
 
 use super::*;
-use crate::plan::{ConsoleWish, HostFacts, Wishes};
+use crate::plan::{CallerOptions, ConsoleRequest, HostFacts};
 use crate::spec::{self, Config};
 
 /// A document with something for every step. Only parsed and planned, never run.
@@ -73,11 +73,11 @@ fn made() -> Made {
     };
     let config = spec::parse(CONFIG.as_bytes().to_vec()).unwrap();
     spec::validate(&config).unwrap();
-    let wishes = Wishes {
-        console: ConsoleWish::Expected,
-        ..Wishes::default()
+    let caller = CallerOptions {
+        console: ConsoleRequest::Required,
+        ..CallerOptions::default()
     };
-    let plan = Plan::new(&config, "jar", &facts, wishes).unwrap();
+    let plan = Plan::new(&config, "jar", &facts, caller).unwrap();
     Made { config, plan }
 }
 
@@ -103,11 +103,11 @@ fn sub(sub: u16, failure: Failure) -> Failure {
 }
 
 fn message(made: &Made, failure: Failure, output: Option<OwnedFd>) -> Error {
-    let background = Background {
+    let subject = Subject {
         process: &made.plan.process,
         container: Some((&made.plan, &made.config.spec)),
     };
-    explain(background, NOBODY, failure, output)
+    explain(subject, NOBODY, failure, output)
 }
 
 #[test]
@@ -317,7 +317,7 @@ fn only_the_beginning_of_a_long_output_is_quoted() {
 #[test]
 fn a_joining_process_is_explained_without_the_container() {
     let made = made();
-    let background = Background {
+    let subject = Subject {
         process: &made.plan.process,
         container: None,
     };
@@ -335,7 +335,7 @@ fn a_joining_process_is_explained_without_the_container() {
             "unable to start container process: exec: \"server\": executable file not found in $PATH",
         ),
     ] {
-        assert_eq!(explain(background, NOBODY, failure, None).to_string(), golden);
+        assert_eq!(explain(subject, NOBODY, failure, None).to_string(), golden);
     }
 }
 

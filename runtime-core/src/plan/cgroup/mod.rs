@@ -8,7 +8,7 @@ pub(crate) mod systemd;
 
 use serde::{Deserialize, Serialize};
 
-use super::Wishes;
+use super::CallerOptions;
 use crate::spec::Config;
 use crate::{Error, ErrorKind, Result};
 
@@ -68,7 +68,7 @@ impl CgroupPlan {
     /// # Errors
     /// An illegal value in `linux.cgroupsPath`, `linux.resources` or, of which the error tells the name, an annotation; a
     /// limit where there will be no cgroup.
-    pub fn new(config: &Config, id: &str, wishes: Wishes<'_>) -> Result<Self> {
+    pub fn new(config: &Config, id: &str, caller: CallerOptions<'_>) -> Result<Self> {
         let linux = config.spec.linux().as_ref();
         let cgroups_path = linux.and_then(|linux| linux.cgroups_path().as_deref());
         let limits = linux.and_then(|linux| linux.resources().as_ref());
@@ -76,7 +76,7 @@ impl CgroupPlan {
             Some(limits) => ResourcePlan::new(limits, config.extra.pids_limit)?,
             None => ResourcePlan::default(),
         };
-        let driver = wishes.cgroup_driver;
+        let driver = caller.cgroup_driver;
         if let (CgroupDriver::Disabled, Some(write)) = (driver, resources.first_limit()) {
             return Err(no_cgroup_to_limit(write));
         }
@@ -95,7 +95,7 @@ impl CgroupPlan {
             controllers: Controllers::default(),
             resources,
             device_program: compile_devices(rules.unwrap_or_default())?,
-            rootless: wishes.rootless,
+            rootless: caller.rootless,
         })
     }
 

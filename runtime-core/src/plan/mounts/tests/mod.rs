@@ -11,7 +11,7 @@ use runtime_sys::mount::{
 
 use super::options::LOCKABLE;
 use super::*;
-use crate::plan::Wishes;
+use crate::plan::CallerOptions;
 use crate::spec;
 
 fn plan_mount(mount: &str) -> Result<MountPlan> {
@@ -30,7 +30,7 @@ fn plan_all(facts: &HostFacts, more: &str, mounts: &str) -> Result<Vec<MountPlan
     );
     let config = spec::parse(json.into_bytes())?;
     let namespaces = NamespacesPlan::new(&config.spec)?;
-    let rootfs = RootfsPlan::new(&config.spec, facts, &namespaces, Wishes::default())?;
+    let rootfs = RootfsPlan::new(&config.spec, facts, &namespaces, CallerOptions::default())?;
     let label = MountLabel::plan(&config.spec, facts)?;
     let around = Around {
         facts,

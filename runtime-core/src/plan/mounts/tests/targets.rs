@@ -57,7 +57,7 @@ fn places_are_made_below_read_only_binds_if_nobody_else_sees_them() {
         let config = spec::parse(json.into_bytes()).unwrap();
         let facts = HostFacts::of_root();
         let namespaces = NamespacesPlan::new(&config.spec).unwrap();
-        let rootfs = RootfsPlan::new(&config.spec, &facts, &namespaces, Wishes::default()).unwrap();
+        let rootfs = RootfsPlan::new(&config.spec, &facts, &namespaces, CallerOptions::default()).unwrap();
         let around = Around {
             facts: &facts,
             namespaces: &namespaces,

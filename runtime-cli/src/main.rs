@@ -1,16 +1,17 @@
 //! Runs in: RUNTIME. The program `onggi`: the command line, and what comes before the C library starts.
 #![cfg_attr(not(test), no_main)]
 
+#[cfg(target_env = "musl")]
+mod allocator;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod early;
 
 #[cfg(not(test))]
 use std::ffi::{c_char, c_int};
 
-/// musl's own asks the kernel for nearly every growth.
 #[cfg(target_env = "musl")]
 #[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 
 /// The `main` that the C library calls. Before a `fn main`, Rust's own start would make a dozen system calls, and abort
 /// where one fails; and with glibc read /proc/self/maps.

@@ -30,7 +30,7 @@ pub(super) struct Planned {
     pub(super) plan: Plan,
 }
 
-/// Reads and validates config.json: `file`, or that of the bundle.
+/// Reads config.json, `file` or that of the bundle, and says which it was. It is yet to be validated.
 pub(super) fn load(bundle: &Path, file: Option<&Path>, cancel: &Cancel) -> Result<(Config, PathBuf)> {
     let path = match file {
         Some(file) => file.to_owned(),
@@ -133,7 +133,7 @@ struct Failed {
 }
 
 impl Failed {
-    /// Of something that has undone itself; what it could not undo stands behind its error.
+    /// Of something that has undone itself; what it could not undo stands after its error.
     fn by_itself(error: Error) -> Self {
         let is_undone = !error.left_something();
         Self { error, is_undone }

@@ -234,24 +234,9 @@ struct DefaultAction([u8; 64]);
 
 /// Gives every signal its default action, also those that the caller of RUNTIME ignored.
 pub fn default_signal_actions() -> Result<()> {
-    let action = DefaultAction([0; 64]);
-    for signal in 1..=SIGNALS {
-        if signal == libc::SIGKILL || signal == libc::SIGSTOP {
-            continue;
-        }
-        // SAFETY: action is larger than the kernel's struct sigaction and zeroed; the old action is not asked for.
-        let raw = unsafe {
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                signal,
-                &raw const action,
-                core::ptr::null::<u8>(),
-                SIGSET_BYTES,
-            )
-        };
-        checked(Call::Sigaction, raw)?;
-    }
-    Ok(())
+    (1..=SIGNALS)
+        .filter(|signal| !matches!(*signal, libc::SIGKILL | libc::SIGSTOP))
+        .try_for_each(|signal| set_signal_action(signal, false))
 }
 
 /// The kernel's `struct sigaction`, with `SA_RESTORER` as x86-64 wants it. Where an architecture has no restorer, the

@@ -123,7 +123,7 @@ fn empty_ns_network(c: &mut Case) -> Check {
 fn link_remap(c: &mut Case) -> Check {
     c.shell(
         "echo first > /a; exec 3<>/a; ln /a /b; rm /a; i=0; \
-         while :; do i=$((i+1)); echo $i > /count.new; mv /count.new /count; echo $i >&3; usleep 100000; done",
+         while :; do i=$((i+1)); ln -s $i /count.new; mv /count.new /count; echo $i >&3; usleep 100000; done",
     );
     start(c)?;
     wait_for_count(c, 2)?;
@@ -147,7 +147,7 @@ fn link_remap(c: &mut Case) -> Check {
 }
 
 /// As the counter, and says each number to its standard input.
-const TELLING: &str = "i=0; while :; do i=$((i+1)); echo $i >&0; echo $i > /count.new; mv /count.new /count; usleep 100000; done";
+const TELLING: &str = "i=0; while :; do i=$((i+1)); echo $i >&0; ln -s $i /count.new; mv /count.new /count; usleep 100000; done";
 
 /// `run` or `restore`, with this standard input.
 fn with_input(c: &Case, command: &str, options: &[&str], input: OwnedFd) -> Check {
@@ -256,7 +256,7 @@ fn start_connected(c: &mut Case) -> Check {
     c.shell(
         "/bin/busybox nc -l -p 7000 -e /bin/cat & usleep 300000; \
          (i=0; while :; do i=$((i+1)); echo $i; usleep 100000; done) | /bin/busybox nc 127.0.0.1 7000 > /echo & \
-         i=0; while :; do i=$((i+1)); echo $i > /count.new; mv /count.new /count; usleep 100000; done",
+         i=0; while :; do i=$((i+1)); ln -s $i /count.new; mv /count.new /count; usleep 100000; done",
     );
     start(c)?;
     c.wait_until("an echo", || Ok(echoed(c) >= 3))?;

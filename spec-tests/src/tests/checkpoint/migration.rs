@@ -172,5 +172,5 @@ fn lazy_migration(c: &mut Case) -> Check {
 }
 
 /// As [`COUNTER`](crate::tests::checkpoint::COUNTER), and on demand it sums up what `$load` holds.
-const COUNTER_WITH_SUM: &str = "i=0; while :; do i=$((i+1)); echo $i > /count.new; mv /count.new /count; \
+const COUNTER_WITH_SUM: &str = "i=0; while :; do i=$((i+1)); ln -s $i /count.new; mv /count.new /count; \
      if test -e /ask; then rm /ask; echo \"$load\" | md5sum > /sum.new; mv /sum.new /sum.now; fi; usleep 100000; done";

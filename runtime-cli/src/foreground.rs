@@ -140,7 +140,7 @@ fn poll(
     terminal: Option<&Terminal>,
     notify: Option<&NotifySocket>,
 ) -> Result<bool> {
-    let pidfd = process.pidfd();
+    let pidfd = process.as_fd();
     let mut fds = vec![
         PollFd::from_borrowed_fd(pidfd, PollFlags::IN),
         PollFd::from_borrowed_fd(signals.0.as_fd(), PollFlags::IN),

@@ -45,7 +45,7 @@ pub use host::socket::notify_socket::{NotifySocket, tell_ready};
 pub use host::state::ContainerId;
 pub use ops::{
     CheckpointOptions, Console, CreateOptions, Event, Events, ExecOptions, Features, Process, RestoreOptions,
-    Rootless, Runtime, State, Status, features,
+    Rootless, Runtime, State, Status, Stdio, features,
 };
 pub use plan::cgroup::CgroupDriver;
 pub use spec::example as example_config;

@@ -1,5 +1,5 @@
 //! An embedding program that ignores SIGCHLD: the kernel forgets how its children ended. The library does not change that,
-//! and copes: what has only to end has ended, and what has to be known is said to be unknown. Needs root.
+//! and copes: what has only to end has ended, and what has to be known is asked of the pidfd, or said to be unknown. Needs root.
 
 #[path = "support/bundle.rs"]
 mod bundle;
@@ -8,12 +8,23 @@ use bundle::{Bundle, shell};
 use runtime_core::{CgroupDriver, ContainerId, ErrorKind, Runtime, Status};
 use runtime_sys::process::{ignores, set_signal_action};
 use serde_json::json;
+use std::os::unix::process::ExitStatusExt;
 
 const UNKNOWN: &str =
     "ended with an unknown status (SIGCHLD is ignored by this program, or somebody else has waited for it)";
 
+/// For whoever has the pidfd: since Linux 6.15.
+fn kernel_keeps_the_status() -> bool {
+    let release = rustix::system::uname().release().to_str().unwrap().to_owned();
+    let mut numbers = release
+        .split(|letter: char| !letter.is_ascii_digit())
+        .map(str::parse::<u32>);
+    let version = [numbers.next().unwrap().unwrap(), numbers.next().unwrap().unwrap()];
+    version >= [6, 15]
+}
+
 #[test]
-fn what_has_ended_is_gone_and_how_is_said_to_be_unknown() {
+fn what_has_ended_is_gone_and_how_is_told_if_the_kernel_keeps_it() {
     set_signal_action(libc::SIGCHLD, true).unwrap();
     let mut bundle = Bundle::new();
     bundle.config["process"]["args"] = json!(["/bin/sleep", "1000"]);
@@ -25,20 +36,40 @@ fn what_has_ended_is_gone_and_how_is_said_to_be_unknown() {
     let init = runtime.run(&id, bundle.options()).unwrap();
     assert_eq!(runtime.state(&id).unwrap().status, Status::Running);
     let joined = runtime.exec(&id, shell("exit 7")).unwrap();
-    let error = joined.wait().unwrap_err();
-    assert_eq!(error.raw_os_error(), Some(libc::ECHILD));
-    let text = format!("wait for the process: waitid: no child processes ({UNKNOWN})");
-    assert_eq!(error.to_string(), text);
+    let is_kept = kernel_keeps_the_status();
+    match joined.wait() {
+        Ok(status) => assert!(is_kept && status.code() == Some(7), "{status}"),
+        Err(error) => {
+            assert!(!is_kept, "{error}");
+            assert_eq!(error.raw_os_error(), Some(libc::ECHILD));
+            let text = format!("wait for the process: waitid: no child processes ({UNKNOWN})");
+            assert_eq!(error.to_string(), text);
+        }
+    }
     runtime.delete(&id, true).unwrap();
-    assert_eq!(init.wait().unwrap_err().raw_os_error(), Some(libc::ECHILD));
+    assert_eq!(
+        init.wait().ok().and_then(|status| status.signal()),
+        is_kept.then_some(libc::SIGKILL)
+    );
 
     // A hook might have failed.
-    bundle.config["hooks"]["createRuntime"] = json!([{"path": "/bin/true"}]);
-    bundle.write();
-    let error = runtime.run(&id, bundle.options()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Hook);
-    let text = format!("error running createRuntime hook #0: {UNKNOWN}, stdout: , stderr: ");
-    assert_eq!(error.to_string(), text);
+    for (hook, told) in [("/bin/true", None), ("/bin/false", Some("exit status 1"))] {
+        bundle.config["hooks"]["createRuntime"] = json!([{"path": hook}]);
+        bundle.write();
+        let told = match is_kept {
+            true => told,
+            false => Some(UNKNOWN),
+        };
+        match (runtime.run(&id, bundle.options()), told) {
+            (Ok(_), None) => runtime.delete(&id, true).unwrap(),
+            (Err(error), Some(told)) => {
+                assert_eq!(error.kind(), ErrorKind::Hook);
+                let text = format!("error running createRuntime hook #0: {told}, stdout: , stderr: ");
+                assert_eq!(error.to_string(), text);
+            }
+            (made, _) => panic!("{hook}: {made:?}"),
+        }
+    }
     assert!(runtime.list().unwrap().is_empty());
     assert!(ignores(libc::SIGCHLD).unwrap());
 }

@@ -424,8 +424,11 @@ pub struct ProcessArgs<'a> {
     pub listen_pid: &'a mut [u8],
     /// Filter.
     pub seccomp: Option<SeccompArgs<'a>>,
-    /// Descriptors from 3 on that the program inherits.
+    /// Descriptors from 3 on that the program inherits, sorted.
     pub inherited: &'a [RawFd],
+    /// Descriptors of the host program, and the numbers that they get, before anything else is done: 0 to 2, or one of
+    /// `inherited`. None of the numbers is a descriptor of ours.
+    pub placed: &'a [(RawFd, RawFd)],
 }
 
 /// The terminal.
@@ -620,8 +623,8 @@ pub struct CriuArgs<'a> {
     pub socket: BorrowedFd<'a>,
     /// The directories that criu works in.
     pub directories: &'a [CriuDirectory<'a>],
-    /// What criu gets as standard input, output and error; `None`: RUNTIME's own.
-    pub null: Option<BorrowedFd<'a>>,
+    /// What criu gets as standard input, output and error, each with its number; it keeps RUNTIME's own where there is none.
+    pub placed: &'a [(RawFd, RawFd)],
     /// The session keyring that the restored processes are to have.
     pub keyring: Option<KeyringArgs<'a>>,
     /// The rootfs, for a restore.

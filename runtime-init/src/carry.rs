@@ -59,7 +59,7 @@ carried! {
     Hook { path, argv, envp, inherit, timeout }
     ProcessArgs {
         console, scheduler, io_priority, personality, memory_policy, apparmor, selinux, cwd, rlimits, late_rlimits, credentials,
-        no_new_privileges, candidates, found, argv, envp, home, listen_pid, seccomp, inherited,
+        no_new_privileges, candidates, found, argv, envp, home, listen_pid, seccomp, inherited, placed,
     }
     ConsoleArgs { socket, size, plain_newlines, dev_console }
     CredentialArgs { uid, gid, groups, umask, capabilities }
@@ -73,7 +73,7 @@ carried! {
     RootArgs { known, instead }
     RemovalArgs { index, directory, name }
     HolderArgs { link, keep, user }
-    CriuArgs { link, keep, inherit, socket, directories, null, keyring, root, program, argv, envp }
+    CriuArgs { link, keep, inherit, socket, directories, placed, keyring, root, program, argv, envp }
     CriuDirectory { fd, path, identity }
     CriuRootArgs { place, rootfs, draft, mounts }
     CriuMountArgs { index, target, link, tree }

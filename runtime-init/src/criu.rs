@@ -41,14 +41,10 @@ fn become_criu(args: &CriuArgs<'_>, link: Link<'_>) -> Result<Infallible> {
 
 fn prepare(args: &CriuArgs<'_>, link: Link<'_>) -> Result<()> {
     program::detach(args.keep, false).at(Step::Detach)?;
+    program::place(args.placed).at(Step::Stdio)?;
     program::new_keyring(args.keyring).at(Step::Keyring)?;
     if let Some(root) = &args.root {
         arrange(root)?;
-    }
-    if let Some(null) = args.null {
-        for number in 0..3 {
-            process::dup_onto(null, number).at(Step::Stdio)?;
-        }
     }
     for directory in args.directories {
         take_directory(directory, args.root.is_some()).at(Step::AwaitStart)?;

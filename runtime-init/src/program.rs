@@ -40,6 +40,13 @@ pub(crate) fn detach(keep: &[RawFd], unprivileged: bool) -> sys::Result<()> {
     reset_securebits()
 }
 
+/// Puts the descriptors that the host program has given under their numbers.
+pub(crate) fn place(given: &[(RawFd, RawFd)]) -> sys::Result<()> {
+    given
+        .iter()
+        .try_for_each(|(number, target)| process::copy_to(*number, *target))
+}
+
 /// The kernel spares process 1 of a pid namespace all signals that it has no handler for, but SIGKILL of those outside
 /// (pid_namespaces(7)). A container that waits for `start` ends by those that end every other process.
 pub(crate) fn end_at_signals() -> sys::Result<()> {

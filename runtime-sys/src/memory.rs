@@ -659,7 +659,7 @@ plain! {
     bool, u8, u16, u32, u64, usize, i32, i64,
     super::process::SchedAttr, super::process::SockFilter, super::mount::MountAttr, super::fs::Identity,
     super::namespace::Kinds,
-    (u64, u64), (u64, bool), (super::mount::MountAttr, bool), (u16, super::process::Resource, u64, u64), (u16, u16),
+    (i32, i32), (u64, u64), (u64, bool), (super::mount::MountAttr, bool), (u16, super::process::Resource, u64, u64), (u16, u16),
 }
 
 impl CarryAll for BorrowedFd<'_> {}

@@ -402,8 +402,13 @@ pub fn dup_onto(fd: BorrowedFd<'_>, target: RawFd) -> Result<()> {
     if fd.as_raw_fd() == target {
         return rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty()).named(Call::Fcntl);
     }
-    // SAFETY: takes integers only; the targets used are 0, 1 and 2, which no OwnedFd of this crate holds.
-    let raw = unsafe { libc::syscall(libc::SYS_dup3, fd.as_raw_fd(), target, 0) };
+    copy_to(fd.as_raw_fd(), target)
+}
+
+/// `dup3` by numbers, of which the second is another than the first, and stays open across `execve`.
+pub fn copy_to(number: RawFd, target: RawFd) -> Result<()> {
+    // SAFETY: takes integers only; a target is 0, 1 or 2, or a number that RUNTIME has kept free: no OwnedFd holds it.
+    let raw = unsafe { libc::syscall(libc::SYS_dup3, number, target, 0) };
     checked(Call::Dup, raw).map(drop)
 }
 
@@ -459,6 +464,36 @@ pub fn wait(pidfd: BorrowedFd<'_>) -> Result<WaitIdStatus> {
             }
         }
     }
+}
+
+/// Of `struct pidfd_info` what all kernels that know it fill in (include/uapi/linux/pidfd.h).
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+/// `PIDFD_INFO_EXIT`.
+const INFO_EXIT: u64 = 1 << 3;
+
+/// `_IOWR(0xff, 11, struct pidfd_info)`, of the size above.
+const PIDFD_GET_INFO: libc::c_ulong = 0xc040_ff0b;
+
+const _: () = assert!(size_of::<PidfdInfo>() == 0x40);
+
+/// How a process has ended that somebody else has reaped, in the form of wait(2). `None` where the kernel does not tell: before Linux
+/// 6.15, or as long as it is not reaped.
+pub fn status_of_reaped(pidfd: BorrowedFd<'_>) -> Option<i32> {
+    let mut info = PidfdInfo {
+        mask: INFO_EXIT,
+        ..PidfdInfo::default()
+    };
+    // SAFETY: the number says the size of what it points to; on other files it is unknown.
+    let raw = unsafe { libc::syscall(libc::SYS_ioctl, pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
+    (raw == 0 && info.mask & INFO_EXIT != 0).then_some(info.exit_code)
 }
 
 /// Whether the process behind `pidfd` is a child of this process that nobody has reaped yet. False for what is no pidfd.

@@ -1,5 +1,7 @@
 //! Runs in: RUNTIME. `run`.
 
+use std::os::fd::AsFd;
+
 use runtime_core::{
     Cancel, Console, ContainerId, CreateOptions, NotifySocket, Process, Result, Runtime, tell_ready,
 };
@@ -121,7 +123,7 @@ fn begin(
 /// Nobody waits for the container, but the service manager may wait for its READY.
 fn detached((process, notify): &(Process, Option<NotifySocket>)) -> Result<u8> {
     if let (Some(socket), Some(manager)) = (notify, service_manager::notify_socket())
-        && socket.wait(process.pidfd())?
+        && socket.wait(process.as_fd())?
     {
         // Its signals are let through by now, and end it.
         tell_ready(&manager, Some(process.pid()), &Cancel::default())?;

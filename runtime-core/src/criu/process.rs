@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::process::ExitStatusExt;
 use std::ptr;
 
 use runtime_init::args::{CriuArgs, CriuDirectory, CriuMountArgs, CriuRootArgs, TargetArgs};
@@ -32,6 +33,8 @@ pub(crate) struct Start<'a> {
     pub directories: &'a Directories,
     /// What it inherits.
     pub inherit: &'a [OwnedFd],
+    /// Standard input, output and error that the caller has given, with their numbers.
+    pub placed: &'a [(RawFd, RawFd)],
     /// The surroundings of restored processes; `None` for a dump.
     pub restore: Option<Surroundings<'a>>,
 }
@@ -70,6 +73,12 @@ pub(crate) fn start(start: &Start<'_>) -> Result<(Launched, Connection)> {
         draft: restore.rootfs[1].as_fd(),
         mounts: &places,
     });
+    // Restored processes have the caller's. Of a dump nobody has asked to hear more than is in its log.
+    let of_dump = [0, 1, 2].map(|number| (null.as_raw_fd(), number));
+    let placed = match start.restore {
+        Some(_) => start.placed,
+        None => &of_dump,
+    };
     let keep = kept(start, [&links.child, &socket, &null], &directories);
     let number = CString::new(socket.as_raw_fd().to_string()).unwrap_or_default();
     let argv = [c"criu".to_owned(), c"swrk".to_owned(), number];
@@ -79,10 +88,9 @@ pub(crate) fn start(start: &Start<'_>) -> Result<(Launched, Connection)> {
         link: links.child.as_fd(),
         keep: &keep,
         inherit: &inherit,
+        placed,
         socket: socket.as_fd(),
         directories: &directories,
-        // Restored processes have the caller's. Of a dump nobody has asked to hear more than is in its log.
-        null: start.restore.is_none().then_some(null.as_fd()),
         keyring: start
             .restore
             .as_ref()
@@ -142,7 +150,7 @@ pub(crate) fn finish(launched: Launched) -> Result<()> {
     let Some(status) = reap(pidfd.as_fd())? else {
         return Err(Error::new(ErrorKind::Os, STATUS_UNKNOWN).doing("wait for criu"));
     };
-    match (status.exit_status(), status.terminating_signal()) {
+    match (status.code(), status.signal()) {
         (Some(0), _) => Ok(()),
         (Some(code), _) => Err(Error::new(
             ErrorKind::Os,
@@ -213,6 +221,7 @@ fn kept(start: &Start<'_>, own: [&OwnedFd; 3], directories: &[CriuDirectory<'_>]
     });
     let all = own.into_iter().chain(trees).chain(inherited(start));
     let mut kept: Vec<RawFd> = all.map(AsRawFd::as_raw_fd).collect();
+    kept.extend(start.placed.iter().map(|(number, _)| *number));
     kept.extend(directories.iter().map(|directory| directory.fd.as_raw_fd()));
     kept.sort_unstable();
     kept

@@ -107,6 +107,7 @@ fn dump(slot: &Slot, options: CheckpointOptions) -> Result<()> {
     let start = Start {
         directories: &directories,
         inherit: &[],
+        placed: &[],
         restore: None,
     };
     let session = Session::open(&start, LOG, Cancel::default())?;

@@ -1,7 +1,8 @@
 //! Runs in: RUNTIME. `create` and `run`: from a bundle to a container that waits for `start`, or to one that runs.
 
 use std::ffi::OsStr;
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::mem::take;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -11,10 +12,11 @@ use runtime_init::wire::Failure;
 
 use super::container::CONFIG;
 use super::creation::{self, Creation, Planned};
+use super::descriptors::Descriptors;
 use super::hooks::{run_poststart, run_runtime_hooks, split_state, terms};
 use super::options::CreateOptions;
 use super::terminal::{Relay, connect_console, console_request};
-use super::{Process, Runtime, container, container_root, descriptors, listener, notify};
+use super::{Process, Runtime, container, container_root, listener, notify};
 use crate::host::cgroup::{Cgroup, CgroupManager};
 use crate::host::mount::rootfs_mount;
 use crate::host::process::hooks;
@@ -49,8 +51,8 @@ impl Runtime {
     ///
     /// # Errors
     /// `Invalid` with the field of config.json, `AlreadyExists`, or what failed on the way. Nothing is left then.
-    pub fn create(&self, id: &ContainerId, options: CreateOptions) -> Result<Process> {
-        let planned = self.plan_creation(id, &options)?;
+    pub fn create(&self, id: &ContainerId, mut options: CreateOptions) -> Result<Process> {
+        let planned = self.plan_creation(id, &mut options)?;
         let mut creation = Creation::begin(self, id, &planned, &options.cancel)?;
         let created = launch(&mut creation, options, Start::OnCommand);
         end(creation, created)
@@ -60,26 +62,38 @@ impl Runtime {
     ///
     /// # Errors
     /// As `create` and `start`.
-    pub fn run(&self, id: &ContainerId, options: CreateOptions) -> Result<Process> {
-        let planned = self.plan_creation(id, &options)?;
+    pub fn run(&self, id: &ContainerId, mut options: CreateOptions) -> Result<Process> {
+        let planned = self.plan_creation(id, &mut options)?;
         let mut creation = Creation::begin(self, id, &planned, &options.cancel)?;
         let started = launch(&mut creation, options, Start::AtOnce);
         end(creation, started)
     }
 
     /// Everything that can be decided, or refused, before anything is done.
-    fn plan_creation(&self, id: &ContainerId, options: &CreateOptions) -> Result<Planned> {
-        let inherited = descriptors::inherited(options.listen_fds, options.preserve_fds)?;
+    fn plan_creation(&self, id: &ContainerId, options: &mut CreateOptions) -> Result<Planned> {
+        let descriptors = Descriptors::inherited(options.listen_fds, options.preserve_fds)?;
+        let standard = [&mut options.stdin, &mut options.stdout, &mut options.stderr].map(take);
+        let descriptors = descriptors.given(standard, take(&mut options.descriptors))?;
+        let placed = descriptors.placed();
         let config = self.load(id, options)?;
         let facts = HostFacts::probe(creation::bundle_or_here(&options.bundle))?;
-        let caller = self.caller(options, &config, &facts, &inherited)?;
+        let caller = CallerOptions {
+            inherited: &descriptors.inherited,
+            placed: &placed,
+            ..self.caller(options, &config, &facts)?
+        };
         let plan = Plan::new(&config, id.as_str(), &facts, caller)?;
         plan.process.warn();
         for name in annotations::ignored(&config.spec) {
             log::warn!("annotations[{name}]: only crun has this, ignored");
         }
         plan.cgroup.resources.log_ignored();
-        Ok(Planned { config, facts, plan })
+        Ok(Planned {
+            config,
+            facts,
+            plan,
+            descriptors,
+        })
     }
 
     /// The validated configuration, with what the caller adds to it.
@@ -107,13 +121,12 @@ impl Runtime {
         Ok(config)
     }
 
-    fn caller<'a>(
+    fn caller(
         &self,
         options: &CreateOptions,
         config: &Config,
         facts: &HostFacts,
-        inherited: &'a [RawFd],
-    ) -> Result<CallerOptions<'a>> {
+    ) -> Result<CallerOptions<'static>> {
         let keeps_groups = config
             .spec
             .annotations()
@@ -126,12 +139,12 @@ impl Runtime {
             console: console_request(options.console.as_ref()),
             terminal_size: options.terminal_size,
             plain_newlines: options.plain_newlines,
-            inherited,
             listen_fds: options.listen_fds,
             keep_groups: keeps_groups.is_some_and(|value| value == "1"),
             open_files: self.open_files()?,
             cgroup_driver: self.driver,
             rootless: self.rootless.holds(facts.is_rootless),
+            ..CallerOptions::default()
         })
     }
 }

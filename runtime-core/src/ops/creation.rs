@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use runtime_sys::namespace::Kinds;
 
 use super::cgroup_removal::empty_cgroup;
+use super::descriptors::Descriptors;
 use super::hooks::{self, terms};
 use super::nested::{self, Init};
 use super::{Runtime, container, delete};
@@ -28,6 +29,7 @@ pub(super) struct Planned {
     pub(super) config: Config,
     pub(super) facts: HostFacts,
     pub(super) plan: Plan,
+    pub(super) descriptors: Descriptors,
 }
 
 /// Reads config.json, `file` or that of the bundle, and says which it was. It is yet to be validated.
@@ -220,7 +222,7 @@ impl Runtime {
             stdio: if plan.process.terminal {
                 Vec::new()
             } else {
-                stdio::pipes()
+                stdio::pipes(planned.descriptors.standard())
             },
             keyring: plan.keyring.is_some(),
             keyring_name: plan

@@ -5,12 +5,14 @@ mod place;
 pub(crate) mod process;
 mod target;
 
+use std::mem::take;
+
 use self::launch::Job;
 use self::place::cgroup_of;
 use self::process::{Affinity, process_of};
 pub(super) use self::target::Target;
 use super::container::{self, CONFIG};
-use super::descriptors;
+use super::descriptors::Descriptors;
 use super::options::ExecOptions;
 use super::terminal::{connect_console, console_request};
 use super::{Process, Runtime, Status};
@@ -29,7 +31,10 @@ impl Runtime {
     /// `WrongStatus` for a stopped or paused container; `Invalid` for the process; why the program could not be
     /// executed.
     pub fn exec(&self, id: &ContainerId, mut options: ExecOptions) -> Result<Process> {
-        let inherited = descriptors::inherited(0, options.preserve_fds)?;
+        let descriptors = Descriptors::inherited(0, options.preserve_fds)?;
+        let standard = [&mut options.stdin, &mut options.stdout, &mut options.stderr].map(take);
+        let descriptors = descriptors.given(standard, take(&mut options.descriptors))?;
+        let placed = descriptors.placed();
         let view = self.store.view(id)?;
         let record = view.record().clone();
         check_status(container::status(&record, view.dir())?, &options)?;
@@ -45,7 +50,8 @@ impl Runtime {
             console: console_request(options.console.as_ref()),
             terminal_size: options.terminal_size,
             plain_newlines: options.plain_newlines,
-            inherited: &inherited,
+            inherited: &descriptors.inherited,
+            placed: &placed,
             open_files: self.open_files()?,
             ..CallerOptions::default()
         };

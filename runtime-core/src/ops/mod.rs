@@ -40,7 +40,7 @@ use crate::{Cancel, Result};
 pub use container::Status;
 pub use events::{Event, Events};
 pub use features::{Features, features};
-pub use options::{CheckpointOptions, Console, CreateOptions, ExecOptions, RestoreOptions, Rootless};
+pub use options::{CheckpointOptions, Console, CreateOptions, ExecOptions, RestoreOptions, Rootless, Stdio};
 pub use process::Process;
 pub use state::State;
 

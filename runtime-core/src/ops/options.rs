@@ -1,7 +1,7 @@
 //! Runs in: RUNTIME. What callers of `create`, `run`, `exec`, `checkpoint` and `restore` can ask for beyond config.json.
 
 use std::ffi::OsString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::PathBuf;
 
 use crate::Cancel;
@@ -16,6 +16,25 @@ pub enum Console {
     /// A connected socket, of which the caller holds the other end; see [`crate::receive_terminal`]. Closed without
     /// a word if the process has no terminal.
     Socket(OwnedFd),
+}
+
+/// Where standard input, output or error of a container's process leads.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub enum Stdio {
+    /// To where the caller's own leads.
+    #[default]
+    Inherit,
+    /// To /dev/null.
+    Null,
+    /// To this open file. The caller's copy is closed when the call returns.
+    Fd(OwnedFd),
+}
+
+impl From<OwnedFd> for Stdio {
+    fn from(fd: OwnedFd) -> Self {
+        Self::Fd(fd)
+    }
 }
 
 /// Whether containers may do without a cgroup of their own where the runtime has no right to make one, and without
@@ -74,6 +93,15 @@ options! {
         listen_fds: u32,
         /// Their names, with colons between them (LISTEN_FDNAMES). sd_listen_fds(3) wants as many as there are sockets.
         listen_names: Option<String>,
+        /// Standard input, of a process without a terminal.
+        stdin: Stdio,
+        /// Standard output, of a process without a terminal.
+        stdout: Stdio,
+        /// Standard error, of a process without a terminal.
+        stderr: Stdio,
+        /// Open files that the program gets, each with its number there, from 3 on. They count before `preserve_fds`, which may come
+        /// to the same number.
+        descriptors: Vec<(OwnedFd, RawFd)>,
         /// Ends the operation early.
         cancel: Cancel,
     }
@@ -121,6 +149,15 @@ options! {
         cgroup: Option<String>,
         /// Also into a paused container.
         ignore_paused: bool,
+        /// Standard input, of a process without a terminal.
+        stdin: Stdio,
+        /// Standard output, of a process without a terminal.
+        stdout: Stdio,
+        /// Standard error, of a process without a terminal.
+        stderr: Stdio,
+        /// Open files that the program gets, each with its number there, from 3 on. They count before `preserve_fds`, which may come
+        /// to the same number.
+        descriptors: Vec<(OwnedFd, RawFd)>,
         /// Ends the operation early.
         cancel: Cancel,
     }
@@ -168,6 +205,12 @@ options! {
         lsm_profile: Option<String>,
         /// Another SELinux context for the mounts.
         lsm_mount_context: Option<String>,
+        /// Standard input, of a process without a terminal.
+        stdin: Stdio,
+        /// Standard output, of a process without a terminal.
+        stdout: Stdio,
+        /// Standard error, of a process without a terminal.
+        stderr: Stdio,
         /// Ends the operation early.
         cancel: Cancel,
     }

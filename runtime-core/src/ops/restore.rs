@@ -4,7 +4,8 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::mem::take;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,7 @@ use rustix::process::{Pid, PidfdFlags};
 use super::checkpoint::{DESCRIPTORS, shared_key};
 use super::container::CONFIG;
 use super::creation::{self, Creation, Planned, bundle_or_here};
+use super::descriptors::Descriptors;
 use super::hooks::{run_runtime_hooks, terms};
 use super::options::RestoreOptions;
 use super::terminal::{connect_console, console_request};
@@ -54,12 +56,14 @@ impl Runtime {
     /// # Errors
     /// As `create`; `NotFound` if there are no images; `Unsupported` if there is no criu, or it is too old; `Os` with the
     /// path of criu's log and the last error in it. Nothing is left then.
-    pub fn restore(&self, id: &ContainerId, options: RestoreOptions) -> Result<Process> {
+    pub fn restore(&self, id: &ContainerId, mut options: RestoreOptions) -> Result<Process> {
+        let standard = [&mut options.stdin, &mut options.stdout, &mut options.stderr].map(take);
+        let given = Descriptors::default().given(standard, Vec::new())?;
         let bundle = bundle_or_here(&options.bundle);
         let (config, _) = creation::load(bundle, options.config.as_deref(), &options.cancel)?;
         spec::validate(&config)?;
         container::warn_of_spellings(&config.extra.spellings);
-        let planned = self.plan_restore(id, config, bundle, &options)?;
+        let planned = self.plan_restore(id, config, given, &options)?;
         need_root(&planned.facts)?;
         check_plan(&planned.plan)?;
         criu::find()?;
@@ -74,6 +78,8 @@ impl Runtime {
         let job = Job {
             config: &planned.config,
             plan: &planned.plan,
+            placed: planned.descriptors.placed(),
+            pipes: stdio::pipes(planned.descriptors.standard()),
             options,
             directories,
             descriptors,
@@ -87,10 +93,10 @@ impl Runtime {
         &self,
         id: &ContainerId,
         config: Config,
-        bundle: &Path,
+        descriptors: Descriptors,
         options: &RestoreOptions,
     ) -> Result<Planned> {
-        let facts = HostFacts::probe(bundle)?;
+        let facts = HostFacts::probe(bundle_or_here(&options.bundle))?;
         let caller = CallerOptions {
             console: console_request(options.console.as_ref()),
             keyring_secret: KeyringSecret::new(random::bytes()?),
@@ -103,7 +109,12 @@ impl Runtime {
         let name = keyring_name(id.as_str(), caller.keyring_secret);
         plan.keyring = Some(KeyringPlan::new(&name, caller.keyring_secret, &facts, false)?);
         plan.cgroup.resources.log_ignored();
-        Ok(Planned { config, facts, plan })
+        Ok(Planned {
+            config,
+            facts,
+            plan,
+            descriptors,
+        })
     }
 }
 
@@ -153,6 +164,9 @@ fn read_descriptors(path: &Path, directories: &Directories) -> Result<Vec<String
 struct Job<'a> {
     config: &'a Config,
     plan: &'a Plan,
+    placed: Vec<(RawFd, RawFd)>,
+    /// The names of the pipes that standard input, output and error are now.
+    pipes: Vec<String>,
     options: RestoreOptions,
     directories: Directories,
     descriptors: Vec<String>,
@@ -177,6 +191,7 @@ impl Job<'_> {
         let start = Start {
             directories: &self.directories,
             inherit: &namespaces.all,
+            placed: &self.placed,
             restore: Some(surroundings),
         };
         let mut session = Session::open(&start, LOG, self.options.cancel.clone())?;
@@ -252,7 +267,7 @@ impl Job<'_> {
         let network = (session.version(), self.plan.namespaces.joins(Kinds::NETWORK));
         let common = common_options(&self.options.criu, &self.directories, slot.record(), network)?;
         let mut inherit_fd = namespaces.inherit_fd;
-        inherit_fd.extend(self.pipes());
+        inherit_fd.extend(self.inherited_pipes());
         Ok(Options {
             log_file: Some(LOG.to_owned()),
             root: Some(path_bytes(place)),
@@ -272,7 +287,8 @@ impl Job<'_> {
     }
 
     /// Of the caller's pipes those that have taken the place of one.
-    fn attached(&self, mut own: Vec<String>) -> Vec<String> {
+    fn attached(&self) -> Vec<String> {
+        let mut own = self.pipes.clone();
         let before = self.descriptors.iter().map(|name| stdio::is_pipe(name));
         for (name, was_pipe) in own.iter_mut().zip(before.chain(std::iter::repeat(false))) {
             if !was_pipe {
@@ -282,7 +298,7 @@ impl Job<'_> {
         own
     }
 
-    fn pipes(&self) -> impl Iterator<Item = InheritFd> {
+    fn inherited_pipes(&self) -> impl Iterator<Item = InheritFd> {
         let names = self.descriptors.iter().take(3).enumerate();
         names
             .filter(|(_, name)| stdio::is_pipe(name))
@@ -448,7 +464,7 @@ impl Restore<'_> {
         record.root = container_root::root_record(pid)?;
         container::record_identity(&mut record, self.cgroup)?;
         record.phase = Phase::Created;
-        record.stdio = self.job.attached(stdio::pipes());
+        record.stdio = self.job.attached();
         self.slot.write(record)?;
         self.pass_terminal()?;
         match &self.job.options.pid_file {

@@ -1,13 +1,14 @@
 //! Runs in: RUNTIME. Its half of the protocol that is drawn in `runtime_init::wire`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 
 use runtime_init::start::Child;
 use runtime_init::wire::{Failure, Link, Message};
 use runtime_sys::process as sys_process;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
-use rustix::process::WaitIdStatus;
 
 use super::child::Launched;
 use super::link::{self, Speaker};
@@ -309,12 +310,12 @@ fn unexpected(message: Message) -> Error {
 /// It ended without a word: killed, then.
 fn ended(pidfd: BorrowedFd<'_>) -> Error {
     let status = match sys_process::wait_readable(pidfd, Some(1000)) {
-        Ok(true) => sys_process::wait(pidfd).ok(),
+        Ok(true) => reap(pidfd).ok().flatten(),
         _ => None,
     };
     // Process 1 ends itself (`end_at_signals` in runtime-init), as a shell would say it.
-    let by_itself = |status: WaitIdStatus| Some(status.exit_status()? - 128).filter(|signal| *signal > 0);
-    let signal = status.and_then(|status| status.terminating_signal().or_else(|| by_itself(status)));
+    let by_itself = |status: ExitStatus| Some(status.code()? - 128).filter(|signal| *signal > 0);
+    let signal = status.and_then(|status| status.signal().or_else(|| by_itself(status)));
     let message = match signal {
         Some(signal) => format!(
             "the container's process was ended by a signal while it was set up: {}",

@@ -41,7 +41,7 @@ pub(crate) fn sweep(cgroup: &Cgroup, uids: &[LinuxIdMapping], gids: &[LinuxIdMap
     }
     let (_, pidfd) = sweeper.process.keep();
     let status = reap(pidfd.as_fd())?;
-    match status.and_then(|status| status.exit_status()) {
+    match status.and_then(|status| status.code()) {
         Some(0) => Ok(()),
         // What is left is seen by the caller, who removes the cgroup itself.
         None if status.is_none() => Ok(()),

@@ -79,7 +79,7 @@ impl<'a> InitViews<'a> {
             plan,
             prepared,
             link: link.as_fd(),
-            keep: prepared.kept_by_child(link, &plan.process.inherited),
+            keep: prepared.kept_by_child(link, &plan.process),
             join: join_views(plan, prepared),
             locked_trees: prepared
                 .to_lock
@@ -503,6 +503,7 @@ impl<'a> ProcessVectors<'a> {
                 dumpable: process.unprivileged,
             }),
             inherited: &process.inherited,
+            placed: &process.placed,
         }
     }
 }

@@ -91,6 +91,8 @@ pub struct CallerOptions<'a> {
     pub plain_newlines: bool,
     /// The descriptors that the program inherits besides standard input to error, sockets of the service manager included. Sorted.
     pub inherited: &'a [RawFd],
+    /// Descriptors that the caller has given, and the numbers that they get: 0 to 2, or one of `inherited`.
+    pub placed: &'a [(RawFd, RawFd)],
     /// How many of these are sockets of the service manager.
     pub listen_fds: u32,
     /// Annotation `run.oci.keep_original_groups` (crun's): supplementary groups are not touched.

@@ -87,6 +87,8 @@ pub struct ProcessPlan {
     pub memory_policy: Option<(i32, Vec<u64>)>,
     /// Descriptors for the program besides standard input to error, sorted.
     pub inherited: Vec<RawFd>,
+    /// Descriptors that the caller has given, and the numbers that they get: 0 to 2, or one of `inherited`.
+    pub placed: Vec<(RawFd, RawFd)>,
 }
 
 /// A resource limit.
@@ -103,6 +105,12 @@ pub struct Rlimit {
 }
 
 impl ProcessPlan {
+    /// The descriptors of the caller that the child keeps.
+    pub(crate) fn kept(&self) -> impl Iterator<Item = RawFd> + '_ {
+        let given = self.placed.iter().map(|(number, _)| *number);
+        self.inherited.iter().copied().chain(given)
+    }
+
     /// Tells of what cannot be given, as config.md asks.
     pub fn warn(&self) {
         for name in &self.not_ambient {
@@ -171,6 +179,7 @@ impl ProcessPlan {
                 .map(memory_policy)
                 .transpose()?,
             inherited: caller.inherited.to_vec(),
+            placed: caller.placed.to_vec(),
         })
     }
 }

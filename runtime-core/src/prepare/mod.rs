@@ -19,6 +19,7 @@ use crate::host::net_devices::NetDevices;
 use crate::host::process::hooks::OutputFiles;
 use crate::host::process::proc_handle::ProcHandle;
 use crate::plan::namespaces::Join;
+use crate::plan::process::ProcessPlan;
 use crate::plan::{Plan, Sysctl, namespaces};
 use crate::{Error, Result};
 
@@ -135,7 +136,7 @@ impl Prepared {
     }
 
     /// The descriptors that the child keeps, sorted, with those that the program inherits.
-    pub(crate) fn kept_by_child(&self, link: &OwnedFd, inherited: &[RawFd]) -> Vec<RawFd> {
+    pub(crate) fn kept_by_child(&self, link: &OwnedFd, program: &ProcessPlan) -> Vec<RawFd> {
         let ours = [Some(link), Some(&self.rootfs), self.null.as_ref()];
         let ours = ours.into_iter().flatten();
         let ours = ours.chain(&self.console).chain(&self.gate).chain(&self.joins);
@@ -149,7 +150,7 @@ impl Prepared {
         let ours = ours.chain(self.device_nodes.iter().flatten());
         let ours = ours.map(AsRawFd::as_raw_fd);
         let procfs = self.procfs.as_ref().map(|procfs| procfs.as_fd().as_raw_fd());
-        let mut kept: Vec<RawFd> = ours.chain(procfs).chain(inherited.iter().copied()).collect();
+        let mut kept: Vec<RawFd> = ours.chain(procfs).chain(program.kept()).collect();
         kept.sort_unstable();
         kept
     }

@@ -7,7 +7,9 @@ use std::fs::File;
 use std::io::{ErrorKind as IoErrorKind, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use oci_spec::runtime::Hook;
@@ -19,7 +21,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
-use rustix::process::{Pid, Signal, WaitIdStatus};
+use rustix::process::{Pid, Signal};
 
 use crate::host::process::reap;
 use crate::host::process::signals;
@@ -176,7 +178,7 @@ fn spawn_and_wait(list: &str, index: usize, hook: &Hook, told: Told<'_>, terms: 
         ));
     }
     let status = reap(child.pidfd.as_fd())?;
-    if status.is_some_and(|status| status.exit_status() == Some(0)) {
+    if status.is_some_and(|status| status.success()) {
         return Ok(());
     }
     Err(Error::new(
@@ -444,11 +446,11 @@ fn quoted(stdout: &Output, stderr: &Output) -> String {
     format!(", stdout: {}, stderr: {}", stdout.text(), stderr.text())
 }
 
-fn described(status: Option<WaitIdStatus>) -> String {
+fn described(status: Option<ExitStatus>) -> String {
     let Some(status) = status else {
         return crate::host::process::STATUS_UNKNOWN.to_owned();
     };
-    match (status.exit_status(), status.terminating_signal()) {
+    match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
         (None, signal) => signals::ended_by(signal.unwrap_or_default()),
     }

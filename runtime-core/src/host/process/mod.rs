@@ -7,10 +7,12 @@ pub(crate) mod signals;
 pub(crate) mod stdio;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, WaitIdStatus};
+use rustix::process::{Pid, PidfdFlags};
 
 use crate::error::{CallResult, ErrorResult};
 use crate::{Error, ErrorKind, Result};
@@ -19,16 +21,21 @@ use crate::{Error, ErrorKind, Result};
 pub(crate) const STATUS_UNKNOWN: &str = "ended with an unknown status (SIGCHLD is ignored by this program, or somebody else has \
                                   waited for it)";
 
-/// Waits for a child to end, and reaps it. `None` where it has ended, but how cannot be told any more: in a program that
-/// ignores SIGCHLD, or that reaps all its children.
+/// Waits for a child to end, and reaps it. Where somebody else has done that, or the program ignores SIGCHLD, the kernel is
+/// asked how it has ended; `None` if it cannot tell.
 ///
 /// # Errors
 /// That of waitid(2).
-pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> Result<Option<WaitIdStatus>> {
+pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> Result<Option<ExitStatus>> {
     match runtime_sys::process::wait(pidfd) {
-        Ok(status) => Ok(Some(status)),
+        Ok(status) => Ok(Some(ExitStatus::from_raw(match status.terminating_signal() {
+            Some(signal) => signal,
+            None => (status.exit_status().unwrap_or(0) & 0xff) << 8,
+        }))),
         // Not before it has ended: it is a child of ours.
-        Err(error) if error.errno == Errno::CHILD => Ok(None),
+        Err(error) if error.errno == Errno::CHILD => {
+            Ok(runtime_sys::process::status_of_reaped(pidfd).map(ExitStatus::from_raw))
+        }
         Err(error) => Err(Error::os(error.call.name(), error.errno)),
     }
 }
@@ -196,6 +203,12 @@ impl Process {
             Err(error) if error.errno == Errno::SRCH => Ok(false),
             Err(error) => Err(Error::os("pidfd_send_signal", error.errno).doing("send a signal")),
         }
+    }
+}
+
+impl From<Process> for OwnedFd {
+    fn from(process: Process) -> Self {
+        process.pidfd
     }
 }
 

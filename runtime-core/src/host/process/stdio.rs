@@ -1,21 +1,19 @@
-//! Runs in: RUNTIME. What standard input, output and error are, for criu, which must be told which pipes lead out of a
+//! Runs in: RUNTIME. What standard input, output and error of a container are, for criu, which must be told which pipes lead out of a
 //! container.
 
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 
 use rustix::fs::FileType;
 
 /// The names of those of them that are pipes, as in `pipe:[4711]`, in their places; nothing if none is.
-pub(crate) fn pipes() -> Vec<String> {
-    let names = runtime_sys::process::standard_descriptors()
-        .into_iter()
-        .enumerate()
-        .map(|(number, fd)| {
-            // What is not open is no pipe.
-            let is_fifo = rustix::fs::fstat(fd)
-                .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
-            if is_fifo { name(number) } else { String::new() }
-        });
+pub(crate) fn pipes(standard: [BorrowedFd<'_>; 3]) -> Vec<String> {
+    let names = standard.into_iter().map(|fd| {
+        // What is not open is no pipe.
+        let is_fifo =
+            rustix::fs::fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
+        if is_fifo { name(fd) } else { String::new() }
+    });
     let names: Vec<String> = names.collect();
     if names.iter().all(String::is_empty) {
         return Vec::new();
@@ -24,8 +22,8 @@ pub(crate) fn pipes() -> Vec<String> {
 }
 
 /// A fifo with a path has another name, and is found by that.
-fn name(number: usize) -> String {
-    let link = std::fs::read_link(Path::new("/proc/self/fd").join(number.to_string()));
+fn name(fd: BorrowedFd<'_>) -> String {
+    let link = std::fs::read_link(Path::new("/proc/self/fd").join(fd.as_raw_fd().to_string()));
     let name = link
         .ok()
         .and_then(|link| link.into_os_string().into_string().ok());

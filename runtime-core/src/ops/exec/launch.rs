@@ -125,7 +125,7 @@ impl Job<'_> {
             procfs.map(AsFd::as_fd),
         ];
         let own = own.iter().flatten().map(AsRawFd::as_raw_fd);
-        let keep = links.kept_with(own.chain(self.plan.inherited.iter().copied()));
+        let keep = links.kept_with(own.chain(self.plan.kept()));
         let mut vectors = ProcessVectors::new(self.plan);
         let console = self
             .console

@@ -297,7 +297,8 @@ fn make_classic(
     let step = Step::MountFilesystem;
     let mut text = paths::Buffer::new();
     let data = with_mode(&mut text, classic.data, mode).at_index(step, index)?;
-    let own = small_tmpfs(None, c"2", 0).at_index(step, index)?;
+    // Room for more than the two: security labels count as well.
+    let own = small_tmpfs(None, c"8", 0).at_index(step, index)?;
     let own = own.as_fd();
     attach_to(own, target, index, true)?;
     fs::mkdir(own, NAME, 0o700).at_index(step, index)?;

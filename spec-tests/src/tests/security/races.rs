@@ -18,8 +18,10 @@ tests! {
     security/options_of_a_mount_are_given_to_no_other,
 }
 
-/// How many calls after the interesting one.
-const WINDOW: usize = 10;
+/// How many calls after the interesting one: fewer where each takes long.
+fn window(c: &Case) -> usize {
+    if c.host.is_emulated() { 3 } else { 10 }
+}
 
 /// Calls `race` with each process and its calls up to one that is among the first after a call of these.
 fn after_each(
@@ -33,7 +35,7 @@ fn after_each(
     for (process, calls) in injector.calls() {
         let is_one = |call: &Call| of.contains(&call.number.into());
         for place in 1..calls.len() {
-            if calls[place.saturating_sub(WINDOW)..place].iter().any(is_one) {
+            if calls[place.saturating_sub(window(c))..place].iter().any(is_one) {
                 race(&injector, (&process, &calls[..=place]))?;
             }
         }

@@ -93,7 +93,7 @@ fn write(work: &Path, name: &str, config: &Value) -> Outcome<PathBuf> {
 
 fn compiled_filter() -> Outcome<Vec<u8>> {
     let profile = serde_json::from_slice(&fs::read(PROFILE)?)?;
-    let plan = runtime_core::plan::seccomp::compile(&profile)?.ok_or("the profile is empty")?;
+    let plan = runtime_core::unstable::plan::seccomp::compile(&profile)?.ok_or("the profile is empty")?;
     let bytes = plan.program.iter().flat_map(|instruction| {
         let mut bytes = [0; 8];
         bytes[..2].copy_from_slice(&instruction.code.to_ne_bytes());
@@ -108,7 +108,7 @@ fn compiled_filter() -> Outcome<Vec<u8>> {
 pub(crate) fn seccomp_compile_times(rounds: usize) -> Outcome<Vec<Duration>> {
     let profile = serde_json::from_slice(&fs::read(PROFILE)?)?;
     times(rounds, || {
-        std::hint::black_box(runtime_core::plan::seccomp::compile(&profile)?);
+        std::hint::black_box(runtime_core::unstable::plan::seccomp::compile(&profile)?);
         Ok(())
     })
 }
@@ -117,8 +117,8 @@ pub(crate) fn seccomp_compile_times(rounds: usize) -> Outcome<Vec<Duration>> {
 pub(crate) fn config_times(bundle: &Path, rounds: usize) -> Outcome<Vec<Duration>> {
     let document = fs::read(bundle.join("config.json"))?;
     times(rounds, || {
-        let config = runtime_core::spec::parse(document.clone())?;
-        Ok(runtime_core::spec::validate(&config)?)
+        let config = runtime_core::unstable::spec::parse(document.clone())?;
+        Ok(runtime_core::unstable::spec::validate(&config)?)
     })
 }
 

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use runtime_core::host::process::Stat;
+use runtime_core::unstable::Stat;
 use runtime_core::unstable::{cgroup_stats, listed_processes, ranges, value_of};
 
 fuzz_target!(|bytes: &[u8]| {

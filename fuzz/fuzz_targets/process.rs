@@ -7,10 +7,10 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use onggi_fuzz::{check_process, confined};
-use runtime_core::plan::process::ProcessPlan;
-use runtime_core::plan::{CallerOptions, ConsoleRequest, HostFacts};
-use runtime_core::spec::{self, Config};
+use runtime_core::unstable::plan::ProcessPlan;
+use runtime_core::unstable::plan::{CallerOptions, ConsoleRequest, HostFacts};
 use runtime_core::unstable::process_of_file;
+use runtime_core::unstable::spec::{self, Config};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
@@ -81,10 +81,10 @@ fn same_as_in_a_config(json: &[u8]) {
             assert_eq!(extra, config.extra.process);
         }
         // What is no JSON is no field's fault: then the document is named.
-        (Err(alone), Err(within)) if within.spec_field() == Some("config.json") => {
-            assert_eq!(alone.spec_field(), Some("process"));
+        (Err(alone), Err(within)) if within.field() == Some("config.json") => {
+            assert_eq!(alone.field(), Some("process"));
         }
-        (Err(alone), Err(within)) => assert_eq!(alone.spec_field(), within.spec_field()),
+        (Err(alone), Err(within)) => assert_eq!(alone.field(), within.field()),
         // A config.json may be without a process.
         (Err(_), Ok(config)) => assert!(config.spec.process().is_none()),
         (Ok(_), Err(error)) => panic!("refused in a config.json only: {error}"),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use libfuzzer_sys::fuzz_target;
 use onggi_fuzz::file_of;
-use runtime_core::Errno;
+use runtime_core::unstable::Errno;
 use runtime_core::unstable::explain_program;
 
 fuzz_target!(|program: &[u8]| {

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use runtime_core::plan::seccomp::{SockFilter, compile};
+use runtime_core::unstable::plan::seccomp::{SockFilter, compile};
 use serde_json::Value;
 
 /// Instruction classes of `linux/bpf_common.h`.
@@ -21,7 +21,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(json) = serde_json::to_vec(&document) else {
         return;
     };
-    let Ok(config) = runtime_core::spec::parse(json) else {
+    let Ok(config) = runtime_core::unstable::spec::parse(json) else {
         return;
     };
     let linux = config.spec.linux().as_ref();

@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use runtime_core::ContainerId;
-use runtime_core::spec::parse_ranges;
+use runtime_core::unstable::spec::parse_ranges;
 use runtime_core::unstable::{criu_reason, says_ready};
 
 fuzz_target!(|bytes: &[u8]| {

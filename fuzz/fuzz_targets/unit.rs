@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::path::{Component, Path};
 
 use libfuzzer_sys::fuzz_target;
-use runtime_core::plan::cgroup::{ResourcePlan, UnitPlan};
+use runtime_core::unstable::plan::{ResourcePlan, UnitPlan};
 use runtime_core::unstable::{DbusMessage, dbus_length, dbus_read, unit_name, unit_properties};
 
 /// What the runtime decides alone.

@@ -3,9 +3,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use runtime_core::plan::cgroup::ResourcePlan;
-use runtime_core::spec::{parse_resources, update_resources, validate_resources};
 use runtime_core::unstable::limit_properties;
+use runtime_core::unstable::plan::ResourcePlan;
+use runtime_core::unstable::spec::{parse_resources, update_resources, validate_resources};
 use serde_json::Value;
 
 fuzz_target!(|json: &[u8]| {

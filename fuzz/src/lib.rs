@@ -7,9 +7,9 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io::{Seek, Write};
 
-use runtime_core::plan::process::ProcessPlan;
-use runtime_core::plan::{CallerOptions, ConsoleRequest, HostFacts, Plan};
-use runtime_core::spec;
+use runtime_core::unstable::plan::ProcessPlan;
+use runtime_core::unstable::plan::{CallerOptions, ConsoleRequest, HostFacts, Plan};
+use runtime_core::unstable::spec;
 use serde_json::{Value, json};
 
 /// Longest path that the kernel takes, with its null.

@@ -6,9 +6,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
-use runtime_core::{Cancel, Errno, Error, ErrorKind, NotifySocket, Process, Result, tell_ready};
+use runtime_core::{Cancel, Error, ErrorKind, NotifySocket, Process, Result, tell_ready};
 use runtime_sys::{SysError, process};
 use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
 
 use crate::service_manager;
 use crate::terminal::{ConsoleReceiver, Terminal};
@@ -84,7 +85,7 @@ pub(crate) fn stay(
         .and_then(|master| master.map(Terminal::join).transpose());
     let code = terminal.and_then(|terminal| wait(process, signals, terminal, notify));
     code.map_err(|error| match process.kill(libc::SIGKILL) {
-        Err(second) if second.errno() != Some(Errno::SRCH) => error.and(second),
+        Err(second) if second.raw_os_error() != Some(libc::ESRCH) => error.and(second),
         _ => error,
     })
 }
@@ -170,7 +171,7 @@ fn pass_on(signal: i32, process: &Process, terminal: Option<&Terminal>) -> Resul
         (libc::SIGPIPE, _) => Ok(()),
         _ => match process.kill(signal) {
             // It has just ended, which the next poll tells.
-            Err(error) if error.errno() == Some(Errno::SRCH) => Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
             other => other,
         },
     }

@@ -117,14 +117,14 @@ impl Root {
     /// A root that somebody named and that is not there is a mistake; the default one just has no containers yet.
     pub(crate) fn must_exist_if_named(&self) -> Result<()> {
         match fs::metadata(&self.path) {
-            Err(error) if self.named => Err(Error::io("stat", &error).path(&self.path)),
+            Err(error) if self.named => Err(Error::os("stat", error).with_path(&self.path)),
             _ => Ok(()),
         }
     }
 }
 
 fn named_root(root: &Path) -> Result<PathBuf> {
-    let absolute = std::path::absolute(root).map_err(|e| Error::io("getcwd", &e).path(root))?;
+    let absolute = std::path::absolute(root).map_err(|e| Error::os("getcwd", e).with_path(root))?;
     let clean = without_dots(&absolute);
     if clean == Path::new("/") {
         return Err(Error::new(
@@ -170,20 +170,20 @@ fn user_root(runtime_dir: &OsStr, program: &str) -> Result<PathBuf> {
     match fs::DirBuilder::new().mode(0o700).create(&root) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(root),
         other => other.map_err(|e| {
-            let error = Error::io("mkdir", &e)
-                .path(&root)
+            let error = Error::os("mkdir", e)
+                .with_path(&root)
                 .doing("make the place for the state of containers");
-            match e.kind() {
-                io::ErrorKind::NotFound => {
-                    error.hint("XDG_RUNTIME_DIR is not there: set it to a directory, or give --root")
+            match error.raw_os_error() {
+                Some(libc::ENOENT) => {
+                    error.with_hint("XDG_RUNTIME_DIR is not there: set it to a directory, or give --root")
                 }
-                _ => error.hint("XDG_RUNTIME_DIR must be a directory of yours: set it, or give --root"),
+                _ => error.with_hint("XDG_RUNTIME_DIR must be a directory of yours: set it, or give --root"),
             }
         })?,
     }
     // The sticky bit keeps what cleans XDG_RUNTIME_DIR by age away from it (XDG base directory specification).
     fs::set_permissions(&root, fs::Permissions::from_mode(0o1700))
-        .map_err(|e| Error::io("chmod", &e).path(&root))?;
+        .map_err(|e| Error::os("chmod", e).with_path(&root))?;
     Ok(root)
 }
 
@@ -193,7 +193,7 @@ fn is_mapped_user() -> Result<bool> {
         return Ok(false);
     }
     let map = fs::read_to_string("/proc/self/uid_map")
-        .map_err(|e| Error::io("read", &e).path("/proc/self/uid_map"))?;
+        .map_err(|e| Error::os("read", e).with_path("/proc/self/uid_map"))?;
     Ok(map.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"])
 }
 

@@ -33,7 +33,7 @@ pub(crate) fn open_standard_streams() -> Result<()> {
         let path = "/dev/null";
         let null = open(path, OFlags::RDWR, Mode::empty()).map_err(|errno| {
             Error::os("open", errno)
-                .path(path)
+                .with_path(path)
                 .doing("open standard input, output and error")
         })?;
         // The lowest number that is free is one that is missing, and stays open. (One that was opened as a path counts as

@@ -5,7 +5,8 @@ use std::os::fd::AsFd;
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use runtime_core::{Cancel, Errno, Error, Result};
+use runtime_core::{Cancel, Error, Result};
+use rustix::io::Errno;
 
 /// What ends a program unless it says otherwise, and is sent to make it end: by somebody, or by the timers and the limit of
 /// processor time that the caller has set before he called us.
@@ -27,7 +28,7 @@ pub(crate) fn block() -> Result<Cancel> {
     let fd = signalfd(&set)?;
     let fd = fd.as_fd().try_clone_to_owned();
     fd.map(Cancel::when_readable)
-        .map_err(|error| Error::io("fcntl", &error).doing("wait for signals"))
+        .map_err(|error| Error::os("fcntl", error).doing("wait for signals"))
 }
 
 /// Lets them through again: one that has come ends this program now.

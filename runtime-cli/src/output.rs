@@ -71,7 +71,7 @@ pub(crate) fn print_bytes(text: &[u8]) -> Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text)
         .and_then(|()| out.flush())
-        .map_err(|e| Error::io("write", &e).doing("print to standard output"))
+        .map_err(|e| Error::os("write", e).doing("print to standard output"))
 }
 
 /// The error of a value that has no JSON.

@@ -86,14 +86,14 @@ fn open_target(target: &OsStr) -> Result<Target, Error> {
         .mode(0o644)
         .open(path)
         .map(Target::File)
-        .map_err(|e| Error::io("open", &e).path(path).doing("open the log"))
+        .map_err(|e| Error::os("open", e).with_path(path).doing("open the log"))
 }
 
 fn daemon(path: &str) -> Result<UnixDatagram, Error> {
     UnixDatagram::unbound()
         .and_then(|socket| socket.connect(path).map(|()| socket))
         .and_then(|socket| socket.set_write_timeout(Some(DAEMON)).map(|()| socket))
-        .map_err(|e| Error::io("connect", &e).path(path).doing("open the log"))
+        .map_err(|e| Error::os("connect", e).with_path(path).doing("open the log"))
 }
 
 /// Tells of the failure that ends this command.
@@ -142,7 +142,7 @@ pub(crate) fn skipped(message: &str) {
 pub(crate) fn text_of(error: &Error, starts: bool) -> String {
     let (uid, text) = (rustix::process::geteuid(), error.to_string());
     match cause(error, uid.is_root()) {
-        _ if error.what_to_do().is_some() => text,
+        _ if error.hint().is_some() => text,
         None => text,
         Some(Cause::Kernel) => format!(
             "{text} (this is Linux {}; 5.14 or newer is needed, and no seccomp filter around us that denies the call)",
@@ -163,10 +163,9 @@ enum Cause {
 }
 
 fn cause(error: &Error, is_root: bool) -> Option<Cause> {
-    use runtime_core::Errno;
-    match error.errno() {
-        Some(Errno::NOSYS) => Some(Cause::Kernel),
-        Some(Errno::PERM | Errno::ACCESS) if !is_root => Some(Cause::NotRoot),
+    match error.raw_os_error() {
+        Some(libc::ENOSYS) => Some(Cause::Kernel),
+        Some(libc::EPERM | libc::EACCES) if !is_root => Some(Cause::NotRoot),
         _ => None,
     }
 }
@@ -305,14 +304,14 @@ mod tests {
 
     #[test]
     fn a_person_is_told_what_to_do_next() {
-        use runtime_core::Errno;
+        use rustix::io::Errno;
         let denied = Error::os("mkdir", Errno::ACCESS);
         assert_eq!(cause(&denied, true), None);
         assert_eq!(cause(&denied, false), Some(Cause::NotRoot));
         let old = Error::os("openat2", Errno::NOSYS);
         assert_eq!(cause(&old, true), Some(Cause::Kernel));
         assert!(text_of(&old, true).contains("5.14"));
-        let with_hint = Error::os("openat2", Errno::NOSYS).hint("known");
+        let with_hint = Error::os("openat2", Errno::NOSYS).with_hint("known");
         assert!(text_of(&with_hint, true).ends_with("(known)"));
     }
 

@@ -10,11 +10,12 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
-use runtime_core::{Errno, Error, ErrorKind, Result};
+use runtime_core::{Error, ErrorKind, Result};
 use runtime_sys::arguments::Arguments;
 use runtime_sys::mount::{ATTR_RDONLY, MountAttr, mount_setattr};
 use runtime_sys::process::{ExecVector, execveat};
 use rustix::fs::{self, CWD, MemfdFlags, OFlags, SealFlags, StatVfsMountFlags};
+use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 
 const OWN_EXECUTABLE: &str = "/proc/self/exe";
@@ -85,7 +86,7 @@ fn detached_mount() -> Result<OwnedFd> {
 
 fn sealed_memfd() -> Result<OwnedFd> {
     let source =
-        File::open(OWN_EXECUTABLE).map_err(|e| Error::io("open", &e).doing("seal the own executable"))?;
+        File::open(OWN_EXECUTABLE).map_err(|e| Error::os("open", e).doing("seal the own executable"))?;
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let memfd = match fs::memfd_create(MEMFD_NAME, flags | MemfdFlags::EXEC) {
         // Linux before 6.3 does not know the flag, and gives the permission without it.
@@ -120,6 +121,6 @@ fn own_environment() -> Result<Vec<CString>> {
 
 fn failed(call: &'static str, errno: Errno) -> Error {
     Error::os(call, errno)
-        .path(OWN_EXECUTABLE)
+        .with_path(OWN_EXECUTABLE)
         .doing("seal the own executable")
 }

@@ -23,25 +23,13 @@ fn main() -> Result<(), Failure> {
 }
 
 fn live(runtime: &Runtime, id: &ContainerId, bundle: PathBuf) -> Result<(), Failure> {
-    let init = runtime.create(
-        id,
-        CreateOptions {
-            bundle,
-            ..CreateOptions::default()
-        },
-    )?;
+    let init = runtime.create(id, CreateOptions::default().bundle(bundle))?;
     println!("created: process {}, {}", init.pid(), runtime.state(id)?.status);
 
     runtime.start(id)?;
     println!("started: {}", runtime.state(id)?.status);
 
-    let joined = runtime.exec(
-        id,
-        ExecOptions {
-            args: vec!["/bin/id".into()],
-            ..ExecOptions::default()
-        },
-    )?;
+    let joined = runtime.exec(id, ExecOptions::default().args(vec!["/bin/id".into()]))?;
     // Processes are children of this program, which must reap them.
     println!("exec /bin/id: {}", joined.wait()?);
 
@@ -58,7 +46,7 @@ fn busybox_bundle(scratch: &Path) -> Result<PathBuf, Failure> {
     for name in ["sleep", "id"] {
         std::os::unix::fs::symlink("busybox", bin.join(name))?;
     }
-    let mut config: serde_json::Value = serde_json::from_str(&runtime_core::spec::example(None))?;
+    let mut config: serde_json::Value = serde_json::from_str(&runtime_core::example_config(None))?;
     config["process"]["terminal"] = false.into();
     config["process"]["args"] = serde_json::json!(["/bin/sleep", "1000"]);
     std::fs::write(scratch.join("config.json"), config.to_string())?;

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use runtime_core::plan::seccomp::compile;
+use runtime_core::unstable::plan::seccomp::compile;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let default = concat!(

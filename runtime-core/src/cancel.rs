@@ -46,7 +46,7 @@ impl Freezer {
                     .any(|line| line == b"frozen 1"),
             )),
             Err(rustix::io::Errno::NODEV) => Ok(None),
-            Err(errno) => Err(Error::os("pread", errno).path(self.path.join("cgroup.events"))),
+            Err(errno) => Err(Error::os("pread", errno).with_path(self.path.join("cgroup.events"))),
         }
     }
 }
@@ -54,7 +54,7 @@ impl Freezer {
 impl Freezer {
     fn has_stood_still(&self) -> Error {
         let text = "container's cgroup was frozen while it was set up";
-        Error::new(ErrorKind::WrongStatus, text).path(&self.path)
+        Error::new(ErrorKind::WrongStatus, text).with_path(&self.path)
     }
 }
 

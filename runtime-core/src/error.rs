@@ -1,30 +1,33 @@
 //! Runs in: RUNTIME. The one error type of the library: what was being done, which field of config.json asked
 //! for it, which path and system call failed, with which errno, and what to do about it.
 //!
-//! The type is opaque; programs match on [`Error::kind`] and [`Error::errno`], never on text. The text is for
+//! The type is opaque; programs match on [`Error::kind`] and [`Error::raw_os_error`], never on text. The text is for
 //! people, and for those engines that search it for the substrings listed in `docs/design.md`.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::path::{Path, PathBuf};
+use std::{fmt, io};
 
 use runtime_sys::{Call, SysError};
-pub use rustix::io::Errno;
+use rustix::io::Errno;
 
 /// The result of every fallible function of this library.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What went wrong, and where. One word wide; the parts are behind accessors.
+/// What went wrong, and where. One word wide; the parts are asked for by name, and the text has them all.
 pub struct Error(Box<Parts>);
 
 struct Parts {
     kind: ErrorKind,
-    doing: Option<Cow<'static, str>>,
+    operation: Option<Cow<'static, str>>,
+    step: Option<&'static str>,
     field: Option<Cow<'static, str>>,
     path: Option<PathBuf>,
     call: Option<Cow<'static, str>>,
     message: Option<Cow<'static, str>>,
-    errno: Option<Errno>,
+    /// The message says field, path, call and cause in words of its own.
+    is_whole: bool,
+    cause: Option<io::Error>,
     hint: Option<Cow<'static, str>>,
     others: Vec<Error>,
 }
@@ -61,72 +64,71 @@ impl Error {
     /// A failure that is a plain sentence.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self(Box::new(Parts {
-            kind,
-            doing: None,
-            field: None,
-            path: None,
-            call: None,
             message: Some(message.into()),
-            errno: None,
-            hint: None,
-            others: Vec::new(),
+            ..Parts::of_kind(kind)
         }))
     }
 
     /// An illegal value in config.json (or a process file): the field in dotted form, and what is wrong with it.
     pub fn invalid(field: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(ErrorKind::Invalid, message).field(field)
+        Self::new(ErrorKind::Invalid, message).with_field(field)
     }
 
-    /// A failed system call.
-    pub fn os(call: impl Into<Cow<'static, str>>, errno: Errno) -> Self {
-        let mut error = Self::new(ErrorKind::Os, "");
-        error.0.message = None;
-        error.0.call = Some(call.into());
-        error.0.errno = Some(errno);
-        error
+    /// A failed system call, or an operation of the standard library, for which `call` names the system call below it.
+    pub fn os(call: impl Into<Cow<'static, str>>, cause: impl Into<io::Error>) -> Self {
+        Self(Box::new(Parts {
+            call: Some(call.into()),
+            cause: Some(cause.into()),
+            ..Parts::of_kind(ErrorKind::Os)
+        }))
     }
 
-    /// A failed operation of the standard library; `call` names the system call below it.
-    pub fn io(call: impl Into<Cow<'static, str>>, error: &std::io::Error) -> Self {
-        match error.raw_os_error() {
-            Some(raw) => Self::os(call, Errno::from_raw_os_error(raw)),
-            None => {
-                let mut e = Self::new(ErrorKind::Os, error.to_string());
-                e.0.call = Some(call.into());
-                e
-            }
-        }
+    /// A failed system call, in words that engines know: they name all that matters.
+    pub(crate) fn in_words(kind: ErrorKind, words: String, call: &'static str, errno: Errno) -> Self {
+        Self(Box::new(Parts {
+            call: Some(call.into()),
+            message: Some(words.into()),
+            is_whole: true,
+            cause: Some(errno.into()),
+            ..Parts::of_kind(kind)
+        }))
     }
 
     /// Names the operation, as in `mount proc`. Where there is one already, the new one comes in front of it.
     #[must_use]
-    pub fn doing(mut self, doing: impl Into<Cow<'static, str>>) -> Self {
-        let doing = doing.into();
-        self.0.doing = Some(match self.0.doing {
-            None => doing,
-            Some(inner) => format!("{doing}: {inner}").into(),
+    pub fn doing(mut self, operation: impl Into<Cow<'static, str>>) -> Self {
+        let operation = operation.into();
+        self.0.operation = Some(match self.0.operation {
+            None => operation,
+            Some(inner) => format!("{operation}: {inner}").into(),
         });
+        self
+    }
+
+    /// Names the step of a child of the runtime.
+    #[must_use]
+    pub(crate) fn in_step(mut self, step: &'static str) -> Self {
+        self.0.step = Some(step);
         self
     }
 
     /// Names the field of config.json that asked for it, as in `mounts[3].options`.
     #[must_use]
-    pub fn field(mut self, field: impl Into<Cow<'static, str>>) -> Self {
+    pub fn with_field(mut self, field: impl Into<Cow<'static, str>>) -> Self {
         self.0.field = Some(field.into());
         self
     }
 
     /// Names the path.
     #[must_use]
-    pub fn path(mut self, path: impl AsRef<Path>) -> Self {
+    pub fn with_path(mut self, path: impl AsRef<Path>) -> Self {
         self.0.path = Some(path.as_ref().to_owned());
         self
     }
 
     /// Says what to do about it, or what the likely cause is.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+    pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.0.hint = Some(hint.into());
         self
     }
@@ -145,13 +147,8 @@ impl Error {
         self
     }
 
-    /// Whether something has failed while this one was being cleaned up after, so that something may be left.
-    pub fn left_something(&self) -> bool {
-        !self.0.others.is_empty()
-    }
-
     /// Joins failures of a clean-up that went on after each: the first, with the others after it.
-    pub fn join(errors: Vec<Error>) -> Result<()> {
+    pub(crate) fn join(errors: Vec<Error>) -> Result<()> {
         let mut errors = errors.into_iter();
         match errors.next() {
             None => Ok(()),
@@ -162,14 +159,9 @@ impl Error {
     /// The failure alone: without what was being done, and without a hint at its cause.
     #[must_use]
     pub fn bare(mut self) -> Self {
-        self.0.doing = None;
+        self.0.operation = None;
         self.0.hint = None;
         self
-    }
-
-    /// What to do about it, or what the likely cause is.
-    pub fn what_to_do(&self) -> Option<&str> {
-        self.0.hint.as_deref()
     }
 
     /// The class of failure.
@@ -177,14 +169,68 @@ impl Error {
         self.0.kind
     }
 
-    /// The errno of the failed system call, if it was one.
-    pub fn errno(&self) -> Option<Errno> {
-        self.0.errno
+    /// What was being done, from the outermost to the innermost, with `: ` between.
+    pub fn operation(&self) -> Option<&str> {
+        self.0.operation.as_deref()
     }
 
-    /// The field of config.json that asked for what failed, in dotted form.
-    pub fn spec_field(&self) -> Option<&str> {
+    /// In which step of its work a child of the runtime failed, before there was a program of the container: a name of
+    /// the crate `runtime-init`, such as `MountAttach`. For logs and counters; the names may change.
+    pub fn step(&self) -> Option<&'static str> {
+        self.0.step
+    }
+
+    /// The field of config.json (or of a process file) that asked for what failed, in dotted form.
+    pub fn field(&self) -> Option<&str> {
         self.0.field.as_deref()
+    }
+
+    /// The path that it is about: on the host, or, for the fields that name one, in the container.
+    pub fn path(&self) -> Option<&Path> {
+        self.0.path.as_deref()
+    }
+
+    /// The system call that failed, if one did.
+    pub fn system_call(&self) -> Option<&str> {
+        self.0.call.as_deref()
+    }
+
+    /// The errno of the failed system call.
+    pub fn raw_os_error(&self) -> Option<i32> {
+        self.0.cause.as_ref().and_then(io::Error::raw_os_error)
+    }
+
+    /// What to do about it, or what the likely cause is.
+    pub fn hint(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+
+    /// What else has failed while this one was being cleaned up after: if there is any, something may be left.
+    pub fn others(&self) -> &[Error] {
+        &self.0.others
+    }
+
+    /// The errno, as rustix has it.
+    pub(crate) fn errno(&self) -> Option<Errno> {
+        self.raw_os_error().map(Errno::from_raw_os_error)
+    }
+}
+
+impl Parts {
+    fn of_kind(kind: ErrorKind) -> Self {
+        Self {
+            kind,
+            operation: None,
+            step: None,
+            field: None,
+            path: None,
+            call: None,
+            message: None,
+            is_whole: false,
+            cause: None,
+            hint: None,
+            others: Vec::new(),
+        }
     }
 }
 
@@ -207,15 +253,9 @@ pub(crate) trait CallResult<T> {
     fn call(self, name: &'static str) -> Result<T>;
 }
 
-impl<T> CallResult<T> for rustix::io::Result<T> {
+impl<T, E: Into<io::Error>> CallResult<T> for std::result::Result<T, E> {
     fn call(self, name: &'static str) -> Result<T> {
-        self.map_err(|errno| Error::os(name, errno))
-    }
-}
-
-impl<T> CallResult<T> for std::io::Result<T> {
-    fn call(self, name: &'static str) -> Result<T> {
-        self.map_err(|error| Error::io(name, &error))
+        self.map_err(|error| Error::os(name, error))
     }
 }
 
@@ -233,15 +273,15 @@ impl<T, E: Into<Error>> ErrorResult<T> for std::result::Result<T, E> {
     }
 
     fn field(self, field: &'static str) -> Result<T> {
-        self.map_err(|error| error.into().field(field))
+        self.map_err(|error| error.into().with_field(field))
     }
 
     fn path(self, path: impl AsRef<Path>) -> Result<T> {
-        self.map_err(|error| error.into().path(path))
+        self.map_err(|error| error.into().with_path(path))
     }
 
     fn hint(self, hint: &'static str) -> Result<T> {
-        self.map_err(|error| error.into().hint(hint))
+        self.map_err(|error| error.into().with_hint(hint))
     }
 }
 
@@ -253,8 +293,8 @@ pub(crate) fn told_errno(number: i32) -> Option<Errno> {
 }
 
 /// The text of an errno as engines match it: first letter small, without the number.
-pub fn errno_text(errno: Errno) -> String {
-    let text = std::io::Error::from_raw_os_error(errno.raw_os_error()).to_string();
+pub(crate) fn errno_text(errno: Errno) -> String {
+    let text = io::Error::from_raw_os_error(errno.raw_os_error()).to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut letters = text.chars();
     match letters.next() {
@@ -272,23 +312,25 @@ impl fmt::Display for Error {
             separator = ": ";
             result
         };
-        if let Some(doing) = &parts.doing {
-            part(f, doing)?;
+        if let Some(operation) = &parts.operation {
+            part(f, operation)?;
         }
-        match (&parts.field, &parts.path) {
-            (Some(field), Some(path)) => part(f, &format!("{field} ({})", path.display()))?,
-            (Some(field), None) => part(f, field)?,
-            (None, Some(path)) => part(f, &path.display().to_string())?,
-            (None, None) => {}
+        if !parts.is_whole {
+            match (&parts.field, &parts.path) {
+                (Some(field), Some(path)) => part(f, &format!("{field} ({})", path.display()))?,
+                (Some(field), None) => part(f, field)?,
+                (None, Some(path)) => part(f, &path.display().to_string())?,
+                (None, None) => {}
+            }
+            if let Some(call) = &parts.call {
+                part(f, call)?;
+            }
         }
-        if let Some(call) = &parts.call {
-            part(f, call)?;
-        }
-        if let Some(message) = &parts.message {
-            part(f, message)?;
-        }
-        if let Some(errno) = parts.errno {
-            part(f, &errno_text(errno))?;
+        match (&parts.message, &parts.cause, self.errno()) {
+            (Some(message), ..) => part(f, message)?,
+            (None, _, Some(errno)) => part(f, &errno_text(errno))?,
+            (None, Some(cause), None) => part(f, &cause.to_string())?,
+            (None, None, None) => {}
         }
         if let Some(hint) = &parts.hint {
             write!(f, " ({hint})")?;
@@ -306,25 +348,70 @@ impl fmt::Debug for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    /// The system's own error, an [`io::Error`], if a system call failed. It is in the text already.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let cause = self.0.cause.as_ref()?;
+        Some(cause)
+    }
+}
+
+impl From<Error> for io::Error {
+    /// The whole error is what the result holds; its kind is that of the errno, or the nearest to [`ErrorKind`].
+    fn from(error: Error) -> Self {
+        let kind = match (&error.0.cause, error.kind()) {
+            (Some(cause), _) => cause.kind(),
+            (None, ErrorKind::Invalid) => io::ErrorKind::InvalidInput,
+            (None, ErrorKind::Unsupported) => io::ErrorKind::Unsupported,
+            (None, ErrorKind::AlreadyExists) => io::ErrorKind::AlreadyExists,
+            (None, ErrorKind::NotFound) => io::ErrorKind::NotFound,
+            (None, ErrorKind::Denied) => io::ErrorKind::PermissionDenied,
+            (None, ErrorKind::Interrupted) => io::ErrorKind::Interrupted,
+            (None, _) => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, error)
+    }
+}
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error as _;
+
     use super::*;
 
     #[test]
     fn text_names_operation_field_path_call_errno_and_hint() {
         let error = Error::os("move_mount", Errno::ACCESS)
-            .field("mounts[2]")
-            .path("/proc")
+            .with_field("mounts[2]")
+            .with_path("/proc")
             .doing("mount")
-            .hint("what to do");
+            .with_hint("what to do");
         assert_eq!(
             error.to_string(),
             "mount: mounts[2] (/proc): move_mount: permission denied (what to do)"
         );
-        assert_eq!(error.errno(), Some(Errno::ACCESS));
-        assert_eq!(error.spec_field(), Some("mounts[2]"));
+        assert_eq!(error.raw_os_error(), Some(libc::EACCES));
+        assert_eq!(error.operation(), Some("mount"));
+        assert_eq!(error.field(), Some("mounts[2]"));
+        assert_eq!(error.path(), Some(Path::new("/proc")));
+        assert_eq!(error.system_call(), Some("move_mount"));
+        assert_eq!(error.hint(), Some("what to do"));
+        assert!(error.others().is_empty());
+        let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+        assert_eq!(cause.and_then(io::Error::raw_os_error), Some(libc::EACCES));
+        let text = error.to_string();
+        let error = io::Error::from(error);
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(error.to_string(), text);
+    }
+
+    #[test]
+    fn failures_of_the_standard_library_without_an_errno_have_their_text() {
+        let cause = io::Error::new(io::ErrorKind::UnexpectedEof, "the end came early");
+        let error = Error::os("read", cause).with_path("/x");
+        assert_eq!(error.to_string(), "/x: read: the end came early");
+        assert_eq!(error.raw_os_error(), None);
+        assert!(error.source().is_some());
     }
 
     #[test]

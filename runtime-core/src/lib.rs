@@ -11,23 +11,35 @@
     )
 )]
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(feature = "unstable"),
+    allow(
+        unreachable_pub,
+        unused_imports,
+        reason = "what the feature `unstable` shows is public"
+    )
+)]
+
+#[macro_use]
+mod setters;
 
 mod cancel;
 mod criu;
 mod error;
-pub mod host;
+mod host;
 mod ops;
 mod parent;
-pub mod plan;
+mod plan;
 mod prepare;
-pub mod spec;
+mod spec;
+pub mod stats;
 #[cfg(feature = "unstable")]
 #[doc(hidden)]
 pub mod unstable;
 
 pub use cancel::Cancel;
-pub use criu::{CriuOptions, ManageCgroups, NetworkLock, TcpConnections};
-pub use host::cgroup::CgroupStats;
+pub use criu::{CriuOptions, ManageCgroups, NetworkLock};
+pub use error::{Error, ErrorKind, Result};
 pub use host::socket::console::receive_master as receive_terminal;
 pub use host::socket::notify_socket::{NotifySocket, tell_ready};
 pub use host::state::ContainerId;
@@ -36,8 +48,9 @@ pub use ops::{
     Rootless, Runtime, State, Status, features,
 };
 pub use plan::cgroup::CgroupDriver;
+pub use spec::example as example_config;
+
+use rustix::io::Errno;
 
 /// The version of the runtime-spec that onggi follows.
 pub const OCI_VERSION: &str = "1.3.0";
-
-pub use error::{Errno, Error, ErrorKind, Result, errno_text};

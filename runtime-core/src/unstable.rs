@@ -2,7 +2,8 @@
 //! modules, with results of public types.
 #![allow(
     missing_docs,
-    reason = "each has the name of what it calls, where the documentation is"
+    clippy::type_complexity,
+    reason = "each has the name of what it calls, where the documentation is, and gives all of its results at once"
 )]
 
 use std::fs::File;
@@ -11,18 +12,33 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Process;
 use prost::Message;
 
+use crate::Result;
 use crate::criu;
 use crate::host::cgroup::systemd::message;
 use crate::host::cgroup::{files, membership, stats};
 use crate::host::mount::{mount_table, mountinfo};
 use crate::host::net_devices::{self, message as netlink};
+pub use crate::host::process::Stat;
 use crate::host::socket::notify_socket;
 use crate::host::state::{ContainerId, Record};
 use crate::plan::cgroup::CgroupWrite;
 use crate::plan::cgroup::systemd::properties::{self, Property};
 use crate::plan::cgroup::systemd::{annotations, gvariant, name};
 use crate::spec::{Config, ProcessExtra};
-use crate::{CgroupStats, Errno, Result};
+use crate::stats::CgroupStats;
+pub use rustix::io::Errno;
+
+pub mod plan {
+    pub use crate::plan::cgroup::UnitPlan;
+    pub use crate::plan::cgroup::resources::ResourcePlan;
+    pub use crate::plan::process::ProcessPlan;
+    pub use crate::plan::seccomp;
+    pub use crate::plan::{CallerOptions, ConsoleRequest, HostFacts, Plan};
+}
+
+pub mod spec {
+    pub use crate::spec::*;
+}
 
 pub fn process_of_file(config: &Config, json: &[u8]) -> Result<(Process, ProcessExtra)> {
     crate::ops::exec::process::process_of_file(config, json)

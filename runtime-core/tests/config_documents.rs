@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use runtime_core::Cancel;
-use runtime_core::spec::{example, load, load_file, parse, validate};
+use runtime_core::unstable::spec::{example, load_file, parse, validate};
 use serde_json::Value;
 
 fn fixtures(verdict: &str) -> Vec<PathBuf> {
@@ -85,7 +85,9 @@ fn bad_documents_are_refused() {
 
 #[test]
 fn a_missing_file_has_the_text_that_is_known() {
-    let text = load(Path::new("/nonexistent")).unwrap_err().to_string();
+    let text = load_file(Path::new("/nonexistent/config.json"), &Cancel::default())
+        .unwrap_err()
+        .to_string();
     assert_eq!(
         text,
         "/nonexistent/config.json: JSON specification file config.json not found (the bundle is the directory that holds it; onggi spec writes an example)"

@@ -5,7 +5,7 @@
 mod bundle;
 
 use bundle::{Bundle, shell};
-use runtime_core::{CgroupDriver, ContainerId, Errno, ErrorKind, Runtime, Status};
+use runtime_core::{CgroupDriver, ContainerId, ErrorKind, Runtime, Status};
 use runtime_sys::process::{ignores, set_signal_action};
 use serde_json::json;
 
@@ -26,11 +26,11 @@ fn what_has_ended_is_gone_and_how_is_said_to_be_unknown() {
     assert_eq!(runtime.state(&id).unwrap().status, Status::Running);
     let joined = runtime.exec(&id, shell("exit 7")).unwrap();
     let error = joined.wait().unwrap_err();
-    assert_eq!(error.errno(), Some(Errno::CHILD));
+    assert_eq!(error.raw_os_error(), Some(libc::ECHILD));
     let text = format!("wait for the process: waitid: no child processes ({UNKNOWN})");
     assert_eq!(error.to_string(), text);
     runtime.delete(&id, true).unwrap();
-    assert_eq!(init.wait().unwrap_err().errno(), Some(Errno::CHILD));
+    assert_eq!(init.wait().unwrap_err().raw_os_error(), Some(libc::ECHILD));
 
     // A hook might have failed.
     bundle.config["hooks"]["createRuntime"] = json!([{"path": "/bin/true"}]);

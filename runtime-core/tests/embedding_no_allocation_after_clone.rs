@@ -64,11 +64,9 @@ impl Fixture {
         let joined = self.runtime.exec(&self.id, shell(check)).unwrap();
         assert_eq!(joined.wait().unwrap().code(), Some(0), "{check}");
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let with_terminal = ExecOptions {
-            tty: true,
-            console: Some(Console::Socket(theirs.into())),
-            ..shell("test -t 0")
-        };
+        let with_terminal = shell("test -t 0")
+            .tty(true)
+            .console(Console::Socket(theirs.into()));
         let joined = self.runtime.exec(&self.id, with_terminal).unwrap();
         let _master = runtime_core::receive_terminal(&ours).unwrap();
         assert_eq!(joined.wait().unwrap().code(), Some(0), "exec has no terminal");
@@ -201,10 +199,7 @@ fn live_rich(fixture: &Fixture, check: &str) {
         let (connection, _) = listener.accept().unwrap();
         runtime_core::receive_terminal(&connection).unwrap()
     });
-    let options = CreateOptions {
-        console: Some(Console::Path(socket)),
-        ..fixture.bundle.options()
-    };
+    let options = fixture.bundle.options().console(Console::Path(socket));
     fixture.live(options, check);
     drop(terminal.join().unwrap());
     for name in HOOKS {
@@ -372,17 +367,11 @@ fn what_fails_in_a_joining_process() {
         .unwrap();
     for (options, words) in [
         (
-            ExecOptions {
-                args: vec!["nothing".into()],
-                ..ExecOptions::default()
-            },
+            ExecOptions::default().args(["nothing".into()]),
             "executable file not found in $PATH",
         ),
         (
-            ExecOptions {
-                cwd: Some("/proc/self/fd/3".into()),
-                ..shell("true")
-            },
+            shell("true").cwd(std::path::PathBuf::from("/proc/self/fd/3")),
             "process.cwd",
         ),
     ] {

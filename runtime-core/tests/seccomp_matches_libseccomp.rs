@@ -25,7 +25,7 @@ use oci_spec::runtime::{
 use pfc::Account;
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
-use runtime_core::plan::seccomp::{Options, SockFilter, compile, compile_with};
+use runtime_core::unstable::plan::seccomp::{Options, SockFilter, compile, compile_with};
 
 const X86_64: u32 = 0xc000_003e;
 const X86: u32 = 0x4000_0003;

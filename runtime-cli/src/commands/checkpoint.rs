@@ -4,9 +4,7 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use runtime_core::{
-    CheckpointOptions, CriuOptions, Error, ErrorKind, ManageCgroups, NetworkLock, Result, TcpConnections,
-};
+use runtime_core::{CheckpointOptions, CriuOptions, Error, ErrorKind, ManageCgroups, NetworkLock, Result};
 use rustix::fs::OFlags;
 
 use super::{Command, Definition, Invocation};
@@ -69,23 +67,20 @@ impl Command for Checkpoint {
 
     fn run(self, call: &Invocation) -> Result<u8> {
         let (runtime, id) = (call.runtime()?, call.id()?);
-        let mut criu = self.criu.options()?;
-        criu.tcp.skip_in_flight = self.tcp_skip_in_flight;
-        criu.lazy_pages = self.lazy_pages;
-        let options = CheckpointOptions {
-            parent: self.parent_path,
-            leave_running: self.leave_running,
-            pre_dump: self.pre_dump,
-            status_fd: self.status_fd.as_deref().map(status_fd).transpose()?.flatten(),
-            page_server: self
-                .page_server
-                .as_deref()
-                .map(page_server)
-                .transpose()?
-                .flatten(),
-            link_remap: self.link_remap,
-            criu,
-        };
+        let status_fd = self.status_fd.as_deref().map(status_fd).transpose()?;
+        let page_server = self.page_server.as_deref().map(page_server).transpose()?;
+        let criu = self.criu.options()?;
+        let options = CheckpointOptions::default()
+            .criu(
+                criu.tcp_skip_in_flight(self.tcp_skip_in_flight)
+                    .lazy_pages(self.lazy_pages),
+            )
+            .parent(self.parent_path)
+            .leave_running(self.leave_running)
+            .pre_dump(self.pre_dump)
+            .status_fd(status_fd.flatten())
+            .page_server(page_server.flatten())
+            .link_remap(self.link_remap);
         // criu and its action scripts get none of the caller's.
         descriptors::keep_after(0)?;
         runtime.checkpoint(&id, options)?;
@@ -100,21 +95,16 @@ impl CriuFlags {
         if let Some(name) = self.empty_ns.iter().find(|name| *name != "network") {
             return Err(invalid(format!("namespace {name:?} is not supported")));
         }
-        Ok(CriuOptions {
-            images: images(self.image_path)?,
-            work: self.work_path,
-            tcp: TcpConnections {
-                established: self.tcp_established,
-                ..TcpConnections::default()
-            },
-            external_unix_sockets: self.ext_unix_sk,
-            shell_job: self.shell_job,
-            file_locks: self.file_locks,
-            manage_cgroups: manage_cgroups(self.manage_cgroups_mode.as_deref())?,
-            auto_dedup: self.auto_dedup,
-            lazy_pages: false,
-            network_lock: network_lock(self.network_lock.as_deref())?,
-        })
+        Ok(CriuOptions::default()
+            .images(images(self.image_path)?)
+            .work(self.work_path)
+            .tcp_established(self.tcp_established)
+            .external_unix_sockets(self.ext_unix_sk)
+            .shell_job(self.shell_job)
+            .file_locks(self.file_locks)
+            .manage_cgroups(manage_cgroups(self.manage_cgroups_mode.as_deref())?)
+            .auto_dedup(self.auto_dedup)
+            .network_lock(network_lock(self.network_lock.as_deref())?))
     }
 }
 
@@ -122,7 +112,7 @@ fn images(named: Option<PathBuf>) -> Result<PathBuf> {
     if let Some(images) = named {
         return Ok(images);
     }
-    let here = std::env::current_dir().map_err(|e| Error::io("getcwd", &e).doing("find the images"))?;
+    let here = std::env::current_dir().map_err(|e| Error::os("getcwd", e).doing("find the images"))?;
     Ok(here.join("checkpoint"))
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use runtime_core::{Cancel, Console, ContainerId, CreateOptions, Error, ErrorKind, Result, Runtime};
+use runtime_core::{Console, ContainerId, CreateOptions, Error, ErrorKind, Result, Runtime};
 
 use super::Invocation;
 use crate::flags::flags;
@@ -21,7 +21,7 @@ impl BundleFlag {
     pub(crate) fn directory(self) -> Result<PathBuf> {
         match self.bundle {
             Some(bundle) => Ok(bundle),
-            None => std::env::current_dir().map_err(|e| Error::io("getcwd", &e).doing("find the bundle")),
+            None => std::env::current_dir().map_err(|e| Error::os("getcwd", e).doing("find the bundle")),
         }
     }
 }
@@ -75,22 +75,18 @@ impl CreateFlags {
     /// For a caller who goes on at once: the terminal goes where `--console-socket` says.
     pub(crate) fn options(self) -> Result<CreateOptions> {
         let listen_fds = service_manager::listen_fds();
-        Ok(CreateOptions {
-            bundle: self.bundle.directory()?,
-            config: self.config,
-            console: self.console.console(),
-            terminal_size: None,
-            plain_newlines: false,
-            pid_file: self.pid_file,
-            pidfd_socket: self.pidfd_socket,
-            no_pivot: self.no_pivot,
-            no_new_keyring: self.no_new_keyring,
-            preserve_fds: self.preserve_fds,
-            notify: service_manager::notify_socket().is_some(),
-            cancel: Cancel::default(),
-            listen_names: service_manager::listen_names(listen_fds),
-            listen_fds,
-        })
+        Ok(CreateOptions::default()
+            .bundle(self.bundle.directory()?)
+            .config(self.config)
+            .console(self.console.console())
+            .pid_file(self.pid_file)
+            .pidfd_socket(self.pidfd_socket)
+            .no_pivot(self.no_pivot)
+            .no_new_keyring(self.no_new_keyring)
+            .preserve_fds(self.preserve_fds)
+            .notify(service_manager::notify_socket().is_some())
+            .listen_names(service_manager::listen_names(listen_fds))
+            .listen_fds(listen_fds))
     }
 }
 

@@ -30,8 +30,7 @@ impl Command for Create {
 
     /// Leaves the start to `start`.
     fn run(self, call: &Invocation) -> Result<u8> {
-        let mut options = self.create.options()?;
-        options.cancel = interrupt::block()?;
+        let options = self.create.options()?.cancel(interrupt::block()?);
         call.runtime()?.create(&call.id()?, options)?;
         Ok(0)
     }

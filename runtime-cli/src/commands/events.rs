@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use runtime_core::{CgroupStats, ContainerId, Error, ErrorKind, Event, Result, Runtime};
+use runtime_core::stats::CgroupStats;
+use runtime_core::{ContainerId, Error, ErrorKind, Event, Result, Runtime};
 use serde::Serialize;
 
 use super::{Command, Definition, Invocation};
@@ -54,9 +55,11 @@ impl Command for Events {
         let mut next = Instant::now() + interval;
         loop {
             match events.next(Some(next))? {
-                Event::Ended => return Ok(0),
-                Event::Oom => print("oom", &id, None)?,
-                Event::Timeout => {
+                Some(Event::Ended) => return Ok(0),
+                Some(Event::Oom) => print("oom", &id, None)?,
+                // What runc's `events` does not know.
+                Some(_) => {}
+                None => {
                     match print_stats(&runtime, &id) {
                         // It has ended, and may have been deleted, just now.
                         Err(error)

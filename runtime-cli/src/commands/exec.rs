@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use runtime_core::{Cancel, Console, Error, ErrorKind, ExecOptions, Result};
+use runtime_core::{Console, Error, ErrorKind, ExecOptions, Result};
 
 use super::common_flags::ConsoleFlag;
 use super::{Command, Definition, FailurePrefix, Invocation};
@@ -87,19 +87,19 @@ impl Command for Exec {
                     call.program
                 )));
             }
-            let mut options = self.options(args);
-            options.cancel = interrupt::block()?;
+            let options = self.options(args).cancel(interrupt::block()?);
             runtime.exec(&id, options)?;
             return Ok(0);
         }
         self.console.refuse(call.program)?;
         let signals = Signals::block()?;
         let (receiver, sender) = ConsoleReceiver::pair()?;
-        let mut options = self.options(args);
-        options.console = Some(Console::Socket(sender));
-        options.terminal_size = terminal::own_size();
-        options.plain_newlines = true;
-        options.cancel = interrupt::block()?;
+        let options = self
+            .options(args)
+            .console(Console::Socket(sender))
+            .terminal_size(terminal::own_size())
+            .plain_newlines(true)
+            .cancel(interrupt::block()?);
         let process = runtime.exec(&id, options)?;
         foreground::stay(&process, &signals, receiver, None)
     }
@@ -108,32 +108,29 @@ impl Command for Exec {
 impl Exec {
     /// For a caller who goes on at once: the terminal goes where `--console-socket` says.
     fn options(self, args: &[OsString]) -> ExecOptions {
-        ExecOptions {
-            process_file: self.process,
-            args: args.to_vec(),
-            env: self.env,
-            cwd: self.cwd,
-            user: self.user,
-            additional_gids: self.additional_gids,
-            tty: self.tty,
-            console: self.console.console(),
-            terminal_size: None,
-            plain_newlines: false,
-            pid_file: self.pid_file,
-            pidfd_socket: self.pidfd_socket,
-            process_label: self.process_label,
-            apparmor: self.apparmor,
-            no_new_privs: self.no_new_privs,
-            capabilities: self
-                .cap
-                .iter()
-                .map(|name| name.to_string_lossy().into_owned())
-                .collect(),
-            preserve_fds: self.preserve_fds,
-            cgroup: self.cgroup,
-            ignore_paused: self.ignore_paused,
-            cancel: Cancel::default(),
-        }
+        let capabilities: Vec<String> = self
+            .cap
+            .iter()
+            .map(|name| name.to_string_lossy().into_owned())
+            .collect();
+        ExecOptions::default()
+            .process_file(self.process)
+            .args(args)
+            .env(self.env)
+            .cwd(self.cwd)
+            .user(self.user)
+            .additional_gids(self.additional_gids)
+            .tty(self.tty)
+            .console(self.console.console())
+            .pid_file(self.pid_file)
+            .pidfd_socket(self.pidfd_socket)
+            .process_label(self.process_label)
+            .apparmor(self.apparmor)
+            .no_new_privs(self.no_new_privs)
+            .capabilities(capabilities)
+            .preserve_fds(self.preserve_fds)
+            .cgroup(self.cgroup)
+            .ignore_paused(self.ignore_paused)
     }
 }
 

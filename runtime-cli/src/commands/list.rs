@@ -108,7 +108,7 @@ fn owner(root: &Path, id: &ContainerId, users: &[(u32, String)]) -> Result<Strin
         Ok(metadata) => metadata.uid(),
         // Deleted since the list was read.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
-        Err(error) => return Err(Error::io("stat", &error).path(&directory)),
+        Err(error) => return Err(Error::os("stat", error).with_path(&directory)),
     };
     let name = users
         .iter()

@@ -33,7 +33,7 @@ impl Command for Mounts {
             Some("remove") => false,
             _ => {
                 let message = format!("unknown command {:?}", what.to_string_lossy());
-                return Err(Error::new(ErrorKind::Invalid, message).hint("mounts add, or mounts remove"));
+                return Err(Error::new(ErrorKind::Invalid, message).with_hint("mounts add, or mounts remove"));
             }
         };
         let runtime = call.runtime()?;
@@ -49,9 +49,9 @@ impl Command for Mounts {
 
 fn read(path: &Path) -> Result<Vec<u8>> {
     let mut json = Vec::new();
-    let file = std::fs::File::open(path).map_err(|error| Error::io("open", &error).path(path))?;
+    let file = std::fs::File::open(path).map_err(|error| Error::os("open", error).with_path(path))?;
     file.take(LARGEST)
         .read_to_end(&mut json)
-        .map_err(|error| Error::io("read", &error).path(path))?;
+        .map_err(|error| Error::os("read", error).with_path(path))?;
     Ok(json)
 }

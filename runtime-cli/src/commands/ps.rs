@@ -48,10 +48,10 @@ fn table(pids: &[i32], ps_arguments: &[OsString]) -> Result<String> {
         .args(arguments)
         .output()
         .map_err(|e| {
-            Error::io("execve", &e)
-                .path("ps")
+            Error::os("execve", e)
+                .with_path("ps")
                 .doing("list processes")
-                .hint("the table needs the program ps; --format json does not")
+                .with_hint("the table needs the program ps; --format json does not")
         })?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use runtime_core::{Cancel, Console, RestoreOptions, Result};
+use runtime_core::{Console, RestoreOptions, Result};
 
 use super::checkpoint::CriuFlags;
 use super::common_flags::{BundleFlag, ConsoleFlag};
@@ -50,8 +50,7 @@ impl Command for Restore {
     fn run(self, call: &Invocation) -> Result<u8> {
         let (runtime, id) = (call.runtime()?, call.id()?);
         if self.detach {
-            let mut options = self.options()?;
-            options.cancel = interrupt::block()?;
+            let options = self.options()?.cancel(interrupt::block()?);
             runtime.restore(&id, options)?;
             return Ok(0);
         }
@@ -61,10 +60,11 @@ impl Command for Restore {
             foreground::become_subreaper()?;
         }
         let (receiver, sender) = ConsoleReceiver::pair()?;
-        let mut options = self.options()?;
-        options.console = Some(Console::Socket(sender));
-        options.plain_newlines = true;
-        options.cancel = interrupt::block()?;
+        let options = self
+            .options()?
+            .console(Console::Socket(sender))
+            .plain_newlines(true)
+            .cancel(interrupt::block()?);
         let process = runtime.restore(&id, options)?;
         let code = foreground::stay(&process, &signals, receiver, None);
         match (code, runtime.delete(&id, true)) {
@@ -80,19 +80,14 @@ impl Restore {
     /// own way, and finds the parent by a link in the images.
     fn options(self) -> Result<RestoreOptions> {
         let bundle = self.bundle.directory()?;
-        let mut criu = self.criu.options()?;
-        criu.tcp.close = self.tcp_close;
-        criu.lazy_pages = self.lazy_pages;
-        Ok(RestoreOptions {
-            criu,
-            bundle,
-            config: None,
-            console: self.console.console(),
-            plain_newlines: false,
-            pid_file: self.pid_file,
-            lsm_profile: self.lsm_profile,
-            lsm_mount_context: self.lsm_mount_context,
-            cancel: Cancel::default(),
-        })
+        let criu = self.criu.options()?;
+        let criu = criu.tcp_close(self.tcp_close).lazy_pages(self.lazy_pages);
+        Ok(RestoreOptions::default()
+            .criu(criu)
+            .bundle(bundle)
+            .console(self.console.console())
+            .pid_file(self.pid_file)
+            .lsm_profile(self.lsm_profile)
+            .lsm_mount_context(self.lsm_mount_context))
     }
 }

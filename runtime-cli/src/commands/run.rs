@@ -43,9 +43,8 @@ impl Command for Run {
     fn run(self, call: &Invocation) -> Result<u8> {
         let (runtime, id) = (call.runtime()?, call.id()?);
         if self.detach {
-            let mut options = self.create.options()?;
-            options.cancel = interrupt::block()?;
-            let started = begin(&runtime, &id, options)?;
+            let options = self.create.options()?;
+            let started = begin(&runtime, &id, options, &interrupt::block()?)?;
             interrupt::unblock()?;
             return detached(&started);
         }
@@ -55,13 +54,14 @@ impl Command for Run {
             foreground::become_subreaper()?;
         }
         let (receiver, sender) = ConsoleReceiver::pair()?;
-        let mut options = self.create.options()?;
-        options.console = Some(Console::Socket(sender));
-        options.terminal_size = terminal::own_size();
-        options.plain_newlines = true;
-        options.cancel = interrupt::block()?;
-        let cancel = options.cancel.clone();
-        let (process, notify) = begin(&runtime, &id, options)?;
+        let options = self
+            .create
+            .options()?
+            .console(Console::Socket(sender))
+            .terminal_size(terminal::own_size())
+            .plain_newlines(true);
+        let cancel = interrupt::block()?;
+        let (process, notify) = begin(&runtime, &id, options, &cancel)?;
         let notify = notify.map(|socket| (socket, cancel));
         let code = foreground::stay(&process, &signals, receiver, notify);
         if code.as_ref().is_ok_and(|code| *code == KILLED) && was_out_of_memory(&runtime, &id) {
@@ -99,15 +99,16 @@ fn begin(
     runtime: &Runtime,
     id: &ContainerId,
     options: CreateOptions,
+    cancel: &Cancel,
 ) -> Result<(Process, Option<NotifySocket>)> {
-    if !options.notify {
+    let options = options.cancel(cancel.clone());
+    if service_manager::notify_socket().is_none() {
         return Ok((runtime.run(id, options)?, None));
     }
-    let cancel = options.cancel.clone();
     let process = runtime.create(id, options)?;
     let started = runtime
         .notify_socket(id)
-        .and_then(|socket| runtime.start_unless(id, &cancel).map(|()| socket));
+        .and_then(|socket| runtime.start_unless(id, cancel).map(|()| socket));
     match started {
         Ok(socket) => Ok((process, socket)),
         Err(error) => Err(match runtime.delete(id, true) {

@@ -43,11 +43,11 @@ impl Command for Spec {
                     format!("File {} exists. Remove it first", name.display()),
                 ));
             }
-            other => other.map_err(|e| Error::io("open", &e).path(&path))?,
+            other => other.map_err(|e| Error::os("open", e).with_path(&path))?,
         };
-        let text = runtime_core::spec::example(self.rootless.then(own_ids));
+        let text = runtime_core::example_config(self.rootless.then(own_ids));
         file.write_all(text.as_bytes())
-            .map_err(|e| Error::io("write", &e).path(&path))?;
+            .map_err(|e| Error::os("write", e).with_path(&path))?;
         Ok(0)
     }
 }

@@ -93,12 +93,14 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     let mut json = Vec::new();
     let source: Box<dyn Read> = match path.as_os_str() == "-" {
         true => Box::new(std::io::stdin()),
-        false => Box::new(std::fs::File::open(path).map_err(|error| Error::io("open", &error).path(path))?),
+        false => {
+            Box::new(std::fs::File::open(path).map_err(|error| Error::os("open", error).with_path(path))?)
+        }
     };
     source
         .take(LARGEST)
         .read_to_end(&mut json)
-        .map_err(|error| Error::io("read", &error).path(path))?;
+        .map_err(|error| Error::os("read", error).with_path(path))?;
     Ok(json)
 }
 

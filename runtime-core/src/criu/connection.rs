@@ -47,7 +47,9 @@ impl Connection {
         let version = self.ask(&request)?.version.unwrap_or_default();
         if (version.major, version.minor) < OLDEST {
             let message = format!("criu {}.{} is too old", version.major, version.minor);
-            return Err(Error::new(ErrorKind::Unsupported, message).hint("version 3.16 or newer is needed"));
+            return Err(
+                Error::new(ErrorKind::Unsupported, message).with_hint("version 3.16 or newer is needed")
+            );
         }
         Ok(version)
     }

@@ -84,7 +84,7 @@ impl Directories {
     pub(crate) fn clear_work(&self, log: &str) -> Result<()> {
         let work = self.work();
         for name in [log, "stats-dump", "stats-restore", "irmap-cache"] {
-            let failed = |call, errno| Error::os(call, errno).path(work.file(name));
+            let failed = |call, errno| Error::os(call, errno).with_path(work.file(name));
             let stat = match rustix::fs::statat(&work.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Err(Errno::NOENT) => continue,
                 stat => stat.map_err(|errno| failed("fstatat", errno))?,
@@ -106,7 +106,7 @@ impl Directories {
     /// [`ErrorKind::Denied`] with the path of the link.
     pub(crate) fn refuse_links(&self) -> Result<()> {
         let images = &self.images;
-        let failed = |call, errno| Error::os(call, errno).path(images.file("."));
+        let failed = |call, errno| Error::os(call, errno).with_path(images.file("."));
         let entries = Dir::read_from(&images.fd).map_err(|errno| failed("openat", errno))?;
         for entry in entries {
             let entry = entry.map_err(|errno| failed("getdents64", errno))?;
@@ -120,7 +120,7 @@ impl Directories {
             };
             if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
                 let text = "a link among the images, through which criu would write";
-                return Err(Error::new(ErrorKind::Denied, text).path(images.file(name)));
+                return Err(Error::new(ErrorKind::Denied, text).with_path(images.file(name)));
             }
         }
         Ok(())
@@ -198,21 +198,19 @@ fn make(path: &Path) -> Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(named)
-        .map_err(|error| {
-            Error::io("mkdir", &error)
-                .path(path)
-                .doing("make the directory for criu")
-        })
+        .call("mkdir")
+        .path(path)
+        .doing("make the directory for criu")
 }
 
 fn open(path: &Path) -> Result<Directory> {
-    let at = |error: Error| error.path(path).doing("open the directory for criu");
+    let at = |error: Error| error.with_path(path).doing("open the directory for criu");
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| at(Error::os("open", errno)))?;
     let stat = rustix::fs::fstat(&fd).map_err(|errno| at(Error::os("fstat", errno)))?;
     refuse_shared(&stat).map_err(at)?;
     let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    let resolved = std::fs::read_link(link).map_err(|error| at(Error::io("readlink", &error)))?;
+    let resolved = std::fs::read_link(link).map_err(|error| at(Error::os("readlink", error)))?;
     let path = CString::new(resolved.into_os_string().into_encoded_bytes())
         .map_err(|_| at(Error::new(ErrorKind::Internal, "a path with a null byte")))?;
     Ok(Directory {
@@ -230,7 +228,7 @@ fn refuse_shared(stat: &Stat) -> Result<()> {
         (true, _) => "it belongs to another user",
         (false, _) => "others may write to it",
     };
-    Err(Error::new(ErrorKind::Denied, text).hint(
+    Err(Error::new(ErrorKind::Denied, text).with_hint(
         "criu would read the memory of processes from it, and write through links in it: take a directory that nobody else \
          can write to",
     ))

@@ -121,7 +121,7 @@ fn single(on_disk: u32, shown: u32) -> Result<Vec<LinuxIdMapping>> {
 
 fn explain(error: runtime_sys::SysError) -> Error {
     match error.errno {
-        Errno::INVAL => Error::from(error).with_kind(ErrorKind::Unsupported).hint(
+        Errno::INVAL => Error::from(error).with_kind(ErrorKind::Unsupported).with_hint(
             "put them on a file system that can be id-mapped: ext4, xfs, btrfs, or tmpfs since Linux 6.3",
         ),
         _ => Error::from(error),

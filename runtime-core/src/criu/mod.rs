@@ -17,7 +17,7 @@ mod session;
 
 pub(crate) use cgroups::cgroup_roots;
 pub(crate) use images::{Directories, open_images, open_or_make_images};
-pub use options::{CriuOptions, ManageCgroups, NetworkLock, TcpConnections};
+pub use options::{CriuOptions, ManageCgroups, NetworkLock};
 pub(crate) use paths::{clean_path, path_bytes};
 pub(crate) use process::{Start, Surroundings};
 pub(crate) use program::{check_place, find};

@@ -67,7 +67,7 @@ fn mounted_nodes(plan: &Plan, mounts: &ContainerMounts) -> Result<Vec<ExternalMo
     for device in &plan.devices.nodes {
         let name = device_path(device);
         let path = CString::new(path_bytes(&name))
-            .map_err(|_| Error::new(ErrorKind::Internal, "a device with a null byte").path(&name))?;
+            .map_err(|_| Error::new(ErrorKind::Internal, "a device with a null byte").with_path(&name))?;
         if let Some((place, stat)) = mounts.at(&path)?
             && stat.st_mode & libc::S_IFMT == device.file_type
         {
@@ -137,7 +137,7 @@ fn refuse_links(plan: &Plan) -> Result<()> {
             ErrorKind::Unsupported,
             "criu follows symbolic links: a mount with src-nofollow or dest-nofollow cannot be restored",
         )
-        .field(format!("mounts[{}].options", mount.index))),
+        .with_field(format!("mounts[{}].options", mount.index))),
     }
 }
 
@@ -152,8 +152,8 @@ fn refuse_stacks(table: &MountTable, external: &[ExternalMount]) -> Result<()> {
         Some(place) => {
             let text = "several mounts lie on each other there, one of them a bind mount, which criu cannot tell apart";
             Err(Error::new(ErrorKind::Unsupported, text)
-                .field("mounts")
-                .path(place))
+                .with_field("mounts")
+                .with_path(place))
         }
     }
 }

@@ -14,7 +14,7 @@ use rustix::fs::{Mode, OFlags};
 use super::connection::Connection;
 use super::images::{Directories, Directory};
 use super::program::{environment, find};
-use crate::error::ErrorResult;
+use crate::error::{CallResult, ErrorResult};
 use crate::host::process::{STATUS_UNKNOWN, reap, signals};
 use crate::parent::child::Launched;
 use crate::parent::explain::{self, Subject};
@@ -160,7 +160,8 @@ pub(crate) fn finish(launched: Launched) -> Result<()> {
 
 fn open_null() -> Result<OwnedFd> {
     rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Error::os("open", errno).path("/dev/null"))
+        .call("open")
+        .path("/dev/null")
 }
 
 /// The places that must be there before criu mounts anything. What lies in a file system that criu restores comes with
@@ -220,7 +221,7 @@ fn kept(start: &Start<'_>, own: [&OwnedFd; 3], directories: &[CriuDirectory<'_>]
 fn explain(failure: Failure, program: &CString, start: &Start<'_>, pid: i32) -> Error {
     if failure.step == Step::Exec {
         return Error::os(failure.call.name(), failure.errno)
-            .path(program.to_string_lossy().into_owned())
+            .with_path(program.to_string_lossy().into_owned())
             .doing("start criu");
     }
     match &start.restore {

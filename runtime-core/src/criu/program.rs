@@ -22,7 +22,7 @@ pub(crate) fn find() -> Result<CString> {
     let Some(program) = find_in(&path, "criu") else {
         let message = format!("criu is not in {}", Path::new(&path).display());
         let error = Error::new(ErrorKind::Unsupported, message);
-        return Err(error.hint("install criu, version 3.16 or newer"));
+        return Err(error.with_hint("install criu, version 3.16 or newer"));
     };
     CString::new(program.into_os_string().into_encoded_bytes())
         .map_err(|_| Error::new(ErrorKind::Internal, "a path with a null byte"))
@@ -90,7 +90,12 @@ pub(crate) fn config_file(annotation: Option<&str>) -> Result<Option<String>> {
 /// [`ErrorKind::Denied`].
 pub(crate) fn check_place(path: &Path) -> Result<()> {
     let hint = "the container's root would be mounted where they say: restore with a --root that nobody else can exchange";
-    refuse_foreign(path).map_err(|error| error.hint(hint).path(path).doing("restore the container"))
+    refuse_foreign(path).map_err(|error| {
+        error
+            .with_hint(hint)
+            .with_path(path)
+            .doing("restore the container")
+    })
 }
 
 fn check_config(path: &Path) -> Result<()> {

@@ -196,8 +196,8 @@ impl Log {
 /// With the log, and what is in it.
 fn explain(error: Error, log: &Log) -> Error {
     match reason(log.directory.as_fd(), log.name) {
-        Some(line) => error.hint(line).path(&log.path),
-        None => error.path(&log.path),
+        Some(line) => error.with_hint(line).with_path(&log.path),
+        None => error.with_path(&log.path),
     }
 }
 
@@ -228,7 +228,7 @@ pub(crate) fn common_options(
     };
     // Others are in a namespace by path, and a lock would stay there: criu takes it away only at a restore, and then fails
     // because it is there already. What it is for is connections, which go with `tcp_established` only.
-    let is_needless = shares_network && !options.tcp.established && version >= KNOWS_SKIP;
+    let is_needless = shares_network && !options.tcp_established && version >= KNOWS_SKIP;
     let lock = match options.network_lock {
         NetworkLock::Default if is_needless => Some(Lock::Skip),
         // criu's own default, which it does not give up where the program for it is missing.
@@ -244,7 +244,7 @@ pub(crate) fn common_options(
         work_dir_fd: directories.work_number(),
         log_level: Some(4),
         notify_scripts: Some(true),
-        tcp_established: Some(options.tcp.established),
+        tcp_established: Some(options.tcp_established),
         ext_unix_sk: Some(options.external_unix_sockets),
         shell_job: Some(options.shell_job),
         file_locks: Some(options.file_locks),

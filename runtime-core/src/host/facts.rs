@@ -52,8 +52,9 @@ fn has_selinux() -> bool {
 fn is_in_user_namespace() -> Result<bool> {
     /// `PROC_USER_INIT_INO` of linux/proc_ns.h.
     const FIRST: u64 = 0xefff_fffd;
-    let own =
-        rustix::fs::stat(USER_NAMESPACE).map_err(|errno| Error::os("stat", errno).path(USER_NAMESPACE))?;
+    let own = rustix::fs::stat(USER_NAMESPACE)
+        .call("stat")
+        .path(USER_NAMESPACE)?;
     Ok(own.st_ino != FIRST)
 }
 
@@ -67,12 +68,13 @@ fn owns_mount_namespace() -> Result<bool> {
     let owner = match runtime_sys::namespace::owner(namespace.as_fd()) {
         // It belongs to a user namespace above the own.
         Err(error) if error.errno == Errno::PERM => return Ok(false),
-        owner => owner.map_err(|error| Error::os(error.call.name(), error.errno).path(mounts))?,
+        owner => owner.map_err(|error| Error::os(error.call.name(), error.errno).with_path(mounts))?,
     };
     let identity = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
     let owner = rustix::fs::fstat(&owner).call("fstat").path(mounts)?;
-    let own =
-        rustix::fs::stat(USER_NAMESPACE).map_err(|errno| Error::os("stat", errno).path(USER_NAMESPACE))?;
+    let own = rustix::fs::stat(USER_NAMESPACE)
+        .call("stat")
+        .path(USER_NAMESPACE)?;
     Ok(identity(owner) == identity(own))
 }
 
@@ -88,8 +90,8 @@ pub(crate) fn resolve_directory(path: &Path) -> Result<PathBuf> {
 
 fn last_capability() -> Result<u32> {
     const FILE: &str = "/proc/sys/kernel/cap_last_cap";
-    let text = std::fs::read_to_string(FILE).map_err(|error| Error::io("read", &error).path(FILE))?;
+    let text = std::fs::read_to_string(FILE).call("read").path(FILE)?;
     text.trim()
         .parse()
-        .map_err(|_| Error::new(ErrorKind::Internal, format!("not a number: {text:?}")).path(FILE))
+        .map_err(|_| Error::new(ErrorKind::Internal, format!("not a number: {text:?}")).with_path(FILE))
 }

@@ -2,14 +2,14 @@
 //! is decided in `plan`. `socket::unix_socket` is what all sockets share, `mount::mountinfo` what the kernel's lists of
 //! mounts do.
 
-pub mod cgroup;
-pub mod facts;
-pub mod mount;
-pub mod net_devices;
-pub mod pid_file;
-pub mod process;
-pub mod random;
-pub mod resctrl;
-pub mod socket;
-pub mod state;
-pub mod user_namespace;
+pub(crate) mod cgroup;
+pub(crate) mod facts;
+pub(crate) mod mount;
+pub(crate) mod net_devices;
+pub(crate) mod pid_file;
+pub(crate) mod process;
+pub(crate) mod random;
+pub(crate) mod resctrl;
+pub(crate) mod socket;
+pub(crate) mod state;
+pub(crate) mod user_namespace;

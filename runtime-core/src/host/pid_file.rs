@@ -18,16 +18,16 @@ use crate::{Error, ErrorKind, Result};
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`] if the path names no file; otherwise the failed call with the path. Nothing is left behind.
-pub fn write(path: &Path, pid: i32) -> Result<()> {
-    let os = |call, errno| Error::os(call, errno).path(path).doing("write the pid file");
-    let located = |error: Error| error.path(path).doing("write the pid file");
+pub(crate) fn write(path: &Path, pid: i32) -> Result<()> {
+    let os = |call, errno| Error::os(call, errno).with_path(path).doing("write the pid file");
+    let located = |error: Error| error.with_path(path).doing("write the pid file");
     // `file_name` alone would take `dir/` for the file `dir`.
     let name = path
         .file_name()
         .filter(|_| !path.as_os_str().as_bytes().ends_with(b"/"));
     let Some(name) = name else {
         return Err(Error::new(ErrorKind::Invalid, "not the name of a file")
-            .path(path)
+            .with_path(path)
             .doing("write the pid file"));
     };
     if let Some(device) = open_unless_regular(path).map_err(located)? {
@@ -50,7 +50,7 @@ pub fn write(path: &Path, pid: i32) -> Result<()> {
         .and_then(|()| rustix::fs::rename(&temporary, path).map_err(|errno| os("rename", errno)));
     written.map_err(|error| match rustix::fs::unlink(&temporary) {
         Ok(()) => error,
-        Err(errno) => error.and(Error::os("unlink", errno).path(&temporary)),
+        Err(errno) => error.and(Error::os("unlink", errno).with_path(&temporary)),
     })
 }
 

@@ -9,7 +9,7 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// That of getrandom(2).
-pub fn bytes<const LENGTH: usize>() -> Result<[u8; LENGTH]> {
+pub(crate) fn bytes<const LENGTH: usize>() -> Result<[u8; LENGTH]> {
     let mut bytes = [0; LENGTH];
     let mut filled = 0;
     while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {

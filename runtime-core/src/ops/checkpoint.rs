@@ -61,7 +61,7 @@ fn check_parent(options: &CheckpointOptions) -> Result<()> {
     let Some(parent) = &options.parent else {
         return Ok(());
     };
-    let wrong = |error: Error| error.path(parent).doing("invalid --parent-path");
+    let wrong = |error: Error| error.with_path(parent).doing("invalid --parent-path");
     if parent.is_absolute() {
         let error = Error::new(
             ErrorKind::Invalid,
@@ -80,7 +80,7 @@ fn check_parent(options: &CheckpointOptions) -> Result<()> {
         }
     }
     let is_directory = std::fs::metadata(&path)
-        .map_err(|error| wrong(Error::io("stat", &error)))?
+        .map_err(|error| wrong(Error::os("stat", error)))?
         .is_dir();
     match is_directory {
         true => Ok(()),
@@ -119,7 +119,7 @@ fn dump(slot: &Slot, options: CheckpointOptions) -> Result<()> {
         log_file: Some(LOG.to_owned()),
         root: Some(path_bytes(criu::clean_path(&record.rootfs))),
         leave_running: Some(options.leave_running),
-        tcp_skip_in_flight: Some(options.criu.tcp.skip_in_flight),
+        tcp_skip_in_flight: Some(options.criu.tcp_skip_in_flight),
         link_remap: Some(options.link_remap),
         track_mem: (options.pre_dump || options.parent.is_some()).then_some(true),
         parent_img: options.parent.as_ref().map(path_bytes),
@@ -183,7 +183,7 @@ pub(super) fn shared_key(kind: Kinds) -> Option<&'static str> {
 fn save_descriptors(path: &Path, directories: &Directories, record: &Record) -> Result<()> {
     let at = |error: Error| {
         error
-            .path(path.join(DESCRIPTORS))
+            .with_path(path.join(DESCRIPTORS))
             .doing("save the names of the descriptors")
     };
     let mut names = record.stdio.clone();
@@ -200,7 +200,7 @@ fn save_descriptors(path: &Path, directories: &Directories, record: &Record) -> 
         .map_err(|errno| at(Error::os("openat", errno)))?;
     File::from(file)
         .write_all(&json)
-        .map_err(|error| at(Error::io("write", &error)))
+        .map_err(|error| at(Error::os("write", error)))
 }
 
 struct Dump {
@@ -225,15 +225,15 @@ impl Attendant for Dump {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
+    use crate::CriuOptions;
 
     fn options(images: &Path, parent: &str) -> CheckpointOptions {
-        let mut options = CheckpointOptions {
-            parent: Some(parent.into()),
-            ..CheckpointOptions::default()
-        };
-        options.criu.images = images.to_owned();
-        options
+        CheckpointOptions::default()
+            .criu(CriuOptions::default().images(images))
+            .parent(PathBuf::from(parent))
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// What a container is doing (runtime.md, State, and runc's `paused`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Status {
     /// `create` was killed at work. In lists also: is at work.
     Creating,
@@ -160,12 +161,13 @@ pub(super) fn own_cgroup(record: &Record) -> Result<CgroupManager> {
 pub(super) fn no_cgroup(record: &Record) -> Error {
     let Some(cgroup) = &record.cgroup else {
         let message = "the container has no cgroup of its own";
-        return Error::new(ErrorKind::Unsupported, message)
-            .hint("made by a user without rights over cgroups, or with the cgroup manager \"disabled\"");
+        return Error::new(ErrorKind::Unsupported, message).with_hint(
+            "made by a user without rights over cgroups, or with the cgroup manager \"disabled\"",
+        );
     };
-    let error = Error::new(ErrorKind::NotFound, "cgroup not exist").path(&cgroup.path);
+    let error = Error::new(ErrorKind::NotFound, "cgroup not exist").with_path(&cgroup.path);
     match Cgroup::open(&cgroup.path) {
-        Ok(Some(_)) => error.hint("the cgroup that is there now is not the container's"),
+        Ok(Some(_)) => error.with_hint("the cgroup that is there now is not the container's"),
         _ => error, // only a hint less
     }
 }

@@ -75,7 +75,7 @@ fn rootfs(record: &Record, created: Identity) -> Result<OwnedFd> {
             ErrorKind::WrongStatus,
             "the container's root is gone: its init has another one by now",
         )
-        .path(&record.rootfs)),
+        .with_path(&record.rootfs)),
     }
 }
 

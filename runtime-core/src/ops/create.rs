@@ -92,9 +92,9 @@ impl Runtime {
         if let Some(names) = &options.listen_names {
             notify::add_variable(&mut config, "LISTEN_FDNAMES", names);
         }
-        spec::validate(&config).map_err(|error| match error.spec_field() {
+        spec::validate(&config).map_err(|error| match error.field() {
             // Its value says nothing, so that the file has to.
-            Some("ociVersion") => error.path(path),
+            Some("ociVersion") => error.with_path(path),
             _ => error,
         })?;
         container::warn_of_spellings(&config.extra.spellings);
@@ -261,7 +261,7 @@ fn explain_kill(cgroup: &CgroupManager, error: Error) -> Error {
             ErrorKind::Os,
             "container init was OOM-killed (memory limit too low?)",
         )
-        .field("linux.resources.memory.limit"),
+        .with_field("linux.resources.memory.limit"),
         _ => error,
     }
 }

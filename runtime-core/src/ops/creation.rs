@@ -135,7 +135,7 @@ struct Failed {
 impl Failed {
     /// Of something that has undone itself; what it could not undo stands after its error.
     fn by_itself(error: Error) -> Self {
-        let is_undone = !error.left_something();
+        let is_undone = error.others().is_empty();
         Self { error, is_undone }
     }
 
@@ -161,7 +161,7 @@ impl Failed {
         let kept = |error: Error| {
             let note = Error::new(ErrorKind::Internal, "the container's record is kept");
             (
-                error.and(note.hint("delete --force takes away what is left")),
+                error.and(note.with_hint("delete --force takes away what is left")),
                 false,
             )
         };
@@ -195,9 +195,9 @@ impl Runtime {
             if is_theirs {
                 let message = format!("the cgroup belongs to container {other}");
                 return Err(Error::new(ErrorKind::WrongStatus, message)
-                    .field("linux.cgroupsPath")
-                    .path(cgroup.path())
-                    .hint("delete that container first, or choose another path"));
+                    .with_field("linux.cgroupsPath")
+                    .with_path(cgroup.path())
+                    .with_hint("delete that container first, or choose another path"));
             }
         }
         Ok(())

@@ -43,7 +43,8 @@ impl Runtime {
             }
             Ok(Found::Damaged(wreck)) => {
                 let reason = wreck.reason().to_string();
-                Err(Error::new(ErrorKind::Internal, reason).hint("delete --force removes what is left of it"))
+                Err(Error::new(ErrorKind::Internal, reason)
+                    .with_hint("delete --force removes what is left of it"))
             }
             Ok(Found::Whole(slot)) => delete(&self.store, *slot, force, self.open_files()?),
         }

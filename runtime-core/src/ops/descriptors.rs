@@ -39,11 +39,11 @@ pub(super) fn inherited(listen_fds: u32, preserve_fds: u32) -> Result<Vec<RawFd>
 /// All that are open, with the one that reads them.
 fn numbers() -> Result<Vec<RawFd>> {
     let path = "/proc/self/fd";
-    let failed = |error: &std::io::Error| Error::io("read", error).path(path);
-    let entries = std::fs::read_dir(path).map_err(|error| failed(&error))?;
+    let failed = |error: std::io::Error| Error::os("read", error).with_path(path);
+    let entries = std::fs::read_dir(path).map_err(failed)?;
     let mut numbers = Vec::new();
     for entry in entries {
-        let name = entry.map_err(|error| failed(&error))?.file_name();
+        let name = entry.map_err(failed)?.file_name();
         numbers.extend(name.to_str().and_then(|name| name.parse::<RawFd>().ok()));
     }
     Ok(numbers)

@@ -63,7 +63,7 @@ impl Runtime {
         let seccomp = plan_seccomp(&config.spec)?;
         let notifies = seccomp.as_ref().is_some_and(|seccomp| seccomp.listener.is_some());
         if plan.unprivileged && notifies {
-            return Err(without_listener().field("linux.seccomp.listenerPath"));
+            return Err(without_listener().with_field("linux.seccomp.listenerPath"));
         }
         let cgroup = cgroup_of(&record, &options, init.pid)?;
         let affinity = Affinity::of(&extra)?;

@@ -97,7 +97,7 @@ fn refuse_procfs(plan: &Plan) -> Result<()> {
             ErrorKind::Unsupported,
             "a procfs cannot be added to a running container",
         )
-        .field(format!("mounts[{}].type", mount.index))),
+        .with_field(format!("mounts[{}].type", mount.index))),
         None => Ok(()),
     }
 }

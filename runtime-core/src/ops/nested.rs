@@ -93,7 +93,7 @@ fn kill_each(cgroup: &Cgroup) -> Result<()> {
         }
         if Instant::now() >= deadline {
             let message = format!("{} process(es) are still in it", pids.len());
-            let error = Error::new(ErrorKind::Os, message).path(cgroup.path());
+            let error = Error::new(ErrorKind::Os, message).with_path(cgroup.path());
             return Err(error.doing("kill the processes of the cgroup"));
         }
         signal_each(pids, libc::SIGKILL, || cgroup.own_processes())?;
@@ -142,7 +142,7 @@ pub(super) fn in_the_way(cgroup: &Cgroup, others: &[Marked]) -> Error {
         names.join(", ")
     );
     Error::new(ErrorKind::WrongStatus, message)
-        .path(cgroup.path())
+        .with_path(cgroup.path())
         .doing("remove the cgroup")
-        .hint("the container's own processes are dead; delete the other one, then this one again")
+        .with_hint("the container's own processes are dead; delete the other one, then this one again")
 }

@@ -9,6 +9,7 @@ use crate::criu::CriuOptions;
 
 /// Where init sends the master of the terminal.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Console {
     /// A listening socket (AF_UNIX, stream): runc's `--console-socket`.
     Path(PathBuf),
@@ -20,6 +21,7 @@ pub enum Console {
 /// Whether containers may do without a cgroup of their own where the runtime has no right to make one, and without
 /// a device filter where it may load none. Only if config.json asks for no limit and no cgroupsPath.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Rootless {
     /// Yes if the runtime is not root, or is in another user namespace than the first.
     #[default]
@@ -41,124 +43,132 @@ impl Rootless {
     }
 }
 
-/// Options of `create` and `run`. The defaults are runc's.
-#[derive(Debug, Default)]
-pub struct CreateOptions {
-    /// The bundle; empty: the current directory.
-    pub bundle: PathBuf,
-    /// Another file than `config.json` of the bundle.
-    pub config: Option<PathBuf>,
-    /// For `process.terminal`.
-    pub console: Option<Console>,
-    /// Rows and columns of the terminal, if config.json gives none.
-    pub terminal_size: Option<(u16, u16)>,
-    /// Leave newlines as the program writes them (no ONLCR): the caller's own terminal translates them.
-    pub plain_newlines: bool,
-    /// File for the pid of init, in decimal, without newline; written before the call returns.
-    pub pid_file: Option<PathBuf>,
-    /// A listening socket (AF_UNIX, stream) that gets the pidfd of init.
-    pub pidfd_socket: Option<PathBuf>,
-    /// Enter the rootfs by MS_MOVE and chroot(2) instead of pivot_root(2).
-    pub no_pivot: bool,
-    /// Keep the caller's session keyring.
-    pub no_new_keyring: bool,
-    /// How many descriptors from 3 on the program inherits, behind the sockets of `listen_fds`. Those that are not open, or
-    /// close-on-exec, are left out.
-    pub preserve_fds: u32,
-    /// Give the container a socket for sd_notify(3) at `/run/notify`; see [`crate::Runtime::notify_socket`].
-    pub notify: bool,
-    /// How many sockets of the service manager, from 3 on, are passed (LISTEN_FDS).
-    pub listen_fds: u32,
-    /// Their names, with colons between them (LISTEN_FDNAMES). sd_listen_fds(3) wants as many as there are sockets.
-    pub listen_names: Option<String>,
-    /// Ends the operation early.
-    pub cancel: Cancel,
+options! {
+    /// Options of `create` and `run`. The defaults are runc's.
+    #[derive(Debug, Default)]
+    pub struct CreateOptions {
+        /// The bundle; empty: the current directory.
+        bundle: PathBuf,
+        /// Another file than `config.json` of the bundle.
+        config: Option<PathBuf>,
+        /// For `process.terminal`.
+        console: Option<Console>,
+        /// Rows and columns of the terminal, if config.json gives none.
+        terminal_size: Option<(u16, u16)>,
+        /// Leave newlines as the program writes them (no ONLCR): the caller's own terminal translates them.
+        plain_newlines: bool,
+        /// File for the pid of init, in decimal, without newline; written before the call returns.
+        pid_file: Option<PathBuf>,
+        /// A listening socket (AF_UNIX, stream) that gets the pidfd of init.
+        pidfd_socket: Option<PathBuf>,
+        /// Enter the rootfs by MS_MOVE and chroot(2) instead of pivot_root(2).
+        no_pivot: bool,
+        /// Keep the caller's session keyring.
+        no_new_keyring: bool,
+        /// How many descriptors from 3 on the program inherits, behind the sockets of `listen_fds`. Those that are not open, or
+        /// close-on-exec, are left out.
+        preserve_fds: u32,
+        /// Give the container a socket for sd_notify(3) at `/run/notify`; see [`crate::Runtime::notify_socket`].
+        notify: bool,
+        /// How many sockets of the service manager, from 3 on, are passed (LISTEN_FDS).
+        listen_fds: u32,
+        /// Their names, with colons between them (LISTEN_FDNAMES). sd_listen_fds(3) wants as many as there are sockets.
+        listen_names: Option<String>,
+        /// Ends the operation early.
+        cancel: Cancel,
+    }
 }
 
-/// Options of `exec`.
-#[derive(Debug, Default)]
-pub struct ExecOptions {
-    /// A file with a `process` object. What follows overrides it.
-    pub process_file: Option<PathBuf>,
-    /// Program and arguments.
-    pub args: Vec<OsString>,
-    /// Entries added to the environment.
-    pub env: Vec<OsString>,
-    /// Working directory.
-    pub cwd: Option<PathBuf>,
-    /// `UID[:GID]`, numbers.
-    pub user: Option<String>,
-    /// Further groups.
-    pub additional_gids: Vec<u32>,
-    /// With a terminal.
-    pub tty: bool,
-    /// Where the terminal goes.
-    pub console: Option<Console>,
-    /// Rows and columns of the terminal, if the process gives none.
-    pub terminal_size: Option<(u16, u16)>,
-    /// Leave newlines as the program writes them (no ONLCR): the caller's own terminal translates them.
-    pub plain_newlines: bool,
-    /// File for the pid.
-    pub pid_file: Option<PathBuf>,
-    /// Socket for the pidfd.
-    pub pidfd_socket: Option<PathBuf>,
-    /// SELinux label.
-    pub process_label: Option<String>,
-    /// AppArmor profile.
-    pub apparmor: Option<String>,
-    /// no_new_privs; `None`: as the container's own process.
-    pub no_new_privs: Option<bool>,
-    /// Capabilities added to the bounding, effective and permitted sets: never to the inheritable one.
-    pub capabilities: Vec<String>,
-    /// How many descriptors from 3 on the program inherits. Those that are not open, or close-on-exec, are left out.
-    pub preserve_fds: u32,
-    /// A cgroup below the container's.
-    pub cgroup: Option<String>,
-    /// Also into a paused container.
-    pub ignore_paused: bool,
-    /// Ends the operation early.
-    pub cancel: Cancel,
+options! {
+    /// Options of `exec`.
+    #[derive(Debug, Default)]
+    pub struct ExecOptions {
+        /// A file with a `process` object. What follows overrides it.
+        process_file: Option<PathBuf>,
+        /// Program and arguments.
+        args: Vec<OsString>,
+        /// Entries added to the environment.
+        env: Vec<OsString>,
+        /// Working directory.
+        cwd: Option<PathBuf>,
+        /// `UID[:GID]`, numbers.
+        user: Option<String>,
+        /// Further groups.
+        additional_gids: Vec<u32>,
+        /// With a terminal.
+        tty: bool,
+        /// Where the terminal goes.
+        console: Option<Console>,
+        /// Rows and columns of the terminal, if the process gives none.
+        terminal_size: Option<(u16, u16)>,
+        /// Leave newlines as the program writes them (no ONLCR): the caller's own terminal translates them.
+        plain_newlines: bool,
+        /// File for the pid.
+        pid_file: Option<PathBuf>,
+        /// Socket for the pidfd.
+        pidfd_socket: Option<PathBuf>,
+        /// SELinux label.
+        process_label: Option<String>,
+        /// AppArmor profile.
+        apparmor: Option<String>,
+        /// no_new_privs; `None`: as the container's own process.
+        no_new_privs: Option<bool>,
+        /// Capabilities added to the bounding, effective and permitted sets: never to the inheritable one.
+        capabilities: Vec<String>,
+        /// How many descriptors from 3 on the program inherits. Those that are not open, or close-on-exec, are left out.
+        preserve_fds: u32,
+        /// A cgroup below the container's.
+        cgroup: Option<String>,
+        /// Also into a paused container.
+        ignore_paused: bool,
+        /// Ends the operation early.
+        cancel: Cancel,
+    }
 }
 
-/// Options of [`Runtime::checkpoint`](crate::Runtime::checkpoint).
-#[derive(Debug, Default)]
-pub struct CheckpointOptions {
-    /// What `restore` has, too.
-    pub criu: CriuOptions,
-    /// The images of an earlier `pre_dump`, relative to these ones.
-    pub parent: Option<PathBuf>,
-    /// The container goes on.
-    pub leave_running: bool,
-    /// Only memory is saved, and the container goes on.
-    pub pre_dump: bool,
-    /// With `lazy_pages`: gets one null byte when criu waits for the other side, and is closed.
-    pub status_fd: Option<OwnedFd>,
-    /// Host and port of a `criu page-server`, which gets the pages.
-    pub page_server: Option<(String, u16)>,
-    /// Deleted files that are still open are given names for the time being.
-    pub link_remap: bool,
+options! {
+    /// Options of [`Runtime::checkpoint`](crate::Runtime::checkpoint).
+    #[derive(Debug, Default)]
+    pub struct CheckpointOptions {
+        /// What `restore` has, too.
+        criu: CriuOptions,
+        /// The images of an earlier `pre_dump`, relative to these ones.
+        parent: Option<PathBuf>,
+        /// The container goes on.
+        leave_running: bool,
+        /// Only memory is saved, and the container goes on.
+        pre_dump: bool,
+        /// With `lazy_pages`: gets one null byte when criu waits for the other side, and is closed.
+        status_fd: Option<OwnedFd>,
+        /// Host and port of a `criu page-server`, which gets the pages.
+        page_server: Option<(String, u16)>,
+        /// Deleted files that are still open are given names for the time being.
+        link_remap: bool,
+    }
 }
 
-/// Options of [`Runtime::restore`](crate::Runtime::restore).
-#[derive(Debug, Default)]
-pub struct RestoreOptions {
-    /// What `checkpoint` has, too.
-    pub criu: CriuOptions,
-    /// The bundle; empty: the current directory. Its config.json must be that of the container that was saved, but paths
-    /// of the host may differ.
-    pub bundle: PathBuf,
-    /// Another file than `config.json` of the bundle.
-    pub config: Option<PathBuf>,
-    /// Where the master of the container's terminal goes.
-    pub console: Option<Console>,
-    /// Leave newlines as the program writes them (no ONLCR): the caller's own terminal translates them.
-    pub plain_newlines: bool,
-    /// File for the pid of init, in decimal, without newline; written before the processes run on.
-    pub pid_file: Option<PathBuf>,
-    /// Another profile for the processes than the dump's, as in `apparmor:NAME` or `selinux:LABEL`.
-    pub lsm_profile: Option<String>,
-    /// Another SELinux context for the mounts.
-    pub lsm_mount_context: Option<String>,
-    /// Ends the operation early.
-    pub cancel: Cancel,
+options! {
+    /// Options of [`Runtime::restore`](crate::Runtime::restore).
+    #[derive(Debug, Default)]
+    pub struct RestoreOptions {
+        /// What `checkpoint` has, too.
+        criu: CriuOptions,
+        /// The bundle; empty: the current directory. Its config.json must be that of the container that was saved, but paths
+        /// of the host may differ.
+        bundle: PathBuf,
+        /// Another file than `config.json` of the bundle.
+        config: Option<PathBuf>,
+        /// Where the master of the container's terminal goes.
+        console: Option<Console>,
+        /// Leave newlines as the program writes them (no ONLCR): the caller's own terminal translates them.
+        plain_newlines: bool,
+        /// File for the pid of init, in decimal, without newline; written before the processes run on.
+        pid_file: Option<PathBuf>,
+        /// Another profile for the processes than the dump's, as in `apparmor:NAME` or `selinux:LABEL`.
+        lsm_profile: Option<String>,
+        /// Another SELinux context for the mounts.
+        lsm_mount_context: Option<String>,
+        /// Ends the operation early.
+        cancel: Cancel,
+    }
 }

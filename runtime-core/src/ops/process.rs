@@ -37,7 +37,7 @@ impl Process {
         let Some(status) = reap(self.pidfd())? else {
             return Err(Error::os("waitid", rustix::io::Errno::CHILD)
                 .doing("wait for the process")
-                .hint(STATUS_UNKNOWN));
+                .with_hint(STATUS_UNKNOWN));
         };
         let raw = match status.terminating_signal() {
             Some(signal) => signal,

@@ -131,7 +131,7 @@ fn read_descriptors(path: &Path, directories: &Directories) -> Result<Vec<String
     const LARGEST: u64 = 64 << 10;
     let at = |error: Error| {
         error
-            .path(path.join(DESCRIPTORS))
+            .with_path(path.join(DESCRIPTORS))
             .doing("read the names of the descriptors")
     };
     // Nobody may have to write into a fifo for us to go on.
@@ -146,7 +146,7 @@ fn read_descriptors(path: &Path, directories: &Directories) -> Result<Vec<String
     File::from(file)
         .take(LARGEST)
         .read_to_end(&mut text)
-        .map_err(|error| at(Error::io("read", &error)))?;
+        .map_err(|error| at(Error::os("read", error)))?;
     serde_json::from_slice(&text).map_err(|error| at(Error::new(ErrorKind::Invalid, error.to_string())))
 }
 
@@ -234,7 +234,7 @@ impl Job<'_> {
         // Copied anew: before Linux 6.15 a detached tree cannot be copied.
         let (draft, _) = trees::rootfs(self.plan)?;
         let place = CString::new(place.as_os_str().as_bytes())
-            .map_err(|_| Error::new(ErrorKind::Invalid, "a path with a null byte").path(place))?;
+            .map_err(|_| Error::new(ErrorKind::Invalid, "a path with a null byte").with_path(place))?;
         Ok(Surroundings {
             cgroup: cgroup.cgroup().map(|cgroup| cgroup.dir()),
             keyring: self.plan.keyring.clone(),
@@ -258,7 +258,7 @@ impl Job<'_> {
             root: Some(path_bytes(place)),
             rst_sibling: Some(true),
             evasive_devices: Some(true),
-            tcp_close: Some(self.options.criu.tcp.close),
+            tcp_close: Some(self.options.criu.tcp_close),
             // Without a terminal of the container's, `--shell-job` gives that of the caller.
             orphan_pts_master: Some(self.plan.process.terminal || !self.options.criu.shell_job),
             lsm_profile: self.options.lsm_profile.clone(),
@@ -332,7 +332,7 @@ fn join_by_path(join: &Join) -> Result<JoinNamespace> {
     const KNOWN: Kinds = Kinds::IPC.with(Kinds::UTS).with(Kinds::TIME);
     if !KNOWN.has(join.kind.flag) {
         let message = "criu cannot restore into a namespace of this kind";
-        let error = Error::invalid(namespaces::field(join.index), message).path(&join.path);
+        let error = Error::invalid(namespaces::field(join.index), message).with_path(&join.path);
         return Err(error.with_kind(ErrorKind::Unsupported));
     }
     Ok(JoinNamespace {
@@ -418,7 +418,7 @@ impl Restore<'_> {
     }
 
     fn take_terminal(&mut self, master: Option<OwnedFd>) -> Result<()> {
-        let failed = |error: Error| error.field("process.terminal").doing("pass the terminal on");
+        let failed = |error: Error| error.with_field("process.terminal").doing("pass the terminal on");
         if master.is_none() {
             return Err(failed(Error::new(ErrorKind::Internal, "criu sent no terminal")));
         }

@@ -13,6 +13,7 @@ use crate::{OCI_VERSION, Result};
 /// The state of a container. Serialises with the keys of runc's `state`, in their order.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct State {
     /// The version of the runtime-spec that the state follows.
     pub oci_version: String,
@@ -55,7 +56,7 @@ impl Runtime {
         let mut view = self.store.look(id)?;
         if view.record().phase == Phase::Creating {
             if view.is_worked_on()? {
-                return Err(not_found(id).hint("it is being created"));
+                return Err(not_found(id).with_hint("it is being created"));
             }
             // It may have been created since then.
             view = self.store.look(id)?;

@@ -87,5 +87,5 @@ fn left_behind(wreck: &Wreck, config: &Result<Config>, found_something: bool) ->
         "the record is removed, but it was damaged, and this may be left of the container: {}",
         parts.join("; ")
     );
-    Some(Error::new(ErrorKind::Internal, message).hint(wreck.reason().to_string()))
+    Some(Error::new(ErrorKind::Internal, message).with_hint(wreck.reason().to_string()))
 }

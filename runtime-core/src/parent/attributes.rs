@@ -27,9 +27,9 @@ pub(crate) fn set_scheduler(process: &ProcessPlan, pid: i32) -> Result<()> {
     sys_process::sched_setattr(pid, scheduler).map_err(|error| {
         let explained = Error::from(error)
             .doing("set the scheduler")
-            .field("process.scheduler");
+            .with_field("process.scheduler");
         match error.errno {
-            Errno::PERM => explained.hint(explain::refused_scheduler(scheduler)),
+            Errno::PERM => explained.with_hint(explain::refused_scheduler(scheduler)),
             _ => explained,
         }
     })
@@ -45,7 +45,9 @@ pub(crate) fn set_oom_score(process: &ProcessPlan, pid: i32) -> Result<()> {
         return Ok(());
     };
     let is_denied = matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM));
-    let explained = Error::io("write", &error).field("process.oomScoreAdj").path(path);
+    let explained = Error::os("write", error)
+        .with_field("process.oomScoreAdj")
+        .with_path(path);
     match (is_denied, process.is_rootless) {
         // Engines ask for the same value whoever runs them. The container then keeps that of its user, which is no
         // gain to it.
@@ -55,7 +57,7 @@ pub(crate) fn set_oom_score(process: &ProcessPlan, pid: i32) -> Result<()> {
         }
         (true, false) => Err(explained
             .with_kind(ErrorKind::Denied)
-            .hint("a value below the runtime's own needs CAP_SYS_RESOURCE")),
+            .with_hint("a value below the runtime's own needs CAP_SYS_RESOURCE")),
         (false, _) => Err(explained),
     }
 }
@@ -68,9 +70,11 @@ pub(crate) fn set_limits(process: &ProcessPlan, pid: i32) -> Result<()> {
     for limit in &process.rlimits {
         let set = sys_process::set_limit(pid, limit.resource, limit.soft, limit.hard);
         set.map_err(|error| {
-            let explained = Error::from(error).field(format!("process.rlimits[{}]", limit.index));
+            let explained = Error::from(error).with_field(format!("process.rlimits[{}]", limit.index));
             match error.errno {
-                Errno::PERM => explained.with_kind(ErrorKind::Denied).hint(explain::RAISED_LIMIT),
+                Errno::PERM => explained
+                    .with_kind(ErrorKind::Denied)
+                    .with_hint(explain::RAISED_LIMIT),
                 _ => explained,
             }
         })?;

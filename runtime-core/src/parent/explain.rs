@@ -18,7 +18,7 @@ use rustix::io::Errno;
 
 use super::diagnose;
 use super::link::is_memfd;
-use crate::error::CallResult;
+use crate::error::{CallResult, errno_text};
 use crate::host::process::hooks::on_one_line;
 use crate::host::process::signals;
 use crate::host::user_namespace::obstacle;
@@ -27,7 +27,7 @@ use crate::plan::hooks::HookPlan;
 use crate::plan::mounts::{FsOption, MountSource, text_of};
 use crate::plan::process::ProcessPlan;
 use crate::prepare::trees;
-use crate::{Error, ErrorKind, Result, errno_text};
+use crate::{Error, ErrorKind, Result};
 
 /// What EPERM means where a priority is set.
 const HIGHER_PRIORITY: &str = "a higher priority than the runtime's own needs CAP_SYS_NICE";
@@ -47,6 +47,9 @@ pub(crate) fn refused_scheduler(scheduler: &SchedAttr) -> &'static str {
 pub(crate) const RAISED_LIMIT: &str =
     "raising a hard limit needs CAP_SYS_RESOURCE, and no limit of open files may exceed fs.nr_open";
 
+/// The field that names the program.
+const PROGRAM: &str = "process.args[0]";
+
 /// How much of a hook's output is quoted, in bytes.
 const QUOTED: u64 = 4096;
 
@@ -61,6 +64,10 @@ pub(crate) struct Subject<'a> {
 
 /// The error that a failure is.
 pub(crate) fn explain(subject: Subject<'_>, pid: i32, failure: Failure, output: Option<OwnedFd>) -> Error {
+    in_words(subject, pid, failure, output).in_step(failure.step.name())
+}
+
+fn in_words(subject: Subject<'_>, pid: i32, failure: Failure, output: Option<OwnedFd>) -> Error {
     let Subject { process, container } = subject;
     let failure = match (failure.step, failure.call) {
         // The keyring's label, which is the program's: what is wrong with it is the same.
@@ -88,7 +95,9 @@ pub(crate) fn explain(subject: Subject<'_>, pid: i32, failure: Failure, output: 
                 None => locate_process(error, process, failure),
             };
             match (failure.step, failure.errno, &process.scheduler) {
-                (Step::Scheduler, Errno::PERM, Some(scheduler)) => error.hint(refused_scheduler(scheduler)),
+                (Step::Scheduler, Errno::PERM, Some(scheduler)) => {
+                    error.with_hint(refused_scheduler(scheduler))
+                }
                 _ => hint(error, failure),
             }
         }
@@ -185,22 +194,26 @@ fn locate(error: Error, plan: &Plan, spec: &Spec, failure: Failure) -> Error {
                 .join
                 .iter()
                 .find(|join| join.index == failure.index);
-            let error = error.field(crate::plan::namespaces::field(failure.index));
+            let error = error.with_field(crate::plan::namespaces::field(failure.index));
             match join {
-                Some(join) => error.path(&join.path),
+                Some(join) => error.with_path(&join.path),
                 None => error,
             }
         }
-        Step::CloneInit => error.field(format!("linux.namespaces[{index}]")),
-        Step::Unshare | Step::BecomeRoot | Step::Loopback => error.field("linux.namespaces"),
-        Step::TimeOffsets => error.field("linux.timeOffsets").path("/proc/self/timens_offsets"),
-        Step::NetDevices => error.field("linux.netDevices"),
-        Step::Hostname => error.field("hostname"),
-        Step::Domainname => error.field("domainname"),
-        Step::AttachRootfs | Step::Pivot => error.field("root.path").path(&plan.rootfs.path),
-        Step::ReadonlyRootfs => error.field("root.readonly").path(&plan.rootfs.path),
-        Step::HostPropagation => error.field("linux.rootfsPropagation").path("/"),
-        Step::RootPropagation => error.field("linux.rootfsPropagation").path(&plan.rootfs.path),
+        Step::CloneInit => error.with_field(format!("linux.namespaces[{index}]")),
+        Step::Unshare | Step::BecomeRoot | Step::Loopback => error.with_field("linux.namespaces"),
+        Step::TimeOffsets => error
+            .with_field("linux.timeOffsets")
+            .with_path("/proc/self/timens_offsets"),
+        Step::NetDevices => error.with_field("linux.netDevices"),
+        Step::Hostname => error.with_field("hostname"),
+        Step::Domainname => error.with_field("domainname"),
+        Step::AttachRootfs | Step::Pivot => error.with_field("root.path").with_path(&plan.rootfs.path),
+        Step::ReadonlyRootfs => error.with_field("root.readonly").with_path(&plan.rootfs.path),
+        Step::HostPropagation => error.with_field("linux.rootfsPropagation").with_path("/"),
+        Step::RootPropagation => error
+            .with_field("linux.rootfsPropagation")
+            .with_path(&plan.rootfs.path),
         Step::MountSource
         | Step::MountTarget
         | Step::MountFilesystem
@@ -208,52 +221,54 @@ fn locate(error: Error, plan: &Plan, spec: &Spec, failure: Failure) -> Error {
         | Step::MountAttach => locate_mount(error, plan, spec, failure),
         Step::Device => match plan.devices.nodes.get(index) {
             Some(node) => error
-                .field(node.field.clone())
-                .path(in_container(&[&node.directory, &node.name])),
-            None => error.field("linux.devices"),
+                .with_field(node.field.clone())
+                .with_path(in_container(&[&node.directory, &node.name])),
+            None => error.with_field("linux.devices"),
         },
         Step::DeviceLink => match plan.devices.links.get(index) {
-            Some(link) => error.path(in_container(&[c"dev", link.name])),
+            Some(link) => error.with_path(in_container(&[c"dev", link.name])),
             None => error,
         },
         Step::Sysctl => match plan.sysctl.get(index) {
             Some(sysctl) => error
-                .field(format!("linux.sysctl[{}]", sysctl.name))
-                .path(format!("/proc/{}", sysctl.path.to_string_lossy())),
-            None => error.field("linux.sysctl"),
+                .with_field(format!("linux.sysctl[{}]", sysctl.name))
+                .with_path(format!("/proc/{}", sysctl.path.to_string_lossy())),
+            None => error.with_field("linux.sysctl"),
         },
         Step::ReadonlyPath => locate_listed(error, "linux.readonlyPaths", &plan.rootfs.readonly_paths, index),
         // Nothing else that the tmpfs over a directory is told comes from config.json.
         Step::MaskedPath if failure.call == Call::Fsconfig && plan.mount_label.is_some() => {
-            error.field(MOUNT_LABEL).hint(UNKNOWN_LABEL)
+            error.with_field(MOUNT_LABEL).with_hint(UNKNOWN_LABEL)
         }
         Step::MaskedPath => locate_listed(error, "linux.maskedPaths", &plan.rootfs.masked_paths, index),
-        Step::Personality => error.field("linux.personality"),
-        Step::MemoryPolicy => error.field("linux.memoryPolicy"),
+        Step::Personality => error.with_field("linux.personality"),
+        Step::MemoryPolicy => error.with_field("linux.memoryPolicy"),
         _ => locate_process(error, &plan.process, failure),
     }
 }
 
 fn locate_process(error: Error, process: &ProcessPlan, failure: Failure) -> Error {
     match failure.step {
-        Step::CreateCwd | Step::Cwd => error.field("process.cwd").path(in_container(&[&process.cwd])),
-        Step::Console => error.field("process.terminal"),
-        Step::Scheduler => error.field("process.scheduler"),
-        Step::IoPriority => error.field("process.ioPriority"),
+        Step::CreateCwd | Step::Cwd => error
+            .with_field("process.cwd")
+            .with_path(in_container(&[&process.cwd])),
+        Step::Console => error.with_field("process.terminal"),
+        Step::Scheduler => error.with_field("process.scheduler"),
+        Step::IoPriority => error.with_field("process.ioPriority"),
         Step::Apparmor => error
-            .field("process.apparmorProfile")
+            .with_field("process.apparmorProfile")
             // In back quotes: so Podman knows that a security attribute could not be set.
-            .path("`/proc/thread-self/attr/apparmor/exec`"),
+            .with_path("`/proc/thread-self/attr/apparmor/exec`"),
         Step::Selinux => error
-            .field("process.selinuxLabel")
-            .path("`/proc/thread-self/attr/exec`"),
-        Step::Home => error.path("/etc/passwd"),
-        Step::Rlimit => error.field(format!("process.rlimits[{}]", failure.index)),
-        Step::Groups => error.field("process.user.additionalGids"),
-        Step::User | Step::Stdio => error.field("process.user"),
-        Step::Capabilities => error.field("process.capabilities"),
-        Step::NoNewPrivileges => error.field("process.noNewPrivileges"),
-        Step::Seccomp => error.field("linux.seccomp"),
+            .with_field("process.selinuxLabel")
+            .with_path("`/proc/thread-self/attr/exec`"),
+        Step::Home => error.with_path("/etc/passwd"),
+        Step::Rlimit => error.with_field(format!("process.rlimits[{}]", failure.index)),
+        Step::Groups => error.with_field("process.user.additionalGids"),
+        Step::User | Step::Stdio => error.with_field("process.user"),
+        Step::Capabilities => error.with_field("process.capabilities"),
+        Step::NoNewPrivileges => error.with_field("process.noNewPrivileges"),
+        Step::Seccomp => error.with_field("linux.seccomp"),
         _ => error,
     }
 }
@@ -272,20 +287,22 @@ fn locate_mount(error: Error, plan: &Plan, spec: &Spec, failure: Failure) -> Err
     let is_label = failure.call == Call::Setxattr
         || option.is_some() && option == plan.mount_label.as_ref().map(|label| text_of(&label.option()));
     let error = match (option, fstype) {
-        _ if is_label => error.field(MOUNT_LABEL).hint(UNKNOWN_LABEL),
-        (Some(option), _) => error.field(format!("{field}.options \"{option}\"")),
-        (None, Some(fstype)) => error.field(format!("{field}.type \"{fstype}\"")),
-        (None, None) => error.field(field),
+        _ if is_label => error.with_field(MOUNT_LABEL).with_hint(UNKNOWN_LABEL),
+        (Some(option), _) => error.with_field(format!("{field}.options \"{option}\"")),
+        (None, Some(fstype)) => error.with_field(format!("{field}.type \"{fstype}\"")),
+        (None, None) => error.with_field(field),
     };
     let error = match planned {
-        Some(planned) if failure.errno == Errno::INVAL && has_single_layers(&planned.source) => error.hint(
+        Some(planned) if failure.errno == Errno::INVAL && has_single_layers(&planned.source) => error.with_hint(
             "an overlay with options of 4096 bytes and more gets its layers one by one, which needs Linux 6.7; 500 is the most",
         ),
         _ => error,
     };
     match (planned.map(|mount| &mount.source), mount) {
-        (Some(MountSource::Bind { path, .. }), _) if failure.step == Step::MountSource => error.path(path),
-        (_, Some(mount)) => error.path(mount.destination()),
+        (Some(MountSource::Bind { path, .. }), _) if failure.step == Step::MountSource => {
+            error.with_path(path)
+        }
+        (_, Some(mount)) => error.with_path(mount.destination()),
         (_, None) => error,
     }
 }
@@ -305,9 +322,9 @@ fn option_text(source: &MountSource, number: usize) -> Option<String> {
 }
 
 fn locate_listed(error: Error, field: &str, paths: &[std::ffi::CString], index: usize) -> Error {
-    let error = error.field(format!("{field}[{index}]"));
+    let error = error.with_field(format!("{field}[{index}]"));
     match paths.get(index) {
-        Some(path) => error.path(in_container(&[path])),
+        Some(path) => error.with_path(in_container(&[path])),
         None => error,
     }
 }
@@ -324,7 +341,7 @@ fn hint(error: Error, failure: Failure) -> Error {
         _ => hint_of_mounts(failure).or_else(|| hint_of_process(failure)),
     };
     match text {
-        Some(text) => error.hint(text),
+        Some(text) => error.with_hint(text),
         None => error,
     }
 }
@@ -413,7 +430,9 @@ fn find_program(process: &ProcessPlan, failure: Failure) -> Error {
         Errno::NOENT | Errno::NOTDIR => format!("stat {program}: {}", errno_text(failure.errno)),
         errno => errno_text(errno),
     };
-    Error::new(ErrorKind::Invalid, format!("exec: {program:?}: {text}"))
+    let words = format!("exec: {program:?}: {text}");
+    Error::in_words(ErrorKind::Invalid, words, "stat", failure.errno)
+        .with_field(PROGRAM)
         .doing("unable to start container process")
 }
 
@@ -423,11 +442,13 @@ fn execute(process: &ProcessPlan, pid: i32, failure: Failure) -> Error {
         || process.program.clone(),
         |path| path.to_string_lossy().into_owned(),
     );
-    let error = Error::os(format!("exec {program}"), failure.errno)
-        .with_kind(ErrorKind::Exec)
+    let words = format!("exec {program}: {}", errno_text(failure.errno));
+    let error = Error::in_words(ErrorKind::Exec, words, failure.call.name(), failure.errno)
+        .with_field(PROGRAM)
+        .with_path(&program)
         .doing("unable to start container process");
     match diagnose::program(pid, Path::new(&program), failure.errno) {
-        Some(cause) => error.hint(cause),
+        Some(cause) => error.with_hint(cause),
         None => error,
     }
 }
@@ -450,7 +471,7 @@ fn hook(list: &str, hooks: Option<&Vec<HookPlan>>, failure: Failure, output: Opt
                 .doing(doing)
                 .with_kind(ErrorKind::Hook);
             return match hook {
-                Some(hook) => error.path(hook.path.to_string_lossy().as_ref()),
+                Some(hook) => error.with_path(hook.path.to_string_lossy().as_ref()),
                 None => error,
             };
         }

@@ -12,6 +12,7 @@ use rustix::process::WaitIdStatus;
 use super::child::Launched;
 use super::link::{self, Speaker};
 use super::seccomp_listener;
+use crate::error::CallResult;
 use crate::host::process::signals;
 use crate::host::process::{self, Stat, reap};
 use crate::{Cancel, Error, ErrorKind, Result};
@@ -399,8 +400,7 @@ pub mod hostile {
             runtime_sys::net::send(links.child.as_fd(), bytes, *fd)?;
         }
         drop(links.child);
-        let pidfd =
-            pidfd_open(getpid(), PidfdFlags::empty()).map_err(|errno| Error::os("pidfd_open", errno))?;
+        let pidfd = pidfd_open(getpid(), PidfdFlags::empty()).call("pidfd_open")?;
         let mut launched = Launched::new(Child {
             pid: getpid().as_raw_pid(),
             pidfd,

@@ -75,7 +75,7 @@ pub(super) fn apply_one(
     init: i32,
 ) -> Result<()> {
     let Some(map) = &mount.id_map else { return Ok(()) };
-    let at = |error: Error| error.field(format!("mounts[{}].uidMappings", mount.index));
+    let at = |error: Error| error.with_field(format!("mounts[{}].uidMappings", mount.index));
     let namespace = user_namespace(joined, map, init).map_err(at)?;
     self::map(tree, &namespace, map.recursive).map_err(|error| at(explain(error)))
 }
@@ -84,10 +84,10 @@ fn explain(error: runtime_sys::SysError) -> Error {
     match error.errno {
         rustix::io::Errno::INVAL => Error::from(error)
             .with_kind(ErrorKind::Unsupported)
-            .hint("the file system of the source, or of a mount below it, cannot be id-mapped"),
+            .with_hint("the file system of the source, or of a mount below it, cannot be id-mapped"),
         rustix::io::Errno::PERM => Error::from(error)
             .with_kind(ErrorKind::Denied)
-            .hint("an id-mapped mount needs CAP_SYS_ADMIN over the source's file system"),
+            .with_hint("an id-mapped mount needs CAP_SYS_ADMIN over the source's file system"),
         _ => Error::from(error),
     }
 }

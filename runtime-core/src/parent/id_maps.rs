@@ -52,6 +52,9 @@ fn map_by_program(
     if rustix::process::geteuid().is_root() {
         return Err(denied);
     }
-    id_map_program::run(map.program(), pid, ranges, cancel)
-        .map_err(|error| error.field(map.field()).doing("map ids into the user namespace"))
+    id_map_program::run(map.program(), pid, ranges, cancel).map_err(|error| {
+        error
+            .with_field(map.field())
+            .doing("map ids into the user namespace")
+    })
 }

@@ -43,7 +43,7 @@ pub(crate) fn send(
             change(plan, prepared, tree, &copy, init.pid).map_err(|error| {
                 let located = locate(error, plan, tree);
                 match located.errno() {
-                    Some(Errno::PERM) => located.hint(
+                    Some(Errno::PERM) => located.with_hint(
                         "in a user namespace the kernel locks the access-time options of the host's mounts",
                     ),
                     _ => located,
@@ -202,11 +202,11 @@ fn explain(failure: Failure, plan: &Plan, trees: &[HostTree]) -> Error {
     }
     let error = locate(error.doing("copy a tree of the host"), plan, tree);
     match failure.errno {
-        Errno::STALE => error.hint(trees::REPLACED),
-        Errno::INVAL if !tree.recursive => error.hint(
+        Errno::STALE => error.with_hint(trees::REPLACED),
+        Errno::INVAL if !tree.recursive => error.with_hint(
             "something is mounted below it, which must not come to light in a user namespace: use rbind",
         ),
-        Errno::PERM if failure.call == Call::MountSetattr => error.hint(
+        Errno::PERM if failure.call == Call::MountSetattr => error.with_hint(
             "in a user namespace no option may take away ro, nosuid, nodev or noexec of the host's mount, or change its atime",
         ),
         _ => error,
@@ -214,16 +214,16 @@ fn explain(failure: Failure, plan: &Plan, trees: &[HostTree]) -> Error {
 }
 
 pub(super) fn locate(error: Error, plan: &Plan, tree: &HostTree) -> Error {
-    let error = error.path(tree.path.to_string_lossy().as_ref());
+    let error = error.with_path(tree.path.to_string_lossy().as_ref());
     let number = |place: usize| plan.mounts.get(place).map_or(0, |mount| mount.index);
     match tree.used_for {
-        Use::Rootfs => error.field("root.path"),
-        Use::Mount(place) => error.field(format!("mounts[{}]", number(place))),
+        Use::Rootfs => error.with_field("root.path"),
+        Use::Mount(place) => error.with_field(format!("mounts[{}]", number(place))),
         Use::Device(place) => match plan.devices.nodes.get(place) {
-            Some(device) => error.field(device.field.clone()),
-            None => error.field("linux.devices"),
+            Some(device) => error.with_field(device.field.clone()),
+            None => error.with_field("linux.devices"),
         },
-        Use::Mask => error.field("linux.maskedPaths"),
+        Use::Mask => error.with_field("linux.maskedPaths"),
     }
 }
 

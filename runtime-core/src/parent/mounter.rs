@@ -95,7 +95,7 @@ fn explain_removal(removals: &[Removal], failure: Failure) -> Error {
     let Some(removal) = removals.iter().find(|removal| removal.index == failure.index) else {
         return error;
     };
-    let error = error.field(format!("mounts[{}]", removal.index)).path(
+    let error = error.with_field(format!("mounts[{}]", removal.index)).with_path(
         format!(
             "/{}/{}",
             removal.directory.to_string_lossy(),
@@ -105,9 +105,9 @@ fn explain_removal(removals: &[Removal], failure: Failure) -> Error {
     );
     match (failure.call, failure.errno) {
         (Call::Umount, Errno::INVAL) => {
-            error.hint("it is no mount point, or one that the kernel locks in a user namespace")
+            error.with_hint("it is no mount point, or one that the kernel locks in a user namespace")
         }
-        (Call::Open, Errno::LOOP) => error.hint("symbolic links are not followed here"),
+        (Call::Open, Errno::LOOP) => error.with_hint("symbolic links are not followed here"),
         _ => error,
     }
 }

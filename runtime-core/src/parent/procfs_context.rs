@@ -32,7 +32,7 @@ pub(crate) fn open_all(plan: &Plan, prepared: &mut Prepared, cancel: &Cancel) ->
         if new.fstype.as_c_str() != c"proc" {
             continue;
         }
-        let at = |error: Error| error.field(format!("mounts[{}]", mount.index));
+        let at = |error: Error| error.with_field(format!("mounts[{}]", mount.index));
         let made = match told_its_namespace(pids).map_err(at)? {
             Some(fd) => ProcfsContext { fd, must_show: None },
             None => opened_there(pids, user, cancel).map_err(at)?,

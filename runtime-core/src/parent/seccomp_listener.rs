@@ -61,7 +61,7 @@ fn not_a_listener(what: &str) -> Error {
         ErrorKind::Denied,
         format!("{what} that the container's process gave is not that of a seccomp listener"),
     )
-    .field("linux.seccomp.listenerPath")
+    .with_field("linux.seccomp.listenerPath")
 }
 
 fn read_word(shared: BorrowedFd<'_>) -> Result<i32> {

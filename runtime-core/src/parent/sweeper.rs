@@ -25,7 +25,7 @@ const PATIENCE: i64 = 30_000;
 pub(crate) fn sweep(cgroup: &Cgroup, uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Result<()> {
     let doing = |error: Error| {
         error
-            .path(cgroup.path())
+            .with_path(cgroup.path())
             .doing("remove the sub-cgroups of subordinate ids")
     };
     let links = Links::new()?;

@@ -44,7 +44,7 @@ pub(crate) fn pidfd_receiver(spec: &Spec) -> Option<&Path> {
 /// `Unsupported`, or `Invalid`, with the annotation or the field.
 pub(crate) fn seccomp(spec: &Spec) -> Result<Option<Cow<'_, LinuxSeccomp>>> {
     if let Some(name) = REFUSED.into_iter().find(|name| value(spec, name).is_some()) {
-        return Err(Error::new(ErrorKind::Unsupported, "only crun has this").field(field(name)));
+        return Err(Error::new(ErrorKind::Unsupported, "only crun has this").with_field(field(name)));
     }
     let Some(own) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else {
         return Ok(None);

@@ -219,6 +219,6 @@ fn split(path: &Path, field: &str) -> Result<(CString, CString)> {
             c_string(directory.as_os_str().as_bytes(), field.clone())?,
             c_string(name.as_bytes(), field)?,
         )),
-        _ => Err(Error::invalid(field, "not the path of a file").path(path)),
+        _ => Err(Error::invalid(field, "not the path of a file").with_path(path)),
     }
 }

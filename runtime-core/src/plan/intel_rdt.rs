@@ -31,7 +31,7 @@ pub enum ResctrlGroup {
 }
 
 /// The plan of a container with this id.
-pub fn plan(spec: &Spec, id: &str) -> Option<IntelRdtPlan> {
+pub(crate) fn plan(spec: &Spec, id: &str) -> Option<IntelRdtPlan> {
     let rdt = spec.linux().as_ref()?.intel_rdt().as_ref()?;
     let group = match rdt.clos_id().as_deref() {
         None | Some("") => ResctrlGroup::Own(id.to_owned()),
@@ -55,11 +55,11 @@ pub fn plan(spec: &Spec, id: &str) -> Option<IntelRdtPlan> {
 ///
 /// # Errors
 /// `Invalid`, as for the fields of config.json.
-pub fn update(l3_cache: Option<&str>, memory_bandwidth: Option<&str>) -> Result<String> {
+pub(crate) fn update(l3_cache: Option<&str>, memory_bandwidth: Option<&str>) -> Result<String> {
     match memory_bandwidth {
         Some(line) if !line.starts_with("MB:") || line.contains('\n') => {
             let text = format!("{line:?}: must be one line that starts with MB:");
-            Err(Error::new(ErrorKind::Invalid, text).field("linux.intelRdt.memBwSchema"))
+            Err(Error::new(ErrorKind::Invalid, text).with_field("linux.intelRdt.memBwSchema"))
         }
         _ => Ok(older_fields(l3_cache, memory_bandwidth)),
     }

@@ -58,7 +58,7 @@ impl KeyringPlan {
 }
 
 /// The name of a container's session keyring. Begins with what runc calls it.
-pub fn keyring_name(id: &str, secret: KeyringSecret) -> String {
+pub(crate) fn keyring_name(id: &str, secret: KeyringSecret) -> String {
     format!("_ses.{id}.{:032x}", secret.name)
 }
 

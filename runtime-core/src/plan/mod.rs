@@ -2,18 +2,18 @@
 //! environment. What comes out is already in the child's own terms: C strings, kernel flags, bit sets, in order.
 
 pub(crate) mod annotations;
-pub mod cgroup;
+pub(crate) mod cgroup;
 mod cgroup_owner;
-pub mod devices;
-pub mod hooks;
-pub mod intel_rdt;
-pub mod keyring;
-pub mod mount_label;
-pub mod mounts;
-pub mod namespaces;
-pub mod net_devices;
-pub mod process;
-pub mod rootfs;
+pub(crate) mod devices;
+pub(crate) mod hooks;
+pub(crate) mod intel_rdt;
+pub(crate) mod keyring;
+pub(crate) mod mount_label;
+pub(crate) mod mounts;
+pub(crate) mod namespaces;
+pub(crate) mod net_devices;
+pub(crate) mod process;
+pub(crate) mod rootfs;
 pub mod seccomp;
 
 use std::ffi::CString;
@@ -234,7 +234,7 @@ fn refuse_without_user_namespace(facts: &HostFacts, namespaces: &NamespacesPlan)
     Err(
         Error::invalid("linux.namespaces", "rootless container requires user namespaces")
             .with_kind(ErrorKind::Denied)
-            .hint(
+            .with_hint(
                 "this user is not root: add the namespace \"user\" with uidMappings and gidMappings, as \"spec --rootless\" has it",
             ),
     )
@@ -304,7 +304,7 @@ fn plan_keyring(
 ///
 /// # Errors
 /// `Invalid` with the field.
-pub fn plan_seccomp(spec: &Spec) -> Result<Option<SeccompPlan>> {
+pub(crate) fn plan_seccomp(spec: &Spec) -> Result<Option<SeccompPlan>> {
     match annotations::seccomp(spec)? {
         Some(seccomp) => seccomp::compile(&seccomp),
         None => Ok(None),

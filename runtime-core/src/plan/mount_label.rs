@@ -12,7 +12,7 @@ use crate::{Error, Result};
 const ANNOTATION: &str = "run.oci.mount_context_type";
 
 /// Key and value of a file system option.
-pub type FsOption = (CString, Option<CString>);
+pub(crate) type FsOption = (CString, Option<CString>);
 
 /// The label, as an option of a file system.
 #[derive(Debug, Clone)]
@@ -138,9 +138,6 @@ mod tests {
         let label = planned(Some("rootcontext"), LABEL, true).unwrap().unwrap();
         assert_eq!(label.option().0.as_c_str(), c"rootcontext");
         let error = planned(Some("size"), LABEL, true).unwrap_err();
-        assert_eq!(
-            error.spec_field(),
-            Some("annotations[run.oci.mount_context_type]")
-        );
+        assert_eq!(error.field(), Some("annotations[run.oci.mount_context_type]"));
     }
 }

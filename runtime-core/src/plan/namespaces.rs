@@ -225,7 +225,7 @@ pub(crate) fn field(index: u16) -> String {
 
 /// An error about a namespace given by path.
 pub(crate) fn not_that_kind(join: &Join) -> Error {
-    Error::invalid(field(join.index), "not a namespace of that type").path(&join.path)
+    Error::invalid(field(join.index), "not a namespace of that type").with_path(&join.path)
 }
 
 #[cfg(test)]

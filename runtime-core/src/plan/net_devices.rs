@@ -28,7 +28,7 @@ impl NetDevicePlan {
 ///
 /// # Errors
 /// `Denied` for a runtime that may not move any.
-pub fn plan(spec: &Spec, facts: &HostFacts) -> Result<Vec<NetDevicePlan>> {
+pub(crate) fn plan(spec: &Spec, facts: &HostFacts) -> Result<Vec<NetDevicePlan>> {
     let linux = spec.linux().as_ref();
     let devices = linux.and_then(|linux| linux.net_devices().as_ref());
     let mut planned: Vec<_> = devices
@@ -46,7 +46,7 @@ pub fn plan(spec: &Spec, facts: &HostFacts) -> Result<Vec<NetDevicePlan>> {
         let message = "network devices cannot be moved by a rootless runtime";
         return Err(Error::invalid("linux.netDevices", message)
             .with_kind(ErrorKind::Denied)
-            .hint("it needs CAP_NET_ADMIN"));
+            .with_hint("it needs CAP_NET_ADMIN"));
     }
     planned.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(planned)

@@ -172,7 +172,7 @@ fn needs_procfs(plan: &Plan) -> bool {
 /// Opens a namespace file and checks that it is what the config says: setns(2) into the wrong one would leave the
 /// container in a namespace of the host.
 pub(crate) fn open_namespace(join: &Join) -> Result<OwnedFd> {
-    let fd = open_host(&join.path).map_err(|error| error.field(namespaces::field(join.index)))?;
+    let fd = open_host(&join.path).map_err(|error| error.with_field(namespaces::field(join.index)))?;
     match namespace_kind(fd.as_fd()) {
         Some(kind) if kind == join.kind.flag => Ok(fd),
         _ => Err(namespaces::not_that_kind(join)),
@@ -214,8 +214,8 @@ fn refuse_mounts_of_the_host(plan: &Plan, joins: &[OwnedFd]) -> Result<()> {
         if of_first || is_our_own(join, namespace)? {
             let message = "is the host's mount namespace, whose root would become the container's";
             return Err(Error::invalid(namespaces::field(join.index), message)
-                .path(&join.path)
-                .hint("without `mount` in linux.namespaces the container is in that of the runtime, and has its root by chroot"));
+                .with_path(&join.path)
+                .with_hint("without `mount` in linux.namespaces the container is in that of the runtime, and has its root by chroot"));
         }
     }
     Ok(())
@@ -250,7 +250,7 @@ pub(crate) fn refuse_own_network(plan: &Plan, joins: &[OwnedFd]) -> Result<()> {
     for (join, namespace) in plan.namespaces.join.iter().zip(joins) {
         if join.kind.flag == Kinds::NETWORK && is_our_own(join, namespace)? {
             let message = "unable to move network devices without a private NET namespace";
-            return Err(Error::invalid("linux.netDevices", message).path(&join.path));
+            return Err(Error::invalid("linux.netDevices", message).with_path(&join.path));
         }
     }
     Ok(())
@@ -263,7 +263,7 @@ pub(crate) fn without_listener() -> Error {
         crate::ErrorKind::Unsupported,
         "a filter that notifies needs privileges here",
     )
-    .hint("an ordinary user can have one in create and run, with a new pid namespace and no startContainer hooks")
+    .with_hint("an ordinary user can have one in create and run, with a new pid namespace and no startContainer hooks")
 }
 
 /// The agent is only needed when the program starts; that it is not there should be known before.
@@ -275,7 +275,11 @@ fn check_seccomp_agent(plan: &Plan) -> Result<()> {
     else {
         return Ok(());
     };
-    let at = |error: Error| error.field("linux.seccomp.listenerPath").path(&agent.path);
+    let at = |error: Error| {
+        error
+            .with_field("linux.seccomp.listenerPath")
+            .with_path(&agent.path)
+    };
     let hidden = plan.namespaces.makes(Kinds::PID) && plan.hooks.start_container.is_empty();
     if plan.unprivileged && !hidden {
         return Err(at(without_listener()));

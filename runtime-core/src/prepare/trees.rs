@@ -121,7 +121,11 @@ pub(crate) fn mounts_to_lock(plan: &Plan, mounts: &[PreparedMount]) -> Result<Ve
         let (Some((path, recursive)), true) = (host_source(mount), prepared.tree.is_some()) else {
             continue;
         };
-        let at = |error: Error| error.field(format!("mounts[{}]", mount.index)).path(path);
+        let at = |error: Error| {
+            error
+                .with_field(format!("mounts[{}]", mount.index))
+                .with_path(path)
+        };
         let source = open_path(path, source_flags(mount)).map_err(at)?;
         let tree = host_tree(Use::Mount(place), &source, recursive).map_err(at)?;
         refuse_replaced(tree.as_ref(), prepared.tree.as_ref()).map_err(at)?;
@@ -152,7 +156,7 @@ pub(super) fn to_copy(plan: &Plan, prepared: &super::Prepared) -> Result<Vec<Hos
         &prepared.rootfs,
         true,
         rootfs_attributes(plan),
-        &|error| error.field("root.path"),
+        &|error| error.with_field("root.path"),
     )?;
     for (place, (mount, held)) in plan.mounts.iter().zip(&prepared.mounts).enumerate() {
         let Some(tree) = &held.tree else { continue };
@@ -162,7 +166,7 @@ pub(super) fn to_copy(plan: &Plan, prepared: &super::Prepared) -> Result<Vec<Hos
             tree,
             recursive,
             mount_attributes(mount),
-            &|error| error.field(format!("mounts[{}]", mount.index)),
+            &|error| error.with_field(format!("mounts[{}]", mount.index)),
         )?;
     }
     for (place, (device, node)) in plan.devices.nodes.iter().zip(&prepared.device_nodes).enumerate() {
@@ -172,12 +176,12 @@ pub(super) fn to_copy(plan: &Plan, prepared: &super::Prepared) -> Result<Vec<Hos
             node,
             false,
             vec![(mount::DEVICE_NODE, false)],
-            &|error| error.field(device.field.clone()),
+            &|error| error.with_field(device.field.clone()),
         )?;
     }
     if let Some(null) = &prepared.null {
         add(Use::Mask, null, false, private(), &|error| {
-            error.field("linux.maskedPaths")
+            error.with_field("linux.maskedPaths")
         })?;
     }
     Ok(trees)
@@ -242,7 +246,7 @@ fn refuse_replaced(found: Option<&HostTree>, first: Option<&OwnedFd>) -> Result<
     if found.identity == file_identity(first)? {
         return Ok(());
     }
-    Err(Error::os("open", Errno::STALE).hint(REPLACED))
+    Err(Error::os("open", Errno::STALE).with_hint(REPLACED))
 }
 
 fn host_tree(used_for: Use, source: &OwnedFd, recursive: bool) -> Result<Option<HostTree>> {
@@ -294,11 +298,11 @@ pub(crate) struct PreparedMount {
 /// The rootfs tree, and its path without links.
 pub(crate) fn rootfs(plan: &Plan) -> Result<(OwnedFd, CString)> {
     let path = &plan.rootfs.path;
-    let at = |error: Error| error.field("root.path").path(path);
+    let at = |error: Error| error.with_field("root.path").with_path(path);
     let resolved = resolve_directory(path).map_err(|error| match error.errno() {
         Some(Errno::NOENT | Errno::NOTDIR) => {
             at(Error::os("open", error.errno().unwrap_or(Errno::NOENT)).with_kind(ErrorKind::Invalid))
-                .hint("the rootfs must be an existing directory")
+                .with_hint("the rootfs must be an existing directory")
         }
         _ => at(error),
     })?;
@@ -426,9 +430,9 @@ pub(crate) fn mounts(plan: &Plan, cgroup: &CgroupManager, mut room: Room<'_>) ->
         if let Ok(PreparedMount { tree: Some(_), .. }) = result {
             room.left = room.left.saturating_sub(1);
         }
-        result.map_err(|error| match error.spec_field() {
+        result.map_err(|error| match error.field() {
             Some(_) => error,
-            None => error.field(format!("mounts[{}]", mount.index)),
+            None => error.with_field(format!("mounts[{}]", mount.index)),
         })
     };
     plan.mounts.iter().map(prepare).collect()
@@ -498,7 +502,7 @@ fn prepare_bind(mount: &MountPlan, plan: &Plan, room: &Room<'_>) -> Result<Prepa
                 format!("mounts[{}].options", mount.index),
                 "no link can be copied to this place",
             );
-            return Err(error.path(path));
+            return Err(error.with_path(path));
         }
         return Ok(PreparedMount {
             link: Some(text),
@@ -571,7 +575,8 @@ fn open_inside(rootfs: &Path, rest: &CStr, flags: OFlags) -> Result<OwnedFd> {
     let resolve = rustix::fs::ResolveFlags::IN_ROOT | rustix::fs::ResolveFlags::NO_MAGICLINKS;
     let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
     rustix::fs::openat2(root, rest, flags, Mode::empty(), resolve)
-        .map_err(|errno| Error::os("openat2", errno).path(rest.to_string_lossy().as_ref()))
+        .call("openat2")
+        .path(rest.to_string_lossy().as_ref())
 }
 
 /// The rest of a path below the rootfs, links of the host followed up to there; `None` if it does not lead there. What is below is
@@ -696,7 +701,7 @@ pub(super) fn device_nodes(plan: &Plan) -> Result<Vec<Option<OwnedFd>>> {
         let Some(path) = &device.host_path else {
             return Ok(None);
         };
-        let at = |error: Error| error.field(device.field.clone()).path(path);
+        let at = |error: Error| error.with_field(device.field.clone()).with_path(path);
         if device.is_made {
             // Only a number, which INIT exchanges.
             return open_path(Path::new("/"), OFlags::empty()).map(Some).map_err(at);
@@ -724,7 +729,7 @@ pub(super) fn null(plan: &Plan) -> Result<Option<OwnedFd>> {
         return Ok(None);
     }
     let path = Path::new("/dev/null");
-    let at = |error: Error| error.field("linux.maskedPaths").path(path);
+    let at = |error: Error| error.with_field("linux.maskedPaths").with_path(path);
     let null = open_path(path, OFlags::NOFOLLOW).map_err(at)?;
     let stat = rustix::fs::fstat(&null).map_err(|errno| at(Error::os("fstat", errno)))?;
     if stat.st_rdev != rustix::fs::makedev(1, 3) || stat.st_mode & libc::S_IFMT != libc::S_IFCHR {

@@ -88,13 +88,6 @@ pub struct ExecCpuAffinity {
     pub last: Option<String>,
 }
 
-/// Reads `config.json` in the directory `bundle`.
-///
-/// Fails with `JSON specification file config.json not found` if there is none, and as [`parse`] does.
-pub fn load(bundle: &Path) -> Result<Config> {
-    load_file(&bundle.join("config.json"), &Cancel::default())
-}
-
 /// Reads a config.json that may lie anywhere and have any name.
 ///
 /// Fails if there is none, if it is larger than 64 MiB, and as [`parse`] does; with `Interrupted` if `cancel` comes while
@@ -120,7 +113,7 @@ pub(crate) fn read(path: &Path, cancel: &Cancel) -> Result<Vec<u8>> {
     let mut file = options.read(true).open(path).call("open").path(path)?;
     // What most documents fit into: without it they are read in a dozen pieces.
     let mut json = Vec::with_capacity(32 << 10);
-    let failed = |error: std::io::Error| Error::io("read", &error).path(path);
+    let failed = |error: std::io::Error| Error::os("read", error).with_path(path);
     if cancel.may_come() && !file.metadata().map_err(failed)?.is_file() {
         read_pipe(&mut file, &mut json, cancel).path(path)?;
     } else {
@@ -128,7 +121,7 @@ pub(crate) fn read(path: &Path, cancel: &Cancel) -> Result<Vec<u8>> {
     }
     if json.len() as u64 > LARGEST {
         let message = format!("larger than {} MiB", LARGEST >> 20);
-        return Err(Error::new(ErrorKind::Invalid, message).path(path));
+        return Err(Error::new(ErrorKind::Invalid, message).with_path(path));
     }
     Ok(json)
 }
@@ -142,7 +135,7 @@ fn read_pipe(pipe: &mut File, json: &mut Vec<u8>, cancel: &Cancel) -> Result<()>
             Ok(length) => json.extend_from_slice(&buffer[..length]),
             // Somebody else has read it.
             Err(error) if matches!(error.kind(), IoErrorKind::WouldBlock | IoErrorKind::Interrupted) => {}
-            Err(error) => return Err(Error::io("read", &error)),
+            Err(error) => return Err(Error::os("read", error)),
         }
     }
     Ok(())
@@ -154,8 +147,8 @@ fn not_found(path: &Path) -> Error {
         ErrorKind::Invalid,
         format!("JSON specification file {name} not found"),
     )
-    .path(path)
-    .hint("the bundle is the directory that holds it; onggi spec writes an example")
+    .with_path(path)
+    .with_hint("the bundle is the directory that holds it; onggi spec writes an example")
 }
 
 /// Types a config.json.

@@ -1,6 +1,6 @@
 //! An interpreter for the classic BPF of seccomp filters, strict: it panics on what the kernel's checker would refuse.
 
-use runtime_core::plan::seccomp::SockFilter;
+use runtime_core::unstable::plan::seccomp::SockFilter;
 
 /// One system call, as the kernel shows it to a filter (`struct seccomp_data`).
 #[derive(Debug, Clone, Copy)]

@@ -37,7 +37,7 @@ impl Bundle {
         for name in NAMES {
             symlink("busybox", bin.join(name)).unwrap();
         }
-        let mut config: Value = serde_json::from_str(&runtime_core::spec::example(None)).unwrap();
+        let mut config: Value = serde_json::from_str(&runtime_core::example_config(None)).unwrap();
         config["process"]["terminal"] = false.into();
         config["process"]["args"] = json!(["/bin/true"]);
         Self { directory, config }
@@ -61,17 +61,11 @@ impl Bundle {
     }
 
     pub(crate) fn options(&self) -> CreateOptions {
-        CreateOptions {
-            bundle: self.path().to_owned(),
-            ..CreateOptions::default()
-        }
+        CreateOptions::default().bundle(self.path())
     }
 }
 
 /// Options of an `exec` that runs a line of shell.
 pub(crate) fn shell(line: &str) -> ExecOptions {
-    ExecOptions {
-        args: ["/bin/sh", "-ec", line].map(Into::into).to_vec(),
-        ..ExecOptions::default()
-    }
+    ExecOptions::default().args(["/bin/sh", "-ec", line].map(Into::into))
 }

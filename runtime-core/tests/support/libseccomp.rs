@@ -6,7 +6,7 @@ use std::io::{Read, Seek};
 use std::os::fd::{AsRawFd, FromRawFd};
 
 use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompOperator as Operator};
-use runtime_core::plan::seccomp::SockFilter;
+use runtime_core::unstable::plan::seccomp::SockFilter;
 
 #[repr(C)]
 #[derive(Clone, Copy)]

@@ -43,12 +43,12 @@ pub(super) fn check_usage(cgroup: &Cgroup, above_usage: &[(&'static str, i64)]) 
     let text = match read_file(cgroup.dir(), "memory.current") {
         Ok(text) => text,
         Err(Errno::NOENT) => return Ok(()), // nothing is accounted; that the limit cannot be set is told when it is
-        Err(errno) => return Err(Error::os("read", errno).path(path)),
+        Err(errno) => return Err(Error::os("read", errno).with_path(path)),
     };
     let usage = std::str::from_utf8(text.trim_ascii())
         .ok()
         .and_then(|text| text.parse::<i64>().ok());
-    let usage = usage.ok_or_else(|| Error::new(ErrorKind::Internal, "not a number").path(path))?;
+    let usage = usage.ok_or_else(|| Error::new(ErrorKind::Internal, "not a number").with_path(path))?;
     match above_usage.iter().find(|(_, limit)| *limit <= usage) {
         None => Ok(()),
         Some((field, limit)) => {
@@ -58,7 +58,7 @@ pub(super) fn check_usage(cgroup: &Cgroup, above_usage: &[(&'static str, i64)]) 
                 "memory"
             };
             let message = format!("rejecting {what} limit {limit} <= usage {usage}");
-            Err(Error::new(ErrorKind::Invalid, message).field(*field))
+            Err(Error::new(ErrorKind::Invalid, message).with_field(*field))
         }
     }
 }
@@ -118,7 +118,7 @@ impl Before {
             left.retain(|held| match held.put_back(cgroup) {
                 Ok(()) => false,
                 Err(errno) => {
-                    errors.push(Error::os("write", errno).path(cgroup.path().join(&held.file)));
+                    errors.push(Error::os("write", errno).with_path(cgroup.path().join(&held.file)));
                     true
                 }
             });
@@ -220,14 +220,14 @@ fn explain(cgroup: &Cgroup, write: &CgroupWrite, errno: Errno) -> Error {
         Errno::NOENT => missing(cgroup, write),
         Errno::INVAL if sets_weight(&write.file) && is_idle(cgroup) => {
             Error::invalid(write.field.clone(), IDLE_HAS_NO_WEIGHT)
-                .hint("cpu.idle 0, given with it, ends that")
+                .with_hint("cpu.idle 0, given with it, ends that")
         }
         _ => Error::os("write", errno)
-            .path(cgroup.path().join(&*write.file))
-            .hint(format!("the value was {:?}", write.value)),
+            .with_path(cgroup.path().join(&*write.file))
+            .with_hint(format!("the value was {:?}", write.value)),
     };
     error
-        .field(write.field.clone())
+        .with_field(write.field.clone())
         .doing("set a limit of the cgroup")
 }
 
@@ -237,7 +237,7 @@ fn missing(cgroup: &Cgroup, write: &CgroupWrite) -> Error {
     let enabled = read_file(cgroup.dir(), "cgroup.controllers").is_ok_and(|list| has_word(&list, controller));
     if enabled || controller == "cgroup" {
         let message = format!("this kernel has no {}", write.file);
-        return Error::new(ErrorKind::Unsupported, message).path(cgroup.path());
+        return Error::new(ErrorKind::Unsupported, message).with_path(cgroup.path());
     }
     let message = if write.field.starts_with("linux.resources.unified") {
         format!(
@@ -261,8 +261,8 @@ fn missing(cgroup: &Cgroup, write: &CgroupWrite) -> Error {
         format!("the kernel, or the cgroup namespace, has no controller {controller}; leave the field out")
     };
     Error::new(ErrorKind::Unsupported, message)
-        .path(cgroup.path())
-        .hint(hint)
+        .with_path(cgroup.path())
+        .with_hint(hint)
 }
 
 fn bound_to_version_1(controller: &str) -> bool {

@@ -25,20 +25,20 @@ impl DeviceProgram {
             Err(SysError { errno, .. }) => errno,
         };
         let error = Error::os("bpf(BPF_PROG_LOAD)", errno)
-            .field("linux.resources.devices")
+            .with_field("linux.resources.devices")
             .doing("load the device filter");
         if errno == Errno::PERM {
             return Err(error
                 .with_kind(ErrorKind::Denied)
-                .hint("device rules need CAP_BPF or CAP_SYS_ADMIN in the first user namespace"));
+                .with_hint("device rules need CAP_BPF or CAP_SYS_ADMIN in the first user namespace"));
         }
         if errno == Errno::TOOBIG {
-            return Err(error.hint("too many device rules for one eBPF program"));
+            return Err(error.with_hint("too many device rules for one eBPF program"));
         }
         let mut log = vec![0; VERIFIER_LOG_SIZE];
         match load(instructions, &mut log) {
             Ok(program) => Ok(Self(program)), // the first refusal has passed, as EAGAIN under a pending signal does
-            Err(_) => Err(error.hint(last_lines(&log))),
+            Err(_) => Err(error.with_hint(last_lines(&log))),
         }
     }
 
@@ -69,13 +69,13 @@ impl DeviceProgram {
 
 fn attach_error(SysError { errno, .. }: SysError) -> Error {
     let error = Error::os("bpf(BPF_PROG_ATTACH)", errno)
-        .field("linux.resources.devices")
+        .with_field("linux.resources.devices")
         .doing("attach the device filter to the cgroup");
     match errno {
-        Errno::PERM => error.with_kind(ErrorKind::Denied).hint(
+        Errno::PERM => error.with_kind(ErrorKind::Denied).with_hint(
             "the privilege is missing, or a parent cgroup has a device filter attached as the only one",
         ),
-        Errno::TOOBIG => error.hint("the cgroup has the kernel's greatest number of filters"),
+        Errno::TOOBIG => error.with_hint("the cgroup has the kernel's greatest number of filters"),
         _ => error,
     }
 }

@@ -15,7 +15,7 @@ use super::files::{READ, listed, number_of, read_file, value_of, write_file};
 use super::root::{CgroupRoot, join};
 use super::{bpf, membership, walk};
 use crate::cancel::Freezer;
-use crate::error::ErrorResult;
+use crate::error::{CallResult, ErrorResult};
 use crate::plan::cgroup::{BpfInsn, contained, leaves};
 use crate::{Errno, Error, ErrorKind, Result};
 
@@ -25,7 +25,7 @@ const FREEZE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A cgroup of version 2, open. The path is the host's; what is below it belongs to the container and is not trusted.
 #[derive(Debug)]
-pub struct Cgroup {
+pub(crate) struct Cgroup {
     path: PathBuf,
     dir: OwnedFd,
     /// Just made by this process: nothing can be in it or attached to it yet.
@@ -42,7 +42,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// The directory cannot be opened.
-    pub fn open(path: &Path) -> Result<Option<Self>> {
+    pub(crate) fn open(path: &Path) -> Result<Option<Self>> {
         let dir = CgroupRoot::find()?.open_below(path)?;
         Ok(dir.map(|dir| Self::new(path.to_owned(), dir, false)))
     }
@@ -52,12 +52,12 @@ impl Cgroup {
     ///
     /// # Errors
     /// No such process, or it is outside of the runtime's cgroup namespace.
-    pub fn of_process(pid: Pid) -> Result<Self> {
+    pub(crate) fn of_process(pid: Pid) -> Result<Self> {
         let below_root = membership::of_process(Some(pid))?;
         let path = join(CgroupRoot::find()?.path(), &below_root);
         Self::open(&path)?.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, "the cgroup of the process is gone")
-                .path(path)
+                .with_path(path)
                 .doing("open the cgroup of a process")
         })
     }
@@ -66,10 +66,10 @@ impl Cgroup {
     ///
     /// # Errors
     /// It does not exist, or the path has a `..` that leaves this cgroup.
-    pub fn sub(&self, untrusted: &Path) -> Result<Self> {
+    pub(crate) fn sub(&self, untrusted: &Path) -> Result<Self> {
         if leaves(untrusted) {
             let message = "bad sub cgroup path: it leads out of the container's cgroup";
-            return Err(Error::new(ErrorKind::Invalid, message).path(untrusted));
+            return Err(Error::new(ErrorKind::Invalid, message).with_path(untrusted));
         }
         let mut below = contained(untrusted)?;
         if below.as_os_str().is_empty() {
@@ -96,19 +96,19 @@ impl Cgroup {
             prefix.push(component);
             match rustix::fs::mkdirat(&self.dir, &prefix, Mode::from_raw_mode(0o755)) {
                 Ok(()) | Err(Errno::EXIST) => {}
-                Err(errno) => return Err(Error::os("mkdirat", errno).path(join(&self.path, &prefix))),
+                Err(errno) => return Err(Error::os("mkdirat", errno).with_path(join(&self.path, &prefix))),
             }
         }
         self.sub(below)
     }
 
     /// The absolute path on the host, which every later command finds the cgroup by.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The directory, for `CLONE_INTO_CGROUP`.
-    pub fn dir(&self) -> BorrowedFd<'_> {
+    pub(crate) fn dir(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
     }
 
@@ -116,7 +116,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// See [`Cgroup::explain_entry`].
-    pub fn add_process(&self, pid: Pid) -> Result<()> {
+    pub(crate) fn add_process(&self, pid: Pid) -> Result<()> {
         write_file(
             self.dir(),
             "cgroup.procs",
@@ -129,18 +129,18 @@ impl Cgroup {
     }
 
     /// What it means that `call` (`clone3`, or a write to cgroup.procs) could not put a process into this cgroup.
-    pub fn explain_entry(&self, call: &'static str, errno: Errno) -> Error {
-        let error = Error::os(call, errno).path(&self.path);
+    pub(crate) fn explain_entry(&self, call: &'static str, errno: Errno) -> Error {
+        let error = Error::os(call, errno).with_path(&self.path);
         match errno {
             Errno::BUSY => {
-                error.hint("the cgroup hands controllers down to sub-cgroups, so it can hold no processes")
+                error.with_hint("the cgroup hands controllers down to sub-cgroups, so it can hold no processes")
             }
             Errno::OPNOTSUPP => {
-                error.hint("the cgroup is in or below a threaded cgroup: see its cgroup.type")
+                error.with_hint("the cgroup is in or below a threaded cgroup: see its cgroup.type")
             }
-            Errno::NOENT | Errno::NODEV => error.hint("the cgroup was removed meanwhile"),
-            Errno::AGAIN => error.hint("a limit on the number of processes, pids.max, is reached"),
-            Errno::PERM | Errno::ACCESS => error.with_kind(ErrorKind::Denied).hint(
+            Errno::NOENT | Errno::NODEV => error.with_hint("the cgroup was removed meanwhile"),
+            Errno::AGAIN => error.with_hint("a limit on the number of processes, pids.max, is reached"),
+            Errno::PERM | Errno::ACCESS => error.with_kind(ErrorKind::Denied).with_hint(
                 "a process may only be moved by who may write to cgroup.procs of the nearest cgroup above both places: \
                  start the runtime inside of the delegated cgroup, as in: systemd-run --user --scope -p Delegate=yes",
             ),
@@ -153,7 +153,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// A file or directory cannot be read. That the cgroup is gone is no error: it has no processes.
-    pub fn processes(&self) -> Result<Vec<Pid>> {
+    pub(crate) fn processes(&self) -> Result<Vec<Pid>> {
         let mut pids = Vec::new();
         let failed = |error: Error| error.doing(format!("list the processes of {}", self.path.display()));
         let top = match read_file(self.dir(), "cgroup.procs") {
@@ -181,7 +181,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// As [`Cgroup::processes`].
-    pub fn own_processes(&self) -> Result<Vec<Pid>> {
+    pub(crate) fn own_processes(&self) -> Result<Vec<Pid>> {
         let mut pids = Vec::new();
         add_pids(&mut pids, read_file(self.dir(), "cgroup.procs"))
             .map_err(|error| error.doing(format!("list the processes of {}", self.path.display())))?;
@@ -192,7 +192,7 @@ impl Cgroup {
     fn listed_by_procfs(&self) -> Result<Vec<Pid>> {
         let root = CgroupRoot::find()?;
         let below_root = self.path.strip_prefix(root.path()).unwrap_or(&self.path);
-        let entries = std::fs::read_dir("/proc").map_err(|error| Error::io("read", &error).path("/proc"))?;
+        let entries = std::fs::read_dir("/proc").call("read").path("/proc")?;
         let pids = entries
             .flatten() // one that has ended meanwhile
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
@@ -206,11 +206,11 @@ impl Cgroup {
     ///
     /// # Errors
     /// The file cannot be read. A cgroup that is gone is not populated.
-    pub fn is_populated(&self) -> Result<bool> {
+    pub(crate) fn is_populated(&self) -> Result<bool> {
         match read_file(self.dir(), "cgroup.events") {
             Ok(text) => Ok(value_of(&text, "populated") == Some(b"1")),
             Err(Errno::NOENT | Errno::NODEV) => Ok(false),
-            Err(errno) => Err(Error::os("read", errno).path(self.path.join("cgroup.events"))),
+            Err(errno) => Err(Error::os("read", errno).with_path(self.path.join("cgroup.events"))),
         }
     }
 
@@ -219,11 +219,11 @@ impl Cgroup {
     ///
     /// # Errors
     /// The file cannot be read. A cgroup that is gone is not frozen.
-    pub fn is_frozen(&self) -> Result<bool> {
+    pub(crate) fn is_frozen(&self) -> Result<bool> {
         match read_file(self.dir(), "cgroup.freeze") {
             Ok(text) => Ok(text.trim_ascii() == b"1"),
             Err(Errno::NOENT | Errno::NODEV) => Ok(false),
-            Err(errno) => Err(Error::os("read", errno).path(self.path.join("cgroup.freeze"))),
+            Err(errno) => Err(Error::os("read", errno).with_path(self.path.join("cgroup.freeze"))),
         }
     }
 
@@ -231,10 +231,10 @@ impl Cgroup {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn is_effectively_frozen(&self) -> Result<bool> {
+    pub(crate) fn is_effectively_frozen(&self) -> Result<bool> {
         match read_file(self.dir(), "cgroup.events") {
             Ok(text) => Ok(value_of(&text, "frozen") == Some(b"1")),
-            Err(errno) => Err(Error::os("read", errno).path(self.path.join("cgroup.events"))),
+            Err(errno) => Err(Error::os("read", errno).with_path(self.path.join("cgroup.events"))),
         }
     }
 
@@ -249,7 +249,7 @@ impl Cgroup {
                 events,
                 path: self.path.clone(),
             })
-            .map_err(|errno| Error::os("openat", errno).path(path()))
+            .map_err(|errno| Error::os("openat", errno).with_path(path()))
     }
 
     /// Stops all processes in the cgroup and below it, and returns once they have stopped. If they do not within ten
@@ -257,7 +257,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// The kernel refused, or the time was up.
-    pub fn freeze(&self) -> Result<()> {
+    pub(crate) fn freeze(&self) -> Result<()> {
         self.write("cgroup.freeze", b"1", "freeze the cgroup")?;
         let result = self.wait_for("frozen", b"1", Instant::now() + FREEZE_PATIENCE);
         if let Ok(true) = result {
@@ -265,9 +265,8 @@ impl Cgroup {
         }
         let error = match result {
             Err(error) => error,
-            Ok(_) => {
-                Error::new(ErrorKind::Os, "the processes did not stop within 10 seconds").path(&self.path)
-            }
+            Ok(_) => Error::new(ErrorKind::Os, "the processes did not stop within 10 seconds")
+                .with_path(&self.path),
         };
         let error = error.doing("freeze the cgroup");
         match self.thaw() {
@@ -280,7 +279,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// The kernel refused.
-    pub fn thaw(&self) -> Result<()> {
+    pub(crate) fn thaw(&self) -> Result<()> {
         self.write("cgroup.freeze", b"0", "thaw the cgroup")
     }
 
@@ -289,7 +288,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// The kernel refused; in a threaded cgroup it always does.
-    pub fn kill(&self) -> Result<()> {
+    pub(crate) fn kill(&self) -> Result<()> {
         match write_file(self.dir(), "cgroup.kill", b"1") {
             Ok(()) | Err(Errno::NODEV) => Ok(()),
             Err(Errno::NOENT) if !self.exists()? => Ok(()),
@@ -304,8 +303,12 @@ impl Cgroup {
     ///
     /// # Errors
     /// The kernel refused.
-    pub fn kill_around(&self, spared: &[PathBuf]) -> Result<Vec<Self>> {
-        let failed = |error: Error| error.path(&self.path).doing("kill the processes of the cgroup");
+    pub(crate) fn kill_around(&self, spared: &[PathBuf]) -> Result<Vec<Self>> {
+        let failed = |error: Error| {
+            error
+                .with_path(&self.path)
+                .doing("kill the processes of the cgroup")
+        };
         let own = walk::open(self.dir(), c".").map_err(failed)?;
         let mut above = vec![Self::new(self.path.clone(), own, false)];
         let mut next = 0;
@@ -333,7 +336,7 @@ impl Cgroup {
     }
 
     /// Whether it was there before this process came to it: somebody else may know it, too.
-    pub fn was_there(&self) -> bool {
+    pub(crate) fn was_there(&self) -> bool {
         !self.is_new
     }
 
@@ -342,11 +345,11 @@ impl Cgroup {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn oom_kills(&self) -> Result<Option<u64>> {
+    pub(crate) fn oom_kills(&self) -> Result<Option<u64>> {
         match read_file(self.dir(), "memory.events") {
             Ok(text) => Ok(number_of(&text, "oom_kill")),
             Err(Errno::NOENT | Errno::NODEV) => Ok(None),
-            Err(errno) => Err(Error::os("read", errno).path(self.path.join("memory.events"))),
+            Err(errno) => Err(Error::os("read", errno).with_path(self.path.join("memory.events"))),
         }
     }
 
@@ -363,7 +366,7 @@ impl Cgroup {
         match rustix::fs::statat(&self.dir, "cgroup.procs", AtFlags::empty()) {
             Ok(_) => Ok(true),
             Err(Errno::NOENT | Errno::NODEV) => Ok(false),
-            Err(errno) => Err(Error::os("fstatat", errno).path(self.path.join("cgroup.procs"))),
+            Err(errno) => Err(Error::os("fstatat", errno).with_path(self.path.join("cgroup.procs"))),
         }
     }
 
@@ -372,8 +375,8 @@ impl Cgroup {
     ///
     /// # Errors
     /// Processes are left in it after `patience`; the error says how many.
-    pub fn remove(&self, patience: Duration) -> Result<()> {
-        let failed = |error: Error| error.path(&self.path).doing("remove the cgroup");
+    pub(crate) fn remove(&self, patience: Duration) -> Result<()> {
+        let failed = |error: Error| error.with_path(&self.path).doing("remove the cgroup");
         let deadline = Instant::now() + patience;
         if self.remove_directory().map_err(failed)? {
             return Ok(());
@@ -394,7 +397,9 @@ impl Cgroup {
             if Instant::now() >= deadline {
                 let count = self.processes()?.len();
                 let error = Error::os("rmdir", Errno::BUSY);
-                return Err(failed(error.hint(format!("{count} process(es) are still in it"))));
+                return Err(failed(
+                    error.with_hint(format!("{count} process(es) are still in it")),
+                ));
             }
             // Not only until the event: sub-cgroups without processes, made meanwhile, are busy too.
             let round = (Instant::now() + Duration::from_millis(50)).min(deadline);
@@ -415,7 +420,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// The privilege is missing, or the kernel refused the program.
-    pub fn set_device_filter(&self, program: &[BpfInsn]) -> Result<()> {
+    pub(crate) fn set_device_filter(&self, program: &[BpfInsn]) -> Result<()> {
         self.filtered(bpf::DeviceProgram::load(program)?.replace(self.dir()))
     }
 
@@ -437,7 +442,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// The owner cannot be changed.
-    pub fn delegate(&self, uid: rustix::fs::Uid) -> Result<()> {
+    pub(crate) fn delegate(&self, uid: rustix::fs::Uid) -> Result<()> {
         const LIST: &str = "/sys/kernel/cgroup/delegate";
         let failed = |error: Error| error.doing("delegate the cgroup");
         let list = match std::fs::read_to_string(LIST) {
@@ -445,28 +450,36 @@ impl Cgroup {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 "cgroup.procs\ncgroup.threads\ncgroup.subtree_control".to_owned()
             }
-            list => list.map_err(|error| failed(Error::io("read", &error).path(LIST)))?,
+            list => list.map_err(|error| failed(Error::os("read", error).with_path(LIST)))?,
         };
         let nofollow = AtFlags::SYMLINK_NOFOLLOW;
         for file in std::iter::once(".").chain(list.lines()) {
             match rustix::fs::chownat(&self.dir, file, Some(uid), None, nofollow) {
                 // The kernel's list holds files of controllers that are not enabled here.
                 Ok(()) | Err(Errno::NOENT) => {}
-                Err(errno) => return Err(failed(Error::os("fchownat", errno).path(self.path.join(file)))),
+                Err(errno) => {
+                    return Err(failed(
+                        Error::os("fchownat", errno).with_path(self.path.join(file)),
+                    ));
+                }
             }
         }
         Ok(())
     }
 
     fn write(&self, file: &str, value: &[u8], doing: &'static str) -> Result<()> {
-        write_file(self.dir(), file, value)
-            .map_err(|errno| Error::os("write", errno).path(self.path.join(file)).doing(doing))
+        write_file(self.dir(), file, value).map_err(|errno| {
+            Error::os("write", errno)
+                .with_path(self.path.join(file))
+                .doing(doing)
+        })
     }
 
     /// Waits until `cgroup.events` has the value for the key; false if it has not by the deadline. A cgroup that is
     /// gone has every value.
     fn wait_for(&self, key: &str, wanted: &[u8], deadline: Instant) -> Result<bool> {
-        let failed = |call: &'static str, errno| Error::os(call, errno).path(self.path.join("cgroup.events"));
+        let failed =
+            |call: &'static str, errno| Error::os(call, errno).with_path(self.path.join("cgroup.events"));
         let events = match rustix::fs::openat(&self.dir, "cgroup.events", READ, Mode::empty()) {
             Ok(events) => events,
             Err(Errno::NOENT | Errno::NODEV) => return Ok(true),
@@ -505,7 +518,7 @@ fn add_pids(pids: &mut Vec<Pid>, text: rustix::io::Result<Vec<u8>>) -> Result<()
     let text = match text {
         Ok(text) => text,
         Err(Errno::NOENT | Errno::NODEV) => return Ok(()), // the cgroup was removed, so it had no processes
-        Err(errno) => return Err(Error::os("read", errno).path("cgroup.procs")),
+        Err(errno) => return Err(Error::os("read", errno).with_path("cgroup.procs")),
     };
     pids.extend(listed(&text));
     Ok(())

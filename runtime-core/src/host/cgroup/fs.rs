@@ -10,6 +10,7 @@ use super::directory::Cgroup;
 use super::files::{read_file, write_file};
 use super::root::{CgroupRoot, join};
 use super::walk;
+use crate::error::{CallResult, ErrorResult};
 use crate::plan::cgroup::Controllers;
 use crate::{Errno, Error, ErrorKind, Result};
 
@@ -69,7 +70,7 @@ pub(super) fn undo(root: &CgroupRoot, made: &[PathBuf], failure: Error) -> Error
         match rustix::fs::unlinkat(root.dir(), directory, AtFlags::REMOVEDIR) {
             // Busy: another container has moved in below meanwhile, so it is no longer only ours.
             Ok(()) | Err(Errno::NOENT | Errno::BUSY) => failure,
-            Err(errno) => failure.and(Error::os("unlinkat", errno).path(join(root.path(), directory))),
+            Err(errno) => failure.and(Error::os("unlinkat", errno).with_path(join(root.path(), directory))),
         }
     })
 }
@@ -95,15 +96,15 @@ fn make_directory(root: &CgroupRoot, path: &Path, made: &mut Vec<PathBuf>) -> Re
         Err(Errno::EXIST) => {}
         Err(errno) => {
             let error = Error::os("mkdirat", errno)
-                .field(FIELD)
-                .path(join(root.path(), path));
+                .with_field(FIELD)
+                .with_path(join(root.path(), path));
             return Err(match errno {
-                Errno::ROFS => error.hint("the cgroup tree is mounted read-only"),
+                Errno::ROFS => error.with_hint("the cgroup tree is mounted read-only"),
                 Errno::ACCESS | Errno::PERM => error
                     .with_kind(ErrorKind::Denied)
-                    .hint("needs root, or a cgroup that was delegated to this user"),
+                    .with_hint("needs root, or a cgroup that was delegated to this user"),
                 Errno::AGAIN => {
-                    error.hint("cgroup.max.depth or cgroup.max.descendants of a cgroup above is reached")
+                    error.with_hint("cgroup.max.depth or cgroup.max.descendants of a cgroup above is reached")
                 }
                 _ => error,
             });
@@ -117,13 +118,15 @@ fn open(root: &CgroupRoot, below_root: &Path, made: &[PathBuf]) -> Result<Cgroup
     let path = join(root.path(), below_root);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = rustix::fs::openat(root.dir(), below_root, flags, Mode::empty())
-        .map_err(|errno| Error::os("openat", errno).field(FIELD).path(&path))?;
+        .call("openat")
+        .field(FIELD)
+        .path(&path)?;
     let is_new = made.last().is_some_and(|last| last == below_root);
     let cgroup = Cgroup::new(path, dir, is_new);
     let refused = |message: String| {
         Err(Error::new(ErrorKind::WrongStatus, message)
-            .field(FIELD)
-            .path(cgroup.path()))
+            .with_field(FIELD)
+            .with_path(cgroup.path()))
     };
     // Not the list of processes: that leaves out those outside of the runtime's pid namespace.
     if !is_new && cgroup.is_populated()? {
@@ -144,8 +147,8 @@ fn open(root: &CgroupRoot, below_root: &Path, made: &[PathBuf]) -> Result<Cgroup
 /// The refusal of a cgroup in which nothing runs.
 pub(super) fn is_frozen(path: &Path) -> Error {
     Error::new(ErrorKind::WrongStatus, "container's cgroup unexpectedly frozen")
-        .field(FIELD)
-        .path(path)
+        .with_field(FIELD)
+        .with_path(path)
 }
 
 /// Makes controllers available in the cgroup, by enabling them in the cgroups above it, from the nearest one that has
@@ -238,7 +241,12 @@ fn enable(root: &CgroupRoot, level: &Path, missing: &[String], needed: &[&str]) 
         .cloned()
         .collect();
     let file = level.join(SUBTREE_CONTROL);
-    let failed = |errno| explain_refusal(Error::os("write", errno).path(join(root.path(), &file)), errno);
+    let failed = |errno| {
+        explain_refusal(
+            Error::os("write", errno).with_path(join(root.path(), &file)),
+            errno,
+        )
+    };
     let works_threaded = |name: &str| THREADED.contains(&name);
     // The kernel would take controllers for threads alone in a cgroup with processes, and make it a threaded domain
     // for good: then the cgroups below could hold no process that is not in it already.
@@ -283,7 +291,8 @@ fn write_enabled(root: &CgroupRoot, file: &Path, names: &[String]) -> rustix::io
 fn would_become_threaded(root: &CgroupRoot, level: &Path) -> Result<bool> {
     let read = |name| {
         let file = level.join(name);
-        read_file(root.dir(), &file).map_err(|errno| Error::os("read", errno).path(join(root.path(), &file)))
+        read_file(root.dir(), &file)
+            .map_err(|errno| Error::os("read", errno).with_path(join(root.path(), &file)))
     };
     Ok(read("cgroup.type")?.trim_ascii() == b"domain" && !read("cgroup.procs")?.is_empty())
 }
@@ -291,7 +300,8 @@ fn would_become_threaded(root: &CgroupRoot, level: &Path) -> Result<bool> {
 /// The controllers that a cgroup has, and so may hand down.
 fn controllers_of(dir: BorrowedFd<'_>, path: &Path, below: &Path) -> Result<Vec<String>> {
     let file = below.join("cgroup.controllers");
-    let text = read_file(dir, &file).map_err(|errno| Error::os("read", errno).path(join(path, &file)))?;
+    let text =
+        read_file(dir, &file).map_err(|errno| Error::os("read", errno).with_path(join(path, &file)))?;
     let names = String::from_utf8_lossy(&text);
     Ok(names.split_ascii_whitespace().map(str::to_owned).collect())
 }
@@ -304,8 +314,8 @@ fn has(list: &[String], name: &str) -> bool {
 fn join_threaded_subtree(cgroup: &Cgroup, needed: &[&str]) -> Result<()> {
     let os = |call, errno| {
         Error::os(call, errno)
-            .field(FIELD)
-            .path(cgroup.path().join("cgroup.type"))
+            .with_field(FIELD)
+            .with_path(cgroup.path().join("cgroup.type"))
     };
     let kind = read_file(cgroup.dir(), "cgroup.type").map_err(|errno| os("read", errno))?;
     let kind = String::from_utf8_lossy(kind.trim_ascii()).into_owned();
@@ -318,8 +328,8 @@ fn join_threaded_subtree(cgroup: &Cgroup, needed: &[&str]) -> Result<()> {
             cgroup.path().display().to_string()
         );
         return Err(Error::new(ErrorKind::Unsupported, message)
-            .field(FIELD)
-            .hint(format!(
+            .with_field(FIELD)
+            .with_hint(format!(
                 "{name} does not work in a threaded subtree; choose a linux.cgroupsPath outside of it"
             )));
     }
@@ -332,16 +342,16 @@ fn join_threaded_subtree(cgroup: &Cgroup, needed: &[&str]) -> Result<()> {
 /// Why a cgroup would not hand controllers down.
 fn explain_refusal(error: Error, errno: Errno) -> Error {
     match errno {
-        Errno::BUSY => error.field(FIELD).hint(
+        Errno::BUSY => error.with_field(FIELD).with_hint(
             "this cgroup has processes of its own, so it cannot hand controllers down; choose a linux.cgroupsPath \
              below a cgroup without processes",
         ),
-        Errno::OPNOTSUPP => error.field(FIELD).hint("this cgroup is threaded and cannot have this controller"),
+        Errno::OPNOTSUPP => error.with_field(FIELD).with_hint("this cgroup is threaded and cannot have this controller"),
         Errno::PERM | Errno::ACCESS => error
             .with_kind(ErrorKind::Denied)
-            .hint("the controller was not delegated to this user: see Delegate= in systemd.resource-control(5)"),
-        Errno::ROFS => error.hint("the cgroup tree is mounted read-only"),
-        Errno::NOENT => error.hint("a cgroup above was not given the controller"),
+            .with_hint("the controller was not delegated to this user: see Delegate= in systemd.resource-control(5)"),
+        Errno::ROFS => error.with_hint("the cgroup tree is mounted read-only"),
+        Errno::NOENT => error.with_hint("a cgroup above was not given the controller"),
         _ => error,
     }
 }

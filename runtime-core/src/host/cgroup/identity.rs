@@ -35,7 +35,7 @@ const IN: &str = ", in ";
 
 /// What the state knows of a container's cgroup, besides its path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Identity {
+pub(crate) enum Identity {
     /// Nothing: the state is that of a release which did not write it down.
     PathOnly,
     /// `create` has not come to its end: the cgroup, if it is there, has this mark, and a place behind it.
@@ -58,7 +58,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// The kernel refused.
-    pub fn inode(&self) -> Result<u64> {
+    pub(crate) fn inode(&self) -> Result<u64> {
         let stat = rustix::fs::fstat(self.dir()).map_err(|errno| self.failed("fstat", errno))?;
         Ok(stat.st_ino)
     }
@@ -89,7 +89,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// The mark cannot be read.
-    pub fn is_marked_for(&self, id: &str) -> Result<bool> {
+    pub(crate) fn is_marked_for(&self, id: &str) -> Result<bool> {
         let mark = self.read_mark()?;
         Ok(mark.is_some_and(|mark| mark.text.starts_with(&format!("{id}, created "))))
     }
@@ -99,7 +99,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// A cgroup cannot be looked at.
-    pub fn containers_below(&self) -> Result<Vec<Marked>> {
+    pub(crate) fn containers_below(&self) -> Result<Vec<Marked>> {
         let mut found = Vec::new();
         let enter = |visited: walk::Visited<'_>| {
             let (dir, path) = (visited.dir, || self.path().join(visited.path()));
@@ -130,7 +130,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// No cgroup2 tree is mounted; a cgroup cannot be looked at.
-    pub fn find_marked(id: &str, place: &str) -> Result<Vec<Self>> {
+    pub(crate) fn find_marked(id: &str, place: &str) -> Result<Vec<Self>> {
         let root = CgroupRoot::find()?;
         let (begin, end) = (format!("{id}, created "), format!("{IN}{place}"));
         let mut paths = Vec::new();
@@ -175,7 +175,7 @@ impl Cgroup {
 
 /// A cgroup that a container's `create` has marked, and that has processes.
 #[derive(Debug)]
-pub struct Marked {
+pub(crate) struct Marked {
     /// Its absolute path.
     pub path: PathBuf,
     /// As [`Cgroup::inode`].
@@ -186,7 +186,7 @@ pub struct Marked {
 
 /// What a cgroup is marked with.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Mark {
+pub(crate) struct Mark {
     /// `ID, created TIME, in PLACE`; bytes that are no text are replaced.
     pub text: String,
     /// Written with CAP_SYS_ADMIN in the first user namespace. Any other may be the forgery of whoever owns the cgroup.
@@ -199,7 +199,7 @@ pub(super) fn without_place(mark: &str) -> &str {
 }
 
 fn failed(call: &'static str, errno: Errno, path: &Path) -> Error {
-    Error::os(call, errno).path(path)
+    Error::os(call, errno).with_path(path)
 }
 
 fn read_mark(dir: BorrowedFd<'_>) -> rustix::io::Result<Option<Mark>> {

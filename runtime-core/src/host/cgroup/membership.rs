@@ -20,7 +20,7 @@ pub(super) fn of_process(pid: Option<Pid>) -> Result<PathBuf> {
         None => "/proc/self/cgroup".to_owned(),
         Some(pid) => format!("/proc/{}/cgroup", pid.as_raw_nonzero()),
     };
-    let failed = |error: Error| error.path(&file).doing("find the cgroup of a process");
+    let failed = |error: Error| error.with_path(&file).doing("find the cgroup of a process");
     let text = read_file(CWD, &file).map_err(|errno| failed(Error::os("read", errno)))?;
     let Some(path) = cgroup2_line(&text) else {
         let error = Error::new(
@@ -38,7 +38,7 @@ pub(super) fn of_process(pid: Option<Pid>) -> Result<PathBuf> {
             ErrorKind::Unsupported,
             "the process is outside of this cgroup namespace",
         );
-        return Err(failed(error.hint("give an absolute linux.cgroupsPath")));
+        return Err(failed(error.with_hint("give an absolute linux.cgroupsPath")));
     }
     Ok(path.strip_prefix("/").unwrap_or(path).to_owned())
 }

@@ -33,12 +33,11 @@ use std::time::Duration;
 
 use rustix::process::Pid;
 
-pub use directory::Cgroup;
-pub use identity::{Identity, Marked};
+pub(crate) use directory::Cgroup;
+pub(crate) use identity::{Identity, Marked};
 use root::CgroupRoot;
-pub use stats::CgroupStats;
-pub use systemd::{Manager, Unit, UnitLocation, UnitReference};
-pub use watch::{OomWatch, Woken};
+pub(crate) use systemd::{Manager, Unit, UnitLocation, UnitReference};
+pub(crate) use watch::OomWatch;
 
 use crate::plan::cgroup::{CgroupDriver, CgroupPath, CgroupPlan, ResourcePlan, no_cgroup_to_limit};
 use crate::{Cancel, Error, ErrorKind, Result};
@@ -47,13 +46,13 @@ use crate::{Cancel, Error, ErrorKind, Result};
 ///
 /// # Errors
 /// The host has none.
-pub fn mount_point() -> Result<PathBuf> {
+pub(crate) fn mount_point() -> Result<PathBuf> {
     Ok(CgroupRoot::find()?.path().to_owned())
 }
 
 /// Where a container's cgroup is or will be.
 #[derive(Debug)]
-pub enum CgroupLocation {
+pub(crate) enum CgroupLocation {
     /// In a directory that the runtime makes itself.
     Directory {
         /// The root of the tree.
@@ -73,7 +72,7 @@ impl CgroupLocation {
     ///
     /// # Errors
     /// The host has no cgroup2 tree, or the runtime's own cgroup, beside which it would be, cannot be told.
-    pub fn find(plan: &CgroupPlan, cancel: &Cancel) -> Result<Option<Self>> {
+    pub(crate) fn find(plan: &CgroupPlan, cancel: &Cancel) -> Result<Option<Self>> {
         let below_root = match (plan.driver, &plan.path) {
             (CgroupDriver::Disabled, _) => return Ok(None),
             (_, CgroupPath::Unit(unit)) => {
@@ -98,7 +97,7 @@ impl CgroupLocation {
     }
 
     /// The absolute path on the host, for the state.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         match self {
             Self::Directory { path, .. } => path,
             Self::Unit(unit) => unit.path(),
@@ -106,7 +105,7 @@ impl CgroupLocation {
     }
 
     /// The unit, for the state.
-    pub fn unit(&self) -> Option<&UnitLocation> {
+    pub(crate) fn unit(&self) -> Option<&UnitLocation> {
         match self {
             Self::Directory { .. } => None,
             Self::Unit(unit) => Some(unit),
@@ -124,7 +123,7 @@ fn beside_runtime(path: &Path) -> Result<PathBuf> {
 
 /// A container's cgroup together with its driver. What all drivers have in common is on [`Cgroup`].
 #[derive(Debug)]
-pub enum CgroupManager {
+pub(crate) enum CgroupManager {
     /// Made by the runtime itself.
     Fs(Cgroup),
     /// Made by systemd.
@@ -142,7 +141,7 @@ impl CgroupManager {
     /// # Errors
     /// The cgroup is in use, cannot be made, or lacks what a limit needs; the error names the field of config.json. That
     /// of `refuse`, which is asked about a cgroup that was there before.
-    pub fn create(
+    pub(crate) fn create(
         plan: &CgroupPlan,
         location: Option<CgroupLocation>,
         mark: &str,
@@ -179,7 +178,7 @@ impl CgroupManager {
     ///
     /// # Errors
     /// Those of [`CgroupManager::create`]. What is there by then is for [`CgroupManager::remove`].
-    pub fn adopt(&mut self, pid: Pid) -> Result<()> {
+    pub(crate) fn adopt(&mut self, pid: Pid) -> Result<()> {
         match self {
             Self::Systemd(unit) => unit.adopt(pid),
             Self::Fs(_) | Self::Disabled => Ok(()),
@@ -190,7 +189,7 @@ impl CgroupManager {
     ///
     /// # Errors
     /// The kernel refused.
-    pub fn settle(&self, pid: Pid) -> Result<()> {
+    pub(crate) fn settle(&self, pid: Pid) -> Result<()> {
         match self {
             Self::Systemd(unit) => unit.settle(pid),
             Self::Fs(_) | Self::Disabled => Ok(()),
@@ -198,7 +197,7 @@ impl CgroupManager {
     }
 
     /// Whether there will be a cgroup, and [`CgroupManager::adopt`] will make it.
-    pub fn is_awaited(&self) -> bool {
+    pub(crate) fn is_awaited(&self) -> bool {
         match self {
             Self::Systemd(unit) => unit.is_awaited(),
             Self::Fs(_) | Self::Disabled => false,
@@ -209,7 +208,7 @@ impl CgroupManager {
     ///
     /// # Errors
     /// The directory cannot be opened.
-    pub fn open_unit(unit: &UnitReference, path: &Path, identity: &Identity) -> Result<Self> {
+    pub(crate) fn open_unit(unit: &UnitReference, path: &Path, identity: &Identity) -> Result<Self> {
         Ok(Self::Systemd(Box::new(Unit::open(unit, path, identity)?)))
     }
 
@@ -219,7 +218,7 @@ impl CgroupManager {
     ///
     /// # Errors
     /// The privilege is missing, or the rules make no program that the kernel takes.
-    pub fn filter_devices(&self, plan: &CgroupPlan) -> Result<()> {
+    pub(crate) fn filter_devices(&self, plan: &CgroupPlan) -> Result<()> {
         let Self::Fs(cgroup) = self else { return Ok(()) };
         match cgroup.set_first_device_filter(&plan.device_program) {
             // Only the first user namespace has the privilege. Without it nobody can make a device either.
@@ -233,7 +232,11 @@ impl CgroupManager {
     /// # Errors
     /// The state names no path though the driver makes cgroups, or no unit though it is systemd's; the directory cannot
     /// be opened.
-    pub fn open(driver: CgroupDriver, path: Option<&Path>, identity: &Identity) -> Result<Option<Self>> {
+    pub(crate) fn open(
+        driver: CgroupDriver,
+        path: Option<&Path>,
+        identity: &Identity,
+    ) -> Result<Option<Self>> {
         match (driver, path) {
             (CgroupDriver::Disabled, _) => Ok(Some(Self::Disabled)),
             (CgroupDriver::Systemd, _) => Err(Error::new(ErrorKind::Internal, "the state names no unit")),
@@ -243,7 +246,7 @@ impl CgroupManager {
     }
 
     /// The driver, for the state.
-    pub fn driver(&self) -> CgroupDriver {
+    pub(crate) fn driver(&self) -> CgroupDriver {
         match self {
             Self::Fs(_) => CgroupDriver::Fs,
             Self::Systemd(_) => CgroupDriver::Systemd,
@@ -255,7 +258,7 @@ impl CgroupManager {
     ///
     /// # Errors
     /// The kernel refused, or a unit's cgroup is gone.
-    pub fn inode(&self) -> Result<Option<u64>> {
+    pub(crate) fn inode(&self) -> Result<Option<u64>> {
         match self {
             Self::Fs(cgroup) => cgroup.inode().map(Some),
             Self::Systemd(unit) => unit.limited()?.inode().map(Some),
@@ -264,7 +267,7 @@ impl CgroupManager {
     }
 
     /// The cgroup; `None` if the container has none.
-    pub fn cgroup(&self) -> Option<&Cgroup> {
+    pub(crate) fn cgroup(&self) -> Option<&Cgroup> {
         match self {
             Self::Fs(cgroup) => Some(cgroup),
             Self::Systemd(unit) => unit.cgroup(),
@@ -277,7 +280,7 @@ impl CgroupManager {
     ///
     /// # Errors
     /// The container has no cgroup, a controller is missing, or the kernel refused a value; the error names the field.
-    pub fn update(&self, resources: &ResourcePlan, commit: impl FnOnce() -> Result<()>) -> Result<()> {
+    pub(crate) fn update(&self, resources: &ResourcePlan, commit: impl FnOnce() -> Result<()>) -> Result<()> {
         match (self, resources.first_limit()) {
             (Self::Fs(cgroup), _) => {
                 apply::check_usage(cgroup, &resources.above_usage)?;
@@ -295,7 +298,7 @@ impl CgroupManager {
     ///
     /// # Errors
     /// The kernel refused.
-    pub fn add_process(&self, pid: Pid) -> Result<()> {
+    pub(crate) fn add_process(&self, pid: Pid) -> Result<()> {
         match self {
             Self::Fs(cgroup) => cgroup.add_process(pid),
             Self::Systemd(unit) => unit.attach(pid),
@@ -305,7 +308,7 @@ impl CgroupManager {
 
     /// The outermost cgroup that is the container's alone: of a unit with sub-cgroups the unit's. `None` as
     /// [`CgroupManager::cgroup`].
-    pub fn whole(&self) -> Option<&Cgroup> {
+    pub(crate) fn whole(&self) -> Option<&Cgroup> {
         match self {
             Self::Systemd(unit) => unit.top(),
             Self::Fs(_) | Self::Disabled => self.cgroup(),
@@ -316,7 +319,7 @@ impl CgroupManager {
     ///
     /// # Errors
     /// Processes are left in it.
-    pub fn remove(&self, patience: Duration) -> Result<()> {
+    pub(crate) fn remove(&self, patience: Duration) -> Result<()> {
         match self {
             Self::Fs(cgroup) => cgroup.remove(patience),
             Self::Systemd(unit) => unit.remove(patience),
@@ -331,10 +334,10 @@ fn explain_denied(plan: &CgroupPlan, error: Error) -> Error {
         return error;
     }
     let error = match plan.resources.first_limit() {
-        Some(write) => error.field(write.field.clone()),
+        Some(write) => error.with_field(write.field.clone()),
         None => error,
     };
-    error.hint(
+    error.with_hint(
         "rootless needs no limits + no cgrouppath when no permission is granted for cgroups: leave both out, or \
          have systemd delegate a cgroup, as in: systemd-run --user --scope -p Delegate=yes",
     )

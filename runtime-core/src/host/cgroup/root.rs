@@ -20,7 +20,7 @@ const USUAL_PLACES: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
 /// The root of the cgroup2 tree as this process sees it.
 #[derive(Debug)]
-pub struct CgroupRoot {
+pub(crate) struct CgroupRoot {
     path: PathBuf,
     dir: OwnedFd,
 }
@@ -34,11 +34,10 @@ impl CgroupRoot {
                 return Ok(root);
             }
         }
-        let table = read_file(CWD, "/proc/self/mountinfo").map_err(|errno| {
-            Error::os("read", errno)
-                .path("/proc/self/mountinfo")
-                .doing("find the cgroup2 mount")
-        })?;
+        let table = read_file(CWD, "/proc/self/mountinfo")
+            .call("read")
+            .path("/proc/self/mountinfo")
+            .doing("find the cgroup2 mount")?;
         if let Some(place) = mountinfo::mount_point(&table, b"cgroup2")
             && let Some(root) = Self::at(&place)?
         {
@@ -46,7 +45,7 @@ impl CgroupRoot {
         }
         Err(Error::new(ErrorKind::Unsupported, "no cgroup2 file system is mounted")
             .doing("find the cgroup2 mount")
-            .hint("mount one with: mount -t cgroup2 none /sys/fs/cgroup, or boot with systemd.unified_cgroup_hierarchy=1"))
+            .with_hint("mount one with: mount -t cgroup2 none /sys/fs/cgroup, or boot with systemd.unified_cgroup_hierarchy=1"))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -72,7 +71,9 @@ impl CgroupRoot {
         match rustix::fs::openat2(&self.dir, below, flags, Mode::empty(), resolve) {
             Ok(dir) => Ok(Some(dir)),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::NODEV | Errno::XDEV | Errno::LOOP) => Ok(None),
-            Err(errno) => Err(Error::os("openat2", errno).path(path).doing("open the cgroup")),
+            Err(errno) => Err(Error::os("openat2", errno)
+                .with_path(path)
+                .doing("open the cgroup")),
         }
     }
 
@@ -91,7 +92,11 @@ fn open_cgroup2(path: &Path) -> Result<Option<OwnedFd>> {
     let dir = match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
         Ok(dir) => dir,
         Err(Errno::NOENT | Errno::NOTDIR | Errno::NODEV) => return Ok(None),
-        Err(errno) => return Err(Error::os("openat", errno).path(path).doing("open the cgroup")),
+        Err(errno) => {
+            return Err(Error::os("openat", errno)
+                .with_path(path)
+                .doing("open the cgroup"));
+        }
     };
     let kind = rustix::fs::fstatfs(&dir).call("fstatfs").path(path)?;
     Ok((kind.f_type as u64 == CGROUP2_SUPER_MAGIC).then_some(dir))

@@ -13,6 +13,7 @@ use crate::{Errno, Error, Result};
 
 /// Statistics of a container, serialised with runc's keys. What a controller that is not enabled would tell is 0 or absent.
 #[derive(Debug, Clone, Default, Serialize)]
+#[non_exhaustive]
 pub struct CgroupStats {
     /// Processor time.
     pub cpu: Cpu,
@@ -34,10 +35,12 @@ pub struct CgroupStats {
 
 /// An object without keys.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
+#[non_exhaustive]
 pub struct Empty {}
 
 /// `cpu.stat`, `cpu.pressure`.
 #[derive(Debug, Clone, Default, Serialize)]
+#[non_exhaustive]
 pub struct Cpu {
     /// Time used.
     pub usage: CpuUsage,
@@ -50,6 +53,7 @@ pub struct Cpu {
 
 /// Processor time in nanoseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct CpuUsage {
     /// All of it.
     #[serde(skip_serializing_if = "is_zero")]
@@ -63,6 +67,7 @@ pub struct CpuUsage {
 /// What `cpu.max` has done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct Throttling {
     /// Periods with anything to run.
     #[serde(skip_serializing_if = "is_zero")]
@@ -77,6 +82,7 @@ pub struct Throttling {
 
 /// A file of pressure stall information (kernel, accounting/psi.rst).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Pressure {
     /// Some process waited.
     pub some: Stall,
@@ -86,6 +92,7 @@ pub struct Pressure {
 
 /// Shares of time in per cent over 10, 60 and 300 seconds, and the total in microseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Stall {
     /// Over ten seconds.
     pub avg10: f64,
@@ -99,6 +106,7 @@ pub struct Stall {
 
 /// `cpuset.*.effective`; the other keys are of version 1.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct CpuSet {
     /// Processors.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -119,6 +127,7 @@ pub struct CpuSet {
 
 /// `memory.*`.
 #[derive(Debug, Clone, Default, Serialize)]
+#[non_exhaustive]
 pub struct Memory {
     /// Of the usage, pages of files.
     #[serde(skip_serializing_if = "is_zero")]
@@ -142,6 +151,7 @@ pub struct Memory {
 
 /// A usage and its bounds. No limit is the greatest number, as in runc.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Counter {
     /// The limit.
     pub limit: u64,
@@ -157,6 +167,7 @@ pub struct Counter {
 
 /// `pids.*`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Pids {
     /// Now.
     #[serde(skip_serializing_if = "is_zero")]
@@ -168,6 +179,7 @@ pub struct Pids {
 
 /// `io.stat`, `io.pressure`.
 #[derive(Debug, Clone, Default, Serialize)]
+#[non_exhaustive]
 pub struct BlockIo {
     /// Bytes.
     #[serde(rename = "ioServiceBytesRecursive", skip_serializing_if = "Vec::is_empty")]
@@ -182,6 +194,7 @@ pub struct BlockIo {
 
 /// What went to or from one device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Transfer {
     /// Number of the device's driver.
     #[serde(skip_serializing_if = "is_zero")]
@@ -198,6 +211,7 @@ pub struct Transfer {
 
 /// `hugetlb.SIZE.*`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct HugePages {
     /// Bytes in use.
     #[serde(skip_serializing_if = "is_zero")]
@@ -219,7 +233,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// A file cannot be read. One that is not there, because its controller is not enabled, is passed over.
-    pub fn stats(&self) -> Result<CgroupStats> {
+    pub(crate) fn stats(&self) -> Result<CgroupStats> {
         let files = Files(self);
         Ok(CgroupStats {
             cpu: files.cpu()?,
@@ -242,7 +256,7 @@ impl Files<'_> {
             // EOPNOTSUPP: pressure that the kernel was told not to account (`psi=0`, or cgroup.pressure).
             Err(Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP) => Ok(None),
             Err(errno) => Err(Error::os("read", errno)
-                .path(self.0.path().join(file))
+                .with_path(self.0.path().join(file))
                 .doing("read the statistics")),
         }
     }

@@ -528,7 +528,7 @@ fn limits_are_written_and_missing_controllers_are_named() {
             Err(error) => {
                 assert!(!has(name), "{error}");
                 assert_eq!(
-                    (error.kind(), error.spec_field()),
+                    (error.kind(), error.field()),
                     (ErrorKind::Unsupported, Some(field))
                 );
                 assert!(
@@ -565,7 +565,7 @@ fn a_parent_with_processes_cannot_hand_controllers_down() {
     let limit = json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 0}]});
     let error = place.try_create("box", limit).unwrap_err();
     assert_eq!(
-        (error.errno(), error.spec_field()),
+        (error.errno(), error.field()),
         (Some(rustix::io::Errno::BUSY), Some("linux.cgroupsPath"))
     );
     assert!(error.to_string().contains("has processes of its own"), "{error}");
@@ -626,7 +626,7 @@ fn in_a_threaded_subtree_the_cgroup_is_threaded_too() {
 
     let limit = json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 0}]});
     let error = place.try_create("other", limit).unwrap_err();
-    assert_eq!(error.spec_field(), Some("linux.cgroupsPath"), "{error}");
+    assert_eq!(error.field(), Some("linux.cgroupsPath"), "{error}");
     assert!(!place.path("other").exists());
 }
 
@@ -657,7 +657,7 @@ fn drivers_are_kept_by_name_and_systemd_wants_units() {
     let plan = plan_of(CgroupDriver::Systemd, None, json!({})).unwrap();
     assert!(matches!(plan.path, CgroupPath::Unit(_)));
     let error = plan_of(CgroupDriver::Systemd, Some("/not/a/unit"), json!({})).unwrap_err();
-    assert_eq!(error.spec_field(), Some("linux.cgroupsPath"));
+    assert_eq!(error.field(), Some("linux.cgroupsPath"));
     assert!(CgroupManager::open(CgroupDriver::Systemd, Some(Path::new("/x")), &Identity::PathOnly).is_err());
 }
 
@@ -672,7 +672,7 @@ fn without_a_driver_there_is_nothing_to_do_and_nothing_to_limit() {
     let limit = json!({"memory": {"limit": 5}});
     let error = plan_of(CgroupDriver::Disabled, None, limit.clone()).unwrap_err();
     assert_eq!(
-        (error.kind(), error.spec_field()),
+        (error.kind(), error.field()),
         (ErrorKind::Unsupported, Some("linux.resources.memory.limit"))
     );
     assert!(manager.update(&resource_plan(limit), || Ok(())).is_err());
@@ -750,7 +750,7 @@ fn files_that_may_be_missing_are_passed_over_or_replaced() {
     );
 
     let error = apply::apply(&cgroup.0, &resource_plan(json!({"cpu": {"shares": 5}})).writes).unwrap_err();
-    assert_eq!(error.spec_field(), Some("linux.resources.cpu.shares"));
+    assert_eq!(error.field(), Some("linux.resources.cpu.shares"));
     assert!(
         error.to_string().contains("controller \"cpu\" not available"),
         "{error}"

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 
-use crate::error::CallResult;
+use crate::error::{CallResult, ErrorResult};
 use crate::{Errno, Error, Result};
 
 struct Level {
@@ -97,7 +97,7 @@ pub(super) fn remove_below(top: BorrowedFd<'_>) -> Result<()> {
         |parent, name| match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
             // Busy: it still has processes, or new sub-cgroups. The caller sees that in its own rmdir.
             Ok(()) | Err(Errno::NOENT | Errno::BUSY) => Ok(()),
-            Err(errno) => Err(Error::os("unlinkat", errno).path(name.to_string_lossy().as_ref())),
+            Err(errno) => Err(Error::os("unlinkat", errno).with_path(name.to_string_lossy().as_ref())),
         },
         Err,
     )
@@ -116,7 +116,8 @@ pub(super) fn files(dir: BorrowedFd<'_>) -> Result<Vec<String>> {
 pub(super) fn open(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(parent, name, flags, Mode::empty())
-        .map_err(|errno| Error::os("openat", errno).path(name.to_string_lossy().as_ref()))
+        .call("openat")
+        .path(name.to_string_lossy().as_ref())
 }
 
 /// The names of the cgroups directly below; none if the cgroup itself is gone.

@@ -28,13 +28,13 @@ pub struct Entry {
 
 /// The mount table of a process, and its root.
 #[derive(Debug)]
-pub struct MountTable {
+pub(crate) struct MountTable {
     entries: Vec<Entry>,
 }
 
 impl MountTable {
     /// The table of a process; of the calling thread itself with `None`.
-    pub fn of(pid: Option<i32>) -> Result<Self> {
+    pub(crate) fn of(pid: Option<i32>) -> Result<Self> {
         let path = match pid {
             Some(pid) => format!("/proc/{pid}/mountinfo"),
             None => "/proc/thread-self/mountinfo".to_owned(),
@@ -42,35 +42,35 @@ impl MountTable {
         let text = std::fs::read(&path).call("read").path(&path)?;
         match parse(&text) {
             Some(entries) => Ok(Self { entries }),
-            None => Err(Error::new(ErrorKind::Internal, "not in the format of proc(5)").path(path)),
+            None => Err(Error::new(ErrorKind::Internal, "not in the format of proc(5)").with_path(path)),
         }
     }
 
     /// Whether something is mounted at this path.
-    pub fn has(&self, place: &Path) -> bool {
+    pub(crate) fn has(&self, place: &Path) -> bool {
         self.entries.iter().any(|entry| entry.place == place)
     }
 
     /// Whether different things are mounted at this path, one over the other.
-    pub fn is_stack(&self, place: &Path) -> bool {
+    pub(crate) fn is_stack(&self, place: &Path) -> bool {
         let mut there = self.entries.iter().filter(|entry| entry.place == place);
         let first = there.next();
         there.any(|entry| first.is_some_and(|first| first.source != entry.source))
     }
 
     /// Whether the mount with this number is there, and at this path.
-    pub fn is_at(&self, id: u64, place: &Path) -> bool {
+    pub(crate) fn is_at(&self, id: u64, place: &Path) -> bool {
         self.place_of(id) == Some(place)
     }
 
     /// Whether the mount with this number is read-only itself; `None` if it is not in the table.
-    pub fn is_readonly(&self, id: u64) -> Option<bool> {
+    pub(crate) fn is_readonly(&self, id: u64) -> Option<bool> {
         let entry = self.entries.iter().find(|entry| entry.id == id)?;
         Some(entry.is_readonly)
     }
 
     /// What is mounted below a directory: the paths from there.
-    pub fn below<'a>(&'a self, directory: &'a Path) -> impl Iterator<Item = &'a Path> {
+    pub(crate) fn below<'a>(&'a self, directory: &'a Path) -> impl Iterator<Item = &'a Path> {
         let below = move |entry: &'a Entry| entry.place.strip_prefix(directory).ok();
         self.entries
             .iter()
@@ -86,7 +86,7 @@ impl MountTable {
 
 /// What a container has mounted, looked at from outside. Its processes may change all of it at any moment.
 #[derive(Debug)]
-pub struct ContainerMounts {
+pub(crate) struct ContainerMounts {
     root: OwnedFd,
     /// All of it.
     pub table: MountTable,
@@ -94,7 +94,7 @@ pub struct ContainerMounts {
 
 impl ContainerMounts {
     /// Looks at the container with this init.
-    pub fn open(pid: i32) -> Result<Self> {
+    pub(crate) fn open(pid: i32) -> Result<Self> {
         let path = format!("/proc/{pid}/root");
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(&path, flags, Mode::empty())
@@ -108,16 +108,16 @@ impl ContainerMounts {
 
     /// The place of the mount that `path` leads to, links followed inside the container, and what is at its root.
     /// `None` if there is nothing, or something that is not the root of a mount.
-    pub fn at(&self, path: &CStr) -> Result<Option<(PathBuf, Stat)>> {
+    pub(crate) fn at(&self, path: &CStr) -> Result<Option<(PathBuf, Stat)>> {
         let shown = || Path::new(OsStr::from_bytes(path.to_bytes()));
         let target = match runtime_sys::fs::open_in_root(self.root.as_fd(), path, OFlags::PATH) {
             Ok(target) => target,
             Err(error) if matches!(error.errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
                 return Ok(None);
             }
-            Err(error) => return Err(Error::os(error.call.name(), error.errno).path(shown())),
+            Err(error) => return Err(Error::os(error.call.name(), error.errno).with_path(shown())),
         };
-        let os = |call, errno| Error::os(call, errno).path(shown());
+        let os = |call, errno| Error::os(call, errno).with_path(shown());
         let statx = rustix::fs::statx(&target, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
             .map_err(|errno| os("statx", errno))?;
         let Some(place) = self.table.place_of(statx.stx_mnt_id) else {

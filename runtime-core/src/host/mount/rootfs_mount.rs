@@ -15,9 +15,9 @@ use crate::host::state::{HostMount, RootRecord};
 use crate::{Error, ErrorKind, Result};
 
 /// What the record says of a tree that is about to be mounted at a path without links.
-pub fn record(path: &Path, tree: &OwnedFd) -> Result<HostMount> {
+pub(crate) fn record(path: &Path, tree: &OwnedFd) -> Result<HostMount> {
     let found =
-        identity(tree.as_fd()).map_err(|error| Error::os(error.call.name(), error.errno).path(path))?;
+        identity(tree.as_fd()).map_err(|error| Error::os(error.call.name(), error.errno).with_path(path))?;
     Ok(HostMount {
         path: path.to_owned(),
         root: as_record(found),
@@ -29,8 +29,12 @@ pub fn record(path: &Path, tree: &OwnedFd) -> Result<HostMount> {
 ///
 /// # Errors
 /// It is there and cannot be reached: something else is mounted over it.
-pub fn remove(mounted: &HostMount) -> Result<()> {
-    let at = |error: Error| error.doing("unmount the container's rootfs").path(&mounted.path);
+pub(crate) fn remove(mounted: &HostMount) -> Result<()> {
+    let at = |error: Error| {
+        error
+            .doing("unmount the container's rootfs")
+            .with_path(&mounted.path)
+    };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let found = match rustix::fs::openat2(
         rustix::fs::CWD,
@@ -57,7 +61,7 @@ fn refuse_hidden(mounted: &HostMount) -> Result<()> {
         false => Ok(()),
         true => Err(
             Error::new(ErrorKind::WrongStatus, "something else is mounted over it")
-                .hint("unmount that first; another container may have the same rootfs"),
+                .with_hint("unmount that first; another container may have the same rootfs"),
         ),
     }
 }

@@ -29,23 +29,23 @@ const WISHES: u32 = 0x02 | 0x200;
 /// Says which device it was about, and what the usual reason is.
 fn at(device: &NetDevicePlan, doing: &'static str, failure: (&'static str, Errno)) -> Error {
     let (call, errno) = failure;
-    let error = Error::os(call, errno).doing(doing).field(device.field());
+    let error = Error::os(call, errno).doing(doing).with_field(device.field());
     match errno {
         Errno::NODEV => error
             .with_kind(ErrorKind::Invalid)
-            .hint("there is no such device"),
+            .with_hint("there is no such device"),
         Errno::PERM => error
             .with_kind(ErrorKind::Denied)
-            .hint("moving a device needs CAP_NET_ADMIN in both namespaces"),
-        Errno::EXIST => error.hint("the container's namespace has a device of that name"),
-        Errno::INVAL => error.hint("lo, and some virtual devices, stay in their namespace"),
+            .with_hint("moving a device needs CAP_NET_ADMIN in both namespaces"),
+        Errno::EXIST => error.with_hint("the container's namespace has a device of that name"),
+        Errno::INVAL => error.with_hint("lo, and some virtual devices, stay in their namespace"),
         _ => error,
     }
 }
 
 /// Devices that have been found, by their numbers in the namespace of RUNTIME.
 #[derive(Debug)]
-pub struct NetDevices {
+pub(crate) struct NetDevices {
     socket: OwnedFd,
     /// Parallel to the plan; `None` for one that is in the container's namespace already.
     indices: Vec<Option<u32>>,
@@ -56,7 +56,7 @@ impl NetDevices {
     ///
     /// # Errors
     /// `Invalid`, with the field, for one that is not there.
-    pub fn find(devices: &[NetDevicePlan]) -> Result<Self> {
+    pub(crate) fn find(devices: &[NetDevicePlan]) -> Result<Self> {
         Self::find_unless(devices, |_| Ok(false))
     }
 
@@ -65,7 +65,7 @@ impl NetDevices {
     ///
     /// # Errors
     /// As [`NetDevices::find`].
-    pub fn find_unless_there(devices: &[NetDevicePlan], there: BorrowedFd<'_>) -> Result<Self> {
+    pub(crate) fn find_unless_there(devices: &[NetDevicePlan], there: BorrowedFd<'_>) -> Result<Self> {
         Self::find_unless(devices, |device| {
             if device.new_name.contains('%') {
                 return Ok(false);
@@ -82,8 +82,8 @@ impl NetDevices {
         devices: &[NetDevicePlan],
         is_there: impl Fn(&NetDevicePlan) -> Result<bool>,
     ) -> Result<Self> {
-        let socket =
-            message::socket().map_err(|(call, errno)| Error::os(call, errno).field("linux.netDevices"))?;
+        let socket = message::socket()
+            .map_err(|(call, errno)| Error::os(call, errno).with_field("linux.netDevices"))?;
         let index = |device: &NetDevicePlan| match index_of(socket.as_fd(), &device.name) {
             Ok(index) => Ok(Some(index)),
             Err((_, Errno::NODEV)) if is_there(device)? => Ok(None),
@@ -97,9 +97,9 @@ impl NetDevices {
     ///
     /// # Errors
     /// With the field of the device. Those before it have been moved, and share the fate of the namespace.
-    pub fn move_to(&self, devices: &[NetDevicePlan], there: BorrowedFd<'_>) -> Result<()> {
+    pub(crate) fn move_to(&self, devices: &[NetDevicePlan], there: BorrowedFd<'_>) -> Result<()> {
         let namespace = runtime_sys::net::namespace_of(there)
-            .map_err(|error| Error::os(error.call.name(), error.errno).field("linux.netDevices"))?;
+            .map_err(|error| Error::os(error.call.name(), error.errno).with_field("linux.netDevices"))?;
         let to_move = devices
             .iter()
             .zip(&self.indices)

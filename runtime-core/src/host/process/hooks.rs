@@ -38,7 +38,7 @@ const QUOTED: usize = 4096;
 ///
 /// # Errors
 /// [`ErrorKind::Hook`] with runc's text `error running createRuntime hook #0: exit status 1, stdout: , stderr: `.
-pub fn run(list: &str, hooks: &[Hook], told: Told<'_>, terms: Terms<'_>) -> Result<()> {
+pub(crate) fn run(list: &str, hooks: &[Hook], told: Told<'_>, terms: Terms<'_>) -> Result<()> {
     hooks
         .iter()
         .enumerate()
@@ -47,7 +47,7 @@ pub fn run(list: &str, hooks: &[Hook], told: Told<'_>, terms: Terms<'_>) -> Resu
 
 /// What a hook gets.
 #[derive(Debug, Clone, Copy)]
-pub struct Told<'a> {
+pub(crate) struct Told<'a> {
     /// The container's state, on standard input.
     pub state: &'a [u8],
     /// Its working directory, if that is there: the bundle, on which hooks of the peers rely.
@@ -59,7 +59,7 @@ pub struct Told<'a> {
 /// Files to which hooks write, by crun's annotations `run.oci.hooks.stdout` and `run.oci.hooks.stderr`. Without one what they
 /// print is kept, to be quoted should they fail.
 #[derive(Debug, Default)]
-pub struct OutputFiles {
+pub(crate) struct OutputFiles {
     /// Standard output.
     pub stdout: Option<OwnedFd>,
     /// Standard error.
@@ -71,14 +71,14 @@ impl OutputFiles {
     ///
     /// # Errors
     /// The failed call, with the annotation and the path.
-    pub fn open(annotations: &BTreeMap<String, String>, bundle: &Path) -> Result<Self> {
+    pub(crate) fn open(annotations: &BTreeMap<String, String>, bundle: &Path) -> Result<Self> {
         let open = |name: &str| {
             let path = annotations.get(name).map(|file| bundle.join(file));
             path.map(|path| {
                 open_to_append(&path).map_err(|(call, errno)| {
                     Error::os(call, errno)
-                        .field(format!("annotations[{name}]"))
-                        .path(&path)
+                        .with_field(format!("annotations[{name}]"))
+                        .with_path(&path)
                 })
             })
             .transpose()
@@ -101,7 +101,7 @@ fn open_to_append(path: &Path) -> std::result::Result<OwnedFd, (&'static str, Er
 
 /// What holds for a hook, besides what its entry in config.json says.
 #[derive(Debug, Clone, Copy)]
-pub struct Terms<'a> {
+pub(crate) struct Terms<'a> {
     /// The caller gives up.
     pub cancel: &'a Cancel,
     /// Then those that still run are ended, and others have no time left.
@@ -111,7 +111,7 @@ pub struct Terms<'a> {
 }
 
 /// Runs all the hooks, also after one has failed (poststop), and returns the failures.
-pub fn run_all(list: &str, hooks: &[Hook], told: Told<'_>, terms: Terms<'_>) -> Vec<Error> {
+pub(crate) fn run_all(list: &str, hooks: &[Hook], told: Told<'_>, terms: Terms<'_>) -> Vec<Error> {
     hooks
         .iter()
         .enumerate()
@@ -188,7 +188,8 @@ fn spawn_and_wait(list: &str, index: usize, hook: &Hook, told: Told<'_>, terms: 
 /// Makes the process, and returns when it has become the hook's program.
 fn start(hook: &Hook, told: Told<'_>, own_group: bool, terms: Terms<'_>) -> Result<(Child, [Output; 2])> {
     let text = |text: &[u8]| {
-        CString::new(text).map_err(|_| Error::new(ErrorKind::Hook, "holds a null byte").path(hook.path()))
+        CString::new(text)
+            .map_err(|_| Error::new(ErrorKind::Hook, "holds a null byte").with_path(hook.path()))
     };
     let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC).call("pipe2");
     let path = text(hook.path().as_os_str().as_bytes())?;
@@ -255,7 +256,7 @@ fn begun(failure: &OwnedFd, hook: &Hook) -> Result<()> {
         0 => Ok(()),
         _ => {
             let errno = Errno::from_raw_os_error(i32::from_ne_bytes(errno));
-            Err(Error::os("execve", errno).path(hook.path()))
+            Err(Error::os("execve", errno).with_path(hook.path()))
         }
     }
 }
@@ -654,7 +655,7 @@ mod tests {
         for seconds in [0, -1] {
             let error = error(limited("true", seconds));
             assert_eq!(
-                (error.kind(), error.spec_field()),
+                (error.kind(), error.field()),
                 (ErrorKind::Invalid, Some("hooks.createRuntime[0].timeout"))
             );
         }

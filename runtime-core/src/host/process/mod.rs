@@ -1,10 +1,10 @@
 //! Runs in: RUNTIME. Is a process that was seen earlier still there, and is it the same one? Signals to exactly that
 //! one. Does not start or wait for processes.
 
-pub mod hooks;
-pub mod proc_handle;
+pub(crate) mod hooks;
+pub(crate) mod proc_handle;
 pub(crate) mod signals;
-pub mod stdio;
+pub(crate) mod stdio;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -16,7 +16,7 @@ use crate::error::{CallResult, ErrorResult};
 use crate::{Error, ErrorKind, Result};
 
 /// What there is to say of a process whose end is seen, and of whose status the kernel has told nobody.
-pub const STATUS_UNKNOWN: &str = "ended with an unknown status (SIGCHLD is ignored by this program, or somebody else has \
+pub(crate) const STATUS_UNKNOWN: &str = "ended with an unknown status (SIGCHLD is ignored by this program, or somebody else has \
                                   waited for it)";
 
 /// Waits for a child to end, and reaps it. `None` where it has ended, but how cannot be told any more: in a program that
@@ -24,7 +24,7 @@ pub const STATUS_UNKNOWN: &str = "ended with an unknown status (SIGCHLD is ignor
 ///
 /// # Errors
 /// That of waitid(2).
-pub fn reap(pidfd: BorrowedFd<'_>) -> Result<Option<WaitIdStatus>> {
+pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> Result<Option<WaitIdStatus>> {
     match runtime_sys::process::wait(pidfd) {
         Ok(status) => Ok(Some(status)),
         // Not before it has ended: it is a child of ours.
@@ -90,7 +90,11 @@ impl Stat {
     /// Reads the state of a process; None if there is none with this pid.
     pub fn read(pid: Pid) -> Result<Option<Self>> {
         let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
-        let os = |call, errno| Error::os(call, errno).path(&path).doing("look for the process");
+        let os = |call, errno| {
+            Error::os(call, errno)
+                .with_path(&path)
+                .doing("look for the process")
+        };
         let file = match rustix::fs::open(&*path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
             Err(Errno::NOENT | Errno::SRCH) => return Ok(None),
             file => file.map_err(|errno| os("open", errno))?,
@@ -104,7 +108,7 @@ impl Stat {
         };
         match Self::parse(&buffer[..length]) {
             Some(stat) => Ok(Some(stat)),
-            None => Err(Error::new(ErrorKind::Internal, "not in the format of proc(5)").path(&path)),
+            None => Err(Error::new(ErrorKind::Internal, "not in the format of proc(5)").with_path(&path)),
         }
     }
 }
@@ -113,7 +117,7 @@ impl Stat {
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] if there is no such process.
-pub fn start_time(pid: Pid) -> Result<u64> {
+pub(crate) fn start_time(pid: Pid) -> Result<u64> {
     match Stat::read(pid)? {
         Some(stat) => Ok(stat.start_time),
         None => Err(Error::new(
@@ -125,7 +129,7 @@ pub fn start_time(pid: Pid) -> Result<u64> {
 
 /// Whether the process with this pid and start time is still running. A zombie is not; neither is pid 0, which
 /// stands for "there is none yet".
-pub fn is_running(pid: i32, start_time: u64) -> Result<bool> {
+pub(crate) fn is_running(pid: i32, start_time: u64) -> Result<bool> {
     let Some(pid) = positive(pid) else {
         return Ok(false);
     };
@@ -142,25 +146,27 @@ fn positive(pid: i32) -> Option<Pid> {
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] if the process has been reaped, or is not in this pid namespace.
-pub fn pid_of(pidfd: BorrowedFd<'_>) -> Result<i32> {
+pub(crate) fn pid_of(pidfd: BorrowedFd<'_>) -> Result<i32> {
     let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
     let info = std::fs::read_to_string(&path).call("read").path(&path)?;
     let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"));
     match pid.and_then(|pid| pid.trim().parse().ok()) {
         Some(pid @ 1..) => Ok(pid),
-        _ => Err(Error::new(ErrorKind::NotFound, "a pidfd of no process of this pid namespace").path(&path)),
+        _ => Err(
+            Error::new(ErrorKind::NotFound, "a pidfd of no process of this pid namespace").with_path(&path),
+        ),
     }
 }
 
 /// A handle on one running process. It cannot come to mean another one, even when the pid is used again.
 #[derive(Debug)]
-pub struct Process {
+pub(crate) struct Process {
     pidfd: OwnedFd,
 }
 
 impl Process {
     /// Takes hold of the process with this pid and start time; None if it has ended.
-    pub fn open(pid: i32, start_time: u64) -> Result<Option<Self>> {
+    pub(crate) fn open(pid: i32, start_time: u64) -> Result<Option<Self>> {
         let Some(target) = positive(pid) else {
             return Ok(None);
         };
@@ -177,14 +183,14 @@ impl Process {
     ///
     /// # Errors
     /// `poll` failed.
-    pub fn has_ended(&self) -> Result<bool> {
+    pub(crate) fn has_ended(&self) -> Result<bool> {
         runtime_sys::process::wait_readable(self.pidfd.as_fd(), Some(0))
             .map_err(|error| Error::os(error.call.name(), error.errno).doing("look for the process"))
     }
 
     /// Sends a signal by its number: 0, which only asks whether it may be sent, real-time signals, all. False if the
     /// process has ended.
-    pub fn kill(&self, signal: i32) -> Result<bool> {
+    pub(crate) fn kill(&self, signal: i32) -> Result<bool> {
         match runtime_sys::process::send_signal_number(self.pidfd.as_fd(), signal) {
             Ok(()) => Ok(true),
             Err(error) if error.errno == Errno::SRCH => Ok(false),

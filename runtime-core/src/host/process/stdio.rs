@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::fs::FileType;
 
 /// The names of those of them that are pipes, as in `pipe:[4711]`, in their places; nothing if none is.
-pub fn pipes() -> Vec<String> {
+pub(crate) fn pipes() -> Vec<String> {
     let names = runtime_sys::process::standard_descriptors()
         .into_iter()
         .enumerate()
@@ -33,7 +33,7 @@ fn name(number: usize) -> String {
 }
 
 /// Whether it is the name of a pipe.
-pub fn is_pipe(name: &str) -> bool {
+pub(crate) fn is_pipe(name: &str) -> bool {
     let number = name
         .strip_prefix("pipe:[")
         .and_then(|rest| rest.strip_suffix(']'));

@@ -10,34 +10,35 @@ use std::fs;
 use std::io::ErrorKind as Io;
 use std::path::{Path, PathBuf};
 
+use crate::error::{CallResult, ErrorResult};
 use crate::host::mount::mountinfo;
 use crate::plan::intel_rdt::{IntelRdtPlan, ResctrlGroup};
-use crate::{Error, ErrorKind, Result};
+use crate::{Errno, Error, ErrorKind, Result};
 
 const FIELD: &str = "linux.intelRdt";
 const MOUNTINFO: &str = "/proc/thread-self/mountinfo";
 
 /// A mounted resctrl.
 #[derive(Debug)]
-pub struct Resctrl(PathBuf);
+pub(crate) struct Resctrl(PathBuf);
 
 impl Resctrl {
     /// Finds the mount in RUNTIME's mount namespace.
     ///
     /// # Errors
     /// `Unsupported` if there is none: the CPU cannot do it, or nobody has mounted it.
-    pub fn find() -> Result<Self> {
-        let table = fs::read(MOUNTINFO).map_err(|error| Error::io("read", &error).path(MOUNTINFO))?;
+    pub(crate) fn find() -> Result<Self> {
+        let table = fs::read(MOUNTINFO).call("read").path(MOUNTINFO)?;
         match mountinfo::mount_point(&table, b"resctrl") {
             Some(path) => Ok(Self::at(path)),
             None => Err(Error::invalid(FIELD, "no resctrl file system is mounted")
                 .with_kind(ErrorKind::Unsupported)
-                .hint("mount -t resctrl resctrl /sys/fs/resctrl, on a CPU that has it")),
+                .with_hint("mount -t resctrl resctrl /sys/fs/resctrl, on a CPU that has it")),
         }
     }
 
     /// One whose place is known.
-    pub fn at(path: PathBuf) -> Self {
+    pub(crate) fn at(path: PathBuf) -> Self {
         Self(path)
     }
 
@@ -46,7 +47,7 @@ impl Resctrl {
     /// # Errors
     /// A group that must be there and is not; one that must not be there and is; one whose schemata differ from those
     /// that are asked for.
-    pub fn group(&self, plan: &IntelRdtPlan, id: &str) -> Result<Group> {
+    pub(crate) fn group(&self, plan: &IntelRdtPlan, id: &str) -> Result<Group> {
         let path = match &plan.group {
             ResctrlGroup::Root => self.0.clone(),
             ResctrlGroup::Named(name) | ResctrlGroup::Own(name) => self.0.join(name),
@@ -54,9 +55,9 @@ impl Resctrl {
         let exists = match fs::metadata(&path) {
             Ok(_) => true,
             Err(error) if error.kind() == Io::NotFound => false,
-            Err(error) => return Err(Error::io("stat", &error).field(FIELD).path(&path)),
+            Err(error) => return Err(Error::os("stat", error).with_field(FIELD).with_path(&path)),
         };
-        let refuse = |message| Err(Error::invalid("linux.intelRdt.closID", message).path(&path));
+        let refuse = |message| Err(Error::invalid("linux.intelRdt.closID", message).with_path(&path));
         match &plan.group {
             ResctrlGroup::Own(_) if exists => {
                 return refuse("there is a group of the container's name already");
@@ -80,7 +81,7 @@ impl Resctrl {
 
 /// The group of a container. What was made for it is removed when this is dropped, unless it is kept.
 #[derive(Debug)]
-pub struct Group {
+pub(crate) struct Group {
     /// Its directory.
     pub path: PathBuf,
     /// Whether it is made for the container, and removed with it.
@@ -95,7 +96,7 @@ impl Group {
     ///
     /// # Errors
     /// What the kernel does not take: its reason is in `info/last_cmd_status`.
-    pub fn make(&mut self, plan: &IntelRdtPlan) -> Result<()> {
+    pub(crate) fn make(&mut self, plan: &IntelRdtPlan) -> Result<()> {
         if self.is_new {
             make_directory(&self.path)?;
             self.to_undo.push(self.path.clone());
@@ -114,12 +115,12 @@ impl Group {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn add(&self, pid: i32) -> Result<()> {
+    pub(crate) fn add(&self, pid: i32) -> Result<()> {
         add(&self.path, self.monitoring.as_deref(), pid)
     }
 
     /// The container is there: what was made stays until it is deleted.
-    pub fn keep(&mut self) {
+    pub(crate) fn keep(&mut self) {
         self.to_undo.clear();
     }
 }
@@ -137,14 +138,14 @@ impl Drop for Group {
 ///
 /// # Errors
 /// What the kernel does not take: its reason is in `info/last_cmd_status`.
-pub fn write_schemata(group: &Path, text: &str) -> Result<()> {
+pub(crate) fn write_schemata(group: &Path, text: &str) -> Result<()> {
     let file = group.join("schemata");
     fs::write(&file, text).map_err(|error| {
         let shown = text.trim_end().escape_default().to_string();
-        let error = Error::io("write", &error).field(FIELD).path(&file);
+        let error = Error::os("write", error).with_field(FIELD).with_path(&file);
         error
             .doing(format!("write the schemata {shown}"))
-            .hint(last_status(group))
+            .with_hint(last_status(group))
     })
 }
 
@@ -152,11 +153,13 @@ pub fn write_schemata(group: &Path, text: &str) -> Result<()> {
 ///
 /// # Errors
 /// What the kernel says.
-pub fn add(group: &Path, monitoring: Option<&Path>, pid: i32) -> Result<()> {
+pub(crate) fn add(group: &Path, monitoring: Option<&Path>, pid: i32) -> Result<()> {
     for directory in [Some(group), monitoring].into_iter().flatten() {
         let file = directory.join("tasks");
         fs::write(&file, pid.to_string())
-            .map_err(|error| Error::io("write", &error).field(FIELD).path(&file))?;
+            .call("write")
+            .field(FIELD)
+            .path(&file)?;
     }
     Ok(())
 }
@@ -165,12 +168,12 @@ pub fn add(group: &Path, monitoring: Option<&Path>, pid: i32) -> Result<()> {
 ///
 /// # Errors
 /// What the kernel says; a directory that is gone is none.
-pub fn remove(group: Option<&Path>, monitoring: Option<&Path>) -> Result<()> {
+pub(crate) fn remove(group: Option<&Path>, monitoring: Option<&Path>) -> Result<()> {
     let mut errors = Vec::new();
     for path in [monitoring, group].into_iter().flatten() {
         match fs::remove_dir(path) {
             Err(error) if error.kind() != Io::NotFound => {
-                errors.push(Error::io("rmdir", &error).field(FIELD).path(path));
+                errors.push(Error::os("rmdir", error).with_field(FIELD).with_path(path));
             }
             _ => {}
         }
@@ -180,10 +183,12 @@ pub fn remove(group: Option<&Path>, monitoring: Option<&Path>) -> Result<()> {
 
 fn make_directory(path: &Path) -> Result<()> {
     fs::create_dir(path).map_err(|error| {
-        let explained = Error::io("mkdir", &error).field(FIELD).path(path);
-        match error.raw_os_error() {
-            Some(libc::ENOSPC) => explained.hint("the CPU has no more classes of service, or monitoring ids"),
-            _ => explained,
+        let error = Error::os("mkdir", error).with_field(FIELD).with_path(path);
+        match error.errno() {
+            Some(Errno::NOSPC) => {
+                error.with_hint("the CPU has no more classes of service, or monitoring ids")
+            }
+            _ => error,
         }
     })
 }
@@ -202,7 +207,7 @@ fn last_status(group: &Path) -> String {
 /// A group that is there must have what is asked for: others are in it.
 fn compare(group: &Path, writes: &[String]) -> Result<()> {
     let file = group.join("schemata");
-    let text = fs::read_to_string(&file).map_err(|error| Error::io("read", &error).path(&file))?;
+    let text = fs::read_to_string(&file).call("read").path(&file)?;
     let present = values(&text);
     // Later writes have the last word, as they would if they were made.
     let wanted = writes.iter().fold(BTreeMap::new(), |mut all, text| {
@@ -218,7 +223,7 @@ fn compare(group: &Path, writes: &[String]) -> Result<()> {
         None => Ok(()),
         Some(((resource, domain), value)) => {
             let message = format!("the group exists, and has not {resource}:{domain}={value}");
-            Err(Error::invalid(FIELD, message).path(&file))
+            Err(Error::invalid(FIELD, message).with_path(&file))
         }
     }
 }

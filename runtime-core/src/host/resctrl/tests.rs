@@ -197,7 +197,7 @@ fn a_monitoring_group_that_cannot_be_made_is_an_error() {
         .group(json!({"closID": "shared", "enableMonitoring": true}))
         .unwrap();
     let error = group.make(&plan).unwrap_err();
-    assert_eq!(error.spec_field(), Some("linux.intelRdt"));
+    assert_eq!(error.field(), Some("linux.intelRdt"));
 }
 
 #[test]
@@ -210,11 +210,7 @@ fn an_update_writes_what_it_names() {
     assert!(write_schemata(&tree.path("missing"), &text).is_err());
     for wrong in ["L3:0=1", "MB:0=1\nL3:0=1", ""] {
         let error = intel_rdt::update(None, Some(wrong)).unwrap_err();
-        assert_eq!(
-            error.spec_field(),
-            Some("linux.intelRdt.memBwSchema"),
-            "{wrong:?}"
-        );
+        assert_eq!(error.field(), Some("linux.intelRdt.memBwSchema"), "{wrong:?}");
     }
 }
 

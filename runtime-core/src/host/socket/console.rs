@@ -6,6 +6,7 @@ use std::path::Path;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
+use crate::error::{CallResult, ErrorResult};
 use crate::host::socket::unix_socket;
 use crate::{Cancel, Error, ErrorKind, Result};
 
@@ -16,11 +17,11 @@ const FIELD: &str = "process.terminal";
 ///
 /// # Errors
 /// The failed call, with `process.terminal` and the path; `Interrupted`.
-pub fn connect(path: &Path, cancel: &Cancel) -> Result<OwnedFd> {
+pub(crate) fn connect(path: &Path, cancel: &Cancel) -> Result<OwnedFd> {
     unix_socket::connect_stream(path, cancel).map_err(|error| {
         error
-            .field(FIELD)
-            .path(path)
+            .with_field(FIELD)
+            .with_path(path)
             .doing("connect to the console socket")
     })
 }
@@ -29,18 +30,19 @@ pub fn connect(path: &Path, cancel: &Cancel) -> Result<OwnedFd> {
 ///
 /// # Errors
 /// As socketpair(2).
-pub fn relay() -> Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn relay() -> Result<(OwnedFd, OwnedFd)> {
     // What is not there when it is looked for never comes.
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)
-        .map_err(|errno| Error::os("socketpair", errno).field(FIELD))
+        .call("socketpair")
+        .field(FIELD)
 }
 
 /// Passes a master that INIT has sent on to the console socket.
 ///
 /// # Errors
 /// Those of [`receive_master`]; the failed call; `Interrupted`.
-pub fn pass_on(from_init: impl AsFd, console: impl AsFd, cancel: &Cancel) -> Result<()> {
+pub(crate) fn pass_on(from_init: impl AsFd, console: impl AsFd, cancel: &Cancel) -> Result<()> {
     let master = receive_master(from_init)?;
     send_master(&master, console, cancel)
 }
@@ -49,9 +51,9 @@ pub fn pass_on(from_init: impl AsFd, console: impl AsFd, cancel: &Cancel) -> Res
 ///
 /// # Errors
 /// The failed call; `Interrupted`.
-pub fn send_master(master: impl AsFd, console: impl AsFd, cancel: &Cancel) -> Result<()> {
+pub(crate) fn send_master(master: impl AsFd, console: impl AsFd, cancel: &Cancel) -> Result<()> {
     unix_socket::send_fd(console.as_fd(), b"/dev/ptmx", master.as_fd(), cancel)
-        .map_err(|error| error.field(FIELD).doing("pass the terminal on"))
+        .map_err(|error| error.with_field(FIELD).doing("pass the terminal on"))
 }
 
 /// Receives the master of the container's terminal from an accepted connection. Exactly one descriptor must come;
@@ -63,8 +65,12 @@ pub fn receive_master(socket: impl AsFd) -> Result<OwnedFd> {
     let doing = "receive the terminal's master";
     let mut name = [0; 4096];
     let (length, fds) = unix_socket::receive_fds(socket.as_fd(), &mut name)
-        .map_err(|(call, errno)| Error::os(call, errno).field(FIELD).doing(doing))?;
-    let wrong = |text: String| Err(Error::new(ErrorKind::Internal, text).field(FIELD).doing(doing));
+        .map_err(|(call, errno)| Error::os(call, errno).with_field(FIELD).doing(doing))?;
+    let wrong = |text: String| {
+        Err(Error::new(ErrorKind::Internal, text)
+            .with_field(FIELD)
+            .doing(doing))
+    };
     match <[OwnedFd; 1]>::try_from(fds) {
         Ok([master]) => Ok(master),
         Err(fds) if fds.is_empty() && length == 0 => {
@@ -178,7 +184,7 @@ mod tests {
         let long = base.path().join("d".repeat(200)).join("none");
         for path in [base.path().join("none"), long] {
             let error = connect(&path, &Cancel::default()).unwrap_err();
-            assert_eq!(error.spec_field(), Some("process.terminal"));
+            assert_eq!(error.field(), Some("process.terminal"));
             assert_eq!(error.errno(), Some(Errno::NOENT));
             assert!(error.to_string().contains(&*path.to_string_lossy()), "{error}");
         }

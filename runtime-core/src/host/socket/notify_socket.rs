@@ -18,11 +18,11 @@ use crate::host::socket::unix_socket;
 use crate::{Cancel, Error, Result};
 
 /// The directory below the container's.
-pub const DIRECTORY: &str = "notify";
+pub(crate) const DIRECTORY: &str = "notify";
 /// Where the container sees that directory.
-pub const IN_CONTAINER: &str = "/run/notify";
+pub(crate) const IN_CONTAINER: &str = "/run/notify";
 /// The socket in it.
-pub const NAME: &str = "notify.sock";
+pub(crate) const NAME: &str = "notify.sock";
 /// sd_notify(3) has no longer messages.
 const LONGEST: usize = 4096;
 /// How many messages are read without looking at anything else.
@@ -31,11 +31,11 @@ const MOST_MESSAGES: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Makes the directory, for the container's mount.
-pub fn make_directory(dir: BorrowedFd<'_>) -> Result<()> {
+pub(crate) fn make_directory(dir: BorrowedFd<'_>) -> Result<()> {
     let failed = |call| {
         move |errno| {
             Error::os(call, errno)
-                .path(DIRECTORY)
+                .with_path(DIRECTORY)
                 .doing("make the notify socket")
         }
     };
@@ -69,7 +69,7 @@ impl NotifySocket {
         below
             .and_then(|below| bind(below).map_err(|(call, errno)| Error::os(call, errno)))
             .map(Some)
-            .map_err(|error| error.path(NAME).doing("make the notify socket"))
+            .map_err(|error| error.with_path(NAME).doing("make the notify socket"))
     }
 
     /// Whether READY is among what has come. Does not wait, and looks at a bounded number of messages, since the
@@ -150,7 +150,7 @@ pub(crate) fn says_ready(message: &[u8]) -> bool {
 pub fn tell_ready(host: &OsStr, main_pid: Option<i32>, cancel: &Cancel) -> Result<()> {
     let at = |error: Error| {
         error
-            .path(host)
+            .with_path(host)
             .doing("tell the service manager that it is ready")
     };
     let failed = |call, errno| at(Error::os(call, errno));

@@ -11,7 +11,7 @@ use crate::{Cancel, Result};
 ///
 /// # Errors
 /// The failed call, with the path; `Interrupted`.
-pub fn send(path: &Path, kind: &[u8], pidfd: BorrowedFd<'_>, cancel: &Cancel) -> Result<()> {
+pub(crate) fn send(path: &Path, kind: &[u8], pidfd: BorrowedFd<'_>, cancel: &Cancel) -> Result<()> {
     unix_socket::connect_stream(path, cancel)
         .and_then(|socket| unix_socket::send_fd(socket.as_fd(), kind, pidfd, cancel))
         .path(path)

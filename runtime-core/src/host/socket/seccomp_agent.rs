@@ -15,7 +15,7 @@ const FIELD: &str = "linux.seccomp.listenerPath";
 /// The state of the container as runtime-spec's `runtime.md`, "State", has it.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct State<'a> {
+pub(crate) struct State<'a> {
     /// `ociVersion` of config.json.
     pub oci_version: &'a str,
     /// The container's id.
@@ -49,7 +49,7 @@ struct ContainerProcessState<'a> {
 ///
 /// # Errors
 /// The failed call, with `linux.seccomp.listenerPath` and the path; `Interrupted`.
-pub fn pass_on(
+pub(crate) fn pass_on(
     path: &Path,
     notify: BorrowedFd<'_>,
     pid: i32,
@@ -67,12 +67,12 @@ pub fn pass_on(
     };
     let json = serde_json::to_vec(&message).map_err(|error| {
         Error::new(ErrorKind::Internal, error.to_string())
-            .field(FIELD)
+            .with_field(FIELD)
             .doing(doing)
     })?;
     unix_socket::connect_stream(path, cancel)
         .and_then(|socket| unix_socket::send_fd(socket.as_fd(), &json, notify, cancel))
-        .map_err(|error| error.field(FIELD).path(path).doing(doing))
+        .map_err(|error| error.with_field(FIELD).with_path(path).doing(doing))
 }
 
 #[cfg(test)]
@@ -185,10 +185,7 @@ mod tests {
         let path = base.path().join("agent");
         let none = BTreeMap::new();
         let error = pass_on(&path, file.as_fd(), 8, "", &state(&none)).unwrap_err();
-        assert_eq!(
-            (error.errno(), error.spec_field()),
-            (Some(Errno::NOENT), Some(FIELD))
-        );
+        assert_eq!((error.errno(), error.field()), (Some(Errno::NOENT), Some(FIELD)));
         let listener = UnixListener::bind(&path).unwrap();
         drop(listener);
         let error = pass_on(&path, file.as_fd(), 8, "", &state(&none)).unwrap_err();

@@ -23,7 +23,7 @@ use crate::{Error, ErrorKind, Result};
 const NAME: &str = "start.sock";
 
 /// Makes the socket file in the container's directory and returns the listener, close-on-exec, for INIT to inherit.
-pub fn listen(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
+pub(crate) fn listen(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
     let listen = || {
         let socket = unix_socket::socket(SocketType::SEQPACKET)?;
         // bind(2) gives the file the mode of the socket: nobody else may start it, whatever the caller's umask is.
@@ -33,16 +33,20 @@ pub fn listen(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
         rustix::net::listen(&socket, 1).map_err(|errno| ("listen", errno))?;
         Ok(socket)
     };
-    listen().map_err(|(call, errno)| Error::os(call, errno).path(NAME).doing("make the start socket"))
+    listen().map_err(|(call, errno)| {
+        Error::os(call, errno)
+            .with_path(NAME)
+            .doing("make the start socket")
+    })
 }
 
 /// Whether the gate is shut: the container has been created and not started.
-pub fn exists(dir: BorrowedFd<'_>) -> Result<bool> {
+pub(crate) fn exists(dir: BorrowedFd<'_>) -> Result<bool> {
     match rustix::fs::accessat(dir, NAME, rustix::fs::Access::EXISTS, AtFlags::empty()) {
         Ok(()) => Ok(true),
         Err(Errno::NOENT) => Ok(false),
         Err(errno) => Err(Error::os("faccessat", errno)
-            .path(NAME)
+            .with_path(NAME)
             .doing("look for the start socket")),
     }
 }
@@ -64,8 +68,12 @@ fn try_connect(
 ///
 /// # Errors
 /// It does not answer within `patience`, or cannot be reached.
-pub fn turn_away(dir: BorrowedFd<'_>, patience: Duration) -> Result<bool> {
-    let failed = |error: Error| error.path(NAME).doing("end the process that waits for start");
+pub(crate) fn turn_away(dir: BorrowedFd<'_>, patience: Duration) -> Result<bool> {
+    let failed = |error: Error| {
+        error
+            .with_path(NAME)
+            .doing("end the process that waits for start")
+    };
     let no_waiting =
         |socket: &OwnedFd| rustix::io::ioctl_fionbio(socket, true).map_err(|errno| ("ioctl", errno));
     let socket = match try_connect(dir, no_waiting) {
@@ -88,7 +96,7 @@ pub fn turn_away(dir: BorrowedFd<'_>, patience: Duration) -> Result<bool> {
 ///
 /// # Errors
 /// [`ErrorKind::WrongStatus`] with runc's texts: the container was started before, or INIT is gone.
-pub fn connect(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
+pub(crate) fn connect(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
     // Before INIT can have answered: who takes the listener out of it must not answer in its place.
     let tell_sender = |socket: &OwnedFd| {
         rustix::net::sockopt::set_socket_passcred(socket, true).map_err(|errno| ("setsockopt", errno))
@@ -103,17 +111,17 @@ pub fn connect(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
             "cannot start a container that has stopped",
         ),
         _ => Error::os(call, errno)
-            .path(NAME)
+            .with_path(NAME)
             .doing("connect to the start socket"),
     })
 }
 
 /// Removes the socket file: the container is no longer `created`. That it is not there is no failure.
-pub fn remove(dir: BorrowedFd<'_>) -> Result<()> {
+pub(crate) fn remove(dir: BorrowedFd<'_>) -> Result<()> {
     match rustix::fs::unlinkat(dir, NAME, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(Error::os("unlinkat", errno)
-            .path(NAME)
+            .with_path(NAME)
             .doing("remove the start socket")),
     }
 }

@@ -33,7 +33,7 @@ pub(super) fn replace(dir: BorrowedFd<'_>, dir_path: &Path, name: &str, contents
     let temporary = format!("{name}.new");
     create(dir, &temporary, OFlags::TRUNC, contents)
         .and_then(|()| rustix::fs::renameat(dir, &temporary, dir, name).map_err(|errno| ("renameat", errno)))
-        .map_err(|(call, errno)| Error::os(call, errno).path(dir_path.join(name)))
+        .map_err(|(call, errno)| Error::os(call, errno).with_path(dir_path.join(name)))
 }
 
 /// Creates a file with these contents, mode 0600. On failure names the call. `extra` is `TRUNC` or `EXCL`.
@@ -86,7 +86,9 @@ pub(super) fn read(dir: BorrowedFd<'_>, path: &str) -> std::result::Result<Vec<u
 pub(super) fn empty(dir: BorrowedFd<'_>, dir_path: &Path) -> Result<()> {
     let mut number = 0_u64;
     // Each round takes one level away: no path grows long, depth costs no descriptors, and no `..` is trusted.
-    while empty_one_level(dir, &mut number).map_err(|(call, errno)| Error::os(call, errno).path(dir_path))? {}
+    while empty_one_level(dir, &mut number)
+        .map_err(|(call, errno)| Error::os(call, errno).with_path(dir_path))?
+    {}
     Ok(())
 }
 

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
+use crate::error::{CallResult, ErrorResult};
 use crate::{Error, ErrorKind, Result};
 
 mod files;
@@ -28,9 +29,9 @@ mod slot;
 mod tests;
 
 pub use id::ContainerId;
-pub use record::{CgroupRecord, HostMount, Phase, Record, ResctrlRecord, RootRecord, VERSION};
+pub(crate) use record::{CgroupRecord, HostMount, Phase, Record, ResctrlRecord, RootRecord};
 use slot::{Held, flock, lock_until, read_record, remove_dir, unlock};
-pub use slot::{Retired, Slot, View, Wreck};
+pub(crate) use slot::{Retired, Slot, View, Wreck};
 
 const STATE: &str = "state.json";
 /// Prefixes of directories that are not containers yet, or no longer. `@` is not in the alphabet of ids.
@@ -39,13 +40,13 @@ const GONE: &str = "@gone-";
 
 /// All containers below one root directory. Holds no descriptor and no lock.
 #[derive(Debug, Clone)]
-pub struct Store {
+pub(crate) struct Store {
     root: PathBuf,
 }
 
 /// What [`Store::find`] found under an id.
 #[derive(Debug)]
-pub enum Found {
+pub(crate) enum Found {
     /// A container.
     Whole(Box<Slot>),
     /// What is left of one.
@@ -54,12 +55,12 @@ pub enum Found {
 
 impl Store {
     /// The store below `root`, an absolute path. Nothing is touched: [`Store::claim`] makes the directory.
-    pub fn new(root: impl Into<PathBuf>) -> Self {
+    pub(crate) fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
 
     /// The root directory.
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
@@ -68,7 +69,7 @@ impl Store {
     ///
     /// # Errors
     /// [`ErrorKind::AlreadyExists`] with runc's text if the id is taken; the one who has it is not disturbed.
-    pub fn claim(&self, id: &ContainerId, record: &Record) -> Result<Slot> {
+    pub(crate) fn claim(&self, id: &ContainerId, record: &Record) -> Result<Slot> {
         let json = record.encode()?;
         let root = self.open_or_make_root()?;
         loop {
@@ -103,7 +104,7 @@ impl Store {
         id: &ContainerId,
         json: &[u8],
     ) -> std::result::Result<OwnedFd, Unclaimed> {
-        let os = |call, errno| Error::os(call, errno).path(self.root.join(temporary));
+        let os = |call, errno| Error::os(call, errno).with_path(self.root.join(temporary));
         match rustix::fs::mkdirat(root, temporary, Mode::from_raw_mode(0o711)) {
             Err(Errno::EXIST) => return Err(Unclaimed::Again),
             made => made.map_err(|errno| os("mkdirat", errno))?,
@@ -141,7 +142,9 @@ impl Store {
         match published {
             Ok(()) => Ok(dir),
             Err(Errno::EXIST) => Err(undo(already_exists(id)).into()),
-            Err(errno) => Err(undo(Error::os("renameat2", errno).path(self.root.join(id.as_str()))).into()),
+            Err(errno) => {
+                Err(undo(Error::os("renameat2", errno).with_path(self.root.join(id.as_str()))).into())
+            }
         }
     }
 
@@ -150,16 +153,8 @@ impl Store {
     /// # Errors
     /// [`ErrorKind::NotFound`] with runc's text `container does not exist`; [`ErrorKind::Internal`] if its record
     /// is damaged ([`Store::find`] gives access to what is left of it); [`ErrorKind::Os`] if it cannot be read now.
-    pub fn lock(&self, id: &ContainerId) -> Result<Slot> {
+    pub(crate) fn lock(&self, id: &ContainerId) -> Result<Slot> {
         whole(self.find(id, None)?)
-    }
-
-    /// As [`Store::lock`], but gives up after `limit`; zero tries once.
-    ///
-    /// # Errors
-    /// As [`Store::lock`], and [`ErrorKind::WrongStatus`] when the time is up.
-    pub fn lock_within(&self, id: &ContainerId, limit: Duration) -> Result<Slot> {
-        whole(self.find(id, Some(limit))?)
     }
 
     /// Locks whatever has this id, whole or damaged: the way in for `delete --force`. Without a limit it waits as long
@@ -168,9 +163,13 @@ impl Store {
     /// # Errors
     /// [`ErrorKind::NotFound`], and [`ErrorKind::WrongStatus`] when the time is up; [`ErrorKind::Os`] if the record cannot be
     /// read now, so that nobody can say whether it is whole.
-    pub fn find(&self, id: &ContainerId, limit: Option<Duration>) -> Result<Found> {
+    pub(crate) fn find(&self, id: &ContainerId, limit: Option<Duration>) -> Result<Found> {
         let path = self.root.join(id.as_str());
-        let os = |call, errno| Error::os(call, errno).path(&path).doing("lock the container");
+        let os = |call, errno| {
+            Error::os(call, errno)
+                .with_path(&path)
+                .doing("lock the container")
+        };
         let deadline = limit.map(|limit| Instant::now() + limit);
         let Some(root) = self.open_root()? else {
             return Err(self.not_found(id));
@@ -189,7 +188,7 @@ impl Store {
             refuse_foreign(&dir, &path)?;
             if !lock_until(&dir, deadline).map_err(|errno| os("flock", errno))? {
                 let text = "another command is at work on the container";
-                return Err(Error::new(ErrorKind::WrongStatus, text).path(&path));
+                return Err(Error::new(ErrorKind::WrongStatus, text).with_path(&path));
             }
             // The one who held the lock may have deleted the container, and another may have created it anew.
             if !files::is_still_at(dir.as_fd(), root.as_fd(), id.as_str()).map_err(|e| os("fstatat", e))? {
@@ -215,7 +214,7 @@ impl Store {
     }
 
     fn not_found(&self, id: &ContainerId) -> Error {
-        not_found(id).hint(format!("looked below {}", self.root.display()))
+        not_found(id).with_hint(format!("looked below {}", self.root.display()))
     }
 
     /// Looks at a container without the lock: its record, and its directory for the other files. The record may be
@@ -223,7 +222,7 @@ impl Store {
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`], or [`ErrorKind::Internal`] if the record is missing or damaged.
-    pub fn look(&self, id: &ContainerId) -> Result<View> {
+    pub(crate) fn look(&self, id: &ContainerId) -> Result<View> {
         self.open_view(id, |_, _| Ok(()))
     }
 
@@ -231,7 +230,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::look`].
-    pub fn read(&self, id: &ContainerId) -> Result<Record> {
+    pub(crate) fn read(&self, id: &ContainerId) -> Result<Record> {
         Ok(self.look(id)?.record)
     }
 
@@ -239,7 +238,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::look`], and [`ErrorKind::Denied`] for one of another user.
-    pub fn view(&self, id: &ContainerId) -> Result<View> {
+    pub(crate) fn view(&self, id: &ContainerId) -> Result<View> {
         self.open_view(id, refuse_foreign)
     }
 
@@ -252,7 +251,7 @@ impl Store {
             let dir = match rustix::fs::openat(&root, id.as_str(), files::DIRECTORY, Mode::empty()) {
                 Ok(dir) => dir,
                 Err(Errno::NOENT) => return Err(self.not_found(id)),
-                Err(errno) => return Err(Error::os("openat", errno).path(&path)),
+                Err(errno) => return Err(Error::os("openat", errno).with_path(&path)),
             };
             check(&dir, &path)?;
             let error = match read_record(dir.as_fd(), id, STATE, &path) {
@@ -261,14 +260,14 @@ impl Store {
             };
             let in_place = files::is_still_at(dir.as_fd(), root.as_fd(), id.as_str());
             // No record, because the container was deleted under our eyes? Then look again.
-            if in_place.map_err(|errno| Error::os("fstatat", errno).path(&path))? {
+            if in_place.call("fstatat").path(&path)? {
                 return Err(error);
             }
         }
     }
 
     /// The ids of all containers, in order; also of those whose record is damaged. None if there is no root.
-    pub fn ids(&self) -> Result<Vec<ContainerId>> {
+    pub(crate) fn ids(&self) -> Result<Vec<ContainerId>> {
         let Some(root) = self.open_root()? else {
             return Ok(Vec::new());
         };
@@ -310,7 +309,7 @@ impl Store {
 
     fn sweep_one(&self, root: &OwnedFd, name: &str) -> Result<()> {
         let path = self.root.join(name);
-        let os = |call, errno| Error::os(call, errno).path(&path);
+        let os = |call, errno| Error::os(call, errno).with_path(&path);
         let dir = match rustix::fs::openat(root, name, files::DIRECTORY, Mode::empty()) {
             Ok(dir) => dir,
             // Its owner, alive after all, or another sweeper was quicker.
@@ -333,7 +332,7 @@ impl Store {
     }
 
     fn entries(&self, root: &OwnedFd) -> Result<Vec<(String, FileType)>> {
-        let os = |call, errno| Error::os(call, errno).path(&self.root);
+        let os = |call, errno| Error::os(call, errno).with_path(&self.root);
         let mut entries = Vec::new();
         for entry in files::entries(root.as_fd()).map_err(|errno| os("openat", errno))? {
             let entry = entry.map_err(|errno| os("getdents64", errno))?;
@@ -352,7 +351,7 @@ impl Store {
             Ok(root) => self.refuse_writable_by_others(&root).map(|()| Some(root)),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(Error::os("open", errno)
-                .path(&self.root)
+                .with_path(&self.root)
                 .doing("open the root directory")),
         }
     }
@@ -383,13 +382,11 @@ impl Store {
             .recursive(true)
             .mode(0o700)
             .create(&self.root)
-            .map_err(|error| {
-                Error::io("mkdir", &error)
-                    .path(&self.root)
-                    .doing("make the root directory")
-            })?;
+            .call("mkdir")
+            .path(&self.root)
+            .doing("make the root directory")?;
         self.open_root()?
-            .ok_or_else(|| Error::os("open", Errno::NOENT).path(&self.root))
+            .ok_or_else(|| Error::os("open", Errno::NOENT).with_path(&self.root))
     }
 }
 
@@ -416,7 +413,7 @@ impl From<Error> for Unclaimed {
 }
 
 fn status(dir: &OwnedFd, path: &Path) -> Result<Stat> {
-    rustix::fs::fstat(dir).map_err(|errno| Error::os("fstat", errno).path(path))
+    rustix::fs::fstat(dir).call("fstat").path(path)
 }
 
 /// The user to whom a directory belongs, unless that is the caller or root.
@@ -430,14 +427,14 @@ fn foreign_owner(status: &Stat) -> Option<u32> {
 fn refuse_foreign(dir: &OwnedFd, path: &Path) -> Result<()> {
     let denied = |text: String| {
         Error::new(ErrorKind::Denied, text)
-            .path(path)
+            .with_path(path)
             .doing("read the container's state")
     };
     let status = status(dir, path)?;
     if let Some(owner) = foreign_owner(&status) {
         let text = format!("the container belongs to user {owner}, who could have forged its state");
         let hint = format!("do this as that user, with `sudo -u '#{owner}'` for one");
-        return Err(denied(text).hint(hint));
+        return Err(denied(text).with_hint(hint));
     }
     if Mode::from_raw_mode(status.st_mode).intersects(Mode::WGRP | Mode::WOTH) {
         let text = "other users may write to the directory, and could have forged the container's state";
@@ -447,7 +444,7 @@ fn refuse_foreign(dir: &OwnedFd, path: &Path) -> Result<()> {
 }
 
 /// That there is no container with this id: runc's text, which engines look for.
-pub fn not_found(id: &ContainerId) -> Error {
+pub(crate) fn not_found(id: &ContainerId) -> Error {
     Error::new(ErrorKind::NotFound, format!("container does not exist: {id}"))
 }
 

@@ -12,7 +12,7 @@ use crate::{Error, ErrorKind, Result};
 
 /// The version of the format. Raised only when an older runtime would misread a newer file; a new field that may be
 /// absent (`#[serde(default)]`) does not raise it.
-pub const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 
 /// How far the runtime has come with a container. What the process itself does is asked of the kernel, not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -220,7 +220,7 @@ pub(super) fn foreign() -> Error {
         ErrorKind::Unsupported,
         "the container was made by another runtime",
     )
-    .hint("use that one for it; this runtime leaves it alone")
+    .with_hint("use that one for it; this runtime leaves it alone")
 }
 
 fn check_version(version: u32) -> Result<()> {

@@ -22,7 +22,7 @@ const FOREIGN: [&str; 3] = ["exec.fifo", "status", "youki_config.json"];
 
 /// A container's directory, locked for this command alone until it is dropped, and its record.
 #[derive(Debug)]
-pub struct Slot {
+pub(crate) struct Slot {
     pub(super) held: Held,
     pub(super) record: Record,
 }
@@ -30,14 +30,14 @@ pub struct Slot {
 /// A locked directory with a container's name but no record, or a damaged one: what the record named has to be found by
 /// other marks, then the directory can be removed.
 #[derive(Debug)]
-pub struct Wreck {
+pub(crate) struct Wreck {
     pub(super) held: Held,
     pub(super) reason: Error,
 }
 
 /// A container's directory and record, looked at without the lock: true at the moment of reading, no longer.
 #[derive(Debug)]
-pub struct View {
+pub(crate) struct View {
     pub(super) dir: OwnedFd,
     pub(super) path: PathBuf,
     pub(super) record: Record,
@@ -54,12 +54,12 @@ pub(super) struct Held {
 
 impl Slot {
     /// The record, as read when the lock was taken or as last written through this slot.
-    pub fn record(&self) -> &Record {
+    pub(crate) fn record(&self) -> &Record {
         &self.record
     }
 
     /// Replaces the record.
-    pub fn write(&mut self, record: Record) -> Result<()> {
+    pub(crate) fn write(&mut self, record: Record) -> Result<()> {
         let json = record.encode()?;
         self.save_file(STATE, &json)?;
         self.record = record;
@@ -67,29 +67,29 @@ impl Slot {
     }
 
     /// The container's id.
-    pub fn id(&self) -> &ContainerId {
+    pub(crate) fn id(&self) -> &ContainerId {
         &self.held.id
     }
 
     /// The container's directory.
-    pub fn dir(&self) -> BorrowedFd<'_> {
+    pub(crate) fn dir(&self) -> BorrowedFd<'_> {
         self.held.dir.as_fd()
     }
 
     /// The path of the container's directory: for messages. Work goes through [`Slot::dir`].
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.held.path
     }
 
     /// Writes or replaces a file beside the record, mode 0600; a reader sees all of it or nothing.
-    pub fn save_file(&self, name: &str, contents: &[u8]) -> Result<()> {
+    pub(crate) fn save_file(&self, name: &str, contents: &[u8]) -> Result<()> {
         files::check_name(name)
             .and_then(|()| files::replace(self.dir(), self.path(), name, contents))
             .doing("save the container's state")
     }
 
     /// Reads a file beside the record.
-    pub fn read_file(&self, name: &str) -> Result<Vec<u8>> {
+    pub(crate) fn read_file(&self, name: &str) -> Result<Vec<u8>> {
         read_file(self.dir(), self.path(), name)
     }
 
@@ -97,7 +97,7 @@ impl Slot {
     ///
     /// # Errors
     /// As fstat(2).
-    pub fn place(&self) -> Result<String> {
+    pub(crate) fn place(&self) -> Result<String> {
         self.held.place()
     }
 
@@ -105,32 +105,24 @@ impl Slot {
     ///
     /// # Errors
     /// It has the id still.
-    pub fn retire(self) -> Result<Retired> {
+    pub(crate) fn retire(self) -> Result<Retired> {
         self.held.retire()
-    }
-
-    /// Removes the container's directory: first its name, in one step, then what is in it.
-    ///
-    /// # Errors
-    /// Also if only the name is gone: a later command sweeps the rest away.
-    pub fn remove(self) -> Result<()> {
-        self.held.retire()?.remove()
     }
 }
 
 impl Wreck {
     /// Why there is no record.
-    pub fn reason(&self) -> &Error {
+    pub(crate) fn reason(&self) -> &Error {
         &self.reason
     }
 
     /// The container's id.
-    pub fn id(&self) -> &ContainerId {
+    pub(crate) fn id(&self) -> &ContainerId {
         &self.held.id
     }
 
     /// The directory.
-    pub fn dir(&self) -> BorrowedFd<'_> {
+    pub(crate) fn dir(&self) -> BorrowedFd<'_> {
         self.held.dir.as_fd()
     }
 
@@ -138,21 +130,21 @@ impl Wreck {
     ///
     /// # Errors
     /// As fstat(2).
-    pub fn place(&self) -> Result<String> {
+    pub(crate) fn place(&self) -> Result<String> {
         self.held.place()
     }
 
     /// Reads a file beside the record that is not there.
-    pub fn read_file(&self, name: &str) -> Result<Vec<u8>> {
+    pub(crate) fn read_file(&self, name: &str) -> Result<Vec<u8>> {
         read_file(self.dir(), &self.held.path, name)
     }
 
-    /// Removes the directory, as [`Slot::remove`]; not one of another runtime, or of a newer release, whose container may be
+    /// Removes the directory, first its name, in one step, then what is in it; not one of another runtime, or of a newer release, whose container may be
     /// running.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`], the [`Wreck::reason`], for these.
-    pub fn remove(self) -> Result<()> {
+    pub(crate) fn remove(self) -> Result<()> {
         match self.reason.kind() {
             ErrorKind::Unsupported => Err(self.reason),
             _ => self.held.retire()?.remove(),
@@ -162,7 +154,7 @@ impl Wreck {
 
 impl View {
     /// The record.
-    pub fn record(&self) -> &Record {
+    pub(crate) fn record(&self) -> &Record {
         &self.record
     }
 
@@ -170,24 +162,24 @@ impl View {
     ///
     /// # Errors
     /// As flock(2).
-    pub fn is_worked_on(&self) -> Result<bool> {
+    pub(crate) fn is_worked_on(&self) -> Result<bool> {
         match flock(&self.dir, FlockOperation::NonBlockingLockShared) {
             Ok(()) => {
                 unlock(&self.dir);
                 Ok(false)
             }
             Err(Errno::WOULDBLOCK) => Ok(true),
-            Err(errno) => Err(Error::os("flock", errno).path(&self.path)),
+            Err(errno) => Err(Error::os("flock", errno).with_path(&self.path)),
         }
     }
 
     /// The container's directory.
-    pub fn dir(&self) -> BorrowedFd<'_> {
+    pub(crate) fn dir(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
     }
 
     /// Reads a file beside the record.
-    pub fn read_file(&self, name: &str) -> Result<Vec<u8>> {
+    pub(crate) fn read_file(&self, name: &str) -> Result<Vec<u8>> {
         read_file(self.dir(), &self.path, name)
     }
 }
@@ -219,7 +211,7 @@ impl Held {
                         name: None,
                     });
                 }
-                Err(errno) => return Err(failed(Error::os("renameat2", errno).path(&self.path))),
+                Err(errno) => return Err(failed(Error::os("renameat2", errno).with_path(&self.path))),
             }
         }
     }
@@ -227,7 +219,7 @@ impl Held {
 
 /// The directory of a container that is no more, under a name that is no id.
 #[derive(Debug)]
-pub struct Retired {
+pub(crate) struct Retired {
     held: Held,
     /// `None` if somebody else has removed it.
     name: Option<String>,
@@ -238,7 +230,7 @@ impl Retired {
     ///
     /// # Errors
     /// Something is left; a later command sweeps it away.
-    pub fn remove(self) -> Result<()> {
+    pub(crate) fn remove(self) -> Result<()> {
         let Some(name) = &self.name else { return Ok(()) };
         let above = self.held.path.parent().unwrap_or(Path::new("/"));
         remove_dir(&self.held.root, &self.held.dir, name, above).doing("remove the container's state")
@@ -267,7 +259,11 @@ pub(super) fn read_record(dir: BorrowedFd<'_>, id: &ContainerId, name: &str, pat
         }
         Err((call, errno)) => Err(Error::os(call, errno)),
     };
-    result.map_err(|error| error.path(path.join(name)).doing("read the container's state"))
+    result.map_err(|error| {
+        error
+            .with_path(path.join(name))
+            .doing("read the container's state")
+    })
 }
 
 /// What there is of that name is no regular file, or larger than any record.
@@ -293,7 +289,7 @@ fn read_file(dir: BorrowedFd<'_>, path: &Path, name: &str) -> Result<Vec<u8>> {
     files::check_name(name)?;
     files::read(dir, name).map_err(|(call, errno)| {
         Error::os(call, errno)
-            .path(path.join(name))
+            .with_path(path.join(name))
             .doing("read the container's state")
     })
 }
@@ -301,7 +297,7 @@ fn read_file(dir: BorrowedFd<'_>, path: &Path, name: &str) -> Result<Vec<u8>> {
 /// Empties and removes the directory `name` below the root.
 pub(super) fn remove_dir(root: &OwnedFd, dir: &OwnedFd, name: &str, root_path: &Path) -> Result<()> {
     let path = root_path.join(name);
-    let os = |call, errno| Error::os(call, errno).path(&path);
+    let os = |call, errno| Error::os(call, errno).with_path(&path);
     for file in USUAL {
         match rustix::fs::unlinkat(dir, file, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}

@@ -67,7 +67,7 @@ fn a_claim_makes_directories_and_record_and_remove_leaves_nothing() {
     assert_eq!(store.ids().unwrap(), std::slice::from_ref(&c1));
     let slot = store.lock(&c1).unwrap();
     assert_eq!(slot.record(), &next);
-    slot.remove().unwrap();
+    slot.retire().unwrap().remove().unwrap();
     assert_eq!(names(store.root()), Vec::<String>::new());
     let error = store.lock(&c1).unwrap_err().to_string();
     let place = store.root().display();
@@ -203,13 +203,13 @@ fn a_locked_container_can_be_read_but_not_locked() {
     let c1 = id("c1");
     let slot = store.claim(&c1, &record(&c1)).unwrap();
     assert_eq!(
-        store.lock_within(&c1, Duration::ZERO).unwrap_err().kind(),
+        store.find(&c1, Some(Duration::ZERO)).unwrap_err().kind(),
         ErrorKind::WrongStatus
     );
     let begin = Instant::now();
     assert_eq!(
         store
-            .lock_within(&c1, Duration::from_millis(30))
+            .find(&c1, Some(Duration::from_millis(30)))
             .unwrap_err()
             .kind(),
         ErrorKind::WrongStatus
@@ -219,7 +219,7 @@ fn a_locked_container_can_be_read_but_not_locked() {
     // A copy of the descriptor, such as INIT has, must not keep the lock.
     let copy = slot.held.dir.try_clone().unwrap();
     drop(slot);
-    drop(store.lock_within(&c1, Duration::ZERO).unwrap());
+    drop(store.find(&c1, Some(Duration::ZERO)).unwrap());
     drop(copy);
 }
 
@@ -233,7 +233,7 @@ fn who_waited_for_a_deleted_container_gets_not_found_or_the_new_one() {
         move || store.lock(&c1).map(|slot| slot.record().oci_version.clone())
     });
     thread::sleep(Duration::from_millis(30));
-    slot.remove().unwrap();
+    slot.retire().unwrap().remove().unwrap();
     let second = store
         .claim(
             &c1,
@@ -309,7 +309,7 @@ fn race(shared: bool) {
                         let others = inside.fetch_add(1, Ordering::SeqCst);
                         assert!(!shared || others == 0, "two hold one lock");
                         inside.fetch_sub(1, Ordering::SeqCst);
-                        slot.remove().unwrap();
+                        slot.retire().unwrap().remove().unwrap();
                     }
                     Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "{error}"),
                 }

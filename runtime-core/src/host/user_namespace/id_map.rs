@@ -11,7 +11,7 @@ use rustix::process::Pid;
 use crate::{Error, ErrorKind, Result};
 
 /// The most lines the kernel takes (`UID_GID_MAP_MAX_EXTENTS`).
-pub const MOST_RANGES: usize = 340;
+pub(crate) const MOST_RANGES: usize = 340;
 
 /// The kernel takes a map in one write of less than a page. This is the smallest page there is: 340 lines of long
 /// numbers can exceed it, while on a machine with larger pages they may fit.
@@ -19,7 +19,7 @@ const SMALLEST_PAGE: usize = 4096;
 
 /// Which of the two maps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IdMap {
+pub(crate) enum IdMap {
     /// `uid_map`, from `linux.uidMappings`.
     Uid,
     /// `gid_map`, from `linux.gidMappings`.
@@ -28,7 +28,7 @@ pub enum IdMap {
 
 impl IdMap {
     /// The program that maps for ordinary users.
-    pub fn program(self) -> &'static str {
+    pub(crate) fn program(self) -> &'static str {
         match self {
             Self::Uid => "newuidmap",
             Self::Gid => "newgidmap",
@@ -36,7 +36,7 @@ impl IdMap {
     }
 
     /// The field of config.json.
-    pub fn field(self) -> &'static str {
+    pub(crate) fn field(self) -> &'static str {
         match self {
             Self::Uid => "linux.uidMappings",
             Self::Gid => "linux.gidMappings",
@@ -54,7 +54,7 @@ impl IdMap {
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] for no range, more than 340, one of size 0, or one that goes beyond the highest id.
-    pub fn text(self, ranges: &[LinuxIdMapping]) -> Result<String> {
+    pub(crate) fn text(self, ranges: &[LinuxIdMapping]) -> Result<String> {
         if ranges.is_empty() {
             return Err(Error::invalid(
                 self.field(),
@@ -90,22 +90,22 @@ impl IdMap {
     ///
     /// # Errors
     /// [`ErrorKind::Denied`] without the privilege; [`ErrorKind::Invalid`] if the kernel refuses the ranges.
-    pub fn write(self, pid: Pid, text: &str) -> Result<()> {
+    pub(crate) fn write(self, pid: Pid, text: &str) -> Result<()> {
         write_file(pid, self.file(), text.as_bytes()).map_err(|(error, errno)| {
-            let error = error.field(self.field());
+            let error = error.with_field(self.field());
             match errno {
                 Errno::INVAL if text.len() >= SMALLEST_PAGE => {
-                    error.with_kind(ErrorKind::Invalid).hint(format!(
+                    error.with_kind(ErrorKind::Invalid).with_hint(format!(
                         "the ranges are too long: {} bytes of text, and the kernel takes less than one page",
                         text.len()
                     ))
                 }
                 Errno::INVAL => error
                     .with_kind(ErrorKind::Invalid)
-                    .hint("do two of the ranges overlap, inside or outside?"),
+                    .with_hint("do two of the ranges overlap, inside or outside?"),
                 Errno::PERM | Errno::ACCESS => error
                     .with_kind(ErrorKind::Denied)
-                    .hint("mapping these ids needs CAP_SETUID and CAP_SETGID where the runtime is"),
+                    .with_hint("mapping these ids needs CAP_SETUID and CAP_SETGID where the runtime is"),
                 _ => error,
             }
         })
@@ -113,7 +113,7 @@ impl IdMap {
 }
 
 /// What `id` of a user namespace is outside, by its map as the kernel shows it; `None` if it is not mapped. Pure.
-pub fn outside(map: &str, id: u32) -> Option<u32> {
+pub(crate) fn outside(map: &str, id: u32) -> Option<u32> {
     map.lines().find_map(|line| {
         let mut numbers = line.split_whitespace().map(|word| word.parse::<u32>().ok());
         let (first, outside, count) = (numbers.next()??, numbers.next()??, numbers.next()??);
@@ -124,8 +124,8 @@ pub fn outside(map: &str, id: u32) -> Option<u32> {
 
 /// Forbids setgroups(2) for ever in the process's user namespace. Needed before a gid map written without CAP_SETGID;
 /// it also keeps a program from giving up a group that denies it access.
-pub fn deny_setgroups(pid: Pid) -> Result<()> {
-    write_file(pid, "setgroups", b"deny").map_err(|(error, _)| error.field(IdMap::Gid.field()))
+pub(crate) fn deny_setgroups(pid: Pid) -> Result<()> {
+    write_file(pid, "setgroups", b"deny").map_err(|(error, _)| error.with_field(IdMap::Gid.field()))
 }
 
 fn write_file(pid: Pid, name: &str, text: &[u8]) -> std::result::Result<(), (Error, Errno)> {
@@ -133,7 +133,7 @@ fn write_file(pid: Pid, name: &str, text: &[u8]) -> std::result::Result<(), (Err
     let failed = |call, errno| {
         (
             Error::os(call, errno)
-                .path(&path)
+                .with_path(&path)
                 .doing("map ids into the user namespace"),
             errno,
         )
@@ -280,7 +280,7 @@ mod tests {
         let text = IdMap::Uid.text(&[range(0, 0, 10), range(5, 100, 10)]).unwrap();
         let error = IdMap::Uid.write(process.pid(), &text).unwrap_err();
         assert_eq!(
-            (error.kind(), error.spec_field()),
+            (error.kind(), error.field()),
             (ErrorKind::Invalid, Some("linux.uidMappings"))
         );
         assert!(error.to_string().contains("overlap"), "{error}");

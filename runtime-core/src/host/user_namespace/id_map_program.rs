@@ -28,7 +28,7 @@ const QUOTED: usize = 400;
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`] where it is not installed; [`ErrorKind::Denied`] with what it said.
-pub fn run(name: &'static str, pid: Pid, ranges: &[LinuxIdMapping], cancel: &Cancel) -> Result<()> {
+pub(crate) fn run(name: &'static str, pid: Pid, ranges: &[LinuxIdMapping], cancel: &Cancel) -> Result<()> {
     let program = find(name, std::env::var_os("PATH").as_deref()).ok_or_else(|| missing(name))?;
     let mut command = Command::new(&program);
     command.arg(pid.as_raw_nonzero().to_string());
@@ -48,7 +48,7 @@ pub fn run(name: &'static str, pid: Pid, ranges: &[LinuxIdMapping], cancel: &Can
         let killed = child.kill().and_then(|()| child.wait());
         return Err(match killed {
             Ok(_status) => error,
-            Err(second) => error.and(Error::io("kill", &second).path(&program)),
+            Err(second) => error.and(Error::os("kill", second).with_path(&program)),
         });
     }
     let mut said = Vec::new();
@@ -61,7 +61,7 @@ pub fn run(name: &'static str, pid: Pid, ranges: &[LinuxIdMapping], cancel: &Can
         // Who has nothing to say has succeeded; otherwise the process has no ids, and says so.
         Err(error) if error.raw_os_error() == Some(libc::ECHILD) && said.is_empty() => return Ok(()),
         Err(error) if error.raw_os_error() == Some(libc::ECHILD) => STATUS_UNKNOWN.to_owned(),
-        Err(error) => return Err(Error::io("waitid", &error).path(&program)),
+        Err(error) => return Err(Error::os("waitid", error).with_path(&program)),
     };
     let said = String::from_utf8_lossy(&said);
     let said: String = said.trim().chars().take(QUOTED).collect();
@@ -69,7 +69,7 @@ pub fn run(name: &'static str, pid: Pid, ranges: &[LinuxIdMapping], cancel: &Can
         ErrorKind::Denied,
         format!("{name}: {status}: {}", said.escape_default()),
     )
-    .hint(hint(name, &said)))
+    .with_hint(hint(name, &said)))
 }
 
 /// Without a wish to end it, the waiting is left to reading what it says.
@@ -98,7 +98,7 @@ fn is_program(path: &Path) -> bool {
 }
 
 fn missing(name: &'static str) -> Error {
-    Error::new(ErrorKind::Unsupported, format!("{name} is not in PATH")).hint(
+    Error::new(ErrorKind::Unsupported, format!("{name} is not in PATH")).with_hint(
         "mapping other ids than the caller's own takes newuidmap and newgidmap: install them (Debian: uidmap; \
          elsewhere shadow-utils), or map only one id, the caller's own",
     )

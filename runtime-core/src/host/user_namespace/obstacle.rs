@@ -2,7 +2,7 @@
 //! only after a failure.
 
 /// What forbids new user namespaces, as a hint; `None` if nothing known does.
-pub fn obstacle() -> Option<&'static str> {
+pub(crate) fn obstacle() -> Option<&'static str> {
     obstacle_of(|path| std::fs::read_to_string(path).ok())
 }
 

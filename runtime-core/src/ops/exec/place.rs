@@ -33,7 +33,7 @@ impl Cgroups {
         match place {
             Some(place) if !self.ignore_paused && place.is_effectively_frozen()? => {
                 let text = "cannot exec in a frozen sub-cgroup (use --ignore-paused to override)";
-                Err(Error::new(ErrorKind::WrongStatus, text).path(place.path()))
+                Err(Error::new(ErrorKind::WrongStatus, text).with_path(place.path()))
             }
             _ => Ok(()),
         }
@@ -88,7 +88,7 @@ fn sub_cgroup(text: &str) -> Result<&Path> {
     match text.split_once(':') {
         Some((controllers, _)) if !controllers.contains('/') => {
             let message = format!("invalid --cgroup argument: unknown controller {controllers} in {text}");
-            Err(Error::new(ErrorKind::Invalid, message).hint(format!(
+            Err(Error::new(ErrorKind::Invalid, message).with_hint(format!(
                 "cgroup version 2 has one tree for all controllers: give the path without {controllers:?}"
             )))
         }

@@ -57,7 +57,7 @@ fn other_kinds(directory: &str) -> Result<Kinds> {
     let identity = |directory: &OwnedFd, path: &str, name: &str| {
         let stat = rustix::fs::statat(directory, name, rustix::fs::AtFlags::empty());
         stat.map(|stat| (stat.st_dev, stat.st_ino))
-            .map_err(|errno| Error::os("stat", errno).path(format!("{path}/{name}")))
+            .map_err(|errno| Error::os("stat", errno).with_path(format!("{path}/{name}")))
     };
     let mut kinds = Kinds::NONE;
     for NamespaceKind { flag, file, .. } in NamespaceKind::ALL {
@@ -65,7 +65,7 @@ fn other_kinds(directory: &str) -> Result<Kinds> {
         let their = match identity(&theirs, directory, file) {
             Err(error) if error.errno() == Some(rustix::io::Errno::NOENT) && flag == Kinds::TIME => continue,
             Err(error) if error.errno() == Some(rustix::io::Errno::ACCESS) => {
-                return Err(error.with_kind(ErrorKind::Denied).hint(
+                return Err(error.with_kind(ErrorKind::Denied).with_hint(
                     "the container is another user's; or it was not started yet, and only root may look into its init then",
                 ));
             }

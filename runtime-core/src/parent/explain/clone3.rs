@@ -12,18 +12,18 @@ use crate::{Error, ErrorKind};
 pub(crate) fn explain_clone(error: runtime_sys::SysError, plan: &Plan, cgroup: &CgroupManager) -> Error {
     let explained = Error::from(error).doing("make the container's process");
     match (error.errno, cgroup.cgroup()) {
-        (Errno::NOSPC | Errno::USERS, _) => explained.field("linux.namespaces").hint(
+        (Errno::NOSPC | Errno::USERS, _) => explained.with_field("linux.namespaces").with_hint(
             obstacle(plan)
                 .unwrap_or("too many namespaces: see /proc/sys/user/max_*_namespaces, or nested too deep"),
         ),
         (Errno::BUSY | Errno::OPNOTSUPP | Errno::ACCESS, Some(cgroup)) => {
             cgroup.explain_entry("clone3", error.errno)
         }
-        (Errno::AGAIN, _) => explained.hint("pids.max of a cgroup above, or RLIMIT_NPROC"),
+        (Errno::AGAIN, _) => explained.with_hint("pids.max of a cgroup above, or RLIMIT_NPROC"),
         (Errno::PERM, _) if !plan.namespaces.birth.is_empty() => explained
-            .field("linux.namespaces")
+            .with_field("linux.namespaces")
             .with_kind(ErrorKind::Denied)
-            .hint(obstacle(plan).unwrap_or("new namespaces need CAP_SYS_ADMIN")),
+            .with_hint(obstacle(plan).unwrap_or("new namespaces need CAP_SYS_ADMIN")),
         _ => explained,
     }
 }

@@ -12,7 +12,7 @@ use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 use crate::spec::has_other_letters;
 use crate::{Error, Result};
 
-pub use runtime_sys::bpf::BpfInsn;
+pub(crate) use runtime_sys::bpf::BpfInsn;
 
 /// The answer that `exit` returns: 1 from the first instruction on, 0 once denied.
 const ANSWER: u8 = 0;
@@ -107,7 +107,7 @@ struct Rule {
 /// # Errors
 /// A rule with another type than `a`, `b` or `c`, a number that is no device number, or an empty `access`; the error names the
 /// rule. Letters of `access` other than `rwm` mean nothing.
-pub fn compile(rules: &[LinuxDeviceCgroup]) -> Result<Vec<BpfInsn>> {
+pub(crate) fn compile(rules: &[LinuxDeviceCgroup]) -> Result<Vec<BpfInsn>> {
     let mut open_rules = Vec::with_capacity(rules.len());
     for (index, rule) in rules.iter().enumerate() {
         open_rules.extend(Rule::parse(index, rule)?.without_what_is_settled());
@@ -560,7 +560,7 @@ mod tests {
         }
         let absent = LinuxDeviceCgroupBuilder::default().allow(true).build().unwrap();
         assert_eq!(
-            compile(&[absent]).unwrap_err().spec_field(),
+            compile(&[absent]).unwrap_err().field(),
             Some("linux.resources.devices[0].access")
         );
     }

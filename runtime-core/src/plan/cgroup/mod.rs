@@ -3,7 +3,7 @@
 
 mod devices;
 mod path;
-mod resources;
+pub(crate) mod resources;
 pub(crate) mod systemd;
 
 use serde::{Deserialize, Serialize};
@@ -12,15 +12,16 @@ use super::CallerOptions;
 use crate::spec::Config;
 use crate::{Error, ErrorKind, Result};
 
-pub use devices::{BpfInsn, compile as compile_devices};
-pub use path::CgroupPath;
+pub(crate) use devices::{BpfInsn, compile as compile_devices};
+pub(crate) use path::CgroupPath;
 pub(crate) use path::{contained, leaves};
 pub(crate) use resources::IDLE_HAS_NO_WEIGHT;
-pub use resources::{CgroupWrite, IfMissing, ResourcePlan};
+pub(crate) use resources::{CgroupWrite, IfMissing, ResourcePlan};
 pub use systemd::UnitPlan;
 
 /// Who makes the cgroup. Kept in the state: `delete` must use the driver of `create`, whatever its own options say.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum CgroupDriver {
     /// The runtime itself, by making directories.
     #[default]
@@ -130,5 +131,5 @@ pub(crate) fn no_cgroup_to_limit(write: &CgroupWrite) -> Error {
         ErrorKind::Unsupported,
         "a limit needs a cgroup, but the cgroup driver is \"disabled\"",
     )
-    .field(write.field.clone())
+    .with_field(write.field.clone())
 }

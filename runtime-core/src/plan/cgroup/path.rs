@@ -39,9 +39,9 @@ impl CgroupPath {
 }
 
 fn named(path: &Path) -> Result<PathBuf> {
-    let clean = contained(path).map_err(|error| error.field(FIELD))?;
+    let clean = contained(path).map_err(|error| error.with_field(FIELD))?;
     if clean.as_os_str().is_empty() {
-        return Err(Error::invalid(FIELD, "must name a cgroup below the root of the tree").path(path));
+        return Err(Error::invalid(FIELD, "must name a cgroup below the root of the tree").with_path(path));
     }
     Ok(clean)
 }
@@ -55,7 +55,7 @@ pub(crate) fn contained(path: &Path) -> Result<PathBuf> {
         .any(|byte| matches!(byte, 0 | b'\n'))
     {
         let message = "a cgroup's name cannot hold a NUL or a newline";
-        return Err(Error::new(ErrorKind::Invalid, message).path(path));
+        return Err(Error::new(ErrorKind::Invalid, message).with_path(path));
     }
     Ok(OsString::from_vec(clean(path)).into())
 }
@@ -122,7 +122,7 @@ mod tests {
         for bad in ["/", "..", "/..", "a/..", ".", "/a\nb", "/a\0b"] {
             let error = CgroupPath::new(Some(Path::new(bad)), "c1").unwrap_err();
             assert_eq!(
-                (error.kind(), error.spec_field()),
+                (error.kind(), error.field()),
                 (ErrorKind::Invalid, Some(FIELD)),
                 "{bad:?}"
             );

@@ -230,7 +230,7 @@ impl ResourcePlan {
         const SHARES: &str = "linux.resources.cpu.shares";
         if let Some(weight) = shares_to_weight(cpu.shares().unwrap_or(0)) {
             if cpu.idle() == Some(1) {
-                return Err(Error::invalid(SHARES, IDLE_HAS_NO_WEIGHT).hint("leave it out"));
+                return Err(Error::invalid(SHARES, IDLE_HAS_NO_WEIGHT).with_hint("leave it out"));
             }
             self.write("cpu.weight", weight.to_string(), SHARES);
         }
@@ -435,8 +435,8 @@ const FILES_OF_THE_RUNTIME: [&str; 4] = ["cgroup.freeze", "cgroup.kill", "cgroup
 /// A limit that version 2 has no counterpart for, and that a container must not go without unnoticed.
 fn only_in_version_1(field: &'static str, instead: &'static str) -> Error {
     Error::new(ErrorKind::Unsupported, "cgroup version 2 has no such limit")
-        .field(field)
-        .hint(instead)
+        .with_field(field)
+        .with_hint(instead)
 }
 
 /// `memory.swap` of config.json limits memory and swap together, `memory.swap.max` swap alone.
@@ -735,7 +735,7 @@ mod tests {
         ] {
             let error = plan(resources).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unsupported);
-            assert_eq!(error.spec_field(), Some(&*format!("linux.resources.{field}")));
+            assert_eq!(error.field(), Some(&*format!("linux.resources.{field}")));
         }
     }
 

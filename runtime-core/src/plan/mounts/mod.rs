@@ -21,11 +21,11 @@ use runtime_sys::mount::{ATTR_RDONLY, MountAttr};
 use runtime_sys::namespace::Kinds;
 
 use super::HostFacts;
-pub use super::mount_label::FsOption;
+pub(crate) use super::mount_label::FsOption;
 use super::mount_label::MountLabel;
 use super::namespaces::{NamespacesPlan, UserNamespace};
 use super::rootfs::RootfsPlan;
-pub use crate::spec::mount_options::{IdRanges, SourceLink};
+pub(crate) use crate::spec::mount_options::{IdRanges, SourceLink};
 use crate::spec::paths::is_free_below_proc;
 use crate::{Error, ErrorKind, Result};
 use options::{Options, Superblock};
@@ -142,7 +142,7 @@ pub struct MountIdMap {
 
 /// What the plan of a mount has to know of the rest.
 #[derive(Debug, Clone, Copy)]
-pub struct Around<'a> {
+pub(crate) struct Around<'a> {
     /// The host.
     pub facts: &'a HostFacts,
     /// The container's namespaces.
@@ -154,7 +154,7 @@ pub struct Around<'a> {
 }
 
 /// Key and value, as in config.json.
-pub fn text_of((key, value): &FsOption) -> String {
+pub(crate) fn text_of((key, value): &FsOption) -> String {
     let key = key.to_string_lossy();
     match value {
         Some(value) => format!("{key}={}", value.to_string_lossy()),
@@ -166,7 +166,7 @@ pub fn text_of((key, value): &FsOption) -> String {
 ///
 /// # Errors
 /// `Invalid` with the field.
-pub fn plan(spec: &Spec, around: Around<'_>) -> Result<Vec<MountPlan>> {
+pub(crate) fn plan(spec: &Spec, around: Around<'_>) -> Result<Vec<MountPlan>> {
     let mounts = spec.mounts().iter().flatten().enumerate();
     let mut plans = Vec::new();
     for (index, mount) in mounts {

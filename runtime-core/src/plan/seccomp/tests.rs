@@ -105,18 +105,18 @@ fn errno_is_the_rules_own_or_an_error() {
         "linux.seccomp.syscalls[0].errnoRet: SCMP_ACT_ALLOW does not take an errno"
     );
     assert_eq!(
-        error(errno("SCMP_ACT_ERRNO", 4096)).spec_field(),
+        error(errno("SCMP_ACT_ERRNO", 4096)).field(),
         Some("linux.seccomp.syscalls[0].errnoRet")
     );
     let default = error(json!({"defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": 1}));
-    assert_eq!(default.spec_field(), Some("linux.seccomp.defaultErrnoRet"));
+    assert_eq!(default.field(), Some("linux.seccomp.defaultErrnoRet"));
 }
 
 #[test]
 fn notify_needs_a_listener_and_may_not_be_the_default() {
     let notify = json!({"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"});
     assert_eq!(
-        error(with_rule(notify.clone())).spec_field(),
+        error(with_rule(notify.clone())).field(),
         Some("linux.seccomp.listenerPath")
     );
     let mut complete = with_rule(notify);
@@ -208,15 +208,15 @@ fn two_conditions_on_one_argument_are_alternatives() {
 fn contradictions_and_impossible_arguments_are_errors() {
     let rule = |action: &str| json!({"names": ["ioctl"], "action": action, "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}]});
     let two = json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [rule("SCMP_ACT_ALLOW"), rule("SCMP_ACT_LOG")]});
-    assert_eq!(error(two).spec_field(), Some("linux.seccomp.syscalls[1]"));
+    assert_eq!(error(two).field(), Some("linux.seccomp.syscalls[1]"));
     let mut seventh = rule("SCMP_ACT_ALLOW");
     seventh["args"][0]["index"] = json!(6);
     assert_eq!(
-        error(with_rule(seventh)).spec_field(),
+        error(with_rule(seventh)).field(),
         Some("linux.seccomp.syscalls[0].args[0].index")
     );
     assert_eq!(
-        error(with_rule(json!({"names": [""], "action": "SCMP_ACT_LOG"}))).spec_field(),
+        error(with_rule(json!({"names": [""], "action": "SCMP_ACT_LOG"}))).field(),
         Some("linux.seccomp.syscalls[0].names")
     );
 }

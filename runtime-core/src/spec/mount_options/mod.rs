@@ -35,7 +35,7 @@ pub enum SourceLink {
 }
 
 /// Id mappings of users and groups.
-pub type IdRanges = (Vec<LinuxIdMapping>, Vec<LinuxIdMapping>);
+pub(crate) type IdRanges = (Vec<LinuxIdMapping>, Vec<LinuxIdMapping>);
 
 /// The options of one mount.
 #[derive(Debug, Default)]

@@ -132,7 +132,7 @@ pub(super) fn process_ids(user: &User, linux: &Linux, namespaces: &Namespaces<'_
     let refuse = |field: String, id: u32, kind: &str| {
         let message = format!("{id}: is not in linux.{kind}Mappings");
         Err(Error::invalid(field, message)
-            .hint(format!("cannot set {kind} to unmapped user in user namespace")))
+            .with_hint(format!("cannot set {kind} to unmapped user in user namespace")))
     };
     if !mapped(linux.uid_mappings(), user.uid()) {
         return refuse("process.user.uid".to_owned(), user.uid(), "uid");

@@ -30,7 +30,7 @@ const BROKER: Target<'static> = Target {
 
 /// Which service manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manager {
+pub(crate) enum Manager {
     /// Process 1 of the host.
     System,
     /// That of the calling user: `systemd --user`.
@@ -86,7 +86,7 @@ impl Bus {
     }
 
     fn at(place: &Place, cancel: &Cancel) -> Result<Self> {
-        let failed = |call: &'static str| move |errno| Error::os(call, errno).path(&place.path);
+        let failed = |call: &'static str| move |errno| Error::os(call, errno).with_path(&place.path);
         let kind = SocketFlags::CLOEXEC;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, kind, None)
             .map_err(failed("socket"))?;
@@ -180,7 +180,7 @@ impl Bus {
                 Incoming::Error(serial, name, text) if serial == self.serial => {
                     let refusal = Refusal { name, text };
                     return match refusal.is_of_broker() {
-                        true => Err(self.lost().hint(refusal.text)),
+                        true => Err(self.lost().with_hint(refusal.text)),
                         false => Ok(Err(refusal)),
                     };
                 }
@@ -239,7 +239,7 @@ impl Bus {
             match rustix::net::send(&self.socket, rest, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
                 Ok(sent) => rest = &rest[sent..],
                 Err(Errno::INTR | Errno::AGAIN) => {}
-                Err(errno) => return Err(Error::os("send", errno).path(&self.path)),
+                Err(errno) => return Err(Error::os("send", errno).with_path(&self.path)),
             }
         }
         Ok(())
@@ -260,7 +260,7 @@ impl Bus {
                     return Ok(());
                 }
                 Err(Errno::INTR | Errno::AGAIN) => {}
-                Err(errno) => return Err(Error::os("recv", errno).path(&self.path)),
+                Err(errno) => return Err(Error::os("recv", errno).with_path(&self.path)),
             }
         }
     }
@@ -270,11 +270,11 @@ impl Bus {
     }
 
     fn lost(&self) -> Error {
-        Error::os("recv", Errno::CONNRESET).path(&self.path)
+        Error::os("recv", Errno::CONNRESET).with_path(&self.path)
     }
 
     pub(super) fn failed(&self, message: impl Into<Cow<'static, str>>) -> Error {
-        Error::new(ErrorKind::Os, message).path(&self.path)
+        Error::new(ErrorKind::Os, message).with_path(&self.path)
     }
 }
 
@@ -336,7 +336,7 @@ fn places(manager: Manager) -> Result<Vec<Place>> {
                     "XDG_RUNTIME_DIR is not set, so the service manager of this user cannot be found",
                 )
                 .doing("connect to systemd")
-                .hint(
+                .with_hint(
                     "set XDG_RUNTIME_DIR, usually to /run/user/UID, or use --cgroup-manager cgroupfs; \
                      a login session, or `loginctl enable-linger`, starts the manager",
                 )),
@@ -384,8 +384,9 @@ fn explain_absence(manager: Manager, refused: Option<Error>) -> Error {
     // sd_booted(3): the directory is there exactly where systemd is the init system.
     let is_booted = rustix::fs::stat(Path::new("/run/systemd/system")).is_ok();
     let error = refused.unwrap_or_else(|| {
-        Error::new(ErrorKind::Unsupported, "no usable address")
-            .hint("DBUS_SYSTEM_BUS_ADDRESS and DBUS_SESSION_BUS_ADDRESS take unix:path= and unix:abstract=")
+        Error::new(ErrorKind::Unsupported, "no usable address").with_hint(
+            "DBUS_SYSTEM_BUS_ADDRESS and DBUS_SESSION_BUS_ADDRESS take unix:path= and unix:abstract=",
+        )
     });
     let error = error.doing("connect to systemd");
     let kind = match error.errno() {
@@ -394,13 +395,13 @@ fn explain_absence(manager: Manager, refused: Option<Error>) -> Error {
     };
     let error = error.with_kind(kind);
     match (manager, is_booted) {
-        (_, false) => error.hint(format!(
+        (_, false) => error.with_hint(format!(
             "systemd is not running on this host: boot with it as process 1, {other_way}"
         )),
-        (Manager::System, true) => error.hint(format!(
+        (Manager::System, true) => error.with_hint(format!(
             "systemd runs, but cannot be reached: mount /run/systemd and /run/dbus, {other_way}"
         )),
-        (Manager::User, true) => error.hint(format!(
+        (Manager::User, true) => error.with_hint(format!(
             "the service manager of this user does not run: log in, or `loginctl enable-linger`, {other_way}"
         )),
     }

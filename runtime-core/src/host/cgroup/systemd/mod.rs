@@ -14,5 +14,5 @@ pub(crate) mod message;
 mod service_manager;
 mod unit;
 
-pub use bus::Manager;
-pub use unit::{Unit, UnitLocation, UnitReference};
+pub(crate) use bus::Manager;
+pub(crate) use unit::{Unit, UnitLocation, UnitReference};

@@ -236,7 +236,7 @@ fn started(result: &str) -> Result<()> {
         "done" => Ok(()),
         result => Err(
             Error::new(ErrorKind::Os, format!("the job ended with the result {result:?}"))
-                .hint("see the journal: journalctl -b _PID=1; of a user's manager, journalctl --user"),
+                .with_hint("see the journal: journalctl -b _PID=1; of a user's manager, journalctl --user"),
         ),
     }
 }
@@ -286,9 +286,9 @@ fn explain(refusal: &Refusal, properties: &[Property]) -> Error {
         let error = error.with_kind(ErrorKind::Invalid);
         return match &property.field {
             Some(field) => error
-                .field(field.clone())
-                .hint(format!("property {}", property.name)),
-            None => error.hint(format!("property {}; this systemd may be too old", property.name)),
+                .with_field(field.clone())
+                .with_hint(format!("property {}", property.name)),
+            None => error.with_hint(format!("property {}; this systemd may be too old", property.name)),
         };
     }
     // Of a value with the wrong type systemd does not say whose it is.
@@ -300,18 +300,18 @@ fn explain(refusal: &Refusal, properties: &[Property]) -> Error {
     if refusal.is_about_properties() && !asked.is_empty() {
         let error = error.with_kind(ErrorKind::Invalid);
         return error
-            .field(asked.join(", "))
-            .hint("a value may have the wrong type: see org.freedesktop.systemd1(5)");
+            .with_field(asked.join(", "))
+            .with_hint("a value may have the wrong type: see org.freedesktop.systemd1(5)");
     }
     if refusal.is("UnitExists") {
         return error
             .with_kind(ErrorKind::AlreadyExists)
-            .field(name::FIELD)
-            .hint("a unit of this name is in use: stop it, or choose another name");
+            .with_field(name::FIELD)
+            .with_hint("a unit of this name is in use: stop it, or choose another name");
     }
     match refusal.name.strip_prefix("org.freedesktop.DBus.Error.") {
         Some("AccessDenied" | "AuthFailed" | "InteractiveAuthorizationRequired") => {
-            error.with_kind(ErrorKind::Denied).hint(
+            error.with_kind(ErrorKind::Denied).with_hint(
                 "systemd, or polkit, does not allow it to this user: units of the system are for root, others have a \
                  service manager of their own",
             )
@@ -364,7 +364,7 @@ mod tests {
                 &refusal("DBus.Error.InvalidArgs", "Unexpected message contents"),
                 &properties
             )
-            .spec_field(),
+            .field(),
             Some("annotations[\"org.systemd.property.Foo\"]")
         );
         let other = refusal("systemd1.BadUnitSetting", "CPUQuotaPeriodUSec is bad");

@@ -19,7 +19,7 @@ use crate::{Cancel, Errno, Error, ErrorKind, Result};
 
 /// Where a container's unit will be, with the connection to its service manager.
 #[derive(Debug)]
-pub struct UnitLocation {
+pub(crate) struct UnitLocation {
     root: CgroupRoot,
     /// The unit's cgroup.
     below_root: PathBuf,
@@ -64,17 +64,17 @@ impl UnitLocation {
     }
 
     /// The absolute path of the container's cgroup.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The unit's name.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.unit.name.unit
     }
 
     /// Whose unit it will be.
-    pub fn manager(&self) -> Manager {
+    pub(crate) fn manager(&self) -> Manager {
         self.manager
     }
 
@@ -105,7 +105,7 @@ impl UnitLocation {
 
 /// A container's unit.
 #[derive(Debug)]
-pub struct Unit {
+pub(crate) struct Unit {
     name: String,
     manager: Manager,
     /// The container's cgroup.
@@ -234,7 +234,7 @@ impl Unit {
     }
 
     /// The container's cgroup, if it is there.
-    pub fn cgroup(&self) -> Option<&Cgroup> {
+    pub(crate) fn cgroup(&self) -> Option<&Cgroup> {
         match self.cgroups()? {
             Cgroups::Unit(cgroup) => Some(cgroup),
             Cgroups::Below { container, .. } => container.as_ref(),
@@ -242,7 +242,7 @@ impl Unit {
     }
 
     /// Whether the unit waits for its first process.
-    pub fn is_awaited(&self) -> bool {
+    pub(crate) fn is_awaited(&self) -> bool {
         matches!(self.state, State::Awaited(_))
     }
 
@@ -497,7 +497,7 @@ impl Unit {
 
 /// What the state says about a container's unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnitReference {
+pub(crate) struct UnitReference {
     /// Its name.
     pub name: String,
     /// Whose it is.
@@ -515,9 +515,9 @@ fn check_place(pid: Pid, below_root: &Path) -> Result<()> {
     }
     let message = format!("systemd has put the container's process into {}", place.display());
     Err(Error::new(ErrorKind::Unsupported, message)
-        .path(below_root)
+        .with_path(below_root)
         .doing("find the unit's cgroup")
-        .hint("systemd must be in the same pid namespace, and see the same cgroup tree"))
+        .with_hint("systemd must be in the same pid namespace, and see the same cgroup tree"))
 }
 
 /// systemd writes this file from `OOMPolicy`, which it takes only when the unit is made: another value would be gone with the
@@ -535,7 +535,7 @@ fn refuse_oom_policy(cgroup: &Cgroup, writes: &[CgroupWrite]) -> Result<()> {
             ErrorKind::Unsupported,
             "systemd lets it be chosen only when the unit is made (property OOMPolicy)",
         )
-        .field(write.field.clone())),
+        .with_field(write.field.clone())),
     }
 }
 
@@ -546,7 +546,7 @@ fn seen_in_files(cgroup: &Cgroup, writes: &[CgroupWrite]) -> Vec<CgroupWrite> {
 }
 
 fn vanished(path: &Path) -> Error {
-    Error::new(ErrorKind::NotFound, "the unit's cgroup is gone").path(path)
+    Error::new(ErrorKind::NotFound, "the unit's cgroup is gone").with_path(path)
 }
 
 /// Makes the container's cgroup below the unit's and moves its process there, so that the unit's can hand controllers

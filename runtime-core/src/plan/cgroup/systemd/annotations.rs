@@ -60,7 +60,7 @@ fn property(name: &str, text: &str) -> Result<Property> {
         wrong(format!(
             "{text:?} is no value in GVariant's text format: {message}"
         ))
-        .hint("as in 'text', true, uint64 5, ['a', 'b']")
+        .with_hint("as in 'text', true, uint64 5, ['a', 'b']")
     })?;
     let (name, value) = match seconds(name) {
         Some(stem) => {
@@ -72,7 +72,7 @@ fn property(name: &str, text: &str) -> Result<Property> {
     };
     if !allowed::is_allowed(&name) {
         return Err(
-            wrong(format!("the property {name} is not one that an annotation may set")).hint(
+            wrong(format!("the property {name} is not one that an annotation may set")).with_hint(
                 "only those that limit, describe, order or end the container's own unit: docs/adr/0020-unit-properties.md",
             ),
         );
@@ -265,7 +265,7 @@ mod tests {
         ] {
             let error = one(name, "true").unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Invalid, "{name}");
-            assert!(error.spec_field().unwrap().starts_with("annotations["), "{name}");
+            assert!(error.field().unwrap().starts_with("annotations["), "{name}");
         }
         assert_eq!(
             one("TimeoutStopUSec", "5s").unwrap_err().to_string(),

@@ -41,7 +41,7 @@ impl UnitName {
                 path.display().to_string()
             );
             return Err(Error::invalid(FIELD, message)
-                .hint("or leave out --systemd-cgroup: this is a path for the driver cgroupfs"));
+                .with_hint("or leave out --systemd-cgroup: this is a path for the driver cgroupfs"));
         };
         let slice = Some(*slice).filter(|slice| !slice.is_empty());
         if let Some(slice) = slice {
@@ -137,7 +137,7 @@ fn check_unit(unit: &str) -> Result<()> {
     if let Some(wrong) = unit.chars().find(|letter| !is_allowed(*letter)) {
         let message = format!("{unit:?} cannot be the name of a systemd unit: it holds {wrong:?}");
         return Err(Error::invalid(FIELD, message)
-            .hint("letters, digits and :-_.\\ are allowed in those of scopes and slices"));
+            .with_hint("letters, digits and :-_.\\ are allowed in those of scopes and slices"));
     }
     if unit.len() > LONGEST_NAME {
         let message = format!("{unit:?} is too long for the name of a systemd unit, {LONGEST_NAME} at most");
@@ -247,7 +247,7 @@ mod tests {
             assert_eq!(error.is_ok(), allowed, "{bad:?}");
             if let Err(error) = error {
                 assert_eq!(
-                    (error.kind(), error.spec_field()),
+                    (error.kind(), error.field()),
                     (ErrorKind::Invalid, Some(FIELD)),
                     "{bad}"
                 );

@@ -6,7 +6,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::args::{ContextArgs, InsideArgs, Links, MountArgs, MountWhat, NewArgs, TargetArgs};
+use crate::args::{ClassicArgs, ContextArgs, InsideArgs, Links, MountArgs, MountWhat, NewArgs, TargetArgs};
 use crate::report::{At, Result, Stop, refused};
 use crate::step::Step;
 use crate::wire::{Link, Message};
@@ -126,12 +126,8 @@ fn mount_one(
         }
         MountWhat::New(new) => mount_new(new, target, args, mode, dev),
         MountWhat::Classic(classic) => {
-            let mut text = paths::Buffer::new();
-            let data = with_mode(&mut text, classic.data, mode).at_index(Step::MountFilesystem, index)?;
-            fs::chdir(target).at_index(Step::MountAttach, index)?;
-            mount::mount_on_cwd(classic.source, classic.fstype, classic.flags, data)
-                .at_index(Step::MountFilesystem, index)?;
-            reattribute(root, args)
+            let made = make_classic(classic, target, mode, index)?;
+            attach(made.as_fd(), target, args)
         }
         MountWhat::Remount(options) => {
             reconfigure(target, options, index)?;
@@ -289,6 +285,33 @@ fn make_filesystem(
     Ok(made)
 }
 
+/// A new file system by mount(2), as a detached mount. That call gives no descriptor, so that the mount has to be found by the name of
+/// its place: one in a file system of our own, over `target` meanwhile, where nobody can put another mount under that name.
+fn make_classic(
+    classic: &ClassicArgs<'_>,
+    target: BorrowedFd<'_>,
+    mode: Option<u32>,
+    index: u16,
+) -> Result<OwnedFd> {
+    const NAME: &CStr = c"m";
+    let step = Step::MountFilesystem;
+    let mut text = paths::Buffer::new();
+    let data = with_mode(&mut text, classic.data, mode).at_index(step, index)?;
+    // Room for more than the two: security labels count as well.
+    let own = small_tmpfs(None, c"8", 0).at_index(step, index)?;
+    let own = own.as_fd();
+    attach_to(own, target, index, true)?;
+    fs::mkdir(own, NAME, 0o700).at_index(step, index)?;
+    let place = fs::open_child(own, NAME, OFlags::PATH).at_index(step, index)?;
+    fs::chdir(place.as_fd()).at_index(step, index)?;
+    mount::mount_on_cwd(classic.source, classic.fstype, classic.flags, data).at_index(step, index)?;
+    let mounted = fs::open_child(own, NAME, OFlags::PATH).at_index(step, index)?;
+    let made = mount::clone_tree(mounted.as_fd(), false).at_index(step, index)?;
+    fs::chdir(own).at_index(step, index)?;
+    mount::detach_here(c".").at_index(step, index)?;
+    Ok(made)
+}
+
 /// Options for mount(2), with a mode among them.
 fn with_mode<'a>(
     text: &'a mut paths::Buffer,
@@ -384,15 +407,6 @@ fn apply_but(tree: BorrowedFd<'_>, args: &MountArgs<'_>, kept: u64) -> Result<()
     Ok(())
 }
 
-/// mount(2) gives no descriptor: the mount is what the same path finds now.
-fn reattribute(root: BorrowedFd<'_>, args: &MountArgs<'_>) -> Result<()> {
-    if args.attributes.is_empty() {
-        return Ok(());
-    }
-    let mounted = paths::open_target(root, &args.target).at_index(Step::MountTarget, args.index)?;
-    apply(mounted.as_fd(), args)
-}
-
 fn reconfigure(target: BorrowedFd<'_>, options: Options<'_>, index: u16) -> Result<()> {
     if options.is_empty() {
         return Ok(());
@@ -408,15 +422,24 @@ fn reconfigure(target: BorrowedFd<'_>, options: Options<'_>, index: u16) -> Resu
 
 /// A read-only tmpfs without room for anything: what hides directories.
 pub(crate) fn empty_tmpfs(label: Option<(&CStr, Option<&CStr>)>) -> runtime_sys::Result<OwnedFd> {
+    small_tmpfs(label, c"1", ATTR_RDONLY)
+}
+
+/// A tmpfs for so many inodes, of which its root is one.
+fn small_tmpfs(
+    label: Option<(&CStr, Option<&CStr>)>,
+    inodes: &CStr,
+    attributes: u64,
+) -> runtime_sys::Result<OwnedFd> {
     let context = mount::fsopen(c"tmpfs")?;
     if let Some((key, value)) = label {
         mount::fsconfig(context.as_fd(), key, value)?;
     }
-    for (key, value) in [(c"nr_blocks", c"1"), (c"nr_inodes", c"1"), (c"mode", c"0555")] {
+    for (key, value) in [(c"nr_blocks", c"1"), (c"nr_inodes", inodes), (c"mode", c"0555")] {
         mount::fsconfig(context.as_fd(), key, Some(value))?;
     }
     mount::fsconfig_create(context.as_fd())?;
-    mount::fsmount(context.as_fd(), ATTR_RDONLY)
+    mount::fsmount(context.as_fd(), attributes)
 }
 
 /// A copy of what lies at `target`, read-only with all that is mounted below it, on top of itself.

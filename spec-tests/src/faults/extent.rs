@@ -76,6 +76,7 @@ impl Extent {
                 let is_possible = |what: &What| match what {
                     What::Errno(errno) => can_fail(*call, *errno),
                     What::Kill => true,
+                    What::Rename => false,
                 };
                 for what in What::ALL.into_iter().filter(is_possible) {
                     let fault = Fault {

@@ -5,7 +5,7 @@
 //! `RUNTIME.1.1` the first that its first one makes, also if that is a sibling by `CLONE_PARENT`.
 
 use super::{
-    Fault, What,
+    Fault, Renaming, What,
     calls::{self, BIRTHS, EXECS},
 };
 use std::{collections::HashMap, fs, os::unix::fs::MetadataExt};
@@ -50,6 +50,8 @@ pub(super) struct Judge {
     /// Device and inode of the runtime's file.
     runtime: (u64, u64),
     fault: Option<Fault>,
+    /// What [`What::Rename`] does.
+    renamings: Vec<Renaming>,
     pub(super) hit: Option<Call>,
     pub(super) processes: HashMap<u32, Process>,
     threads: HashMap<u32, u32>,
@@ -69,6 +71,13 @@ impl Judge {
             runtime,
             fault,
             ..Self::default()
+        }
+    }
+
+    pub(super) fn with_renamings(self, renamings: &[Renaming]) -> Self {
+        Self {
+            renamings: renamings.to_vec(),
+            ..self
         }
     }
 
@@ -96,8 +105,13 @@ impl Judge {
         process.calls.push(call);
         match &self.fault {
             Some(fault) if fault.process == process.name && fault.place.is_last_of(&process.calls) => {
-                self.hit = Some(call);
+                let is_done = self
+                    .renamings
+                    .iter()
+                    .all(|(from, to)| fs::rename(from, to).is_ok());
+                self.hit = is_done.then_some(call);
                 match fault.what {
+                    What::Rename => Verdict::Continue,
                     What::Errno(_) if is_one_of(call, &[libc::SYS_brk]) => Verdict::Value(end_of_heap(pid)),
                     What::Errno(errno) => Verdict::Errno(errno as i32),
                     What::Kill => Verdict::Kill(pid),

@@ -40,9 +40,12 @@ pub(crate) enum What {
     Errno(Errno),
     /// The process gets SIGKILL before it.
     Kill,
+    /// It is made, after files were renamed: [`Injector::start_in_a_race`].
+    Rename,
 }
 
 impl What {
+    /// Those that every call must bear.
     pub(crate) const ALL: [Self; 6] = [
         Self::Errno(Errno::EIO),
         Self::Errno(Errno::ENOMEM),
@@ -58,6 +61,7 @@ impl fmt::Display for What {
         match self {
             Self::Errno(errno) => write!(f, "{errno:?}"),
             Self::Kill => f.write_str("KILL"),
+            Self::Rename => f.write_str("RENAME"),
         }
     }
 }
@@ -69,6 +73,9 @@ pub(crate) struct Place {
     number: i32,
     nth: usize,
 }
+
+/// A file, and its name from then on.
+pub(crate) type Renaming = (PathBuf, PathBuf);
 
 impl Place {
     /// That of the last of the calls.
@@ -152,7 +159,33 @@ impl Injector {
 
     /// Starts the command under the filter. Those before it must have ended.
     pub(crate) fn start(&self, command: Command, dir: &Path, fault: Option<&Fault>) -> Check<Live> {
-        *locked(&self.judge) = Judge::new(self.runtime, fault.cloned());
+        self.start_judged(command, dir, Judge::new(self.runtime, fault.cloned()))
+    }
+
+    /// As [`Injector::start`]: somebody who may write there renames files, in this order, right before call `nth` of a process, from 1,
+    /// which was its call there in `calls` without that.
+    pub(crate) fn start_in_a_race(
+        &self,
+        command: Command,
+        dir: &Path,
+        (process, calls): (&str, &[Call]),
+        renamings: &[Renaming],
+    ) -> Check<Live> {
+        let Some(place) = Place::of_last(calls) else {
+            return fail("no call to race with");
+        };
+        let fault = Fault {
+            process: process.to_owned(),
+            nth: calls.len(),
+            place,
+            what: What::Rename,
+        };
+        let judge = Judge::new(self.runtime, Some(fault)).with_renamings(renamings);
+        self.start_judged(command, dir, judge)
+    }
+
+    fn start_judged(&self, command: Command, dir: &Path, judge: Judge) -> Check<Live> {
+        *locked(&self.judge) = judge;
         let (answer, started) = mpsc::channel();
         let job = Job {
             command,

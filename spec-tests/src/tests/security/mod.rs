@@ -1,6 +1,7 @@
 //! Runs in: SUITE. Attacks that must fail.
 
 pub(crate) mod advisories;
+pub(crate) mod races;
 pub(crate) mod roots;
 pub(crate) mod traced;
 

@@ -32,7 +32,6 @@ mod parent;
 mod plan;
 mod prepare;
 mod spec;
-pub mod stats;
 #[cfg(feature = "unstable")]
 #[doc(hidden)]
 pub mod unstable;
@@ -51,6 +50,14 @@ pub use plan::cgroup::CgroupDriver;
 pub use spec::example as example_config;
 
 use rustix::io::Errno;
+
+/// What a container uses: the parts of [`CgroupStats`](stats::CgroupStats).
+pub mod stats {
+    pub use crate::host::cgroup::stats::{
+        BlockIo, CgroupStats, Counter, Cpu, CpuSet, CpuUsage, Empty, HugePages, Memory, Pids, Pressure,
+        Stall, Throttling, Transfer,
+    };
+}
 
 /// The version of the runtime-spec that onggi follows.
 pub const OCI_VERSION: &str = "1.3.0";

@@ -14,6 +14,7 @@ use prost::Message;
 
 use crate::Result;
 use crate::criu;
+use crate::host::cgroup::stats::CgroupStats;
 use crate::host::cgroup::systemd::message;
 use crate::host::cgroup::{files, membership, stats};
 use crate::host::mount::{mount_table, mountinfo};
@@ -25,7 +26,6 @@ use crate::plan::cgroup::CgroupWrite;
 use crate::plan::cgroup::systemd::properties::{self, Property};
 use crate::plan::cgroup::systemd::{annotations, gvariant, name};
 use crate::spec::{Config, ProcessExtra};
-use crate::stats::CgroupStats;
 pub use rustix::io::Errno;
 
 pub mod plan {

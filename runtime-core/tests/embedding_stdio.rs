@@ -5,8 +5,11 @@
 mod bundle;
 
 use std::fs::File;
-use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write, pipe};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use bundle::{Bundle, shell};
 use runtime_core::{CgroupDriver, ContainerId, ErrorKind, Runtime, Stdio};
@@ -73,12 +76,18 @@ fn init_and_exec_have_what_they_were_given() {
     assert_eq!(joined.wait().unwrap().code(), Some(0));
     assert_eq!(all_of(joined_output), "more\njoined\n");
 
+    // It has said all when it reads from the last one, and goes on.
+    let mut lines = BufReader::new(output).lines();
+    assert_eq!(
+        [lines.next().unwrap().unwrap(), lines.next().unwrap().unwrap()],
+        ["in", "out"]
+    );
+    assert_eq!(BufReader::new(errors).lines().next().unwrap().unwrap(), "error");
     release.write_all(b"go\n").unwrap();
     fixture.runtime.kill(&fixture.id, libc::SIGKILL, false).unwrap();
     init.wait().unwrap();
     fixture.runtime.delete(&fixture.id, false).unwrap();
-    assert_eq!(all_of(output), "in\nout\n");
-    assert_eq!(all_of(errors), "error\n");
+    assert!(lines.next().is_none());
 }
 
 #[test]
@@ -190,4 +199,38 @@ fn a_container_can_be_adopted() {
         )
     );
     fixture.runtime.delete(&fixture.id, false).unwrap();
+}
+
+/// Between the look at which numbers are free and the birth of the child other threads of the program open and close files.
+#[test]
+fn numbers_are_as_asked_beside_threads_that_open_and_close_files() {
+    let fixture = Fixture::new("beside", "for fd in 5 6 7 8 9; do eval cat '<&'$fd; done");
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    drop([(); 9].map(|()| File::open("/dev/null").unwrap()));
+                }
+            });
+        }
+        let rounds = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            for round in 0..100 {
+                let (output, stdout) = pipe().unwrap();
+                let descriptors = [5, 6, 7, 8, 9].map(|number| {
+                    let (read, mut write) = pipe().unwrap();
+                    writeln!(write, "{number}").unwrap();
+                    (OwnedFd::from(read), number)
+                });
+                let options = fixture.bundle.options().descriptors(descriptors);
+                let options = options.stdin(Stdio::Null).stdout(OwnedFd::from(stdout));
+                let init = fixture.runtime.run(&fixture.id, options).unwrap();
+                assert_eq!(init.wait().unwrap().code(), Some(0));
+                fixture.runtime.delete(&fixture.id, false).unwrap();
+                assert_eq!(all_of(output), "5\n6\n7\n8\n9\n", "round {round}");
+            }
+        }));
+        is_over.store(true, Ordering::Relaxed);
+        rounds.unwrap();
+    });
 }

@@ -41,7 +41,7 @@ fn become_criu(args: &CriuArgs<'_>, link: Link<'_>) -> Result<Infallible> {
 
 fn prepare(args: &CriuArgs<'_>, link: Link<'_>) -> Result<()> {
     program::detach(args.keep, false).at(Step::Detach)?;
-    program::place(args.placed).at(Step::Stdio)?;
+    program::place(args.placed).at(Step::Detach)?;
     program::new_keyring(args.keyring).at(Step::Keyring)?;
     if let Some(root) = &args.root {
         arrange(root)?;

@@ -52,7 +52,7 @@ fn up_to_start(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<Option<OwnedFd
 
 fn enter(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<()> {
     program::detach(args.keep, args.unprivileged).at(Step::Detach)?;
-    program::place(args.process.placed).at(Step::Stdio)?;
+    program::place(args.process.placed).at(Step::Detach)?;
     if args.has_its_cgroup && namespaces::need_nothing_first(&args.namespaces) {
         // A network namespace takes the kernel longer than all the rest: RUNTIME loads the device filter meanwhile.
         namespaces::unshare_rest(&args.namespaces).at(Step::Unshare)?;

@@ -42,7 +42,7 @@ fn join_and_execute(args: &mut JoinProcessArgs<'_>, link: Link<'_>) -> Result<In
 /// Runs in: JOINER.
 fn enter(args: &mut JoinProcessArgs<'_>, link: Link<'_>) -> Result<()> {
     program::detach(args.keep, args.unprivileged).at(Step::Detach)?;
-    program::place(args.process.placed).at(Step::Stdio)?;
+    program::place(args.process.placed).at(Step::Detach)?;
     program::await_go(args.unprivileged, link).at(Step::AwaitGo)?;
     namespaces::join(args.namespaces)?;
     namespaces::become_root(args.become_root).at(Step::BecomeRoot)?;

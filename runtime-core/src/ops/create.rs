@@ -32,7 +32,7 @@ use crate::parent::handshake::{Answers, Conversation};
 use crate::parent::{id_mapped, locked_trees, procfs_context, views};
 use crate::plan::keyring::KeyringSecret;
 use crate::plan::{CallerOptions, HostFacts, Plan, annotations};
-use crate::prepare::{Inputs, Links, Prepared};
+use crate::prepare::{Inputs, Links, Prepared, keep_off};
 use crate::spec::{self, Config};
 use crate::{Cancel, Error, ErrorKind, Result};
 
@@ -170,7 +170,9 @@ fn launch(creation: &mut Creation<'_>, mut options: CreateOptions, start: Start)
     let mut prepared = prepare(plan, slot, cgroup, terminal, start)?;
     procfs_context::open_all(plan, &mut prepared, &options.cancel)?;
     record_host_mount(plan, slot, &prepared)?;
-    let links = Links::new()?;
+    let mut links = Links::new()?;
+    keep_off(&mut links.child, &plan.process)?;
+    prepared.keep_off(&plan.process)?;
     let mut init = make_init(plan, &prepared, &links, cgroup)?;
     drop(links.child);
     set_surroundings(planned, &prepared, &init, cgroup, &options.cancel)?;

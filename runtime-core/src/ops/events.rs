@@ -9,9 +9,9 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use super::{Runtime, Status, container};
 use crate::error::CallResult;
 use crate::host::cgroup::OomWatch;
+use crate::host::cgroup::stats::CgroupStats;
 use crate::host::process::Process as HostProcess;
 use crate::host::state::{ContainerId, Record};
-use crate::stats::CgroupStats;
 use crate::{Errno, Error, ErrorKind, Result};
 
 /// Something that happened to a container.

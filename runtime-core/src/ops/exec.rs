@@ -55,7 +55,7 @@ impl Runtime {
             open_files: self.open_files()?,
             ..CallerOptions::default()
         };
-        let init = Target::open(&record)?;
+        let mut init = Target::open(&record)?;
         let facts = HostFacts::of_host(record.bundle.clone())?;
         let plan = ProcessPlan::new(
             &process,
@@ -65,6 +65,7 @@ impl Runtime {
             caller,
         )?;
         plan.warn();
+        init.keep_off(&plan)?;
         let console = connect_console(options.console.take().filter(|_| plan.terminal), &options.cancel)?;
         let seccomp = plan_seccomp(&config.spec)?;
         let notifies = seccomp.as_ref().is_some_and(|seccomp| seccomp.listener.is_some());

@@ -55,6 +55,17 @@ pub(crate) struct Prepared {
     pub inherited_environment: Vec<CString>,
 }
 
+/// A descriptor of ours that has come to a number which one of the caller's is to have in the child moves above all of these: the
+/// caller, who had something there, has closed it meanwhile.
+pub(crate) fn keep_off(fd: &mut OwnedFd, program: &ProcessPlan) -> Result<()> {
+    let targets = program.placed.iter().map(|(_, target)| *target);
+    if targets.clone().any(|target| target == fd.as_raw_fd()) {
+        let above = targets.max().map_or(0, |highest| highest + 1);
+        *fd = rustix::io::fcntl_dupfd_cloexec(&*fd, above).call("fcntl(F_DUPFD_CLOEXEC)")?;
+    }
+    Ok(())
+}
+
 /// The two ends of the link.
 #[derive(Debug)]
 pub(crate) struct Links {
@@ -133,6 +144,31 @@ impl Prepared {
             prepared.to_lock = trees::to_copy(plan, &prepared)?;
         }
         Ok(prepared)
+    }
+
+    /// Moves all of them off the numbers that the caller's files are to have.
+    pub(crate) fn keep_off(&mut self, program: &ProcessPlan) -> Result<()> {
+        if program.placed.is_empty() {
+            return Ok(());
+        }
+        let ours = [Some(&mut self.rootfs), self.null.as_mut()];
+        let ours = ours.into_iter().flatten();
+        let ours = ours
+            .chain(&mut self.console)
+            .chain(&mut self.gate)
+            .chain(&mut self.joins);
+        let ours = ours
+            .chain(&mut self.hook_files.stdout)
+            .chain(&mut self.hook_files.stderr);
+        let of_mounts = self.mounts.iter_mut().flat_map(|mount| {
+            let context = mount.context.as_mut().map(|context| &mut context.fd);
+            mount.tree.as_mut().into_iter().chain(context)
+        });
+        let ours = ours
+            .chain(of_mounts)
+            .chain(self.device_nodes.iter_mut().flatten());
+        let mut ours = ours.chain(self.procfs.as_mut().map(ProcHandle::as_mut));
+        ours.try_for_each(|fd| keep_off(fd, program))
     }
 
     /// The descriptors that the child keeps, sorted, with those that the program inherits.

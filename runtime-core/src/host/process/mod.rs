@@ -206,6 +206,13 @@ impl Process {
     }
 }
 
+impl AsMut<OwnedFd> for Process {
+    /// For moving it to another number.
+    fn as_mut(&mut self) -> &mut OwnedFd {
+        &mut self.pidfd
+    }
+}
+
 impl From<Process> for OwnedFd {
     fn from(process: Process) -> Self {
         process.pidfd

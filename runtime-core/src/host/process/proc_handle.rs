@@ -65,6 +65,13 @@ impl ProcHandle {
     }
 }
 
+impl AsMut<OwnedFd> for ProcHandle {
+    /// For moving it to another number.
+    fn as_mut(&mut self) -> &mut OwnedFd {
+        &mut self.root
+    }
+}
+
 impl AsFd for ProcHandle {
     /// The root of the procfs.
     fn as_fd(&self) -> BorrowedFd<'_> {

@@ -26,7 +26,7 @@ use crate::parent::views::{ProcessVectors, console_view, keyring_view};
 use crate::plan::keyring::KeyringPlan;
 use crate::plan::process::ProcessPlan;
 use crate::plan::seccomp::SeccompPlan;
-use crate::prepare::Links;
+use crate::prepare::{Links, keep_off};
 use crate::{Cancel, Error, Result};
 
 /// One `exec`, with everything decided.
@@ -42,8 +42,12 @@ pub(super) struct Job<'a> {
 }
 
 impl Job<'_> {
-    pub(super) fn launch(self, cgroups: Cgroups, options: &ExecOptions) -> Result<Process> {
-        let links = Links::new()?;
+    pub(super) fn launch(mut self, cgroups: Cgroups, options: &ExecOptions) -> Result<Process> {
+        let mut links = Links::new()?;
+        keep_off(&mut links.child, self.plan)?;
+        self.console
+            .iter_mut()
+            .try_for_each(|fd| keep_off(fd, self.plan))?;
         let freezer = cgroups.freezer()?;
         let mut launched = self.make(&links, cgroups)?;
         drop(links.child);
@@ -77,7 +81,10 @@ impl Job<'_> {
 
     fn make(&self, links: &Links, cgroups: Cgroups) -> Result<Launched> {
         let needs_procfs = self.plan.apparmor.is_some() || self.plan.selinux.is_some();
-        let procfs = needs_procfs.then(ProcHandle::open).transpose()?;
+        let mut procfs = needs_procfs.then(ProcHandle::open).transpose()?;
+        procfs
+            .iter_mut()
+            .try_for_each(|fd| keep_off(fd.as_mut(), self.plan))?;
         let attempt = |cgroup: Option<BorrowedFd<'_>>| self.clone_into(links, cgroup, procfs.as_ref());
         cgroups.refuse_frozen(cgroups.below.as_ref())?;
         let first = cgroups.first();

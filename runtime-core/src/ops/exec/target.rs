@@ -10,6 +10,8 @@ use crate::error::{CallResult, ErrorResult};
 use crate::host::process::Process as HostProcess;
 use crate::host::state::Record;
 use crate::ops::container_root::ContainerRoot;
+use crate::plan::process::ProcessPlan;
+use crate::prepare::keep_off;
 use crate::spec::namespace_kind::NamespaceKind;
 use crate::{Error, ErrorKind, Result};
 
@@ -27,6 +29,15 @@ impl Target {
     /// Whether its pid namespace is not ours, so that only a child can be born there.
     pub(super) fn joins_pids(&self) -> bool {
         self.kinds.has(Kinds::PID)
+    }
+
+    /// Moves its descriptors off the numbers that the caller's files are to have.
+    pub(super) fn keep_off(&mut self, program: &ProcessPlan) -> Result<()> {
+        keep_off(self.process.as_mut(), program)?;
+        self.root
+            .instead
+            .iter_mut()
+            .try_for_each(|fd| keep_off(fd, program))
     }
 
     pub(in crate::ops) fn open(record: &Record) -> Result<Self> {

@@ -89,15 +89,10 @@ pub struct ExecCpuAffinity {
     pub last: Option<String>,
 }
 
-/// Reads a config.json that may lie anywhere and have any name.
+/// Reads a config.json in whatever form it is given.
 ///
 /// Fails if there is none, if it is larger than 64 MiB, and as [`parse`] does; with `Interrupted` if `cancel` comes while
 /// nobody writes into what is no file but a pipe.
-pub fn load_file(path: &Path, cancel: &Cancel) -> Result<Config> {
-    load(&path.to_owned().into(), cancel)
-}
-
-/// Reads a config.json in whatever form it is given; as [`load_file`] where that is a file.
 pub(crate) fn load(document: &given::Document<Spec>, cancel: &Cancel) -> Result<Config> {
     let json = document
         .json(cancel)

@@ -45,6 +45,9 @@ struct Banned {
     #[serde(rename = "crate")]
     name: String,
     reason: String,
+    /// Those that may depend on it all the same.
+    #[serde(default)]
+    wrappers: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -58,10 +61,24 @@ struct Sources {
 #[derive(Deserialize)]
 struct Metadata {
     packages: Vec<Package>,
+    resolve: Resolve,
+}
+
+#[derive(Deserialize)]
+struct Resolve {
+    nodes: Vec<Node>,
+}
+
+/// A crate, and what it depends on: identifiers of packages.
+#[derive(Deserialize)]
+struct Node {
+    id: String,
+    dependencies: Vec<String>,
 }
 
 #[derive(Deserialize, Clone)]
 struct Package {
+    id: String,
     name: String,
     version: String,
     license: Option<String>,
@@ -70,6 +87,9 @@ struct Package {
     /// Empty for what cannot be published.
     publish: Option<Vec<String>>,
     dependencies: Vec<Dependency>,
+    /// Names of those that depend on it.
+    #[serde(skip)]
+    dependents: Vec<String>,
 }
 
 #[derive(Deserialize, Clone)]
@@ -123,7 +143,12 @@ impl Rules {
 
     fn ban(&self, package: &Package) -> Option<String> {
         let ban = self.bans.deny.iter().find(|ban| ban.name == package.name)?;
-        Some(format!("is banned: {}", ban.reason))
+        let mut others = package
+            .dependents
+            .iter()
+            .filter(|name| !ban.wrappers.contains(name));
+        let is_wrapped = !ban.wrappers.is_empty() && others.next().is_none();
+        (!is_wrapped).then(|| format!("is banned: {}", ban.reason))
     }
 }
 
@@ -156,7 +181,17 @@ fn packages(rules: &Rules) -> Vec<Package> {
         String::from_utf8_lossy(&output.stderr)
     );
     let metadata: Metadata = serde_json::from_slice(&output.stdout).unwrap();
-    metadata.packages
+    let mut packages = metadata.packages;
+    let names: BTreeMap<_, _> = packages
+        .iter()
+        .map(|one| (one.id.clone(), one.name.clone()))
+        .collect();
+    for package in &mut packages {
+        let nodes = metadata.resolve.nodes.iter();
+        let above = nodes.filter(|node| node.dependencies.contains(&package.id));
+        package.dependents = above.map(|node| names[&node.id].clone()).collect();
+    }
+    packages
 }
 
 #[test]
@@ -173,15 +208,17 @@ fn every_crate_is_one_that_deny_toml_allows() {
 
 #[test]
 fn what_deny_toml_forbids_is_found() {
-    let rules = rules();
+    let mut rules = rules();
     let index = "registry+https://github.com/rust-lang/crates.io-index";
     let good = Package {
+        id: String::new(),
         name: "good".to_owned(),
         version: "1.0.0".to_owned(),
         license: Some("MIT/Apache-2.0".to_owned()),
         source: Some(index.to_owned()),
         publish: None,
         dependencies: Vec::new(),
+        dependents: Vec::new(),
     };
     let with = |change: fn(&mut Package)| {
         let mut package = good.clone();
@@ -264,6 +301,19 @@ fn what_deny_toml_forbids_is_found() {
             ),
         ),
     ]);
+    let mut banned = Package {
+        name: "banned".to_owned(),
+        ..good
+    };
+    rules.bans.deny.push(Banned {
+        name: "banned".to_owned(),
+        reason: "x".to_owned(),
+        wrappers: vec!["a".to_owned()],
+    });
+    for (above, expected) in [(["a", "a"], None), (["a", "b"], Some("is banned: x".to_owned()))] {
+        banned.dependents = above.map(str::to_owned).to_vec();
+        assert_eq!(rules.ban(&banned), expected);
+    }
     for (case, (found, expected)) in cases {
         assert_eq!(found, expected, "{case}");
     }

@@ -14,8 +14,6 @@ pub(crate) fn keep_after(count: u32) -> Result<()> {
             log::debug!("hooks inherit the caller's files: {error}");
             Ok(())
         }
-        Err(error) => {
-            Err(Error::from(error).doing("keep the caller's files to ourselves"))
-        }
+        Err(error) => Err(Error::from(error).doing("keep the caller's files to ourselves")),
     }
 }

@@ -115,6 +115,7 @@ fn dump(slot: &Slot, options: CheckpointOptions) -> Result<()> {
         mem_track: (options.pre_dump || options.parent.is_some()).then_some(true),
         lazy_pages: options.criu.lazy_pages.then_some(true),
     })?;
+    let network = (session.version(), plan.namespaces.joins(Kinds::NETWORK));
     let mut request = Options {
         pid: Some(record.pid),
         log_file: Some(LOG.to_owned()),
@@ -130,12 +131,7 @@ fn dump(slot: &Slot, options: CheckpointOptions) -> Result<()> {
         }),
         freeze_cgroup: freezer(record)?,
         external: external_namespaces(&plan, record.pid)?,
-        ..common_options(
-            &options.criu,
-            &directories,
-            record,
-            (session.version(), plan.namespaces.joins(Kinds::NETWORK)),
-        )?
+        ..common_options(&options.criu, &directories, record, network)?
     };
     let kind = if options.pre_dump {
         Kind::SinglePreDump

@@ -189,11 +189,8 @@ fn locate(error: Error, plan: &Plan, spec: &Spec, failure: Failure) -> Error {
     let index = usize::from(failure.index);
     match failure.step {
         Step::JoinNamespace => {
-            let join = plan
-                .namespaces
-                .join
-                .iter()
-                .find(|join| join.index == failure.index);
+            let mut joins = plan.namespaces.join.iter();
+            let join = joins.find(|join| join.index == failure.index);
             let error = error.with_field(crate::plan::namespaces::field(failure.index));
             match join {
                 Some(join) => error.with_path(&join.path),

@@ -4,10 +4,10 @@
 
 use std::fmt;
 
-use oci_spec::runtime::Capability;
+use oci_spec::runtime::{Arch, Capability, LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSeccompOperator};
 use serde_json::{Map, Value};
 
-use super::schema::{Absent, Field, Mend, Schema, Zero};
+use super::schema::{Absent, Field, Mend, Schema, SeccompWord, Zero};
 use super::{ExecCpuAffinity, Extra};
 use crate::{Error, Result};
 
@@ -88,6 +88,7 @@ impl Walk {
                     return Err(at.refuse(format!("{}: unknown {what}", quoted(word))));
                 }
             }
+            Schema::Seccomp(kind) => seccomp_word(string(value, at)?, *kind, at)?,
             Schema::List(schema) => {
                 let Value::Array(list) = value else {
                     return Err(wrong_type(at, "a list", value));
@@ -242,6 +243,20 @@ fn wrong_type(at: &At<'_>, expected: &str, found: &Value) -> Error {
         Value::Object(_) => "an object",
     };
     at.refuse(format!("expected {expected}, found {found}"))
+}
+
+/// Refuses here what the types would refuse, because here the field is known.
+fn seccomp_word(word: &str, kind: SeccompWord, at: &At<'_>) -> Result<()> {
+    let (is_known, what) = match kind {
+        SeccompWord::Action => (word.parse::<LinuxSeccompAction>().is_ok(), "action"),
+        SeccompWord::Architecture => (word.parse::<Arch>().is_ok(), "architecture"),
+        SeccompWord::Flag => (word.parse::<LinuxSeccompFilterFlag>().is_ok(), "flag"),
+        SeccompWord::Operator => (word.parse::<LinuxSeccompOperator>().is_ok(), "operator"),
+    };
+    match is_known {
+        true => Ok(()),
+        false => Err(at.refuse(format!("{}: unknown seccomp {what}", quoted(word)))),
+    }
 }
 
 /// An empty default action and no rule: engines that mean "no seccomp" write that (runc takes it so), and the type

@@ -96,6 +96,19 @@ pub(super) fn of(name: Arch) -> Option<&'static Architecture> {
         .find(|architecture| architecture.name == name)
 }
 
+/// The architecture whose ELF files have this `e_machine`, width and byte order: an `AUDIT_ARCH_*` is made of them.
+pub(crate) fn architecture_of_elf(machine: u16, wide: bool, big_endian: bool) -> Option<Arch> {
+    let found = ARCHITECTURES
+        .iter()
+        .find(|known| known.audit as u16 == machine && known.wide == wide && known.big_endian == big_endian);
+    found.map(|known| known.name)
+}
+
+/// The name as people write it: `x86_64`, not `SCMP_ARCH_X86_64`.
+pub(crate) fn short_name(name: Arch) -> String {
+    name.to_string().replace("SCMP_ARCH_", "").to_lowercase()
+}
+
 /// The names of all, in alphabetical order.
 pub(super) fn names() -> Vec<String> {
     let mut names: Vec<_> = ARCHITECTURES.iter().map(|known| known.name.to_string()).collect();
@@ -104,7 +117,7 @@ pub(super) fn names() -> Vec<String> {
 }
 
 /// The architecture that this program was built for.
-pub(super) const NATIVE: Arch = if cfg!(all(target_arch = "x86_64", target_pointer_width = "32")) {
+pub(crate) const NATIVE: Arch = if cfg!(all(target_arch = "x86_64", target_pointer_width = "32")) {
     Arch::ScmpArchX32
 } else if cfg!(target_arch = "x86_64") {
     Arch::ScmpArchX86_64

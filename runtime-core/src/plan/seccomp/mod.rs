@@ -26,6 +26,7 @@ use oci_spec::runtime::{
 };
 
 use self::arch::{Architecture, Syscall};
+pub(crate) use self::arch::{NATIVE, architecture_of_elf, short_name};
 use self::conditions::Condition;
 use self::linker::{Calls, Linker};
 use crate::{Error, ErrorKind, Result};
@@ -119,7 +120,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            native: arch::NATIVE,
+            native: NATIVE,
             enosys_for_newer_calls: true,
         }
     }

@@ -70,17 +70,17 @@ fn every_action_returns_its_value() {
         }));
         let number = Syscall::named("getpid")
             .unwrap()
-            .number(arch::of(arch::NATIVE).unwrap())
+            .number(arch::of(NATIVE).unwrap())
             .unwrap();
-        assert_eq!(verdict(&plan, arch::NATIVE, number, [0; 2]), value, "{action}");
+        assert_eq!(verdict(&plan, NATIVE, number, [0; 2]), value, "{action}");
         assert_eq!(
-            verdict(&plan, arch::NATIVE, number - 1, [0; 2]),
+            verdict(&plan, NATIVE, number - 1, [0; 2]),
             0x0005_0007,
             "{action}"
         );
         // Newer than all that is named, for the native architecture also where none is.
         assert_eq!(
-            verdict(&plan, arch::NATIVE, number + 1, [0; 2]),
+            verdict(&plan, NATIVE, number + 1, [0; 2]),
             0x0005_0026,
             "{action}"
         );
@@ -193,11 +193,11 @@ fn two_conditions_on_one_argument_are_alternatives() {
     ));
     let number = Syscall::named("ioctl")
         .unwrap()
-        .number(arch::of(arch::NATIVE).unwrap())
+        .number(arch::of(NATIVE).unwrap())
         .unwrap();
     for (args, allowed) in [([1, 0], true), ([5, 0], true), ([0, 9], true), ([0, 0], false)] {
         assert_eq!(
-            verdict(&plan, arch::NATIVE, number, args) == 0x7fff_0000,
+            verdict(&plan, NATIVE, number, args) == 0x7fff_0000,
             allowed,
             "{args:?}"
         );
@@ -232,12 +232,12 @@ fn a_profile_that_is_too_long_for_the_kernel_is_an_error() {
     let enough = json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": rules[..1000]});
     let number = Syscall::named("ioctl")
         .unwrap()
-        .number(arch::of(arch::NATIVE).unwrap())
+        .number(arch::of(NATIVE).unwrap())
         .unwrap();
     let long = plan(enough);
     for (value, allowed) in [(0, true), (500, true), (999, true), (1000, false)] {
         assert_eq!(
-            verdict(&long, arch::NATIVE, number, [value, 0]) == 0x7fff_0000,
+            verdict(&long, NATIVE, number, [value, 0]) == 0x7fff_0000,
             allowed,
             "{value}"
         );

@@ -17,7 +17,7 @@ fuzz_target!(|passwd: &[u8]| {
         let found = home_in(file.as_fd(), uid, &mut line).expect("a file in memory is read");
         assert_eq!(found, home_of(passwd, uid), "uid {uid}");
     }
-    // The same behind more than fits into a piece.
+    // The same after more than fits into a piece.
     let mut long = file_of(b"");
     long.write_all(&[b':'; 3000]).expect("a file in memory");
     long.write_all(b"\n").expect("a file in memory");

@@ -24,7 +24,7 @@ pub(crate) trait Value: Sized {
 }
 
 /// Declares a struct of flags. A field is a flag of the same name with hyphens; its comment is the help, its type the
-/// kind of flag, and behind the type there may be calls of [`Arg`]'s methods. `..name: Type` takes another struct's
+/// kind of flag, and after the type there may be calls of [`Arg`]'s methods. `..name: Type` takes another struct's
 /// flags in.
 macro_rules! flags {
     (

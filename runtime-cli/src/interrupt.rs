@@ -9,7 +9,7 @@ use runtime_core::{Cancel, Error, Result};
 use rustix::io::Errno;
 
 /// What ends a program unless it says otherwise, and is sent to make it end: by somebody, or by the timers and the limit of
-/// processor time that the caller has set before he called us.
+/// processor time that the caller has set before calling us.
 const SIGNALS: [Signal; 8] = [
     Signal::SIGHUP,
     Signal::SIGINT,

@@ -372,7 +372,7 @@ pub trait Role: Carry {
 }
 
 /// What is on the way from the one stack to the other.
-struct Luggage<T> {
+struct HandOver<T> {
     image: Image,
     pieces: [Range; PIECES],
     used: usize,
@@ -399,25 +399,25 @@ pub fn leave_host<R: Role>(image: &Image, args: &R) -> Result<Infallible> {
     .named(Call::Mmap)?;
     let args = args.carry(&room)?;
     // The last piece of it that is put into the room: from here on no piece is added.
-    let luggage = Luggage {
+    let hand_over = HandOver {
         image: *image,
         pieces: [Range::default(); PIECES],
         used: 0,
         args,
     };
-    let luggage = room.put(luggage)?;
-    (luggage.pieces, luggage.used) = room.pieces();
+    let hand_over = room.put(hand_over)?;
+    (hand_over.pieces, hand_over.used) = room.pieces();
     // SAFETY: the top of a stack that nobody uses, and a function that takes this very argument.
-    unsafe { call_on_stack(stack.end, arrive::<R>, luggage) }
+    unsafe { call_on_stack(stack.end, arrive::<R>, hand_over) }
 }
 
-extern "C" fn arrive<R: Role>(luggage: *mut Luggage<R::Carried>) -> ! {
+extern "C" fn arrive<R: Role>(hand_over: *mut HandOver<R::Carried>) -> ! {
     // SAFETY: put into the room by `leave_host`, which has given up its own reference.
-    let luggage = unsafe { luggage.read() };
-    let pieces = luggage.pieces.get(..luggage.used).unwrap_or_default();
-    match forget_all_but(&luggage.image, pieces) {
-        Ok(()) => R::run(luggage.args),
-        Err(error) => R::give_up(&luggage.args, error),
+    let hand_over = unsafe { hand_over.read() };
+    let pieces = hand_over.pieces.get(..hand_over.used).unwrap_or_default();
+    match forget_all_but(&hand_over.image, pieces) {
+        Ok(()) => R::run(hand_over.args),
+        Err(error) => R::give_up(&hand_over.args, error),
     }
 }
 

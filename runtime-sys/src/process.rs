@@ -161,7 +161,7 @@ impl<'a> ExecVector<'a> {
         self.carried = 0;
     }
 
-    /// Puts one more string behind the last, if a spare slot is left. `string` must live until the process has
+    /// Puts one more string after the last, if a spare slot is left. `string` must live until the process has
     /// called `execve`, which in the child means: in a frame that never returns.
     pub fn push(&mut self, string: &'a CStr) -> bool {
         let used = self

@@ -70,7 +70,7 @@ impl User {
         self.command_behind(&[])
     }
 
-    /// The same behind these words, a program that executes its arguments.
+    /// The same after these words, a program that executes its arguments.
     pub(crate) fn command_behind(&self, words: &[&str]) -> Command {
         let mut command = match words.split_first() {
             _ if self.has_ranges || self.cgroup.is_some() => self.through_shell(),

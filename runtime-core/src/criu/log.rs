@@ -29,7 +29,7 @@ const NO_REASONS: [&str; 4] = [
     "No parent image found",
 ];
 
-/// The first: those behind it say what failed because of it, or while it was undone.
+/// The first: those after it say what failed because of it, or while it was undone.
 pub(crate) fn find(text: &str) -> Option<String> {
     let errors = || {
         text.lines()

@@ -4,7 +4,7 @@
 //! nobody else has.
 //!
 //! The clocks alone it reads earlier, at times before ids are mapped: as the host's root without privileges. Their group is
-//! therefore shown as that root's, and lets him in.
+//! therefore shown as that root's, which may enter.
 
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, OwnedFd};

@@ -107,7 +107,7 @@ fn hold(fd: BorrowedFd<'_>, number: RawFd) -> Result<Option<OwnedFd>> {
     Ok((held.as_raw_fd() == number).then_some(held))
 }
 
-/// Those from 3 on: the sockets of the service manager, which must be there, and behind them what else is there of
+/// Those from 3 on: the sockets of the service manager, which must be there, and after them what else is there of
 /// `--preserve-fds`. A number that is not open is left out, as crun does: `podman run --preserve-fd 5` counts up to the highest.
 /// So is what is close-on-exec: what a program opens for itself is. Sorted.
 fn inherited(listen_fds: u32, preserve_fds: u32) -> Result<Vec<RawFd>> {

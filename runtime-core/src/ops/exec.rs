@@ -7,7 +7,7 @@ mod target;
 
 use std::mem::take;
 
-use self::launch::Job;
+use self::launch::PlannedExec;
 use self::place::cgroup_of;
 use self::process::{Affinity, process_of};
 pub(super) use self::target::Target;
@@ -75,7 +75,7 @@ impl Runtime {
         let cgroup = cgroup_of(&record, &options, init.pid)?;
         let affinity = Affinity::of(&extra)?;
         let keyring = keyring(&record, &facts, init.other_user)?;
-        let job = Job {
+        let exec = PlannedExec {
             unprivileged: !facts.may_mount,
             affinity,
             keyring: keyring.as_ref(),
@@ -85,7 +85,7 @@ impl Runtime {
             console,
             init: &init,
         };
-        job.launch(cgroup, &options)
+        exec.launch(cgroup, &options)
     }
 }
 

@@ -84,7 +84,7 @@ options! {
         no_pivot: bool,
         /// Keep the caller's session keyring.
         no_new_keyring: bool,
-        /// How many descriptors from 3 on the program inherits, behind the sockets of `listen_fds`. Those that are not open, or
+        /// How many descriptors from 3 on the program inherits, after the sockets of `listen_fds`. Those that are not open, or
         /// close-on-exec, are left out.
         preserve_fds: u32,
         /// Give the container a socket for sd_notify(3) at `/run/notify`; see [`crate::Runtime::notify_socket`].

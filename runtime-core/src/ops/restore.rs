@@ -75,7 +75,7 @@ impl Runtime {
         criu::mapped_images::show(&mut directories, &planned.plan.namespaces.user)?;
         let descriptors = read_descriptors(&options.criu.images, &directories)?;
         let cancel = options.cancel.clone();
-        let job = Job {
+        let restore = PlannedRestore {
             config: &planned.config,
             plan: &planned.plan,
             placed: planned.descriptors.placed(),
@@ -85,7 +85,7 @@ impl Runtime {
             descriptors,
         };
         let mut creation = Creation::begin(self, id, &planned, &cancel)?;
-        let restored = job.restore(&mut creation);
+        let restored = restore.restore(&mut creation);
         creation.end(restored)
     }
 
@@ -161,7 +161,7 @@ fn read_descriptors(path: &Path, directories: &Directories) -> Result<Vec<String
     serde_json::from_slice(&text).map_err(|error| at(Error::new(ErrorKind::Invalid, error.to_string())))
 }
 
-struct Job<'a> {
+struct PlannedRestore<'a> {
     config: &'a Config,
     plan: &'a Plan,
     placed: Vec<(RawFd, RawFd)>,
@@ -172,7 +172,7 @@ struct Job<'a> {
     descriptors: Vec<String>,
 }
 
-impl Job<'_> {
+impl PlannedRestore<'_> {
     fn restore(mut self, creation: &mut Creation<'_>) -> Result<Process> {
         let Creation {
             slot,
@@ -207,7 +207,7 @@ impl Job<'_> {
         }
         let request = self.request(slot, &place, &session, namespaces.options)?;
         let mut attendant = Restore {
-            job: &self,
+            restore: &self,
             slot,
             cgroup,
             hooks_begun,
@@ -255,7 +255,7 @@ impl Job<'_> {
             keyring: self.plan.keyring.clone(),
             place,
             rootfs: [rootfs, draft],
-            mounts: trees::mounts(self.plan, cgroup, trees::Room::of_restore())?,
+            mounts: trees::mounts(self.plan, cgroup, trees::TreePolicy::of_restore())?,
             subject: Subject {
                 process: &self.plan.process,
                 container: Some((self.plan, &self.config.spec)),
@@ -360,7 +360,7 @@ fn join_by_path(join: &Join) -> Result<JoinNamespace> {
 
 /// RUNTIME's part in a restore.
 struct Restore<'a> {
-    job: &'a Job<'a>,
+    restore: &'a PlannedRestore<'a>,
     slot: &'a mut Slot,
     cgroup: &'a CgroupManager,
     hooks_begun: &'a mut bool,
@@ -378,8 +378,8 @@ impl Attendant for Restore<'_> {
                 let pid = self.take_init(notification.pid())?;
                 self.set_up_network(pid)?;
                 *self.hooks_begun = true;
-                let terms = terms(self.job.plan, &self.job.options.cancel);
-                run_runtime_hooks(self.job.config, self.slot.record(), pid, terms)
+                let terms = terms(self.restore.plan, &self.restore.options.cancel);
+                run_runtime_hooks(self.restore.config, self.slot.record(), pid, terms)
             }
             "orphan-pts-master" => self.take_terminal(fd),
             // The processes are there, and stand still: what others wait for is written before they run.
@@ -418,7 +418,7 @@ impl Restore<'_> {
 
     /// criu makes a network namespace without anything in it.
     fn set_up_network(&self, pid: i32) -> Result<()> {
-        let plan = self.job.plan;
+        let plan = self.restore.plan;
         if !plan.namespaces.loopback && self.devices.is_none() {
             return Ok(());
         }
@@ -451,10 +451,10 @@ impl Restore<'_> {
         let (Some(master), Some(console)) = (self.terminal.take(), self.console.take()) else {
             return Ok(());
         };
-        if self.job.options.plain_newlines {
+        if self.restore.options.plain_newlines {
             net::leave_newlines(master.as_fd()).field("process.terminal")?;
         }
-        console::send_master(&master, &console, &self.job.options.cancel)
+        console::send_master(&master, &console, &self.restore.options.cancel)
     }
 
     fn publish(&mut self, pid: i32) -> Result<()> {
@@ -464,10 +464,10 @@ impl Restore<'_> {
         record.root = container_root::root_record(pid)?;
         container::record_identity(&mut record, self.cgroup)?;
         record.phase = Phase::Created;
-        record.stdio = self.job.attached();
+        record.stdio = self.restore.attached();
         self.slot.write(record)?;
         self.pass_terminal()?;
-        match &self.job.options.pid_file {
+        match &self.restore.options.pid_file {
             Some(path) => pid_file::write(path, pid),
             None => Ok(()),
         }

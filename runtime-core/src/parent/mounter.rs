@@ -116,7 +116,7 @@ fn explain_removal(removals: &[Removal], failure: Failure) -> Error {
 fn prepare(plan: &Plan, inside: Inside<'_>, cgroup: &CgroupManager) -> Result<Vec<PreparedMount>> {
     // It may be gone.
     let rootfs = resolve_directory(&plan.rootfs.path).ok();
-    let mut mounts = trees::mounts(plan, cgroup, trees::Room::of_mounter(rootfs.as_deref()))?;
+    let mut mounts = trees::mounts(plan, cgroup, trees::TreePolicy::of_mounter(rootfs.as_deref()))?;
     if inside.has_users() {
         lock(plan, &mut mounts, inside)?;
     }

@@ -177,13 +177,13 @@ impl Plan {
         refuse_without_user_namespace(facts, &namespaces)?;
         let rootfs = RootfsPlan::new(spec, facts, &namespaces, caller)?;
         let mount_label = MountLabel::plan(spec, facts)?;
-        let around = mounts::Around {
+        let context = mounts::MountContext {
             facts,
             namespaces: &namespaces,
             rootfs: &rootfs,
             label: mount_label.as_ref(),
         };
-        let mounts = mounts::plan(spec, around)?;
+        let mounts = mounts::plan(spec, context)?;
         let process = spec
             .process()
             .as_ref()

@@ -94,7 +94,7 @@ pub struct ProcessPlan {
 /// A resource limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rlimit {
-    /// Place in `process.rlimits`; behind the last for what config.json does not name.
+    /// Place in `process.rlimits`; one past the last for what config.json does not name.
     pub index: usize,
     /// `RLIMIT_*`.
     pub resource: Resource,

@@ -1,5 +1,5 @@
 //! Runs in: RUNTIME, before `clone3`. Acquires everything that the child needs and cannot make itself: descriptors,
-//! detached mounts, rooms for text. The last use of the heap for the child. Everything here is close-on-exec.
+//! detached mounts, buffers for text. The last use of the heap for the child. Everything here is close-on-exec.
 
 pub(crate) mod trees;
 
@@ -24,7 +24,7 @@ use crate::plan::{Plan, Sysctl, namespaces};
 use crate::{Error, Result};
 
 pub(crate) use trees::{
-    HostTree, NewNode, PreparedMount, ProcfsContext, Room, Use, change_mount, change_rootfs,
+    HostTree, NewNode, PreparedMount, ProcfsContext, TreePolicy, Use, change_mount, change_rootfs,
 };
 
 /// Everything the child borrows.
@@ -120,7 +120,7 @@ impl Prepared {
         let net_devices = find_net_devices(plan, &joins)?;
         check_seccomp_agent(plan)?;
         let (rootfs, rootfs_path) = trees::rootfs(plan)?;
-        let mounts = trees::mounts(plan, inputs.cgroup, Room::new(plan, &rootfs_path)?)?;
+        let mounts = trees::mounts(plan, inputs.cgroup, TreePolicy::new(plan, &rootfs_path)?)?;
         let mut prepared = Self {
             joins,
             to_lock: match plan.unprivileged {

@@ -346,7 +346,7 @@ fn change(tree: &OwnedFd, attributes: &[(MountAttr, bool)]) -> Result<()> {
 
 /// How many trees may be held, one descriptor each, and which are not left to INIT beyond that.
 #[derive(Debug)]
-pub(crate) struct Room<'a> {
+pub(crate) struct TreePolicy<'a> {
     left: usize,
     /// What INIT finds below it is not what RUNTIME sees there; `None` where it is not INIT that mounts.
     rootfs: Option<&'a Path>,
@@ -357,7 +357,7 @@ pub(crate) struct Room<'a> {
 /// Descriptors for all else, in RUNTIME and in its child.
 const OTHERS: usize = 64;
 
-impl<'a> Room<'a> {
+impl<'a> TreePolicy<'a> {
     /// For `create` and `run`.
     pub(super) fn new(plan: &Plan, rootfs: &'a CStr) -> Result<Self> {
         let (soft, _) = limit(libc::RLIMIT_NOFILE)?;
@@ -423,12 +423,16 @@ fn open_files() -> Result<usize> {
     Ok(entries.count())
 }
 
-/// The trees of `mounts`. Those for which there is no room are left to INIT, if it can copy them as well.
-pub(crate) fn mounts(plan: &Plan, cgroup: &CgroupManager, mut room: Room<'_>) -> Result<Vec<PreparedMount>> {
+/// The trees of `mounts`. Those that may not be held any more are left to INIT, if it can copy them as well.
+pub(crate) fn mounts(
+    plan: &Plan,
+    cgroup: &CgroupManager,
+    mut policy: TreePolicy<'_>,
+) -> Result<Vec<PreparedMount>> {
     let prepare = |mount: &MountPlan| {
-        let result = prepare_mount(mount, plan, cgroup, &room);
+        let result = prepare_mount(mount, plan, cgroup, &policy);
         if let Ok(PreparedMount { tree: Some(_), .. }) = result {
-            room.left = room.left.saturating_sub(1);
+            policy.left = policy.left.saturating_sub(1);
         }
         result.map_err(|error| match error.field() {
             Some(_) => error,
@@ -442,14 +446,14 @@ fn prepare_mount(
     mount: &MountPlan,
     plan: &Plan,
     cgroup: &CgroupManager,
-    room: &Room<'_>,
+    policy: &TreePolicy<'_>,
 ) -> Result<PreparedMount> {
     match &mount.source {
-        MountSource::Bind { .. } => prepare_bind(mount, plan, room),
-        MountSource::Cgroup(_) => prepare_cgroup(mount, plan, cgroup, room),
+        MountSource::Bind { .. } => prepare_bind(mount, plan, policy),
+        MountSource::Cgroup(_) => prepare_cgroup(mount, plan, cgroup, policy),
         MountSource::New(new) => match &new.instead {
             Some(path) => match open_path(path, OFlags::DIRECTORY) {
-                Ok(source) => copy(mount, plan, source, path, true, room),
+                Ok(source) => copy(mount, plan, source, path, true, policy),
                 // Then there is only what was asked for.
                 Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::NOTDIR)) => {
                     Ok(PreparedMount::without_tree())
@@ -468,12 +472,12 @@ fn copy(
     source: OwnedFd,
     path: &Path,
     recursive: bool,
-    room: &Room<'_>,
+    policy: &TreePolicy<'_>,
 ) -> Result<PreparedMount> {
-    prepare_copy(mount, plan, source, recursive, room).path(path)
+    prepare_copy(mount, plan, source, recursive, policy).path(path)
 }
 
-fn prepare_bind(mount: &MountPlan, plan: &Plan, room: &Room<'_>) -> Result<PreparedMount> {
+fn prepare_bind(mount: &MountPlan, plan: &Plan, policy: &TreePolicy<'_>) -> Result<PreparedMount> {
     let MountSource::Bind {
         path,
         recursive,
@@ -484,7 +488,7 @@ fn prepare_bind(mount: &MountPlan, plan: &Plan, room: &Room<'_>) -> Result<Prepa
     else {
         return Ok(PreparedMount::without_tree());
     };
-    let source = match find_source(path, inside.as_deref(), source_flags(mount), room)? {
+    let source = match find_source(path, inside.as_deref(), source_flags(mount), policy)? {
         Source::Host(source) => source,
         Source::Inside(inside) => {
             return Ok(PreparedMount {
@@ -512,14 +516,14 @@ fn prepare_bind(mount: &MountPlan, plan: &Plan, room: &Room<'_>) -> Result<Prepa
     if *must_be_procfs {
         check_is_procfs(&source).path(path)?;
     }
-    copy(mount, plan, source, path, *recursive, room)
+    copy(mount, plan, source, path, *recursive, policy)
 }
 
 fn prepare_cgroup(
     mount: &MountPlan,
     plan: &Plan,
     cgroup: &CgroupManager,
-    room: &Room<'_>,
+    policy: &TreePolicy<'_>,
 ) -> Result<PreparedMount> {
     let has_own = plan.namespaces.has_own_cgroups;
     // No tree of a cgroup that is not there yet. The host's would show what is not the container's.
@@ -538,7 +542,7 @@ fn prepare_cgroup(
         _ => crate::host::cgroup::mount_point()?,
     };
     let source = open_path(&path, OFlags::DIRECTORY)?;
-    copy(mount, plan, source, &path, false, room)
+    copy(mount, plan, source, &path, false, policy)
 }
 
 /// Where the source of a bind mount is.
@@ -549,23 +553,23 @@ enum Source {
     Inside(CString),
 }
 
-fn find_source(path: &Path, inside: Option<&CStr>, flags: OFlags, room: &Room<'_>) -> Result<Source> {
-    if let Some(inside) = inside.filter(|_| room.leaves_inside) {
+fn find_source(path: &Path, inside: Option<&CStr>, flags: OFlags, policy: &TreePolicy<'_>) -> Result<Source> {
+    if let Some(inside) = inside.filter(|_| policy.leaves_inside) {
         return Ok(Source::Inside(inside.to_owned()));
     }
-    let Some(rootfs) = room.rootfs else {
+    let Some(rootfs) = policy.rootfs else {
         return open_path(path, flags).map(Source::Host);
     };
     // Before it is opened: a link of the image would lead out of it again.
     if let Some(rest) = inside.map(CStr::to_owned).or_else(|| rest_below(path, rootfs)) {
-        return match room.leaves_inside {
+        return match policy.leaves_inside {
             true => Ok(Source::Inside(rest)),
             false => open_inside(rootfs, &rest, flags).map(Source::Host),
         };
     }
     let found = open_path(path, flags)?;
     let inside = path_of(&found)?.strip_prefix(rootfs).ok().and_then(rest_inside);
-    let inside = inside.filter(|_| room.leaves_inside);
+    let inside = inside.filter(|_| policy.leaves_inside);
     Ok(inside.map_or(Source::Host(found), Source::Inside))
 }
 
@@ -647,15 +651,15 @@ fn prepare_copy(
     plan: &Plan,
     source: OwnedFd,
     recursive: bool,
-    room: &Room<'_>,
+    policy: &TreePolicy<'_>,
 ) -> Result<PreparedMount> {
     let stat = rustix::fs::fstat(&source).call("fstat")?;
     let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     // The table may be long: only where it matters.
     let is_readonly = mount.places_below && is_readonly(&source)?;
-    if room.left == 0
+    if policy.left == 0
         && let Some(tree) = host_tree(Use::Mount(mount.index.into()), &source, recursive)?
-        && room.may_wait(plan, mount, &tree)
+        && policy.may_wait(plan, mount, &tree)
     {
         return Ok(PreparedMount {
             late: Some(tree),

@@ -107,7 +107,7 @@ impl Before {
         self.0.iter().map(write).collect()
     }
 
-    /// Puts it back, all that can be, the last first. Returns `failure`, with what went wrong here behind it.
+    /// Puts it back, all that can be, the last first. Returns `failure`, with what went wrong here after it.
     pub(super) fn restore(&self, cgroup: &Cgroup, failure: Error) -> Error {
         // Twice, since some values bound each other (`cpu.max.burst` and `cpu.max`): what is refused before the other is
         // back is taken after.

@@ -64,7 +64,7 @@ fn take_over(root: &CgroupRoot, below_root: &Path, cgroup: Cgroup, made: &mut Ma
     open(root, below_root, made)
 }
 
-/// Removes what [`make`] has made, after a failure. Returns that failure, with what went wrong here behind it.
+/// Removes what [`make`] has made, after a failure. Returns that failure, with what went wrong here after it.
 pub(super) fn undo(root: &CgroupRoot, made: &[PathBuf], failure: Error) -> Error {
     made.iter().rev().fold(failure, |failure, directory| {
         match rustix::fs::unlinkat(root.dir(), directory, AtFlags::REMOVEDIR) {

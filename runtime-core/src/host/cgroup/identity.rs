@@ -95,7 +95,7 @@ impl Cgroup {
     }
 
     /// The cgroups below this one that are marked as some container's, and have processes. In what this user may not open
-    /// there is nothing of his.
+    /// there is nothing of theirs.
     ///
     /// # Errors
     /// A cgroup cannot be looked at.

@@ -112,7 +112,7 @@ pub(crate) fn read(
     Ok(false)
 }
 
-/// The attributes behind the fixed part of a message: type and value. Stops where they make no sense.
+/// The attributes after the fixed part of a message: type and value. Stops where they make no sense.
 pub(crate) fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     /// Bits of the type that are flags: `NLA_F_NESTED`, `NLA_F_NET_BYTEORDER`.
     const FLAGS: u16 = 0xc000;

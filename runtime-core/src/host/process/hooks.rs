@@ -347,7 +347,7 @@ fn follow(
                 .filter_map(|o| o.pipe.as_ref())
                 .map(|pipe| PollFd::new(pipe, PollFlags::IN)),
         );
-        // Behind the others, whose places count.
+        // After the others, whose places count.
         polled.extend(cancel.fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         match rustix::event::poll(&mut polled, left.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}

@@ -124,7 +124,7 @@ impl Store {
         };
         let dir = rustix::fs::openat(root, temporary, files::DIRECTORY, Mode::empty())
             .map_err(|errno| give_up(gone("openat", errno)))?;
-        // Where another user owns the root, it may have been exchanged for one of his.
+        // Where another user owns the root, it may have been exchanged for one of theirs.
         refuse_foreign(&dir, &self.root.join(temporary))?;
         flock(&dir, FlockOperation::LockExclusive)
             .map_err(|errno| give_up(Unclaimed::Failed(os("flock", errno))))?;

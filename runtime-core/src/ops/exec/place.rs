@@ -55,7 +55,7 @@ impl Cgroups {
         }
     }
 
-    /// systemd, if it may move a process to where the caller may not: from his session to his own unit.
+    /// systemd, if it may move a process to where the caller may not: from a session to a unit of the caller's.
     pub(super) fn mover(&self) -> Option<&CgroupManager> {
         let is_unit = |manager: &&CgroupManager| manager.driver() == CgroupDriver::Systemd;
         self.manager

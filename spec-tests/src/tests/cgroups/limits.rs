@@ -60,7 +60,7 @@ tests! {
     resources/missing_controller_is_named_with_its_field: &[NoController("cpu")],
 }
 
-/// The number behind a key of a flat keyed file.
+/// The number after a key of a flat keyed file.
 fn keyed(c: &Case, name: &str, key: &str) -> Check<u64> {
     let text = file(c, name)?;
     let value = text

@@ -1,4 +1,4 @@
-//! Runs in: SUITE. Errors for people: what somebody does wrong, or what his machine lacks, is told with what to do next.
+//! Runs in: SUITE. Errors for people: what somebody does wrong, or what the machine lacks, is told with what to do next.
 //! The words are each runtime's own; where a test looks for some, they are those that a person would search for.
 
 use crate::{

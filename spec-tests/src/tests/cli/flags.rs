@@ -400,7 +400,7 @@ fn list_table_columns(c: &mut Case) -> Check {
         ("CREATED", text("created")),
         ("OWNER", "root".to_owned()),
     ];
-    // Go's tabwriter: at least 12 wide, 3 of space, nothing behind the last.
+    // Go's tabwriter: at least 12 wide, 3 of space, nothing after the last.
     let (mut head, mut row) = (String::new(), String::new());
     for (title, cell) in &cells {
         let width = match *title {

@@ -455,7 +455,7 @@ fn mark_of_a_container_inside(c: &mut Case) -> Check {
     with_marked_cgroup(c, "trusted.onggi.container")
 }
 
-/// Who owns the container's cgroup can say there what he likes, and must not outlive the container by it.
+/// Who owns the container's cgroup can write anything there, and must not outlive the container by it.
 fn forged_mark(c: &mut Case) -> Check {
     for shares_pids in [false, true] {
         c.join_namespace("pid", None);

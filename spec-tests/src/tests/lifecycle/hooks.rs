@@ -819,7 +819,7 @@ fn poststart_failure_runs_poststop(c: &mut Case) -> Check {
     destroyed(c)
 }
 
-/// crun's annotations: what hooks print goes to files, behind what is there already.
+/// crun's annotations: what hooks print goes to files, after what is there already.
 pub(crate) fn output_files_of_annotations(c: &mut Case) -> Check {
     let (out, err) = (c.dir.join("hooks.out"), c.bundle.join("hooks.err"));
     fs::write(&out, "before\n")?;

@@ -330,7 +330,7 @@ fn manager_that_is_gone_is_an_error(c: &mut Case) -> Check {
     same("the container runs all the same", "running", &*c.status()?)
 }
 
-/// A socket that listens on the host, and another descriptor behind it; a program inside takes a connection from it.
+/// A socket that listens on the host, and another descriptor after it; a program inside takes a connection from it.
 fn listening_socket_is_accepted_on_inside(c: &mut Case) -> Check {
     let path = c.dir.join("service.sock");
     let listener = std::os::unix::net::UnixListener::bind(&path)?;

@@ -45,7 +45,7 @@ const ENOUGH: usize = 12;
 /// Steps of making a failing configuration smaller.
 const SHRINKING: usize = 60;
 
-/// Seeds that have once failed, one a line with a reason behind it.
+/// Seeds that have once failed, one a line with a reason after it.
 const REGRESSIONS: &str = include_str!("../../../random-regressions.txt");
 
 /// At once: most of a case's time is the kernel's, for its namespaces.

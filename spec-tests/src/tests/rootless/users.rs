@@ -415,7 +415,7 @@ fn raised_limit_is_refused(c: &mut Case) -> Check {
 }
 
 fn lowered_oom_score_is_left_alone(c: &mut Case) -> Check {
-    // Engines write the same value whoever runs them; an ordinary user may not go below his own.
+    // Engines write the same value whoever runs them; an ordinary user may not go below their own.
     ordinary_user(c)?;
     c.process().oom_score_adj(-500);
     let own = fs::read_to_string("/proc/self/oom_score_adj")?.trim().to_owned();
@@ -696,7 +696,7 @@ fn with_closed_cgroups(c: &mut Case, top: &std::path::Path) -> Check {
             .source("cgroup")
             .options(["nosuid", "noexec", "nodev", "relatime", "rw"]),
     );
-    // As a service manager of a user in the container has it: a cgroup of his, and closed ones below it.
+    // As a service manager of a user in the container has it: a cgroup of that user's, and closed ones below it.
     c.process().capabilities().clear();
     c.grant(&[
         "CAP_CHOWN",
@@ -722,7 +722,7 @@ fn with_closed_cgroups(c: &mut Case, top: &std::path::Path) -> Check {
     c.nothing_left()
 }
 
-/// Makes the cgroup `top` with `app` in it, in which the user starts his containers.
+/// Makes the cgroup `top` with `app` in it, in which the user starts containers.
 fn delegate(c: &mut Case, top: &std::path::Path) -> Check {
     fs::write(c.host.cgroup2.join("cgroup.subtree_control"), "+hugetlb")?;
     fs::create_dir_all(top.join("app"))?;

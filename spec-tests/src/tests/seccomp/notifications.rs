@@ -73,7 +73,7 @@ fn send(fd: &OwnedFd, notification: &Notification, value: i64) -> Check {
     respond(fd, [notification.cookie, value as u64, 0])
 }
 
-/// SECCOMP_USER_NOTIF_FLAG_CONTINUE, behind an error of 0.
+/// SECCOMP_USER_NOTIF_FLAG_CONTINUE, after an error of 0.
 const CONTINUE: u64 = 1 << 32;
 
 fn respond(fd: &OwnedFd, mut response: [u64; 3]) -> Check {

@@ -586,7 +586,7 @@ fn state_root_of_everybody_is_refused(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-/// Every command that would act on a container, with its words behind the id.
+/// Every command that would act on a container, with its words after the id.
 const ACTING: [(&str, &[&str]); 10] = [
     ("start", &[]),
     ("exec", &["true"]),
@@ -603,7 +603,7 @@ const ACTING: [(&str, &[&str]); 10] = [
 fn act(c: &Case, (command, words): (&str, &[&str])) -> Check<Run> {
     let mut line = vec![command];
     line.extend(words.iter().filter(|word| word.starts_with('-')));
-    // The value of a flag stands behind it.
+    // The value of a flag stands after it.
     line.extend(words.iter().filter(|word| **word == "7"));
     line.push(&c.id);
     line.extend(
@@ -614,7 +614,7 @@ fn act(c: &Case, (command, words): (&str, &[&str])) -> Check<Run> {
     c.rt(&line)
 }
 
-/// A container whose state was given to a user: he could have written there whatever he likes, hooks for one.
+/// A container whose state was given to a user: who could have written anything there, hooks for one.
 fn state_of_another_user_is_only_looked_at(c: &mut Case) -> Check {
     let witness = c.dir.join("hook-ran");
     let hook = json!([{"path": "/bin/touch", "args": ["touch", witness]}]);
@@ -641,7 +641,7 @@ fn state_of_another_user_is_only_looked_at(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-/// He writes a record of his own, in a directory of his own, that names a process of root's and a hook.
+/// The user writes a record, in a directory of the user's own, that names a process of root's and a hook.
 fn state_root_of_another_user_with_forged_state(c: &mut Case) -> Check {
     let witness = c.dir.join("hook-ran");
     let hook = json!([{"path": "/bin/touch", "args": ["touch", witness]}]);
@@ -673,7 +673,7 @@ fn state_root_of_another_user_with_forged_state(c: &mut Case) -> Check {
     same("root's own container", "running", c.status()?.as_str())
 }
 
-/// A link of his leads to a directory of root's, in which there is one of root's that everybody may write to, as /var/tmp is.
+/// A link of the user's leads to a directory of root's, in which there is one of root's that everybody may write to, as /var/tmp is.
 fn forged_state_in_a_directory_that_all_may_write_to(c: &mut Case) -> Check {
     let witness = c.dir.join("hook-ran");
     let hook = json!([{"path": "/bin/touch", "args": ["touch", witness]}]);

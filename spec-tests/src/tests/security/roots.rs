@@ -418,7 +418,7 @@ fn keyring_of_another_cannot_be_joined(c: &mut Case) -> Check {
         keys(c, &c.id, "find", "the-key")? > 0,
         "exec does not have the container's key"
     );
-    // What the attacker can see, he can name.
+    // What the attacker can see, the attacker can name.
     let seen = c.rt(&["exec", &attacker, "/bin/cat", "/proc/keys"])?.ok()?.stdout;
     let shown = seen
         .lines()

@@ -400,7 +400,7 @@ impl Unit {
         ServiceManager::connect(self.manager, &Cancel::default())?.set_properties(&self.name, &properties)
     }
 
-    /// Tells systemd what the files held before. Returns `failure`, with what went wrong here behind it.
+    /// Tells systemd what the files held before. Returns `failure`, with what went wrong here after it.
     fn restore_limits(&self, before: &[CgroupWrite], failure: Error) -> Error {
         match self.set_limits(before, Moment::Restore) {
             Ok(()) => failure,

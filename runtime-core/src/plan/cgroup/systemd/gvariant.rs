@@ -21,7 +21,7 @@ pub(crate) fn parse(text: &str) -> Result<Variant<'static>, String> {
     parser.skip_spaces();
     match parser.rest().is_empty() {
         true => Ok(value),
-        false => Err(parser.wrong("text behind the value")),
+        false => Err(parser.wrong("text after the value")),
     }
 }
 
@@ -159,7 +159,7 @@ impl<'t> Parser<'t> {
         let value = self.value(None)?;
         match self.take('>') {
             true => Ok(Variant::Variant(Box::new(value))),
-            false => Err(self.wrong("no > behind a variant")),
+            false => Err(self.wrong("no > after a variant")),
         }
     }
 

@@ -212,7 +212,7 @@ fn of_write(write: &CgroupWrite) -> Vec<Property> {
     }
 }
 
-/// A number of bytes or processes as the kernel reads it: `max`, or a number with K, M, G, T, P or E behind it.
+/// A number of bytes or processes as the kernel reads it: `max`, or a number with K, M, G, T, P or E after it.
 fn size(text: &str) -> Option<u64> {
     if text == "max" {
         return Some(INFINITY);

@@ -186,19 +186,23 @@ fn run_in_the_foreground(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
+fn one_ready_of_create_and_start(c: &mut Case, manager: &Manager) -> Check {
+    spawn(c, manager, &c.bundle_args("create", &[], &c.id)?)?
+        .finish()?
+        .ok()?;
+    let start = spawn(c, manager, &words(&["start", &c.id]))?;
+    manager.wants_ready_of(c.pid()?)?;
+    start.finish()?.ok()?;
+    manager.has_nothing()
+}
+
 fn only_ready_goes_on(c: &mut Case) -> Check {
     let manager = Manager::new(c)?;
     c.shell(
         "for text in MAINPID=1 STOPPING=1 FDSTORE=1 READY=0 WATCHDOG=trigger; do /bin/probe --notify $text; done; \
          /bin/probe --notify READY=1; exec sleep 1000",
     );
-    spawn(c, &manager, &c.bundle_args("create", &[], &c.id)?)?
-        .finish()?
-        .ok()?;
-    let start = spawn(c, &manager, &words(&["start", &c.id]))?;
-    manager.wants_ready_of(c.pid()?)?;
-    start.finish()?.ok()?;
-    manager.has_nothing()
+    one_ready_of_create_and_start(c, &manager)
 }
 
 fn the_container_cannot_replace_the_socket(c: &mut Case) -> Check {
@@ -258,13 +262,7 @@ fn ready_on_any_line_of_several_messages(c: &mut Case) -> Check {
         "printf 'STATUS=nearly\\nMAINPID=1\\nREADY=1\\nSTATUS=up' > /text; /bin/probe --notify STATUS=begins; \
          /bin/probe --notify ''; /bin/probe --notify \"$(cat /text)\"; exec sleep 1000",
     );
-    spawn(c, &manager, &c.bundle_args("create", &[], &c.id)?)?
-        .finish()?
-        .ok()?;
-    let start = spawn(c, &manager, &words(&["start", &c.id]))?;
-    manager.wants_ready_of(c.pid()?)?;
-    start.finish()?.ok()?;
-    manager.has_nothing()
+    one_ready_of_create_and_start(c, &manager)
 }
 
 fn ready_said_twice_goes_on_once(c: &mut Case) -> Check {

@@ -1,5 +1,7 @@
 //! Runs in: SUITE. What the program finds.
 
+pub(crate) mod capabilities;
+pub(crate) mod descriptors;
 pub(crate) mod inherited;
 pub(crate) mod program;
 pub(crate) mod terminal;

@@ -129,7 +129,7 @@ fn make_fit(words: &[OsString], arguments: Arguments) -> Result<u64> {
     inherited::raise_open_files()
 }
 
-/// Whether the command may be one whose process the container gets to see. A value of a flag may have such a name as
+/// Whether the command may be one that seals the own executable (`sealed_exe.rs`). A value of a flag may have such a name as
 /// well: then sealing was not needed, and does no harm.
 fn may_seal(arguments: &[OsString]) -> bool {
     let is_sealed = |word: &OsString| {

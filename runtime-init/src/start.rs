@@ -43,7 +43,7 @@ pub fn start<R: Role>(birth: Birth<'_>, args: &R) -> Result<Child> {
         return Ok(child);
     }
     let Err(_no_memory) = memory::leave_host(&image, args);
-    // There is none to say so with.
+    // Without memory nothing can be told: RUNTIME sees that the child has ended.
     process::exit_now(1)
 }
 

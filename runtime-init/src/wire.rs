@@ -72,7 +72,7 @@ pub enum Message {
     Ready,
     /// RUNTIME or `start`: execute the program.
     Start,
-    /// INIT: the word of `start` has come.
+    /// INIT: `start` has come.
     Taken,
     /// The seccomp listener is attached.
     SeccompFd,

@@ -101,8 +101,7 @@ fn dump(slot: &Slot, options: CheckpointOptions) -> Result<()> {
     criu::mounts::refuse_id_mapped(&plan)?;
     // Before anything is made: without criu there is nothing to be done.
     criu::find()?;
-    let work = options.criu.work.as_deref();
-    let directories = criu::open_or_make_images(&options.criu.images, work)?;
+    let directories = criu::open_or_make_images(&options.criu.images, options.criu.work.as_deref())?;
     directories.refuse_links()?;
     let start = Start {
         directories: &directories,

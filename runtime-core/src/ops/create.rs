@@ -193,7 +193,7 @@ fn launch(creation: &mut Creation<'_>, mut options: CreateOptions, start: Start)
         .cancel
         .or_when_frozen(cgroup.cgroup().map(Cgroup::freezer).transpose()?);
     conversation.until_ready(&mut init, &or_frozen, &mut answers)?;
-    settle(plan, &init, cgroup)?;
+    complete_surroundings(plan, &init, cgroup)?;
     publish(planned, slot, &init, cgroup, relay, &options)?;
     if start == Start::AtOnce {
         conversation.start(init.speaker(), &options.cancel, &mut answers)?;
@@ -209,6 +209,7 @@ fn make_init(plan: &Plan, prepared: &Prepared, links: &Links, cgroup: &CgroupMan
         namespaces: plan.namespaces.birth,
         cgroup: cgroup.cgroup().map(Cgroup::dir),
     };
+    // Each borrows from those before it; all of them, and so what the child reads, are in this frame.
     let options = views::all_option_views(plan);
     let mut vectors = views::InitVectors::new(plan, prepared);
     let mut views = views::InitViews::new(plan, prepared, &links.child, &options, &mut vectors);
@@ -239,7 +240,7 @@ fn set_surroundings(
 }
 
 /// What is done for it from outside once it stands where it will stay.
-fn settle(plan: &Plan, init: &Launched, cgroup: &mut CgroupManager) -> Result<()> {
+fn complete_surroundings(plan: &Plan, init: &Launched, cgroup: &mut CgroupManager) -> Result<()> {
     if plan.namespaces.init_is_made_last() {
         set_scheduler(&plan.process, init.pid)?;
     }

@@ -61,7 +61,7 @@ fn asked_too_late(what: &str) -> Error {
 /// RUNTIME's side of the conversation with one child, from Go until its program runs.
 ///
 /// Whatever comes may come from an attacker: a process in the container that may trace EXEC can take its end of the link. So
-/// each record is taken once, in the order of the protocol, and only from the process that is the child by the kernel's word.
+/// each record is taken once, in the order of the protocol, and only from the process that the kernel names as the child.
 pub(crate) struct Conversation {
     link: OwnedFd,
     /// The record of the highest rank so far: what comes has a higher one.

@@ -14,7 +14,7 @@ ZSH_COMPLETIONS ?= share/zsh/site-functions
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 export ONGGI_COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
-.PHONY: help run test lint bench shell faults peers validation engines fuzz install install-files manuals deb setup build clean
+.PHONY: help run test lint bench shell faults peers validation engines fuzz install install-files shim install-shim manuals deb setup build clean
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -74,6 +74,12 @@ setup:
 
 build: ## Build the release binary
 	cargo build --release -p runtime-cli --target $(TARGET)
+
+shim: setup ## Build containerd-shim-onggi-v1, containerd's shim with the library inside (docs/engines/containerd.md)
+	cargo build --release -p runtime-shim --target $(TARGET)
+
+install-shim: shim ## Install it below $(DESTDIR)$(PREFIX)
+	install -D -m 0755 $(dir $(ONGGI))containerd-shim-onggi-v1 $(DESTDIR)$(PREFIX)/bin/containerd-shim-onggi-v1
 
 clean: ## Remove what was built
 	cargo clean

@@ -15,7 +15,8 @@ use crate::go_flags::{self, FlagsEnd, Scan};
 pub(crate) const PROGRAM: &str = "onggi";
 
 /// A mistake on the command line.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
 pub(crate) struct UsageError {
     /// What is wrong, in one sentence.
     pub(crate) message: String,

@@ -11,11 +11,9 @@ pub(crate) fn keep_after(count: u32) -> Result<()> {
         Ok(()) => Ok(()),
         // A filter around us from before Linux 5.9: no container can be made here, but its hooks on `delete` can be run.
         Err(error) if matches!(error.errno, Errno::PERM | Errno::NOSYS) => {
-            log::debug!("hooks inherit the caller's files: close_range: {}", error.errno);
+            log::debug!("hooks inherit the caller's files: {error}");
             Ok(())
         }
-        Err(error) => {
-            Err(Error::os(error.call.name(), error.errno).doing("keep the caller's files to ourselves"))
-        }
+        Err(error) => Err(Error::from(error).doing("keep the caller's files to ourselves")),
     }
 }

@@ -205,7 +205,7 @@ fn exit_code(status: ExitStatus) -> u8 {
 }
 
 fn sys_error(error: SysError) -> Error {
-    Error::os(error.call.name(), error.errno).doing("wait for the process")
+    Error::from(error).doing("wait for the process")
 }
 
 fn failed(call: &'static str, errno: nix::errno::Errno) -> Error {

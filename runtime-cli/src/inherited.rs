@@ -61,7 +61,7 @@ pub(crate) fn reset_signal_actions() -> Result<()> {
     ignored
         .iter()
         .try_for_each(|(signal, ignore)| set_signal_action(*signal, *ignore))
-        .map_err(|error| sys_error(error).doing("reset the signal actions"))
+        .map_err(|error| Error::from(error).doing("reset the signal actions"))
 }
 
 /// Raises the limit of open files as far as it goes, for this process alone: each mount of a container takes a
@@ -71,7 +71,7 @@ pub(crate) fn reset_signal_actions() -> Result<()> {
 /// # Errors
 /// That of the system call.
 pub(crate) fn raise_open_files() -> Result<u64> {
-    let doing = |error: SysError| sys_error(error).doing("raise the limit of open files");
+    let doing = |error: SysError| Error::from(error).doing("raise the limit of open files");
     let (soft, hard) = limit(libc::RLIMIT_NOFILE).map_err(doing)?;
     if soft == hard {
         return Ok(soft);
@@ -82,8 +82,4 @@ pub(crate) fn raise_open_files() -> Result<u64> {
         Err(error) if error.errno == Errno::PERM => Ok(soft),
         Err(error) => Err(doing(error)),
     }
-}
-
-fn sys_error(error: SysError) -> Error {
-    Error::os(error.call.name(), error.errno)
 }

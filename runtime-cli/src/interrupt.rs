@@ -54,7 +54,7 @@ fn wanted() -> Result<SigSet> {
     let mut set = SigSet::empty();
     for signal in SIGNALS {
         let is_ignored = runtime_sys::process::ignores(signal as i32)
-            .map_err(|error| Error::os(error.call.name(), error.errno).doing("wait for signals"))?;
+            .map_err(|error| Error::from(error).doing("wait for signals"))?;
         if !is_ignored {
             set.add(signal);
         }

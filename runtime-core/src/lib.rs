@@ -48,6 +48,7 @@ pub use ops::{
 };
 pub use plan::cgroup::CgroupDriver;
 pub use spec::example as example_config;
+pub use spec::given::Document;
 
 use rustix::io::Errno;
 

@@ -38,6 +38,10 @@ pub mod plan {
 
 pub mod spec {
     pub use crate::spec::*;
+
+    pub fn load_file(path: &std::path::Path, cancel: &crate::Cancel) -> crate::Result<Config> {
+        load(&path.to_owned().into(), cancel)
+    }
 }
 
 pub fn process_of_file(config: &Config, json: &[u8]) -> Result<(Process, ProcessExtra)> {

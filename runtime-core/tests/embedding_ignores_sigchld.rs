@@ -3,8 +3,11 @@
 
 #[path = "support/bundle.rs"]
 mod bundle;
+#[path = "support/kernel.rs"]
+mod kernel;
 
 use bundle::{Bundle, shell};
+use kernel::keeps_the_status;
 use runtime_core::{CgroupDriver, ContainerId, ErrorKind, Runtime, Status};
 use runtime_sys::process::{ignores, set_signal_action};
 use serde_json::json;
@@ -12,16 +15,6 @@ use std::os::unix::process::ExitStatusExt;
 
 const UNKNOWN: &str =
     "ended with an unknown status (SIGCHLD is ignored by this program, or somebody else has waited for it)";
-
-/// For whoever has the pidfd: since Linux 6.15.
-fn kernel_keeps_the_status() -> bool {
-    let release = rustix::system::uname().release().to_str().unwrap().to_owned();
-    let mut numbers = release
-        .split(|letter: char| !letter.is_ascii_digit())
-        .map(str::parse::<u32>);
-    let version = [numbers.next().unwrap().unwrap(), numbers.next().unwrap().unwrap()];
-    version >= [6, 15]
-}
 
 #[test]
 fn what_has_ended_is_gone_and_how_is_told_if_the_kernel_keeps_it() {
@@ -36,7 +29,7 @@ fn what_has_ended_is_gone_and_how_is_told_if_the_kernel_keeps_it() {
     let init = runtime.run(&id, bundle.options()).unwrap();
     assert_eq!(runtime.state(&id).unwrap().status, Status::Running);
     let joined = runtime.exec(&id, shell("exit 7")).unwrap();
-    let is_kept = kernel_keeps_the_status();
+    let is_kept = keeps_the_status();
     match joined.wait() {
         Ok(status) => assert!(is_kept && status.code() == Some(7), "{status}"),
         Err(error) => {

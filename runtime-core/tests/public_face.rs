@@ -11,8 +11,8 @@ use serde_json::Value;
 /// How many items a reader can be asked to learn: types, functions, constants and modules, without what belongs to a type.
 const MOST_ITEMS: usize = 60;
 
-/// Crates whose types may stand in signatures: the standard library's, and those of the project.
-const ALLOWED: &[&str] = &["runtime_core", "runtime_sys", "std", "core", "alloc"];
+/// Crates whose types may stand in signatures: the standard library's, the specification's own, and those of the project.
+const ALLOWED: &[&str] = &["runtime_core", "runtime_sys", "oci_spec", "std", "core", "alloc"];
 
 fn documentation() -> Value {
     let place = tempfile::tempdir().unwrap();

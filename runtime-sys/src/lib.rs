@@ -26,7 +26,8 @@ pub mod process;
 use rustix::io::Errno;
 
 /// A failed system call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {errno}", .call.name())]
 pub struct SysError {
     /// Which call.
     pub call: Call,

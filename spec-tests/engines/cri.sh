@@ -11,6 +11,8 @@ RUNTIME=$1 NAME=$2 DRIVER=${3:-cgroupfs} SUITE=cri-${3:-cgroupfs}
 configure() {
     local systemd=false
     [ "$DRIVER" = cgroupfs ] || systemd=true
+    local path="" binary="BinaryName = '$RUNTIME'"
+    if is_shim; then path="runtime_path = '$RUNTIME'" binary=""; fi
     cat >/etc/containerd/config.toml <<TOML
 version = 3
 
@@ -25,8 +27,9 @@ version = 3
 
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.$NAME]
   runtime_type = 'io.containerd.runc.v2'
+  $path
   [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.$NAME.options]
-    BinaryName = '$RUNTIME'
+    $binary
     SystemdCgroup = $systemd
 
 [plugins.'io.containerd.cri.v1.runtime'.cni]

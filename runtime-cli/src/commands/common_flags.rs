@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use runtime_core::{Console, ContainerId, CreateOptions, Error, ErrorKind, Result, Runtime};
+use runtime_core::{Console, ContainerId, CreateOptions, Document, Error, ErrorKind, Result, Runtime};
 
 use super::Invocation;
 use crate::flags::flags;
@@ -77,7 +77,7 @@ impl CreateFlags {
         let listen_fds = service_manager::listen_fds();
         Ok(CreateOptions::default()
             .bundle(self.bundle.directory()?)
-            .config(self.config)
+            .config(self.config.map(Document::File))
             .console(self.console.console())
             .pid_file(self.pid_file)
             .pidfd_socket(self.pidfd_socket)

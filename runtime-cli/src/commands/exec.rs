@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use runtime_core::{Console, Error, ErrorKind, ExecOptions, Result};
+use runtime_core::{Console, Document, Error, ErrorKind, ExecOptions, Result};
 
 use super::common_flags::ConsoleFlag;
 use super::{Command, Definition, FailurePrefix, Invocation};
@@ -114,7 +114,7 @@ impl Exec {
             .map(|name| name.to_string_lossy().into_owned())
             .collect();
         ExecOptions::default()
-            .process_file(self.process)
+            .process(self.process.map(Document::File))
             .args(args)
             .env(self.env)
             .cwd(self.cwd)

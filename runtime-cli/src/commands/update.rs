@@ -77,7 +77,7 @@ impl Command for Update {
             Some(path) => read(&path)?,
             None => self.limits.resources()?.to_string().into_bytes(),
         };
-        runtime.update(&id, &resources)?;
+        runtime.update(&id, resources)?;
         for NamedText { flag, text } in [self.limits.kernel_memory, self.limits.kernel_memory_tcp] {
             if text.is_some() {
                 report::skipped(&format!(

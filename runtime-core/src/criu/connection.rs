@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use prost::Message;
 
 use super::rpc::{Features, Kind, Notification, Request, Response, Version};
+use crate::error::ErrorResult;
 use crate::host::socket::unix_socket;
 use crate::{Errno, Error, ErrorKind, Result};
 
@@ -76,8 +77,7 @@ impl Connection {
     /// Sends a request.
     pub(crate) fn send(&self, request: &Request) -> Result<()> {
         let bytes = request.encode_to_vec();
-        runtime_sys::net::send(self.socket.as_fd(), &bytes, None)
-            .map_err(|error| Error::os(error.call.name(), error.errno).doing("talk to criu"))
+        runtime_sys::net::send(self.socket.as_fd(), &bytes, None).doing("talk to criu")
     }
 
     /// Answers a notification: criu goes on, or gives up and undoes what it has done.

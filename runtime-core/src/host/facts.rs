@@ -68,7 +68,7 @@ fn owns_mount_namespace() -> Result<bool> {
     let owner = match runtime_sys::namespace::owner(namespace.as_fd()) {
         // It belongs to a user namespace above the own.
         Err(error) if error.errno == Errno::PERM => return Ok(false),
-        owner => owner.map_err(|error| Error::os(error.call.name(), error.errno).with_path(mounts))?,
+        owner => owner.path(mounts)?,
     };
     let identity = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
     let owner = rustix::fs::fstat(&owner).call("fstat").path(mounts)?;

@@ -97,9 +97,10 @@ impl Runtime {
     }
 
     /// The validated configuration, with what the caller adds to it.
-    fn load(&self, id: &ContainerId, options: &CreateOptions) -> Result<Config> {
+    fn load(&self, id: &ContainerId, options: &mut CreateOptions) -> Result<Config> {
         let bundle = creation::bundle_or_here(&options.bundle);
-        let (mut config, path) = creation::load(bundle, options.config.as_deref(), &options.cancel)?;
+        let document = creation::configuration(bundle, options.config.take());
+        let mut config = spec::load(&document, &options.cancel)?;
         if options.notify {
             notify::add_socket(&mut config, &self.store.root().join(id.as_str()));
         }
@@ -108,7 +109,7 @@ impl Runtime {
         }
         spec::validate(&config).map_err(|error| match error.field() {
             // Its value says nothing, so that the file has to.
-            Some("ociVersion") => error.with_path(path),
+            Some("ociVersion") => document.blamed(error),
             _ => error,
         })?;
         container::warn_of_spellings(&config.extra.spellings);

@@ -2,9 +2,10 @@
 //! be made, and how both are taken back where it is not.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use oci_spec::runtime::Spec;
 use runtime_sys::namespace::Kinds;
 
 use super::cgroup_removal::empty_cgroup;
@@ -17,7 +18,8 @@ use crate::host::process::hooks::Terms;
 use crate::host::process::stdio;
 use crate::host::state::{ContainerId, Record, Retired, Slot, Store};
 use crate::plan::{HostFacts, Plan};
-use crate::spec::{self, Config};
+use crate::spec::Config;
+use crate::spec::given::Document;
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// How long the poststop hooks have, together, when the creation was interrupted: whoever has done that waits for the end.
@@ -32,13 +34,9 @@ pub(super) struct Planned {
     pub(super) descriptors: Descriptors,
 }
 
-/// Reads config.json, `file` or that of the bundle, and says which it was. It is yet to be validated.
-pub(super) fn load(bundle: &Path, file: Option<&Path>, cancel: &Cancel) -> Result<(Config, PathBuf)> {
-    let path = match file {
-        Some(file) => file.to_owned(),
-        None => bundle.join("config.json"),
-    };
-    Ok((spec::load_file(&path, cancel)?, path))
+/// The configuration that is given, or that of the bundle. It is yet to be read.
+pub(super) fn configuration(bundle: &Path, given: Option<Document<Spec>>) -> Document<Spec> {
+    given.unwrap_or_else(|| Document::File(bundle.join("config.json")))
 }
 
 /// The bundle, which is the current directory if none was given.

@@ -42,7 +42,7 @@ impl Runtime {
         let (process, extra) = process_of(&config, &options)?;
         spec::validate_process(&process, &extra)?;
         container::warn_of_spellings(&extra.spellings);
-        if options.process_file.is_some() {
+        if options.process.is_some() {
             // Those of config.json were told of by `create`.
             container::warn_of_capabilities(&extra.unknown_capabilities);
         }

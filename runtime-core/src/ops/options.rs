@@ -4,8 +4,11 @@ use std::ffi::OsString;
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::PathBuf;
 
+use oci_spec::runtime::{Process, Spec};
+
 use crate::Cancel;
 use crate::criu::CriuOptions;
+use crate::spec::given::Document;
 
 /// Where init sends the master of the terminal.
 #[derive(Debug)]
@@ -68,8 +71,8 @@ options! {
     pub struct CreateOptions {
         /// The bundle; empty: the current directory.
         bundle: PathBuf,
-        /// Another file than `config.json` of the bundle.
-        config: Option<PathBuf>,
+        /// Another configuration than `config.json` of the bundle.
+        config: Option<Document<Spec>>,
         /// For `process.terminal`.
         console: Option<Console>,
         /// Rows and columns of the terminal, if config.json gives none.
@@ -111,8 +114,8 @@ options! {
     /// Options of `exec`.
     #[derive(Debug, Default)]
     pub struct ExecOptions {
-        /// A file with a `process` object. What follows overrides it.
-        process_file: Option<PathBuf>,
+        /// A `process` object. What follows overrides it.
+        process: Option<Document<Process>>,
         /// Program and arguments.
         args: Vec<OsString>,
         /// Entries added to the environment.
@@ -193,8 +196,8 @@ options! {
         /// The bundle; empty: the current directory. Its config.json must be that of the container that was saved, but paths
         /// of the host may differ.
         bundle: PathBuf,
-        /// Another file than `config.json` of the bundle.
-        config: Option<PathBuf>,
+        /// Another configuration than `config.json` of the bundle.
+        config: Option<Document<Spec>>,
         /// Where the master of the container's terminal goes.
         console: Option<Console>,
         /// Leave newlines as the program writes them (no ONLCR): the caller's own terminal translates them.

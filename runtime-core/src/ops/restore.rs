@@ -60,7 +60,8 @@ impl Runtime {
         let standard = [&mut options.stdin, &mut options.stdout, &mut options.stderr].map(take);
         let given = Descriptors::default().given(standard, Vec::new())?;
         let bundle = bundle_or_here(&options.bundle);
-        let (config, _) = creation::load(bundle, options.config.as_deref(), &options.cancel)?;
+        let document = creation::configuration(bundle, options.config.take());
+        let config = spec::load(&document, &options.cancel)?;
         spec::validate(&config)?;
         container::warn_of_spellings(&config.extra.spellings);
         let planned = self.plan_restore(id, config, given, &options)?;

@@ -1,5 +1,6 @@
 //! Runs in: RUNTIME. `update`: new limits for a container that is there.
 
+use oci_spec::runtime::LinuxResources;
 use rustix::io::Errno;
 
 use super::container::{self, CONFIG, RESOURCES};
@@ -9,22 +10,25 @@ use crate::host::resctrl;
 use crate::host::state::{ContainerId, Slot};
 use crate::plan::cgroup::ResourcePlan;
 use crate::plan::intel_rdt;
+use crate::spec::given::Document;
 use crate::spec::{self, update_resources};
-use crate::{Error, ErrorKind, Result};
+use crate::{Cancel, Error, ErrorKind, Result};
 
 impl Runtime {
-    /// Changes the limits of a container. `resources` is a JSON object as at `linux.resources`; what it does not name
-    /// stays ([`update_resources`] has the rules). Device rules are never changed. All limits are changed, or none.
+    /// Changes the limits of a container. `resources` is an object as at `linux.resources`; what it does not name stays.
+    /// Device rules are never changed. All limits are changed, or none.
     ///
     /// # Errors
     /// `Invalid` with the field; `WrongStatus`, "container not running"; what the kernel or the host's controllers refuse.
-    pub fn update(&self, id: &ContainerId, resources: &[u8]) -> Result<()> {
+    pub fn update(&self, id: &ContainerId, resources: impl Into<Document<LinuxResources>>) -> Result<()> {
+        let resources = resources.into();
+        let json = resources.json(&Cancel::default())?;
         let slot = self.store.lock(id)?;
         let status = container::status(slot.record(), slot.dir())?;
         if matches!(status, Status::Stopped | Status::Creating) {
             return Err(Error::new(ErrorKind::WrongStatus, "container not running"));
         }
-        let update = update_resources(&current(&slot)?, resources)?;
+        let update = update_resources(&current(&slot)?, &json).map_err(|error| resources.blamed(error))?;
         container::warn_of_spellings(&update.spellings);
         let plan = ResourcePlan::new(&update.changes, update.pids_limit)?;
         plan.log_ignored();

@@ -642,7 +642,7 @@ fn check_is_procfs(source: &OwnedFd) -> Result<()> {
 /// By the mount table: statfs(2) would ask a file server, and one that hangs never answers. A mount of another namespace, which is not in
 /// the table, is taken for read-only.
 fn is_readonly(source: &OwnedFd) -> Result<bool> {
-    let found = identity(source.as_fd()).map_err(|error| Error::os(error.call.name(), error.errno))?;
+    let found = identity(source.as_fd())?;
     Ok(MountTable::of(None)?.is_readonly(found.mount).unwrap_or(true))
 }
 

@@ -6,6 +6,7 @@
 
 mod document;
 mod example;
+pub(crate) mod given;
 mod lenient;
 pub(crate) mod mount_options;
 pub(crate) mod namespace_kind;
@@ -88,16 +89,18 @@ pub struct ExecCpuAffinity {
     pub last: Option<String>,
 }
 
-/// Reads a config.json that may lie anywhere and have any name.
+/// Reads a config.json in whatever form it is given.
 ///
 /// Fails if there is none, if it is larger than 64 MiB, and as [`parse`] does; with `Interrupted` if `cancel` comes while
 /// nobody writes into what is no file but a pipe.
-pub fn load_file(path: &Path, cancel: &Cancel) -> Result<Config> {
-    let json = read(path, cancel).map_err(|error| match error.errno() {
-        Some(crate::Errno::NOENT) => not_found(path),
-        _ => error,
-    })?;
-    parse(json).path(path)
+pub(crate) fn load(document: &given::Document<Spec>, cancel: &Cancel) -> Result<Config> {
+    let json = document
+        .json(cancel)
+        .map_err(|error| match (error.errno(), document.path()) {
+            (Some(crate::Errno::NOENT), Some(path)) => not_found(path),
+            _ => error,
+        })?;
+    parse(json).map_err(|error| document.blamed(error))
 }
 
 /// Reads a document; it may come through a fifo.

@@ -92,8 +92,9 @@ pub(super) const EXECS: &[libc::c_long] = &[libc::SYS_execve, libc::SYS_execveat
 
 /// These cannot fail, or have done their work when they say that they have failed: close(2) always lets go of the
 /// descriptor, so that a failed one with the descriptor open is no fault that a kernel has. The process can end there all
-/// the same.
+/// the same. arch_prctl(2), with which musl's start sets the thread pointer, refuses only addresses that no program has.
 const CANNOT_FAIL: &[libc::c_long] = &[
+    libc::SYS_arch_prctl,
     libc::SYS_close,
     libc::SYS_exit,
     libc::SYS_exit_group,

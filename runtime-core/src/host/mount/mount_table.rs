@@ -115,7 +115,7 @@ impl ContainerMounts {
             Err(error) if matches!(error.errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
                 return Ok(None);
             }
-            Err(error) => return Err(Error::os(error.call.name(), error.errno).with_path(shown())),
+            Err(error) => return Err(Error::from(error).with_path(shown())),
         };
         let os = |call, errno| Error::os(call, errno).with_path(shown());
         let statx = rustix::fs::statx(&target, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)

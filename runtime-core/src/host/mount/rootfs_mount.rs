@@ -10,14 +10,14 @@ use runtime_sys::mount;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use crate::error::ErrorResult;
 use crate::host::mount::mount_table::MountTable;
 use crate::host::state::{HostMount, RootRecord};
 use crate::{Error, ErrorKind, Result};
 
 /// What the record says of a tree that is about to be mounted at a path without links.
 pub(crate) fn record(path: &Path, tree: &OwnedFd) -> Result<HostMount> {
-    let found =
-        identity(tree.as_fd()).map_err(|error| Error::os(error.call.name(), error.errno).with_path(path))?;
+    let found = identity(tree.as_fd()).path(path)?;
     Ok(HostMount {
         path: path.to_owned(),
         root: as_record(found),
@@ -47,13 +47,13 @@ pub(crate) fn remove(mounted: &HostMount) -> Result<()> {
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return refuse_hidden(mounted).map_err(at),
         Err(errno) => return Err(at(Error::os("openat2", errno))),
     };
-    let top = identity(found.as_fd()).map_err(|error| at(Error::os(error.call.name(), error.errno)))?;
+    let top = identity(found.as_fd()).map_err(|error| at(error.into()))?;
     if as_record(top) != mounted.root {
         return refuse_hidden(mounted).map_err(at);
     }
     // By the descriptor: the path may lead to another mount by now.
     let place = CString::new(format!("/proc/thread-self/fd/{}", found.as_raw_fd())).unwrap_or_default();
-    mount::detach(&place).map_err(|error| at(Error::os(error.call.name(), error.errno)))
+    mount::detach(&place).map_err(|error| at(error.into()))
 }
 
 fn refuse_hidden(mounted: &HostMount) -> Result<()> {

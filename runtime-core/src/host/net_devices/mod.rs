@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
+use crate::error::ErrorResult;
 use crate::plan::net_devices::NetDevicePlan;
 use crate::{Error, ErrorKind, Result};
 use message::{Request, attributes, u32_at};
@@ -98,8 +99,7 @@ impl NetDevices {
     /// # Errors
     /// With the field of the device. Those before it have been moved, and share the fate of the namespace.
     pub(crate) fn move_to(&self, devices: &[NetDevicePlan], there: BorrowedFd<'_>) -> Result<()> {
-        let namespace = runtime_sys::net::namespace_of(there)
-            .map_err(|error| Error::os(error.call.name(), error.errno).with_field("linux.netDevices"))?;
+        let namespace = runtime_sys::net::namespace_of(there).field("linux.netDevices")?;
         let to_move = devices
             .iter()
             .zip(&self.indices)

@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 use oci_spec::runtime::Hook;
 use runtime_init::args::HostHookArgs;
 use runtime_init::start::{self, Birth, Child};
-use runtime_sys::SysError;
 use runtime_sys::process::ExecVector;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SeekFrom};
@@ -225,8 +224,7 @@ fn start(hook: &Hook, told: Told<'_>, own_group: bool, terms: Terms<'_>) -> Resu
             open_files: terms.open_files,
             failure: failure.1.as_fd(),
         },
-    )
-    .map_err(|error: SysError| Error::os(error.call.name(), error.errno))?;
+    )?;
     drop(failure.1);
     let begun = terms
         .cancel

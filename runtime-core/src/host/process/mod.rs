@@ -36,7 +36,7 @@ pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> Result<Option<ExitStatus>> {
         Err(error) if error.errno == Errno::CHILD => {
             Ok(runtime_sys::process::status_of_reaped(pidfd).map(ExitStatus::from_raw))
         }
-        Err(error) => Err(Error::os(error.call.name(), error.errno)),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -191,8 +191,7 @@ impl Process {
     /// # Errors
     /// `poll` failed.
     pub(crate) fn has_ended(&self) -> Result<bool> {
-        runtime_sys::process::wait_readable(self.pidfd.as_fd(), Some(0))
-            .map_err(|error| Error::os(error.call.name(), error.errno).doing("look for the process"))
+        runtime_sys::process::wait_readable(self.pidfd.as_fd(), Some(0)).doing("look for the process")
     }
 
     /// Sends a signal by its number: 0, which only asks whether it may be sent, real-time signals, all. False if the

@@ -85,7 +85,7 @@ pub(crate) fn turn_away(dir: BorrowedFd<'_>, patience: Duration) -> Result<bool>
     // It has a last word, or closes its end: then it is on its way out.
     let patience = i64::try_from(patience.as_millis()).unwrap_or(i64::MAX);
     let answered = runtime_sys::process::wait_readable(socket.as_fd(), Some(patience))
-        .map_err(|error| failed(Error::os(error.call.name(), error.errno)))?;
+        .map_err(|error| failed(error.into()))?;
     match answered {
         true => Ok(true),
         false => Err(failed(Error::new(ErrorKind::Os, "it does not answer"))),

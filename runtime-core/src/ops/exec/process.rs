@@ -20,10 +20,10 @@ pub(super) fn process_of(
 ) -> Result<(Process, spec::ProcessExtra)> {
     let own = config.spec.process().clone();
     let mut own = own.ok_or_else(|| Error::invalid("process", "missing"))?;
-    let (mut process, extra) = match &options.process_file {
-        Some(path) => {
-            let json = spec::read(path, &options.cancel)?;
-            process_of_file(config, &json).path(path)?
+    let (mut process, extra) = match &options.process {
+        Some(document) => {
+            let json = document.json(&options.cancel)?;
+            process_of_file(config, &json).map_err(|error| document.blamed(error))?
         }
         None => {
             // What the container's own process does with its terminal is not for others.

@@ -38,7 +38,8 @@ pub(crate) enum Manager {
 }
 
 /// An answer that says no.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{}", if .text.is_empty() { .name } else { .text })]
 pub(super) struct Refusal {
     pub(super) name: String,
     pub(super) text: String,

@@ -276,12 +276,7 @@ fn optional_culprit(properties: &[Property], refusal: &Refusal) -> Option<usize>
 
 /// An error with what systemd says, and what can be done.
 fn explain(refusal: &Refusal, properties: &[Property]) -> Error {
-    let text = if refusal.text.is_empty() {
-        &refusal.name
-    } else {
-        &refusal.text
-    };
-    let error = Error::new(ErrorKind::Os, text.clone());
+    let error = Error::new(ErrorKind::Os, refusal.to_string());
     if let Some(property) = culprit(properties, refusal).map(|place| &properties[place]) {
         let error = error.with_kind(ErrorKind::Invalid);
         return match &property.field {

@@ -1,5 +1,5 @@
-//! Runs in: INIT, process 1 of the container, from `clone3` to `execve`. Read `set_up` from top to bottom: each line
-//! is a [`Step`], in the order of `step.rs` and of `docs/design.md`.
+//! Runs in: INIT, process 1 of the container, from `clone3` to `execve`. Read `set_up` from top to bottom:
+//! each line is a [`Step`], in the order of `step.rs` and of `docs/design.md`.
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -54,7 +54,8 @@ fn enter(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<()> {
     program::detach(args.keep, args.unprivileged).at(Step::Detach)?;
     program::place(args.process.placed).at(Step::Detach)?;
     if args.has_its_cgroup && namespaces::need_nothing_first(&args.namespaces) {
-        // A network namespace takes the kernel longer than all the rest: RUNTIME loads the device filter meanwhile.
+        // A network namespace takes the kernel longer than all the rest: RUNTIME loads the device filter
+        // meanwhile.
         namespaces::unshare_rest(&args.namespaces).at(Step::Unshare)?;
         args.namespaces.unshare = Kinds::NONE;
     }
@@ -134,7 +135,8 @@ fn make_init_last(args: &InitArgs<'_>, intermediate: &IntermediateArgs<'_>, link
     console::take_control(args.process.console.as_ref()).at(Step::Console)
 }
 
-/// The descriptors that INIT needs while it waits, and then for its hooks. Where there is none, the link stands for it.
+/// The descriptors that INIT needs while it waits, and then for its hooks. Where there is none, the link
+/// stands for it.
 fn own<'a>(args: &InitArgs<'a>) -> [BorrowedFd<'a>; program::OWN] {
     let listener = match args.gate {
         Gate::Socket(listener) => listener,

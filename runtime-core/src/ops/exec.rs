@@ -25,11 +25,12 @@ use crate::prepare::without_listener;
 use crate::{Error, ErrorKind, Result, spec};
 
 impl Runtime {
-    /// Starts a process in the container; returns when its program runs. The process is a child of the caller.
+    /// Starts a process in the container; returns when its program runs. The process is a child of the
+    /// caller.
     ///
     /// # Errors
-    /// `WrongStatus` for a stopped or paused container; `Invalid` for the process; why the program could not be
-    /// executed.
+    /// `WrongStatus` for a stopped or paused container; `Invalid` for the process; why the program could not
+    /// be executed.
     pub fn exec(&self, id: &ContainerId, mut options: ExecOptions) -> Result<Process> {
         let descriptors = Descriptors::inherited(0, options.preserve_fds)?;
         let standard = [&mut options.stdin, &mut options.stdout, &mut options.stderr].map(take);

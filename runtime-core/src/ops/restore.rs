@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. `restore`: has criu make the processes of a container from the files of a checkpoint, in a cgroup
-//! and a state directory made as by `create`.
+//! Runs in: RUNTIME. `restore`: has criu make the processes of a container from the files of a checkpoint, in
+//! a cgroup and a state directory made as by `create`.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -46,16 +46,16 @@ use crate::{Error, ErrorKind, Result};
 const LOG: &str = "restore.log";
 
 impl Runtime {
-    /// Makes a container from the files of a checkpoint, by criu(8). The processes run on when this returns; the first
-    /// of them is a child of the caller. Standard input, output and error of the caller take the places of the pipes
-    /// that the container had there.
+    /// Makes a container from the files of a checkpoint, by criu(8). The processes run on when this returns;
+    /// the first of them is a child of the caller. Standard input, output and error of the caller take the
+    /// places of the pipes that the container had there.
     ///
-    /// Hooks: prestart and createRuntime, in the new namespaces, as by runc; the others have had their effect, or come
-    /// with `delete`.
+    /// Hooks: prestart and createRuntime, in the new namespaces, as by runc; the others have had their
+    /// effect, or come with `delete`.
     ///
     /// # Errors
-    /// As `create`; `NotFound` if there are no images; `Unsupported` if there is no criu, or it is too old; `Os` with the
-    /// path of criu's log and the last error in it. Nothing is left then.
+    /// As `create`; `NotFound` if there are no images; `Unsupported` if there is no criu, or it is too old;
+    /// `Os` with the path of criu's log and the last error in it. Nothing is left then.
     pub fn restore(&self, id: &ContainerId, mut options: RestoreOptions) -> Result<Process> {
         let standard = [&mut options.stdin, &mut options.stdout, &mut options.stderr].map(take);
         let given = Descriptors::default().given(standard, Vec::new())?;
@@ -398,7 +398,8 @@ impl Attendant for Restore<'_> {
 }
 
 impl Restore<'_> {
-    /// Takes hold of the container's first process. It is our child, so its pid stays its own until we reap it.
+    /// Takes hold of the container's first process. It is our child, so its pid stays its own until we reap
+    /// it.
     fn take_init(&mut self, pid: i32) -> Result<i32> {
         if self.init.as_ref().is_some_and(|init| init.pid == pid) {
             return Ok(pid);
@@ -475,8 +476,9 @@ impl Restore<'_> {
     }
 }
 
-/// Enters a network namespace, and brings `lo` up as INIT does it in one of its own. Done by a thread of its own, which ends with it: joining a
-/// namespace is for a thread, and the caller's stay where they are. Returns a route socket in the namespace.
+/// Enters a network namespace, and brings `lo` up as INIT does it in one of its own. Done by a thread of its
+/// own, which ends with it: joining a namespace is for a thread, and the caller's stay where they are.
+/// Returns a route socket in the namespace.
 fn enter_network(namespace: OwnedFd, loopback: bool) -> Result<OwnedFd> {
     let work = move || {
         namespace::setns(namespace.as_fd(), Kinds::NETWORK)?;

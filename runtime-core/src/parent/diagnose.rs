@@ -1,5 +1,6 @@
-//! Runs in: RUNTIME. Why could a program not be executed? Looks at the file in the container's root, which belongs to
-//! an attacker: paths are resolved inside it (crate pathrs), and only regular files are read, a few hundred bytes each.
+//! Runs in: RUNTIME. Why could a program not be executed? Looks at the file in the container's root, which
+//! belongs to an attacker: paths are resolved inside it (crate pathrs), and only regular files are read, a
+//! few hundred bytes each.
 
 use std::fs::File;
 use std::io::Read;
@@ -62,7 +63,8 @@ fn open(root: &Root, path: &Path) -> Option<File> {
 
 fn script(head: &[u8], exists: impl Fn(&Path) -> bool) -> Option<String> {
     let line = head.get(2..)?.split(|byte| *byte == b'\n').next()?;
-    // As `load_script` of fs/binfmt_script.c: a null byte ends the line, a carriage return does not end the word.
+    // As `load_script` of fs/binfmt_script.c: a null byte ends the line, a carriage return does not end the
+    // word.
     let text = String::from_utf8_lossy(line.split(|byte| *byte == 0).next()?);
     let interpreter = text.split([' ', '\t']).find(|word| !word.is_empty())?;
     if interpreter.ends_with('\r') {

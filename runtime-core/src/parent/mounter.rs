@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. Mounts for a container that runs already: copies of the host's trees, and MOUNTER, which puts them
-//! there or takes mounts away. How it does that is in `runtime_init`, `mounter.rs`.
+//! Runs in: RUNTIME. Mounts for a container that runs already: copies of the host's trees, and MOUNTER, which
+//! puts them there or takes mounts away. How it does that is in `runtime_init`, `mounter.rs`.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};

@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME, before `clone3`. Copies of the host's mounts as detached trees (open_tree(2)): nothing is attached
-//! anywhere, so nobody sees them, and they are gone when their descriptors are closed.
+//! Runs in: RUNTIME, before `clone3`. Copies of the host's mounts as detached trees (open_tree(2)): nothing
+//! is attached anywhere, so nobody sees them, and they are gone when their descriptors are closed.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -41,7 +41,8 @@ pub(crate) struct HostTree {
     pub recursive: bool,
     /// What RUNTIME may not change on the copy itself.
     pub attributes: Vec<(MountAttr, bool)>,
-    /// A device node to make instead of a copy. `path` is then where the container has it, and nothing is looked for.
+    /// A device node to make instead of a copy. `path` is then where the container has it, and nothing is
+    /// looked for.
     pub node: Option<NewNode>,
 }
 
@@ -67,8 +68,9 @@ pub(crate) enum Use {
     Mask,
 }
 
-/// The trees of the host that must be locked in the container: all, if it has a user namespace and a mount namespace
-/// of its own. Something without a path (a namespace file, say) is a single file, and has nothing to lock.
+/// The trees of the host that must be locked in the container: all, if it has a user namespace and a mount
+/// namespace of its own. Something without a path (a namespace file, say) is a single file, and has nothing
+/// to lock.
 pub(super) fn to_lock(
     plan: &Plan,
     rootfs: (&OwnedFd, &CStr),
@@ -194,7 +196,8 @@ fn without_path() -> Error {
     )
 }
 
-/// What of the host a mount shows, and whether with all below; `None` for a new file system with nothing instead.
+/// What of the host a mount shows, and whether with all below; `None` for a new file system with nothing
+/// instead.
 fn host_source(mount: &MountPlan) -> Option<(&Path, bool)> {
     match &mount.source {
         MountSource::Bind { path, recursive, .. } => Some((path, *recursive)),
@@ -271,15 +274,16 @@ fn path_of(file: &OwnedFd) -> Result<PathBuf> {
 #[derive(Debug)]
 pub(crate) struct ProcfsContext {
     pub fd: OwnedFd,
-    /// Device and inode of the pid namespace that it must show: where it comes from a process that others could reach.
+    /// Device and inode of the pid namespace that it must show: where it comes from a process that others
+    /// could reach.
     pub must_show: Option<(u64, u64)>,
 }
 
 /// What RUNTIME holds for one mount.
 #[derive(Debug)]
 pub(crate) struct PreparedMount {
-    /// The tree to mount; for a new file system what is mounted instead if it is refused. Only the place of it (O_PATH)
-    /// where RUNTIME may not copy mounts.
+    /// The tree to mount; for a new file system what is mounted instead if it is refused. Only the place of
+    /// it (O_PATH) where RUNTIME may not copy mounts.
     pub tree: Option<OwnedFd>,
     /// What INIT copies itself, when it is its turn.
     pub late: Option<HostTree>,
@@ -332,8 +336,8 @@ pub(crate) fn change_rootfs(plan: &Plan, tree: &OwnedFd) -> Result<()> {
     change(tree, &rootfs_attributes(plan))
 }
 
-/// Gives a copy of the source of a mount its attributes. Read-only must come after an id mapping, which RUNTIME adds
-/// once the user namespace is there.
+/// Gives a copy of the source of a mount its attributes. Read-only must come after an id mapping, which
+/// RUNTIME adds once the user namespace is there.
 pub(crate) fn change_mount(mount: &MountPlan, tree: &OwnedFd) -> Result<()> {
     change(tree, &mount_attributes(mount))
 }
@@ -375,7 +379,8 @@ impl<'a> TreePolicy<'a> {
         })
     }
 
-    /// For `mounts add`: every tree is held, and is what the host has, but no link of the container's leads there.
+    /// For `mounts add`: every tree is held, and is what the host has, but no link of the container's leads
+    /// there.
     pub(crate) fn of_mounter(rootfs: Option<&'a Path>) -> Self {
         Self {
             left: usize::MAX,
@@ -583,8 +588,8 @@ fn open_inside(rootfs: &Path, rest: &CStr, flags: OFlags) -> Result<OwnedFd> {
         .path(rest.to_string_lossy().as_ref())
 }
 
-/// The rest of a path below the rootfs, links of the host followed up to there; `None` if it does not lead there. What is below is
-/// not looked at.
+/// The rest of a path below the rootfs, links of the host followed up to there; `None` if it does not lead
+/// there. What is below is not looked at.
 fn rest_below(path: &Path, rootfs: &Path) -> Option<CString> {
     let mut todo = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -617,8 +622,8 @@ fn follow_first_link(path: &Path) -> Option<PathBuf> {
     (done != path).then_some(done)
 }
 
-/// What a symbolic link says; `None` for anything else. Of what is open: a path that is looked up a second time may have
-/// become a link, which is not to be followed.
+/// What a symbolic link says; `None` for anything else. Of what is open: a path that is looked up a second
+/// time may have become a link, which is not to be followed.
 fn read_if_link(file: &OwnedFd) -> Result<Option<CString>> {
     match rustix::fs::readlinkat(file, "", Vec::new()) {
         Ok(text) => Ok(Some(text)),
@@ -639,8 +644,8 @@ fn check_is_procfs(source: &OwnedFd) -> Result<()> {
     ))
 }
 
-/// By the mount table: statfs(2) would ask a file server, and one that hangs never answers. A mount of another namespace, which is not in
-/// the table, is taken for read-only.
+/// By the mount table: statfs(2) would ask a file server, and one that hangs never answers. A mount of
+/// another namespace, which is not in the table, is taken for read-only.
 fn is_readonly(source: &OwnedFd) -> Result<bool> {
     let found = identity(source.as_fd())?;
     Ok(MountTable::of(None)?.is_readonly(found.mount).unwrap_or(true))
@@ -727,7 +732,8 @@ pub(super) fn device_nodes(plan: &Plan) -> Result<Vec<Option<OwnedFd>>> {
     plan.devices.nodes.iter().map(prepare).collect()
 }
 
-/// A mount of /dev/null for masked files: verified, since one that is something else would show it (CVE-2025-31133).
+/// A mount of /dev/null for masked files: verified, since one that is something else would show it
+/// (CVE-2025-31133).
 pub(super) fn null(plan: &Plan) -> Result<Option<OwnedFd>> {
     if plan.rootfs.masked_paths.is_empty() {
         return Ok(None);

@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. The shape of config.json as a table: which fields runtime-spec 1.3 has for Linux, and of what
-//! type. Only data; `lenient.rs` walks it. A field that is not in the table is unknown, and dropped.
+//! Runs in: RUNTIME. The shape of config.json as a table: which fields runtime-spec 1.3 has for Linux, and of
+//! what type. Only data; `lenient.rs` walks it. A field that is not in the table is unknown, and dropped.
 
 /// The type of one JSON value.
 #[derive(Clone, Copy)]
@@ -56,8 +56,8 @@ pub(super) struct Field {
 pub(super) enum Absent {
     /// Nothing.
     Fine,
-    /// Nothing, and the empty string means the same. So it is in Go, where both are the zero value; an engine that
-    /// writes `"path": ""` for a namespace asks for a new one.
+    /// Nothing, and the empty string means the same. So it is in Go, where both are the zero value; an engine
+    /// that writes `"path": ""` for a namespace asks for a new one.
     FineAndSoIsEmpty,
     /// The document is refused.
     Refused,
@@ -116,8 +116,8 @@ const STRINGS: Schema = List(&Str);
 /// The document of `mounts add` and `mounts remove`.
 pub(super) static MOUNTS: Schema = List(&MOUNT);
 
-/// The whole of config.json. The sections of other platforms (`vm`, `windows`, `solaris`, `zos`, `freebsd`) are not
-/// in the table, so they are dropped before they are typed.
+/// The whole of config.json. The sections of other platforms (`vm`, `windows`, `solaris`, `zos`, `freebsd`)
+/// are not in the table, so they are dropped before they are typed.
 pub(super) static CONFIG: Schema = Object(&[
     text("ociVersion"),
     optional("root", Object(&[text("path"), optional("readonly", Bool)])),

@@ -1,7 +1,7 @@
 //! Runs in: RUNTIME. Turns `mounts` into what the kernel's mount calls take. Pure.
 //!
-//! A bind mount is a tree that RUNTIME copies and changes before the clone; a new file system is made by INIT inside
-//! the container's namespaces.
+//! A bind mount is a tree that RUNTIME copies and changes before the clone; a new file system is made by INIT
+//! inside the container's namespaces.
 
 mod cgroup;
 mod options;
@@ -54,9 +54,11 @@ pub struct MountPlan {
     pub attributes: Vec<(MountAttr, bool)>,
     /// Id mapping, for bind mounts.
     pub id_map: Option<MountIdMap>,
-    /// Whether it becomes read-only when all else has been made: places of other mounts, or devices, are made in it.
+    /// Whether it becomes read-only when all else has been made: places of other mounts, or devices, are made
+    /// in it.
     pub readonly_late: bool,
-    /// Whether mounts of the list lie below this read-only bind mount, whose places are made in it where they are missing.
+    /// Whether mounts of the list lie below this read-only bind mount, whose places are made in it where they
+    /// are missing.
     pub places_below: bool,
 }
 
@@ -67,7 +69,8 @@ pub enum MountSource {
     Bind {
         /// Absolute path.
         path: PathBuf,
-        /// The rest of it, if it is a path below the rootfs: an earlier mount may lie there when it is this one's turn.
+        /// The rest of it, if it is a path below the rootfs: an earlier mount may lie there when it is this
+        /// one's turn.
         inside: Option<CString>,
         /// `rbind`.
         recursive: bool,
@@ -91,7 +94,8 @@ pub enum MountSource {
         /// A tmpfs without a mode of its own.
         mode_of_place: bool,
     },
-    /// The cgroup tree. A new cgroup2 mount if the cgroup namespace is the container's own; the host's tree if not.
+    /// The cgroup tree. A new cgroup2 mount if the cgroup namespace is the container's own; the host's tree
+    /// if not.
     Cgroup(NewFilesystem),
     /// Changes what is mounted there already.
     Remount {
@@ -120,7 +124,8 @@ pub struct NewFilesystem {
 }
 
 impl NewFilesystem {
-    /// The attributes of what is mounted instead: never more than the file system would have had, also below it.
+    /// The attributes of what is mounted instead: never more than the file system would have had, also below
+    /// it.
     pub fn attributes_instead(&self) -> Vec<(MountAttr, bool)> {
         let attributes = MountAttr {
             set: self.attributes,
@@ -256,7 +261,8 @@ fn options_for<'a>(
     Ok(options)
 }
 
-/// Decides for a new file system, or a change of one, what reaches its superblock, and when it becomes read-only.
+/// Decides for a new file system, or a change of one, what reaches its superblock, and when it becomes
+/// read-only.
 fn settle_new(
     mount: &Mount,
     target: &CString,
@@ -289,8 +295,8 @@ fn plan_id_map(mount: &Mount, options: &Options<'_>) -> Option<MountIdMap> {
     })
 }
 
-/// Every engine gives terminals to the group `tty` by `gid=5`. Where that is not mapped, the kernel would refuse the
-/// whole file system; without it they belong to the group of whoever opens them.
+/// Every engine gives terminals to the group `tty` by `gid=5`. Where that is not mapped, the kernel would
+/// refuse the whole file system; without it they belong to the group of whoever opens them.
 fn is_mapped_group((key, value): &FsOption, namespaces: &NamespacesPlan) -> bool {
     let UserNamespace::New { gids, .. } = &namespaces.user else {
         return true;

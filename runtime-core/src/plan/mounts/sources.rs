@@ -1,4 +1,5 @@
-//! Runs in: RUNTIME. What is mounted: a tree of the host, a new file system, or a change of what is there. Pure.
+//! Runs in: RUNTIME. What is mounted: a tree of the host, a new file system, or a change of what is there.
+//! Pure.
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
@@ -147,8 +148,8 @@ fn new_filesystem(
     }))
 }
 
-/// A file system that shows a namespace is refused to a user namespace that does not own the namespace. The host's own
-/// mount of it shows the same, if the namespace is the host's.
+/// A file system that shows a namespace is refused to a user namespace that does not own the namespace. The
+/// host's own mount of it shows the same, if the namespace is the host's.
 fn instead(fstype: &str, namespaces: &NamespacesPlan, facts: &HostFacts) -> Option<PathBuf> {
     let (kind, path) = match fstype {
         "sysfs" => (Kinds::NETWORK, "/sys"),

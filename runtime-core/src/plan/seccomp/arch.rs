@@ -1,5 +1,6 @@
-//! Runs in: RUNTIME. What the compiler knows of each architecture: the kernel's number for it, how wide its arguments
-//! are, which column of the syscall table it uses. Holds no syscall numbers but those of the two multiplexers.
+//! Runs in: RUNTIME. What the compiler knows of each architecture: the kernel's number for it, how wide its
+//! arguments are, which column of the syscall table it uses. Holds no syscall numbers but those of the two
+//! multiplexers.
 
 use oci_spec::runtime::Arch;
 
@@ -19,8 +20,8 @@ pub(super) struct Architecture {
     /// `seccomp_data.arch`, an `AUDIT_ARCH_*` of `linux/audit.h`.
     pub(super) audit: u32,
     column: usize,
-    /// Arguments are compared with all 64 bits; else with the low 32, as libseccomp does for every 32-bit ABI,
-    /// x32 and mips64n32 included.
+    /// Arguments are compared with all 64 bits; else with the low 32, as libseccomp does for every 32-bit
+    /// ABI, x32 and mips64n32 included.
     pub(super) wide: bool,
     /// Byte order of the kernel that can make such calls.
     pub(super) big_endian: bool,
@@ -96,7 +97,8 @@ pub(super) fn of(name: Arch) -> Option<&'static Architecture> {
         .find(|architecture| architecture.name == name)
 }
 
-/// The architecture whose ELF files have this `e_machine`, width and byte order: an `AUDIT_ARCH_*` is made of them.
+/// The architecture whose ELF files have this `e_machine`, width and byte order: an `AUDIT_ARCH_*` is made of
+/// them.
 pub(crate) fn architecture_of_elf(machine: u16, wide: bool, big_endian: bool) -> Option<Arch> {
     let found = ARCHITECTURES
         .iter()
@@ -192,7 +194,8 @@ const SLOTS: usize = 2048;
 const EMPTY: u16 = u16::MAX;
 const _: () = assert!(SYSCALLS.len() * 2 < SLOTS);
 
-/// Open addressing over [`SYSCALLS`], built by the compiler of this crate: one hash and one string comparison a name.
+/// Open addressing over [`SYSCALLS`], built by the compiler of this crate: one hash and one string comparison
+/// a name.
 static INDEX: [u16; SLOTS] = index();
 
 const fn index() -> [u16; SLOTS] {

@@ -24,7 +24,8 @@ fn with_rule(rule: Value) -> Value {
     json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [rule]})
 }
 
-/// What the program returns for a call with these low words of arguments; no more of BPF than the compiler writes.
+/// What the program returns for a call with these low words of arguments; no more of BPF than the compiler
+/// writes.
 fn verdict(plan: &SeccompPlan, arch: Arch, number: u32, args: [u32; 2]) -> u32 {
     let words = [number, arch as u32, 0, 0, args[0], 0, args[1], 0];
     let (mut at, mut accumulator) = (0, 0);

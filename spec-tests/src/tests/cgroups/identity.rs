@@ -1,5 +1,5 @@
-//! A cgroup's path says only where it was: by now another container may have it, one of another state root perhaps. No
-//! command on the one may touch the other's processes.
+//! A cgroup's path says only where it was: by now another container may have it, one of another state root
+//! perhaps. No command on the one may touch the other's processes.
 
 use super::{commands_leave_it_alone, kill_when_there, second_root, within};
 use crate::{

@@ -135,7 +135,8 @@ fn flag_needs_an_argument(c: &mut Case) -> Check {
         ["exec", "-e"],
         ["update", "--resources"],
     ] {
-        // CRI-O and Podman look for these words in the answer of `restore` to learn whether it knows the flag.
+        // CRI-O and Podman look for these words in the answer of `restore` to learn whether it knows the
+        // flag.
         usage_error(
             bare(c, &words)?,
             &format!("flag needs an argument: -{}", words[1].trim_start_matches('-')),

@@ -1,5 +1,5 @@
-//! What runc has printed, in `fixtures/runc`, against what the runtime under test prints for the same commands: keys, their
-//! order, JSON types, indentation, columns. Values are other tests' business.
+//! What runc has printed, in `fixtures/runc`, against what the runtime under test prints for the same
+//! commands: keys, their order, JSON types, indentation, columns. Values are other tests' business.
 
 mod ordered;
 

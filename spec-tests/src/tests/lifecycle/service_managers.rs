@@ -328,7 +328,8 @@ fn manager_that_is_gone_is_an_error(c: &mut Case) -> Check {
     same("the container runs all the same", "running", &*c.status()?)
 }
 
-/// A socket that listens on the host, and another descriptor after it; a program inside takes a connection from it.
+/// A socket that listens on the host, and another descriptor after it; a program inside takes a connection
+/// from it.
 fn listening_socket_is_accepted_on_inside(c: &mut Case) -> Check {
     let path = c.dir.join("service.sock");
     let listener = std::os::unix::net::UnixListener::bind(&path)?;
@@ -362,7 +363,8 @@ fn listening_socket_is_accepted_on_inside(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-/// A container with the right to mount can write to the directory of the socket, which is a part of the runtime's state.
+/// A container with the right to mount can write to the directory of the socket, which is a part of the
+/// runtime's state.
 fn what_the_container_leaves_is_removed(c: &mut Case) -> Check {
     let manager = Manager::new(c)?;
     let capabilities = json!(["CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE"]);

@@ -55,7 +55,8 @@ fn capabilities_five_sets(c: &mut Case) -> Check {
     )?;
     same_caps(&report, "CapInh", &["CAP_CHOWN", "CAP_KILL"])?;
     same_caps(&report, "CapAmb", &["CAP_CHOWN"])?;
-    // execve by root would make these two the bounding set; noNewPrivileges keeps them within the permitted set.
+    // execve by root would make these two the bounding set; noNewPrivileges keeps them within the permitted
+    // set.
     for field in ["CapPrm", "CapEff"] {
         same_caps(&report, field, &["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW"])?;
     }

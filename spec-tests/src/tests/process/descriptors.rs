@@ -1,5 +1,5 @@
-//! Runs in: SUITE. The descriptors that the program finds: standard input to error, those of the caller, sockets of a service
-//! manager.
+//! Runs in: SUITE. The descriptors that the program finds: standard input to error, those of the caller,
+//! sockets of a service manager.
 
 use super::{fd_numbers, run_with_fds};
 use crate::{
@@ -65,8 +65,8 @@ fn preserve_fds_that_are_not_open(c: &mut Case) -> Check {
     Ok(())
 }
 
-/// What the runtime itself opens gets the lowest numbers: it must not take the place of what is not there. A created container can
-/// be looked into by `exec`.
+/// What the runtime itself opens gets the lowest numbers: it must not take the place of what is not there. A
+/// created container can be looked into by `exec`.
 fn gaps_of_preserve_fds_are_empty_before_start(c: &mut Case) -> Check {
     c.args(&["/bin/sleep", "1000"]);
     let log = c.dir.join("log").to_string_lossy().into_owned();
@@ -134,7 +134,8 @@ fn listen_pid_in_a_joined_pid_namespace(c: &mut Case) -> Check {
     other.delete()
 }
 
-/// Whoever has only the group in common may open /dev/stdout anew. The group of a pipe or terminal is its own matter.
+/// Whoever has only the group in common may open /dev/stdout anew. The group of a pipe or terminal is its own
+/// matter.
 fn standard_streams_get_user_and_group(c: &mut Case) -> Check {
     for (uid, gid, wish) in [(5, 6, (5, 6)), (0, 6, (0, 6)), (0, 0, (77, 88))] {
         c.args(&["/bin/true"]);
@@ -154,7 +155,8 @@ fn standard_streams_get_user_and_group(c: &mut Case) -> Check {
     Ok(())
 }
 
-/// sd_listen_fds(3): names go with the sockets, one each. What the service manager says wins over config.json.
+/// sd_listen_fds(3): names go with the sockets, one each. What the service manager says wins over
+/// config.json.
 fn listen_fdnames(c: &mut Case) -> Check {
     c.args(&["/bin/probe"]);
     c.process().env(["LISTEN_FDNAMES=of config.json"]);

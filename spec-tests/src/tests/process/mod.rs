@@ -43,7 +43,8 @@ pub(crate) fn run_with_fds(
         runtime.insert(at, variable.into());
     }
     let mut command = Command::new("/bin/sh");
-    // The runtime's words are `env -i NAME=value ... PATH`; only the shell knows the pid that LISTEN_PID must name.
+    // The runtime's words are `env -i NAME=value ... PATH`; only the shell knows the pid that LISTEN_PID must
+    // name.
     let script = format!("{opens}shift 2; exec /usr/bin/env -i LISTEN_PID=$$ \"$@\"");
     command.arg("-c").arg(script).arg("sh").args(runtime);
     command

@@ -1,5 +1,6 @@
-//! Runs in: SUITE. Random configurations: legal ones that combine features, each run and compared with what a probe sees
-//! inside. `--cases N` and `--seed N` change how many and which; seeds that have failed are run first, for ever.
+//! Runs in: SUITE. Random configurations: legal ones that combine features, each run and compared with what a
+//! probe sees inside. `--cases N` and `--seed N` change how many and which; seeds that have failed are run
+//! first, for ever.
 
 mod check;
 mod config;

@@ -1,5 +1,5 @@
-//! The advisories of 2019-2026, as far as they can be tried from outside. Each test is an attack that must fail, or be
-//! refused, and must not touch the host.
+//! The advisories of 2019-2026, as far as they can be tried from outside. Each test is an attack that must
+//! fail, or be refused, and must not touch the host.
 
 use super::{LockedSource, folder};
 use crate::{
@@ -60,15 +60,16 @@ tests! {
     security/start_container_hook_is_under_the_filter,
 }
 
-/// Whether /proc/PID/exe of the runtime's own process is protected, from the verdict of an attacker in the container.
+/// Whether /proc/PID/exe of the runtime's own process is protected, from the verdict of an attacker in the
+/// container.
 fn exe_is_protected(c: &Case, host_pid: i32, verdict: Access) -> Check {
     const PROTECTED: [i32; 4] = [1, 13, 30, 2]; // EPERM, EACCES, EROFS, ENOENT (it has ended)
     let errno = verdict.write.unwrap_or(-1);
     if PROTECTED.contains(&errno) {
         return Ok(());
     }
-    // ETXTBSY lasts only as long as the process: the attacker waits. What lasts is another file (a sealed copy) or a
-    // read-only mount of this one, which statvfs of the magic link shows.
+    // ETXTBSY lasts only as long as the process: the attacker waits. What lasts is another file (a sealed
+    // copy) or a read-only mount of this one, which statvfs of the magic link shows.
     let path = format!("/proc/{host_pid}/exe");
     let (exe, binary) = (fs::metadata(&path)?, fs::metadata(&c.host.runtime)?);
     let other = (exe.dev(), exe.ino()) != (binary.dev(), binary.ino());
@@ -240,8 +241,8 @@ fn dev_node_parent_symlink_stays_inside(c: &mut Case) -> Check {
 }
 
 fn exec_shows_nobody_with_the_hosts_root(c: &mut Case) -> Check {
-    // A process that exec brings in must have left the host's root before a process inside, here one with CAP_SYS_PTRACE,
-    // can see it: /proc/PID/root of it is the host.
+    // A process that exec brings in must have left the host's root before a process inside, here one with
+    // CAP_SYS_PTRACE, can see it: /proc/PID/root of it is the host.
     c.grant(&["CAP_SYS_PTRACE"]);
     c.args(&["/bin/probe", "--watch-roots"]);
     let live = c.spawn(&c.bundle_args("run", &[], &c.id)?)?;
@@ -261,8 +262,8 @@ fn exec_shows_nobody_with_the_hosts_root(c: &mut Case) -> Check {
 }
 
 fn host_mounts_stay_locked_in_a_user_namespace(c: &mut Case) -> Check {
-    // What is read-only on the host stays so, and what a mount of the host covers stays covered, also for root of a
-    // user namespace with CAP_SYS_ADMIN (mount_namespaces(7)).
+    // What is read-only on the host stays so, and what a mount of the host covers stays covered, also for
+    // root of a user namespace with CAP_SYS_ADMIN (mount_namespaces(7)).
     c.map_ids(100_000)?;
     c.grant(&["CAP_SYS_ADMIN"]);
     let locked = LockedSource::new(c.dir.join("locked"))?;
@@ -661,7 +662,8 @@ fn state_root_of_another_user_with_forged_state(c: &mut Case) -> Check {
     same("root's own container", "running", c.status()?.as_str())
 }
 
-/// A link of the user's leads to a directory of root's, in which there is one of root's that everybody may write to, as /var/tmp is.
+/// A link of the user's leads to a directory of root's, in which there is one of root's that everybody may
+/// write to, as /var/tmp is.
 fn forged_state_in_a_directory_that_all_may_write_to(c: &mut Case) -> Check {
     let witness = c.dir.join("hook-ran");
     let hook = json!([{"path": "/bin/touch", "args": ["touch", witness]}]);
@@ -727,7 +729,8 @@ fn state_root_that_a_user_has_made_for_root(c: &mut Case) -> Check {
 
 type Maker = fn(&Path) -> std::io::Result<()>;
 
-/// HOME is looked up in the image's file; one without end, or one whose opening waits, must not hold the runtime.
+/// HOME is looked up in the image's file; one without end, or one whose opening waits, must not hold the
+/// runtime.
 fn passwd_that_is_no_small_file(c: &mut Case) -> Check {
     let passwd = c.rootfs("/etc/passwd");
     let makers: [(&str, Maker); 4] = [

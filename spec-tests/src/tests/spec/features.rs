@@ -1,5 +1,5 @@
-//! Runs in: SUITE. `state`, `features` and `spec`: what they print against the JSON schemas, and what `features` promises against
-//! what the runtime does.
+//! Runs in: SUITE. `state`, `features` and `spec`: what they print against the JSON schemas, and what
+//! `features` promises against what the runtime does.
 
 use crate::{
     case::Case,
@@ -155,7 +155,8 @@ fn features_capabilities_are_recognized(c: &mut Case) -> Check {
         names.len() >= 41,
         "wish the 41 capabilities of Linux 5.9, reality {names:?}"
     );
-    // In the bounding set only: what the caller lacks is left out, what is not known would be an error or a warning.
+    // In the bounding set only: what the caller lacks is left out, what is not known would be an error or a
+    // warning.
     c.process().capabilities().clear().bounding(names);
     let run = c.run()?.ok()?;
     ensure!(

@@ -1,4 +1,5 @@
-//! Runs in: SUITE. runtime-spec, config.md, Mounts: each option of its table, and what takes it back; id-mapped mounts.
+//! Runs in: SUITE. runtime-spec, config.md, Mounts: each option of its table, and what takes it back;
+//! id-mapped mounts.
 
 use super::sentences::refused;
 use crate::{
@@ -289,8 +290,8 @@ fn idmap_takes_the_container_s_mapping(c: &mut Case) -> Check {
     same("owner", [Some(1000); 2], owner(&report, "/mnt/file"))
 }
 
-/// The mount's own mapping says what is on disk, the user namespace what is seen of it: 1000 is 100,007 to the host, and 7
-/// inside. Without one of its own the mount has the container's, also recursively.
+/// The mount's own mapping says what is on disk, the user namespace what is seen of it: 1000 is 100,007 to
+/// the host, and 7 inside. Without one of its own the mount has the container's, also recursively.
 fn idmap_with_mappings_in_a_user_namespace(c: &mut Case) -> Check {
     let tree = Tree::of_folders(c)?;
     for file in ["file", "sub/file"] {

@@ -394,7 +394,8 @@ fn memory_policy(c: &mut Case) -> Check {
     Ok(())
 }
 
-/// Every mode and flag of the list, as the kernel shows it inside; a mode that the kernel has not is an error that says so.
+/// Every mode and flag of the list, as the kernel shows it inside; a mode that the kernel has not is an error
+/// that says so.
 fn memory_policy_of_every_mode(c: &mut Case) -> Check {
     if !fs::exists("/proc/self/numa_maps")? {
         return Err(Stop::Unsupported("the kernel has no NUMA".into()));

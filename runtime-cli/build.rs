@@ -1,10 +1,11 @@
 //! Tells the linker two things about the binary.
 //!
-//! - `early::onggi_entry` is the first instruction of an optimised binary. Without optimisation the compiler calls even
-//!   trivial functions through addresses that a static program relocates only later; `sealed_exe::ensure` then does
-//!   the whole work.
-//! - Relocations are packed (DT_RELR): they would be a quarter of a megabyte, and every start would read them all. A static
-//!   program brings its own relocating code along, and that of musl knows the format since 1.2.4, which Rust has since 1.93.
+//! - `early::onggi_entry` is the first instruction of an optimised binary. Without optimisation the
+//!   compiler calls even trivial functions through addresses that a static program relocates only later;
+//!   `sealed_exe::ensure` then does the whole work.
+//! - Relocations are packed (DT_RELR): they would be a quarter of a megabyte, and every start would read
+//!   them all. A static program brings its own relocating code along, and that of musl knows the format since
+//!   1.2.4, which Rust has since 1.93.
 
 use std::process::Command;
 

@@ -1,5 +1,5 @@
-//! Has relocations packed (DT_RELR), where the C library is musl, which knows the format since 1.2.4; Rust has that since 1.93. Every start
-//! reads them all, and a shim is started three times for a container.
+//! Has relocations packed (DT_RELR), where the C library is musl, which knows the format since 1.2.4; Rust
+//! has that since 1.93. Every start reads them all, and a shim is started three times for a container.
 
 use std::process::Command;
 

@@ -1,6 +1,6 @@
-//! Builds the small artefacts that the suite embeds: the probe and the attacker that run inside, static, and the
-//! RLIMIT_MEMLOCK shim.
-//! Both use nothing but std (or less), so plain rustc is enough and `cargo run -p spec-tests` needs no extra step.
+//! Builds the small artefacts that the suite embeds: the probe and the attacker that run inside, static, and
+//! the RLIMIT_MEMLOCK shim. Both use nothing but std (or less), so plain rustc is enough and
+//! `cargo run -p spec-tests` needs no extra step.
 
 use std::{env, path::PathBuf, process::Command};
 

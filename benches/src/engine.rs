@@ -87,7 +87,8 @@ impl Engine {
         command
     }
 
-    /// The sum of `create`, `start` and `delete --force`. That the container ends is awaited, but not counted.
+    /// The sum of `create`, `start` and `delete --force`. That the container ends is awaited, but not
+    /// counted.
     pub(crate) fn create_start_delete(&self, bundles: &Bundles) -> Outcome<Duration> {
         let pid_file = self.work.join("pid");
         let mut create = self.command();

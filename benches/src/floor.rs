@@ -1,10 +1,11 @@
-//! The floor: what `run` of runc's default bundle takes, as bare system calls in the fastest order known. No config, no
-//! state, no protection of the own binary, no defence against a hostile rootfs: never use it to contain anything.
+//! The floor: what `run` of runc's default bundle takes, as bare system calls in the fastest order known. No
+//! config, no state, no protection of the own binary, no defence against a hostile rootfs: never use it to
+//! contain anything.
 //!
 //!     floor [--seccomp FILE] ROOTFS
 //!
-//! FILE holds raw `struct sock_filter` records. A call that fails ends the program with its name and errno: a floor that
-//! skips work would be no floor. That costs one comparison per call.
+//! FILE holds raw `struct sock_filter` records. A call that fails ends the program with its name and errno: a
+//! floor that skips work would be no floor. That costs one comparison per call.
 
 #![no_main]
 
@@ -145,7 +146,8 @@ const LINKS: [(&CStr, &CStr); 5] = [
 #[repr(C)]
 struct Insn(u8, u8, i16, i32);
 
-/// Allows mknod of anything, and null, zero, full, random, urandom, tty, ptmx, net/tun and pts/*; denies the rest.
+/// Allows mknod of anything, and null, zero, full, random, urandom, tty, ptmx, net/tun and pts/*; denies the
+/// rest.
 const DEVICE_FILTER: [Insn; 23] = [
     Insn(0xb7, 0x00, 0, 1),       // 0: answer = 1
     Insn(0x61, 0x12, 0, 0),       // 1: r2 = access << 16 | type
@@ -226,8 +228,9 @@ fn call(name: &str, number: c_long, arguments: &[usize]) -> usize {
 fn attempt(number: c_long, arguments: &[usize]) -> Result<usize, c_int> {
     let mut a = [0; 6];
     a[..arguments.len()].copy_from_slice(arguments);
-    // SAFETY: every pointer in `arguments` comes from a constant, or from a value that its caller holds over the call,
-    // and has the type that the call `number` wants; clone3 is made without CLONE_VM, so that the child has its own copy.
+    // SAFETY: every pointer in `arguments` comes from a constant, or from a value that its caller holds over
+    // the call, and has the type that the call `number` wants; clone3 is made without CLONE_VM, so that the
+    // child has its own copy.
     let result = unsafe { libc::syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]) };
     if result != -1 {
         return Ok(result as usize);
@@ -260,7 +263,8 @@ fn close(fd: usize) {
     call("close", libc::SYS_close, &[fd]);
 }
 
-/// Program and arguments, taken as the C library hands them over: Rust's own start makes 20 system calls more.
+/// Program and arguments, taken as the C library hands them over: Rust's own start makes 20 system calls
+/// more.
 #[unsafe(no_mangle)]
 #[allow(clippy::not_unsafe_ptr_arg_deref, reason = "only the C library calls it")]
 pub extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {

@@ -1,6 +1,7 @@
-//! What limits cost, how small they may be, and many containers at once: any OCI runtimes side by side, in any place
-//! with a cgroup2 tree. Builds nothing and needs nothing but static `/bin/busybox` and root, so that it runs in the
-//! virtual machine, where every controller is. Prints numbers and asserts nothing. See `docs/benchmarks.md`.
+//! What limits cost, how small they may be, and many containers at once: any OCI runtimes side by side, in
+//! any place with a cgroup2 tree. Builds nothing and needs nothing but static `/bin/busybox` and root, so
+//! that it runs in the virtual machine, where every controller is. Prints numbers and asserts nothing. See
+//! `docs/benchmarks.md`.
 //!
 //!     limits cycle|smallest|many [--systemd] [--rounds N] [--containers N] [--disk MAJOR:MINOR] NAME=PATH...
 #![allow(
@@ -260,7 +261,8 @@ fn smallest(options: &Options, bundle: &Bundle) -> Outcome<()> {
     Ok(())
 }
 
-/// Three times, since what a process costs depends a little on what is in the page cache, and on which processor.
+/// Three times, since what a process costs depends a little on what is in the page cache, and on which
+/// processor.
 fn runs(engine: &Engine, bundle: &Bundle, limit: &Value, section: &str) -> Outcome<bool> {
     let mut resources = no_limits();
     resources[section] = limit.clone();
@@ -290,8 +292,8 @@ fn least(works: impl Fn(u64) -> Outcome<bool>, most: u64, step: u64) -> Outcome<
 /// What is done while many containers are alive, and how its words begin.
 const COMMANDS: [&str; 6] = ["state", "list", "ps", "exec", "kill", "create"];
 
-/// Many containers of each engine alive, and then: what commands take, and what of the runtime stays. The engines take
-/// turns, and all their containers are there to the end.
+/// Many containers of each engine alive, and then: what commands take, and what of the runtime stays. The
+/// engines take turns, and all their containers are there to the end.
 fn many(options: &Options, bundle: &Bundle) -> Outcome<()> {
     let count = options.engines.len();
     for engine in &options.engines {
@@ -341,8 +343,8 @@ fn names(options: &Options) -> Vec<&str> {
     engines.map(|engine| engine.name.as_str()).collect()
 }
 
-/// Asked about the first container; `create` makes one more, which is taken away again. The signal is one that a sleeping
-/// program does not mind.
+/// Asked about the first container; `create` makes one more, which is taken away again. The signal is one
+/// that a sleeping program does not mind.
 fn among_many(engine: &Engine, work: &str, bundle: &Bundle) -> Outcome<Duration> {
     let first = id(engine, 0);
     match work {

@@ -1,5 +1,5 @@
-//! Compares the floor, onggi, and the runtimes that are installed, doing the same work on the same bundle, interleaved
-//! in one run. Prints numbers and asserts nothing. See `docs/benchmarks.md`. Runs as root.
+//! Compares the floor, onggi, and the runtimes that are installed, doing the same work on the same bundle,
+//! interleaved in one run. Prints numbers and asserts nothing. See `docs/benchmarks.md`. Runs as root.
 #![allow(
     clippy::disallowed_methods,
     reason = "looks at what is there, does not act on it"
@@ -79,8 +79,8 @@ fn bench(options: &Options) -> Outcome<()> {
     Ok(())
 }
 
-/// Builds what is measured; the directory of the programs, which is this program's own, and onggi, which is built for a
-/// target of its own.
+/// Builds what is measured; the directory of the programs, which is this program's own, and onggi, which is
+/// built for a target of its own.
 fn build() -> Outcome<(PathBuf, PathBuf)> {
     let own = std::env::current_exe()?;
     let directory = own.parent().ok_or("the own executable has no directory")?;
@@ -107,8 +107,8 @@ fn cargo_build(what: &[&str]) -> Outcome<()> {
     }
 }
 
-/// A mount namespace of our own with cgroup2 at /sys/fs/cgroup, so that every runtime takes its v2 path on a hybrid
-/// host as well. The host's mounts stay as they are.
+/// A mount namespace of our own with cgroup2 at /sys/fs/cgroup, so that every runtime takes its v2 path on a
+/// hybrid host as well. The host's mounts stay as they are.
 fn enter_pure_cgroup2_view() -> Outcome<()> {
     const NONE: Option<&str> = None;
     unshare(CloneFlags::CLONE_NEWNS).map_err(|errno| format!("unshare (root is needed): {errno}"))?;

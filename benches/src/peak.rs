@@ -1,10 +1,10 @@
-//! Prints the peak resident memory of a command in kilobytes: of the process itself or of whichever process it waited
-//! for, if that one was larger.
+//! Prints the peak resident memory of a command in kilobytes: of the process itself or of whichever process
+//! it waited for, if that one was larger.
 //!
 //!     peak PROGRAM [ARGUMENT]...
 //!
-//! A program of its own, because the kernel counts what a process was before `execve` as its own: a child of a big
-//! program starts with the peak of that program. This one is smaller than anything worth measuring.
+//! A program of its own, because the kernel counts what a process was before `execve` as its own: a child of
+//! a big program starts with the peak of that program. This one is smaller than anything worth measuring.
 
 use std::process::{Command, ExitCode, Stdio};
 

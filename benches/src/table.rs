@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-/// One kind of work. Numbers are in `unit`; in the order of `engines`, empty where the engine has no such command.
+/// One kind of work. Numbers are in `unit`; in the order of `engines`, empty where the engine has no such
+/// command.
 #[derive(Debug)]
 pub struct Line {
     /// What was measured.

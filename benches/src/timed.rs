@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 /// Any failure ends a measurement.
 pub type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
-/// From before the process is made until it has been waited for; an error if it fails. Standard error goes to the file
-/// `messages`: a pipe would be inherited by a container and stay open.
+/// From before the process is made until it has been waited for; an error if it fails. Standard error goes to
+/// the file `messages`: a pipe would be inherited by a container and stay open.
 pub fn timed(command: &mut Command, messages: &Path) -> Outcome<Duration> {
     command
         .stdin(Stdio::null())

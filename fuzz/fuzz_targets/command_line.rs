@@ -1,4 +1,5 @@
-//! Any words, with a null byte behind each, as the command line: each word is where Go's flag package would have it.
+//! Any words, with a null byte after each, as the command line: each word is where Go's flag package would
+//! have it.
 #![no_main]
 
 use std::ffi::{OsStr, OsString};

@@ -1,5 +1,5 @@
-//! Any bytes as a message of criu: what is read is the same when it is written and read again. Any bytes as /proc/PID/cgroup, from
-//! which criu is told where to put cgroups.
+//! Any bytes as a message of criu: what is read is the same when it is written and read again. Any bytes as
+//! /proc/PID/cgroup, from which criu is told where to put cgroups.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,5 @@
-//! Any bytes as what a service manager or a broker says over D-Bus; and messages put together from the bytes, in either order
-//! of bytes, which must be read as they were meant.
+//! Any bytes as what a service manager or a broker says over D-Bus; and messages put together from the bytes,
+//! in either order of bytes, which must be read as they were meant.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,5 @@
-//! Any text as the value of an annotation `org.systemd.property.NAME`: what is read is read again, the same, from the text that
-//! zbus writes for it.
+//! Any text as the value of an annotation `org.systemd.property.NAME`: what is read is read again, the same,
+//! from the text that zbus writes for it.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

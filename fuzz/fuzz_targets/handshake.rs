@@ -1,5 +1,5 @@
-//! Any records, in any order, with any descriptor, in the place of the child: RUNTIME does each thing once at most, takes nobody else
-//! for the child, hands on no listener that is none, and comes to an end.
+//! Any records, in any order, with any descriptor, in the place of the child: RUNTIME does each thing once at
+//! most, takes nobody else for the child, hands on no listener that is none, and comes to an end.
 #![no_main]
 
 use std::fs::File;
@@ -25,7 +25,8 @@ static ATTACHED: LazyLock<Vec<OwnedFd>> = LazyLock::new(|| {
     ]
 });
 
-// The first byte says whether a helper speaks. Then records of ten bytes: what is attached, how long it is, the record.
+// The first byte says whether a helper speaks. Then records of ten bytes: what is attached, how long it is,
+// the record.
 fuzz_target!(|input: &[u8]| {
     let Some((first, rest)) = input.split_first() else {
         return;

@@ -1,4 +1,5 @@
-//! Any bytes as the small files of procfs and cgroupfs. A process chooses its name, which /proc/PID/stat has in the middle.
+//! Any bytes as the small files of procfs and cgroupfs. A process chooses its name, which /proc/PID/stat has
+//! in the middle.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,5 @@
-//! Any text as the options of mounts, one mount a line, one option a comma; the first word of a line is its type.
+//! Any text as the options of mounts, one mount a line, one option a comma; the first word of a line is its
+//! type.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

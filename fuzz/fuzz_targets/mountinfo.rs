@@ -1,5 +1,5 @@
-//! Any bytes as /proc/PID/mountinfo, of which a container chooses the paths: both readers agree with a third, and a path
-//! survives the kernel's way to write it.
+//! Any bytes as /proc/PID/mountinfo, of which a container chooses the paths: both readers agree with a third,
+//! and a path survives the kernel's way to write it.
 #![no_main]
 
 use std::os::unix::ffi::OsStrExt;

@@ -1,5 +1,5 @@
-//! Any bytes as an answer of rtnetlink, which in a namespace that is shared others may have a hand in: nothing is read beyond a
-//! message, and an address is given again as it was.
+//! Any bytes as an answer of rtnetlink, which in a namespace that is shared others may have a hand in:
+//! nothing is read beyond a message, and an address is given again as it was.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

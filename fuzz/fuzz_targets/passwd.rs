@@ -1,5 +1,5 @@
-//! Any bytes as /etc/passwd of an image: the home directory is that of the first line with the user's number, whatever the
-//! pieces are in which the file is read.
+//! Any bytes as /etc/passwd of an image: the home directory is that of the first line with the user's number,
+//! whatever the pieces are in which the file is read.
 #![no_main]
 
 use std::io::{Seek, Write};
@@ -17,7 +17,7 @@ fuzz_target!(|passwd: &[u8]| {
         let found = home_in(file.as_fd(), uid, &mut line).expect("a file in memory is read");
         assert_eq!(found, home_of(passwd, uid), "uid {uid}");
     }
-    // The same behind more than fits into a piece.
+    // The same after more than fits into a piece.
     let mut long = file_of(b"");
     long.write_all(&[b':'; 3000]).expect("a file in memory");
     long.write_all(b"\n").expect("a file in memory");
@@ -28,7 +28,8 @@ fuzz_target!(|passwd: &[u8]| {
     assert_eq!(found, home_of(passwd, 1000));
 });
 
-/// passwd(5): name, password, uid, gid, comment, directory, shell. Longer lines than 1024 bytes are no lines of ours.
+/// passwd(5): name, password, uid, gid, comment, directory, shell. Longer lines than 1024 bytes are no lines
+/// of ours.
 fn home_of(passwd: &[u8], uid: u32) -> Option<&[u8]> {
     let lines = passwd
         .split(|byte| *byte == b'\n')

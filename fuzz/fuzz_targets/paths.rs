@@ -1,4 +1,5 @@
-//! Any text as paths in the container: whatever is accepted is clean, so that no component climbs or is empty.
+//! Any text as paths in the container: whatever is accepted is clean, so that no component climbs or is
+//! empty.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

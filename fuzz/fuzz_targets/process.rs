@@ -1,5 +1,5 @@
-//! Any bytes as the file of `exec --process`: read as `process` of config.json is, what it does not mention confined as the
-//! container's own process, and a plan that keeps its promises.
+//! Any bytes as the file of `exec --process`: read as `process` of config.json is, what it does not mention
+//! confined as the container's own process, and a plan that keeps its promises.
 #![no_main]
 
 use std::fmt;

@@ -1,5 +1,5 @@
-//! Any bytes as a program of an image that could not be executed: what is said of a `#!` line and of an ELF file is what the
-//! kernel reads there, and never an empty or endless text.
+//! Any bytes as a program of an image that could not be executed: what is said of a `#!` line and of an ELF
+//! file is what the kernel reads there, and never an empty or endless text.
 #![no_main]
 
 use std::cell::RefCell;

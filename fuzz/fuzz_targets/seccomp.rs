@@ -1,4 +1,5 @@
-//! Any JSON as `linux.seccomp`: a program of at most 4096 instructions whose every jump lands inside it, or an error.
+//! Any JSON as `linux.seccomp`: a program of at most 4096 instructions whose every jump lands inside it, or
+//! an error.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,5 @@
-//! Any bytes as state.json: about this container and in the known version, or refused; and what is read survives being written.
+//! Any bytes as state.json: about this container and in the known version, or refused; and what is read
+//! survives being written.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -15,7 +16,8 @@ fuzz_target!(|json: &[u8]| {
             return;
         }
     };
-    // Fields that nobody knows are passed over without a look at their text; as a document it need not be legal then.
+    // Fields that nobody knows are passed over without a look at their text; as a document it need not be
+    // legal then.
     if let Ok(value) = serde_json::from_slice::<Value>(json) {
         assert_eq!(
             (value["id"].as_str(), value["version"].as_u64()),

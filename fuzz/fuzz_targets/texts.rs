@@ -1,5 +1,5 @@
-//! Any bytes as a datagram that a container sends to NOTIFY_SOCKET; as criu's log, with names that the container chose; and as
-//! what stands on a command line: sizes, durations, lists of processors, ids.
+//! Any bytes as a datagram that a container sends to NOTIFY_SOCKET; as criu's log, with names that the
+//! container chose; and as what stands on a command line: sizes, durations, lists of processors, ids.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

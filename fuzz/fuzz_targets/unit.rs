@@ -1,5 +1,6 @@
-//! Any text as `linux.cgroupsPath` (the first line) and annotations (`NAME value`, a line each) of a container that systemd makes
-//! the cgroup for: a unit of a legal name at a place of its own, and properties that have a form on the wire.
+//! Any text as `linux.cgroupsPath` (the first line) and annotations (`NAME value`, a line each) of a
+//! container that systemd makes the cgroup for: a unit of a legal name at a place of its own, and properties
+//! that have a form on the wire.
 #![no_main]
 
 use std::collections::HashMap;

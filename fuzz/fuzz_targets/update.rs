@@ -1,5 +1,5 @@
-//! Any JSON, a list of two, as the limits that a container has and those that `update` asks for: what comes out is legal, is
-//! the same when it is asked for again, and names files of the cgroup only.
+//! Any JSON, a list of two, as the limits that a container has and those that `update` asks for: what comes
+//! out is legal, is the same when it is asked for again, and names files of the cgroup only.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -12,7 +12,8 @@ fuzz_target!(|json: &[u8]| {
     let Ok((current, given)) = serde_json::from_slice::<(Value, Value)>(json) else {
         return;
     };
-    // No field of the specification is a fraction, and serde_json may round the last digit of one each time that it reads it.
+    // No field of the specification is a fraction, and serde_json may round the last digit of one each time
+    // that it reads it.
     if !is_whole(&current) || !is_whole(&given) {
         return;
     }

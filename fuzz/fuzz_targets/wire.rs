@@ -1,4 +1,5 @@
-//! Any bytes as a record of the child: decoded without a panic, and what is decoded survives being encoded again.
+//! Any bytes as a record of the child: decoded without a panic, and what is decoded survives being encoded
+//! again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

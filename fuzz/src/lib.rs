@@ -1,7 +1,7 @@
 //! What the fuzz targets share: a host that does not exist, and the way from bytes to a plan.
 //!
-//! Nothing here does I/O: `Plan::new` is pure, and `HostFacts` are made up. A target fails by a panic, an overflow
-//! (debug assertions are on), or an assertion about what the plan promises to the child.
+//! Nothing here does I/O: `Plan::new` is pure, and `HostFacts` are made up. A target fails by a panic, an
+//! overflow (debug assertions are on), or an assertion about what the plan promises to the child.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -81,8 +81,8 @@ fn name_of(entry: &[u8]) -> &[u8] {
     entry.split(|byte| *byte == b'=').next().unwrap_or_default()
 }
 
-/// A path in the container as `runtime_init::args` promises it: no leading slash, no empty component, no `.`, no `..`.
-/// One that is longer than the kernel takes is refused by the child itself.
+/// A path in the container as `runtime_init::args` promises it: no leading slash, no empty component, no `.`,
+/// no `..`. One that is longer than the kernel takes is refused by the child itself.
 pub fn is_clean(path: &CStr) {
     let bytes = path.to_bytes();
     if bytes.is_empty() || bytes.len() >= PATH_MAX {

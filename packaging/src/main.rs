@@ -1,5 +1,6 @@
-//! Runs in: the build of a package. Writes manual pages and shell completions, from the definitions that `onggi` reads
-//! its command line by. They are not in the binary: `make install` and the Debian package bring them.
+//! Runs in: the build of a package. Writes manual pages and shell completions, from the definitions that
+//! `onggi` reads its command line by. They are not in the binary: `make install` and the Debian package bring
+//! them.
 
 use std::fs;
 use std::io::{self, Write};

@@ -1,5 +1,6 @@
-//! What `deny.toml` forbids is not among the crates that Cargo.lock names: licences, sources, banned crates, wildcards. The part of
-//! `cargo deny check bans licenses sources` that fails it, for machines where that is not installed.
+//! What `deny.toml` forbids is not among the crates that Cargo.lock names: licences, sources, banned crates,
+//! wildcards. The part of `cargo deny check bans licenses sources` that fails it, for machines where that is
+//! not installed.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,11 +1,12 @@
-//! Runs in: RUNTIME. The allocator of the program where the C library is musl, whose own asks the kernel for nearly every growth.
+//! Runs in: RUNTIME. The allocator of the program where the C library is musl, whose own asks the kernel for
+//! nearly every growth.
 
 use std::alloc::{GlobalAlloc, Layout};
 
 use dlmalloc::GlobalDlmalloc;
 
-/// dlmalloc, asked once more if there is no memory: one refused mmap(2) must not end a program that has a container half made.
-/// (glibc's goes from brk(2) to mmap(2) then.)
+/// dlmalloc, asked once more if there is no memory: one refused mmap(2) must not end a program that has a
+/// container half made. (glibc's goes from brk(2) to mmap(2) then.)
 pub(crate) struct Allocator;
 
 // SAFETY: every method hands the caller's contract on to GlobalDlmalloc, and gives back what that has given.
@@ -31,7 +32,8 @@ unsafe impl GlobalAlloc for Allocator {
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        // SAFETY: the caller's block, which one of these methods gave with this layout; the new size is not 0.
+        // SAFETY: the caller's block, which one of these methods gave with this layout; the new size is not
+        // 0.
         let first = unsafe { GlobalDlmalloc.realloc(block, layout, new_size) };
         if !first.is_null() {
             return first;

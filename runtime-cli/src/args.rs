@@ -1,5 +1,6 @@
-//! Runs in: RUNTIME. Reads the command line: the global flags, the command, and its flags. Which commands there are is
-//! `commands`' business. Only the command that was asked for is built, so that start-up stays cheap.
+//! Runs in: RUNTIME. Reads the command line: the global flags, the command, and its flags. Which commands
+//! there are is `commands`' business. Only the command that was asked for is built, so that start-up stays
+//! cheap.
 
 use std::ffi::OsString;
 
@@ -41,8 +42,8 @@ pub(crate) enum Request {
     Command(AnyCommand, Vec<OsString>),
 }
 
-/// Reads the flags in front of the command. Returns them and what comes after them: the command and its arguments, or
-/// nothing if help is asked for.
+/// Reads the flags in front of the command. Returns them and what comes after them: the command and its
+/// arguments, or nothing if help is asked for.
 pub(crate) fn parse_globals(arguments: &[OsString]) -> Result<(Globals, Vec<OsString>), UsageError> {
     let usage = |message: String| UsageError {
         help: Some(format!("Incorrect Usage. {message}\n\n{}", overview())),

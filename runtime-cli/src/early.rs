@@ -1,23 +1,25 @@
 //! Runs in: RUNTIME, from the first instruction on, before the C library exists. Seals the executable (see
-//! `sealed_exe`) there, because the start of a program must not be paid twice: its relocations and their pages are a
-//! twentieth of the time of `run`; glibc asks the processor some 70 questions besides (`cpuid`), and each of them is a
-//! trap into the hypervisor of a virtual machine.
+//! `sealed_exe`) there, because the start of a program must not be paid twice: its relocations and their
+//! pages are a twentieth of the time of `run`; glibc asks the processor some 70 questions besides (`cpuid`),
+//! and each of them is a trap into the hypervisor of a virtual machine.
 //!
-//! This is only the fast way. Whatever fails here is left to `sealed_exe::ensure`, which checks the result, knows
-//! another way, and can tell of an error.
+//! This is only the fast way. Whatever fails here is left to `sealed_exe::ensure`, which checks the result,
+//! knows another way, and can tell of an error.
 //!
 //! Nothing here may use what the C library sets up: thread-local variables (so no errno, no drop of a file
-//! descriptor), relocated addresses, and memcpy, memcmp or strlen, whose addresses are such. Only loops and system calls.
+//! descriptor), relocated addresses, and memcpy, memcmp or strlen, whose addresses are such. Only loops and
+//! system calls.
 
 use core::arch::{asm, naked_asm};
 use core::ffi::c_char;
 use core::ptr;
 
-/// The names of the commands that seal, a null byte after each. No array of words: its addresses would need relocation.
+/// The names of the commands that seal, a null byte after each. No array of words: its addresses would need
+/// relocation.
 static SEALED: [u8; runtime_cli::SEALED.len()] = runtime_cli::SEALED;
 
-/// The entry point that build.rs names to the linker: seals, and goes on to the C library's own entry point with
-/// stack and registers as the kernel, or the dynamic linker, left them.
+/// The entry point that build.rs names to the linker: seals, and goes on to the C library's own entry point
+/// with stack and registers as the kernel, or the dynamic linker, left them.
 #[cfg(target_arch = "x86_64")]
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
@@ -35,8 +37,8 @@ unsafe extern "C" fn onggi_entry() -> ! {
     )
 }
 
-/// The entry point that build.rs names to the linker: seals, and goes on to the C library's own entry point with
-/// stack and registers as the kernel, or the dynamic linker, left them.
+/// The entry point that build.rs names to the linker: seals, and goes on to the C library's own entry point
+/// with stack and registers as the kernel, or the dynamic linker, left them.
 #[cfg(target_arch = "aarch64")]
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
@@ -67,12 +69,12 @@ const OWN_EXECUTABLE: *const c_char = c"/proc/self/exe".as_ptr();
 const OPEN_TREE_CLONE: usize = 1;
 const MOUNT_ATTR_RDONLY: u64 = 1;
 
-/// Executes the own executable again from a read-only detached mount, if the command may start something. Returns if
-/// that is done, not needed, or refused.
+/// Executes the own executable again from a read-only detached mount, if the command may start something.
+/// Returns if that is done, not needed, or refused.
 ///
 /// # Safety
-/// `stack` is the stack pointer at process entry: the number of arguments, their addresses, null, the addresses of the
-/// environment, null.
+/// `stack` is the stack pointer at process entry: the number of arguments, their addresses, null, the
+/// addresses of the environment, null.
 unsafe extern "C" fn seal(stack: *const usize) {
     // SAFETY: the first word there is the number of arguments.
     let count = unsafe { *stack };

@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. The kinds of flags, and the structs that commands declare theirs by. What a flag means is the business
-//! of the command's own file; how it may be spelled is `go_flags`'.
+//! Runs in: RUNTIME. The kinds of flags, and the structs that commands declare theirs by. What a flag means
+//! is the business of the command's own file; how it may be spelled is `go_flags`'.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -23,9 +23,9 @@ pub(crate) trait Value: Sized {
     fn read(matches: &mut ArgMatches, name: &'static str) -> Self;
 }
 
-/// Declares a struct of flags. A field is a flag of the same name with hyphens; its comment is the help, its type the
-/// kind of flag, and behind the type there may be calls of [`Arg`]'s methods. `..name: Type` takes another struct's
-/// flags in.
+/// Declares a struct of flags. A field is a flag of the same name with hyphens; its comment is the help, its
+/// type the kind of flag, and after the type there may be calls of [`Arg`]'s methods. `..name: Type` takes
+/// another struct's flags in.
 macro_rules! flags {
     (
         $(#[$attribute:meta])*
@@ -128,7 +128,8 @@ impl Value for Option<bool> {
     }
 }
 
-/// The words that Go takes. Not a list of possible values for clap: it would be copied for every switch at every start.
+/// The words that Go takes. Not a list of possible values for clap: it would be copied for every switch at
+/// every start.
 fn truth(word: &str) -> Result<bool, &'static str> {
     match word {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),

@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. Stands in for a process that it waits for: passes signals on, moves the terminal's bytes, reaps
-//! orphans, and ends with the process's own status.
+//! Runs in: RUNTIME. Stands in for a process that it waits for: passes signals on, moves the terminal's
+//! bytes, reaps orphans, and ends with the process's own status.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
@@ -14,8 +14,8 @@ use rustix::io::Errno;
 use crate::service_manager;
 use crate::terminal::{ConsoleReceiver, Terminal};
 
-/// All signals but those of the C library's threads, 32 and 33, and the kernel's answers to a fault of our own program:
-/// blocked, those would kill it without a core dump's cause.
+/// All signals but those of the C library's threads, 32 and 33, and the kernel's answers to a fault of our
+/// own program: blocked, those would kill it without a core dump's cause.
 const PASSED_ON: u64 = !(bit(32)
     | bit(33)
     | bit(libc::SIGSEGV)
@@ -72,8 +72,8 @@ pub(crate) fn become_subreaper() -> Result<()> {
         .map_err(|e| Error::os("prctl(PR_SET_CHILD_SUBREAPER)", e))
 }
 
-/// Takes the master of the terminal, if there is one, and waits for the process as `wait` does. If that fails half way,
-/// the process must not be left running without a terminal.
+/// Takes the master of the terminal, if there is one, and waits for the process as `wait` does. If that fails
+/// half way, the process must not be left running without a terminal.
 pub(crate) fn stay(
     process: &Process,
     signals: &Signals,
@@ -90,8 +90,8 @@ pub(crate) fn stay(
     })
 }
 
-/// Waits until the process ends; its exit code, or 128 and the signal that killed it. Meanwhile tells the service
-/// manager of its READY.
+/// Waits until the process ends; its exit code, or 128 and the signal that killed it. Meanwhile tells the
+/// service manager of its READY.
 fn wait(
     process: &Process,
     signals: &Signals,
@@ -162,7 +162,8 @@ fn poll(
 fn pass_on(signal: i32, process: &Process, terminal: Option<&Terminal>) -> Result<()> {
     match (signal, terminal) {
         (libc::SIGCHLD, _) => reap_orphans(process.pid()),
-        // The kernel tells the process itself, by the same signal. One that has the caller's terminal gets ours.
+        // The kernel tells the process itself, by the same signal. One that has the caller's terminal gets
+        // ours.
         (libc::SIGWINCH, Some(terminal)) => {
             terminal.copy_window_size();
             Ok(())

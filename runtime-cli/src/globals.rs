@@ -23,8 +23,8 @@ flags! {
         log_format: String { default_value("text") },
         /// what is logged [default: warning]; debug is the same as --debug
         log_level: Option<LevelFilter>,
-        /// directory of the containers' state [default: /run/onggi, or $XDG_RUNTIME_DIR/onggi; called by a link
-        /// named runc or crun, /run/runc or /run/crun]
+        /// directory of the containers' state [default: /run/onggi, or $XDG_RUNTIME_DIR/onggi; called by a
+        /// link named runc or crun, /run/runc or /run/crun]
         root: Option<PathBuf>,
         /// let systemd make the cgroups; cgroupsPath is slice:prefix:name
         systemd_cgroup: bool,
@@ -64,8 +64,8 @@ impl Globals {
     pub(crate) fn open_log(&self) -> Result<()> {
         let level = match self.log_level {
             _ if self.debug => LevelFilter::Debug,
-            // Engines want to read one line, and only of a failure: a warning is what the caller should mend, or what the
-            // specification wants to be one.
+            // Engines want to read one line, and only of a failure: a warning is what the caller should mend,
+            // or what the specification wants to be one.
             None => LevelFilter::Warn,
             Some(level) => level,
         };
@@ -86,7 +86,8 @@ impl Globals {
     }
 }
 
-/// What this program calls itself: engines that were configured with a link named `runc` or `crun` want to see that name.
+/// What this program calls itself: engines that were configured with a link named `runc` or `crun` want to
+/// see that name.
 pub(crate) fn program_name(argument_zero: Option<OsString>) -> &'static str {
     let name = argument_zero.as_deref().map(Path::new).and_then(Path::file_name);
     match name.and_then(OsStr::to_str) {
@@ -114,7 +115,8 @@ impl Root {
         Ok(Self { path, named })
     }
 
-    /// A root that somebody named and that is not there is a mistake; the default one just has no containers yet.
+    /// A root that somebody named and that is not there is a mistake; the default one just has no containers
+    /// yet.
     pub(crate) fn must_exist_if_named(&self) -> Result<()> {
         match fs::metadata(&self.path) {
             Err(error) if self.named => Err(Error::os("stat", error).with_path(&self.path)),
@@ -149,8 +151,8 @@ fn without_dots(path: &Path) -> PathBuf {
     clean
 }
 
-/// Called runc or crun, it is theirs: that is where those look who know of no other runtime, and where it would be wrong
-/// to say that a container which they have made does not exist.
+/// Called runc or crun, it is theirs: that is where those look who know of no other runtime, and where it
+/// would be wrong to say that a container which they have made does not exist.
 fn default_root(program: &str) -> Result<PathBuf> {
     let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
     let is_root = rustix::process::geteuid().is_root();
@@ -181,13 +183,15 @@ fn user_root(runtime_dir: &OsStr, program: &str) -> Result<PathBuf> {
             }
         })?,
     }
-    // The sticky bit keeps what cleans XDG_RUNTIME_DIR by age away from it (XDG base directory specification).
+    // The sticky bit keeps what cleans XDG_RUNTIME_DIR by age away from it (XDG base directory
+    // specification).
     fs::set_permissions(&root, fs::Permissions::from_mode(0o1700))
         .map_err(|e| Error::os("chmod", e).with_path(&root))?;
     Ok(root)
 }
 
-/// Whether uid 0 is a name for another user, who entered a user namespace. Podman gives `start` and `delete` no USER.
+/// Whether uid 0 is a name for another user, who entered a user namespace. Podman gives `start` and `delete`
+/// no USER.
 fn is_mapped_user() -> Result<bool> {
     if std::env::var_os("USER").is_some_and(|user| user == "root") {
         return Ok(false);

@@ -1,6 +1,6 @@
-//! Runs in: RUNTIME. Reads flags as Go's flag package does, which engines rely on: `-long` is `--long`, a value may
-//! be a lone `-`, a flag may follow positional arguments. It knows the flags from clap's own `Command`, and hands
-//! them to clap in the one form that leaves nothing to guess: `--name=value`.
+//! Runs in: RUNTIME. Reads flags as Go's flag package does, which engines rely on: `-long` is `--long`, a
+//! value may be a lone `-`, a flag may follow positional arguments. It knows the flags from clap's own
+//! `Command`, and hands them to clap in the one form that leaves nothing to guess: `--name=value`.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME, first of all. What this program needs otherwise than its caller may have left it: the table "What is
-//! inherited" in docs/design.md. What of it the container gets is the library's matter.
+//! Runs in: RUNTIME, first of all. What this program needs otherwise than its caller may have left it: the
+//! table "What is inherited" in docs/design.md. What of it the container gets is the library's matter.
 
 use std::os::fd::{AsRawFd, IntoRawFd};
 
@@ -11,8 +11,8 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::stdio::{stderr, stdin, stdout};
 
-/// A caller may have closed them; then the next file that is opened would be taken for one of them, and a message be
-/// written into it.
+/// A caller may have closed them; then the next file that is opened would be taken for one of them, and a
+/// message be written into it.
 ///
 /// # Errors
 /// `poll`, or /dev/null cannot be opened.
@@ -36,8 +36,8 @@ pub(crate) fn open_standard_streams() -> Result<()> {
                 .with_path(path)
                 .doing("open standard input, output and error")
         })?;
-        // The lowest number that is free is one that is missing, and stays open. (One that was opened as a path counts as
-        // closed above, and is not.)
+        // The lowest number that is free is one that is missing, and stays open. (One that was opened as a
+        // path counts as closed above, and is not.)
         if null.as_raw_fd() <= stderr().as_raw_fd() {
             let _number = null.into_raw_fd();
         }
@@ -53,8 +53,8 @@ pub(crate) fn reset_signal_actions() -> Result<()> {
     // Who ignores it has no children to wait for: the kernel forgets how they ended (waitid(2)).
     let ignored = [
         (libc::SIGCHLD, false),
-        // What a write does then to a pipe that nobody reads, and to a file that RLIMIT_FSIZE keeps from growing, is an
-        // error that can be told.
+        // What a write does then to a pipe that nobody reads, and to a file that RLIMIT_FSIZE keeps from
+        // growing, is an error that can be told.
         (libc::SIGPIPE, true),
         (libc::SIGXFSZ, true),
     ];
@@ -64,9 +64,9 @@ pub(crate) fn reset_signal_actions() -> Result<()> {
         .map_err(|error| Error::from(error).doing("reset the signal actions"))
 }
 
-/// Raises the limit of open files as far as it goes, for this process alone: each mount of a container takes a
-/// descriptor, and the usual soft limit is low for the sake of programs that use select(2). Returns the soft limit as it
-/// was, which is what everything gets that is started here.
+/// Raises the limit of open files as far as it goes, for this process alone: each mount of a container takes
+/// a descriptor, and the usual soft limit is low for the sake of programs that use select(2). Returns the
+/// soft limit as it was, which is what everything gets that is started here.
 ///
 /// # Errors
 /// That of the system call.

@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. SIGINT, SIGTERM and their like while a process is set up: they end the set-up, with everything
-//! undone, instead of killing us in the middle of it. They stay pending, and say the exit code.
+//! Runs in: RUNTIME. SIGINT, SIGTERM and their like while a process is set up: they end the set-up, with
+//! everything undone, instead of killing us in the middle of it. They stay pending, and say the exit code.
 
 use std::os::fd::AsFd;
 
@@ -8,8 +8,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use runtime_core::{Cancel, Error, Result};
 use rustix::io::Errno;
 
-/// What ends a program unless it says otherwise, and is sent to make it end: by somebody, or by the timers and the limit of
-/// processor time that the caller has set before he called us.
+/// What ends a program unless it says otherwise, and is sent to make it end: by somebody, or by the timers
+/// and the limit of processor time that the caller has set before calling us.
 const SIGNALS: [Signal; 8] = [
     Signal::SIGHUP,
     Signal::SIGINT,

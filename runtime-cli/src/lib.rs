@@ -1,6 +1,6 @@
-//! Runs in: RUNTIME. runc's command line over the library `runtime_core`: from the arguments to the exit code. The
-//! commands themselves are in `commands`. It is a library so that manual pages and completions can be made from the
-//! same definitions; programs that want to run containers use `runtime_core`.
+//! Runs in: RUNTIME. runc's command line over the library `runtime_core`: from the arguments to the exit
+//! code. The commands themselves are in `commands`. It is a library so that manual pages and completions can
+//! be made from the same definitions; programs that want to run containers use `runtime_core`.
 
 mod args;
 mod commands;
@@ -35,8 +35,8 @@ pub use memory_fault::explain as explain_memory_faults;
 use runtime_core::{Error, ErrorKind, Result};
 use runtime_sys::arguments::Arguments;
 
-/// Runs the command line of this process; its exit code. What is printed has been flushed. `explained` is what
-/// [`explain_memory_faults`] has returned.
+/// Runs the command line of this process; its exit code. What is printed has been flushed. `explained` is
+/// what [`explain_memory_faults`] has returned.
 pub fn main(arguments: Arguments, explained: Result<()>) -> u8 {
     let (command, call) = match prepare(arguments, explained) {
         Ok(prepared) => prepared,
@@ -129,8 +129,8 @@ fn make_fit(words: &[OsString], arguments: Arguments) -> Result<u64> {
     inherited::raise_open_files()
 }
 
-/// Whether the command may be one whose process the container gets to see. A value of a flag may have such a name as
-/// well: then sealing was not needed, and does no harm.
+/// Whether the command may be one that seals the own executable (`sealed_exe.rs`). A value of a flag may have
+/// such a name as well: then sealing was not needed, and does no harm.
 fn may_seal(arguments: &[OsString]) -> bool {
     let is_sealed = |word: &OsString| {
         commands::ALL
@@ -150,8 +150,8 @@ fn failed(definition: &Definition, program: &str, stays: bool, error: Error) -> 
         _ => None,
     };
     let prefix = definition.prefix(program);
-    // In the foreground a program that cannot be executed speaks for itself, in words that scripts look for: with runc
-    // they are those of the container's own process.
+    // In the foreground a program that cannot be executed speaks for itself, in words that scripts look for:
+    // with runc they are those of the container's own process.
     if stays && error.kind() == ErrorKind::Exec {
         log::info!("{prefix}{error}");
         report::failure(&error.bare().to_string());

@@ -13,8 +13,8 @@ use std::ffi::{c_char, c_int};
 #[global_allocator]
 static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 
-/// The `main` that the C library calls. Before a `fn main`, Rust's own start would make a dozen system calls, and abort
-/// where one fails; and with glibc read /proc/self/maps.
+/// The `main` that the C library calls. Before a `fn main`, Rust's own start would make a dozen system calls,
+/// and abort where one fails; and with glibc read /proc/self/maps.
 #[cfg(not(test))]
 #[unsafe(no_mangle)]
 extern "C" fn main(count: c_int, arguments: *const *const c_char) -> c_int {

@@ -1,6 +1,7 @@
-//! Runs in: RUNTIME. Says something before the kernel ends this program for want of memory: a stack or a heap that a limit of
-//! the caller's keeps from growing would end it without a word. What the kernel cannot even load (RLIMIT_DATA below what
-//! is in the file) it ends before the first instruction, and then nothing can be said.
+//! Runs in: RUNTIME. Says something before the kernel ends this program for want of memory: a stack or a heap
+//! that a limit of the caller's keeps from growing would end it without a word. What the kernel cannot even
+//! load (RLIMIT_DATA below what is in the file) it ends before the first instruction, and then nothing can be
+//! said.
 
 use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_void};
@@ -33,14 +34,16 @@ pub fn explain() -> Result<()> {
         ss_flags: 0,
         ss_size: STACK_SIZE,
     };
-    // SAFETY: the memory is static, as large as said, and used for nothing else; the old stack is not asked for.
+    // SAFETY: the memory is static, as large as said, and used for nothing else; the old stack is not asked
+    // for.
     checked("sigaltstack", unsafe {
         libc::sigaltstack(&raw const stack, null_mut())
     })?;
     // SAFETY: a struct of integers and a pointer that may be null.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = tell as extern "C" fn(c_int) as usize;
-    // The default action afterwards: the same instruction faults again, and leaves a core file where that is wanted.
+    // The default action afterwards: the same instruction faults again, and leaves a core file where that is
+    // wanted.
     action.sa_flags = libc::SA_ONSTACK | libc::SA_RESETHAND;
     // SAFETY: the handler makes one system call; the old action is not asked for.
     checked("rt_sigaction", unsafe {

@@ -1,4 +1,5 @@
-//! Runs in: RUNTIME. Printing to standard output. Engines parse what commands print, so spacing and newlines are runc's.
+//! Runs in: RUNTIME. Printing to standard output. Engines parse what commands print, so spacing and newlines
+//! are runc's.
 
 use std::io::{self, Write};
 
@@ -27,8 +28,8 @@ impl Listing {
     }
 }
 
-/// Prints the three lines that engines read from `--version`, and for those who think that this is crun what it can do: crun's
-/// words for it, less the name of the library that reads JSON.
+/// Prints the three lines that engines read from `--version`, and for those who think that this is crun what
+/// it can do: crun's words for it, less the name of the library that reads JSON.
 pub(crate) fn version(program: &str) -> Result<()> {
     let commit = option_env!("ONGGI_COMMIT").unwrap_or("unknown");
     let features = match program {
@@ -41,8 +42,9 @@ pub(crate) fn version(program: &str) -> Result<()> {
     ))
 }
 
-/// JSON that means the same, and in which no control character of Unicode's speaks to a terminal (U+009B begins a sequence
-/// as ESC [ does); serde_json escapes those below the blank. Outside of strings JSON has none.
+/// JSON that means the same, and in which no control character of Unicode's speaks to a terminal (U+009B
+/// begins a sequence as ESC [ does); serde_json escapes those below the blank. Outside of strings JSON has
+/// none.
 pub(crate) fn without_controls(json: String) -> String {
     if !json.contains(is_late_control) {
         return json;

@@ -1,5 +1,6 @@
-//! Runs in: RUNTIME. The one place that tells anybody about a failure: on standard error and in the `--log` file.
-//! Engines read that file as JSON: at the default level it gets one object if the command fails, and nothing else.
+//! Runs in: RUNTIME. The one place that tells anybody about a failure: on standard error and in the `--log`
+//! file. Engines read that file as JSON: at the default level it gets one object if the command fails, and
+//! nothing else.
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
@@ -16,7 +17,8 @@ use runtime_core::{Error, ErrorKind};
 const SYSLOG: &str = "/dev/log";
 const JOURNAL: &str = "/run/systemd/journal/socket";
 
-/// How long a daemon may take to read what has come, before more can be sent. One that hangs must not hang us.
+/// How long a daemon may take to read what has come, before more can be sent. One that hangs must not hang
+/// us.
 const DAEMON: Duration = Duration::from_secs(1);
 
 static LOG: OnceLock<Log> = OnceLock::new();
@@ -46,8 +48,8 @@ struct Log {
     format: Format,
 }
 
-/// Opens the log: a file, or one of crun's `file:PATH`, `syslog:NAME`, `journald:NAME`. Without one its lines go to
-/// standard error.
+/// Opens the log: a file, or one of crun's `file:PATH`, `syslog:NAME`, `journald:NAME`. Without one its lines
+/// go to standard error.
 pub(crate) fn open(target: Option<&OsStr>, format: &str, level: log::LevelFilter) -> Result<(), Error> {
     let format = match format {
         "text" | "" => Format::Text,
@@ -119,7 +121,8 @@ pub(crate) fn failure(message: &str) {
     }
 }
 
-/// A panic is a mistake of ours, and ends the program. Of its message the caller gets one line, as of any failure.
+/// A panic is a mistake of ours, and ends the program. Of its message the caller gets one line, as of any
+/// failure.
 pub(crate) fn panics_on_one_line() {
     std::panic::set_hook(Box::new(|info| {
         let payload = info.payload();
@@ -137,8 +140,8 @@ pub(crate) fn skipped(message: &str) {
     let _nobody = writeln!(io::stderr(), "{}", one_line(message));
 }
 
-/// The text of an error for people: what the caller is, or what the kernel is, where that is the likely cause. `starts`:
-/// the command makes a container.
+/// The text of an error for people: what the caller is, or what the kernel is, where that is the likely
+/// cause. `starts`: the command makes a container.
 pub(crate) fn text_of(error: &Error, starts: bool) -> String {
     let (uid, text) = (rustix::process::geteuid(), error.to_string());
     match cause(error, uid.is_root()) {
@@ -173,8 +176,8 @@ fn cause(error: &Error, is_root: bool) -> Option<Cause> {
 impl Log {
     fn write(&self, level: &str, message: &str) {
         let line = |now| line(self.format, level, message, now);
-        // One write, so that lines of processes that share the file do not mix. A full disk or a dead daemon must not
-        // hide the error itself, which is on standard error as well.
+        // One write, so that lines of processes that share the file do not mix. A full disk or a dead daemon
+        // must not hide the error itself, which is on standard error as well.
         let _full = match &self.target {
             Some(Target::File(file)) => (&*file).write_all(line(SystemTime::now()).as_bytes()),
             Some(Target::Syslog(socket, name)) => {

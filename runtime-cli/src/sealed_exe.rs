@@ -1,9 +1,9 @@
-//! Runs in: RUNTIME. Protects the binary on the host from the container (CVE-2019-5736): makes the process run from a
-//! copy of the binary's mount that is read-only and in no mount namespace, or from a sealed memfd where the kernel
-//! refuses that. It does not hide the binary: the container may read it.
+//! Runs in: RUNTIME. Protects the binary on the host from the container (CVE-2019-5736): makes the process
+//! run from a copy of the binary's mount that is read-only and in no mount namespace, or from a sealed memfd
+//! where the kernel refuses that. It does not hide the binary: the container may read it.
 //!
-//! The mount stays detached on purpose. Attaching it anywhere would make systemd, and everything else that watches
-//! mountinfo, read the whole table again for each container.
+//! The mount stays detached on purpose. Attaching it anywhere would make systemd, and everything else that
+//! watches mountinfo, read the whole table again for each container.
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -26,7 +26,8 @@ const MEMFD_NAME: &str = "onggi";
 /// Arguments, environment, process id and open file descriptors stay as they are.
 ///
 /// # Errors
-/// Neither a detached mount nor a sealed memfd can be had: then nothing may be started that could reach the binary.
+/// Neither a detached mount nor a sealed memfd can be had: then nothing may be started that could reach the
+/// binary.
 pub(crate) fn ensure(arguments: Arguments) -> Result<()> {
     if is_sealed()? {
         // execveat leaves the number of a file descriptor as the name that ps shows.
@@ -48,7 +49,8 @@ pub(crate) fn ensure(arguments: Arguments) -> Result<()> {
     ))
 }
 
-/// Whether the kernel says so: this is asked of the running executable itself, so no variable or argument can fake it.
+/// Whether the kernel says so: this is asked of the running executable itself, so no variable or argument can
+/// fake it.
 fn is_sealed() -> Result<bool> {
     let path = fs::readlink(OWN_EXECUTABLE, Vec::new()).map_err(|e| failed("readlink", e))?;
     // The root of a mount that is in no namespace has no other name, and no attached file can be called so.

@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. What a service manager has passed in the environment: where it wants to hear that the container is
-//! ready (sd_notify(3)), and the sockets of socket activation (sd_listen_fds(3)).
+//! Runs in: RUNTIME. What a service manager has passed in the environment: where it wants to hear that the
+//! container is ready (sd_notify(3)), and the sockets of socket activation (sd_listen_fds(3)).
 
 use std::ffi::OsString;
 
@@ -26,8 +26,8 @@ fn sockets(pid: Option<OsString>, count: Option<OsString>) -> u32 {
     count.and_then(|count| count.to_str()?.parse().ok()).unwrap_or(0)
 }
 
-/// The names of `count` sockets. A list of another length is left out: sd_listen_fds_with_names(3) would refuse it, where
-/// without one it gives the sockets.
+/// The names of `count` sockets. A list of another length is left out: sd_listen_fds_with_names(3) would
+/// refuse it, where without one it gives the sockets.
 fn names(count: u32, names: Option<OsString>) -> Option<String> {
     let names = names?.into_string().ok()?;
     let is_whole = count > 0 && names.split(':').count() == count as usize;

@@ -1,5 +1,6 @@
-//! Runs in: RUNTIME. Joins the caller's terminal (or pipes) with the container's, for `run` and `exec` that are not
-//! detached: raw mode, both directions, window size. It never blocks: `foreground` waits, this moves what is ready.
+//! Runs in: RUNTIME. Joins the caller's terminal (or pipes) with the container's, for `run` and `exec` that
+//! are not detached: raw mode, both directions, window size. It never blocks: `foreground` waits, this moves
+//! what is ready.
 
 use std::io::{IoSliceMut, IsTerminal};
 use std::mem::MaybeUninit;
@@ -70,8 +71,9 @@ impl ConsoleReceiver {
     }
 }
 
-/// The caller's terminal in raw mode, but that it goes on to put a carriage return in front of newlines, if it did: the
-/// container's leaves that to it, so that what goes into a pipe or a file has none. Dropping it sets back what was there.
+/// The caller's terminal in raw mode, but that it goes on to put a carriage return in front of newlines, if
+/// it did: the container's leaves that to it, so that what goes into a pipe or a file has none. Dropping it
+/// sets back what was there.
 #[derive(Debug)]
 struct RawMode(Termios);
 
@@ -127,8 +129,8 @@ impl Pending {
 pub(crate) struct Terminal {
     /// None after the caller has hung up.
     master: Option<OwnedFd>,
-    /// No process had the terminal open when it was last read. It may be opened again, and closing the master now
-    /// would kill a process that is on its way to a clean end.
+    /// No process had the terminal open when it was last read. It may be opened again, and closing the master
+    /// now would kill a process that is on its way to a clean end.
     unattended: bool,
     /// Standard output of our own; none if the caller's has to do.
     output: Option<OwnedFd>,
@@ -245,8 +247,8 @@ impl Terminal {
         Ok(())
     }
 
-    /// Moves what the process wrote before it ended. Waits for the caller to take it, until `signals` can be read and
-    /// `is_over` says so of them.
+    /// Moves what the process wrote before it ended. Waits for the caller to take it, until `signals` can be
+    /// read and `is_over` says so of them.
     pub(crate) fn drain(
         &mut self,
         signals: BorrowedFd<'_>,
@@ -304,9 +306,9 @@ impl Terminal {
         }
     }
 
-    /// A terminal has no end of file of its own: its line discipline, or a program that edits lines, makes one of a
-    /// character. The discipline forgets it when a program takes over, as a shell does before its first prompt; so it
-    /// is sent once more whenever that has changed.
+    /// A terminal has no end of file of its own: its line discipline, or a program that edits lines, makes
+    /// one of a character. The discipline forgets it when a program takes over, as a shell does before its
+    /// first prompt; so it is sent once more whenever that has changed.
     fn end_input(&mut self) {
         let Some(Ok(mode)) = self.master.as_ref().map(tcgetattr) else {
             return;
@@ -374,9 +376,9 @@ impl Terminal {
     }
 }
 
-/// A terminal or a pipe opened again, so that it can be non-blocking without changing the caller's. None for a regular
-/// file, which never blocks and whose position we share with the caller, and for what cannot be opened again: a socket,
-/// or a terminal of another user.
+/// A terminal or a pipe opened again, so that it can be non-blocking without changing the caller's. None for
+/// a regular file, which never blocks and whose position we share with the caller, and for what cannot be
+/// opened again: a socket, or a terminal of another user.
 fn output_that_never_blocks() -> Result<Option<OwnedFd>> {
     let stat = rustix::fs::fstat(stdout()).map_err(|e| failed("join the terminals", "fstat", e))?;
     if !matches!(

@@ -1,9 +1,10 @@
-//! Runs in: RUNTIME. Numbers with units, spelled as Go programs spell them: sizes (`1.5g`) and durations (`1m30s`). Pure.
+//! Runs in: RUNTIME. Numbers with units, spelled as Go programs spell them: sizes (`1.5g`) and durations
+//! (`1m30s`). Pure.
 
 use std::time::Duration;
 
-/// A number of bytes: decimal, with an optional `k`, `m`, `g`, `t` or `p` (powers of 1024), and `b` or `ib` behind that.
-/// `None` if it is none of these, negative, or too large.
+/// A number of bytes: decimal, with an optional `k`, `m`, `g`, `t` or `p` (powers of 1024), and `b` or `ib`
+/// after that. `None` if it is none of these, negative, or too large.
 pub(crate) fn bytes(text: &str) -> Option<i64> {
     let end = text.rfind(|c: char| c.is_ascii_digit() || c == '.' || c == ' ')? + 1;
     let (number, unit) = text.split_at(end);
@@ -34,7 +35,8 @@ pub(crate) fn bytes(text: &str) -> Option<i64> {
     (size < i64::MAX as f64).then_some(size as i64)
 }
 
-/// A duration: numbers with `h`, `m`, `s`, `ms`, `us` or `ns` behind each. `None` if it is anything else, or negative.
+/// A duration: numbers with `h`, `m`, `s`, `ms`, `us` or `ns` after each. `None` if it is anything else, or
+/// negative.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest == "0" {

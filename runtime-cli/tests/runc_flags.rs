@@ -164,8 +164,8 @@ fn ours() -> BTreeMap<String, BTreeSet<String>> {
     commands.chain([(String::new(), flags(&all))]).collect()
 }
 
-/// The words with two dashes that docs/peers.md has for each command; a row without a command goes on with the one
-/// before, and one for two commands counts for both.
+/// The words with two dashes that docs/peers.md has for each command; a row without a command goes on with
+/// the one before, and one for two commands counts for both.
 fn documented() -> BTreeMap<String, BTreeSet<String>> {
     let text = include_str!("../../docs/peers.md");
     let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();

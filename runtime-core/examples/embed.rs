@@ -1,5 +1,6 @@
-//! A program that runs a container by itself: `cargo run -p runtime-core --example embed [BUNDLE]`, as root. Without a
-//! bundle it makes one around /bin/busybox. The bundle's program should run until it is killed, and have `/bin/id`.
+//! A program that runs a container by itself: `cargo run -p runtime-core --example embed [BUNDLE]`, as root.
+//! Without a bundle it makes one around /bin/busybox. The bundle's program should run until it is killed, and
+//! have `/bin/id`.
 
 use std::path::{Path, PathBuf};
 

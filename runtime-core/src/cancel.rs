@@ -1,5 +1,6 @@
-//! Runs in: RUNTIME. The caller's means to end an operation that waits: for a hook, for the container's process, for a
-//! program. Owns no signal and no thread: what makes the descriptor readable is the caller's business.
+//! Runs in: RUNTIME. The caller's means to end an operation that waits: for a hook, for the container's
+//! process, for a program. Owns no signal and no thread: what makes the descriptor readable is the caller's
+//! business.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -11,12 +12,13 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use crate::error::CallResult;
 use crate::{Error, ErrorKind, Result};
 
-/// How long a process that is waited for may be frozen. Who freezes whole trees for a moment, for a suspend to RAM, say,
-/// thaws them again.
+/// How long a process that is waited for may be frozen. Who freezes whole trees for a moment, for a suspend
+/// to RAM, say, thaws them again.
 const FREEZE_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Says when `create`, `run`, `exec` or `restore` shall give up: once a descriptor can be read, a signalfd(2) or an
-/// eventfd(2), say. It is only polled. The operation then fails with [`ErrorKind::Interrupted`], and leaves nothing.
+/// Says when `create`, `run`, `exec` or `restore` shall give up: once a descriptor can be read, a signalfd(2)
+/// or an eventfd(2), say. It is only polled. The operation then fails with [`ErrorKind::Interrupted`], and
+/// leaves nothing.
 ///
 /// The default never does.
 #[derive(Debug, Clone, Default)]
@@ -75,8 +77,8 @@ impl Cancel {
         }
     }
 
-    /// For those who wait in short turns, none of which is long enough: refuses what stands still since `since`, which is kept
-    /// for the next turn.
+    /// For those who wait in short turns, none of which is long enough: refuses what stands still since
+    /// `since`, which is kept for the next turn.
     pub(crate) fn check_frozen(&self, since: &mut Option<Instant>) -> Result<()> {
         let Some(cgroup) = &self.cgroup else { return Ok(()) };
         *since = match *since {
@@ -109,8 +111,8 @@ impl Cancel {
         }
     }
 
-    /// Waits until `fd` can be read, or its other end is gone. Without anything of its own to wait for it returns at once,
-    /// and the waiting is left to the read.
+    /// Waits until `fd` can be read, or its other end is gone. Without anything of its own to wait for it
+    /// returns at once, and the waiting is left to the read.
     ///
     /// # Errors
     /// `Interrupted`, also if both have come; `WrongStatus` for a process that is frozen.
@@ -129,8 +131,8 @@ impl Cancel {
         self.wait(fd, PollFlags::OUT, None).map(drop)
     }
 
-    /// Waits until `fd` can be read, or its other end is gone, with a descriptor of its own or without. False once this time
-    /// has passed.
+    /// Waits until `fd` can be read, or its other end is gone, with a descriptor of its own or without. False
+    /// once this time has passed.
     ///
     /// # Errors
     /// As [`Cancel::wait_readable`].
@@ -197,7 +199,8 @@ impl<'a> Frozen<'a> {
         Self { cgroup, until: None }
     }
 
-    /// Until when it has to be thawed, if it is frozen; nothing once it is gone. An error if that time is over.
+    /// Until when it has to be thawed, if it is frozen; nothing once it is gone. An error if that time is
+    /// over.
     fn look(&mut self) -> Result<Option<Option<Instant>>> {
         let Some(is_frozen) = self.cgroup.is_frozen()? else {
             return Ok(None);

@@ -1,8 +1,8 @@
 //! Runs in: RUNTIME. The one error type of the library: what was being done, which field of config.json asked
 //! for it, which path and system call failed, with which errno, and what to do about it.
 //!
-//! The type is opaque; programs match on [`Error::kind`] and [`Error::raw_os_error`], never on text. The text is for
-//! people, and for those engines that search it for the substrings listed in `docs/design.md`.
+//! The type is opaque; programs match on [`Error::kind`] and [`Error::raw_os_error`], never on text. The text
+//! is for people, and for those engines that search it for the substrings listed in `docs/design.md`.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -50,7 +50,8 @@ pub enum ErrorKind {
     Denied,
     /// A hook failed, could not be started, or ran out of time.
     Hook,
-    /// The program is there, but the kernel could not execute it: it, or what interprets it, is no program, or missing.
+    /// The program is there, but the kernel could not execute it: it, or what interprets it, is no program,
+    /// or missing.
     Exec,
     /// The caller has told the operation to give up ([`crate::Cancel`]).
     Interrupted,
@@ -69,12 +70,14 @@ impl Error {
         }))
     }
 
-    /// An illegal value in config.json (or a process file): the field in dotted form, and what is wrong with it.
+    /// An illegal value in config.json (or a process file): the field in dotted form, and what is wrong with
+    /// it.
     pub fn invalid(field: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Invalid, message).with_field(field)
     }
 
-    /// A failed system call, or an operation of the standard library, for which `call` names the system call below it.
+    /// A failed system call, or an operation of the standard library, for which `call` names the system call
+    /// below it.
     pub fn os(call: impl Into<Cow<'static, str>>, cause: impl Into<io::Error>) -> Self {
         Self(Box::new(Parts {
             call: Some(call.into()),
@@ -174,8 +177,9 @@ impl Error {
         self.0.operation.as_deref()
     }
 
-    /// In which step of its work a child of the runtime failed, before there was a program of the container: a name of
-    /// the crate `runtime-init`, such as `MountAttach`. For logs and counters; the names may change.
+    /// In which step of its work a child of the runtime failed, before there was a program of the container:
+    /// a name of the crate `runtime-init`, such as `MountAttach`. For logs and counters; the names may
+    /// change.
     pub fn step(&self) -> Option<&'static str> {
         self.0.step
     }
@@ -205,7 +209,8 @@ impl Error {
         self.0.hint.as_deref()
     }
 
-    /// What else has failed while this one was being cleaned up after: if there is any, something may be left.
+    /// What else has failed while this one was being cleaned up after: if there is any, something may be
+    /// left.
     pub fn others(&self) -> &[Error] {
         &self.0.others
     }
@@ -357,7 +362,8 @@ impl std::error::Error for Error {
 }
 
 impl From<Error> for io::Error {
-    /// The whole error is what the result holds; its kind is that of the errno, or the nearest to [`ErrorKind`].
+    /// The whole error is what the result holds; its kind is that of the errno, or the nearest to
+    /// [`ErrorKind`].
     fn from(error: Error) -> Self {
         let kind = match (&error.0.cause, error.kind()) {
             (Some(cause), _) => cause.kind(),

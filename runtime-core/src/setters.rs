@@ -1,6 +1,7 @@
 //! Options are made by their defaults and a method for each that differs, so that new ones break no program.
 
-/// Declares a struct of options: what a field's documentation says holds for the method of its name, which sets it.
+/// Declares a struct of options: what a field's documentation says holds for the method of its name, which
+/// sets it.
 macro_rules! options {
     ($(#[$about:meta])* pub struct $name:ident { $($(#[$about_field:meta])* $field:ident: $type:ty,)* }) => {
         $(#[$about])*

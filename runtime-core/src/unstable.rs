@@ -1,5 +1,5 @@
-//! Runs in: the targets of `fuzz/`, which reach the inside by this. No promise to anybody else: functions of private
-//! modules, with results of public types.
+//! Runs in: the targets of `fuzz/`, which reach the inside by this. No promise to anybody else: functions of
+//! private modules, with results of public types.
 #![allow(
     missing_docs,
     clippy::type_complexity,

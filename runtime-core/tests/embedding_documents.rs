@@ -1,5 +1,5 @@
-//! An embedding program that has its configuration in memory: as text, or as values of oci-spec. What is wrong with one is told by
-//! its field, without a path that nobody knows. Needs root.
+//! An embedding program that has its configuration in memory: as text, or as values of oci-spec. What is
+//! wrong with one is told by its field, without a path that nobody knows. Needs root.
 
 #[path = "support/bundle.rs"]
 mod bundle;

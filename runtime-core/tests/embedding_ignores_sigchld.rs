@@ -1,5 +1,6 @@
-//! An embedding program that ignores SIGCHLD: the kernel forgets how its children ended. The library does not change that,
-//! and copes: what has only to end has ended, and what has to be known is asked of the pidfd, or said to be unknown. Needs root.
+//! An embedding program that ignores SIGCHLD: the kernel forgets how its children ended. The library does not
+//! change that, and copes: what has only to end has ended, and what has to be known is asked of the pidfd, or
+//! said to be unknown. Needs root.
 
 #[path = "support/bundle.rs"]
 mod bundle;

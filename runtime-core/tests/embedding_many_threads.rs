@@ -1,5 +1,5 @@
-//! An embedding program with many threads: some allocate without pause, others run containers. What a child did with a
-//! lock that another thread held at `clone3` would hang here, sooner or later. Needs root.
+//! An embedding program with many threads: some allocate without pause, others run containers. What a child
+//! did with a lock that another thread held at `clone3` would hang here, sooner or later. Needs root.
 #![allow(
     clippy::disallowed_methods,
     reason = "looks at what is there, does not act on it"
@@ -22,8 +22,8 @@ use bundle::Bundle;
 use runtime_core::{CgroupDriver, ContainerId, Runtime, Status};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
-/// One lock for all of the heap, unlike glibc's, whose arenas let threads hardly ever meet. A child that uses the heap
-/// while another thread has the lock, in its copy of memory for ever, hangs.
+/// One lock for all of the heap, unlike glibc's, whose arenas let threads hardly ever meet. A child that uses
+/// the heap while another thread has the lock, in its copy of memory for ever, hangs.
 struct OneLock(AtomicBool);
 
 #[global_allocator]

@@ -1,5 +1,5 @@
-//! What of an embedding program's memory a container's process still has: nothing of its heap, its stacks, its environment, its
-//! thread's name. Needs root.
+//! What of an embedding program's memory a container's process still has: nothing of its heap, its stacks,
+//! its environment, its thread's name. Needs root.
 #![allow(
     clippy::disallowed_methods,
     reason = "looks at what is there, does not act on it"

@@ -1,5 +1,6 @@
-//! After `clone3` the child must not touch the heap: a thread of the embedding program may have held the allocator's
-//! lock. The allocator of this program ends every process but its own; all paths of the child are taken. Needs root.
+//! After `clone3` the child must not touch the heap: a thread of the embedding program may have held the
+//! allocator's lock. The allocator of this program ends every process but its own; all paths of the child are
+//! taken. Needs root.
 
 #[path = "support/bundle.rs"]
 mod bundle;
@@ -217,7 +218,8 @@ fn add_user_namespace(config: &mut Value) {
     for mappings in ["uidMappings", "gidMappings"] {
         linux[mappings] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
     }
-    // A user namespace with the host's priority cannot be asked for more, and files of the host's root are not its own.
+    // A user namespace with the host's priority cannot be asked for more, and files of the host's root are
+    // not its own.
     config["process"].as_object_mut().unwrap().remove("oomScoreAdj");
 }
 

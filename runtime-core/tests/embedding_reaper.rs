@@ -1,5 +1,6 @@
-//! An embedding program that reaps whatever child of it ends, as a host with a SIGCHLD handler does: hooks, helpers and processes are
-//! seen to end all the same, and how they have ended is asked of the pidfd, or said to be unknown. Needs root.
+//! An embedding program that reaps whatever child of it ends, as a host with a SIGCHLD handler does: hooks,
+//! helpers and processes are seen to end all the same, and how they have ended is asked of the pidfd, or said
+//! to be unknown. Needs root.
 
 #[path = "support/bundle.rs"]
 mod bundle;

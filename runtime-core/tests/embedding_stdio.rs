@@ -1,5 +1,5 @@
-//! An embedding program that gives each process its own standard input, output and error, and further files by number: they are
-//! the program's, and nothing else of this program is. Needs root.
+//! An embedding program that gives each process its own standard input, output and error, and further files
+//! by number: they are the program's, and nothing else of this program is. Needs root.
 
 #[path = "support/bundle.rs"]
 mod bundle;
@@ -201,7 +201,8 @@ fn a_container_can_be_adopted() {
     fixture.runtime.delete(&fixture.id, false).unwrap();
 }
 
-/// Between the look at which numbers are free and the birth of the child other threads of the program open and close files.
+/// Between the look at which numbers are free and the birth of the child other threads of the program open
+/// and close files.
 #[test]
 fn numbers_are_as_asked_beside_threads_that_open_and_close_files() {
     let fixture = Fixture::new("beside", "for fd in 5 6 7 8 9; do eval cat '<&'$fd; done");

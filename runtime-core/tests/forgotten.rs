@@ -1,4 +1,5 @@
-//! What a `create` that was killed has left is found by `delete`, also where there is no cgroup to find it by. Needs root.
+//! What a `create` that was killed has left is found by `delete`, also where there is no cgroup to find it
+//! by. Needs root.
 #![allow(
     clippy::disallowed_methods,
     reason = "looks at what is there, does not act on it"

@@ -1,5 +1,6 @@
-//! The modules of the library call downwards only, in the order that `docs/design.md` gives, and no two of them need each
-//! other. What a module needs is read from its text: `use`, and paths that begin with `crate` or `super`.
+//! The modules of the library call downwards only, in the order that `docs/design.md` gives, and no two of
+//! them need each other. What a module needs is read from its text: `use`, and paths that begin with `crate`
+//! or `super`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

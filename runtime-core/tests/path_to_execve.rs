@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-/// The most functions, and the most files, from `main` to `execve`: whoever audits a runtime reads all of them.
+/// The most functions, and the most files, from `main` to `execve`: whoever audits a runtime reads all of
+/// them.
 const FUNCTIONS: usize = 9;
 const FILES: usize = 7;
 

@@ -71,7 +71,8 @@ fn of_lines_that_no_host_has_all() {
     }
 }
 
-/// Why the product does not use it: one name that is no UTF-8, of whatever mount, and the whole table is an error.
+/// Why the product does not use it: one name that is no UTF-8, of whatever mount, and the whole table is an
+/// error.
 #[test]
 fn of_names_that_are_no_text() {
     let text = [b"30 23 0:28 / /\xff rw - tmpfs tmpfs rw\n".as_slice(), MOUNTS].concat();

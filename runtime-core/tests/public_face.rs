@@ -1,5 +1,5 @@
-//! What the library shows is what `public-items.txt` lists: nothing new by accident, and nothing of other crates. Read from rustdoc's
-//! JSON, whose shape this test knows as far as it needs.
+//! What the library shows is what `public-items.txt` lists: nothing new by accident, and nothing of other
+//! crates. Read from rustdoc's JSON, whose shape this test knows as far as it needs.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -8,15 +8,18 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// How many items a reader can be asked to learn: types, functions, constants and modules, without what belongs to a type.
+/// How many items a reader can be asked to learn: types, functions, constants and modules, without what
+/// belongs to a type.
 const MOST_ITEMS: usize = 60;
 
-/// Crates whose types may stand in signatures: the standard library's, the specification's own, and those of the project.
+/// Crates whose types may stand in signatures: the standard library's, the specification's own, and those of
+/// the project.
 const ALLOWED: &[&str] = &["runtime_core", "runtime_sys", "oci_spec", "std", "core", "alloc"];
 
 fn documentation() -> Value {
     let place = tempfile::tempdir().unwrap();
-    // JSON is no stable output of rustdoc: this says that we know, and to nobody but rustdoc, so that nothing is built anew.
+    // JSON is no stable output of rustdoc: this says that we know, and to nobody but rustdoc, so that nothing
+    // is built anew.
     let rustdoc = place.path().join("rustdoc");
     let named = std::env::var("RUSTDOC").unwrap_or_else(|_| "rustdoc".to_owned());
     std::fs::write(

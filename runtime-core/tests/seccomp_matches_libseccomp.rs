@@ -1,10 +1,12 @@
-//! Proof that the seccomp compiler gives the verdicts of libseccomp: both programs are interpreted for the same calls.
-//! libseccomp (Debian: libseccomp-dev) is linked, so that without it the test does not build, rather than skip.
+//! Proof that the seccomp compiler gives the verdicts of libseccomp: both programs are interpreted for the
+//! same calls. libseccomp (Debian: libseccomp-dev) is linked, so that without it the test does not build,
+//! rather than skip.
 //!
-//! Whole profiles of engines have to give equal verdicts. Random profiles bring up faults of libseccomp 2.5.4, in about
-//! one call of a thousand; there the judges are the text of the profile (`support/oracle.rs`: a verdict has to be the
-//! action of a rule that matches) and libseccomp's own account of the filter (`support/pfc.rs`), and each kind of fault
-//! is counted and printed. What none of them explains fails the test.
+//! Whole profiles of engines have to give equal verdicts. Random profiles bring up faults of libseccomp
+//! 2.5.4, in about one call of a thousand; there the judges are the text of the profile (`support/oracle.rs`:
+//! a verdict has to be the action of a rule that matches) and libseccomp's own account of the filter
+//! (`support/pfc.rs`), and each kind of fault is counted and printed. What none of them explains fails the
+//! test.
 
 #[path = "support/bpf.rs"]
 mod bpf;
@@ -361,12 +363,15 @@ struct Tally {
     profiles: usize,
     refused_by_both: usize,
     calls: usize,
-    /// libseccomp's program does not do what its own account of the filter says: its code generator is at fault.
+    /// libseccomp's program does not do what its own account of the filter says: its code generator is at
+    /// fault.
     program_is_not_the_account: usize,
-    /// Its account has the default for a call that a rule matches, or an action that no matching rule has: its tree of
-    /// rules is at fault (it loses a rule as redundant that has another action, or shares nodes between rules).
+    /// Its account has the default for a call that a rule matches, or an action that no matching rule has:
+    /// its tree of rules is at fault (it loses a rule as redundant that has another action, or shares nodes
+    /// between rules).
     account_is_not_the_profile: usize,
-    /// Calls on which libseccomp picks another matching rule, in a profile of which it lost or mixed up a rule.
+    /// Calls on which libseccomp picks another matching rule, in a profile of which it lost or mixed up a
+    /// rule.
     consequences: usize,
     /// libseccomp answers EEXIST to rules that can be told apart.
     refused_by_libseccomp_only: usize,
@@ -509,8 +514,8 @@ fn random_profiles_with_many_actions_give_the_verdicts_of_libseccomp() {
     assert_eq!((tally.unexplained, tally.refused_by_us_only), (0, 0));
 }
 
-/// Loads the default profile in a child process and tries some calls; the child reports the first surprise by its
-/// exit status.
+/// Loads the default profile in a child process and tries some calls; the child reports the first surprise by
+/// its exit status.
 #[test]
 fn kernel_takes_the_default_profile_and_acts_on_it() {
     // Call, first argument, and the errno that is due; 0 for success.

@@ -1,17 +1,18 @@
-//! The list of steps is told three times: in `step.rs`, by the code that takes them, and in `docs/design.md`. A reader
-//! may trust any of them, because they are compared here, as text.
+//! The list of steps is told three times: in `step.rs`, by the code that takes them, and in `docs/design.md`.
+//! A reader may trust any of them, because they are compared here, as text.
 
 use std::path::{Path, PathBuf};
 
 use runtime_init::step::Step;
 
-/// Taken by INTERMEDIATE only, which goes through the story of `init.rs` in the place of INIT, up to where it makes that.
+/// Taken by INTERMEDIATE only, which goes through the story of `init.rs` in the place of INIT, up to where it
+/// makes that.
 const INTERMEDIATE: [Step; 2] = [Step::CloneInit, Step::TimeOffsets];
 
-/// Taken in one of two places or half in each, so that they have no single one: the directory is entered before the ids
-/// change, and once more, where that failed, after; the bounding set is dropped before the ids change, the others after;
-/// the filter is loaded with the capabilities, or with no_new_privs at the end; namespaces are made before Go where they
-/// can be, or when everything else is joined and mapped.
+/// Taken in one of two places or half in each, so that they have no single one: the directory is entered
+/// before the ids change, and once more, where that failed, after; the bounding set is dropped before the ids
+/// change, the others after; the filter is loaded with the capabilities, or with no_new_privs at the end;
+/// namespaces are made before Go where they can be, or when everything else is joined and mapped.
 const IN_TWO_PLACES: [Step; 4] = [Step::Unshare, Step::Cwd, Step::Capabilities, Step::Seccomp];
 
 /// JOINER has done most steps when EXEC, which alone can lead a session in the pid namespace, is born.
@@ -104,7 +105,8 @@ fn ordered<'a>(steps: impl IntoIterator<Item = &'a Step>) -> Vec<Step> {
     first
 }
 
-/// The steps that a function names, in the order of its text, with those of the functions that it calls in their place.
+/// The steps that a function names, in the order of its text, with those of the functions that it calls in
+/// their place.
 fn expand(module: &str, function: &str, callers: &mut Vec<(String, String)>) -> Vec<Step> {
     let here = (module.to_owned(), function.to_owned());
     let Some(body) = body(module, function).filter(|_| !callers.contains(&here)) else {

@@ -1,7 +1,8 @@
 //! What RUNTIME has prepared for its child: borrowed views only, the contract between the two crates.
 //!
-//! Everything here was made before `clone3` and lies in the child's copy of memory at the same place, from where the child takes it
-//! into memory of its own (`carry.rs`). Descriptors are in the child's copy of the table under the same numbers.
+//! Everything here was made before `clone3` and lies in the child's copy of memory at the same place, from
+//! where the child takes it into memory of its own (`carry.rs`). Descriptors are in the child's copy of the
+//! table under the same numbers.
 
 use core::ffi::CStr;
 
@@ -69,7 +70,8 @@ pub struct InitArgs<'a> {
 pub struct NamespaceArgs<'a> {
     /// Namespace files to join, the user namespace first.
     pub join: &'a [JoinArgs<'a>],
-    /// Whether the user namespace is made after the others have been joined; RUNTIME is asked for its maps then.
+    /// Whether the user namespace is made after the others have been joined; RUNTIME is asked for its maps
+    /// then.
     pub new_user: bool,
     /// Whether a user namespace is new or joined, so that ids must be changed to its root.
     pub become_root: bool,
@@ -110,8 +112,8 @@ pub struct IntermediateArgs<'a> {
 pub struct KeyringArgs<'a> {
     /// Its name, which nobody can guess.
     pub name: &'a CStr,
-    /// The real user who makes it, and whom nobody else is; `None` where only the first user namespace's root could give
-    /// it away again.
+    /// The real user who makes it, and whom nobody else is; `None` where only the first user namespace's root
+    /// could give it away again.
     pub maker: Option<u32>,
 }
 
@@ -150,14 +152,15 @@ pub enum EnterRoot {
     Pivot,
     /// MS_MOVE onto "/" and chroot(2): `--no-pivot`, for a root on a ramdisk.
     MoveAndChroot,
-    /// The rootfs is mounted over its own directory, on the host, and then chroot(2): no mount namespace of its own. All that is mounted
-    /// lies on that mount, and goes with it.
+    /// The rootfs is mounted over its own directory, on the host, and then chroot(2): no mount namespace of
+    /// its own. All that is mounted lies on that mount, and goes with it.
     MountAndChroot,
     /// chroot(2) only: the same, and nothing is mounted.
     Chroot,
 }
 
-/// A place in the rootfs. The path is clean (no `..`, no doubled slash) and has no leading slash; it is untrusted.
+/// A place in the rootfs. The path is clean (no `..`, no doubled slash) and has no leading slash; it is
+/// untrusted.
 #[derive(Debug, Clone, Copy)]
 pub struct TargetArgs<'a> {
     /// The path.
@@ -192,7 +195,8 @@ pub struct MountArgs<'a> {
     pub what: MountWhat<'a>,
     /// Changes after it is made and before it is attached, in order; the flag: recursively.
     pub attributes: &'a [(MountAttr, bool)],
-    /// Whether places of later mounts are made in it although it is read-only, if it is a tree that INIT holds so long.
+    /// Whether places of later mounts are made in it although it is read-only, if it is a tree that INIT
+    /// holds so long.
     pub places_below: bool,
 }
 
@@ -211,7 +215,8 @@ pub enum MountWhat<'a> {
     New(NewArgs<'a>),
     /// A new file system by mount(2), where an option is too long for fsconfig(2).
     Classic(ClassicArgs<'a>),
-    /// Options and attributes of what is mounted there already (`remount`): options of the superblock to change.
+    /// Options and attributes of what is mounted there already (`remount`): options of the superblock to
+    /// change.
     Remount(&'a [(&'a CStr, Option<&'a CStr>)]),
 }
 
@@ -256,7 +261,8 @@ pub struct ClassicArgs<'a> {
 pub struct ContextArgs<'a> {
     /// From fsopen(2).
     pub fd: BorrowedFd<'a>,
-    /// Device and inode of the pid namespace that it must show, where the context comes from a process that others could reach.
+    /// Device and inode of the pid namespace that it must show, where the context comes from a process that
+    /// others could reach.
     pub must_show: Option<(u64, u64)>,
 }
 
@@ -338,7 +344,8 @@ pub struct HookArgs<'a> {
     pub creating_state: (&'a [u8], &'a [u8]),
     /// The same for startContainer hooks.
     pub created_state: (&'a [u8], &'a [u8]),
-    /// Soft and hard limit of open files for createContainer hooks, if not RUNTIME's own. The others get the process's.
+    /// Soft and hard limit of open files for createContainer hooks, if not RUNTIME's own. The others get the
+    /// process's.
     pub open_files: Option<(u64, u64)>,
     /// Where their standard output goes, if not to a file for RUNTIME.
     pub stdout: Option<BorrowedFd<'a>>,
@@ -401,8 +408,8 @@ pub struct ProcessArgs<'a> {
     pub selinux: Option<&'a [u8]>,
     /// Working directory, without leading slash.
     pub cwd: &'a CStr,
-    /// Resource limits: index in `process.rlimits`, `RLIMIT_*`, soft, hard. Empty where RUNTIME sets them from
-    /// outside.
+    /// Resource limits: index in `process.rlimits`, `RLIMIT_*`, soft, hard. Empty where RUNTIME sets them
+    /// from outside.
     pub rlimits: &'a [(u16, Resource, u64, u64)],
     /// Limits that are taken after `start` only, because the child itself could not go on under them.
     pub late_rlimits: &'a [(u16, Resource, u64, u64)],
@@ -426,8 +433,8 @@ pub struct ProcessArgs<'a> {
     pub seccomp: Option<SeccompArgs<'a>>,
     /// Descriptors from 3 on that the program inherits, sorted.
     pub inherited: &'a [RawFd],
-    /// Descriptors of the host program, and the numbers that they get, before anything else is done: 0 to 2, or one of
-    /// `inherited`. None of the numbers is a descriptor of ours.
+    /// Descriptors of the host program, and the numbers that they get, before anything else is done: 0 to 2,
+    /// or one of `inherited`. None of the numbers is a descriptor of ours.
     pub placed: &'a [(RawFd, RawFd)],
 }
 
@@ -505,7 +512,8 @@ pub struct TreesArgs<'a> {
     pub link: BorrowedFd<'a>,
     /// The descriptors to keep, sorted.
     pub keep: &'a [RawFd],
-    /// How it gets into INIT's mount namespace: by INIT's pidfd, or by the user namespace that owns it and then itself.
+    /// How it gets into INIT's mount namespace: by INIT's pidfd, or by the user namespace that owns it and
+    /// then itself.
     pub namespaces: &'a [JoinArgs<'a>],
     /// What to copy.
     pub sources: &'a [TreeSource<'a>],
@@ -539,7 +547,8 @@ pub struct TreeSource<'a> {
     pub identity: (u64, u64),
     /// With what is mounted below it.
     pub recursive: bool,
-    /// Changes of attributes and propagation, in order; the flag: recursively. Those that RUNTIME may not make itself.
+    /// Changes of attributes and propagation, in order; the flag: recursively. Those that RUNTIME may not
+    /// make itself.
     pub attributes: &'a [(MountAttr, bool)],
     /// A device node to make, which is no file of the host's: then nothing is looked for.
     pub node: Option<NodeArgs<'a>>,
@@ -623,7 +632,8 @@ pub struct CriuArgs<'a> {
     pub socket: BorrowedFd<'a>,
     /// The directories that criu works in.
     pub directories: &'a [CriuDirectory<'a>],
-    /// What criu gets as standard input, output and error, each with its number; it keeps RUNTIME's own where there is none.
+    /// What criu gets as standard input, output and error, each with its number; it keeps RUNTIME's own where
+    /// there is none.
     pub placed: &'a [(RawFd, RawFd)],
     /// The session keyring that the restored processes are to have.
     pub keyring: Option<KeyringArgs<'a>>,

@@ -1,5 +1,5 @@
-//! Runs in: every child, first of all. What of its arguments a child takes along from the host program's memory: all of it. A new
-//! field that is missing here does not compile.
+//! Runs in: every child, first of all. What of its arguments a child takes along from the host program's
+//! memory: all of it. A new field that is missing here does not compile.
 
 use crate::args::*;
 use runtime_sys::Result;

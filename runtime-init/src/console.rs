@@ -1,5 +1,5 @@
-//! Runs in: INIT and EXEC, with the container's root. Makes a pty from the container's own devpts, sends the master
-//! away, and makes the slave the controlling terminal and standard input, output and error.
+//! Runs in: INIT and EXEC, with the container's root. Makes a pty from the container's own devpts, sends the
+//! master away, and makes the slave the controlling terminal and standard input, output and error.
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;
@@ -10,8 +10,8 @@ use crate::paths;
 use crate::report::refused;
 use runtime_sys::{self as sys, fs, mount, net, process};
 
-/// Makes the terminal, if there is to be one, sends its master away, and puts the slave on standard input, output and
-/// error. `dev`: what was mounted on /dev.
+/// Makes the terminal, if there is to be one, sends its master away, and puts the slave on standard input,
+/// output and error. `dev`: what was mounted on /dev.
 pub(crate) fn open(
     root: BorrowedFd<'_>,
     console: Option<&ConsoleArgs<'_>>,
@@ -46,8 +46,8 @@ pub(crate) fn take_control(console: Option<&ConsoleArgs<'_>>) -> sys::Result<()>
     }
 }
 
-/// Opens /dev/ptmx of the container. An image may have anything there, so it is looked at before it is opened: a
-/// device node other than 5:2 could do harm by being opened.
+/// Opens /dev/ptmx of the container. An image may have anything there, so it is looked at before it is
+/// opened: a device node other than 5:2 could do harm by being opened.
 fn open_multiplexer(root: BorrowedFd<'_>) -> sys::Result<OwnedFd> {
     let found = fs::open_in_root(root, c"dev/ptmx", OFlags::PATH)?;
     check_is_multiplexer(found.as_fd())?;

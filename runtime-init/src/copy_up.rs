@@ -1,5 +1,5 @@
-//! Runs in: INIT. `tmpcopyup`: copies what lies at a tmpfs' place into the tmpfs. Bounded memory, no heap: a frame of
-//! the stack for each level of directories.
+//! Runs in: INIT. `tmpcopyup`: copies what lies at a tmpfs' place into the tmpfs. Bounded memory, no heap: a
+//! frame of the stack for each level of directories.
 
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
@@ -47,7 +47,8 @@ fn copy_directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: usize) -> sys
     })
 }
 
-/// Files of an id that the user namespace does not have cannot be given to it: the copy is the container root's.
+/// Files of an id that the user namespace does not have cannot be given to it: the copy is the container
+/// root's.
 fn mapped(chowned: sys::Result<()>) -> sys::Result<()> {
     match chowned {
         Err(sys::SysError {

@@ -1,6 +1,6 @@
-//! Runs in: CRIU, from the clone to `execve` of criu(8). For a restore it has a mount namespace of its own, in which the
-//! places of the container's mounts are made and the rootfs is mounted where criu looks for it: nothing of that is seen
-//! on the host, and nothing has to be undone. Does not talk to criu.
+//! Runs in: CRIU, from the clone to `execve` of criu(8). For a restore it has a mount namespace of its own,
+//! in which the places of the container's mounts are made and the rootfs is mounted where criu looks for it:
+//! nothing of that is seen on the host, and nothing has to be undone. Does not talk to criu.
 
 use core::convert::Infallible;
 use core::ffi::CStr;
@@ -54,13 +54,13 @@ fn prepare(args: &CriuArgs<'_>, link: Link<'_>) -> Result<()> {
     }
     connect(args.socket, link).at(Step::AwaitStart)?;
     credentials::umask(UMASK);
-    // criu must come to an end by itself: killed half way through a dump it would leave the container frozen. When
-    // RUNTIME dies its next question goes unanswered, and it undoes what it has done.
+    // criu must come to an end by itself: killed half way through a dump it would leave the container frozen.
+    // When RUNTIME dies its next question goes unanswered, and it undoes what it has done.
     process::parent_death_signal(None).at(Step::AwaitStart)
 }
 
-/// criu asks the kernel who has made its socket, and opens the directories by their numbers in that process: so that is
-/// this one.
+/// criu asks the kernel who has made its socket, and opens the directories by their numbers in that process:
+/// so that is this one.
 fn connect(place: BorrowedFd<'_>, link: Link<'_>) -> sys::Result<()> {
     let (ours, criu) = net::record_pair()?;
     link.send_fd(Message::CriuSocket, ours.as_fd())?;
@@ -102,8 +102,8 @@ fn attach(tree: BorrowedFd<'_>, place: &CStr) -> Result<()> {
     mount::attach(tree, place.as_fd()).at(Step::AttachRootfs)
 }
 
-/// What INIT would make on its way: the rootfs may be a fresh copy of the image. One place may be in the tree that is
-/// mounted on another.
+/// What INIT would make on its way: the rootfs may be a fresh copy of the image. One place may be in the tree
+/// that is mounted on another.
 fn make_places(args: &CriuRootArgs<'_>) -> Result<()> {
     for mount in args.mounts {
         if let Some(link) = mount.link {

@@ -12,7 +12,8 @@ use crate::report::{At, Result, refused};
 use crate::step::Step;
 use runtime_sys::{self as sys, SysError, fs, mount};
 
-/// Makes the nodes, in order. The umask is 0 by now, so that modes are exact. `dev`: what was mounted on /dev.
+/// Makes the nodes, in order. The umask is 0 by now, so that modes are exact. `dev`: what was mounted on
+/// /dev.
 pub(crate) fn make_all(root: BorrowedFd<'_>, devices: &[DeviceArgs<'_>], dev: Option<u64>) -> Result<()> {
     let mut directory = None;
     for (index, device) in devices.iter().enumerate() {
@@ -75,8 +76,9 @@ fn bind(directory: BorrowedFd<'_>, name: &CStr, host_node: BorrowedFd<'_>) -> sy
     mount::attach(host_node, target.as_fd())
 }
 
-/// Runs in: INIT and TREES. A copy of the host's node, where a device cgroup, a seccomp filter or a security module that the runtime is
-/// under has refused to make one; that error, if the host has not this device at the place.
+/// Runs in: INIT and TREES. A copy of the host's node, where a device cgroup, a seccomp filter or a security
+/// module that the runtime is under has refused to make one; that error, if the host has not this device at
+/// the place.
 pub(crate) fn instead_of(
     error: SysError,
     path: Option<&CStr>,
@@ -105,8 +107,8 @@ pub(crate) fn is_directory(directory: BorrowedFd<'_>, name: &CStr) -> sys::Resul
     }
 }
 
-/// The spec (config-linux.md, Devices) wants an error where something else is there already. A directory is what a mount is on,
-/// as /dev/shm, and stays what it is: nobody takes it for the device.
+/// The spec (config-linux.md, Devices) wants an error where something else is there already. A directory is
+/// what a mount is on, as /dev/shm, and stays what it is: nobody takes it for the device.
 fn check_existing(directory: BorrowedFd<'_>, device: &DeviceArgs<'_>) -> sys::Result<()> {
     let stat = fs::stat_child(directory, device.name)?;
     if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
@@ -123,7 +125,8 @@ fn is_the_device(stat: &Stat, device: &DeviceArgs<'_>) -> bool {
     same_type && (device.file_type == libc::S_IFIFO || stat.st_rdev == device.device)
 }
 
-/// Makes the links in /dev. A link that is there already stays, unless the kernel's own (ptmx) must be replaced.
+/// Makes the links in /dev. A link that is there already stays, unless the kernel's own (ptmx) must be
+/// replaced.
 pub(crate) fn link_all(root: BorrowedFd<'_>, links: &[LinkArgs<'_>], dev: Option<u64>) -> Result<()> {
     if links.is_empty() {
         return Ok(());

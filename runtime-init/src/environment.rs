@@ -1,4 +1,5 @@
-//! Runs in: INIT and EXEC. What of the environment only the container knows: HOME from its /etc/passwd, and our pid.
+//! Runs in: INIT and EXEC. What of the environment only the container knows: HOME from its /etc/passwd, and
+//! our pid.
 
 use core::ffi::CStr;
 
@@ -18,7 +19,8 @@ pub(crate) fn add_home(root: BorrowedFd<'_>, args: &mut ProcessArgs<'_>) -> sys:
     Ok(())
 }
 
-/// Adds LISTEN_PID, where there is room prepared for it. By the process that becomes the program: sd_listen_fds(3) compares.
+/// Adds LISTEN_PID, where there is room prepared for it. By the process that becomes the program:
+/// sd_listen_fds(3) compares.
 pub(crate) fn add_listen_pid(args: &mut ProcessArgs<'_>) {
     let room = core::mem::take(&mut args.listen_pid);
     if room.is_empty() {
@@ -50,8 +52,8 @@ fn home_entry<'a>(root: BorrowedFd<'_>, uid: u32, room: &'a mut [u8]) -> sys::Re
     Ok(entry(b"HOME=", home, room))
 }
 
-/// What an image can bring about: without /etc/passwd, or with one that cannot be read, it has no home directories. Any
-/// other failure is one of the host, and the program must not run with another HOME for it.
+/// What an image can bring about: without /etc/passwd, or with one that cannot be read, it has no home
+/// directories. Any other failure is one of the host, and the program must not run with another HOME for it.
 fn is_of_the_image(errno: Errno) -> bool {
     matches!(
         errno,

@@ -1,5 +1,6 @@
-//! Runs in: INIT, and the part after the clone in a HOOK process. createContainer hooks run before pivot_root, with
-//! programs of the host; startContainer hooks after everything, with programs of the container.
+//! Runs in: INIT, and the part after the clone in a HOOK process. createContainer hooks run before
+//! pivot_root, with programs of the host; startContainer hooks after everything, with programs of the
+//! container.
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -115,8 +116,8 @@ fn with_output(stop: Stop, output: &OwnedFd) -> Stop {
     }
 }
 
-/// The state of the container, as a file at its beginning: a hook reads standard input to its end, and a file can
-/// neither block us nor break if it does not.
+/// The state of the container, as a file at its beginning: a hook reads standard input to its end, and a file
+/// can neither block us nor break if it does not.
 fn state_file((before_pid, after_pid): (&[u8], &[u8])) -> sys::Result<OwnedFd> {
     let file = fs::memfd(c"onggi-state")?;
     let mut digits = [0; 12];
@@ -128,7 +129,8 @@ fn state_file((before_pid, after_pid): (&[u8], &[u8])) -> sys::Result<OwnedFd> {
     Ok(file)
 }
 
-/// Runs in: HOOK. Standard input is the state, output and error go to a file that RUNTIME may be shown, or to the caller's.
+/// Runs in: HOOK. Standard input is the state, output and error go to a file that RUNTIME may be shown, or to
+/// the caller's.
 fn execute(hook: &Hook<'_>, inherited: Inherited<'_>, input: BorrowedFd<'_>, output: BorrowedFd<'_>) -> ! {
     let set_up = || -> sys::Result<()> {
         process::dup_onto(input, 0)?;

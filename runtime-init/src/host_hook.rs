@@ -1,4 +1,5 @@
-//! Runs in: HOOK, for a hook in the runtime's namespaces: from `clone3` to `execve`. What becomes of it is RUNTIME's to see.
+//! Runs in: HOOK, for a hook in the runtime's namespaces: from `clone3` to `execve`. What becomes of it is
+//! RUNTIME's to see.
 
 use rustix::fd::RawFd;
 
@@ -10,8 +11,8 @@ use runtime_sys::{self as sys, SysError, fs, process};
 const CANNOT_EXECUTE: i32 = 127;
 
 impl Role for HostHookArgs<'_> {
-    /// Becomes the hook's program, or tells RUNTIME the errno and ends. Nothing of the host program's signal actions and mask
-    /// is left in it.
+    /// Becomes the hook's program, or tells RUNTIME the errno and ends. Nothing of the host program's signal
+    /// actions and mask is left in it.
     fn run(args: HostHookArgs<'static>) -> ! {
         let error = match set_up(&args) {
             Ok(()) => process::execve(args.path, &args.argv, &args.envp),

@@ -1,5 +1,5 @@
-//! Runs in: INIT, process 1 of the container, from `clone3` to `execve`. Read `set_up` from top to bottom: each line
-//! is a [`Step`], in the order of `step.rs` and of `docs/design.md`.
+//! Runs in: INIT, process 1 of the container, from `clone3` to `execve`. Read `set_up` from top to bottom:
+//! each line is a [`Step`], in the order of `step.rs` and of `docs/design.md`.
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -36,7 +36,7 @@ impl Role for InitArgs<'_> {
     }
 }
 
-/// Everything before the word of `start`, for which `create` has it wait at a socket: the connection then.
+/// Everything before `start`. After `create` it waits for that at a socket, and returns the connection.
 fn up_to_start(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<Option<OwnedFd>> {
     match &args.intermediate {
         Some(intermediate) => intermediate::enter(args, intermediate, link)?,
@@ -54,7 +54,8 @@ fn enter(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<()> {
     program::detach(args.keep, args.unprivileged).at(Step::Detach)?;
     program::place(args.process.placed).at(Step::Detach)?;
     if args.has_its_cgroup && namespaces::need_nothing_first(&args.namespaces) {
-        // A network namespace takes the kernel longer than all the rest: RUNTIME loads the device filter meanwhile.
+        // A network namespace takes the kernel longer than all the rest: RUNTIME loads the device filter
+        // meanwhile.
         namespaces::unshare_rest(&args.namespaces).at(Step::Unshare)?;
         args.namespaces.unshare = Kinds::NONE;
     }
@@ -66,38 +67,6 @@ fn enter(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<()> {
 pub(crate) fn await_go(args: &InitArgs<'_>, link: Link<'_>) -> Result<()> {
     let hides = args.unprivileged && !args.namespaces.new_user;
     program::await_go(hides, link).at(Step::AwaitGo)
-}
-
-fn is_made_last(args: &InitArgs<'_>) -> bool {
-    args.intermediate
-        .as_ref()
-        .is_some_and(|intermediate| intermediate.last)
-}
-
-/// Makes INIT where that comes last, and returns in it. Until here nobody in its pid namespace could see it.
-fn make_init_last(args: &InitArgs<'_>, intermediate: &IntermediateArgs<'_>, link: Link<'_>) -> Result<()> {
-    // What was opened on the way is closed before anybody there can see it.
-    if !program::loads_seccomp_early(&args.process) {
-        program::close_all_but(&own(args), args.process.inherited).at(Step::CloneInit)?;
-    }
-    intermediate::make_sibling(Kinds::NONE, intermediate.index, link)?;
-    program::end_at_signals().at(Step::Session)?;
-    process::setsid().at(Step::Session)?;
-    console::take_control(args.process.console.as_ref()).at(Step::Console)
-}
-
-/// The descriptors that INIT needs while it waits, and then for its hooks; the link in the place of what there is not.
-fn own<'a>(args: &InitArgs<'a>) -> [BorrowedFd<'a>; program::OWN] {
-    let listener = match args.gate {
-        Gate::Socket(listener) => listener,
-        Gate::Link => args.link,
-    };
-    let files = [args.hooks.stdout, args.hooks.stderr];
-    let [stdout, stderr] = files.map(|file| match args.hooks.start_container {
-        [] => args.link,
-        _ => file.unwrap_or(args.link),
-    });
-    [args.link, listener, stdout, stderr]
 }
 
 fn set_up(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<()> {
@@ -148,6 +117,39 @@ fn ask_for_runtime_hooks(any: bool, link: Link<'_>) -> runtime_sys::Result<()> {
     link.expect(Message::HooksDone)
 }
 
+fn is_made_last(args: &InitArgs<'_>) -> bool {
+    args.intermediate
+        .as_ref()
+        .is_some_and(|intermediate| intermediate.last)
+}
+
+/// Makes INIT where that comes last, and returns in it. Until here nobody in its pid namespace could see it.
+fn make_init_last(args: &InitArgs<'_>, intermediate: &IntermediateArgs<'_>, link: Link<'_>) -> Result<()> {
+    // What was opened on the way is closed before anybody there can see it.
+    if !program::loads_seccomp_early(&args.process) {
+        program::close_all_but(&own(args), args.process.inherited).at(Step::CloneInit)?;
+    }
+    intermediate::make_sibling(Kinds::NONE, intermediate.index, link)?;
+    program::end_at_signals().at(Step::Session)?;
+    process::setsid().at(Step::Session)?;
+    console::take_control(args.process.console.as_ref()).at(Step::Console)
+}
+
+/// The descriptors that INIT needs while it waits, and then for its hooks. Where there is none, the link
+/// stands for it.
+fn own<'a>(args: &InitArgs<'a>) -> [BorrowedFd<'a>; program::OWN] {
+    let listener = match args.gate {
+        Gate::Socket(listener) => listener,
+        Gate::Link => args.link,
+    };
+    let files = [args.hooks.stdout, args.hooks.stderr];
+    let [stdout, stderr] = files.map(|file| match args.hooks.start_container {
+        [] => args.link,
+        _ => file.unwrap_or(args.link),
+    });
+    [args.link, listener, stdout, stderr]
+}
+
 /// Says Ready and waits. `Some`: `start` has connected, and failures from now on are its to hear.
 fn await_start(args: &InitArgs<'_>, link: Link<'_>) -> Result<Option<OwnedFd>> {
     let preserved = args.process.inherited;
@@ -175,7 +177,7 @@ fn await_start(args: &InitArgs<'_>, link: Link<'_>) -> Result<Option<OwnedFd>> {
     Ok(Some(connection))
 }
 
-/// What comes between the word of `start` and the program.
+/// What comes between `start` and the program.
 fn started(args: &mut InitArgs<'_>, link: Link<'_>) -> Result<()> {
     if !program::loads_seccomp_early(&args.process) {
         program::heed_no_file_limit().at(Step::AwaitStart)?;

@@ -1,7 +1,8 @@
-//! Runs in: INTERMEDIATE, which exists only where init cannot be made by RUNTIME itself: a new pid namespace that
-//! must belong to a joined user namespace, a time namespace whose offsets must be written before anybody is in it, or a pid
-//! namespace given by path, whose processes must not see INIT before it is what it is to be.
-//! It makes INIT as its sibling (CLONE_PARENT), tells RUNTIME, and ends: in the last case when everything is set up (`init.rs`).
+//! Runs in: INTERMEDIATE, which exists only where init cannot be made by RUNTIME itself: a new pid namespace
+//! that must belong to a joined user namespace, a time namespace whose offsets must be written before anybody
+//! is in it, or a pid namespace given by path, whose processes must not see INIT before it is what it is to
+//! be. It makes INIT as its sibling (CLONE_PARENT), tells RUNTIME, and ends: in the last case when everything
+//! is set up (`init.rs`).
 
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::OFlags;
@@ -15,7 +16,8 @@ use runtime_sys::namespace::Kinds;
 use runtime_sys::process::{CloneFlags, Cloned};
 use runtime_sys::{self as sys, fs, namespace, process};
 
-/// Enters the namespaces, and returns in INIT; or, where INIT is made last, as INTERMEDIATE still: `init.rs` makes it then.
+/// Enters the namespaces, and returns in INIT; or, where INIT is made last, as INTERMEDIATE still: `init.rs`
+/// makes it then.
 pub(crate) fn enter(args: &InitArgs<'_>, intermediate: &IntermediateArgs<'_>, link: Link<'_>) -> Result<()> {
     program::detach(args.keep, args.unprivileged).at(Step::Detach)?;
     let offsets = open_offsets(args, intermediate).at(Step::TimeOffsets)?;
@@ -28,7 +30,8 @@ pub(crate) fn enter(args: &InitArgs<'_>, intermediate: &IntermediateArgs<'_>, li
     make_sibling(intermediate.clone, intermediate.index, link)
 }
 
-/// Makes a process that is a child of RUNTIME as we are, in these new namespaces, tells RUNTIME of it, and ends. Returns in the other.
+/// Makes a process that is a child of RUNTIME as we are, in these new namespaces, tells RUNTIME of it, and
+/// ends. Returns in the other.
 pub(crate) fn make_sibling(namespaces: Kinds, index: u16, link: Link<'_>) -> Result<()> {
     let flags = CloneFlags {
         namespaces,
@@ -49,8 +52,8 @@ pub(crate) fn make_sibling(namespaces: Kinds, index: u16, link: Link<'_>) -> Res
     }
 }
 
-/// The file of the time namespace that children will be born in, while it still belongs to us: once the ids are changed, or
-/// the process is not dumpable, it is the host root's.
+/// The file of the time namespace that children will be born in, while it still belongs to us: once the ids
+/// are changed, or the process is not dumpable, it is the host root's.
 fn open_offsets(args: &InitArgs<'_>, intermediate: &IntermediateArgs<'_>) -> sys::Result<Option<OwnedFd>> {
     if intermediate.time_offsets.is_empty() {
         return Ok(None);

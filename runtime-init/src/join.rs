@@ -1,9 +1,10 @@
 //! Runs in: JOINER and EXEC: `exec`, a process that enters a running container.
 //!
-//! JOINER is born in the container's cgroup, but outside of its pid namespace, where nobody in the container can see
-//! it: a process with CAP_SYS_PTRACE could otherwise take over one that still has the host's root and all capabilities.
-//! It enters all namespaces, becomes the user with the capabilities of the program, and only then makes EXEC, its
-//! sibling (CLONE_PARENT), in the pid namespace. Where the pid namespace is RUNTIME's own, JOINER goes on as EXEC.
+//! JOINER is born in the container's cgroup, but outside of its pid namespace, where nobody in the container
+//! can see it: a process with CAP_SYS_PTRACE could otherwise take over one that still has the host's root and
+//! all capabilities. It enters all namespaces, becomes the user with the capabilities of the program, and
+//! only then makes EXEC, its sibling (CLONE_PARENT), in the pid namespace. Where the pid namespace is
+//! RUNTIME's own, JOINER goes on as EXEC.
 
 use core::convert::Infallible;
 

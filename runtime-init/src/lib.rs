@@ -1,9 +1,10 @@
 //! Everything of onggi that runs after `clone3`, and the contract with the process that calls it.
 //!
-//! No heap, no locks, no formatting, no panics: the process that called `clone3` may have had threads, and every lock
-//! they held is held for ever here. What can fail for another reason than a system call has been done before, in
-//! `runtime-core`, and arrives as borrowed views ([`args::InitArgs`]). A child takes these along into memory of its own, and gives
-//! all other memory of the host program back ([`runtime_sys::memory`]) before anybody can look at it.
+//! No heap, no locks, no formatting, no panics: the process that called `clone3` may have had threads, and
+//! every lock they held is held for ever here. What can fail for another reason than a system call has been
+//! done before, in `runtime-core`, and arrives as borrowed views ([`args::InitArgs`]). A child takes these
+//! along into memory of its own, and gives all other memory of the host program back
+//! ([`runtime_sys::memory`]) before anybody can look at it.
 //!
 //! | file | runs in |
 //! |---|---|

@@ -1,12 +1,14 @@
-//! Runs in: MOUNTER (`run`) and the holder (`hold`). Mounts in a container that runs already, or takes mounts away.
+//! Runs in: MOUNTER (`run`) and the holder (`hold`). Mounts in a container that runs already, or takes mounts
+//! away.
 //!
-//! MOUNTER joins the container's namespaces, but stays in RUNTIME's pid namespace: nobody in the container can see it,
-//! trace it, or reach what it has open. A process in the container may exchange directories meanwhile, so each place is
-//! looked up once, below a descriptor of the container's root, and what was found is used.
+//! MOUNTER joins the container's namespaces, but stays in RUNTIME's pid namespace: nobody in the container
+//! can see it, trace it, or reach what it has open. A process in the container may exchange directories
+//! meanwhile, so each place is looked up once, below a descriptor of the container's root, and what was found
+//! is used.
 //!
-//! The holder has a mount namespace that belongs to the container's user namespace. Copies of the host's trees that are
-//! made there are locked (`trees.rs`), which the container's own mount namespace can no longer give: the host's mounts
-//! are gone from it.
+//! The holder has a mount namespace that belongs to the container's user namespace. Copies of the host's
+//! trees that are made there are locked (`trees.rs`), which the container's own mount namespace can no longer
+//! give: the host's mounts are gone from it.
 
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::OFlags;
@@ -59,7 +61,8 @@ fn remove(root: BorrowedFd<'_>, removal: &RemovalArgs<'_>) -> sys::Result<()> {
 }
 
 impl Role for HolderArgs<'_> {
-    /// Runs in: the holder. Says Ready when its mount namespace is there, and ends with RUNTIME's end of the link.
+    /// Runs in: the holder. Says Ready when its mount namespace is there, and ends with RUNTIME's end of the
+    /// link.
     fn run(args: HolderArgs<'static>) -> ! {
         let link = Link(args.link);
         report::end(hold_namespace(&args, link), link)

@@ -32,7 +32,8 @@ const WRITABLE: MountAttr = MountAttr {
     userns_fd: 0,
 };
 
-/// The read-only bind mount among these in which the place of a mount at `path` may be made: by its text, the path lies below it.
+/// The read-only bind mount among these in which the place of a mount at `path` may be made: by its text, the
+/// path lies below it.
 fn above<'a>(mounts: &[MountArgs<'a>], path: &CStr) -> Option<BorrowedFd<'a>> {
     mounts.iter().rev().find_map(|mount| {
         let rest = path.to_bytes().strip_prefix(mount.target.path.to_bytes())?;
@@ -43,8 +44,9 @@ fn above<'a>(mounts: &[MountArgs<'a>], path: &CStr) -> Option<BorrowedFd<'a>> {
     })
 }
 
-/// Opens the place of a mount, or makes it. In a read-only bind mount among `earlier` it is made as well, if the path leads there by
-/// its text alone: what a link leads to was chosen by others than who chose what may be written to.
+/// Opens the place of a mount, or makes it. In a read-only bind mount among `earlier` it is made as well, if
+/// the path leads there by its text alone: what a link leads to was chosen by others than who chose what may
+/// be written to.
 fn open_place(
     root: BorrowedFd<'_>,
     target: &TargetArgs<'_>,
@@ -69,7 +71,8 @@ fn open_place(
 
 type Options<'a> = &'a [(&'a CStr, Option<&'a CStr>)];
 
-/// All mounts. An error names the place in `mounts`. Returns the number of the new file system that was mounted on /dev, if one was.
+/// All mounts. An error names the place in `mounts`. Returns the number of the new file system that was
+/// mounted on /dev, if one was.
 pub(crate) fn mount_all(
     root: BorrowedFd<'_>,
     mounts: &[MountArgs<'_>],
@@ -172,8 +175,9 @@ fn mount_new(
     Ok(())
 }
 
-/// A bind mount whose source lies inside the rootfs, where an earlier mount may have put something: so it is what is there
-/// now. The rootfs is the root of the look-up, as for all that an image, or a volume in it, can have links in.
+/// A bind mount whose source lies inside the rootfs, where an earlier mount may have put something: so it is
+/// what is there now. The rootfs is the root of the look-up, as for all that an image, or a volume in it, can
+/// have links in.
 fn mount_from_inside(
     root: BorrowedFd<'_>,
     source: &InsideArgs<'_>,
@@ -221,8 +225,8 @@ fn mount_from_inside(
     attach_to(tree.as_fd(), place.as_fd(), index, target.is_directory)
 }
 
-/// Whether it is a file system that shows the kernel, and by which the host can be changed. Masks and read-only paths are told by the
-/// places that config.json names.
+/// Whether it is a file system that shows the kernel, and by which the host can be changed. Masks and
+/// read-only paths are told by the places that config.json names.
 fn is_of_the_kernel(found: BorrowedFd<'_>) -> runtime_sys::Result<bool> {
     const MAGIC: [i64; 11] = [
         PROC_SUPER_MAGIC,
@@ -285,8 +289,9 @@ fn make_filesystem(
     Ok(made)
 }
 
-/// A new file system by mount(2), as a detached mount. That call gives no descriptor, so that the mount has to be found by the name of
-/// its place: one in a file system of our own, over `target` meanwhile, where nobody can put another mount under that name.
+/// A new file system by mount(2), as a detached mount. That call gives no descriptor, so that the mount has
+/// to be found by the name of its place: one in a file system of our own, over `target` meanwhile, where
+/// nobody can put another mount under that name.
 fn make_classic(
     classic: &ClassicArgs<'_>,
     target: BorrowedFd<'_>,
@@ -376,7 +381,8 @@ fn attach_to(tree: BorrowedFd<'_>, target: BorrowedFd<'_>, index: u16, is_direct
         .at_index(Step::MountAttach, index)
 }
 
-/// A directory on a file, or the reverse: move_mount(2) says EINVAL, where mount(2) says, and people know, ENOTDIR.
+/// A directory on a file, or the reverse: move_mount(2) says EINVAL, where mount(2) says, and people know,
+/// ENOTDIR.
 fn name_mismatch(error: SysError, target: BorrowedFd<'_>, source_is_directory: bool) -> SysError {
     let is_directory = match fs::fstat(target) {
         Ok(stat) => stat.st_mode & libc::S_IFMT == libc::S_IFDIR,

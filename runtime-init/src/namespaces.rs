@@ -19,8 +19,9 @@ pub(crate) fn need_nothing_first(args: &NamespaceArgs<'_>) -> bool {
 
 /// Joins what is given by path, enters the user namespace, and becomes root in it.
 ///
-/// A namespace by path may belong to RUNTIME's user namespace, to another container's, or to the container's own: so each is tried
-/// with RUNTIME's rights first, and what these do not allow with those that the user namespace gives (setns(2)).
+/// A namespace by path may belong to RUNTIME's user namespace, to another container's, or to the container's
+/// own: so each is tried with RUNTIME's rights first, and what these do not allow with those that the user
+/// namespace gives (setns(2)).
 pub(crate) fn enter(args: &NamespaceArgs<'_>, unprivileged: bool, link: Link<'_>) -> Result<()> {
     let is_user = |namespace: &JoinArgs<'_>| namespace.kind == Kinds::USER;
     let user = args.join.iter().find(|namespace| is_user(namespace));

@@ -1,11 +1,12 @@
-//! Runs in: INIT. With `--no-pivot` the host's mounts stay below the container's root. Takes procfs and sysfs out of them.
+//! Runs in: INIT. With `--no-pivot` the host's mounts stay below the container's root. Takes procfs and sysfs
+//! out of them.
 //!
-//! The kernel lets a process in a user namespace make a new procfs or sysfs where its mount namespace has one that is
-//! whole and not covered (`mnt_already_visible`, fs/namespace.c), wherever that is: the host's would give the container a
-//! procfs in which nothing is masked.
+//! The kernel lets a process in a user namespace make a new procfs or sysfs where its mount namespace has one
+//! that is whole and not covered (`mnt_already_visible`, fs/namespace.c), wherever that is: the host's would
+//! give the container a procfs in which nothing is masked.
 //!
-//! There is no list from RUNTIME: what the host mounted after it was made would be missing. All is private since
-//! `HostPropagation`, so that nothing comes or goes here but by us.
+//! There is no list from RUNTIME: what the host mounted after it was made would be missing. All is private
+//! since `HostPropagation`, so that nothing comes or goes here but by us.
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;

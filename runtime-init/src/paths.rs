@@ -1,5 +1,6 @@
-//! Runs in: INIT. Finds or makes untrusted paths inside the rootfs. The rootfs descriptor is the root of every
-//! look-up (openat2, RESOLVE_IN_ROOT); whoever owns the image cannot lead us out of it, with links or with races.
+//! Runs in: INIT. Finds or makes untrusted paths inside the rootfs. The rootfs descriptor is the root of
+//! every look-up (openat2, RESOLVE_IN_ROOT); whoever owns the image cannot lead us out of it, with links or
+//! with races.
 
 use core::ffi::CStr;
 
@@ -43,7 +44,8 @@ pub(crate) fn open_target(root: BorrowedFd<'_>, target: &TargetArgs<'_>) -> sys:
     Ok(opened)
 }
 
-/// Whether no link on the way leads to what was found at a path; one that was found itself, at its end, is none on the way.
+/// Whether no link on the way leads to what was found at a path; one that was found itself, at its end, is
+/// none on the way.
 pub(crate) fn is_plain(root: BorrowedFd<'_>, path: &CStr, found: BorrowedFd<'_>) -> sys::Result<bool> {
     match fs::open_in_root_no_links(root, path, OFlags::PATH | OFlags::NOFOLLOW) {
         Ok(plain) => Ok(fs::identity(plain.as_fd())? == fs::identity(found)?),
@@ -78,7 +80,8 @@ fn open_or_make_last(root: BorrowedFd<'_>, path: &CStr, is_directory: bool) -> s
     make_one(directory.as_fd(), name, is_directory)?.ok_or_else(|| refused(Errno::LOOP))
 }
 
-/// Makes a symbolic link that says `target`, and the directories on the way; one that is there already may stay.
+/// Makes a symbolic link that says `target`, and the directories on the way; one that is there already may
+/// stay.
 pub(crate) fn make_link(root: BorrowedFd<'_>, path: &CStr, target: &CStr) -> sys::Result<()> {
     let (directory, name) = split_last(path)?;
     let directory = open_directory(root, directory.as_cstr()?)?;
@@ -115,8 +118,8 @@ pub(crate) fn open_directory(root: BorrowedFd<'_>, path: &CStr) -> sys::Result<O
     }
 }
 
-/// The same for a directory of devices. A link of the image may lead to another directory of the image, or to what was mounted on
-/// /dev, whose number is `dev`; in any other mount, nodes would be made in a volume.
+/// The same for a directory of devices. A link of the image may lead to another directory of the image, or to
+/// what was mounted on /dev, whose number is `dev`; in any other mount, nodes would be made in a volume.
 pub(crate) fn open_device_directory(
     root: BorrowedFd<'_>,
     path: &CStr,
@@ -202,8 +205,8 @@ pub(crate) fn make_plainly(root: BorrowedFd<'_>, target: &TargetArgs<'_>) -> sys
     make(root, target.path, target.is_directory, Links::Refuse).map(drop)
 }
 
-/// Makes what is missing of `path`. A dangling link is followed, inside the root, and its target is made: images have
-/// /etc/resolv.conf pointing into an empty /run. Unless links are refused.
+/// Makes what is missing of `path`. A dangling link is followed, inside the root, and its target is made:
+/// images have /etc/resolv.conf pointing into an empty /run. Unless links are refused.
 fn make(root: BorrowedFd<'_>, path: &CStr, is_directory: bool, links: Links) -> sys::Result<OwnedFd> {
     let mut todo = Buffer::new();
     todo.push(path.to_bytes())?;

@@ -25,8 +25,9 @@ pub(crate) fn attach_rootfs(rootfs: &RootfsArgs<'_>) -> sys::Result<()> {
     if rootfs.enter == EnterRoot::Chroot {
         return Ok(());
     }
-    // The descriptors that RUNTIME holds are of its own mount namespace, so the directory is opened again, by the
-    // path that RUNTIME has resolved. Hooks are told that path: it must still be the one whose tree this is.
+    // The descriptors that RUNTIME holds are of its own mount namespace, so the directory is opened again, by
+    // the path that RUNTIME has resolved. Hooks are told that path: it must still be the one whose tree this
+    // is.
     let place = fs::open_host_no_links(rootfs.path, OFlags::PATH | OFlags::DIRECTORY)?;
     let [found, tree] = [fs::fstat(place.as_fd())?, fs::fstat(rootfs.tree)?];
     if (found.st_dev, found.st_ino) != (tree.st_dev, tree.st_ino) {
@@ -64,8 +65,9 @@ pub(crate) fn enter(rootfs: &RootfsArgs<'_>, procfs: Option<BorrowedFd<'_>>) -> 
     fs::chdir_root()
 }
 
-/// In a chroot our root is not that of the mount namespace. pivot_root(2) would exchange ours and leave the machine's in
-/// the container, where setns(2) leads: so we go to the namespace's root, which setns(2) into our own makes ours.
+/// In a chroot our root is not that of the mount namespace. pivot_root(2) would exchange ours and leave the
+/// machine's in the container, where setns(2) leads: so we go to the namespace's root, which setns(2) into
+/// our own makes ours.
 fn leave_chroot(rootfs: &RootfsArgs<'_>) -> sys::Result<()> {
     let before = fs::identity(open_root()?.as_fd())?;
     namespace::setns(process::own_pidfd()?.as_fd(), Kinds::MOUNT)?;

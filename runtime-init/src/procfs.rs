@@ -1,9 +1,9 @@
-//! Runs in: PROCFS, and for one system call in a child of it. Has a procfs opened in a pid namespace, for a kernel that does not
-//! let anybody outside do that (before Linux 6.17). What the processes there see of it has nothing: no files, no rights but those
-//! over an empty mount namespace, no memory but its own.
+//! Runs in: PROCFS, and for one system call in a child of it. Has a procfs opened in a pid namespace, for a
+//! kernel that does not let anybody outside do that (before Linux 6.17). What the processes there see of it
+//! has nothing: no files, no rights but those over an empty mount namespace, no memory but its own.
 //!
-//! fsopen(2) takes the pid namespace of its caller, and wants only rights over the caller's mount namespace. The rights over the
-//! pid namespace are wanted later, of whoever makes the file system of it (`mounts.rs`).
+//! fsopen(2) takes the pid namespace of its caller, and wants only rights over the caller's mount namespace.
+//! The rights over the pid namespace are wanted later, of whoever makes the file system of it (`mounts.rs`).
 
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::OFlags;
@@ -52,8 +52,8 @@ fn work(args: &ProcfsArgs<'_>, link: Link<'_>) -> Result<()> {
         .at(Step::MountFilesystem)
 }
 
-/// With the rights to make a user namespace, where an ordinary user may not. In a user namespace of somebody else's there may be
-/// no such id; its root is nobody on the host as well.
+/// With the rights to make a user namespace, where an ordinary user may not. In a user namespace of somebody
+/// else's there may be no such id; its root is nobody on the host as well.
 fn become_nobody(is_elsewhere: bool) -> sys::Result<()> {
     if is_elsewhere {
         return process::set_undumpable();
@@ -82,7 +82,8 @@ fn leave_all_files() -> sys::Result<()> {
     fs::chdir_root()
 }
 
-/// The child is in the pid namespace, and has our table of descriptors: the context is in it when the child has ended.
+/// The child is in the pid namespace, and has our table of descriptors: the context is in it when the child
+/// has ended.
 fn have_it_opened() -> sys::Result<OwnedFd> {
     let flags = CloneFlags {
         flags: libc::CLONE_FILES as u64,

@@ -1,5 +1,5 @@
-//! Runs in: INIT and EXEC. The process itself: descriptors, keyring, working directory, credentials, finding the
-//! program, seccomp, execve.
+//! Runs in: INIT and EXEC. The process itself: descriptors, keyring, working directory, credentials, finding
+//! the program, seccomp, execve.
 
 use core::convert::Infallible;
 use core::ffi::CStr;
@@ -21,11 +21,12 @@ use runtime_sys::{self as sys, Call, SysError, credentials, fs, process};
 const CAP_SETGID: u64 = 1 << 6;
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 
-/// Leaves the host program behind: its descriptors, its signal actions and mask, its umask, its securebits, the name of its
-/// thread. Dies with RUNTIME. What else is inherited is in the table of docs/design.md.
+/// Leaves the host program behind: its descriptors, its signal actions and mask, its umask, its securebits,
+/// the name of its thread. Dies with RUNTIME. What else is inherited is in the table of docs/design.md.
 ///
-/// A RUNTIME without privileges may write the id maps and oom_score_adj only of a process that is dumpable, so then
-/// it is, up to [`await_go`]: until then it is alone in its user namespace, and of its own user nothing is hidden.
+/// A RUNTIME without privileges may write the id maps and oom_score_adj only of a process that is dumpable,
+/// so then it is, up to [`await_go`]: until then it is alone in its user namespace, and of its own user
+/// nothing is hidden.
 pub(crate) fn detach(keep: &[RawFd], unprivileged: bool) -> sys::Result<()> {
     process::parent_death_signal(Some(Signal::KILL))?;
     match unprivileged {
@@ -47,8 +48,9 @@ pub(crate) fn place(given: &[(RawFd, RawFd)]) -> sys::Result<()> {
         .try_for_each(|(number, target)| process::copy_to(*number, *target))
 }
 
-/// The kernel spares process 1 of a pid namespace all signals that it has no handler for, but SIGKILL of those outside
-/// (pid_namespaces(7)). A container that waits for `start` ends by those that end every other process.
+/// The kernel spares process 1 of a pid namespace all signals that it has no handler for, but SIGKILL of
+/// those outside (pid_namespaces(7)). A container that waits for `start` ends by those that end every other
+/// process.
 pub(crate) fn end_at_signals() -> sys::Result<()> {
     match rustix::process::getpid().as_raw_pid() {
         1 => process::end_at_signals(),
@@ -56,8 +58,8 @@ pub(crate) fn end_at_signals() -> sys::Result<()> {
     }
 }
 
-/// From `start` on the limit of the program's files counts for what its hooks and a listener take: then an error of a call
-/// says more than a signal.
+/// From `start` on the limit of the program's files counts for what its hooks and a listener take: then an
+/// error of a call says more than a signal.
 pub(crate) fn heed_no_file_limit() -> sys::Result<()> {
     process::set_signal_action(libc::SIGXFSZ, false)
 }
@@ -68,7 +70,8 @@ fn reset_securebits() -> sys::Result<()> {
         return Ok(());
     }
     match credentials::set_usual_securebits() {
-        // Locked, or without CAP_SETPCAP: so they are for whatever the caller starts. A new user namespace has none.
+        // Locked, or without CAP_SETPCAP: so they are for whatever the caller starts. A new user namespace
+        // has none.
         Err(SysError {
             errno: Errno::PERM, ..
         }) => Ok(()),
@@ -125,8 +128,8 @@ fn merged<'a>(mut some: &'a [RawFd], mut others: &'a [RawFd]) -> impl Iterator<I
     })
 }
 
-/// With SELinux the session keyring gets the label of the program, which could not use one of RUNTIME's. No key is made
-/// after it, and execve(2) forgets the wish (security/selinux/hooks.c).
+/// With SELinux the session keyring gets the label of the program, which could not use one of RUNTIME's. No
+/// key is made after it, and execve(2) forgets the wish (security/selinux/hooks.c).
 pub(crate) fn label_keyring(
     procfs: Option<BorrowedFd<'_>>,
     keyring: Option<KeyringArgs<'_>>,
@@ -138,8 +141,8 @@ pub(crate) fn label_keyring(
     }
 }
 
-/// Possessor: all; user: search, and nothing else (include/linux/key.h). `exec` can join it, but only by its name, which
-/// nobody else can see.
+/// Possessor: all; user: search, and nothing else (include/linux/key.h). `exec` can join it, but only by its
+/// name, which nobody else can see.
 const KEYRING_PERMISSIONS: u32 = 0x3f08_0000;
 /// Those of a keyring that KEYCTL_JOIN_SESSION_KEYRING has just made (security/keys/process_keys.c).
 const NEW_KEYRING_PERMISSIONS: u32 = 0x3f13_0000;
@@ -149,7 +152,8 @@ pub(crate) fn new_keyring(keyring: Option<KeyringArgs<'_>>) -> sys::Result<()> {
     take_keyring(keyring, |_| Ok(true))
 }
 
-/// Joins the container's session keyring. Where every process of the container has left it, there is a new one.
+/// Joins the container's session keyring. Where every process of the container has left it, there is a new
+/// one.
 pub(crate) fn join_keyring(keyring: Option<KeyringArgs<'_>>) -> sys::Result<()> {
     take_keyring(keyring, |serial| match process::key_permissions(serial) {
         Ok(permissions) => Ok(permissions == NEW_KEYRING_PERMISSIONS),
@@ -161,8 +165,9 @@ pub(crate) fn join_keyring(keyring: Option<KeyringArgs<'_>>) -> sys::Result<()> 
     })
 }
 
-/// A keyring is made readable for the user that makes it, and /proc/keys shows its name to that user's processes in every
-/// container: who knows the name could join it. So until that is changed it belongs to a user that nobody is.
+/// A keyring is made readable for the user that makes it, and /proc/keys shows its name to that user's
+/// processes in every container: who knows the name could join it. So until that is changed it belongs to a
+/// user that nobody is.
 fn take_keyring(keyring: Option<KeyringArgs<'_>>, is_new: fn(i32) -> sys::Result<bool>) -> sys::Result<()> {
     let Some(KeyringArgs { name, maker }) = keyring else {
         return Ok(());
@@ -189,9 +194,9 @@ pub(crate) fn make_cwd(root: BorrowedFd<'_>, cwd: &CStr) -> sys::Result<()> {
     paths::open_directory(root, cwd).map(drop)
 }
 
-/// Gives standard input, output and error to the container's user, as far as they are not the host's for all. A regular file
-/// gets the group as well: /dev/stdout is opened anew by what has only the group in common. The group of a terminal is what
-/// devpts wants it to be. Root needs nothing.
+/// Gives standard input, output and error to the container's user, as far as they are not the host's for all.
+/// A regular file gets the group as well: /dev/stdout is opened anew by what has only the group in common.
+/// The group of a terminal is what devpts wants it to be. Root needs nothing.
 pub(crate) fn give_stdio(ids: &CredentialArgs<'_>) -> sys::Result<()> {
     if (ids.uid, ids.gid) == (0, 0) {
         return Ok(());
@@ -212,7 +217,8 @@ pub(crate) fn give_stdio(ids: &CredentialArgs<'_>) -> sys::Result<()> {
             continue;
         }
         match fs::chown(fd, ids.uid, group) {
-            // A pipe or file of a user who is not mapped, or of a read-only file system: it stays usable as it is.
+            // A pipe or file of a user who is not mapped, or of a read-only file system: it stays usable as
+            // it is.
             Err(SysError {
                 errno: Errno::PERM | Errno::INVAL | Errno::ROFS,
                 ..
@@ -223,9 +229,9 @@ pub(crate) fn give_stdio(ids: &CredentialArgs<'_>) -> sys::Result<()> {
     Ok(())
 }
 
-/// Exchanges the host's /dev/null on standard input, output and error for the container's: a file of a mount that the
-/// container does not have cannot be saved by criu, nor named by an AppArmor profile. Where the container has none, the
-/// host's stays.
+/// Exchanges the host's /dev/null on standard input, output and error for the container's: a file of a mount
+/// that the container does not have cannot be saved by criu, nor named by an AppArmor profile. Where the
+/// container has none, the host's stays.
 pub(crate) fn take_own_null(root: BorrowedFd<'_>) -> sys::Result<()> {
     let mut own = None;
     for (number, fd) in process::standard_descriptors().into_iter().enumerate() {
@@ -249,7 +255,8 @@ pub(crate) fn take_own_null(root: BorrowedFd<'_>) -> sys::Result<()> {
 /// Looked at before it is opened: an image may have another device there.
 fn open_null(root: BorrowedFd<'_>) -> sys::Result<Option<OwnedFd>> {
     let open = |flags| match fs::open_in_root(root, c"dev/null", flags) {
-        // There is none; or a mount without devices, or the cgroup's filter, forbids it: the container goes on with the host's.
+        // There is none; or a mount without devices, or the cgroup's filter, forbids it: the container goes
+        // on with the host's.
         Err(SysError {
             errno: Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS | Errno::PERM,
             ..
@@ -286,8 +293,8 @@ fn write_proc(procfs: Option<BorrowedFd<'_>>, path: &CStr, value: &[u8]) -> sys:
     fs::write_once(file.as_fd(), value)
 }
 
-/// Everything about the process that is settled before Ready: its class, labels, directory, ids, and that its program
-/// can be found.
+/// Everything about the process that is settled before Ready: its class, labels, directory, ids, and that its
+/// program can be found.
 pub(crate) fn settle(
     root: BorrowedFd<'_>,
     procfs: Option<BorrowedFd<'_>>,
@@ -360,9 +367,10 @@ fn check_cwd() -> sys::Result<()> {
     }
 }
 
-/// Without no_new_privs only CAP_SYS_ADMIN may load a filter (seccomp(2)), so it is loaded before that is given up:
-/// nothing that could be taken over while the container waits for `start` may still have it. From then on only calls
-/// that every profile allows are made: those of before Linux 5.8 know neither openat2 nor close_range.
+/// Without no_new_privs only CAP_SYS_ADMIN may load a filter (seccomp(2)), so it is loaded before that is
+/// given up: nothing that could be taken over while the container waits for `start` may still have it. From
+/// then on only calls that every profile allows are made: those of before Linux 5.8 know neither openat2 nor
+/// close_range.
 pub(crate) fn loads_seccomp_early(args: &ProcessArgs<'_>) -> bool {
     args.seccomp.is_some() && !args.no_new_privileges
 }
@@ -406,8 +414,8 @@ fn take_capabilities(args: &ProcessArgs<'_>, own: &[BorrowedFd<'_>], link: Link<
     Ok(())
 }
 
-/// A user namespace whose group map was written without privileges denies setgroups for ever, so that nobody can give
-/// up a group that denies something (user_namespaces(7)). Then the groups of whoever made it stay.
+/// A user namespace whose group map was written without privileges denies setgroups for ever, so that nobody
+/// can give up a group that denies something (user_namespaces(7)). Then the groups of whoever made it stay.
 fn set_groups(groups: &[u32]) -> sys::Result<()> {
     match credentials::setgroups(groups) {
         Err(SysError {
@@ -470,8 +478,8 @@ fn check_program(path: &CStr) -> sys::Result<()> {
     }
 }
 
-/// Loads the filter where no_new_privs allows that without a privilege: after `start`, so that it need not allow what
-/// waiting takes; before the startContainer hooks, whose programs are the image's.
+/// Loads the filter where no_new_privs allows that without a privilege: after `start`, so that it need not
+/// allow what waiting takes; before the startContainer hooks, whose programs are the image's.
 pub(crate) fn load_seccomp_late(args: &ProcessArgs<'_>, link: Link<'_>) -> sys::Result<()> {
     if args.no_new_privileges {
         load_seccomp(args, link)
@@ -490,8 +498,8 @@ fn load_seccomp(args: &ProcessArgs<'_>, link: Link<'_>) -> sys::Result<()> {
     process::seccomp(seccomp.program, seccomp.flags).map(drop)
 }
 
-/// Loads a filter that notifies. Once it is loaded, any system call of ours may wait for the agent, who does not have
-/// the listener yet. So its number goes by shared memory, and RUNTIME takes it with pidfd_getfd(2).
+/// Loads a filter that notifies. Once it is loaded, any system call of ours may wait for the agent, who does
+/// not have the listener yet. So its number goes by shared memory, and RUNTIME takes it with pidfd_getfd(2).
 fn load_with_listener(seccomp: &SeccompArgs<'_>, link: Link<'_>) -> sys::Result<()> {
     /// Some seconds: RUNTIME only has to pass the listener on, and has died if it takes that long.
     const PATIENCE: u64 = 1 << 28;

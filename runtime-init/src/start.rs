@@ -32,8 +32,8 @@ impl Birth<'static> {
     };
 }
 
-/// Makes a child, which goes on in [`Role::run`] with `args` and nothing else of this program's memory. Each kind of child is
-/// the type of its arguments: see the table in `lib.rs`.
+/// Makes a child, which goes on in [`Role::run`] with `args` and nothing else of this program's memory. Each
+/// kind of child is the type of its arguments: see the table in `lib.rs`.
 ///
 /// # Errors
 /// The errno of `clone3`; ENOEXEC for a program or library that binds functions late (`-z lazy`).
@@ -43,12 +43,12 @@ pub fn start<R: Role>(birth: Birth<'_>, args: &R) -> Result<Child> {
         return Ok(child);
     }
     let Err(_no_memory) = memory::leave_host(&image, args);
-    // There is none to say so with.
+    // Without memory nothing can be told: RUNTIME sees that the child has ended.
     process::exit_now(1)
 }
 
-/// `None` in the child. All signals are blocked across the clone: the child must not run a handler of the host
-/// program, and unblocks them once it has reset their actions.
+/// `None` in the child. All signals are blocked across the clone: the child must not run a handler of the
+/// host program, and unblocks them once it has reset their actions.
 fn make_child(birth: Birth<'_>) -> Result<Option<Child>> {
     let mask = process::set_signal_mask(u64::MAX)?;
     let flags = CloneFlags {

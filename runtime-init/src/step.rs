@@ -2,8 +2,8 @@
 
 macro_rules! steps {
     ($($(#[doc = $doc:literal])+ $name:ident),* $(,)?) => {
-        /// A step of the child. One line of `init.rs`, one golden message in `runtime-core/src/parent/explain.rs`,
-        /// one line of `docs/design.md`.
+        /// A step of the child. One line of `init.rs`, one golden message in
+        /// `runtime-core/src/parent/explain.rs`, one line of `docs/design.md`.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         #[repr(u8)]
         pub enum Step { $($(#[doc = $doc])+ $name),* }

@@ -1,5 +1,5 @@
-//! Runs in: SWEEPER. Removes the cgroups below one, as root of a user namespace with the ids of a container: some of them
-//! belong to ids that RUNTIME, an ordinary user, has no rights over. Kills nothing.
+//! Runs in: SWEEPER. Removes the cgroups below one, as root of a user namespace with the ids of a container:
+//! some of them belong to ids that RUNTIME, an ordinary user, has no rights over. Kills nothing.
 
 use core::mem::MaybeUninit;
 
@@ -15,7 +15,8 @@ use runtime_sys::memory::Role;
 use runtime_sys::{self as sys, SysError, process};
 
 impl Role for SweeperArgs<'_> {
-    /// Waits until something comes over the link: then the ids are mapped. Its exit status is 0, or the errno that it met.
+    /// Waits until something comes over the link: then the ids are mapped. Its exit status is 0, or the errno
+    /// that it met.
     fn run(args: SweeperArgs<'static>) -> ! {
         if let Err(error) = sweep(args.link, args.cgroup) {
             Self::give_up(&args, error)

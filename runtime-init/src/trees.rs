@@ -1,15 +1,18 @@
-//! Runs in: INIT (`receive`) and TREES (`run`). Copies of the host's trees for a container with a user namespace.
+//! Runs in: INIT (`receive`) and TREES (`run`). Copies of the host's trees for a container with a user
+//! namespace.
 //!
 //! A copy that RUNTIME makes in its own mount namespace could be changed by whoever has CAP_SYS_ADMIN in the
-//! container: remounted writable, or unmounted from over what it hides. What INIT's mount namespace has inherited is
-//! locked against that (mount_namespaces(7), "Restrictions on mount namespaces"), and so are copies made there. INIT
-//! itself may not reach the paths, so TREES, with the rights of RUNTIME, joins INIT's mount namespace for it.
+//! container: remounted writable, or unmounted from over what it hides. What INIT's mount namespace has
+//! inherited is locked against that (mount_namespaces(7), "Restrictions on mount namespaces"), and so are
+//! copies made there. INIT itself may not reach the paths, so TREES, with the rights of RUNTIME, joins INIT's
+//! mount namespace for it.
 //!
-//! Device nodes of a container with a user namespace, which may make none, are made here as well: in a tmpfs that belongs to RUNTIME's
-//! user namespace, or they would be dead, and with the owners that the container's ids are on the host.
+//! Device nodes of a container with a user namespace, which may make none, are made here as well: in a tmpfs
+//! that belongs to RUNTIME's user namespace, or they would be dead, and with the owners that the container's
+//! ids are on the host.
 //!
-//! A RUNTIME without privileges may not copy any mount. Then TREES also joins the user namespace, which gives it the
-//! right to; it stays the same user. What INIT holds before are only the places (O_PATH), not copies.
+//! A RUNTIME without privileges may not copy any mount. Then TREES also joins the user namespace, which gives
+//! it the right to; it stays the same user. What INIT holds before are only the places (O_PATH), not copies.
 
 use core::ffi::CStr;
 
@@ -38,7 +41,8 @@ pub(crate) fn receive(trees: &[BorrowedFd<'_>], unprivileged: bool, link: Link<'
     Ok(())
 }
 
-/// A RUNTIME without privileges may not look into a process that is not dumpable, so it gets the namespace itself.
+/// A RUNTIME without privileges may not look into a process that is not dumpable, so it gets the namespace
+/// itself.
 fn ask(unprivileged: bool, link: Link<'_>) -> sys::Result<()> {
     if !unprivileged {
         return link.send(Message::NeedTrees);
@@ -100,7 +104,8 @@ fn obtain(
     }
 }
 
-/// A tmpfs on top of "/", where no path leads. Before Linux 6.15 only what is mounted somewhere can be copied.
+/// A tmpfs on top of "/", where no path leads. Before Linux 6.15 only what is mounted somewhere can be
+/// copied.
 fn place_for_nodes(label: Option<(&CStr, Option<&CStr>)>) -> sys::Result<OwnedFd> {
     let context = mount::fsopen(c"tmpfs")?;
     if let Some((key, value)) = label {
@@ -114,7 +119,8 @@ fn place_for_nodes(label: Option<(&CStr, Option<&CStr>)>) -> sys::Result<OwnedFd
     Ok(nodes)
 }
 
-/// That of the host's /dev: criu restores these mounts from the host's nodes, and an access time is locked in a user namespace.
+/// That of the host's /dev: criu restores these mounts from the host's nodes, and an access time is locked in
+/// a user namespace.
 fn access_time_of_dev() -> sys::Result<u64> {
     const ST_NOATIME: i64 = 1 << 10;
     const ST_RELATIME: i64 = 1 << 12;
@@ -133,7 +139,8 @@ fn access_time_of_dev() -> sys::Result<u64> {
 fn make_node(place: BorrowedFd<'_>, node: &NodeArgs<'_>, host_path: &CStr) -> sys::Result<OwnedFd> {
     if let Err(error) = fs::mknod(place, node.name, node.file_type, 0, node.device) {
         if devices::is_directory(place, host_path)? {
-            // So it is in the container, as /dev/shm, where INIT leaves the entry out, or it cannot mount this.
+            // So it is in the container, as /dev/shm, where INIT leaves the entry out, or it cannot mount
+            // this.
             return mount::clone_tree(place, false);
         }
         return devices::instead_of(error, Some(host_path), node.file_type, node.device);

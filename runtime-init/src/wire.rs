@@ -1,4 +1,5 @@
-//! The records on the link, one socket pair (`SOCK_SEQPACKET`) between RUNTIME and its child. Eight bytes each.
+//! The records on the link, one socket pair (`SOCK_SEQPACKET`) between RUNTIME and its child. Eight bytes
+//! each.
 //!
 //! ```text
 //!   RUNTIME                                          INIT, or EXEC, or the helper that makes it (INTERMEDIATE, JOINER)
@@ -26,9 +27,9 @@
 //!           <--- Failure --------------------------   instead of any of these; the child waits for our end of file
 //! ```
 //!
-//! RUNTIME believes nothing of this that matters: the kernel says who has sent a record (`SO_PASSCRED`) and whose pidfd it is,
-//! each record is taken once and in this order, and what a record asks for must be in the plan. The table is in
-//! docs/design.md, "What a record can do".
+//! RUNTIME believes nothing of this that matters: the kernel says who has sent a record (`SO_PASSCRED`) and
+//! whose pidfd it is, each record is taken once and in this order, and what a record asks for must be in the
+//! plan. The table is in docs/design.md, "What a record can do".
 
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -72,7 +73,7 @@ pub enum Message {
     Ready,
     /// RUNTIME or `start`: execute the program.
     Start,
-    /// INIT: the word of `start` has come.
+    /// INIT: `start` has come.
     Taken,
     /// The seccomp listener is attached.
     SeccompFd,

@@ -1,4 +1,5 @@
-//! Runs in: SHIM. The command line, spelled as Go's flags are: `-name value`, `--name=value`, and the action after them.
+//! Runs in: SHIM. The command line, spelled as Go's flags are: `-name value`, `--name=value`, and the action
+//! after them.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;

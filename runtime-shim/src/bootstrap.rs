@@ -1,5 +1,5 @@
-//! Runs in: SHIM. What containerd tells `start`, and how it wants the answer: by flags and environment (before 2.3), or as a message
-//! on standard input.
+//! Runs in: SHIM. What containerd tells `start`, and how it wants the answer: by flags and environment
+//! (before 2.3), or as a message on standard input.
 
 use std::io::Read;
 
@@ -152,8 +152,8 @@ impl Bootstrap {
     }
 }
 
-/// The message, if there is one. An older containerd has the runtime's options there, an `Any`, whose fields have the numbers and
-/// types of the message's first two.
+/// The message, if there is one. An older containerd has the runtime's options there, an `Any`, whose fields
+/// have the numbers and types of the message's first two.
 fn message(input: &[u8], arguments: &Arguments) -> Result<Option<BootstrapParams>> {
     if input.is_empty() {
         return Ok(None);

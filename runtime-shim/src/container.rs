@@ -1,4 +1,5 @@
-//! Runs in: SHIM. A container of the pod: its init, the processes of `Exec`, and in which order they are told to have ended.
+//! Runs in: SHIM. A container of the pod: its init, the processes of `Exec`, and in which order they are told
+//! to have ended.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -98,7 +99,8 @@ impl Container {
         self.execs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the kernel has killed a process of it for want of memory, since this was asked last. None after the end of init.
+    /// Whether the kernel has killed a process of it for want of memory, since this was asked last. None
+    /// after the end of init.
     pub(crate) fn is_out_of_memory(&self) -> Option<bool> {
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         events.as_mut().map(runtime::Events::is_out_of_memory)

@@ -1,4 +1,5 @@
-//! Runs in: SHIM, on a thread that may wait. `Create`: from containerd's request to a container that waits for `Start`.
+//! Runs in: SHIM, on a thread that may wait. `Create`: from containerd's request to a container that waits
+//! for `Start`.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +15,8 @@ use crate::rootfs;
 use crate::runtime::{self, Creation};
 use crate::stdio::{self, Names, Opened, Terms};
 
-/// Makes the container. Our side of its streams is given back to be run, unless it waits for `Start`, as that of a checkpoint does.
+/// Makes the container. Our side of its streams is given back to be run, unless it waits for `Start`, as that
+/// of a checkpoint does.
 ///
 /// # Errors
 /// The step that fails; what was done before is undone.

@@ -1,5 +1,5 @@
-//! Runs in: SHIM, as `delete`: containerd calls it when a shim is gone, killed or not. Takes away whatever the container has left, and may
-//! be called again.
+//! Runs in: SHIM, as `delete`: containerd calls it when a shim is gone, killed or not. Takes away whatever
+//! the container has left, and may be called again.
 
 use std::fs;
 use std::io::Write;

@@ -1,4 +1,5 @@
-//! Runs in: SHIM. Events for containerd, in their order: kept until it has taken them, so that one that is away for a while misses none.
+//! Runs in: SHIM. Events for containerd, in their order: kept until it has taken them, so that one that is
+//! away for a while misses none.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +14,8 @@ use tokio::sync::Notify;
 
 use crate::values::{any, timestamp};
 
-/// More than this, and the oldest are forgotten: a containerd that never comes back must not cost memory without end.
+/// More than this, and the oldest are forgotten: a containerd that never comes back must not cost memory
+/// without end.
 const MOST: usize = 4096;
 
 /// How long containerd may take for one.

@@ -1,5 +1,5 @@
-//! Runs in: SHIM; `hold_user_namespace` in a child of it. Directories with other ids, for the rootfs of a container with a user namespace:
-//! containerd names the mappings, and leaves the mapping to the shim.
+//! Runs in: SHIM; `hold_user_namespace` in a child of it. Directories with other ids, for the rootfs of a
+//! container with a user namespace: containerd names the mappings, and leaves the mapping to the shim.
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};

@@ -1,4 +1,5 @@
-//! Runs in: SHIM. The log: lines into the fifo `log` of the bundle, which containerd copies into its own. Never waits for a reader.
+//! Runs in: SHIM. The log: lines into the fifo `log` of the bundle, which containerd copies into its own.
+//! Never waits for a reader.
 
 use std::fs::OpenOptions;
 use std::os::fd::OwnedFd;

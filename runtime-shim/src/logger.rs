@@ -1,5 +1,5 @@
-//! Runs in: SHIM; `become_logger` in a child of it. Programs that take a container's output (`binary://`): they find it at descriptors 3
-//! and 4, and close 5 when they are ready.
+//! Runs in: SHIM; `become_logger` in a child of it. Programs that take a container's output (`binary://`):
+//! they find it at descriptors 3 and 4, and close 5 when they are ready.
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -43,7 +43,8 @@ impl Logger {
     pub(crate) fn start(uri: &str, terms: &Terms) -> Result<(Self, OwnedFd, OwnedFd)> {
         let (path, words) = split(uri)?;
         let failed = |error: std::io::Error| Failure::io("start the logger", &path, error);
-        // Its end before it is ready means that it is ready: one that cannot be executed must not look like that.
+        // Its end before it is ready means that it is ready: one that cannot be executed must not look like
+        // that.
         rustix::fs::access(&path, rustix::fs::Access::EXEC_OK).map_err(|errno| failed(errno.into()))?;
         let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed(errno.into()));
         let ((stdout, to_stdout), (stderr, to_stderr), (ready, to_ready)) = (pipe()?, pipe()?, pipe()?);

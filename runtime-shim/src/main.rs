@@ -1,5 +1,6 @@
-//! Runs in: SHIM. The program `containerd-shim-onggi-v1`, which containerd starts for a pod: from the command line to what it asks for.
-//! Containers are made by the library, in this process: no runtime is executed, and no process is reaped that is not ours.
+//! Runs in: SHIM. The program `containerd-shim-onggi-v1`, which containerd starts for a pod: from the command
+//! line to what it asks for. Containers are made by the library, in this process: no runtime is executed, and
+//! no process is reaped that is not ours.
 #![forbid(unsafe_code)]
 
 mod arguments;

@@ -1,5 +1,6 @@
-//! Runs in: SHIM. The options of runc's shim, by its own message or by that of containerd for runtimes of any name, whose body is
-//! the table of containerd's configuration; and what of them `delete` has to know, in a file of the bundle.
+//! Runs in: SHIM. The options of runc's shim, by its own message or by that of containerd for runtimes of any
+//! name, whose body is the table of containerd's configuration; and what of them `delete` has to know, in a
+//! file of the bundle.
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,6 @@
-//! Runs in: SHIM. The pod: its containers, what is done to them, and the events about it in their order: create, start, exit, delete;
-//! exec-added, exec-started, exit. Runs on one thread; what may wait for the kernel or for others is done on a few more.
+//! Runs in: SHIM. The pod: its containers, what is done to them, and the events about it in their order:
+//! create, start, exit, delete; exec-added, exec-started, exit. Runs on one thread; what may wait for the
+//! kernel or for others is done on a few more.
 
 use std::collections::HashMap;
 use std::path::Path;

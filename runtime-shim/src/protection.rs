@@ -1,5 +1,6 @@
-//! Runs in: SHIM, the process that stays, first of all. Until `execve` a container's process has this program as `/proc/PID/exe`, and an image
-//! may name `/proc/self/exe` as its program (CVE-2019-5736): so it runs from a copy of its mount that is read-only, and in no mount namespace.
+//! Runs in: SHIM, the process that stays, first of all. Until `execve` a container's process has this program
+//! as `/proc/PID/exe`, and an image may name `/proc/self/exe` as its program (CVE-2019-5736): so it runs from
+//! a copy of its mount that is read-only, and in no mount namespace.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,8 +16,8 @@ use crate::failure::{Failure, Result};
 
 const PROGRAM: &str = "/proc/self/exe";
 
-/// Returns if this process runs from such a copy; otherwise executes itself again from one. Arguments, environment, process id and open
-/// files stay as they are.
+/// Returns if this process runs from such a copy; otherwise executes itself again from one. Arguments,
+/// environment, process id and open files stay as they are.
 ///
 /// # Errors
 /// The copy cannot be had: then no container may be started.

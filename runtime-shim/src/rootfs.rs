@@ -1,4 +1,5 @@
-//! Runs in: SHIM. The mounts that containerd names for a container's rootfs: done here, in the host's mount namespace, and undone.
+//! Runs in: SHIM. The mounts that containerd names for a container's rootfs: done here, in the host's mount
+//! namespace, and undone.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
@@ -18,7 +19,8 @@ use rustix::mount::{
 use crate::failure::{Failure, Result};
 use crate::id_mapped::{Mapped, Mappings, mount_mapped};
 
-/// Mounts all of them at `rootfs`, which is made if it is not there. What was mounted is unmounted if one fails.
+/// Mounts all of them at `rootfs`, which is made if it is not there. What was mounted is unmounted if one
+/// fails.
 ///
 /// # Errors
 /// The mount that fails; an option that is not known here.
@@ -204,7 +206,8 @@ fn propagation_of(word: &str) -> Option<MountPropagationFlags> {
     })
 }
 
-/// Unmounts all that is mounted at `rootfs` and below. One that is busy is detached, and goes when it is free.
+/// Unmounts all that is mounted at `rootfs` and below. One that is busy is detached, and goes when it is
+/// free.
 ///
 /// # Errors
 /// The mount that cannot be unmounted.
@@ -250,7 +253,8 @@ fn mounts_at(rootfs: &Path) -> Result<Vec<PathBuf>> {
         if let (Some(id), Some(point)) = (id, fields.nth(3)) {
             let point = PathBuf::from(plain(point));
             if point.starts_with(rootfs) {
-                // Deeper ones are unmounted before those that carry them, and of two at one place the later before the earlier.
+                // Deeper ones are unmounted before those that carry them, and of two at one place the later
+                // before the earlier.
                 points.insert((point.components().count(), id), point);
             }
         }

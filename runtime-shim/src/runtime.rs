@@ -1,4 +1,5 @@
-//! Runs in: SHIM. Every call of the library: one container of it, and its processes. All of it blocks but `signal_init`.
+//! Runs in: SHIM. Every call of the library: one container of it, and its processes. All of it blocks but
+//! `signal_init`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
@@ -31,7 +32,8 @@ impl Process {
         self.0.pid().unsigned_abs()
     }
 
-    /// What containerd calls the exit status, of a process that has ended: 128 and the signal, if one has killed it.
+    /// What containerd calls the exit status, of a process that has ended: 128 and the signal, if one has
+    /// killed it.
     ///
     /// # Errors
     /// It is lost.

@@ -1,4 +1,5 @@
-//! Runs in: SHIM, the process that stays: serves the pod on the socket that it has as standard input, until there is nothing to serve.
+//! Runs in: SHIM, the process that stays: serves the pod on the socket that it has as standard input, until
+//! there is nothing to serve.
 
 use std::fs::File;
 use std::os::fd::AsFd;

@@ -1,5 +1,5 @@
-//! Runs in: SHIM. The task service of containerd, versions 2 and 3, which have the same messages: requests into calls of the pod, results
-//! into responses.
+//! Runs in: SHIM. The task service of containerd, versions 2 and 3, which have the same messages: requests
+//! into calls of the pod, results into responses.
 
 use std::collections::HashMap;
 use std::sync::Arc;

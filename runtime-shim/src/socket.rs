@@ -1,4 +1,5 @@
-//! Runs in: SHIM. The socket that containerd talks to: named as runc's shim names it, so that every `start` of a pod finds the same.
+//! Runs in: SHIM. The socket that containerd talks to: named as runc's shim names it, so that every `start`
+//! of a pod finds the same.
 
 use std::fmt::Write;
 use std::fs::{self, DirBuilder, Permissions};

@@ -1,4 +1,5 @@
-//! Runs in: SHIM, as `start`: the short process that containerd waits for. Finds the pod's shim, or starts one, and prints its address.
+//! Runs in: SHIM, as `start`: the short process that containerd waits for. Finds the pod's shim, or starts
+//! one, and prints its address.
 
 use std::collections::BTreeMap;
 use std::fs;

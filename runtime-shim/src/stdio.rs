@@ -1,5 +1,5 @@
-//! Runs in: SHIM. The standard streams of a process: opens what containerd names (fifos, `file://`, `binary://`), makes what the process
-//! gets, and runs the copying in between.
+//! Runs in: SHIM. The standard streams of a process: opens what containerd names (fifos, `file://`,
+//! `binary://`), makes what the process gets, and runs the copying in between.
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, OwnedFd};
@@ -123,7 +123,8 @@ fn open_input(names: &Names, terms: &Terms, ours: &mut Opened) -> Result<Stdio> 
     Ok(Stdio::Fd(read))
 }
 
-/// One end of the fifo of standard input. Each end is on its own: only so is there an end of input once the writers are gone.
+/// One end of the fifo of standard input. Each end is on its own: only so is there an end of input once the
+/// writers are gone.
 fn open_end(name: &str, writes: bool) -> Result<OwnedFd> {
     let opened = OpenOptions::new()
         .read(!writes)
@@ -171,8 +172,8 @@ fn open_sink(name: &str) -> Result<Sink> {
     }
 }
 
-/// Waits until a fifo has a reader: what is written into one without is lost if we are done before the reader comes, and a reader that
-/// finds no writer waits for ever.
+/// Waits until a fifo has a reader: what is written into one without is lost if we are done before the reader
+/// comes, and a reader that finds no writer waits for ever.
 fn await_reader(path: &str) -> std::io::Result<File> {
     let end = Instant::now() + READER;
     let mut options = OpenOptions::new();
@@ -182,7 +183,8 @@ fn await_reader(path: &str) -> std::io::Result<File> {
     let mut pause = Duration::from_millis(1);
     loop {
         match options.open(path) {
-            // Nobody reads yet, and the kernel has no way to wait for that which another could not hold us by.
+            // Nobody reads yet, and the kernel has no way to wait for that which another could not hold us
+            // by.
             Err(error) if error.raw_os_error() == Some(libc::ENXIO) && Instant::now() < end => {
                 std::thread::sleep(pause);
                 pause = (pause * 2).min(Duration::from_millis(50));
@@ -192,7 +194,8 @@ fn await_reader(path: &str) -> std::io::Result<File> {
     }
 }
 
-/// With both ends of a fifo in one descriptor a reader may come, go, and come again, and the open itself waits for nobody.
+/// With both ends of a fifo in one descriptor a reader may come, go, and come again, and the open itself
+/// waits for nobody.
 fn open_both_ends(path: &str, makes: bool) -> std::io::Result<File> {
     OpenOptions::new()
         .read(true)
@@ -292,8 +295,8 @@ impl Opened {
 }
 
 impl Running {
-    /// Begins to copy input. Not before `Start`: a client may have read all of it as soon as we open the fifo, and is only then sure to
-    /// know the process whose input it ends.
+    /// Begins to copy input. Not before `Start`: a client may have read all of it as soon as we open the
+    /// fifo, and is only then sure to know the process whose input it ends.
     ///
     /// # Errors
     /// The fifo cannot be opened.
@@ -345,7 +348,8 @@ impl Running {
             .map_err(|errno| Failure::io("resize the terminal", "ioctl(TIOCSWINSZ)", errno))
     }
 
-    /// Waits until everything is written that the process has, up to a time; then closes all, and ends the logger.
+    /// Waits until everything is written that the process has, up to a time; then closes all, and ends the
+    /// logger.
     pub(crate) async fn drain(mut self) {
         self.stop_input();
         let all = async {

@@ -1,5 +1,6 @@
-//! Runs in: SHIM. Moves bytes between the standard streams of a container's process and what containerd has named for them.
-//! The other ends of our pipes and terminals are in the hands of the container: it may write without end, or never read.
+//! Runs in: SHIM. Moves bytes between the standard streams of a container's process and what containerd has
+//! named for them. The other ends of our pipes and terminals are in the hands of the container: it may write
+//! without end, or never read.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -63,7 +64,8 @@ pub(crate) async fn copy_output(source: Source, sink: Sink) -> io::Result<()> {
     }
 }
 
-/// Copies input until its end, which the process sees when `to` is dropped, or until the process reads no more.
+/// Copies input until its end, which the process sees when `to` is dropped, or until the process reads no
+/// more.
 pub(crate) async fn copy_input(from: OwnedFd, to: OwnedFd) -> io::Result<()> {
     let from = polled(from, Interest::READABLE)?;
     let sink = OpenSink::new(Sink::Pipe(to))?;

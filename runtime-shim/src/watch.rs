@@ -1,5 +1,6 @@
-//! Runs in: SHIM. Waits for what happens in a container by itself, its ends and want of memory, and tells containerd, in the order that it
-//! relies on: want of memory before the end that it has caused, the end of init after those of all its execs, each end after its start.
+//! Runs in: SHIM. Waits for what happens in a container by itself, its ends and want of memory, and tells
+//! containerd, in the order that it relies on: want of memory before the end that it has caused, the end of
+//! init after those of all its execs, each end after its start.
 
 use std::os::fd::AsFd;
 use std::sync::{Arc, PoisonError};

@@ -1,4 +1,5 @@
-//! bpf(2), for device filters: load, attach, replace. Runs in RUNTIME; here because this folder is where unsafe code is.
+//! bpf(2), for device filters: load, attach, replace. Runs in RUNTIME; here because this folder is where
+//! unsafe code is.
 
 use core::mem::size_of;
 
@@ -29,7 +30,8 @@ const BPF_PROG_QUERY: libc::c_long = 16;
 
 const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
 const BPF_CGROUP_DEVICE: u32 = 6;
-/// Programs of parent and child cgroups all run, and each must allow: a nested container cannot widen its filter.
+/// Programs of parent and child cgroups all run, and each must allow: a nested container cannot widen its
+/// filter.
 const BPF_F_ALLOW_MULTI: u32 = 1 << 1;
 const BPF_F_REPLACE: u32 = 1 << 2;
 
@@ -79,7 +81,8 @@ struct ProgramIdAttributes {
     open_flags: u32,
 }
 
-/// Loads a program of type `BPF_PROG_TYPE_CGROUP_DEVICE`. With room in `log` the verifier writes its reasons there.
+/// Loads a program of type `BPF_PROG_TYPE_CGROUP_DEVICE`. With room in `log` the verifier writes its reasons
+/// there.
 pub fn load(instructions: &[BpfInsn], log: &mut [u8]) -> Result<OwnedFd> {
     let mut attributes = LoadAttributes {
         program_type: BPF_PROG_TYPE_CGROUP_DEVICE,
@@ -100,10 +103,11 @@ pub fn load(instructions: &[BpfInsn], log: &mut [u8]) -> Result<OwnedFd> {
         flags: 0,
         name: *b"onggi_devices\0\0\0",
     };
-    // SAFETY: the addresses are of live slices with exactly the stated lengths, and of a C string; the kernel reads
-    // the instructions and the licence and writes only into the log.
+    // SAFETY: the addresses are of live slices with exactly the stated lengths, and of a C string; the kernel
+    // reads the instructions and the licence and writes only into the log.
     let fd = unsafe { bpf(BPF_PROG_LOAD, &mut attributes) }?;
-    // SAFETY: BPF_PROG_LOAD returned it: a new file descriptor (close-on-exec, as all of bpf(2)) that nobody else owns.
+    // SAFETY: BPF_PROG_LOAD returned it: a new file descriptor (close-on-exec, as all of bpf(2)) that nobody
+    // else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -148,7 +152,8 @@ pub fn query(cgroup: BorrowedFd<'_>, ids: &mut [u32; MOST_PROGRAMS]) -> Result<u
         program_count: MOST_PROGRAMS as u32,
         padding: 0,
     };
-    // SAFETY: `program_ids` is the address of a live array of `program_count` words; the kernel writes no more.
+    // SAFETY: `program_ids` is the address of a live array of `program_count` words; the kernel writes no
+    // more.
     unsafe { bpf(BPF_PROG_QUERY, &mut attributes) }?;
     Ok(attributes.program_count as usize)
 }
@@ -169,11 +174,11 @@ pub fn program_by_id(id: u32) -> Result<OwnedFd> {
 /// The bare system call; returns its result, a file descriptor for some commands.
 ///
 /// # Safety
-/// `attributes` must be the member of `union bpf_attr` that belongs to `command`, and every address in it must stay
-/// valid during the call for what the command reads or writes there.
+/// `attributes` must be the member of `union bpf_attr` that belongs to `command`, and every address in it
+/// must stay valid during the call for what the command reads or writes there.
 unsafe fn bpf<Attributes>(command: libc::c_long, attributes: &mut Attributes) -> Result<RawFd> {
-    // SAFETY: the address and the size are those of one live, exclusively borrowed value; its contents are the
-    // caller's promise.
+    // SAFETY: the address and the size are those of one live, exclusively borrowed value; its contents are
+    // the caller's promise.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,

@@ -1,4 +1,5 @@
-//! Ids and capabilities of the calling thread: the raw calls, since libc's would signal the host program's threads.
+//! Ids and capabilities of the calling thread: the raw calls, since libc's would signal the host program's
+//! threads.
 
 use rustix::fs::{Gid, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};

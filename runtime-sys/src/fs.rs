@@ -9,7 +9,8 @@ use rustix::io::Errno;
 
 use super::{Call, Named, Result, SysError, checked};
 
-/// How often `openat2` is tried again when it says EAGAIN, which it does when a rename or mount raced with it.
+/// How often `openat2` is tried again when it says EAGAIN, which it does when a rename or mount raced with
+/// it.
 const RACES: usize = 128;
 
 fn openat2(
@@ -35,7 +36,8 @@ fn openat2(
     result.named(Call::Open)
 }
 
-/// Opens an untrusted path with `root` as its "/": symbolic links and `..` stay inside, magic links are refused.
+/// Opens an untrusted path with `root` as its "/": symbolic links and `..` stay inside, magic links are
+/// refused.
 pub fn open_in_root(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result<OwnedFd> {
     openat2(
         root,
@@ -158,8 +160,8 @@ pub fn fstat(file: BorrowedFd<'_>) -> Result<Stat> {
     raw::fstat(file).named(Call::Fstat)
 }
 
-/// What tells a file in one mount from every other: device, inode, and the mount's id, which is free again once the
-/// mount is gone.
+/// What tells a file in one mount from every other: device, inode, and the mount's id, which is free again
+/// once the mount is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
     /// Device.
@@ -209,8 +211,8 @@ pub fn fstatfs(file: BorrowedFd<'_>) -> Result<StatFs> {
 
 /// Whether the effective user may execute `path`: `faccessat2(X_OK, AT_EACCESS)`.
 ///
-/// Seccomp profiles from before Linux 5.8 deny the call itself. Then a file that somebody may execute passes: `execve`
-/// has the last word.
+/// Seccomp profiles from before Linux 5.8 deny the call itself. Then a file that somebody may execute passes:
+/// `execve` has the last word.
 pub fn may_execute(path: &CStr) -> Result<()> {
     match raw::accessat(raw::CWD, path, raw::Access::EXEC_OK, AtFlags::EACCESS) {
         Err(Errno::PERM | Errno::NOSYS) if stat(path)?.st_mode & 0o111 == 0 => Err(Errno::ACCESS),
@@ -322,7 +324,8 @@ pub fn memfd(name: &CStr) -> Result<OwnedFd> {
     raw::memfd_create(name, raw::MemfdFlags::CLOEXEC).named(Call::MemfdCreate)
 }
 
-/// Calls `each` with every name in `dir` but `.` and `..`. `buffer` bounds the memory, not the number of entries.
+/// Calls `each` with every name in `dir` but `.` and `..`. `buffer` bounds the memory, not the number of
+/// entries.
 pub fn for_each_entry(
     dir: BorrowedFd<'_>,
     buffer: &mut [MaybeUninit<u8>],

@@ -1,9 +1,10 @@
-//! The system calls of onggi, one wrapper each, and nothing else: a wrapper does what its name says, and its error says which
-//! call failed.
+//! The system calls of onggi, one wrapper each, and nothing else: a wrapper does what its name says, and its
+//! error says which call failed.
 //!
-//! Most run in a child after `clone3`, where there is no heap and no lock may be taken; so none of them allocates, takes a lock or
-//! keeps state. RUNTIME calls them too; what only RUNTIME needs says so. rustix makes the call where it has a wrapper; where it has
-//! none, `libc::syscall` does. This is the only library crate of onggi with `unsafe` code: one call a block.
+//! Most run in a child after `clone3`, where there is no heap and no lock may be taken; so none of them
+//! allocates, takes a lock or keeps state. RUNTIME calls them too; what only RUNTIME needs says so. rustix
+//! makes the call where it has a wrapper; where it has none, `libc::syscall` does. This is the only library
+//! crate of onggi with `unsafe` code: one call a block.
 #![no_std]
 #![deny(missing_docs)]
 #![deny(

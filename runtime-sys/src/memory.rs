@@ -1,7 +1,8 @@
-//! Runs in: RUNTIME (`Image::of_this_program`), then in each of its children, first of all. A child is born with a copy of all the
-//! host program's memory: its heap, its stacks, its arguments and environment. Somebody in the container may come to see the
-//! child, and so its memory. So a child takes what it needs into memory of its own, moves there, and gives everything else back
-//! to the kernel. What stays of the host program is its code and its constants.
+//! Runs in: RUNTIME (`Image::of_this_program`), then in each of its children, first of all. A child is born
+//! with a copy of all the host program's memory: its heap, its stacks, its arguments and environment.
+//! Somebody in the container may come to see the child, and so its memory. So a child takes what it needs
+//! into memory of its own, moves there, and gives everything else back to the kernel. What stays of the host
+//! program is its code and its constants.
 
 use core::cell::Cell;
 use core::convert::Infallible;
@@ -14,7 +15,8 @@ use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 
 use super::{Call, Named, Result, SysError};
 
-/// Bytes of the stack that a child moves to: some paths of 4096 bytes at once, and no recursion without a bound.
+/// Bytes of the stack that a child moves to: some paths of 4096 bytes at once, and no recursion without a
+/// bound.
 const STACK: usize = 256 << 10;
 /// Bytes of the first piece of memory for what a child takes along; each further one is twice as large.
 const FIRST_PIECE: usize = 128 << 10;
@@ -22,7 +24,8 @@ const FIRST_PIECE: usize = 128 << 10;
 const PIECES: usize = 24;
 /// How many ranges of the program's files stay: those of two files, with the gaps between them.
 const RANGES: usize = 16;
-/// What lies around thread-local variables: the C library's own description of the thread, and the kernel's `struct rseq` in it.
+/// What lies around thread-local variables: the C library's own description of the thread, and the kernel's
+/// `struct rseq` in it.
 const AROUND_THREAD: usize = 8 << 10;
 
 /// Addresses from `start` up to, but without, `end`.
@@ -41,14 +44,15 @@ impl Range {
 /// What of the program's memory its children need as long as they run code of ours.
 #[derive(Debug, Clone, Copy)]
 pub struct Image {
-    /// Code and constants of the files that the code of this crate is in, and the C library's memcpy; of the latter the
-    /// variables, too, which that reads.
+    /// Code and constants of the files that the code of this crate is in, and the C library's memcpy; of the
+    /// latter the variables, too, which that reads.
     kept: [Range; RANGES],
     used: usize,
     /// Bytes of the thread-local variables of all files, at most.
     thread_locals: usize,
     page: usize,
-    /// Whether our code would have functions looked up when it first calls them: there is nobody left then to do it.
+    /// Whether our code would have functions looked up when it first calls them: there is nobody left then to
+    /// do it.
     binds_late: bool,
 }
 
@@ -65,7 +69,8 @@ impl Image {
             page: rustix::param::page_size(),
             binds_late: false,
         };
-        // SAFETY: the callback is called before this returns, with a pointer to `image`, which nothing else uses meanwhile.
+        // SAFETY: the callback is called before this returns, with a pointer to `image`, which nothing else
+        // uses meanwhile.
         unsafe { libc::dl_iterate_phdr(Some(look_at_file), (&raw mut image).cast()) };
         if image.binds_late {
             return Err(SysError {
@@ -116,15 +121,16 @@ impl File<'_> {
             .any(|(range, _)| range.contains(address))
     }
 
-    /// By its name too: the address of a function is that of a stub in a program without position-independent code, and another
-    /// library may have put itself before the C library's memcpy.
+    /// By its name too: the address of a function is that of a stub in a program without position-independent
+    /// code, and another library may have put itself before the C library's memcpy.
     fn is_c_library(&self) -> bool {
         let name = self.name.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         let names: [&[u8]; 4] = [b"libc.so", b"libc-2.", b"libc.musl-", b"ld-musl-"];
         names.iter().any(|start| name.starts_with(start))
     }
 
-    /// Whether the addresses of all functions are there before any code of the file runs, and which are read-only then.
+    /// Whether the addresses of all functions are there before any code of the file runs, and which are
+    /// read-only then.
     fn binding(&self) -> Binding {
         let mut has_table = false;
         let mut is_early = false;
@@ -221,7 +227,8 @@ fn note(image: &mut Image, file: &File<'_>) {
             image.keep(range.start, range.end);
         }
     }
-    // What the dynamic linker has written and then made read-only: the addresses of functions. Its last page ends with variables.
+    // What the dynamic linker has written and then made read-only: the addresses of functions. Its last page
+    // ends with variables.
     for (range, _) in file.of_type(libc::PT_GNU_RELRO) {
         image.keep(range.start, range.end / image.page * image.page);
     }
@@ -357,7 +364,8 @@ impl Carry for BorrowedFd<'_> {
     type Carried = BorrowedFd<'static>;
 
     fn carry(&self, _room: &Room) -> Result<BorrowedFd<'static>> {
-        // SAFETY: a descriptor that the child inherits and, being told to keep it, does not close before its last use.
+        // SAFETY: a descriptor that the child inherits and, being told to keep it, does not close before its
+        // last use.
         Ok(unsafe { BorrowedFd::borrow_raw(self.as_raw_fd()) })
     }
 }
@@ -372,15 +380,16 @@ pub trait Role: Carry {
 }
 
 /// What is on the way from the one stack to the other.
-struct Luggage<T> {
+struct HandOver<T> {
     image: Image,
     pieces: [Range; PIECES],
     used: usize,
     args: T,
 }
 
-/// Runs in: the child, first of all. Takes `args` along, and goes on in [`Role::run`] with nothing else of the host program's memory;
-/// or in [`Role::give_up`], if the rest could not be given back. Returns only if not even the first of that could be done.
+/// Runs in: the child, first of all. Takes `args` along, and goes on in [`Role::run`] with nothing else of
+/// the host program's memory; or in [`Role::give_up`], if the rest could not be given back. Returns only if
+/// not even the first of that could be done.
 ///
 /// # Errors
 /// No memory.
@@ -399,25 +408,25 @@ pub fn leave_host<R: Role>(image: &Image, args: &R) -> Result<Infallible> {
     .named(Call::Mmap)?;
     let args = args.carry(&room)?;
     // The last piece of it that is put into the room: from here on no piece is added.
-    let luggage = Luggage {
+    let hand_over = HandOver {
         image: *image,
         pieces: [Range::default(); PIECES],
         used: 0,
         args,
     };
-    let luggage = room.put(luggage)?;
-    (luggage.pieces, luggage.used) = room.pieces();
+    let hand_over = room.put(hand_over)?;
+    (hand_over.pieces, hand_over.used) = room.pieces();
     // SAFETY: the top of a stack that nobody uses, and a function that takes this very argument.
-    unsafe { call_on_stack(stack.end, arrive::<R>, luggage) }
+    unsafe { call_on_stack(stack.end, arrive::<R>, hand_over) }
 }
 
-extern "C" fn arrive<R: Role>(luggage: *mut Luggage<R::Carried>) -> ! {
+extern "C" fn arrive<R: Role>(hand_over: *mut HandOver<R::Carried>) -> ! {
     // SAFETY: put into the room by `leave_host`, which has given up its own reference.
-    let luggage = unsafe { luggage.read() };
-    let pieces = luggage.pieces.get(..luggage.used).unwrap_or_default();
-    match forget_all_but(&luggage.image, pieces) {
-        Ok(()) => R::run(luggage.args),
-        Err(error) => R::give_up(&luggage.args, error),
+    let hand_over = unsafe { hand_over.read() };
+    let pieces = hand_over.pieces.get(..hand_over.used).unwrap_or_default();
+    match forget_all_but(&hand_over.image, pieces) {
+        Ok(()) => R::run(hand_over.args),
+        Err(error) => R::give_up(&hand_over.args, error),
     }
 }
 
@@ -448,9 +457,9 @@ fn forget_all_but(image: &Image, pieces: &[Range]) -> Result<()> {
     unmap_to_the_top(image.page, end)
 }
 
-/// errno is a thread-local variable, and the kernel writes to the `struct rseq` of the C library whenever it likes (rseq(2)):
-/// something must lie there. It is exchanged for memory that is all zero, in one call. Where that is depends on the C library:
-/// somewhere around errno.
+/// errno is a thread-local variable, and the kernel writes to the `struct rseq` of the C library whenever it
+/// likes (rseq(2)): something must lie there. It is exchanged for memory that is all zero, in one call. Where
+/// that is depends on the C library: somewhere around errno.
 fn clear_thread(image: &Image, kept: &[Range]) -> Result<Range> {
     // SAFETY: takes nothing, and returns an address in this thread's own block of variables.
     let errno = unsafe { libc::__errno_location() }.addr();
@@ -475,7 +484,8 @@ fn clear_thread(image: &Image, kept: &[Range]) -> Result<Range> {
         Err(error) if error.errno == rustix::io::Errno::INVAL => map_around(image.page, errno, zone)?,
         other => other?,
     };
-    // The C library finds the thread there: struct tcbhead_t of glibc, with `tcb` and `self`; struct pthread of musl, with `self`.
+    // The C library finds the thread there: struct tcbhead_t of glibc, with `tcb` and `self`; struct pthread
+    // of musl, with `self`.
     for place in [thread, thread.wrapping_add(2 * size_of::<usize>())] {
         if thread != 0 && zone.contains(place) {
             let word = ptr::with_exposed_provenance_mut::<usize>(place);
@@ -486,8 +496,8 @@ fn clear_thread(image: &Image, kept: &[Range]) -> Result<Range> {
     Ok(zone)
 }
 
-/// The kernel's own mappings, such as \[vvar\], cannot be cut in two (EINVAL). Nothing of the C library's lies there: then as
-/// much is exchanged around errno as they leave room for, page by page.
+/// The kernel's own mappings, such as \[vvar\], cannot be cut in two (EINVAL). Nothing of the C library's
+/// lies there: then as much is exchanged around errno as they leave room for, page by page.
 fn map_around(page: usize, errno: usize, zone: Range) -> Result<Range> {
     let start = errno / page * page;
     let mut mapped = map_zeroes(Range {
@@ -519,8 +529,8 @@ fn map_around(page: usize, errno: usize, zone: Range) -> Result<Range> {
 
 /// Exchanges what lies there for memory that is all zero.
 fn map_zeroes(range: Range) -> Result<Range> {
-    // SAFETY: only for the surroundings of errno: nothing of ours lies there but errno, which no caller relies on across
-    // this, and nothing that stays.
+    // SAFETY: only for the surroundings of errno: nothing of ours lies there but errno, which no caller
+    // relies on across this, and nothing that stays.
     unsafe {
         rustix::mm::mmap_anonymous(
             ptr::with_exposed_provenance_mut(range.start),
@@ -533,8 +543,8 @@ fn map_zeroes(range: Range) -> Result<Range> {
     Ok(range)
 }
 
-/// Where thread-local variables are found by a word that holds its own address (System V ABI for x86-64, 3.4.6: `%fs:0`), and not
-/// by a register alone: that address. 0 elsewhere.
+/// Where thread-local variables are found by a word that holds its own address (System V ABI for x86-64,
+/// 3.4.6: `%fs:0`), and not by a register alone: that address. 0 elsewhere.
 fn thread_pointer() -> usize {
     #[cfg(target_arch = "x86_64")]
     {
@@ -547,8 +557,8 @@ fn thread_pointer() -> usize {
     0
 }
 
-/// Mappings that are sealed (mseal(2), such as the kernel's own \[vdso\]) cannot be given back, and keep all others of a call from
-/// it: then each half is tried by itself.
+/// Mappings that are sealed (mseal(2), such as the kernel's own \[vdso\]) cannot be given back, and keep all
+/// others of a call from it: then each half is tried by itself.
 fn unmap(page: usize, start: usize, end: usize) -> Result<()> {
     // SAFETY: nothing that is still used lies there: `forget_all_but` leaves that out.
     let done = unsafe { rustix::mm::munmap(ptr::with_exposed_provenance_mut(start), end - start) };
@@ -563,7 +573,8 @@ fn unmap(page: usize, start: usize, end: usize) -> Result<()> {
     }
 }
 
-/// Where the addresses of a process end depends on the processor, and on the kernel's configuration: EINVAL beyond it.
+/// Where the addresses of a process end depends on the processor, and on the kernel's configuration: EINVAL
+/// beyond it.
 fn unmap_to_the_top(page: usize, start: usize) -> Result<()> {
     const BITS: [u32; 9] = [57, 56, 53, 52, 48, 47, 46, 42, 39];
     let tops = BITS.map(|bits| 1usize << bits);

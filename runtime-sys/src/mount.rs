@@ -70,7 +70,8 @@ pub const ATTR_IDMAP: u64 = 0x0010_0000;
 /// `mount_setattr(fd, "", AT_EMPTY_PATH [| AT_RECURSIVE])`.
 pub fn mount_setattr(mount: BorrowedFd<'_>, attr: &MountAttr, recursive: bool) -> Result<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
-    // SAFETY: the path is an empty C string; attr is a live struct of exactly the size given; both are only read.
+    // SAFETY: the path is an empty C string; attr is a live struct of exactly the size given; both are only
+    // read.
     let value = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
@@ -182,7 +183,8 @@ pub fn chroot_here() -> Result<()> {
     rustix::process::chroot(c".").named(Call::Chroot)
 }
 
-/// `umount2(name, MNT_DETACH | UMOUNT_NOFOLLOW)`: `name` is a single component in the current working directory.
+/// `umount2(name, MNT_DETACH | UMOUNT_NOFOLLOW)`: `name` is a single component in the current working
+/// directory.
 pub fn detach_here(name: &CStr) -> Result<()> {
     raw::unmount(name, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).named(Call::Umount)
 }

@@ -68,7 +68,8 @@ pub fn unshare(kinds: Kinds) -> Result<()> {
 
 /// `setns(fd, kinds)`: `fd` is a namespace file, or a pidfd with several kinds.
 pub fn setns(fd: BorrowedFd<'_>, kinds: Kinds) -> Result<()> {
-    // SAFETY: takes integers only. In RUNTIME it is called for the pid namespace of children, which is per thread.
+    // SAFETY: takes integers only. In RUNTIME it is called for the pid namespace of children, which is per
+    // thread.
     let raw = unsafe { libc::syscall(libc::SYS_setns, fd.as_raw_fd(), kinds.0 as libc::c_long) };
     checked(Call::Setns, raw).map(drop)
 }
@@ -83,8 +84,8 @@ pub fn setdomainname(name: &[u8]) -> Result<()> {
     rustix::system::setdomainname(name).named(Call::Setdomainname)
 }
 
-/// The user namespace that a namespace belongs to (ioctl_ns(2), NS_GET_USERNS). EPERM if that is outside of the
-/// caller's own.
+/// The user namespace that a namespace belongs to (ioctl_ns(2), NS_GET_USERNS). EPERM if that is outside of
+/// the caller's own.
 pub fn owner(namespace: BorrowedFd<'_>) -> Result<OwnedFd> {
     /// `_IO(0xb7, 0x1)`.
     const NS_GET_USERNS: libc::c_ulong = 0xb701;

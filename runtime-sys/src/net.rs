@@ -36,13 +36,14 @@ pub struct Received {
     pub length: usize,
     /// A descriptor, close-on-exec. Of several the last; the others are closed.
     pub fd: Option<OwnedFd>,
-    /// Pid of the sender, as the kernel tells it and as the receiver sees it: only with [`tell_sender`]. 0 if the receiver's
-    /// pid namespace does not have it.
+    /// Pid of the sender, as the kernel tells it and as the receiver sees it: only with [`tell_sender`]. 0 if
+    /// the receiver's pid namespace does not have it.
     pub sender: Option<i32>,
 }
 
-/// Has every record that is received here say who has sent it (`SO_PASSCRED`, unix(7)). A sender may put another pid in
-/// its place only with CAP_SYS_ADMIN over its own pid namespace, and only one that it sees itself.
+/// Has every record that is received here say who has sent it (`SO_PASSCRED`, unix(7)). A sender may put
+/// another pid in its place only with CAP_SYS_ADMIN over its own pid namespace, and only one that it sees
+/// itself.
 pub fn tell_sender(socket: BorrowedFd<'_>) -> Result<()> {
     rustix::net::sockopt::set_socket_passcred(socket, true).named(Call::Setsockopt)
 }
@@ -93,8 +94,8 @@ fn receive_with(socket: BorrowedFd<'_>, buffer: &mut [u8], flags: i32) -> Result
     Ok(received)
 }
 
-/// Reads what the kernel has written into a control buffer (cmsg(3)): headers of length, level and type, each followed by its
-/// data, padded to words.
+/// Reads what the kernel has written into a control buffer (cmsg(3)): headers of length, level and type, each
+/// followed by its data, padded to words.
 fn read_control(mut control: &[u8], received: &mut Received) {
     const HEADER: usize = size_of::<libc::cmsghdr>();
     const LEVEL: usize = size_of::<usize>();
@@ -104,7 +105,8 @@ fn read_control(mut control: &[u8], received: &mut Received) {
             for number in data.chunks_exact(size_of::<RawFd>()) {
                 let number = number.try_into().map_or(-1, RawFd::from_ne_bytes);
                 if number >= 0 {
-                    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows its number.
+                    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows its
+                    // number.
                     received.fd = Some(unsafe { OwnedFd::from_raw_fd(number) });
                 }
             }

@@ -39,7 +39,8 @@ pub enum Cloned {
     Child,
 }
 
-/// `clone3(2)` without a new stack and without shared memory: like `fork`, but none of libc's at-fork work is done.
+/// `clone3(2)` without a new stack and without shared memory: like `fork`, but none of libc's at-fork work is
+/// done.
 ///
 /// The child must do nothing but system calls: in a program with threads, every lock may be held for ever.
 ///
@@ -56,11 +57,12 @@ pub fn clone3(options: CloneFlags<'_>) -> Result<Cloned> {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
-    // SAFETY: args is a live clone_args of exactly the size given, its pidfd points to a live i32; without CLONE_VM
-    // and without a stack the child goes on in its own copy of this very frame.
+    // SAFETY: args is a live clone_args of exactly the size given, its pidfd points to a live i32; without
+    // CLONE_VM and without a stack the child goes on in its own copy of this very frame.
     let raw = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
     let raw = match checked(Call::Clone, raw) {
-        // The engines' filters answer ENOSYS, since they cannot look into the struct, those from before Linux 5.3 EPERM.
+        // The engines' filters answer ENOSYS, since they cannot look into the struct, those from before Linux
+        // 5.3 EPERM.
         Err(SysError {
             errno: rustix::io::Errno::NOSYS | rustix::io::Errno::PERM,
             ..
@@ -80,8 +82,8 @@ pub fn clone3(options: CloneFlags<'_>) -> Result<Cloned> {
 /// The same by `clone(2)`, for a process that runs under a filter and has no handlers any more.
 fn clone(options: CloneFlags<'_>, pidfd: &mut RawFd) -> Result<libc::c_long> {
     let flags = options.all_flags() | options.exit_signal;
-    // SAFETY: without CLONE_VM and without a stack the child goes on in its own copy of this frame; the third argument
-    // is, on every architecture, where the kernel stores the pidfd.
+    // SAFETY: without CLONE_VM and without a stack the child goes on in its own copy of this frame; the third
+    // argument is, on every architecture, where the kernel stores the pidfd.
     let raw = unsafe {
         libc::syscall(
             libc::SYS_clone,
@@ -95,7 +97,8 @@ fn clone(options: CloneFlags<'_>, pidfd: &mut RawFd) -> Result<libc::c_long> {
     checked(Call::Clone, raw)
 }
 
-/// `CLONE_CLEAR_SIGHAND`: handlers of the host program must not run in the child. libc has it as a signed type.
+/// `CLONE_CLEAR_SIGHAND`: handlers of the host program must not run in the child. libc has it as a signed
+/// type.
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 /// `CLONE_INTO_CGROUP`, likewise.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -155,13 +158,14 @@ impl<'a> ExecVector<'a> {
         for pointer in self.pointers.iter().take(self.carried) {
             // SAFETY: a C string that lives as long as the vector.
             let length = unsafe { CStr::from_ptr(*pointer) }.to_bytes().len();
-            // SAFETY: as many bytes of memory that `carry` has taken for this string alone, and that can be written.
+            // SAFETY: as many bytes of memory that `carry` has taken for this string alone, and that can be
+            // written.
             unsafe { core::ptr::write_bytes(pointer.cast_mut(), 0, length) };
         }
         self.carried = 0;
     }
 
-    /// Puts one more string behind the last, if a spare slot is left. `string` must live until the process has
+    /// Puts one more string after the last, if a spare slot is left. `string` must live until the process has
     /// called `execve`, which in the child means: in a frame that never returns.
     pub fn push(&mut self, string: &'a CStr) -> bool {
         let used = self
@@ -192,7 +196,8 @@ impl<'a> ExecVector<'a> {
 /// `execve(2)`. Returns only on failure.
 pub fn execve(path: &CStr, argv: &ExecVector<'_>, envp: &ExecVector<'_>) -> SysError {
     let (argv, envp) = (argv.pointers.as_ptr(), envp.pointers.as_ptr());
-    // SAFETY: path is a C string, argv and envp are null-terminated arrays of C strings that outlive the call.
+    // SAFETY: path is a C string, argv and envp are null-terminated arrays of C strings that outlive the
+    // call.
     let raw = unsafe { libc::syscall(libc::SYS_execve, path.as_ptr(), argv, envp) };
     failure_of(checked(Call::Exec, raw))
 }
@@ -228,7 +233,8 @@ fn failure_of(result: Result<libc::c_long>) -> SysError {
 const SIGNALS: i32 = 64;
 const SIGSET_BYTES: usize = 8;
 
-/// The kernel's `struct sigaction` as all zeroes: `SIG_DFL`, no flags, empty mask. Large enough for every layout.
+/// The kernel's `struct sigaction` as all zeroes: `SIG_DFL`, no flags, empty mask. Large enough for every
+/// layout.
 #[repr(C, align(8))]
 struct DefaultAction([u8; 64]);
 
@@ -239,8 +245,8 @@ pub fn default_signal_actions() -> Result<()> {
         .try_for_each(|signal| set_signal_action(signal, false))
 }
 
-/// The kernel's `struct sigaction`, with `SA_RESTORER` as x86-64 wants it. Where an architecture has no restorer, the
-/// mask comes in its place: what is blocked in a handler that does not return.
+/// The kernel's `struct sigaction`, with `SA_RESTORER` as x86-64 wants it. Where an architecture has no
+/// restorer, the mask comes in its place: what is blocked in a handler that does not return.
 #[repr(C)]
 struct HandledAction {
     handler: usize,
@@ -271,8 +277,8 @@ extern "C" fn end_by(signal: i32) {
     exit_now(128 | signal)
 }
 
-/// Has every signal that would end an ordinary process end this one, with status 128 and its number. `execve` sets the
-/// actions back, as does a clone that clears them.
+/// Has every signal that would end an ordinary process end this one, with status 128 and its number. `execve`
+/// sets the actions back, as does a clone that clears them.
 pub fn end_at_signals() -> Result<()> {
     let handler = end_by as extern "C" fn(i32) as usize;
     let action = HandledAction {
@@ -283,8 +289,8 @@ pub fn end_at_signals() -> Result<()> {
         mask: 0,
     };
     for signal in (1..=SIGNALS).filter(|signal| !NOT_FATAL.contains(signal)) {
-        // SAFETY: action is as large as the largest of the kernel's structs sigaction, and only read; its handler may
-        // interrupt anything, since nothing comes after it. The old action is not asked for.
+        // SAFETY: action is as large as the largest of the kernel's structs sigaction, and only read; its
+        // handler may interrupt anything, since nothing comes after it. The old action is not asked for.
         let raw = unsafe {
             libc::syscall(
                 libc::SYS_rt_sigaction,
@@ -303,8 +309,8 @@ pub fn end_at_signals() -> Result<()> {
 pub fn ignores(signal: i32) -> Result<bool> {
     // The kernel's struct begins with the handler.
     let mut action = [0u64; 4];
-    // SAFETY: action is as large as the largest of the kernel's structs sigaction, which is only written to; no new
-    // action is given.
+    // SAFETY: action is as large as the largest of the kernel's structs sigaction, which is only written to;
+    // no new action is given.
     let raw = unsafe {
         libc::syscall(
             libc::SYS_rt_sigaction,
@@ -325,8 +331,8 @@ pub fn set_signal_action(signal: i32, ignore: bool) -> Result<()> {
     if let Some(first) = action.0.first_chunk_mut() {
         *first = usize::from(ignore).to_ne_bytes();
     }
-    // SAFETY: action is larger than the kernel's struct sigaction, names no function, and is only read; the old action is
-    // not asked for.
+    // SAFETY: action is larger than the kernel's struct sigaction, names no function, and is only read; the
+    // old action is not asked for.
     let raw = unsafe {
         libc::syscall(
             libc::SYS_rt_sigaction,
@@ -356,10 +362,11 @@ pub fn set_signal_mask(mask: u64) -> Result<u64> {
     Ok(old)
 }
 
-/// Blocks the signals of `mask` in the calling thread, besides those that are blocked already. For RUNTIME: the sets of the
-/// C library leave out what it keeps for itself, which in musl is SIGRTMIN, too.
+/// Blocks the signals of `mask` in the calling thread, besides those that are blocked already. For RUNTIME:
+/// the sets of the C library leave out what it keeps for itself, which in musl is SIGRTMIN, too.
 pub fn block_signals(mask: u64) -> Result<()> {
-    // SAFETY: the set is a live 8-byte integer, which is the size given, and only read; the old one is not asked for.
+    // SAFETY: the set is a live 8-byte integer, which is the size given, and only read; the old one is not
+    // asked for.
     let raw = unsafe {
         libc::syscall(
             libc::SYS_rt_sigprocmask,
@@ -397,7 +404,8 @@ pub fn close_range(first: u32, last: u32, cloexec: bool) -> Result<()> {
     checked(Call::CloseRange, raw).map(drop)
 }
 
-/// `dup3`, onto the number `target`, which stays open across `execve`. Whatever `target` was before is closed.
+/// `dup3`, onto the number `target`, which stays open across `execve`. Whatever `target` was before is
+/// closed.
 pub fn dup_onto(fd: BorrowedFd<'_>, target: RawFd) -> Result<()> {
     if fd.as_raw_fd() == target {
         return rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty()).named(Call::Fcntl);
@@ -407,7 +415,8 @@ pub fn dup_onto(fd: BorrowedFd<'_>, target: RawFd) -> Result<()> {
 
 /// `dup3` by numbers, of which the second is another than the first, and stays open across `execve`.
 pub fn copy_to(number: RawFd, target: RawFd) -> Result<()> {
-    // SAFETY: takes integers only; a target is 0, 1 or 2, or a number that RUNTIME has kept free: no OwnedFd holds it.
+    // SAFETY: takes integers only; a target is 0, 1 or 2, or a number that RUNTIME has kept free: no OwnedFd
+    // holds it.
     let raw = unsafe { libc::syscall(libc::SYS_dup3, number, target, 0) };
     checked(Call::Dup, raw).map(drop)
 }
@@ -484,8 +493,8 @@ const PIDFD_GET_INFO: libc::c_ulong = 0xc040_ff0b;
 
 const _: () = assert!(size_of::<PidfdInfo>() == 0x40);
 
-/// How a process has ended that somebody else has reaped, in the form of wait(2). `None` where the kernel does not tell: before Linux
-/// 6.15, or as long as it is not reaped.
+/// How a process has ended that somebody else has reaped, in the form of wait(2). `None` where the kernel
+/// does not tell: before Linux 6.15, or as long as it is not reaped.
 pub fn status_of_reaped(pidfd: BorrowedFd<'_>) -> Option<i32> {
     let mut info = PidfdInfo {
         mask: INFO_EXIT,
@@ -496,7 +505,8 @@ pub fn status_of_reaped(pidfd: BorrowedFd<'_>) -> Option<i32> {
     (raw == 0 && info.mask & INFO_EXIT != 0).then_some(info.exit_code)
 }
 
-/// Whether the process behind `pidfd` is a child of this process that nobody has reaped yet. False for what is no pidfd.
+/// Whether the process behind `pidfd` is a child of this process that nobody has reaped yet. False for what
+/// is no pidfd.
 pub fn is_child(pidfd: BorrowedFd<'_>) -> Result<bool> {
     let only_look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     loop {
@@ -677,7 +687,8 @@ struct SockFprog {
     filter: *const SockFilter,
 }
 
-/// `seccomp(SECCOMP_SET_MODE_FILTER)`: the value is the listener's descriptor if `flags` asks for one, else 0.
+/// `seccomp(SECCOMP_SET_MODE_FILTER)`: the value is the listener's descriptor if `flags` asks for one, else
+/// 0.
 pub fn seccomp(filter: &[SockFilter], flags: u32) -> Result<i32> {
     let program = SockFprog {
         len: filter.len() as u16,
@@ -695,12 +706,14 @@ pub fn seccomp(filter: &[SockFilter], flags: u32) -> Result<i32> {
     checked(Call::Seccomp, raw).map(|value| value as i32)
 }
 
-/// A 4-byte word in a page of a shared file: how init, once its filter is loaded, talks without a system call.
+/// A 4-byte word in a page of a shared file: how init, once its filter is loaded, talks without a system
+/// call.
 #[derive(Debug)]
 pub struct SharedWord(*mut core::sync::atomic::AtomicI32);
 
 impl SharedWord {
-    /// Maps the first page of `file`, which must be at least that long. The mapping is never undone: `execve` does it.
+    /// Maps the first page of `file`, which must be at least that long. The mapping is never undone: `execve`
+    /// does it.
     pub fn map(file: BorrowedFd<'_>) -> Result<Self> {
         // SAFETY: asks for a new mapping at an address of the kernel's choice.
         let page = unsafe {
@@ -738,8 +751,9 @@ pub fn standard_descriptors() -> [BorrowedFd<'static>; 3] {
     [input, output, error]
 }
 
-/// Takes over a descriptor that this process was started with, by its number. It gets another number, close-on-exec.
-/// EBADF for one that is close-on-exec: that is somebody's own, since no program is started with such a one.
+/// Takes over a descriptor that this process was started with, by its number. It gets another number,
+/// close-on-exec. EBADF for one that is close-on-exec: that is somebody's own, since no program is started
+/// with such a one.
 pub fn take_inherited(number: RawFd) -> Result<OwnedFd> {
     if number < 3 {
         return Err(SysError {
@@ -803,7 +817,8 @@ pub fn limit(resource: Resource) -> Result<(u64, u64)> {
 
 /// Lets a process run on every CPU that there is: the kernel takes those of its cgroup's cpuset of them.
 pub fn allow_all_cpus(pid: i32) -> Result<()> {
-    // More than any kernel is built for (CONFIG_NR_CPUS is at most 8192): those that there are not it leaves out.
+    // More than any kernel is built for (CONFIG_NR_CPUS is at most 8192): those that there are not it leaves
+    // out.
     let all = [u64::MAX; 256];
     // SAFETY: the mask is as long as said, and only read.
     let raw = unsafe { libc::syscall(libc::SYS_sched_setaffinity, pid, size_of_val(&all), all.as_ptr()) };
@@ -813,7 +828,8 @@ pub fn allow_all_cpus(pid: i32) -> Result<()> {
 /// `prlimit(2)`: of this process for 0, or of another one.
 pub fn set_limit(pid: i32, resource: Resource, soft: u64, hard: u64) -> Result<()> {
     let limit = [soft, hard];
-    // SAFETY: limit is two live 64-bit integers, the kernel's struct rlimit64; the old limit is not asked for.
+    // SAFETY: limit is two live 64-bit integers, the kernel's struct rlimit64; the old limit is not asked
+    // for.
     let raw = unsafe {
         libc::syscall(
             libc::SYS_prlimit64,

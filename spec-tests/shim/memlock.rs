@@ -1,6 +1,7 @@
-//! LD_PRELOAD shim for peers only: crun 1.8.1 insists on an unlimited RLIMIT_MEMLOCK before it loads a BPF program,
-//! which needs CAP_SYS_RESOURCE and has been pointless since Linux 5.11 (BPF memory is charged to the memory cgroup).
-//! On a host without that capability this makes exactly that one call succeed without effect.
+//! LD_PRELOAD shim for peers only: crun 1.8.1 insists on an unlimited RLIMIT_MEMLOCK before it loads a BPF
+//! program, which needs CAP_SYS_RESOURCE and has been pointless since Linux 5.11 (BPF memory is charged to
+//! the memory cgroup). On a host without that capability this makes exactly that one call succeed without
+//! effect.
 #![no_std]
 
 #[panic_handler]

@@ -1,5 +1,5 @@
-//! Runs in: SUITE. Makes bundles: a rootfs from the host's static busybox plus the probe, and the default config.json
-//! that tests edit.
+//! Runs in: SUITE. Makes bundles: a rootfs from the host's static busybox plus the probe, and the default
+//! config.json that tests edit.
 
 use serde_json::{Value, json};
 use std::{

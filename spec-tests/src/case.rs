@@ -1,5 +1,5 @@
-//! Runs in: SUITE. One test's own world: folder, bundle, state root, cgroup, ids; with helpers for every command and
-//! clean-up that does not depend on how the test ended.
+//! Runs in: SUITE. One test's own world: folder, bundle, state root, cgroup, ids; with helpers for every
+//! command and clean-up that does not depend on how the test ended.
 
 use crate::{
     bundle::{default_config, make_rootfs},
@@ -141,7 +141,8 @@ impl Case {
         self
     }
 
-    /// A new user namespace: its 65536 ids are those of the host from `first` on, and its root owns the rootfs.
+    /// A new user namespace: its 65536 ids are those of the host from `first` on, and its root owns the
+    /// rootfs.
     pub(crate) fn map_ids(&mut self, first: u32) -> Check {
         self.join_namespace("user", None);
         for key in ["uidMappings", "gidMappings"] {
@@ -352,8 +353,9 @@ impl Case {
             .collect()
     }
 
-    /// Kills every process of this test by what names the test: what runs in a cgroup that the runtime or systemd has named
-    /// (systemd then clears its unit away) or in none of its own, hooks, the runtime itself.
+    /// Kills every process of this test by what names the test: what runs in a cgroup that the runtime or
+    /// systemd has named (systemd then clears its unit away) or in none of its own, hooks, the runtime
+    /// itself.
     pub(crate) fn kill_by_mark(&self) {
         let marks = self.marks();
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -368,7 +370,8 @@ impl Case {
         }
     }
 
-    /// What the cgroups, keyrings, directories and command lines of this test's processes have in them, and no other test's.
+    /// What the cgroups, keyrings, directories and command lines of this test's processes have in them, and
+    /// no other test's.
     pub(crate) fn marks(&self) -> [String; 2] {
         // Two names are enough of the directory: a mount says its path from the root of its own file system.
         let directory: PathBuf = self
@@ -417,13 +420,14 @@ pub(crate) fn subdirectories(dir: &Path) -> Vec<PathBuf> {
 }
 
 impl Drop for Case {
-    /// By force and without the runtime, so that one bad test does not disturb the next. Errors have nobody to go to;
-    /// what survives this shows up in the suite's leak check.
+    /// By force and without the runtime, so that one bad test does not disturb the next. Errors have nobody
+    /// to go to; what survives this shows up in the suite's leak check.
     fn drop(&mut self) {
         if !self.cgroups_path().starts_with('/') {
             self.kill_by_mark();
         }
-        // The kernel lets go of a cgroup only when its last process has been switched out: on a busy host, seconds.
+        // The kernel lets go of a cgroup only when its last process has been switched out: on a busy host,
+        // seconds.
         for _ in 0..500 {
             if self.remove_cgroups() {
                 break;

@@ -1,5 +1,6 @@
-//! Runs in: SUITE. Starts processes and is the one place that reaps. The suite is a subreaper, as containerd's shim is,
-//! so the init of a container becomes its child: one thread waits for every child and files the status by pid.
+//! Runs in: SUITE. Starts processes and is the one place that reaps. The suite is a subreaper, as
+//! containerd's shim is, so the init of a container becomes its child: one thread waits for every child and
+//! files the status by pid.
 
 use crate::outcome::{Check, fail};
 use nix::{
@@ -59,7 +60,8 @@ pub(crate) fn start_reaper() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Starts `command`. The lock is held over the fork, so a stale status of a recycled pid cannot be mistaken for it.
+/// Starts `command`. The lock is held over the fork, so a stale status of a recycled pid cannot be mistaken
+/// for it.
 pub(crate) fn spawn(command: &mut Command) -> std::io::Result<Child> {
     let mut statuses = statuses();
     let child = command.spawn()?;

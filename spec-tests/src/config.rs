@@ -1,13 +1,13 @@
-//! Runs in: SUITE. config.json, by names that the compiler checks: a runtime passes over a property that it does not know, and
-//! a test with a misspelt one would show nothing. Values may be anything, wrong ones too; what has no name here, or must
-//! not be there, is done to the document itself (`Case::config`).
+//! Runs in: SUITE. config.json, by names that the compiler checks: a runtime passes over a property that it
+//! does not know, and a test with a misspelt one would show nothing. Values may be anything, wrong ones too;
+//! what has no name here, or must not be there, is done to the document itself (`Case::config`).
 
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use std::borrow::BorrowMut;
 
-/// An object of config.json: a new one, or a place in a document. Each property sets a value and returns the object; one with a
-/// type is an object in it, made if it is not there.
+/// An object of config.json: a new one, or a place in a document. Each property sets a value and returns the
+/// object; one with a type is an object in it, made if it is not there.
 macro_rules! objects {
     ($($(#[$doc:meta])* $name:ident { $($field:ident $key:literal $(-> $inner:ident)?,)+ })+) => {$(
         $(#[$doc])*

@@ -1,5 +1,6 @@
-//! Runs in: SUITE. `--conformance`: what the runtime-spec asks, from requirements.txt, beside the tests that show it and
-//! how they end on several runtimes. Runs this same program once for each runtime and reads what it prints.
+//! Runs in: SUITE. `--conformance`: what the runtime-spec asks, from requirements.txt, beside the tests that
+//! show it and how they end on several runtimes. Runs this same program once for each runtime and reads what
+//! it prints.
 
 use crate::{expected, report::TAP_OF, tests::engines::runtime_tools};
 use std::{
@@ -284,7 +285,8 @@ fn document(chapters: &[Chapter<'_>], results: &[Results]) -> Result<String, std
     Ok(text)
 }
 
-/// What `--validation` shows, from the lists that it is compared with: a listed program that passes fails that run.
+/// What `--validation` shows, from the lists that it is compared with: a listed program that passes fails
+/// that run.
 fn validation_programs(text: &mut String) -> std::fmt::Result {
     let all = runtime_tools::names().count();
     let wrong: BTreeSet<&str> = runtime_tools::wrong().map(|(program, _, _)| program).collect();

@@ -1,4 +1,5 @@
-//! Runs in: SUITE. No document of the repository is empty, and every link to a file of it leads there. A test.
+//! Runs in: SUITE. No document of the repository is empty, and every link to a file of it leads there. A
+//! test.
 
 use std::{
     fs,

@@ -1,7 +1,7 @@
-//! Runs in: SUITE. The known failures of peers: `expected/NAME.txt`, one `test/name: reason` a line, `#` comments,
-//! `!memlock-shim` (see shim/memlock.rs), `!iptables-shim` (see `Host::use_iptables_shim`) and `!may-leave-empty-cgroups`: a
-//! race of every `delete`, so no test can be named. A leading `~` marks a race of the peer: it may fail and may pass.
-//! onggi has no such list.
+//! Runs in: SUITE. The known failures of peers: `expected/NAME.txt`, one `test/name: reason` a line, `#`
+//! comments, `!memlock-shim` (see shim/memlock.rs), `!iptables-shim` (see `Host::use_iptables_shim`) and
+//! `!may-leave-empty-cgroups`: a race of every `delete`, so no test can be named. A leading `~` marks a race
+//! of the peer: it may fail and may pass. onggi has no such list.
 
 use std::{collections::BTreeMap, io, path::Path};
 

@@ -1,5 +1,5 @@
-//! Runs in: SUITE. What the suite knows of the host and of the runtime under test, and the private mount namespace
-//! with a pure cgroup2 tree that the whole run lives in.
+//! Runs in: SUITE. What the suite knows of the host and of the runtime under test, and the private mount
+//! namespace with a pure cgroup2 tree that the whole run lives in.
 
 use crate::faults::Extent;
 use nix::{
@@ -108,8 +108,8 @@ impl Host {
         Ok(())
     }
 
-    /// Gives criu an `iptables-restore` that does nothing: processes that are frozen send nothing either, and what comes
-    /// from outside does not come into a network namespace of the tests.
+    /// Gives criu an `iptables-restore` that does nothing: processes that are frozen send nothing either, and
+    /// what comes from outside does not come into a network namespace of the tests.
     pub(crate) fn use_iptables_shim(&mut self) -> io::Result<()> {
         let dir = self.base.join("iptables");
         fs::create_dir(&dir)?;
@@ -165,8 +165,8 @@ pub(crate) fn has_capability(bit: u32) -> bool {
 /// CAP_SYS_RESOURCE: needed to raise a hard limit or lower oom_score_adj.
 pub(crate) const CAP_SYS_RESOURCE: u32 = 24;
 
-/// Moves this (still single-threaded) process into a mount namespace of its own where /sys/fs/cgroup is cgroup2.
-/// The host's own mounts stay as they are.
+/// Moves this (still single-threaded) process into a mount namespace of its own where /sys/fs/cgroup is
+/// cgroup2. The host's own mounts stay as they are.
 pub(crate) fn enter_pure_view() -> io::Result<()> {
     // The host name too, so that a runtime which sets it in the wrong place does no harm.
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS)?;
@@ -192,8 +192,8 @@ pub(crate) fn enter_pure_view() -> io::Result<()> {
     Ok(())
 }
 
-/// crun 1.8 gives its standard input to the root of a container's user namespace, and that is /dev/null: the host's would
-/// be another user's from then on, for all other tests too.
+/// crun 1.8 gives its standard input to the root of a container's user namespace, and that is /dev/null: the
+/// host's would be another user's from then on, for all other tests too.
 fn take_own_null() -> io::Result<()> {
     const NULL: &str = "/dev/null";
     let dir = std::env::temp_dir().join(format!("spec-tests-null-{}", std::process::id()));

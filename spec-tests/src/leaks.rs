@@ -1,5 +1,5 @@
-//! Runs in: SUITE. Compares the host before and after the run: mounts, cgroups, processes, keys, network namespace
-//! links, state roots and temporary folders.
+//! Runs in: SUITE. Compares the host before and after the run: mounts, cgroups, processes, keys, network
+//! namespace links, state roots and temporary folders.
 
 use std::{
     collections::BTreeSet,
@@ -23,7 +23,8 @@ pub(crate) fn snapshot() -> Snapshot {
             // Field 1 and 2 are numbers that change when anything is remounted.
             let mut text: Vec<&str> = line.split(' ').skip(2).collect();
             if line.contains(" - cgroup2 ") {
-                // Options of the one superblock, which criu's own mount of it resets (nsdelegate, memory_recursiveprot).
+                // Options of the one superblock, which criu's own mount of it resets (nsdelegate,
+                // memory_recursiveprot).
                 text.pop();
             }
             lines.insert(format!("{name}: {}", text.join(" ")));
@@ -51,8 +52,8 @@ pub(crate) fn snapshot() -> Snapshot {
     Snapshot(lines)
 }
 
-/// What is in `after` and was not in `before`. Entries that have nothing to do with this run (other users of the
-/// machine) are told apart by `ours`.
+/// What is in `after` and was not in `before`. Entries that have nothing to do with this run (other users of
+/// the machine) are told apart by `ours`.
 pub(crate) fn new_lines(before: &Snapshot, after: &Snapshot, ours: impl Fn(&str) -> bool) -> Vec<String> {
     after
         .0
@@ -94,8 +95,8 @@ fn processes(lines: &mut BTreeSet<String>) {
     }
 }
 
-/// Of a process: its cgroup, its root and working directory as seen from here, its command line. Empty texts where it has
-/// ended since.
+/// Of a process: its cgroup, its root and working directory as seen from here, its command line. Empty texts
+/// where it has ended since.
 pub(crate) fn whereabouts(pid: &str) -> String {
     let file = |name| read(&format!("/proc/{pid}/{name}"));
     let cgroup = file("cgroup");

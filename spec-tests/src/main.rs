@@ -1,5 +1,5 @@
-//! Runs in: SUITE. Black-box conformance suite for any OCI runtime: `spec-tests --runtime PATH [FILTER]`. Knows only
-//! runc's command line and the runtime-spec; shares no code with onggi.
+//! Runs in: SUITE. Black-box conformance suite for any OCI runtime: `spec-tests --runtime PATH [FILTER]`.
+//! Knows only runc's command line and the runtime-spec; shares no code with onggi.
 
 mod bundle;
 mod case;
@@ -49,8 +49,8 @@ fn main() -> ExitCode {
     })
 }
 
-/// A shell's job in the background ignores SIGINT and SIGQUIT, and what nohup(1) starts SIGHUP: the runtimes, which inherit
-/// that and keep to it, would not be ended by them.
+/// A shell's job in the background ignores SIGINT and SIGQUIT, and what nohup(1) starts SIGHUP: the runtimes,
+/// which inherit that and keep to it, would not be ended by them.
 fn default_signals() -> nix::Result<()> {
     [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM]
         .into_iter()

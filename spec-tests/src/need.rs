@@ -1,5 +1,5 @@
-//! Runs in: SUITE. What a test needs of the place it runs in, and whether this place has it. Which machine has what is
-//! in `machine`; a test without needs runs everywhere.
+//! Runs in: SUITE. What a test needs of the place it runs in, and whether this place has it. Which machine
+//! has what is in `machine`; a test without needs runs everywhere.
 
 use crate::host::{self, Host};
 use std::{
@@ -25,7 +25,8 @@ pub(crate) enum Need {
     CapSysResource,
     /// systemd is process 1 and its D-Bus socket answers.
     Systemd,
-    /// The account [`Host::USER`] with subordinate ids, `newuidmap`, and (in the systemd machine) a user manager.
+    /// The account [`Host::USER`] with subordinate ids, `newuidmap`, and (in the systemd machine) a user
+    /// manager.
     User,
     /// AppArmor is enabled in the kernel.
     AppArmor,
@@ -41,7 +42,8 @@ pub(crate) enum Need {
     Alone,
     /// This program is in PATH (`criu`, an engine).
     Program(&'static str),
-    /// A criu that works on this kernel, with this feature of `criu check --feature` (empty: none in particular).
+    /// A criu that works on this kernel, with this feature of `criu check --feature` (empty: none in
+    /// particular).
     Criu(&'static str),
     /// This path is there: a device.
     Path(&'static str),
@@ -49,7 +51,8 @@ pub(crate) enum Need {
     NoPath(&'static str),
     /// The kernel is at least this version.
     Kernel(u32, u32),
-    /// The validation programs of the OCI's runtime-tools, which machines bring along: [`VALIDATION_PROGRAMS`].
+    /// The validation programs of the OCI's runtime-tools, which machines bring along:
+    /// [`VALIDATION_PROGRAMS`].
     ValidationPrograms,
 }
 

@@ -1,5 +1,5 @@
-//! Runs in: SUITE. How a test ends other than well, and the assertions. A test never panics (the workspace aborts on
-//! panic): it returns.
+//! Runs in: SUITE. How a test ends other than well, and the assertions. A test never panics (the workspace
+//! aborts on panic): it returns.
 
 use std::fmt;
 

@@ -55,7 +55,8 @@ pub(crate) fn selected(options: &Options) -> io::Result<Vec<Test>> {
         .collect())
 }
 
-/// The validation programs take minutes, and show little that the suite's own tests do not: they are asked for.
+/// The validation programs take minutes, and show little that the suite's own tests do not: they are asked
+/// for.
 fn is_of_this_run(options: &Options, needs: &[Need]) -> bool {
     options.validation == needs.contains(&Need::ValidationPrograms)
 }

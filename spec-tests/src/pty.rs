@@ -1,5 +1,5 @@
-//! Runs in: SUITE. Both sides of terminals: the console socket that receives a pty's master, and a pty of the suite's
-//! own to run a foreground runtime on.
+//! Runs in: SUITE. Both sides of terminals: the console socket that receives a pty's master, and a pty of the
+//! suite's own to run a foreground runtime on.
 
 use crate::outcome::{Check, fail};
 use nix::{

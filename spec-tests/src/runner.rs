@@ -1,5 +1,5 @@
-//! Runs in: SUITE. Runs the runtime under test. Output goes to files, never to pipes: `create` hands its stdout to the
-//! container, and a reader of a pipe would wait for the container's end.
+//! Runs in: SUITE. Runs the runtime under test. Output goes to files, never to pipes: `create` hands its
+//! stdout to the container, and a reader of a pipe would wait for the container's end.
 
 use crate::{
     children::{self, Exit},
@@ -30,7 +30,8 @@ fn timeout() -> Duration {
     }
 }
 
-/// runc 1.1 warns of the host's missing memory controller whenever create fails; that says nothing about the runtime.
+/// runc 1.1 warns of the host's missing memory controller whenever create fails; that says nothing about the
+/// runtime.
 pub(crate) const NO_MEMORY_CONTROLLER: &str = "unable to get oom kill count";
 
 static NEXT: AtomicU32 = AtomicU32::new(0);

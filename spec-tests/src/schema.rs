@@ -1,5 +1,5 @@
-//! Runs in: SUITE. Validates documents by the JSON schemas of the runtime-spec, with the few words of draft 4 that they
-//! use. A word that this file does not know is an error, never passed over.
+//! Runs in: SUITE. Validates documents by the JSON schemas of the runtime-spec, with the few words of draft 4
+//! that they use. A word that this file does not know is an error, never passed over.
 
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;

@@ -106,7 +106,8 @@ pub(crate) struct File {
     pub(crate) target: Option<String>,
 }
 
-/// What opening a file for reading and writing says: 0 or an errno. Of a directory, writing is making a file in it.
+/// What opening a file for reading and writing says: 0 or an errno. Of a directory, writing is making a file
+/// in it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Access {

@@ -1,5 +1,5 @@
-//! Runs in: SUITE. From the list of tests to the last line: places the tests, runs them by libtest-mimic here and in
-//! machines, compares the host before and after, and counts.
+//! Runs in: SUITE. From the list of tests to the last line: places the tests, runs them by libtest-mimic here
+//! and in machines, compares the host before and after, and counts.
 
 use crate::{
     children, conformance,
@@ -250,8 +250,8 @@ fn leak_record(before: &leaks::Snapshot, shared: &Shared, started: Instant) -> R
     ];
     let me = format!("parent={} ", std::process::id());
     let ours = |line: &str| {
-        // On a shared machine other programs come and go: processes and files count only with our mark; mounts of our
-        // own namespace, cgroups and keys of ours always.
+        // On a shared machine other programs come and go: processes and files count only with our mark;
+        // mounts of our own namespace, cgroups and keys of ours always.
         let is_ours =
             marks.iter().any(|m| line.contains(m)) || line.contains(&me) || line.starts_with("mount: ");
         is_ours && !shared.is_excused(line)

@@ -1,5 +1,5 @@
-//! Runs in: SUITE. One test at a time: where its result comes from (its body here, or a machine), what is made of it
-//! (known differences of peers), and the record of it.
+//! Runs in: SUITE. One test at a time: where its result comes from (its body here, or a machine), what is
+//! made of it (known differences of peers), and the record of it.
 
 use crate::{
     case::{self, Case},
@@ -32,8 +32,8 @@ pub(crate) struct Shared {
     /// In a machine: the way to the host.
     sender: Option<Sender>,
     records: Mutex<Vec<Record>>,
-    /// What names the containers of tests that have failed as their peer's list says: such a test has not come to its own
-    /// clean-up, so the leak check at the end knows of nothing of theirs.
+    /// What names the containers of tests that have failed as their peer's list says: such a test has not
+    /// come to its own clean-up, so the leak check at the end knows of nothing of theirs.
     excused: Mutex<Vec<[String; 2]>>,
     /// Held for reading by every test that runs here, for writing by one that must be alone.
     company: RwLock<()>,

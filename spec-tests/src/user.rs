@@ -1,5 +1,6 @@
-//! Runs in: SUITE. An ordinary user who runs the runtime: an id that no account has, the runtime copied to where this
-//! user can reach it, and, where a test wants them, subordinate ids that only the runtime's own mount namespace knows of.
+//! Runs in: SUITE. An ordinary user who runs the runtime: an id that no account has, the runtime copied to
+//! where this user can reach it, and, where a test wants them, subordinate ids that only the runtime's own
+//! mount namespace knows of.
 
 use crate::{host::Host, outcome::Check};
 use std::{
@@ -34,8 +35,8 @@ pub(crate) struct User {
     pub(crate) path: String,
 }
 
-/// Puts the files over the host's and becomes the user: arguments are the folder with the files (empty for none), the
-/// cgroup (empty for none), and the command.
+/// Puts the files over the host's and becomes the user: arguments are the folder with the files (empty for
+/// none), the cgroup (empty for none), and the command.
 const BECOME: &str = r#"
     if [ -n "$2" ]; then echo $$ > "$2/cgroup.procs" || exit 99; fi
     if [ -n "$1" ]; then
@@ -70,7 +71,7 @@ impl User {
         self.command_behind(&[])
     }
 
-    /// The same behind these words, a program that executes its arguments.
+    /// The same after these words, a program that executes its arguments.
     pub(crate) fn command_behind(&self, words: &[&str]) -> Command {
         let mut command = match words.split_first() {
             _ if self.has_ranges || self.cgroup.is_some() => self.through_shell(),
@@ -122,8 +123,8 @@ impl User {
     }
 }
 
-/// Copies the runtime to where every user can reach it. Before there are threads: a fork of another test would hold
-/// the copy open for writing, and it could not be executed (ETXTBSY).
+/// Copies the runtime to where every user can reach it. Before there are threads: a fork of another test
+/// would hold the copy open for writing, and it could not be executed (ETXTBSY).
 pub(crate) fn prepare(base: &Path, runtime: &Path) -> io::Result<PathBuf> {
     let directory = base.join("for-users");
     fs::create_dir_all(&directory)?;

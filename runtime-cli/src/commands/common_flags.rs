@@ -99,8 +99,8 @@ flags! {
 }
 
 impl RegexFlag {
-    /// Does it for the container of that id, or with `--regex` for each that the expression matches. One that fails
-    /// does not keep the others from their turn.
+    /// Does it for the container of that id, or with `--regex` for each that the expression matches. One that
+    /// fails does not keep the others from their turn.
     pub(crate) fn for_each(
         &self,
         call: &Invocation,

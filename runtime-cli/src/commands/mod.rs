@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. The commands, one file each: its flags, and what it does. How the command line is read is `args`'
-//! business.
+//! Runs in: RUNTIME. The commands, one file each: its flags, and what it does. How the command line is read
+//! is `args`' business.
 
 pub(crate) mod checkpoint;
 mod common_flags;
@@ -60,11 +60,13 @@ pub(crate) struct Definition {
     /// The fewest and the most words that are not flags.
     pub(crate) words: (usize, usize),
     pub(crate) flags_end: FlagsEnd,
-    /// Whether it makes a process that the container can reach, so that the own executable has to be sealed first.
+    /// Whether it makes a process that the container can reach, so that the own executable has to be sealed
+    /// first.
     pub(crate) seals: bool,
     /// Whether it makes a container.
     pub(crate) creates: bool,
-    /// Whether it takes descriptors of the caller's by their numbers, and marks the rest close-on-exec itself.
+    /// Whether it takes descriptors of the caller's by their numbers, and marks the rest close-on-exec
+    /// itself.
     pub(crate) takes_descriptors: bool,
     /// What stands in front of an error's text.
     pub(crate) failure: FailurePrefix,
@@ -85,7 +87,8 @@ pub(crate) enum FailurePrefix {
 }
 
 impl Definition {
-    /// A command as most are: one container, nothing in front of errors, 1 after them. Others say what differs.
+    /// A command as most are: one container, nothing in front of errors, 1 after them. Others say what
+    /// differs.
     const fn new<C: Command + Into<AnyCommand>>(name: &'static str, about: &'static str) -> Self {
         Self {
             name,

@@ -1,4 +1,5 @@
-//! Runs in: RUNTIME. `ps`: the processes of a container, as their ids in JSON, or as the lines of ps(1) about them.
+//! Runs in: RUNTIME. `ps`: the processes of a container, as their ids in JSON, or as the lines of ps(1) about
+//! them.
 
 use std::collections::HashSet;
 use std::ffi::OsString;

@@ -76,8 +76,8 @@ impl Command for Restore {
 }
 
 impl Restore {
-    /// For a caller who goes on at once. `--no-pivot` and `--parent-path` say nothing new: criu enters the root in its
-    /// own way, and finds the parent by a link in the images.
+    /// For a caller who goes on at once. `--no-pivot` and `--parent-path` say nothing new: criu enters the
+    /// root in its own way, and finds the parent by a link in the images.
     fn options(self) -> Result<RestoreOptions> {
         let bundle = self.bundle.directory()?;
         let criu = self.criu.options()?;

@@ -95,8 +95,8 @@ fn was_out_of_memory(runtime: &Runtime, id: &ContainerId) -> bool {
         .is_some_and(|kills| kills > 0)
 }
 
-/// Creates and starts. A service manager that wants to hear of it makes two steps of that: the socket has to be there
-/// before the program is.
+/// Creates and starts. A service manager that wants to hear of it makes two steps of that: the socket has to
+/// be there before the program is.
 fn begin(
     runtime: &Runtime,
     id: &ContainerId,

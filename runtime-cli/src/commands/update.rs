@@ -12,7 +12,8 @@ use crate::{report, units};
 
 flags! {
     pub(crate) struct Update {
-        /// file with new linux.resources as JSON, or - for standard input; other limits are then not looked at
+        /// file with new linux.resources as JSON, or - for standard input; other limits are then not looked
+        /// at
         resources: Option<PathBuf> { short('r') },
         ..limits: LimitFlags,
         /// Intel RDT: L3 cache schema

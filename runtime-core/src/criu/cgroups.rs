@@ -8,8 +8,8 @@ use super::rpc::CgroupRoot;
 use crate::Result;
 use crate::error::{CallResult, ErrorResult};
 
-/// The cgroups of a process, one for each hierarchy and controller: on a hybrid host those of version 1 are told too,
-/// or criu would take the paths of the dump for them.
+/// The cgroups of a process, one for each hierarchy and controller: on a hybrid host those of version 1 are
+/// told too, or criu would take the paths of the dump for them.
 pub(crate) fn cgroup_roots(pid: i32) -> Result<Vec<CgroupRoot>> {
     let path = format!("/proc/{pid}/cgroup");
     let text = std::fs::read(&path).call("read").path(path)?;

@@ -1,6 +1,6 @@
-//! Runs in: RUNTIME. The directories that criu works in: the images, and where its log goes. What is in them is trusted,
-//! since it becomes the memory of processes: they are for their owner alone. criu opens files in them by name, and follows
-//! links: whoever could make one there could have it overwrite any file.
+//! Runs in: RUNTIME. The directories that criu works in: the images, and where its log goes. What is in them
+//! is trusted, since it becomes the memory of processes: they are for their owner alone. criu opens files in
+//! them by name, and follows links: whoever could make one there could have it overwrite any file.
 
 use std::ffi::{CString, OsStr};
 use std::fs::DirBuilder;
@@ -54,7 +54,8 @@ impl Directories {
         }
     }
 
-    /// For `work_dir_fd`. criu writes there, which the host's root cannot do on a mount where it is not mapped.
+    /// For `work_dir_fd`. criu writes there, which the host's root cannot do on a mount where it is not
+    /// mapped.
     pub(crate) fn work_number(&self) -> Option<i32> {
         match (&self.work, &self.mapped) {
             (Some(work), _) => Some(work.fd.as_raw_fd()),
@@ -76,8 +77,8 @@ impl Directories {
         self.work.as_ref().unwrap_or(&self.images)
     }
 
-    /// Takes away what is no plain file under the names that criu writes beside the images: the log, and what it always
-    /// calls the same. An archive that was unpacked here may have brought it.
+    /// Takes away what is no plain file under the names that criu writes beside the images: the log, and what
+    /// it always calls the same. An archive that was unpacked here may have brought it.
     ///
     /// # Errors
     /// It cannot be taken away: a directory, for one.

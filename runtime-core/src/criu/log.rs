@@ -9,7 +9,8 @@ use rustix::fs::{Mode, OFlags};
 /// How much of the end of a log is looked at, in bytes: a dump of many processes logs megabytes.
 const TAIL: u64 = 256 << 10;
 
-/// The line that gives the reason, without its time. `None` if there is none, or no log of this name in the directory.
+/// The line that gives the reason, without its time. `None` if there is none, or no log of this name in the
+/// directory.
 pub(crate) fn reason(dir: BorrowedFd<'_>, log: &str) -> Option<String> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     // The log only helps to explain; that it cannot be read is no failure of its own.
@@ -21,7 +22,8 @@ pub(crate) fn reason(dir: BorrowedFd<'_>, log: &str) -> Option<String> {
     find(&String::from_utf8_lossy(&text))
 }
 
-/// What follows every failure (`Dumping FAILED.`), is said of any program that criu starts, or means nothing to it.
+/// What follows every failure (`Dumping FAILED.`), is said of any program that criu starts, or means nothing
+/// to it.
 const NO_REASONS: [&str; 4] = [
     "FAILED.",
     "exited, status=",
@@ -29,7 +31,7 @@ const NO_REASONS: [&str; 4] = [
     "No parent image found",
 ];
 
-/// The first: those behind it say what failed because of it, or while it was undone.
+/// The first: those after it say what failed because of it, or while it was undone.
 pub(crate) fn find(text: &str) -> Option<String> {
     let errors = || {
         text.lines()
@@ -41,8 +43,8 @@ pub(crate) fn find(text: &str) -> Option<String> {
         .or_else(|| Some(with_refused_sockets(clean(errors().next_back()?), text)))
 }
 
-/// criu does not say that it gives up because the kernel will not list the sockets of a protocol: criu before 4.2.1 on
-/// Linux 7.1, which has no UDP-Lite any more.
+/// criu does not say that it gives up because the kernel will not list the sockets of a protocol: criu before
+/// 4.2.1 on Linux 7.1, which has no UDP-Lite any more.
 fn with_refused_sockets(failure: String, text: &str) -> String {
     let refused = text
         .lines()

@@ -1,10 +1,10 @@
-//! Runs in: RUNTIME. Shows the images of a container with a user namespace to its root. criu reads most of them after it
-//! has become that root, whom files of the host's root tell nothing, and whom their directory does not let in. Opening
-//! them to everybody would give the container's secrets away: so criu gets them on an id-mapped copy of their mount, which
-//! nobody else has.
+//! Runs in: RUNTIME. Shows the images of a container with a user namespace to its root. criu reads most of
+//! them after it has become that root, whom files of the host's root tell nothing, and whom their directory
+//! does not let in. Opening them to everybody would give the container's secrets away: so criu gets them on
+//! an id-mapped copy of their mount, which nobody else has.
 //!
-//! The clocks alone it reads earlier, at times before ids are mapped: as the host's root without privileges. Their group is
-//! therefore shown as that root's, and lets him in.
+//! The clocks alone it reads earlier, at times before ids are mapped: as the host's root without privileges.
+//! Their group is therefore shown as that root's, which may enter.
 
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -44,8 +44,8 @@ pub(crate) fn show(directories: &mut Directories, user: &UserNamespace) -> Resul
     Ok(())
 }
 
-/// The group may find the images by name, and read what clocks showed, if it is root's: below a directory that hands its
-/// group down it is not, and then criu may have to say that it cannot read the clocks.
+/// The group may find the images by name, and read what clocks showed, if it is root's: below a directory
+/// that hands its group down it is not, and then criu may have to say that it cannot read the clocks.
 fn let_in(images: &Directory) -> Result<()> {
     add_mode(&images.fd, 0o710)?;
     for entry in Dir::read_from(&images.fd).call("getdents64")? {

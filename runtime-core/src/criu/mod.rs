@@ -1,6 +1,6 @@
-//! Runs in: RUNTIME. criu(8): its program and its process, the conversation with it, the directories that it works in,
-//! what it is told of a container's mounts and cgroups, and what its log says. `ops/checkpoint.rs` and `ops/restore.rs`
-//! are the stories.
+//! Runs in: RUNTIME. criu(8): its program and its process, the conversation with it, the directories that it
+//! works in, what it is told of a container's mounts and cgroups, and what its log says. `ops/checkpoint.rs`
+//! and `ops/restore.rs` are the stories.
 
 pub(crate) mod cgroups;
 mod connection;

@@ -1,6 +1,6 @@
-//! Runs in: RUNTIME. Which mounts of a container criu leaves to the host, and by which names. The names are those of
-//! runc, so that either runtime restores what the other has saved: the place in the container, and `/dev/null` for
-//! masked files and devices.
+//! Runs in: RUNTIME. Which mounts of a container criu leaves to the host, and by which names. The names are
+//! those of runc, so that either runtime restores what the other has saved: the place in the container, and
+//! `/dev/null` for masked files and devices.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -61,7 +61,8 @@ pub(crate) fn of_dump(plan: &Plan, pid: i32) -> Result<Vec<ExternalMount>> {
     Ok(external)
 }
 
-/// Devices that are mounts: in a user namespace, and where INIT was refused mknod(2), which only the container itself shows.
+/// Devices that are mounts: in a user namespace, and where INIT was refused mknod(2), which only the
+/// container itself shows.
 fn mounted_nodes(plan: &Plan, mounts: &ContainerMounts) -> Result<Vec<ExternalMount>> {
     let mut nodes = Vec::new();
     for device in &plan.devices.nodes {
@@ -77,7 +78,8 @@ fn mounted_nodes(plan: &Plan, mounts: &ContainerMounts) -> Result<Vec<ExternalMo
     Ok(nodes)
 }
 
-/// For a restore: from names to the host's paths. The places have been made, so links in the rootfs can be followed.
+/// For a restore: from names to the host's paths. The places have been made, so links in the rootfs can be
+/// followed.
 pub(crate) fn of_restore(plan: &Plan) -> Result<Vec<ExternalMount>> {
     refuse_links(plan)?;
     let host = MountTable::of(None)?;
@@ -141,8 +143,8 @@ fn refuse_links(plan: &Plan) -> Result<()> {
     }
 }
 
-/// criu knows what is the host's by its place alone, and would take a tmpfs over a bind mount, as that of a masked directory, for
-/// the latter: after a restore the processes would see what was covered.
+/// criu knows what is the host's by its place alone, and would take a tmpfs over a bind mount, as that of a
+/// masked directory, for the latter: after a restore the processes would see what was covered.
 fn refuse_stacks(table: &MountTable, external: &[ExternalMount]) -> Result<()> {
     let places = external
         .iter()
@@ -174,7 +176,8 @@ fn resolve(rootfs: &Path, target: &CStr) -> Option<PathBuf> {
     Some(Path::new("/").join(path_of(&found)?.strip_prefix(&rootfs).ok()?))
 }
 
-/// A file of the host, with its path without links. What cannot be opened has been refused before, or will be by criu.
+/// A file of the host, with its path without links. What cannot be opened has been refused before, or will be
+/// by criu.
 fn open(path: &Path) -> Option<(OwnedFd, PathBuf)> {
     let file = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let path = path_of(&file)?;

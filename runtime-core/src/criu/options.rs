@@ -6,7 +6,8 @@ options! {
     /// What `checkpoint` and `restore` have in common.
     #[derive(Debug, Default)]
     pub struct CriuOptions {
-        /// The directory of the images. What is in it becomes the memory of processes: it is trusted as a program is.
+        /// The directory of the images. What is in it becomes the memory of processes: it is trusted as a
+        /// program is.
         images: PathBuf,
         /// The directory of criu's log and other passing files; `None`: that of the images.
         work: Option<PathBuf>,

@@ -12,15 +12,17 @@ pub(crate) fn path_bytes(path: impl AsRef<OsStr>) -> Vec<u8> {
     path.as_ref().as_bytes().to_vec()
 }
 
-/// The same file of the host by an absolute path without links, `.`, `..` or a slash at its end: criu takes paths apart by
-/// their text. What cannot be opened has been refused before, or will be by criu, under the name that it was given.
+/// The same file of the host by an absolute path without links, `.`, `..` or a slash at its end: criu takes
+/// paths apart by their text. What cannot be opened has been refused before, or will be by criu, under the
+/// name that it was given.
 pub(crate) fn clean_path(path: &Path) -> PathBuf {
     // The text alone: two slashes, `.` and a slash at the end.
     let named = || path.components().collect();
     let resolve = || {
         let file = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
         let resolved = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
-        // Of a file of another mount namespace, or one that has been covered, it is the path of something else here.
+        // Of a file of another mount namespace, or one that has been covered, it is the path of something
+        // else here.
         let (held, found) = (rustix::fs::fstat(&file).ok()?, rustix::fs::stat(&resolved).ok()?);
         let is_it = resolved.is_absolute() && (held.st_dev, held.st_ino) == (found.st_dev, found.st_ino);
         is_it.then_some(resolved)

@@ -1,4 +1,5 @@
-//! Runs in: RUNTIME. Starts criu, for a restore in a mount namespace that is made for it, and waits for its end.
+//! Runs in: RUNTIME. Starts criu, for a restore in a mount namespace that is made for it, and waits for its
+//! end.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -172,8 +173,8 @@ fn open_null() -> Result<OwnedFd> {
         .path("/dev/null")
 }
 
-/// The places that must be there before criu mounts anything. What lies in a file system that criu restores comes with
-/// it, and what lies below /proc or /sys is there by itself.
+/// The places that must be there before criu mounts anything. What lies in a file system that criu restores
+/// comes with it, and what lies below /proc or /sys is there by itself.
 fn places<'a>(restore: Option<&'a Surroundings<'_>>) -> Vec<CriuMountArgs<'a>> {
     let Some(restore) = restore else { return Vec::new() };
     let plans: &'a [MountPlan] = match restore.subject.container {

@@ -1,4 +1,5 @@
-//! Runs in: RUNTIME. criu's program: where it is, its environment and configuration, and what of the host it may be told.
+//! Runs in: RUNTIME. criu's program: where it is, its environment and configuration, and what of the host it
+//! may be told.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::AsRawFd;
@@ -50,8 +51,8 @@ fn search_path(path: Option<OsString>) -> OsString {
     }
 }
 
-/// criu's environment: RUNTIME's own, in which it looks for its configuration (`HOME`, `CRIU_CONFIG_FILE`), and a PATH
-/// in which it finds iptables.
+/// criu's environment: RUNTIME's own, in which it looks for its configuration (`HOME`, `CRIU_CONFIG_FILE`),
+/// and a PATH in which it finds iptables.
 pub(crate) fn environment() -> Vec<CString> {
     let path = (OsString::from("PATH"), search_path(std::env::var_os("PATH")));
     let rest = std::env::vars_os().filter(|(name, _)| name != "PATH");
@@ -61,12 +62,12 @@ pub(crate) fn environment() -> Vec<CString> {
     rest.chain([path]).filter_map(entry).collect()
 }
 
-/// The configuration file that criu reads beside its own: the one of the annotation `org.criu.config` (none if that is
-/// empty), else crun's if there is one, else runc's. criu passes over a file that is not there.
+/// The configuration file that criu reads beside its own: the one of the annotation `org.criu.config` (none
+/// if that is empty), else crun's if there is one, else runc's. criu passes over a file that is not there.
 ///
 /// # Errors
-/// [`ErrorKind::Denied`] for a file that somebody else than root and the caller may have written: an action script in it
-/// runs as the caller, and engines copy annotations from images.
+/// [`ErrorKind::Denied`] for a file that somebody else than root and the caller may have written: an action
+/// script in it runs as the caller, and engines copy annotations from images.
 pub(crate) fn config_file(annotation: Option<&str>) -> Result<Option<String>> {
     const CRUN: &str = "/etc/criu/crun.conf";
     const RUNC: &str = "/etc/criu/runc.conf";
@@ -83,8 +84,8 @@ pub(crate) fn config_file(annotation: Option<&str>) -> Result<Option<String>> {
     })
 }
 
-/// Refuses a directory for the container's root file system that others could exchange for one of theirs: criu is told its
-/// path, and looks it up again.
+/// Refuses a directory for the container's root file system that others could exchange for one of theirs:
+/// criu is told its path, and looks it up again.
 ///
 /// # Errors
 /// [`ErrorKind::Denied`].
@@ -106,8 +107,9 @@ fn check_config(path: &Path) -> Result<()> {
     checked.hint("an action script in it would run as the caller of onggi")
 }
 
-/// The file, and every directory on the way to it, belong to root or the caller, and nobody else may write to them: what
-/// is looked at here is then what criu opens. A directory with the sticky bit lets others add names, not exchange ours.
+/// The file, and every directory on the way to it, belong to root or the caller, and nobody else may write to
+/// them: what is looked at here is then what criu opens. A directory with the sticky bit lets others add
+/// names, not exchange ours.
 fn refuse_foreign(path: &Path) -> Result<()> {
     let denied = |text: &'static str| Err(Error::new(ErrorKind::Denied, text));
     let file = match rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {

@@ -1,7 +1,8 @@
-//! Runs in: RUNTIME. The messages of criu(8): those fields of its `rpc.proto` that onggi uses, under its numbers. No I/O.
+//! Runs in: RUNTIME. The messages of criu(8): those fields of its `rpc.proto` that onggi uses, under its
+//! numbers. No I/O.
 //!
-//! proto2: an absent field has criu's own default, so every option is an `Option`. Unknown fields of a newer criu are
-//! passed over.
+//! proto2: an absent field has criu's own default, so every option is an `Option`. Unknown fields of a newer
+//! criu are passed over.
 
 /// What is asked of criu (`criu_req`).
 #[derive(Clone, PartialEq, prost::Message)]
@@ -54,7 +55,8 @@ pub(crate) struct Features {
     pub(crate) lazy_pages: Option<bool>,
 }
 
-/// How to do it (`criu_opts`). Descriptors are numbers in RUNTIME, except those in `inherit_fd`: they are criu's own.
+/// How to do it (`criu_opts`). Descriptors are numbers in RUNTIME, except those in `inherit_fd`: they are
+/// criu's own.
 #[derive(Clone, PartialEq, prost::Message)]
 #[allow(missing_docs, reason = "the fields are criu's, see criu(8) and its rpc.proto")]
 pub(crate) struct Options {
@@ -174,8 +176,8 @@ pub(crate) struct PageServer {
     pub(crate) port: Option<i32>,
 }
 
-/// A mount that criu leaves to us (`ext_mount_map`). At a dump from its place to its name, at a restore from its name
-/// to the host's path.
+/// A mount that criu leaves to us (`ext_mount_map`). At a dump from its place to its name, at a restore from
+/// its name to the host's path.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 #[allow(missing_docs, reason = "said above")]
 pub(crate) struct ExternalMount {

@@ -1,4 +1,5 @@
-//! Runs in: RUNTIME. One job of criu from start to end: its options, the conversation, and what a failure is made into.
+//! Runs in: RUNTIME. One job of criu from start to end: its options, the conversation, and what a failure is
+//! made into.
 
 use runtime_sys::namespace::Kinds;
 use std::os::fd::{AsFd, OwnedFd};
@@ -136,8 +137,9 @@ impl Session {
 
     /// Waits for criu's next word.
     ///
-    /// When a restore fails late criu kills the container's first process and waits for it. The kernel lets that end only
-    /// after all others of its pid namespace have been reaped, which criu, who traces them, does not do: both wait for ever.
+    /// When a restore fails late criu kills the container's first process and waits for it. The kernel lets
+    /// that end only after all others of its pid namespace have been reaped, which criu, who traces them,
+    /// does not do: both wait for ever.
     fn wait(&self, init: Option<&Launched>) -> Result<()> {
         let Some(init) = init else {
             return self.cancel.wait_readable(self.connection.as_fd());
@@ -226,8 +228,9 @@ pub(crate) fn common_options(
         ManageCgroups::Strict => CgroupMode::Strict,
         ManageCgroups::Ignore => CgroupMode::Ignore,
     };
-    // Others are in a namespace by path, and a lock would stay there: criu takes it away only at a restore, and then fails
-    // because it is there already. What it is for is connections, which go with `tcp_established` only.
+    // Others are in a namespace by path, and a lock would stay there: criu takes it away only at a restore,
+    // and then fails because it is there already. What it is for is connections, which go with
+    // `tcp_established` only.
     let is_needless = shares_network && !options.tcp_established && version >= KNOWS_SKIP;
     let lock = match options.network_lock {
         NetworkLock::Default if is_needless => Some(Lock::Skip),

@@ -1,6 +1,6 @@
-//! Runs in: RUNTIME. A room for each resource outside: what is in it knows that resource and no other. What it does there
-//! is decided in `plan`. `socket::unix_socket` is what all sockets share, `mount::mountinfo` what the kernel's lists of
-//! mounts do.
+//! Runs in: RUNTIME. A module for each resource outside: what is in it knows that resource and no other. What
+//! it does there is decided in `plan`. `socket::unix_socket` is what all sockets share, `mount::mountinfo`
+//! what the kernel's lists of mounts do.
 
 pub(crate) mod cgroup;
 pub(crate) mod facts;

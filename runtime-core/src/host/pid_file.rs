@@ -1,5 +1,6 @@
-//! Runs in: RUNTIME. The file for `--pid-file`: made whole under a temporary name, then renamed, because engines wait
-//! for the name to appear and read at once. What is no file, as /dev/null or a fifo, is written to, and stays.
+//! Runs in: RUNTIME. The file for `--pid-file`: made whole under a temporary name, then renamed, because
+//! engines wait for the name to appear and read at once. What is no file, as /dev/null or a fifo, is written
+//! to, and stays.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -12,12 +13,14 @@ use rustix::io::Errno;
 use crate::error::CallResult;
 use crate::{Error, ErrorKind, Result};
 
-/// Writes the pid in decimal, without a newline, to `path` by way of `.<name>` in the same directory. A file at `path`, and a
-/// symbolic link to one or to nothing, is replaced. Anything else, also behind a link (`/dev/stdout`), is written through:
-/// it may be the host's /dev/null. But no block device is, and nothing behind another user's link, which is replaced, too.
+/// Writes the pid in decimal, without a newline, to `path` by way of `.<name>` in the same directory. A file
+/// at `path`, and a symbolic link to one or to nothing, is replaced. Anything else, also behind a link
+/// (`/dev/stdout`), is written through: it may be the host's /dev/null. But no block device is, and nothing
+/// behind another user's link, which is replaced, too.
 ///
 /// # Errors
-/// [`ErrorKind::Invalid`] if the path names no file; otherwise the failed call with the path. Nothing is left behind.
+/// [`ErrorKind::Invalid`] if the path names no file; otherwise the failed call with the path. Nothing is left
+/// behind.
 pub(crate) fn write(path: &Path, pid: i32) -> Result<()> {
     let os = |call, errno| Error::os(call, errno).with_path(path).doing("write the pid file");
     let located = |error: Error| error.with_path(path).doing("write the pid file");
@@ -40,7 +43,8 @@ pub(crate) fn write(path: &Path, pid: i32) -> Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let create = || rustix::fs::openat(CWD, &temporary, flags, Mode::from_raw_mode(0o644));
     let file = match create() {
-        // A runtime that was killed here left it. Exclusive creation still keeps us from writing through a link.
+        // A runtime that was killed here left it. Exclusive creation still keeps us from writing through a
+        // link.
         Err(Errno::EXIST) => rustix::fs::unlink(&temporary).and_then(|()| create()),
         file => file,
     };
@@ -58,7 +62,8 @@ fn write_to(file: &OwnedFd, pid: i32) -> rustix::io::Result<()> {
     rustix::io::retry_on_intr(|| rustix::io::write(file, pid.to_string().as_bytes())).map(drop)
 }
 
-/// What is there, open for writing, if that is neither a regular file nor nothing. A fifo that nobody reads is an error, not a wait.
+/// What is there, open for writing, if that is neither a regular file nor nothing. A fifo that nobody reads
+/// is an error, not a wait.
 fn open_unless_regular(path: &Path) -> Result<Option<OwnedFd>> {
     let Some(place) = find(path)? else {
         return Ok(None);
@@ -76,7 +81,8 @@ fn open_unless_regular(path: &Path) -> Result<Option<OwnedFd>> {
     }
 }
 
-/// What is there, or behind a link of root's or the caller's own. Another user's link does not say which device is written to.
+/// What is there, or behind a link of root's or the caller's own. Another user's link does not say which
+/// device is written to.
 fn find(path: &Path) -> Result<Option<OwnedFd>> {
     let open =
         |path: &Path, flags| rustix::fs::open(path, flags | OFlags::PATH | OFlags::CLOEXEC, Mode::empty());

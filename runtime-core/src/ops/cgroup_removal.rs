@@ -7,8 +7,8 @@ use crate::parent::sweeper;
 use crate::spec::Config;
 use crate::{Errno, Error, Result};
 
-/// Kills everything in a cgroup and removes it. What `others` tells of is not killed; then the cgroup stays, and that is an
-/// error.
+/// Kills everything in a cgroup and removes it. What `others` tells of is not killed; then the cgroup stays,
+/// and that is an error.
 pub(super) fn empty_cgroup(
     manager: &CgroupManager,
     others: impl FnOnce(&Cgroup) -> Result<Vec<Marked>>,
@@ -25,7 +25,8 @@ pub(super) fn empty_cgroup(
     manager.remove(PATIENCE)
 }
 
-/// An ordinary user may not remove what the container has made with subordinate ids. By now it has no processes.
+/// An ordinary user may not remove what the container has made with subordinate ids. By now it has no
+/// processes.
 pub(super) fn sweep(
     config: impl FnOnce() -> Result<Config>,
     manager: &CgroupManager,

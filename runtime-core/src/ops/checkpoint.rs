@@ -20,19 +20,20 @@ use crate::host::state::{ContainerId, Record, Slot};
 use crate::plan::{CallerOptions, ConsoleRequest, Plan};
 use crate::{Cancel, Errno, Error, ErrorKind, Result};
 
-/// What of a container led out of it: an array of the names of standard input, output and error, as runc and crun
-/// write it.
+/// What of a container led out of it: an array of the names of standard input, output and error, as runc and
+/// crun write it.
 pub(super) const DESCRIPTORS: &str = "descriptors.json";
 const LOG: &str = "dump.log";
 
 impl Runtime {
-    /// Saves a running or paused container to files, by criu(8). Unless `leave_running` or `pre_dump` is set, its
-    /// processes are gone then, and so is the container, as with runc: `restore` makes it anew, under any id.
+    /// Saves a running or paused container to files, by criu(8). Unless `leave_running` or `pre_dump` is set,
+    /// its processes are gone then, and so is the container, as with runc: `restore` makes it anew, under any
+    /// id.
     ///
     /// # Errors
-    /// `WrongStatus`; `Invalid` for options that do not fit; `Unsupported` if there is no criu, or it is too old, or the
-    /// kernel lacks what it needs; `Os` with the path of criu's log and the last error in it if the dump fails: the
-    /// container runs on then.
+    /// `WrongStatus`; `Invalid` for options that do not fit; `Unsupported` if there is no criu, or it is too
+    /// old, or the kernel lacks what it needs; `Os` with the path of criu's log and the last error in it if
+    /// the dump fails: the container runs on then.
     pub fn checkpoint(&self, id: &ContainerId, options: CheckpointOptions) -> Result<()> {
         check_parent(&options)?;
         let slot = self.store.lock(id)?;
@@ -101,8 +102,7 @@ fn dump(slot: &Slot, options: CheckpointOptions) -> Result<()> {
     criu::mounts::refuse_id_mapped(&plan)?;
     // Before anything is made: without criu there is nothing to be done.
     criu::find()?;
-    let work = options.criu.work.as_deref();
-    let directories = criu::open_or_make_images(&options.criu.images, work)?;
+    let directories = criu::open_or_make_images(&options.criu.images, options.criu.work.as_deref())?;
     directories.refuse_links()?;
     let start = Start {
         directories: &directories,
@@ -153,8 +153,8 @@ fn freezer(record: &Record) -> Result<Option<Vec<u8>>> {
     Ok(cgroup.map(|cgroup| path_bytes(cgroup.path())))
 }
 
-/// A network or pid namespace given by path is somebody else's: it is not saved, and at the restore the one that
-/// config.json then names is taken.
+/// A network or pid namespace given by path is somebody else's: it is not saved, and at the restore the one
+/// that config.json then names is taken.
 fn external_namespaces(plan: &Plan, pid: i32) -> Result<Vec<String>> {
     let mut external = Vec::new();
     for join in &plan.namespaces.join {

@@ -1,4 +1,5 @@
-//! Runs in: RUNTIME. What several operations ask of a container that is there: its cgroup, its process, its status.
+//! Runs in: RUNTIME. What several operations ask of a container that is there: its cgroup, its process, its
+//! status.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -19,7 +20,8 @@ use crate::{Error, ErrorKind, Result};
 /// The saved copy of config.json, in the state directory: the bundle may have changed since.
 pub(super) const CONFIG: &str = "config.json";
 
-/// `linux.resources` as it is after an `update`, without devices. Until then it is that of the saved config.json.
+/// `linux.resources` as it is after an `update`, without devices. Until then it is that of the saved
+/// config.json.
 pub(super) const RESOURCES: &str = "resources.json";
 
 /// How long a cgroup may take to become empty once its processes have been killed.
@@ -116,7 +118,8 @@ pub(super) fn is_cgroup_of(record: &Record, marked: &Marked) -> bool {
         }
 }
 
-/// The container's cgroup, by the driver that made it. `None` if it is gone, also if another one is at its path.
+/// The container's cgroup, by the driver that made it. `None` if it is gone, also if another one is at its
+/// path.
 pub(super) fn cgroup(record: &Record) -> Result<Option<CgroupManager>> {
     let Some(cgroup) = &record.cgroup else {
         return Ok(Some(CgroupManager::Disabled));

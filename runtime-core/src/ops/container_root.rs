@@ -1,4 +1,5 @@
-//! Runs in: RUNTIME. The container's root: what it was when the container was made, and where it is found again.
+//! Runs in: RUNTIME. The container's root: what it was when the container was made, and where it is found
+//! again.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -29,14 +30,15 @@ impl ContainerRoot {
 
     /// `has_mounts`: the container has a mount namespace that is not ours.
     ///
-    /// Where init has changed its own root by chroot(2), as many servers do, that of the mount namespace is still the
-    /// container's. Where it has changed that one (switch_root, say), both are the same again. Anything else is refused.
+    /// Where init has changed its own root by chroot(2), as many servers do, that of the mount namespace is
+    /// still the container's. Where it has changed that one (switch_root, say), both are the same again.
+    /// Anything else is refused.
     pub(super) fn find(record: &Record, has_mounts: bool) -> Result<Self> {
         let (inits, now) = of_process(record.pid)?;
         let created = record.root.map(identity_of);
         let (known, instead) = match created {
-            // An ordinary user, who may not look into an init that waits for `start`, cannot be in a chroot either: there
-            // the kernel makes no user namespace.
+            // An ordinary user, who may not look into an init that waits for `start`, cannot be in a chroot
+            // either: there the kernel makes no user namespace.
             None if has_mounts => (None, None),
             None => (Some(Vec::new()), Some(inits)),
             Some(created) if created == now => (

@@ -1,4 +1,5 @@
-//! Runs in: RUNTIME. `create` and `run`: from a bundle to a container that waits for `start`, or to one that runs.
+//! Runs in: RUNTIME. `create` and `run`: from a bundle to a container that waits for `start`, or to one that
+//! runs.
 
 use std::ffi::OsStr;
 use std::mem::take;
@@ -50,7 +51,8 @@ impl Runtime {
     /// Init is a child of the caller and inherits standard input, output and error.
     ///
     /// # Errors
-    /// `Invalid` with the field of config.json, `AlreadyExists`, or what failed on the way. Nothing is left then.
+    /// `Invalid` with the field of config.json, `AlreadyExists`, or what failed on the way. Nothing is left
+    /// then.
     pub fn create(&self, id: &ContainerId, mut options: CreateOptions) -> Result<Process> {
         let planned = self.plan_creation(id, &mut options)?;
         let mut creation = Creation::begin(self, id, &planned, &options.cancel)?;
@@ -150,8 +152,8 @@ impl Runtime {
     }
 }
 
-/// The story of a container's first process. From here on there are side effects in the kernel; an error anywhere drops, and so
-/// undoes, what is held here.
+/// The story of a container's first process. From here on there are side effects in the kernel; an error
+/// anywhere drops, and so undoes, what is held here.
 fn launch(creation: &mut Creation<'_>, mut options: CreateOptions, start: Start) -> Result<Process> {
     let Creation {
         planned,
@@ -194,7 +196,7 @@ fn launch(creation: &mut Creation<'_>, mut options: CreateOptions, start: Start)
         .cancel
         .or_when_frozen(cgroup.cgroup().map(Cgroup::freezer).transpose()?);
     conversation.until_ready(&mut init, &or_frozen, &mut answers)?;
-    settle(plan, &init, cgroup)?;
+    complete_surroundings(plan, &init, cgroup)?;
     publish(planned, slot, &init, cgroup, relay, &options)?;
     if start == Start::AtOnce {
         conversation.start(init.speaker(), &options.cancel, &mut answers)?;
@@ -210,6 +212,7 @@ fn make_init(plan: &Plan, prepared: &Prepared, links: &Links, cgroup: &CgroupMan
         namespaces: plan.namespaces.birth,
         cgroup: cgroup.cgroup().map(Cgroup::dir),
     };
+    // Each borrows from those before it; all of them, and so what the child reads, are in this frame.
     let options = views::all_option_views(plan);
     let mut vectors = views::InitVectors::new(plan, prepared);
     let mut views = views::InitViews::new(plan, prepared, &links.child, &options, &mut vectors);
@@ -240,7 +243,7 @@ fn set_surroundings(
 }
 
 /// What is done for it from outside once it stands where it will stay.
-fn settle(plan: &Plan, init: &Launched, cgroup: &mut CgroupManager) -> Result<()> {
+fn complete_surroundings(plan: &Plan, init: &Launched, cgroup: &mut CgroupManager) -> Result<()> {
     if plan.namespaces.init_is_made_last() {
         set_scheduler(&plan.process, init.pid)?;
     }
@@ -297,7 +300,8 @@ fn delegate(plan: &Plan, cgroup: &CgroupManager) -> Result<()> {
     }
 }
 
-/// The group of `linux.intelRdt`. It is in the record before it is there, so that `delete` finds it in any case.
+/// The group of `linux.intelRdt`. It is in the record before it is there, so that `delete` finds it in any
+/// case.
 fn make_resctrl_group(plan: &Plan, slot: &mut Slot) -> Result<Option<resctrl::Group>> {
     let Some(plan) = &plan.intel_rdt else {
         return Ok(None);
@@ -323,7 +327,8 @@ fn connect_terminal(plan: &Plan, options: &mut CreateOptions) -> Result<Option<(
     }
 }
 
-/// What INIT is about to mount on the host. It is in the record before it is there, so that `delete` finds it in any case.
+/// What INIT is about to mount on the host. It is in the record before it is there, so that `delete` finds it
+/// in any case.
 fn record_host_mount(plan: &Plan, slot: &mut Slot, prepared: &Prepared) -> Result<()> {
     if plan.rootfs.enter != EnterRoot::MountAndChroot {
         return Ok(());
@@ -364,8 +369,8 @@ fn prepare(
     Prepared::acquire(plan, inputs)
 }
 
-/// The container is there for others: its state, and then its terminal, its pidfd, its pid file. Whoever waits for one of
-/// these may go on with `start` at once.
+/// The container is there for others: its state, and then its terminal, its pidfd, its pid file. Whoever
+/// waits for one of these may go on with `start` at once.
 fn publish(
     planned: &Planned,
     slot: &mut Slot,

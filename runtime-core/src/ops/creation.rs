@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. What `create`, `run` and `restore` have in common: the record and the cgroup of a container that is yet to
-//! be made, and how both are taken back where it is not.
+//! Runs in: RUNTIME. What `create`, `run` and `restore` have in common: the record and the cgroup of a
+//! container that is yet to be made, and how both are taken back where it is not.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,7 +22,8 @@ use crate::spec::Config;
 use crate::spec::given::Document;
 use crate::{Cancel, Error, ErrorKind, Result};
 
-/// How long the poststop hooks have, together, when the creation was interrupted: whoever has done that waits for the end.
+/// How long the poststop hooks have, together, when the creation was interrupted: whoever has done that waits
+/// for the end.
 const LAST_HOOKS: Duration = Duration::from_secs(5);
 
 /// Everything that is decided about a container before anything is done.
@@ -98,16 +99,16 @@ impl<'a> Creation<'a> {
     }
 }
 
-/// Gives the id back after a failed creation, and has poststop hooks take back what hooks have done. Where something is
-/// left, both are for a later `delete`.
+/// Gives the id back after a failed creation, and has poststop hooks take back what hooks have done. Where
+/// something is left, both are for a later `delete`.
 fn take_back(slot: Slot, planned: &Planned, hooks_begun: bool, cancel: &Cancel, failed: Failed) -> Error {
     let record = slot.record().clone();
     let (error, is_gone) = failed.give_back(slot);
     if !is_gone {
         return error;
     }
-    // runtime.md, Lifecycle: after a hook that fails the container is destroyed, and then come these. They also take back
-    // what prestart and createRuntime hooks have done, if something else fails after them.
+    // runtime.md, Lifecycle: after a hook that fails the container is destroyed, and then come these. They
+    // also take back what prestart and createRuntime hooks have done, if something else fails after them.
     if hooks_begun || error.kind() == ErrorKind::Hook {
         let terms = terms(&planned.plan, cancel);
         // The signal that ends the creation has come already; it would end these at once.
@@ -178,8 +179,8 @@ impl Failed {
 }
 
 impl Runtime {
-    /// A cgroup that was there may be that of another container, which has stopped or is being created. With two in one,
-    /// pausing, limiting or deleting one would hit the other.
+    /// A cgroup that was there may be that of another container, which has stopped or is being created. With
+    /// two in one, pausing, limiting or deleting one would hit the other.
     fn refuse_shared(&self, cgroup: &Cgroup, id: &ContainerId) -> Result<()> {
         for other in self.store.ids()?.iter().filter(|other| *other != id) {
             let record = match self.store.read(other) {

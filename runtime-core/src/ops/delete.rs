@@ -18,16 +18,18 @@ use crate::host::state::{ContainerId, Found, Phase, Record, Slot, Store};
 use crate::spec::Config;
 use crate::{Cancel, Errno, Error, ErrorKind, Result};
 
-/// How long `delete --force` lets another command that holds the container's lock finish, once its process is dead.
+/// How long `delete --force` lets another command that holds the container's lock finish, once its process is
+/// dead.
 const OTHERS: Duration = Duration::from_secs(5);
 
 impl Runtime {
-    /// OCI `delete`. A created container is killed first, as by runc. With `force` so is one in any status, and it is
-    /// no error if there is none.
+    /// OCI `delete`. A created container is killed first, as by runc. With `force` so is one in any status,
+    /// and it is no error if there is none.
     ///
     /// # Errors
-    /// `NotFound`, "container does not exist"; `WrongStatus`, "cannot delete container ... that is not stopped";
-    /// what could not be removed. Failing poststop hooks are logged as warnings (runtime.md, Lifecycle).
+    /// `NotFound`, "container does not exist"; `WrongStatus`, "cannot delete container ... that is not
+    /// stopped"; what could not be removed. Failing poststop hooks are logged as warnings (runtime.md,
+    /// Lifecycle).
     pub fn delete(&self, id: &ContainerId, force: bool) -> Result<()> {
         let found = if force {
             self.find_with_force(id)
@@ -75,8 +77,9 @@ impl Runtime {
     }
 }
 
-/// With the lock held. The record goes last, and only when all that it stands for is gone: whatever fails, and wherever
-/// this process is killed, the same command finds it again. `open_files`: the limits of hooks, if not our own.
+/// With the lock held. The record goes last, and only when all that it stands for is gone: whatever fails,
+/// and wherever this process is killed, the same command finds it again. `open_files`: the limits of hooks,
+/// if not our own.
 pub(super) fn delete(store: &Store, slot: Slot, force: bool, open_files: Option<(u64, u64)>) -> Result<()> {
     if !force {
         check_status(&slot)?;
@@ -110,7 +113,8 @@ fn check_status(slot: &Slot) -> Result<()> {
     Err(Error::new(ErrorKind::WrongStatus, message))
 }
 
-/// The saved config.json, if it has poststop hooks. One that is damaged has none that could be run; that is a warning.
+/// The saved config.json, if it has poststop hooks. One that is damaged has none that could be run; that is a
+/// warning.
 ///
 /// # Errors
 /// It cannot be read now, so that the hooks would be forgotten.
@@ -161,8 +165,8 @@ fn end_init(record: &Record) -> Result<()> {
     }
 }
 
-/// Of a `create` that was killed between init's last step and the record: init waits for `start`, and nobody knows its pid.
-/// Where there is a cgroup it is dead by now.
+/// Of a `create` that was killed between init's last step and the record: init waits for `start`, and nobody
+/// knows its pid. Where there is a cgroup it is dead by now.
 fn turn_away(slot: &Slot) -> Result<()> {
     match slot.record().phase {
         Phase::Creating => start_socket::turn_away(slot.dir(), PATIENCE).map(drop),

@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. Which of the caller's open files a program gets. Asked before anything is opened here: a descriptor of
-//! our own must not be taken for one of the caller's, nor have a number that one is to get.
+//! Runs in: RUNTIME. Which of the caller's open files a program gets. Asked before anything is opened here: a
+//! descriptor of our own must not be taken for one of the caller's, nor have a number that one is to get.
 
 use std::io::ErrorKind as IoErrorKind;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -15,15 +15,16 @@ use crate::{Errno, Error, ErrorKind, Result};
 pub(super) struct Descriptors {
     /// Numbers from 3 on that the program has, sorted.
     pub(super) inherited: Vec<RawFd>,
-    /// What was given, and the numbers that they are to have. Each lies above all of these numbers, so that a child can put one
-    /// after the other in its place.
+    /// What was given, and the numbers that they are to have. Each lies above all of these numbers, so that a
+    /// child can put one after the other in its place.
     given: Vec<(OwnedFd, RawFd)>,
     /// Under those of these numbers at which the caller has nothing, so that nothing of ours gets there.
     _held: Vec<OwnedFd>,
 }
 
 impl Descriptors {
-    /// What the caller has under its numbers: sockets of the service manager, and what else is to be passed on.
+    /// What the caller has under its numbers: sockets of the service manager, and what else is to be passed
+    /// on.
     pub(super) fn inherited(listen_fds: u32, preserve_fds: u32) -> Result<Self> {
         Ok(Self {
             inherited: inherited(listen_fds, preserve_fds)?,
@@ -107,9 +108,10 @@ fn hold(fd: BorrowedFd<'_>, number: RawFd) -> Result<Option<OwnedFd>> {
     Ok((held.as_raw_fd() == number).then_some(held))
 }
 
-/// Those from 3 on: the sockets of the service manager, which must be there, and behind them what else is there of
-/// `--preserve-fds`. A number that is not open is left out, as crun does: `podman run --preserve-fd 5` counts up to the highest.
-/// So is what is close-on-exec: what a program opens for itself is. Sorted.
+/// Those from 3 on: the sockets of the service manager, which must be there, and after them what else is
+/// there of `--preserve-fds`. A number that is not open is left out, as crun does:
+/// `podman run --preserve-fd 5` counts up to the highest. So is what is close-on-exec: what a program opens
+/// for itself is. Sorted.
 fn inherited(listen_fds: u32, preserve_fds: u32) -> Result<Vec<RawFd>> {
     let end = 3_u32.saturating_add(listen_fds).saturating_add(preserve_fds);
     if end == 3 {

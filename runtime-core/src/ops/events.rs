@@ -26,8 +26,8 @@ pub enum Event {
 
 /// A watch on one container. Holds descriptors; needs no lock and no thread, and leaves the container alone.
 ///
-/// Its own descriptor ([`AsFd`]) is readable when there may be something to fetch by [`Events::try_next`]: for poll(2), epoll(7)
-/// and what is built on them.
+/// Its own descriptor ([`AsFd`]) is readable when there may be something to fetch by [`Events::try_next`]:
+/// for poll(2), epoll(7) and what is built on them.
 #[derive(Debug)]
 pub struct Events {
     init: HostProcess,
@@ -100,7 +100,8 @@ impl Runtime {
     /// What the container has used so far. It serialises to the `data` of runc's `events`.
     ///
     /// # Errors
-    /// `NotFound`; `WrongStatus`, "container with id ... is not running"; the container has no cgroup of its own.
+    /// `NotFound`; `WrongStatus`, "container with id ... is not running"; the container has no cgroup of its
+    /// own.
     pub fn stats(&self, id: &ContainerId) -> Result<CgroupStats> {
         let view = self.store.view(id)?;
         let is_over = container::status(view.record(), view.dir())? == Status::Stopped;
@@ -124,8 +125,9 @@ impl Runtime {
         }
     }
 
-    /// How many processes of the container the kernel has killed because memory ran out, also if the container has
-    /// stopped since. `None` if that is not counted: without the memory controller, or without a cgroup.
+    /// How many processes of the container the kernel has killed because memory ran out, also if the
+    /// container has stopped since. `None` if that is not counted: without the memory controller, or without
+    /// a cgroup.
     ///
     /// # Errors
     /// `NotFound`; a file of the cgroup cannot be read.

@@ -7,7 +7,7 @@ mod target;
 
 use std::mem::take;
 
-use self::launch::Job;
+use self::launch::PlannedExec;
 use self::place::cgroup_of;
 use self::process::{Affinity, process_of};
 pub(super) use self::target::Target;
@@ -25,11 +25,12 @@ use crate::prepare::without_listener;
 use crate::{Error, ErrorKind, Result, spec};
 
 impl Runtime {
-    /// Starts a process in the container; returns when its program runs. The process is a child of the caller.
+    /// Starts a process in the container; returns when its program runs. The process is a child of the
+    /// caller.
     ///
     /// # Errors
-    /// `WrongStatus` for a stopped or paused container; `Invalid` for the process; why the program could not be
-    /// executed.
+    /// `WrongStatus` for a stopped or paused container; `Invalid` for the process; why the program could not
+    /// be executed.
     pub fn exec(&self, id: &ContainerId, mut options: ExecOptions) -> Result<Process> {
         let descriptors = Descriptors::inherited(0, options.preserve_fds)?;
         let standard = [&mut options.stdin, &mut options.stdout, &mut options.stderr].map(take);
@@ -75,7 +76,7 @@ impl Runtime {
         let cgroup = cgroup_of(&record, &options, init.pid)?;
         let affinity = Affinity::of(&extra)?;
         let keyring = keyring(&record, &facts, init.other_user)?;
-        let job = Job {
+        let exec = PlannedExec {
             unprivileged: !facts.may_mount,
             affinity,
             keyring: keyring.as_ref(),
@@ -85,7 +86,7 @@ impl Runtime {
             console,
             init: &init,
         };
-        job.launch(cgroup, &options)
+        exec.launch(cgroup, &options)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Runs in: RUNTIME. `features`: what onggi can do, as features.md and features-linux.md have it. No look at the host.
+//! Runs in: RUNTIME. `features`: what onggi can do, as features.md and features-linux.md have it. No look at
+//! the host.
 
 use std::collections::BTreeMap;
 
@@ -81,7 +82,8 @@ struct MountExtensions {
     idmap: Enabled,
 }
 
-/// What onggi can do. The value is the same on every host: what a kernel or a host lacks is said when it is asked for.
+/// What onggi can do. The value is the same on every host: what a kernel or a host lacks is said when it is
+/// asked for.
 pub fn features() -> Features {
     Features {
         oci_version_min: "1.0.0",

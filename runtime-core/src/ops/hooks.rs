@@ -1,4 +1,5 @@
-//! Runs in: RUNTIME. The hooks of a container that run in the runtime's namespaces, and the state that each of them is told.
+//! Runs in: RUNTIME. The hooks of a container that run in the runtime's namespaces, and the state that each
+//! of them is told.
 
 use oci_spec::runtime::{Hook, Hooks};
 

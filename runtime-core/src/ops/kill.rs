@@ -8,10 +8,11 @@ use crate::host::state::{ContainerId, Record, Store};
 use crate::{Error, ErrorKind, Result};
 
 impl Runtime {
-    /// OCI `kill`: sends `signal`, by number, to init. SIGKILL of a container that shares its pid namespace with others
-    /// goes to all of its processes: the kernel ends them with init only where init is process 1.
+    /// OCI `kill`: sends `signal`, by number, to init. SIGKILL of a container that shares its pid namespace
+    /// with others goes to all of its processes: the kernel ends them with init only where init is process 1.
     ///
-    /// With `all` every process in the container's cgroup gets it, and it is no error that the container has stopped.
+    /// With `all` every process in the container's cgroup gets it, and it is no error that the container has
+    /// stopped.
     ///
     /// # Errors
     /// `NotFound`; `WrongStatus`, "container not running".

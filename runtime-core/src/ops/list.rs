@@ -8,8 +8,8 @@ use crate::host::state::ContainerId;
 use crate::{ErrorKind, Result};
 
 impl Runtime {
-    /// All containers below the root, by name, each with its state or the reason why it cannot be told. A container
-    /// that is deleted meanwhile is not in the list.
+    /// All containers below the root, by name, each with its state or the reason why it cannot be told. A
+    /// container that is deleted meanwhile is not in the list.
     ///
     /// # Errors
     /// The root cannot be read.

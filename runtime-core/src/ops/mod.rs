@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. The operations of a container's life, one file each. Each reads as a story: what is done, in order,
-//! in terms of the layers below.
+//! Runs in: RUNTIME. The operations of a container's life, one file each. Each reads as a story: what is
+//! done, in order, in terms of the layers below.
 
 mod cgroup_removal;
 mod checkpoint;
@@ -46,8 +46,9 @@ pub use state::State;
 
 /// A place where containers are kept, and the way their cgroups are made: the start of every operation.
 ///
-/// Two `Runtime`s with the same root see the same containers, also in different processes; every operation takes the
-/// locks it needs on disk. All methods run in the calling process and may be called from any thread.
+/// Two `Runtime`s with the same root see the same containers, also in different processes; every operation
+/// takes the locks it needs on disk. All methods run in the calling process and may be called from any
+/// thread.
 #[derive(Debug)]
 pub struct Runtime {
     store: Store,
@@ -57,8 +58,8 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// `root` is the directory of states (runc's `--root`), made when it is needed. `driver` is for new containers;
-    /// others have theirs in their state.
+    /// `root` is the directory of states (runc's `--root`), made when it is needed. `driver` is for new
+    /// containers; others have theirs in their state.
     pub fn new(root: impl Into<PathBuf>, driver: CgroupDriver) -> Self {
         Self {
             store: Store::new(root),
@@ -68,14 +69,16 @@ impl Runtime {
         }
     }
 
-    /// Says whether a container is made without a cgroup where the right to make one is missing: runc's `--rootless`. By default that is found out.
+    /// Says whether a container is made without a cgroup where the right to make one is missing: runc's
+    /// `--rootless`. By default that is found out.
     #[must_use]
     pub fn with_rootless(self, rootless: Rootless) -> Self {
         Self { rootless, ..self }
     }
 
-    /// For a program that has raised its own soft limit of open files (RLIMIT_NOFILE): the one that containers' processes,
-    /// if config.json names none, and hooks get instead. By default they get the program's.
+    /// For a program that has raised its own soft limit of open files (RLIMIT_NOFILE): the one that
+    /// containers' processes, if config.json names none, and hooks get instead. By default they get the
+    /// program's.
     #[must_use]
     pub fn with_open_files(self, soft_limit: u64) -> Self {
         Self {

@@ -16,12 +16,12 @@ use crate::{Error, ErrorKind, Result, spec};
 
 impl Runtime {
     /// Mounts in a container that has been created and not stopped. `mounts` is a JSON list as at `mounts` in
-    /// config.json, and follows its rules; a new procfs cannot be made. Relative sources are below the bundle. After an
-    /// error, the mounts before the one that failed stay.
+    /// config.json, and follows its rules; a new procfs cannot be made. Relative sources are below the
+    /// bundle. After an error, the mounts before the one that failed stay.
     ///
     /// # Errors
-    /// `Invalid` with the field; `WrongStatus`, "container not running"; `Unsupported` for a container without a mount
-    /// namespace of its own; `Denied` without CAP_SYS_ADMIN; what the kernel refuses.
+    /// `Invalid` with the field; `WrongStatus`, "container not running"; `Unsupported` for a container
+    /// without a mount namespace of its own; `Denied` without CAP_SYS_ADMIN; what the kernel refuses.
     pub fn mounts_add(&self, id: &ContainerId, mounts: &[u8]) -> Result<()> {
         let view = self.store.view(id)?;
         let record = view.record();
@@ -46,9 +46,10 @@ impl Runtime {
         mounter::add(&plan, &config.spec, inside(&target)?, &cgroup)
     }
 
-    /// Takes mounts away from a container that has been created and not stopped, the last of the list first. Of each
-    /// only the destination counts, which must be a mount point and is found through no symbolic link. What still uses
-    /// it keeps it until it is done (MNT_DETACH). After an error, those before it in the list stay.
+    /// Takes mounts away from a container that has been created and not stopped, the last of the list first.
+    /// Of each only the destination counts, which must be a mount point and is found through no symbolic
+    /// link. What still uses it keeps it until it is done (MNT_DETACH). After an error, those before it in
+    /// the list stay.
     ///
     /// # Errors
     /// As [`Runtime::mounts_add`].

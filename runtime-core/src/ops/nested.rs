@@ -1,7 +1,8 @@
-//! Runs in: RUNTIME. Containers whose cgroups lie below another one's. The kernel kills a cgroup with all below it; here is
-//! decided what in there is whose, and the one is killed without the other.
+//! Runs in: RUNTIME. Containers whose cgroups lie below another one's. The kernel kills a cgroup with all
+//! below it; here is decided what in there is whose, and the one is killed without the other.
 //!
-//! A container may mark cgroups of its own as another container's, to outlive its end. So a mark alone is not believed:
+//! A container may mark cgroups of its own as another container's, to outlive its end. So a mark alone is not
+//! believed:
 //!
 //! | the container | is another's |
 //! |---|---|
@@ -27,7 +28,8 @@ pub(super) enum Init {
     IsGone,
 }
 
-/// The cgroups below `cgroup`, which is that of the container `id`, that are other containers', and have processes.
+/// The cgroups below `cgroup`, which is that of the container `id`, that are other containers', and have
+/// processes.
 pub(super) fn others(
     store: &Store,
     id: &str,
@@ -101,8 +103,8 @@ fn kill_each(cgroup: &Cgroup) -> Result<()> {
     }
 }
 
-/// Sends the signal to those of `pids` that `still_there` tells again after they have been taken hold of: they are the
-/// processes that they were taken for.
+/// Sends the signal to those of `pids` that `still_there` tells again after they have been taken hold of:
+/// they are the processes that they were taken for.
 pub(super) fn signal_each(
     pids: Vec<Pid>,
     signal: i32,

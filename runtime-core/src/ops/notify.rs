@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. sd_notify(3) from inside: the mount and the variables that `create` adds, and the socket that `start`
-//! listens on.
+//! Runs in: RUNTIME. sd_notify(3) from inside: the mount and the variables that `create` adds, and the socket
+//! that `start` listens on.
 
 use std::path::Path;
 
@@ -36,7 +36,8 @@ pub(super) fn add_socket(config: &mut Config, dir: &Path) {
     add_variable(config, "NOTIFY_SOCKET", &format!("{IN_CONTAINER}/{NAME}"));
 }
 
-/// Adds what the service manager says to the program's environment; it wins over what config.json has of that name.
+/// Adds what the service manager says to the program's environment; it wins over what config.json has of that
+/// name.
 pub(super) fn add_variable(config: &mut Config, name: &str, value: &str) {
     if let Some(process) = config.spec.process_mut() {
         let mut env = process.env().clone().unwrap_or_default();

@@ -1,4 +1,5 @@
-//! Runs in: RUNTIME. What callers of `create`, `run`, `exec`, `checkpoint` and `restore` can ask for beyond config.json.
+//! Runs in: RUNTIME. What callers of `create`, `run`, `exec`, `checkpoint` and `restore` can ask for beyond
+//! config.json.
 
 use std::ffi::OsString;
 use std::os::fd::{OwnedFd, RawFd};
@@ -16,8 +17,8 @@ use crate::spec::given::Document;
 pub enum Console {
     /// A listening socket (AF_UNIX, stream): runc's `--console-socket`.
     Path(PathBuf),
-    /// A connected socket, of which the caller holds the other end; see [`crate::receive_terminal`]. Closed without
-    /// a word if the process has no terminal.
+    /// A connected socket, of which the caller holds the other end; see [`crate::receive_terminal`]. Closed
+    /// without a word if the process has no terminal.
     Socket(OwnedFd),
 }
 
@@ -40,8 +41,8 @@ impl From<OwnedFd> for Stdio {
     }
 }
 
-/// Whether containers may do without a cgroup of their own where the runtime has no right to make one, and without
-/// a device filter where it may load none. Only if config.json asks for no limit and no cgroupsPath.
+/// Whether containers may do without a cgroup of their own where the runtime has no right to make one, and
+/// without a device filter where it may load none. Only if config.json asks for no limit and no cgroupsPath.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rootless {
@@ -87,14 +88,16 @@ options! {
         no_pivot: bool,
         /// Keep the caller's session keyring.
         no_new_keyring: bool,
-        /// How many descriptors from 3 on the program inherits, behind the sockets of `listen_fds`. Those that are not open, or
-        /// close-on-exec, are left out.
+        /// How many descriptors from 3 on the program inherits, after the sockets of `listen_fds`. Those that
+        /// are not open, or close-on-exec, are left out.
         preserve_fds: u32,
-        /// Give the container a socket for sd_notify(3) at `/run/notify`; see [`crate::Runtime::notify_socket`].
+        /// Give the container a socket for sd_notify(3) at `/run/notify`; see
+        /// [`crate::Runtime::notify_socket`].
         notify: bool,
         /// How many sockets of the service manager, from 3 on, are passed (LISTEN_FDS).
         listen_fds: u32,
-        /// Their names, with colons between them (LISTEN_FDNAMES). sd_listen_fds(3) wants as many as there are sockets.
+        /// Their names, with colons between them (LISTEN_FDNAMES). sd_listen_fds(3) wants as many as there
+        /// are sockets.
         listen_names: Option<String>,
         /// Standard input, of a process without a terminal.
         stdin: Stdio,
@@ -102,8 +105,8 @@ options! {
         stdout: Stdio,
         /// Standard error, of a process without a terminal.
         stderr: Stdio,
-        /// Open files that the program gets, each with its number there, from 3 on. They count before `preserve_fds`, which may come
-        /// to the same number.
+        /// Open files that the program gets, each with its number there, from 3 on. They count before
+        /// `preserve_fds`, which may come to the same number.
         descriptors: Vec<(OwnedFd, RawFd)>,
         /// Ends the operation early.
         cancel: Cancel,
@@ -146,7 +149,8 @@ options! {
         no_new_privs: Option<bool>,
         /// Capabilities added to the bounding, effective and permitted sets: never to the inheritable one.
         capabilities: Vec<String>,
-        /// How many descriptors from 3 on the program inherits. Those that are not open, or close-on-exec, are left out.
+        /// How many descriptors from 3 on the program inherits. Those that are not open, or close-on-exec,
+        /// are left out.
         preserve_fds: u32,
         /// A cgroup below the container's.
         cgroup: Option<String>,
@@ -158,8 +162,8 @@ options! {
         stdout: Stdio,
         /// Standard error, of a process without a terminal.
         stderr: Stdio,
-        /// Open files that the program gets, each with its number there, from 3 on. They count before `preserve_fds`, which may come
-        /// to the same number.
+        /// Open files that the program gets, each with its number there, from 3 on. They count before
+        /// `preserve_fds`, which may come to the same number.
         descriptors: Vec<(OwnedFd, RawFd)>,
         /// Ends the operation early.
         cancel: Cancel,
@@ -193,8 +197,8 @@ options! {
     pub struct RestoreOptions {
         /// What `checkpoint` has, too.
         criu: CriuOptions,
-        /// The bundle; empty: the current directory. Its config.json must be that of the container that was saved, but paths
-        /// of the host may differ.
+        /// The bundle; empty: the current directory. Its config.json must be that of the container that was
+        /// saved, but paths of the host may differ.
         bundle: PathBuf,
         /// Another configuration than `config.json` of the bundle.
         config: Option<Document<Spec>>,

@@ -1,4 +1,5 @@
-//! Runs in: RUNTIME. A process of a container, held by its pidfd: one that an operation has started, or that was there.
+//! Runs in: RUNTIME. A process of a container, held by its pidfd: one that an operation has started, or that
+//! was there.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitStatus;
@@ -11,7 +12,8 @@ use crate::{Error, ErrorKind, Result};
 
 /// A container's process, held by its pidfd. Dropping it neither kills nor reaps the process.
 ///
-/// The descriptor ([`AsFd`]) is readable when the process has ended: for poll(2), epoll(7) and what is built on them.
+/// The descriptor ([`AsFd`]) is readable when the process has ended: for poll(2), epoll(7) and what is built
+/// on them.
 #[derive(Debug)]
 pub struct Process {
     pid: i32,
@@ -36,9 +38,9 @@ impl Process {
     /// Waits for the end of the process, and reaps it if it is a child of this program.
     ///
     /// # Errors
-    /// ECHILD: it has ended, and how cannot be told: this program ignores SIGCHLD, or reaps its children elsewhere, or is not
-    /// its parent, and the kernel does not keep the status for others (before Linux 6.15; and where it is yet to be reaped by
-    /// its parent).
+    /// ECHILD: it has ended, and how cannot be told: this program ignores SIGCHLD, or reaps its children
+    /// elsewhere, or is not its parent, and the kernel does not keep the status for others (before Linux
+    /// 6.15; and where it is yet to be reaped by its parent).
     pub fn wait(&self) -> Result<ExitStatus> {
         // waitid(2) does not wait for what is no child.
         runtime_sys::process::wait_readable(self.as_fd(), None).doing("wait for the process")?;
@@ -77,8 +79,9 @@ impl AsFd for Process {
 }
 
 impl Runtime {
-    /// Takes hold of a container's first process, whoever has made it: another program, or this one before it was started
-    /// anew. It is the very process of the record, by its start time, whatever has become of its number.
+    /// Takes hold of a container's first process, whoever has made it: another program, or this one before it
+    /// was started anew. It is the very process of the record, by its start time, whatever has become of its
+    /// number.
     ///
     /// # Errors
     /// `NotFound`; `WrongStatus` if it has ended.

@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. `restore`: has criu make the processes of a container from the files of a checkpoint, in a cgroup
-//! and a state directory made as by `create`.
+//! Runs in: RUNTIME. `restore`: has criu make the processes of a container from the files of a checkpoint, in
+//! a cgroup and a state directory made as by `create`.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -46,16 +46,16 @@ use crate::{Error, ErrorKind, Result};
 const LOG: &str = "restore.log";
 
 impl Runtime {
-    /// Makes a container from the files of a checkpoint, by criu(8). The processes run on when this returns; the first
-    /// of them is a child of the caller. Standard input, output and error of the caller take the places of the pipes
-    /// that the container had there.
+    /// Makes a container from the files of a checkpoint, by criu(8). The processes run on when this returns;
+    /// the first of them is a child of the caller. Standard input, output and error of the caller take the
+    /// places of the pipes that the container had there.
     ///
-    /// Hooks: prestart and createRuntime, in the new namespaces, as by runc; the others have had their effect, or come
-    /// with `delete`.
+    /// Hooks: prestart and createRuntime, in the new namespaces, as by runc; the others have had their
+    /// effect, or come with `delete`.
     ///
     /// # Errors
-    /// As `create`; `NotFound` if there are no images; `Unsupported` if there is no criu, or it is too old; `Os` with the
-    /// path of criu's log and the last error in it. Nothing is left then.
+    /// As `create`; `NotFound` if there are no images; `Unsupported` if there is no criu, or it is too old;
+    /// `Os` with the path of criu's log and the last error in it. Nothing is left then.
     pub fn restore(&self, id: &ContainerId, mut options: RestoreOptions) -> Result<Process> {
         let standard = [&mut options.stdin, &mut options.stdout, &mut options.stderr].map(take);
         let given = Descriptors::default().given(standard, Vec::new())?;
@@ -76,7 +76,7 @@ impl Runtime {
         criu::mapped_images::show(&mut directories, &planned.plan.namespaces.user)?;
         let descriptors = read_descriptors(&options.criu.images, &directories)?;
         let cancel = options.cancel.clone();
-        let job = Job {
+        let restore = PlannedRestore {
             config: &planned.config,
             plan: &planned.plan,
             placed: planned.descriptors.placed(),
@@ -86,7 +86,7 @@ impl Runtime {
             descriptors,
         };
         let mut creation = Creation::begin(self, id, &planned, &cancel)?;
-        let restored = job.restore(&mut creation);
+        let restored = restore.restore(&mut creation);
         creation.end(restored)
     }
 
@@ -162,7 +162,7 @@ fn read_descriptors(path: &Path, directories: &Directories) -> Result<Vec<String
     serde_json::from_slice(&text).map_err(|error| at(Error::new(ErrorKind::Invalid, error.to_string())))
 }
 
-struct Job<'a> {
+struct PlannedRestore<'a> {
     config: &'a Config,
     plan: &'a Plan,
     placed: Vec<(RawFd, RawFd)>,
@@ -173,7 +173,7 @@ struct Job<'a> {
     descriptors: Vec<String>,
 }
 
-impl Job<'_> {
+impl PlannedRestore<'_> {
     fn restore(mut self, creation: &mut Creation<'_>) -> Result<Process> {
         let Creation {
             slot,
@@ -208,7 +208,7 @@ impl Job<'_> {
         }
         let request = self.request(slot, &place, &session, namespaces.options)?;
         let mut attendant = Restore {
-            job: &self,
+            restore: &self,
             slot,
             cgroup,
             hooks_begun,
@@ -256,7 +256,7 @@ impl Job<'_> {
             keyring: self.plan.keyring.clone(),
             place,
             rootfs: [rootfs, draft],
-            mounts: trees::mounts(self.plan, cgroup, trees::Room::of_restore())?,
+            mounts: trees::mounts(self.plan, cgroup, trees::TreePolicy::of_restore())?,
             subject: Subject {
                 process: &self.plan.process,
                 container: Some((self.plan, &self.config.spec)),
@@ -361,7 +361,7 @@ fn join_by_path(join: &Join) -> Result<JoinNamespace> {
 
 /// RUNTIME's part in a restore.
 struct Restore<'a> {
-    job: &'a Job<'a>,
+    restore: &'a PlannedRestore<'a>,
     slot: &'a mut Slot,
     cgroup: &'a CgroupManager,
     hooks_begun: &'a mut bool,
@@ -379,8 +379,8 @@ impl Attendant for Restore<'_> {
                 let pid = self.take_init(notification.pid())?;
                 self.set_up_network(pid)?;
                 *self.hooks_begun = true;
-                let terms = terms(self.job.plan, &self.job.options.cancel);
-                run_runtime_hooks(self.job.config, self.slot.record(), pid, terms)
+                let terms = terms(self.restore.plan, &self.restore.options.cancel);
+                run_runtime_hooks(self.restore.config, self.slot.record(), pid, terms)
             }
             "orphan-pts-master" => self.take_terminal(fd),
             // The processes are there, and stand still: what others wait for is written before they run.
@@ -398,7 +398,8 @@ impl Attendant for Restore<'_> {
 }
 
 impl Restore<'_> {
-    /// Takes hold of the container's first process. It is our child, so its pid stays its own until we reap it.
+    /// Takes hold of the container's first process. It is our child, so its pid stays its own until we reap
+    /// it.
     fn take_init(&mut self, pid: i32) -> Result<i32> {
         if self.init.as_ref().is_some_and(|init| init.pid == pid) {
             return Ok(pid);
@@ -419,7 +420,7 @@ impl Restore<'_> {
 
     /// criu makes a network namespace without anything in it.
     fn set_up_network(&self, pid: i32) -> Result<()> {
-        let plan = self.job.plan;
+        let plan = self.restore.plan;
         if !plan.namespaces.loopback && self.devices.is_none() {
             return Ok(());
         }
@@ -452,10 +453,10 @@ impl Restore<'_> {
         let (Some(master), Some(console)) = (self.terminal.take(), self.console.take()) else {
             return Ok(());
         };
-        if self.job.options.plain_newlines {
+        if self.restore.options.plain_newlines {
             net::leave_newlines(master.as_fd()).field("process.terminal")?;
         }
-        console::send_master(&master, &console, &self.job.options.cancel)
+        console::send_master(&master, &console, &self.restore.options.cancel)
     }
 
     fn publish(&mut self, pid: i32) -> Result<()> {
@@ -465,18 +466,19 @@ impl Restore<'_> {
         record.root = container_root::root_record(pid)?;
         container::record_identity(&mut record, self.cgroup)?;
         record.phase = Phase::Created;
-        record.stdio = self.job.attached();
+        record.stdio = self.restore.attached();
         self.slot.write(record)?;
         self.pass_terminal()?;
-        match &self.job.options.pid_file {
+        match &self.restore.options.pid_file {
             Some(path) => pid_file::write(path, pid),
             None => Ok(()),
         }
     }
 }
 
-/// Enters a network namespace, and brings `lo` up as INIT does it in one of its own. Done by a thread of its own, which ends with it: joining a
-/// namespace is for a thread, and the caller's stay where they are. Returns a route socket in the namespace.
+/// Enters a network namespace, and brings `lo` up as INIT does it in one of its own. Done by a thread of its
+/// own, which ends with it: joining a namespace is for a thread, and the caller's stay where they are.
+/// Returns a route socket in the namespace.
 fn enter_network(namespace: OwnedFd, loopback: bool) -> Result<OwnedFd> {
     let work = move || {
         namespace::setns(namespace.as_fd(), Kinds::NETWORK)?;

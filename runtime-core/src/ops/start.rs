@@ -21,13 +21,14 @@ impl Runtime {
     /// OCI `start`.
     ///
     /// # Errors
-    /// `WrongStatus` with runc's texts unless the status is `created`; `Hook`, the container is deleted then; or why the
-    /// program could not be executed: it is stopped then.
+    /// `WrongStatus` with runc's texts unless the status is `created`; `Hook`, the container is deleted then;
+    /// or why the program could not be executed: it is stopped then.
     pub fn start(&self, id: &ContainerId) -> Result<()> {
         self.start_unless(id, &Cancel::default())
     }
 
-    /// As `start`, but gives up when it is told to: the container is stopped then, as after any failure but that of a hook.
+    /// As `start`, but gives up when it is told to: the container is stopped then, as after any failure but
+    /// that of a hook.
     ///
     /// # Errors
     /// Those of `start`, and `Interrupted`.
@@ -48,8 +49,8 @@ impl Runtime {
         let record = slot.record().clone();
         let init = HostProcess::open(record.pid, record.start_time)?.ok_or_else(stopped)?;
         let connection = start_socket::connect(slot.dir())?;
-        // Before the word is given: if we are killed in between, init hears it, and ends. The other way round, a
-        // running container would look like a created one.
+        // Before the word is given: if we are killed in between, init hears it, and ends. The other way
+        // round, a running container would look like a created one.
         start_socket::remove(slot.dir())?;
         let mut answers = StartAnswers {
             slot: &slot,

@@ -47,8 +47,8 @@ fn lossy<S: Serializer>(path: &std::path::Path, serializer: S) -> std::result::R
 }
 
 impl Runtime {
-    /// The state of a container. While `create` is at work there is none yet, as with runc and crun: who asks again and again
-    /// until there is one may start it then.
+    /// The state of a container. While `create` is at work there is none yet, as with runc and crun: who asks
+    /// again and again until there is one may start it then.
     ///
     /// # Errors
     /// `NotFound`.

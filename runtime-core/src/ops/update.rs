@@ -15,11 +15,12 @@ use crate::spec::{self, update_resources};
 use crate::{Cancel, Error, ErrorKind, Result};
 
 impl Runtime {
-    /// Changes the limits of a container. `resources` is an object as at `linux.resources`; what it does not name stays.
-    /// Device rules are never changed. All limits are changed, or none.
+    /// Changes the limits of a container. `resources` is an object as at `linux.resources`; what it does not
+    /// name stays. Device rules are never changed. All limits are changed, or none.
     ///
     /// # Errors
-    /// `Invalid` with the field; `WrongStatus`, "container not running"; what the kernel or the host's controllers refuse.
+    /// `Invalid` with the field; `WrongStatus`, "container not running"; what the kernel or the host's
+    /// controllers refuse.
     pub fn update(&self, id: &ContainerId, resources: impl Into<Document<LinuxResources>>) -> Result<()> {
         let resources = resources.into();
         let json = resources.json(&Cancel::default())?;
@@ -40,12 +41,12 @@ impl Runtime {
 }
 
 impl Runtime {
-    /// Writes `linux.intelRdt.l3CacheSchema` and `memBwSchema` anew, into the class of a container that has one. Other
-    /// containers in that class share them.
+    /// Writes `linux.intelRdt.l3CacheSchema` and `memBwSchema` anew, into the class of a container that has
+    /// one. Other containers in that class share them.
     ///
     /// # Errors
-    /// `Unsupported` for a container without `linux.intelRdt`; `WrongStatus`, "container not running"; `Invalid` with the
-    /// field; what the kernel refuses.
+    /// `Unsupported` for a container without `linux.intelRdt`; `WrongStatus`, "container not running";
+    /// `Invalid` with the field; what the kernel refuses.
     pub fn update_intel_rdt(
         &self,
         id: &ContainerId,

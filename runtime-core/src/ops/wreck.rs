@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. `delete --force` of a container whose record is missing or damaged: what is left of it is looked for by
-//! other marks. Never called for a record that only cannot be read now.
+//! Runs in: RUNTIME. `delete --force` of a container whose record is missing or damaged: what is left of it
+//! is looked for by other marks. Never called for a record that only cannot be read now.
 
 use super::cgroup_removal::{empty_cgroup, sweep};
 use super::container::{self, CONFIG, PATIENCE};
@@ -10,11 +10,12 @@ use crate::host::state::{Store, Wreck};
 use crate::spec::Config;
 use crate::{Error, ErrorKind, Result};
 
-/// Ends what can be found, then removes the directory. If nothing was found it says so, after it has removed what could
-/// not be of use any more.
+/// Ends what can be found, then removes the directory. If nothing was found it says so, after it has removed
+/// what could not be of use any more.
 ///
 /// # Errors
-/// Something could not be ended: the directory, and what tells of the container in it, stays. Nothing was found.
+/// Something could not be ended: the directory, and what tells of the container in it, stays. Nothing was
+/// found.
 pub(super) fn delete(store: &Store, wreck: Wreck) -> Result<()> {
     if wreck.reason().kind() == ErrorKind::Unsupported {
         return wreck.remove();

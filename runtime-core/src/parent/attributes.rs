@@ -7,9 +7,11 @@ use super::explain;
 use crate::plan::process::ProcessPlan;
 use crate::{Error, ErrorKind, Result};
 
-/// The CPUs that the caller was confined to are not the container's: its cpuset is, which the kernel takes from all.
+/// The CPUs that the caller was confined to are not the container's: its cpuset is, which the kernel takes
+/// from all.
 pub(crate) fn allow_all_cpus(pid: i32) {
-    // Where a filter forbids it, or a real-time policy, it runs, only not everywhere. That it has ended is seen elsewhere.
+    // Where a filter forbids it, or a real-time policy, it runs, only not everywhere. That it has ended is
+    // seen elsewhere.
     if let Err(error) = sys_process::allow_all_cpus(pid) {
         log::info!(
             "the container keeps the CPUs of the caller: {}",
@@ -18,8 +20,9 @@ pub(crate) fn allow_all_cpus(pid: i32) {
     }
 }
 
-/// From outside, and not by the process itself before it makes another: SCHED_DEADLINE forbids it to, RESET_ON_FORK takes the
-/// policy from the other again, and in a user namespace it has no CAP_SYS_NICE that counts (sched(7)).
+/// From outside, and not by the process itself before it makes another: SCHED_DEADLINE forbids it to,
+/// RESET_ON_FORK takes the policy from the other again, and in a user namespace it has no CAP_SYS_NICE that
+/// counts (sched(7)).
 pub(crate) fn set_scheduler(process: &ProcessPlan, pid: i32) -> Result<()> {
     let Some(scheduler) = &process.scheduler else {
         return Ok(());
@@ -49,8 +52,8 @@ pub(crate) fn set_oom_score(process: &ProcessPlan, pid: i32) -> Result<()> {
         .with_field("process.oomScoreAdj")
         .with_path(path);
     match (is_denied, process.is_rootless) {
-        // Engines ask for the same value whoever runs them. The container then keeps that of its user, which is no
-        // gain to it.
+        // Engines ask for the same value whoever runs them. The container then keeps that of its user, which
+        // is no gain to it.
         (true, true) => {
             log::debug!("{explained}: not changed, since the runtime is rootless");
             Ok(())
@@ -62,7 +65,8 @@ pub(crate) fn set_oom_score(process: &ProcessPlan, pid: i32) -> Result<()> {
     }
 }
 
-/// Sets the resource limits of a process that waits in a user namespace, where it could not raise them itself.
+/// Sets the resource limits of a process that waits in a user namespace, where it could not raise them
+/// itself.
 pub(crate) fn set_limits(process: &ProcessPlan, pid: i32) -> Result<()> {
     if !process.limits_from_outside {
         return Ok(());

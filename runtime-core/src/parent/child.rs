@@ -1,4 +1,5 @@
-//! Runs in: RUNTIME. A child of ours: made by `clone3`, followed by its pidfd, and killed and reaped when it is dropped.
+//! Runs in: RUNTIME. A child of ours: made by `clone3`, followed by its pidfd, and killed and reaped when it
+//! is dropped.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -13,8 +14,8 @@ use crate::{Error, ErrorKind, Result};
 /// How long a child that was killed may take to end, in milliseconds.
 const DEATH: i64 = 10_000;
 
-/// A child on the way to becoming the container's process. Killed and reaped if it is dropped: no error on the way may
-/// leave it behind.
+/// A child on the way to becoming the container's process. Killed and reaped if it is dropped: no error on
+/// the way may leave it behind.
 #[derive(Debug)]
 pub(crate) struct Launched {
     pub pid: i32,
@@ -58,11 +59,11 @@ impl Launched {
 impl Drop for Launched {
     fn drop(&mut self) {
         let Some(pidfd) = &self.pidfd else { return };
-        // It may have ended by itself, and a program that reaps all its children may have been faster: what counts is
-        // that it is gone.
+        // It may have ended by itself, and a program that reaps all its children may have been faster: what
+        // counts is that it is gone.
         let _already_gone = sys_process::send_signal(pidfd.as_fd(), rustix::process::Signal::KILL);
-        // A dead file server can hold it in a sleep that SIGKILL does not end. Nobody can reap it then, and its cgroup,
-        // which cannot be removed, says so.
+        // A dead file server can hold it in a sleep that SIGKILL does not end. Nobody can reap it then, and
+        // its cgroup, which cannot be removed, says so.
         if let Ok(true) = sys_process::wait_readable(pidfd.as_fd(), Some(DEATH)) {
             let _already_reaped = sys_process::wait(pidfd.as_fd());
         }

@@ -1,5 +1,6 @@
-//! Runs in: RUNTIME. Why could a program not be executed? Looks at the file in the container's root, which belongs to
-//! an attacker: paths are resolved inside it (crate pathrs), and only regular files are read, a few hundred bytes each.
+//! Runs in: RUNTIME. Why could a program not be executed? Looks at the file in the container's root, which
+//! belongs to an attacker: paths are resolved inside it (crate pathrs), and only regular files are read, a
+//! few hundred bytes each.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,6 +11,8 @@ use pathrs::Root;
 use pathrs::flags::OpenFlags;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+
+use crate::plan::seccomp;
 
 /// The kernel reads this much of a script's first line (BINPRM_BUF_SIZE).
 const HEAD: usize = 256;
@@ -60,7 +63,8 @@ fn open(root: &Root, path: &Path) -> Option<File> {
 
 fn script(head: &[u8], exists: impl Fn(&Path) -> bool) -> Option<String> {
     let line = head.get(2..)?.split(|byte| *byte == b'\n').next()?;
-    // As `load_script` of fs/binfmt_script.c: a null byte ends the line, a carriage return does not end the word.
+    // As `load_script` of fs/binfmt_script.c: a null byte ends the line, a carriage return does not end the
+    // word.
     let text = String::from_utf8_lossy(line.split(|byte| *byte == 0).next()?);
     let interpreter = text.split([' ', '\t']).find(|word| !word.is_empty())?;
     if interpreter.ends_with('\r') {
@@ -82,19 +86,15 @@ fn elf(file: &File, head: &[u8], errno: Errno, exists: impl Fn(&Path) -> bool) -
         false => u16::from_le_bytes(machine),
     };
     if errno == Errno::NOEXEC {
-        return Some(match machine_name(machine) {
-            Some(name) if name != std::env::consts::ARCH => {
-                format!(
-                    "the program is for {name}, this machine is {}",
-                    std::env::consts::ARCH
-                )
-            }
-            Some(_) => "the ELF file is damaged".to_owned(),
-            None => format!(
-                "the program is for machine type {machine}, this machine is {}",
-                std::env::consts::ARCH
-            ),
-        });
+        let name = match seccomp::architecture_of_elf(machine, is_64(head)?, is_big) {
+            Some(name) if name == seccomp::NATIVE => return Some("the ELF file is damaged".to_owned()),
+            Some(name) => seccomp::short_name(name),
+            None => format!("machine type {machine}"),
+        };
+        return Some(format!(
+            "the program is for {name}, this machine is {}",
+            std::env::consts::ARCH
+        ));
     }
     // The kernel of this machine, which is little-endian, has not read its headers either.
     if is_big {
@@ -109,18 +109,9 @@ fn elf(file: &File, head: &[u8], errno: Errno, exists: impl Fn(&Path) -> bool) -
     })
 }
 
-fn machine_name(machine: u16) -> Option<&'static str> {
-    Some(match machine {
-        3 => "x86",
-        21 => "powerpc64",
-        22 => "s390x",
-        40 => "arm",
-        62 => "x86_64",
-        183 => "aarch64",
-        243 => "riscv64",
-        258 => "loongarch64",
-        _ => return None,
-    })
+/// EI_CLASS of a file of which that much is there.
+fn is_64(head: &[u8]) -> Option<bool> {
+    Some(*head.get(4)? == 2)
 }
 
 /// PT_INTERP of a little-endian ELF file of 64 or 32 bits.
@@ -128,7 +119,7 @@ fn elf_interpreter(file: &File, head: &[u8]) -> Option<PathBuf> {
     use std::os::unix::ffi::OsStringExt;
     use std::os::unix::fs::FileExt;
     const PT_INTERP: u32 = 3;
-    let is_64 = *head.get(4)? == 2;
+    let is_64 = is_64(head)?;
     let number = |bytes: &[u8], at: usize, size: usize| -> Option<u64> {
         Some(
             bytes
@@ -202,7 +193,7 @@ mod tests {
     #[test]
     fn a_program_for_a_machine_of_the_other_order_of_bytes_is_named() {
         let mut program = b"\x7fELF\x02\x02\x01\0\0\0\0\0\0\0\0\0\0\x02".to_vec();
-        for (machine, name) in [(22_u16, "s390x"), (21, "powerpc64"), (4711, "machine type 4711")] {
+        for (machine, name) in [(22_u16, "s390x"), (21, "ppc64"), (4711, "machine type 4711")] {
             program.truncate(18);
             program.extend(machine.to_be_bytes());
             program.resize(64, 0);

@@ -1,6 +1,6 @@
-//! Runs in: RUNTIME. Turns the eight bytes of a failed child into an error: which operation, which field of config.json,
-//! which path, which call. All texts about the child are in this file, and each [`Step`] has its golden message
-//! in `explain/tests.rs`.
+//! Runs in: RUNTIME. Turns the eight bytes of a failed child into an error: which operation, which field of
+//! config.json, which path, which call. All texts about the child are in this file, and each [`Step`] has its
+//! golden message in `explain/tests.rs`.
 
 pub(crate) mod clone3;
 
@@ -32,8 +32,8 @@ use crate::{Error, ErrorKind, Result};
 /// What EPERM means where a priority is set.
 const HIGHER_PRIORITY: &str = "a higher priority than the runtime's own needs CAP_SYS_NICE";
 
-/// What EPERM means where a scheduler is set. The kernel gives SCHED_DEADLINE to who may run on every processor (sched(7)); the words
-/// about that are runc's.
+/// What EPERM means where a scheduler is set. The kernel gives SCHED_DEADLINE to who may run on every
+/// processor (sched(7)); the words about that are runc's.
 pub(crate) fn refused_scheduler(scheduler: &SchedAttr) -> &'static str {
     match scheduler.policy == libc::SCHED_DEADLINE as u32 {
         true => {
@@ -473,7 +473,8 @@ fn hook(list: &str, hooks: Option<&Vec<HookPlan>>, failure: Failure, output: Opt
             };
         }
     };
-    // What else it could be, a child that something in the container traces may have sent: reading it might not end.
+    // What else it could be, a child that something in the container traces may have sent: reading it might
+    // not end.
     let quoted = output
         .filter(|output| is_memfd(output))
         .and_then(|output| read_output(output).ok())

@@ -32,7 +32,8 @@ pub(crate) trait Answers {
     fn move_net_devices(&mut self, _there: BorrowedFd<'_>) -> Result<()> {
         Err(asked_too_late("network devices"))
     }
-    /// Sends the host's trees as they are locked in init's mount namespace, which init gives where RUNTIME may not take it.
+    /// Sends the host's trees as they are locked in init's mount namespace, which init gives where RUNTIME
+    /// may not take it.
     fn send_trees(
         &mut self,
         _init: &Launched,
@@ -47,7 +48,8 @@ pub(crate) trait Answers {
     }
     /// Passes a seccomp listener on to its agent.
     fn pass_listener(&mut self, pid: i32, listener: BorrowedFd<'_>) -> Result<()>;
-    /// Says what a failure means; called while the child still waits, so that its file system can be looked at.
+    /// Says what a failure means; called while the child still waits, so that its file system can be looked
+    /// at.
     fn explain(&mut self, pid: i32, failure: Failure, output: Option<OwnedFd>) -> Error;
 }
 
@@ -60,15 +62,17 @@ fn asked_too_late(what: &str) -> Error {
 
 /// RUNTIME's side of the conversation with one child, from Go until its program runs.
 ///
-/// Whatever comes may come from an attacker: a process in the container that may trace EXEC can take its end of the link. So
-/// each record is taken once, in the order of the protocol, and only from the process that is the child by the kernel's word.
+/// Whatever comes may come from an attacker: a process in the container that may trace EXEC can take its end
+/// of the link. So each record is taken once, in the order of the protocol, and only from the process that
+/// the kernel names as the child.
 pub(crate) struct Conversation {
     link: OwnedFd,
     /// The record of the highest rank so far: what comes has a higher one.
     heard: Rank,
     /// Whether a helper speaks, which is yet to make the process.
     awaits_birth: bool,
-    /// Whether the end of the link says nothing yet: it is that of a connection which init may never have taken.
+    /// Whether the end of the link says nothing yet: it is that of a connection which init may never have
+    /// taken.
     awaits_taken: bool,
     /// The listener of a filter that a helper has loaded for the process that it is yet to make.
     held: Option<OwnedFd>,
@@ -218,8 +222,8 @@ impl Conversation {
         Ok(())
     }
 
-    /// The agent is told the pid of the process, which is not there yet where a helper has loaded the filter: so the listener is
-    /// held until it is, or until the helper makes a call that the agent has to answer.
+    /// The agent is told the pid of the process, which is not there yet where a helper has loaded the filter:
+    /// so the listener is held until it is, or until the helper makes a call that the agent has to answer.
     fn take_listener(
         &mut self,
         shared: &OwnedFd,
@@ -239,7 +243,8 @@ impl Conversation {
         })
     }
 
-    /// With a listener that is held: returns when a record is there, and passes the listener on if a call comes first.
+    /// With a listener that is held: returns when a record is there, and passes the listener on if a call
+    /// comes first.
     fn await_record_or_call(
         &mut self,
         helper: Speaker<'_>,
@@ -283,8 +288,8 @@ fn check_execution(child: Speaker<'_>) -> Result<()> {
     }
 }
 
-/// A helper has made the process, and ends. Which process that is, the kernel says: a pidfd could be anybody's, and its
-/// number is not asked of whoever sent it.
+/// A helper has made the process, and ends. Which process that is, the kernel says: a pidfd could be
+/// anybody's, and its number is not asked of whoever sent it.
 fn replace(launched: &mut Launched, pidfd: OwnedFd, cancel: &Cancel) -> Result<()> {
     if !sys_process::is_child(pidfd.as_fd())? {
         return Err(Error::new(
@@ -394,7 +399,8 @@ pub mod hostile {
         }
     }
 
-    /// Sends each record, with one of these descriptors, over a link whose speaker is this process, closes it, and follows RUNTIME.
+    /// Sends each record, with one of these descriptors, over a link whose speaker is this process, closes
+    /// it, and follows RUNTIME.
     pub fn follow(records: &[(&[u8], Option<BorrowedFd<'_>>)], awaits_birth: bool) -> Result<Outcome> {
         let links = Links::new()?;
         for (bytes, fd) in records {
@@ -455,7 +461,8 @@ mod tests {
         })
     }
 
-    /// What RUNTIME says to these records, sent by this very process in the place of its child; and how many hooks it ran.
+    /// What RUNTIME says to these records, sent by this very process in the place of its child; and how many
+    /// hooks it ran.
     fn answer(awaits_birth: bool, records: &[(Message, Option<BorrowedFd<'_>>)]) -> (Result<()>, usize) {
         let links = Links::new().unwrap();
         for (message, fd) in records {

@@ -10,7 +10,8 @@ use super::child::Launched;
 use super::link::{self, Record};
 use crate::{Cancel, Error, ErrorKind, Result};
 
-/// A helper, and RUNTIME's end of the link to it. Killed and reaped when it is dropped, if it has not ended by then.
+/// A helper, and RUNTIME's end of the link to it. Killed and reaped when it is dropped, if it has not ended
+/// by then.
 #[derive(Debug)]
 pub(crate) struct Helper {
     pub process: Launched,
@@ -33,7 +34,8 @@ impl Helper {
         link::receive(self.link.as_fd(), self.process.speaker(), cancel)
     }
 
-    /// Waits until it says that all is done; `explain` says what a failure means, `work` what has ended without a word.
+    /// Waits until it says that all is done; `explain` says what a failure means, `work` what has ended
+    /// without a word.
     pub(crate) fn await_ready(&self, work: &str, explain: impl FnOnce(Failure) -> Error) -> Result<()> {
         match self.receive(&Cancel::default())? {
             Some((Message::Ready, _)) => Ok(()),

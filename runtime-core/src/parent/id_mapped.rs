@@ -1,5 +1,6 @@
-//! Runs in: RUNTIME, between `clone3` and Go. Id-mapped mounts (mount_setattr(2), MOUNT_ATTR_IDMAP): the mapping is a
-//! user namespace, the container's own or one made for it. The trees are shared with the child by descriptor.
+//! Runs in: RUNTIME, between `clone3` and Go. Id-mapped mounts (mount_setattr(2), MOUNT_ATTR_IDMAP): the
+//! mapping is a user namespace, the container's own or one made for it. The trees are shared with the child
+//! by descriptor.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -67,7 +68,8 @@ pub(super) fn joined<'a>(plan: &Plan, prepared: &'a Prepared) -> Option<&'a Owne
     prepared.joins.get(plan.namespaces.place_of_joined(Kinds::USER)?)
 }
 
-/// Maps one mount, if it asks for it. The container's user namespace is `joined`, or the one that `init` is in.
+/// Maps one mount, if it asks for it. The container's user namespace is `joined`, or the one that `init` is
+/// in.
 pub(super) fn apply_one(
     mount: &MountPlan,
     tree: &OwnedFd,

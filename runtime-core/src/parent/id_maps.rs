@@ -1,4 +1,5 @@
-//! Runs in: RUNTIME. The id maps of a child in a new user namespace, from outside: by ourselves, or by newuidmap and newgidmap.
+//! Runs in: RUNTIME. The id maps of a child in a new user namespace, from outside: by ourselves, or by
+//! newuidmap and newgidmap.
 
 use oci_spec::runtime::LinuxIdMapping;
 use rustix::process::Pid;

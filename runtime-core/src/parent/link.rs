@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. Its end of the link: waits for the next record of the one process that may speak, for that process's end,
-//! and for the caller's wish to end. Knows nothing of what records mean.
+//! Runs in: RUNTIME. Its end of the link: waits for the next record of the one process that may speak, for
+//! that process's end, and for the caller's wish to end. Knows nothing of what records mean.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -34,8 +34,9 @@ impl Launched {
 /// A record, and the descriptor that came with it.
 pub(crate) type Record = (Message, Option<OwnedFd>);
 
-/// Waits for the next record of `speaker`. `None`: nothing more comes, since its end is closed, or it has ended. (Somebody else
-/// may still have a copy of that end: a process that it has made, or one that has taken it.)
+/// Waits for the next record of `speaker`. `None`: nothing more comes, since its end is closed, or it has
+/// ended. (Somebody else may still have a copy of that end: a process that it has made, or one that has taken
+/// it.)
 ///
 /// A record that is there counts before the caller's wish to end.
 ///
@@ -77,8 +78,8 @@ pub(crate) fn receive(link: BorrowedFd<'_>, speaker: Speaker<'_>, cancel: &Cance
     }
 }
 
-/// Waits until there is something to read, or to be known. Whether the speaker has ended: then no record comes after those
-/// that are there.
+/// Waits until there is something to read, or to be known. Whether the speaker has ended: then no record
+/// comes after those that are there.
 fn wait(link: BorrowedFd<'_>, speaker: Speaker<'_>, cancel: &Cancel) -> Result<bool> {
     match cancel.wait_any([link, speaker.pidfd], PollFlags::IN, None) {
         Ok([_, has_ended]) => Ok(has_ended),
@@ -101,7 +102,8 @@ fn foreign(sender: Option<i32>) -> Error {
     Error::new(ErrorKind::Denied, text)
 }
 
-/// Whether a descriptor from a child is a memfd: whatever else it could be (a pipe, a file of FUSE) might hold who reads it.
+/// Whether a descriptor from a child is a memfd: whatever else it could be (a pipe, a file of FUSE) might
+/// hold who reads it.
 pub(crate) fn is_memfd(fd: impl AsFd) -> bool {
     // EINVAL for every other kind of file (fcntl(2)).
     rustix::fs::fcntl_get_seals(fd).is_ok_and(|seals| !seals.contains(SealFlags::WRITE))

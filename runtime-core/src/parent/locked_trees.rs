@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. Has the host's trees copied in INIT's mount namespace, where the kernel locks them, gives the
-//! copies their attributes, and sends them to INIT. The reason is in `runtime_init`, `trees.rs`.
+//! Runs in: RUNTIME. Has the host's trees copied in INIT's mount namespace, where the kernel locks them,
+//! gives the copies their attributes, and sends them to INIT. The reason is in `runtime_init`, `trees.rs`.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 

@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME, from `clone3` on: makes the child, does for it what can only be done from outside, follows the
-//! handshake, and explains its failures.
+//! Runs in: RUNTIME, from `clone3` on: makes the child, does for it what can only be done from outside,
+//! follows the handshake, and explains its failures.
 
 pub(crate) mod attributes;
 pub(crate) mod child;

@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. Mounts for a container that runs already: copies of the host's trees, and MOUNTER, which puts them
-//! there or takes mounts away. How it does that is in `runtime_init`, `mounter.rs`.
+//! Runs in: RUNTIME. Mounts for a container that runs already: copies of the host's trees, and MOUNTER, which
+//! puts them there or takes mounts away. How it does that is in `runtime_init`, `mounter.rs`.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -116,7 +116,7 @@ fn explain_removal(removals: &[Removal], failure: Failure) -> Error {
 fn prepare(plan: &Plan, inside: Inside<'_>, cgroup: &CgroupManager) -> Result<Vec<PreparedMount>> {
     // It may be gone.
     let rootfs = resolve_directory(&plan.rootfs.path).ok();
-    let mut mounts = trees::mounts(plan, cgroup, trees::Room::of_mounter(rootfs.as_deref()))?;
+    let mut mounts = trees::mounts(plan, cgroup, trees::TreePolicy::of_mounter(rootfs.as_deref()))?;
     if inside.has_users() {
         lock(plan, &mut mounts, inside)?;
     }

@@ -1,5 +1,6 @@
-//! Runs in: RUNTIME. Procfs for a pid namespace given by path: INIT is born there last, so that who makes its mounts is elsewhere.
-//! From Linux 6.17 on a procfs is told its pid namespace; before, PROCFS has it opened there (`runtime_init`, `procfs.rs`).
+//! Runs in: RUNTIME. Procfs for a pid namespace given by path: INIT is born there last, so that who makes its
+//! mounts is elsewhere. From Linux 6.17 on a procfs is told its pid namespace; before, PROCFS has it opened
+//! there (`runtime_init`, `procfs.rs`).
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 

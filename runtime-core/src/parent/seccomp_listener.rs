@@ -1,5 +1,6 @@
-//! Runs in: RUNTIME. Takes the seccomp listener from a child that can make no more system calls (its filter may send
-//! each of them to the agent, who is still waiting for the listener): see `load_with_listener` in `runtime-init`.
+//! Runs in: RUNTIME. Takes the seccomp listener from a child that can make no more system calls (its filter
+//! may send each of them to the agent, who is still waiting for the listener): see `load_with_listener` in
+//! `runtime-init`.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -14,7 +15,8 @@ const PAUSE: Duration = Duration::from_micros(50);
 /// How the kernel names a listener (kernel/seccomp.c).
 const LISTENER: &str = "anon_inode:seccomp notify";
 
-/// Waits until the child has loaded its filter, takes the listener, hands it to `pass_on`, and lets the child go on.
+/// Waits until the child has loaded its filter, takes the listener, hands it to `pass_on`, and lets the child
+/// go on.
 ///
 /// # Errors
 /// `Interrupted`; `Denied` if the child gives something else for a listener.

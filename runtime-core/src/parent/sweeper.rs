@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. Has the cgroups below a container's removed by a process with the container's ids, where RUNTIME, an
-//! ordinary user, may not: they belong to subordinate ids.
+//! Runs in: RUNTIME. Has the cgroups below a container's removed by a process with the container's ids, where
+//! RUNTIME, an ordinary user, may not: they belong to subordinate ids.
 
 use std::os::fd::AsFd;
 

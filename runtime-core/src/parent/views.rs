@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. Lends the child what Plan and Prepared hold: borrowed views in arrays that live in this frame,
-//! and so, in the child's copy of it, for ever.
+//! Runs in: RUNTIME. Lends the child what Plan and Prepared hold: borrowed views in arrays that live in this
+//! frame, and so, in the child's copy of it, for ever.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
@@ -296,7 +296,8 @@ fn mount_view<'a>(
     options: &'a [OptionView<'a>],
 ) -> init::MountArgs<'a> {
     let what = what_view(plan, mount, prepared, options);
-    // RUNTIME has changed the trees it made itself; but one that only takes the place of a new file system changes with it.
+    // RUNTIME has changed the trees it made itself; but one that only takes the place of a new file system
+    // changes with it.
     let is_changed = prepared.tree.is_some() && !matches!(what, init::MountWhat::New(_));
     init::MountArgs {
         index: mount.index,

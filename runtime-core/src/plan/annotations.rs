@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. crun's annotations (`run.oci.*`, crun(1)) that stand for a field of config.json or a flag, and those that
-//! onggi does not have. Others are read where they belong. Pure.
+//! Runs in: RUNTIME. crun's annotations (`run.oci.*`, crun(1)) that stand for a field of config.json or a
+//! flag, and those that onggi does not have. Others are read where they belong. Pure.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};

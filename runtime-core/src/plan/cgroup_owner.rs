@@ -8,10 +8,10 @@ use super::mounts::MountSource;
 use super::namespaces::UserNamespace;
 
 impl Plan {
-    /// The host's uid to give the cgroup to (runtime-spec, config-linux, Cgroup ownership): that of `process.user`, if
-    /// the container has a new cgroup namespace and a cgroup mount that can be written to. `None` also where the uid is
-    /// not mapped, or only the kernel knows the mapping (a user namespace given by path), as with runc; and for the
-    /// host's root, who has the cgroup already.
+    /// The host's uid to give the cgroup to (runtime-spec, config-linux, Cgroup ownership): that of
+    /// `process.user`, if the container has a new cgroup namespace and a cgroup mount that can be written to.
+    /// `None` also where the uid is not mapped, or only the kernel knows the mapping (a user namespace given
+    /// by path), as with runc; and for the host's root, who has the cgroup already.
     pub fn cgroup_owner(&self) -> Option<u32> {
         let namespaces = &self.namespaces;
         let is_writable = |source: &MountSource| match source {

@@ -41,10 +41,11 @@ pub struct DevicePlan {
     pub gid: u32,
     /// The node of the host to mount instead of making one: in a user namespace.
     pub host_path: Option<PathBuf>,
-    /// In a user namespace: a node is made all the same, by TREES, since the mode and the owner of the host's are not those that are
-    /// asked for. A restored container has the host's.
+    /// In a user namespace: a node is made all the same, by TREES, since the mode and the owner of the host's
+    /// are not those that are asked for. A restored container has the host's.
     pub is_made: bool,
-    /// Where INIT makes it: the node of the host that it mounts if it is refused that. Not without a mount namespace of its own.
+    /// Where INIT makes it: the node of the host that it mounts if it is refused that. Not without a mount
+    /// namespace of its own.
     pub instead: Option<CString>,
 }
 
@@ -56,7 +57,8 @@ pub enum NodesFrom {
         /// Whether the container has a mount namespace.
         may_mount: bool,
     },
-    /// In a user namespace, which may make none: those of config.json are made by TREES, the default ones are the host's.
+    /// In a user namespace, which may make none: those of config.json are made by TREES, the default ones are
+    /// the host's.
     Trees,
     /// RUNTIME may make none either: they are the host's.
     Host,
@@ -152,7 +154,8 @@ fn configured(linux: &Linux, from: NodesFrom) -> Result<Vec<DevicePlan>> {
     for (index, device) in linux.devices().iter().flatten().enumerate() {
         let field = format!("linux.devices[{index}]");
         let (directory, name) = split(device.path(), &field)?;
-        // Always a link to that of the container's own devpts. Engines list the host's for privileged containers.
+        // Always a link to that of the container's own devpts. Engines list the host's for privileged
+        // containers.
         if (directory.as_bytes(), name.as_bytes()) == (b"dev", b"ptmx") {
             continue;
         }
@@ -182,7 +185,8 @@ fn configured(linux: &Linux, from: NodesFrom) -> Result<Vec<DevicePlan>> {
     Ok(nodes)
 }
 
-/// The devices that every container has (config-linux.md, Default Devices), unless config.json has another in the place.
+/// The devices that every container has (config-linux.md, Default Devices), unless config.json has another in
+/// the place.
 fn add_defaults(nodes: &mut Vec<DevicePlan>, from: NodesFrom) -> Result<()> {
     let by_init = matches!(from, NodesFrom::Init { .. });
     for (name, major, minor) in DEFAULTS {

@@ -12,8 +12,8 @@ const ROOT: &str = "/";
 pub struct IntelRdtPlan {
     /// The group.
     pub group: ResctrlGroup,
-    /// What is written to its file `schemata`, one write each, in order: the older two fields together, then `schemata`,
-    /// which has the last word. The kernel refuses a resource that comes twice in one write.
+    /// What is written to its file `schemata`, one write each, in order: the older two fields together, then
+    /// `schemata`, which has the last word. The kernel refuses a resource that comes twice in one write.
     pub writes: Vec<String>,
     /// Whether the container gets a monitoring group of its own.
     pub monitoring: bool,

@@ -1,7 +1,8 @@
 //! Runs in: RUNTIME. Decides the name of the session keyring, and who makes it. Pure.
 //!
-//! KEYCTL_JOIN_SESSION_KEYRING finds a keyring by its name, among those of the user namespace whose permissions let the
-//! user search them: another container's could be found instead. So the name has a secret in it.
+//! KEYCTL_JOIN_SESSION_KEYRING finds a keyring by its name, among those of the user namespace whose
+//! permissions let the user search them: another container's could be found instead. So the name has a secret
+//! in it.
 
 use std::ffi::CString;
 
@@ -37,8 +38,8 @@ impl KeyringSecret {
 pub struct KeyringPlan {
     /// Its name.
     pub name: CString,
-    /// The real user who makes it, until nobody but its possessors can see it. Only root of the first user namespace can
-    /// give it away again; in a user namespace of its own nobody else is there who could look.
+    /// The real user who makes it, until nobody but its possessors can see it. Only root of the first user
+    /// namespace can give it away again; in a user namespace of its own nobody else is there who could look.
     pub maker: Option<u32>,
 }
 

@@ -1,5 +1,6 @@
 //! Runs in: RUNTIME. Decides, from config.json and host facts, what will be done. Pure: no I/O, no clock, no
-//! environment. What comes out is already in the child's own terms: C strings, kernel flags, bit sets, in order.
+//! environment. What comes out is already in the child's own terms: C strings, kernel flags, bit sets, in
+//! order.
 
 pub(crate) mod annotations;
 pub(crate) mod cgroup;
@@ -53,7 +54,8 @@ pub struct HostFacts {
     pub may_mount: bool,
     /// SELinux is on.
     pub selinux: bool,
-    /// RUNTIME lacks powers of the host's root: it is another user, or in another user namespace than the first.
+    /// RUNTIME lacks powers of the host's root: it is another user, or in another user namespace than the
+    /// first.
     pub is_rootless: bool,
 }
 
@@ -89,7 +91,8 @@ pub struct CallerOptions<'a> {
     pub terminal_size: Option<(u16, u16)>,
     /// Whether the terminal leaves newlines as they are.
     pub plain_newlines: bool,
-    /// The descriptors that the program inherits besides standard input to error, sockets of the service manager included. Sorted.
+    /// The descriptors that the program inherits besides standard input to error, sockets of the service
+    /// manager included. Sorted.
     pub inherited: &'a [RawFd],
     /// Descriptors that the caller has given, and the numbers that they get: 0 to 2, or one of `inherited`.
     pub placed: &'a [(RawFd, RawFd)],
@@ -101,7 +104,8 @@ pub struct CallerOptions<'a> {
     pub open_files: Option<(u64, u64)>,
     /// Who makes the cgroup, if there is one to be made.
     pub cgroup_driver: CgroupDriver,
-    /// Whether the container is made without one where the right to make one is missing and nothing depends on it.
+    /// Whether the container is made without one where the right to make one is missing and nothing depends
+    /// on it.
     pub rootless: bool,
 }
 
@@ -169,7 +173,8 @@ impl Plan {
     /// Decides. `config` has been validated.
     ///
     /// # Errors
-    /// `Invalid`, with the field, for what only the whole picture shows; `Unsupported` for what onggi cannot do.
+    /// `Invalid`, with the field, for what only the whole picture shows; `Unsupported` for what onggi cannot
+    /// do.
     pub fn new(config: &Config, id: &str, facts: &HostFacts, caller: CallerOptions<'_>) -> Result<Self> {
         let spec = &config.spec;
         refuse_long_lists(spec)?;
@@ -177,13 +182,13 @@ impl Plan {
         refuse_without_user_namespace(facts, &namespaces)?;
         let rootfs = RootfsPlan::new(spec, facts, &namespaces, caller)?;
         let mount_label = MountLabel::plan(spec, facts)?;
-        let around = mounts::Around {
+        let context = mounts::MountContext {
             facts,
             namespaces: &namespaces,
             rootfs: &rootfs,
             label: mount_label.as_ref(),
         };
-        let mounts = mounts::plan(spec, around)?;
+        let mounts = mounts::plan(spec, context)?;
         let process = spec
             .process()
             .as_ref()
@@ -210,8 +215,8 @@ impl Plan {
     }
 }
 
-/// A node that is to be used must be made by root of the first user namespace; and TREES, which does it, needs INIT's own mount
-/// namespace to do it in.
+/// A node that is to be used must be made by root of the first user namespace; and TREES, which does it,
+/// needs INIT's own mount namespace to do it in.
 fn nodes_from(namespaces: &NamespacesPlan, facts: &HostFacts) -> NodesFrom {
     const CAP_MKNOD: u64 = 1 << 27;
     if !namespaces.is_user_namespaced() && !facts.in_user_namespace {
@@ -227,7 +232,8 @@ fn nodes_from(namespaces: &NamespacesPlan, facts: &HostFacts) -> NodesFrom {
     }
 }
 
-/// Without CAP_SYS_ADMIN only a new user namespace can give the right to make the other namespaces and to mount.
+/// Without CAP_SYS_ADMIN only a new user namespace can give the right to make the other namespaces and to
+/// mount.
 fn refuse_without_user_namespace(facts: &HostFacts, namespaces: &NamespacesPlan) -> Result<()> {
     const CAP_SYS_ADMIN: u64 = 1 << 21;
     if namespaces.is_user_namespaced() || facts.permitted_capabilities & CAP_SYS_ADMIN != 0 {
@@ -343,8 +349,8 @@ pub(crate) fn c_string(
     CString::new(bytes).map_err(|_| Error::invalid(field, "contains a null byte"))
 }
 
-/// A path in the container, cleaned without looking at it (`.`, `..` and double slashes are gone), and without its
-/// leading slash: "" is the root. Relative paths count from "/" (config.md, Mounts).
+/// A path in the container, cleaned without looking at it (`.`, `..` and double slashes are gone), and
+/// without its leading slash: "" is the root. Relative paths count from "/" (config.md, Mounts).
 pub(crate) fn clean_in_container(
     path: &Path,
     field: impl Into<std::borrow::Cow<'static, str>>,

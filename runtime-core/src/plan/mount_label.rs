@@ -1,4 +1,5 @@
-//! Runs in: RUNTIME. `linux.mountLabel`: which of the container's file systems have SELinux's label, and how they get it. Pure.
+//! Runs in: RUNTIME. `linux.mountLabel`: which of the container's file systems have SELinux's label, and how
+//! they get it. Pure.
 
 use std::ffi::CString;
 

@@ -1,8 +1,9 @@
 //! Runs in: RUNTIME. Decides who makes or joins which namespace. Pure.
 //!
-//! The kernel's rules behind the decisions (namespaces(7), user_namespaces(7), pid_namespaces(7), time_namespaces(7)):
-//! a namespace belongs to the user namespace of whoever makes it; a pid or time namespace takes effect for children;
-//! the offsets of a time namespace freeze when the first process is in it.
+//! The kernel's rules behind the decisions (namespaces(7), user_namespaces(7), pid_namespaces(7),
+//! time_namespaces(7)): a namespace belongs to the user namespace of whoever makes it; a pid or time
+//! namespace takes effect for children; the offsets of a time namespace freeze when the first process is in
+//! it.
 
 use std::path::PathBuf;
 
@@ -76,7 +77,8 @@ pub struct Intermediate {
     pub clone: Kinds,
     /// Place of the pid namespace in `linux.namespaces`.
     pub index: u16,
-    /// Whether INIT is made last, when everything is set up: others in its pid namespace see it then as what it is to be.
+    /// Whether INIT is made last, when everything is set up: others in its pid namespace see it then as what
+    /// it is to be.
     pub last: bool,
 }
 
@@ -175,8 +177,8 @@ impl NamespacesPlan {
     fn divide(&mut self, new: Kinds, time_offsets: Vec<u8>, pid_index: u16) {
         let of_children = Kinds::PID.with(Kinds::TIME);
         let joins_user = self.user == UserNamespace::Joined;
-        // What is given by path may belong to another user namespace, and is joined with RUNTIME's rights, before those are
-        // given up in the new one.
+        // What is given by path may belong to another user namespace, and is joined with RUNTIME's rights,
+        // before those are given up in the new one.
         self.unshares_user = new.has(Kinds::USER) && !self.join.is_empty();
         // They must belong to the user namespace, which RUNTIME is not in.
         let pid_after_user = (joins_user || self.unshares_user) && new.has(of_children);

@@ -17,8 +17,8 @@ use crate::{Error, Result};
 
 /// runc's, where the specification gives none.
 const DEFAULT_UMASK: u32 = 0o022;
-/// Where programs are looked for if the environment has no PATH: config.md has the semantics of execvp(3), which takes a
-/// default then, and the specification's own minimal example needs one.
+/// Where programs are looked for if the environment has no PATH: config.md has the semantics of execvp(3),
+/// which takes a default then, and the specification's own minimal example needs one.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The program and its properties.
@@ -54,18 +54,21 @@ pub struct ProcessPlan {
     pub umask: u32,
     /// Capability sets.
     pub capabilities: CapabilityArgs,
-    /// Names of ambient capabilities that are asked for and cannot be had: not inheritable too, or not permitted.
+    /// Names of ambient capabilities that are asked for and cannot be had: not inheritable too, or not
+    /// permitted.
     pub not_ambient: Vec<String>,
     /// `noNewPrivileges`.
     pub no_new_privileges: bool,
     /// rlimits, in order.
     pub rlimits: Vec<Rlimit>,
-    /// Those of them that would be too low for what the child itself does: their true values, which it takes last.
+    /// Those of them that would be too low for what the child itself does: their true values, which it takes
+    /// last.
     pub late_rlimits: Vec<Rlimit>,
     /// Soft and hard limit of open files for hooks, if not RUNTIME's own.
     pub hook_files: Option<(u64, u64)>,
-    /// Whether RUNTIME sets them: the child could not raise them in its user namespace. Otherwise the child does, while
-    /// it is root: without CAP_SYS_RESOURCE, limits of another user's process may not even be lowered.
+    /// Whether RUNTIME sets them: the child could not raise them in its user namespace. Otherwise the child
+    /// does, while it is root: without CAP_SYS_RESOURCE, limits of another user's process may not even be
+    /// lowered.
     pub limits_from_outside: bool,
     /// Whether RUNTIME may lack the right to lower `oomScoreAdj`, and then leaves it as it is.
     pub is_rootless: bool,
@@ -94,7 +97,7 @@ pub struct ProcessPlan {
 /// A resource limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rlimit {
-    /// Place in `process.rlimits`; behind the last for what config.json does not name.
+    /// Place in `process.rlimits`; one past the last for what config.json does not name.
     pub index: usize,
     /// `RLIMIT_*`.
     pub resource: Resource,
@@ -286,8 +289,8 @@ fn last_of_each_name(env: &[String]) -> Vec<String> {
     kept
 }
 
-/// A name with a slash is a path; any other is looked for in PATH, where an empty element is the working directory. With an
-/// empty PATH nothing is found, as with runc and crun.
+/// A name with a slash is a path; any other is looked for in PATH, where an empty element is the working
+/// directory. With an empty PATH nothing is found, as with runc and crun.
 fn candidates(program: &str, env: &[String]) -> Result<Vec<CString>> {
     if program.is_empty() {
         return Ok(Vec::new());
@@ -318,9 +321,9 @@ fn console_size(size: &oci_spec::runtime::Box) -> Option<(u16, u16)> {
     (rows != 0 && columns != 0).then_some((rows, columns))
 }
 
-/// The sets as bits. What the kernel does not know, or RUNTIME does not have to give, is left out: config.md says that
-/// a runtime SHOULD NOT fail for it. Without `process.capabilities` there are none: what is not mentioned is not given, and
-/// the engines mention all that they want.
+/// The sets as bits. What the kernel does not know, or RUNTIME does not have to give, is left out: config.md
+/// says that a runtime SHOULD NOT fail for it. Without `process.capabilities` there are none: what is not
+/// mentioned is not given, and the engines mention all that they want.
 fn capabilities(
     sets: Option<&LinuxCapabilities>,
     facts: &HostFacts,
@@ -348,7 +351,8 @@ fn capabilities(
         effective: bits(LinuxCapabilities::effective),
         permitted: bits(LinuxCapabilities::permitted),
         inheritable: bits(LinuxCapabilities::inheritable),
-        // The kernel gives an ambient capability only to who has it in both (capabilities(7)); runc spec asks for more.
+        // The kernel gives an ambient capability only to who has it in both (capabilities(7)); runc spec asks
+        // for more.
         ambient: bits(LinuxCapabilities::ambient)
             & bits(LinuxCapabilities::inheritable)
             & bits(LinuxCapabilities::permitted),
@@ -382,10 +386,12 @@ fn capability_bit(capability: oci_spec::runtime::Capability) -> u64 {
     }
 }
 
-/// Descriptors that the child may open at a time, on top of those that it passes on, before it becomes the program.
+/// Descriptors that the child may open at a time, on top of those that it passes on, before it becomes the
+/// program.
 const OWN_FILES: u64 = 16;
 
-/// The limits, and again those that come last. A limit may always be lowered, so the true value needs no privilege then.
+/// The limits, and again those that come last. A limit may always be lowered, so the true value needs no
+/// privilege then.
 fn rlimits(process: &Process, caller: CallerOptions<'_>) -> (Vec<Rlimit>, Vec<Rlimit>) {
     // A limit bounds the numbers, not how many there are.
     let above = caller.inherited.last().map_or(0, |highest| highest - 2);

@@ -22,7 +22,8 @@ pub struct RootfsPlan {
     pub enter: EnterRoot,
     /// What is done to the mounts that INIT inherits from the host; 0 for nothing.
     pub host_propagation: u64,
-    /// What is done to the propagation of trees copied from the host (rootfs and bind mounts); 0: they stay peers.
+    /// What is done to the propagation of trees copied from the host (rootfs and bind mounts); 0: they stay
+    /// peers.
     pub copy_propagation: u64,
     /// Propagation of the root at the end, and whether for all below it.
     pub final_propagation: Option<(u64, bool)>,
@@ -67,7 +68,8 @@ impl RootfsPlan {
             path: facts.bundle.join(root.path()),
             readonly: root.readonly().unwrap_or(false),
             enter,
-            // Always cut: what must stay a peer of the host is copied before, in RUNTIME, and keeps its own tie.
+            // Always cut: what must stay a peer of the host is copied before, in RUNTIME, and keeps its own
+            // tie.
             host_propagation: match enter {
                 EnterRoot::MountAndChroot | EnterRoot::Chroot => 0,
                 EnterRoot::Pivot => libc::MS_SLAVE,
@@ -85,8 +87,8 @@ impl RootfsPlan {
     }
 }
 
-/// Whether a container without a mount namespace of its own mounts anything, which is on the host then. In a user namespace, and
-/// without CAP_SYS_ADMIN, nobody may.
+/// Whether a container without a mount namespace of its own mounts anything, which is on the host then. In a
+/// user namespace, and without CAP_SYS_ADMIN, nobody may.
 fn mounts_on_the_host(spec: &Spec, facts: &HostFacts, namespaces: &NamespacesPlan) -> Result<bool> {
     let may = facts.may_mount && !namespaces.is_user_namespaced();
     let refused = |field: &'static str, text: &'static str| match may {
@@ -110,13 +112,15 @@ fn mounts_on_the_host(spec: &Spec, facts: &HostFacts, namespaces: &NamespacesPla
 }
 
 impl RootfsPlan {
-    /// The rest of a path of the host below the rootfs, by its text; `None` if it is no such path, or may leave the rootfs again.
+    /// The rest of a path of the host below the rootfs, by its text; `None` if it is no such path, or may
+    /// leave the rootfs again.
     pub fn inside(&self, path: &Path) -> Option<CString> {
         rest_inside(path.strip_prefix(&self.path).ok()?)
     }
 }
 
-/// A path that is looked up with the rootfs as root, where ".." leads no further up than that: where it would, it is none.
+/// A path that is looked up with the rootfs as root, where ".." leads no further up than that: where it
+/// would, it is none.
 pub(crate) fn rest_inside(rest: &Path) -> Option<CString> {
     let mut depth = 0_usize;
     for component in rest.components() {
@@ -134,8 +138,9 @@ pub(crate) fn rest_inside(rest: &Path) -> Option<CString> {
 
 /// What `linux.rootfsPropagation` means for copies of the host's mounts, and for the root in the end.
 ///
-/// runc sets the inherited tree to this propagation and then binds from it, so a bind mount is by default a slave of
-/// the host, and with "shared" its peer. Only shared and unbindable are set on the root once more after pivot_root.
+/// runc sets the inherited tree to this propagation and then binds from it, so a bind mount is by default a
+/// slave of the host, and with "shared" its peer. Only shared and unbindable are set on the root once more
+/// after pivot_root.
 fn propagation(wanted: Option<&str>) -> Result<(u64, Option<(u64, bool)>)> {
     Ok(match wanted {
         None | Some("" | "slave" | "rslave") => (libc::MS_SLAVE, None),

@@ -1,5 +1,6 @@
-//! Runs in: RUNTIME, before `clone3`. Acquires everything that the child needs and cannot make itself: descriptors,
-//! detached mounts, rooms for text. The last use of the heap for the child. Everything here is close-on-exec.
+//! Runs in: RUNTIME, before `clone3`. Acquires everything that the child needs and cannot make itself:
+//! descriptors, detached mounts, buffers for text. The last use of the heap for the child. Everything here is
+//! close-on-exec.
 
 pub(crate) mod trees;
 
@@ -24,7 +25,7 @@ use crate::plan::{Plan, Sysctl, namespaces};
 use crate::{Error, Result};
 
 pub(crate) use trees::{
-    HostTree, NewNode, PreparedMount, ProcfsContext, Room, Use, change_mount, change_rootfs,
+    HostTree, NewNode, PreparedMount, ProcfsContext, TreePolicy, Use, change_mount, change_rootfs,
 };
 
 /// Everything the child borrows.
@@ -55,8 +56,8 @@ pub(crate) struct Prepared {
     pub inherited_environment: Vec<CString>,
 }
 
-/// A descriptor of ours that has come to a number which one of the caller's is to have in the child moves above all of these: the
-/// caller, who had something there, has closed it meanwhile.
+/// A descriptor of ours that has come to a number which one of the caller's is to have in the child moves
+/// above all of these: the caller, who had something there, has closed it meanwhile.
 pub(crate) fn keep_off(fd: &mut OwnedFd, program: &ProcessPlan) -> Result<()> {
     let targets = program.placed.iter().map(|(_, target)| *target);
     if targets.clone().any(|target| target == fd.as_raw_fd()) {
@@ -120,7 +121,7 @@ impl Prepared {
         let net_devices = find_net_devices(plan, &joins)?;
         check_seccomp_agent(plan)?;
         let (rootfs, rootfs_path) = trees::rootfs(plan)?;
-        let mounts = trees::mounts(plan, inputs.cgroup, Room::new(plan, &rootfs_path)?)?;
+        let mounts = trees::mounts(plan, inputs.cgroup, TreePolicy::new(plan, &rootfs_path)?)?;
         let mut prepared = Self {
             joins,
             to_lock: match plan.unprivileged {
@@ -206,8 +207,8 @@ fn needs_procfs(plan: &Plan) -> bool {
         || plan.process.selinux.is_some()
 }
 
-/// Opens a namespace file and checks that it is what the config says: setns(2) into the wrong one would leave the
-/// container in a namespace of the host.
+/// Opens a namespace file and checks that it is what the config says: setns(2) into the wrong one would leave
+/// the container in a namespace of the host.
 pub(crate) fn open_namespace(join: &Join) -> Result<OwnedFd> {
     let fd = open_host(&join.path).map_err(|error| error.with_field(namespaces::field(join.index)))?;
     match namespace_kind(fd.as_fd()) {
@@ -236,8 +237,8 @@ fn refuse_sysctls_of_the_host(plan: &Plan, joins: &[OwnedFd]) -> Result<()> {
     Ok(())
 }
 
-/// The container gets its root by pivot_root(2), which changes that of everybody in the mount namespace who has the old one: of the whole
-/// host, in its own.
+/// The container gets its root by pivot_root(2), which changes that of everybody in the mount namespace who
+/// has the old one: of the whole host, in its own.
 fn refuse_mounts_of_the_host(plan: &Plan, joins: &[OwnedFd]) -> Result<()> {
     for (join, namespace) in plan.namespaces.join.iter().zip(joins) {
         if join.kind.flag != Kinds::MOUNT {
@@ -293,8 +294,8 @@ pub(crate) fn refuse_own_network(plan: &Plan, joins: &[OwnedFd]) -> Result<()> {
     Ok(())
 }
 
-/// The listener is taken from a process that is dumpable for that moment, and a copy of RUNTIME's memory. Nobody in
-/// the container may see it then.
+/// The listener is taken from a process that is dumpable for that moment, and a copy of RUNTIME's memory.
+/// Nobody in the container may see it then.
 pub(crate) fn without_listener() -> Error {
     Error::new(
         crate::ErrorKind::Unsupported,

@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME, before `clone3`. Copies of the host's mounts as detached trees (open_tree(2)): nothing is attached
-//! anywhere, so nobody sees them, and they are gone when their descriptors are closed.
+//! Runs in: RUNTIME, before `clone3`. Copies of the host's mounts as detached trees (open_tree(2)): nothing
+//! is attached anywhere, so nobody sees them, and they are gone when their descriptors are closed.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -41,7 +41,8 @@ pub(crate) struct HostTree {
     pub recursive: bool,
     /// What RUNTIME may not change on the copy itself.
     pub attributes: Vec<(MountAttr, bool)>,
-    /// A device node to make instead of a copy. `path` is then where the container has it, and nothing is looked for.
+    /// A device node to make instead of a copy. `path` is then where the container has it, and nothing is
+    /// looked for.
     pub node: Option<NewNode>,
 }
 
@@ -67,8 +68,9 @@ pub(crate) enum Use {
     Mask,
 }
 
-/// The trees of the host that must be locked in the container: all, if it has a user namespace and a mount namespace
-/// of its own. Something without a path (a namespace file, say) is a single file, and has nothing to lock.
+/// The trees of the host that must be locked in the container: all, if it has a user namespace and a mount
+/// namespace of its own. Something without a path (a namespace file, say) is a single file, and has nothing
+/// to lock.
 pub(super) fn to_lock(
     plan: &Plan,
     rootfs: (&OwnedFd, &CStr),
@@ -194,7 +196,8 @@ fn without_path() -> Error {
     )
 }
 
-/// What of the host a mount shows, and whether with all below; `None` for a new file system with nothing instead.
+/// What of the host a mount shows, and whether with all below; `None` for a new file system with nothing
+/// instead.
 fn host_source(mount: &MountPlan) -> Option<(&Path, bool)> {
     match &mount.source {
         MountSource::Bind { path, recursive, .. } => Some((path, *recursive)),
@@ -271,15 +274,16 @@ fn path_of(file: &OwnedFd) -> Result<PathBuf> {
 #[derive(Debug)]
 pub(crate) struct ProcfsContext {
     pub fd: OwnedFd,
-    /// Device and inode of the pid namespace that it must show: where it comes from a process that others could reach.
+    /// Device and inode of the pid namespace that it must show: where it comes from a process that others
+    /// could reach.
     pub must_show: Option<(u64, u64)>,
 }
 
 /// What RUNTIME holds for one mount.
 #[derive(Debug)]
 pub(crate) struct PreparedMount {
-    /// The tree to mount; for a new file system what is mounted instead if it is refused. Only the place of it (O_PATH)
-    /// where RUNTIME may not copy mounts.
+    /// The tree to mount; for a new file system what is mounted instead if it is refused. Only the place of
+    /// it (O_PATH) where RUNTIME may not copy mounts.
     pub tree: Option<OwnedFd>,
     /// What INIT copies itself, when it is its turn.
     pub late: Option<HostTree>,
@@ -332,8 +336,8 @@ pub(crate) fn change_rootfs(plan: &Plan, tree: &OwnedFd) -> Result<()> {
     change(tree, &rootfs_attributes(plan))
 }
 
-/// Gives a copy of the source of a mount its attributes. Read-only must come after an id mapping, which RUNTIME adds
-/// once the user namespace is there.
+/// Gives a copy of the source of a mount its attributes. Read-only must come after an id mapping, which
+/// RUNTIME adds once the user namespace is there.
 pub(crate) fn change_mount(mount: &MountPlan, tree: &OwnedFd) -> Result<()> {
     change(tree, &mount_attributes(mount))
 }
@@ -346,7 +350,7 @@ fn change(tree: &OwnedFd, attributes: &[(MountAttr, bool)]) -> Result<()> {
 
 /// How many trees may be held, one descriptor each, and which are not left to INIT beyond that.
 #[derive(Debug)]
-pub(crate) struct Room<'a> {
+pub(crate) struct TreePolicy<'a> {
     left: usize,
     /// What INIT finds below it is not what RUNTIME sees there; `None` where it is not INIT that mounts.
     rootfs: Option<&'a Path>,
@@ -357,7 +361,7 @@ pub(crate) struct Room<'a> {
 /// Descriptors for all else, in RUNTIME and in its child.
 const OTHERS: usize = 64;
 
-impl<'a> Room<'a> {
+impl<'a> TreePolicy<'a> {
     /// For `create` and `run`.
     pub(super) fn new(plan: &Plan, rootfs: &'a CStr) -> Result<Self> {
         let (soft, _) = limit(libc::RLIMIT_NOFILE)?;
@@ -375,7 +379,8 @@ impl<'a> Room<'a> {
         })
     }
 
-    /// For `mounts add`: every tree is held, and is what the host has, but no link of the container's leads there.
+    /// For `mounts add`: every tree is held, and is what the host has, but no link of the container's leads
+    /// there.
     pub(crate) fn of_mounter(rootfs: Option<&'a Path>) -> Self {
         Self {
             left: usize::MAX,
@@ -423,12 +428,16 @@ fn open_files() -> Result<usize> {
     Ok(entries.count())
 }
 
-/// The trees of `mounts`. Those for which there is no room are left to INIT, if it can copy them as well.
-pub(crate) fn mounts(plan: &Plan, cgroup: &CgroupManager, mut room: Room<'_>) -> Result<Vec<PreparedMount>> {
+/// The trees of `mounts`. Those that may not be held any more are left to INIT, if it can copy them as well.
+pub(crate) fn mounts(
+    plan: &Plan,
+    cgroup: &CgroupManager,
+    mut policy: TreePolicy<'_>,
+) -> Result<Vec<PreparedMount>> {
     let prepare = |mount: &MountPlan| {
-        let result = prepare_mount(mount, plan, cgroup, &room);
+        let result = prepare_mount(mount, plan, cgroup, &policy);
         if let Ok(PreparedMount { tree: Some(_), .. }) = result {
-            room.left = room.left.saturating_sub(1);
+            policy.left = policy.left.saturating_sub(1);
         }
         result.map_err(|error| match error.field() {
             Some(_) => error,
@@ -442,14 +451,14 @@ fn prepare_mount(
     mount: &MountPlan,
     plan: &Plan,
     cgroup: &CgroupManager,
-    room: &Room<'_>,
+    policy: &TreePolicy<'_>,
 ) -> Result<PreparedMount> {
     match &mount.source {
-        MountSource::Bind { .. } => prepare_bind(mount, plan, room),
-        MountSource::Cgroup(_) => prepare_cgroup(mount, plan, cgroup, room),
+        MountSource::Bind { .. } => prepare_bind(mount, plan, policy),
+        MountSource::Cgroup(_) => prepare_cgroup(mount, plan, cgroup, policy),
         MountSource::New(new) => match &new.instead {
             Some(path) => match open_path(path, OFlags::DIRECTORY) {
-                Ok(source) => copy(mount, plan, source, path, true, room),
+                Ok(source) => copy(mount, plan, source, path, true, policy),
                 // Then there is only what was asked for.
                 Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::NOTDIR)) => {
                     Ok(PreparedMount::without_tree())
@@ -468,12 +477,12 @@ fn copy(
     source: OwnedFd,
     path: &Path,
     recursive: bool,
-    room: &Room<'_>,
+    policy: &TreePolicy<'_>,
 ) -> Result<PreparedMount> {
-    prepare_copy(mount, plan, source, recursive, room).path(path)
+    prepare_copy(mount, plan, source, recursive, policy).path(path)
 }
 
-fn prepare_bind(mount: &MountPlan, plan: &Plan, room: &Room<'_>) -> Result<PreparedMount> {
+fn prepare_bind(mount: &MountPlan, plan: &Plan, policy: &TreePolicy<'_>) -> Result<PreparedMount> {
     let MountSource::Bind {
         path,
         recursive,
@@ -484,7 +493,7 @@ fn prepare_bind(mount: &MountPlan, plan: &Plan, room: &Room<'_>) -> Result<Prepa
     else {
         return Ok(PreparedMount::without_tree());
     };
-    let source = match find_source(path, inside.as_deref(), source_flags(mount), room)? {
+    let source = match find_source(path, inside.as_deref(), source_flags(mount), policy)? {
         Source::Host(source) => source,
         Source::Inside(inside) => {
             return Ok(PreparedMount {
@@ -512,14 +521,14 @@ fn prepare_bind(mount: &MountPlan, plan: &Plan, room: &Room<'_>) -> Result<Prepa
     if *must_be_procfs {
         check_is_procfs(&source).path(path)?;
     }
-    copy(mount, plan, source, path, *recursive, room)
+    copy(mount, plan, source, path, *recursive, policy)
 }
 
 fn prepare_cgroup(
     mount: &MountPlan,
     plan: &Plan,
     cgroup: &CgroupManager,
-    room: &Room<'_>,
+    policy: &TreePolicy<'_>,
 ) -> Result<PreparedMount> {
     let has_own = plan.namespaces.has_own_cgroups;
     // No tree of a cgroup that is not there yet. The host's would show what is not the container's.
@@ -538,7 +547,7 @@ fn prepare_cgroup(
         _ => crate::host::cgroup::mount_point()?,
     };
     let source = open_path(&path, OFlags::DIRECTORY)?;
-    copy(mount, plan, source, &path, false, room)
+    copy(mount, plan, source, &path, false, policy)
 }
 
 /// Where the source of a bind mount is.
@@ -549,23 +558,23 @@ enum Source {
     Inside(CString),
 }
 
-fn find_source(path: &Path, inside: Option<&CStr>, flags: OFlags, room: &Room<'_>) -> Result<Source> {
-    if let Some(inside) = inside.filter(|_| room.leaves_inside) {
+fn find_source(path: &Path, inside: Option<&CStr>, flags: OFlags, policy: &TreePolicy<'_>) -> Result<Source> {
+    if let Some(inside) = inside.filter(|_| policy.leaves_inside) {
         return Ok(Source::Inside(inside.to_owned()));
     }
-    let Some(rootfs) = room.rootfs else {
+    let Some(rootfs) = policy.rootfs else {
         return open_path(path, flags).map(Source::Host);
     };
     // Before it is opened: a link of the image would lead out of it again.
     if let Some(rest) = inside.map(CStr::to_owned).or_else(|| rest_below(path, rootfs)) {
-        return match room.leaves_inside {
+        return match policy.leaves_inside {
             true => Ok(Source::Inside(rest)),
             false => open_inside(rootfs, &rest, flags).map(Source::Host),
         };
     }
     let found = open_path(path, flags)?;
     let inside = path_of(&found)?.strip_prefix(rootfs).ok().and_then(rest_inside);
-    let inside = inside.filter(|_| room.leaves_inside);
+    let inside = inside.filter(|_| policy.leaves_inside);
     Ok(inside.map_or(Source::Host(found), Source::Inside))
 }
 
@@ -579,8 +588,8 @@ fn open_inside(rootfs: &Path, rest: &CStr, flags: OFlags) -> Result<OwnedFd> {
         .path(rest.to_string_lossy().as_ref())
 }
 
-/// The rest of a path below the rootfs, links of the host followed up to there; `None` if it does not lead there. What is below is
-/// not looked at.
+/// The rest of a path below the rootfs, links of the host followed up to there; `None` if it does not lead
+/// there. What is below is not looked at.
 fn rest_below(path: &Path, rootfs: &Path) -> Option<CString> {
     let mut todo = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -613,8 +622,8 @@ fn follow_first_link(path: &Path) -> Option<PathBuf> {
     (done != path).then_some(done)
 }
 
-/// What a symbolic link says; `None` for anything else. Of what is open: a path that is looked up a second time may have
-/// become a link, which is not to be followed.
+/// What a symbolic link says; `None` for anything else. Of what is open: a path that is looked up a second
+/// time may have become a link, which is not to be followed.
 fn read_if_link(file: &OwnedFd) -> Result<Option<CString>> {
     match rustix::fs::readlinkat(file, "", Vec::new()) {
         Ok(text) => Ok(Some(text)),
@@ -635,8 +644,8 @@ fn check_is_procfs(source: &OwnedFd) -> Result<()> {
     ))
 }
 
-/// By the mount table: statfs(2) would ask a file server, and one that hangs never answers. A mount of another namespace, which is not in
-/// the table, is taken for read-only.
+/// By the mount table: statfs(2) would ask a file server, and one that hangs never answers. A mount of
+/// another namespace, which is not in the table, is taken for read-only.
 fn is_readonly(source: &OwnedFd) -> Result<bool> {
     let found = identity(source.as_fd())?;
     Ok(MountTable::of(None)?.is_readonly(found.mount).unwrap_or(true))
@@ -647,15 +656,15 @@ fn prepare_copy(
     plan: &Plan,
     source: OwnedFd,
     recursive: bool,
-    room: &Room<'_>,
+    policy: &TreePolicy<'_>,
 ) -> Result<PreparedMount> {
     let stat = rustix::fs::fstat(&source).call("fstat")?;
     let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     // The table may be long: only where it matters.
     let is_readonly = mount.places_below && is_readonly(&source)?;
-    if room.left == 0
+    if policy.left == 0
         && let Some(tree) = host_tree(Use::Mount(mount.index.into()), &source, recursive)?
-        && room.may_wait(plan, mount, &tree)
+        && policy.may_wait(plan, mount, &tree)
     {
         return Ok(PreparedMount {
             late: Some(tree),
@@ -723,7 +732,8 @@ pub(super) fn device_nodes(plan: &Plan) -> Result<Vec<Option<OwnedFd>>> {
     plan.devices.nodes.iter().map(prepare).collect()
 }
 
-/// A mount of /dev/null for masked files: verified, since one that is something else would show it (CVE-2025-31133).
+/// A mount of /dev/null for masked files: verified, since one that is something else would show it
+/// (CVE-2025-31133).
 pub(super) fn null(plan: &Plan) -> Result<Option<OwnedFd>> {
     if plan.rootfs.masked_paths.is_empty() {
         return Ok(None);

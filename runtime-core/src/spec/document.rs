@@ -1,6 +1,7 @@
-//! Runs in: RUNTIME. From bytes to a JSON value that has known keys only, spelled as in the schema. Which key is which field,
-//! and what counts of a field given twice, is decided as Go's encoding/json does: what engines and policies (Go programs, all of
-//! them) see in a document must be what is run. It does not judge values: that is `lenient`.
+//! Runs in: RUNTIME. From bytes to a JSON value that has known keys only, spelled as in the schema. Which key
+//! is which field, and what counts of a field given twice, is decided as Go's encoding/json does: what
+//! engines and policies (Go programs, all of them) see in a document must be what is run. It does not judge
+//! values: that is `lenient`.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -40,7 +41,8 @@ pub(super) struct Document {
 /// More are of no use to who reads them, and a document may have millions.
 const MOST_SPELLINGS: usize = 16;
 
-/// Reads `json`, which has the shape of `schema` or is refused later. `root` is the name in front of every field.
+/// Reads `json`, which has the shape of `schema` or is refused later. `root` is the name in front of every
+/// field.
 pub(super) fn read(json: &[u8], schema: &'static Schema, root: &'static str) -> serde_json::Result<Document> {
     let spellings = RefCell::new(Vec::new());
     let mut deserializer = serde_json::Deserializer::from_slice(json);
@@ -176,8 +178,9 @@ impl Reader<'_> {
         let (field, written) = match key {
             Found::Exact(field) => (field, None),
             Found::InAnotherCase(field, written) => (field, Some(written)),
-            // Unknown fields must be ignored (runtime-spec, config.md "Extensibility"). They are dropped here, not left for
-            // the types to skip: oci-spec has types for some that no version of the specification knows.
+            // Unknown fields must be ignored (runtime-spec, config.md "Extensibility"). They are dropped
+            // here, not left for the types to skip: oci-spec has types for some that no version of the
+            // specification knows.
             Found::Unknown => return entries.next_value::<IgnoredAny>().map(drop),
         };
         let at = At::Field(self.at, field.name);
@@ -233,8 +236,8 @@ impl Visitor<'_> for Key {
     }
 }
 
-/// Whether Go takes `key` for the field `name`, which is ASCII. Unicode's simple folding, which Go uses, knows two characters
-/// outside of ASCII that are the same as one in it: the long s and the Kelvin sign.
+/// Whether Go takes `key` for the field `name`, which is ASCII. Unicode's simple folding, which Go uses,
+/// knows two characters outside of ASCII that are the same as one in it: the long s and the Kelvin sign.
 fn is_same_folded(name: &str, key: &str) -> bool {
     let folded = key.chars().map(|character| match character {
         '\u{17f}' => 's',
@@ -254,8 +257,8 @@ fn bare(mut schema: &'static Schema) -> &'static Schema {
     schema
 }
 
-/// Whether there is an object with known keys somewhere in a value. The long lists of a document (names of system calls,
-/// variables, paths) have none.
+/// Whether there is an object with known keys somewhere in a value. The long lists of a document (names of
+/// system calls, variables, paths) have none.
 fn has_fields(schema: &'static Schema) -> bool {
     match bare(schema) {
         Schema::Object(_) => true,
@@ -264,9 +267,10 @@ fn has_fields(schema: &'static Schema) -> bool {
     }
 }
 
-/// A field given twice: Go reads the later value into what the earlier one has left. Objects have the fields of both, lists the
-/// length of the later one, and null takes away what is a pointer, a list or a map in Go's types, and leaves the rest. (Numbers
-/// and booleans are some one, some the other there. Here they stay: `noNewPrivileges` must not be lost by a null.)
+/// A field given twice: Go reads the later value into what the earlier one has left. Objects have the fields
+/// of both, lists the length of the later one, and null takes away what is a pointer, a list or a map in Go's
+/// types, and leaves the rest. (Numbers and booleans are some one, some the other there. Here they stay:
+/// `noNewPrivileges` must not be lost by a null.)
 fn lay_over(place: &mut Value, later: Value, field: &'static Field) {
     match (&later, field.absent) {
         (Value::Null, Absent::Zero(Zero::Object)) => {}

@@ -3,8 +3,9 @@
 /// The default of runc, for cgroup v2: with a cgroup namespace of its own.
 const EXAMPLE: &str = include_str!("example.json");
 
-/// What a caller without privileges changes: no network namespace (it could not be connected) but a user namespace,
-/// no limits, /sys bound from the host (sysfs belongs to the network namespace), no group that is not mapped.
+/// What a caller without privileges changes: no network namespace (it could not be connected) but a user
+/// namespace, no limits, /sys bound from the host (sysfs belongs to the network namespace), no group that is
+/// not mapped.
 const NETWORK: &str = "\t\t\t{\n\t\t\t\t\"type\": \"network\"\n\t\t\t},\n";
 const NAMESPACES_START: &str = "\t\t\"namespaces\": [\n";
 const RESOURCES_START: &str = "\t\t\"resources\": {\n";
@@ -14,8 +15,8 @@ const BOUND_SYS: &str =
     "\"type\": \"none\",\n\t\t\t\"source\": \"/sys\",\n\t\t\t\"options\": [\n\t\t\t\t\"rbind\",\n";
 const USER: &str = "\t\t\t{\n\t\t\t\t\"type\": \"user\"\n\t\t\t},\n";
 
-/// An example config.json, indented by tabs. `rootless` is the effective user and group id of a caller without
-/// privileges: they become root in a user namespace.
+/// An example config.json, indented by tabs. `rootless` is the effective user and group id of a caller
+/// without privileges: they become root in a user namespace.
 pub fn example(rootless: Option<(u32, u32)>) -> String {
     let Some((uid, gid)) = rootless else {
         return EXAMPLE.to_owned();

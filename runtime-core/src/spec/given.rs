@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. A document in the form that the caller has it: in a file, as text, as a value. Its contents are judged
-//! elsewhere.
+//! Runs in: RUNTIME. A document in the form that the caller has it: in a file, as text, as a value. Its
+//! contents are judged elsewhere.
 
 use std::path::{Path, PathBuf};
 
@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::read;
 use crate::{Cancel, Error, ErrorKind, Result};
 
-/// A document of the runtime-spec, in the form that the caller has it. In whatever form: it is checked alike, and what is wrong
-/// with it is told by the field.
+/// A document of the runtime-spec, in the form that the caller has it. In whatever form: it is checked alike,
+/// and what is wrong with it is told by the field.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Document<T> {

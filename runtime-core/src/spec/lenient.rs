@@ -1,18 +1,18 @@
-//! Runs in: RUNTIME. Mends a JSON document so that the types of oci-spec can hold it, and names the field of what
-//! cannot be mended. This is the one place that knows what those types get wrong. It does not judge what fields mean
-//! together: that is `validate`.
+//! Runs in: RUNTIME. Mends a JSON document so that the types of oci-spec can hold it, and names the field of
+//! what cannot be mended. This is the one place that knows what those types get wrong. It does not judge what
+//! fields mean together: that is `validate`.
 
 use std::fmt;
 
-use oci_spec::runtime::Capability;
+use oci_spec::runtime::{Arch, Capability, LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSeccompOperator};
 use serde_json::{Map, Value};
 
-use super::schema::{Absent, Field, Mend, Schema, Zero};
+use super::schema::{Absent, Field, Mend, Schema, SeccompWord, Zero};
 use super::{ExecCpuAffinity, Extra};
 use crate::{Error, Result};
 
-/// Checks `value` against `schema` and mends it in place; what the types have no room for goes into the result.
-/// `root` is the name in front of every field, empty for a whole config.json.
+/// Checks `value` against `schema` and mends it in place; what the types have no room for goes into the
+/// result. `root` is the name in front of every field, empty for a whole config.json.
 pub(super) fn mend(value: &mut Value, schema: &'static Schema, root: &'static str) -> Result<Extra> {
     let mut walk = Walk {
         extra: Extra::default(),
@@ -51,8 +51,8 @@ impl At<'_> {
     }
 }
 
-/// A string of the document as errors show it: escaped, because it goes to terminals and logs, and not longer than
-/// a line, because it may be megabytes.
+/// A string of the document as errors show it: escaped, because it goes to terminals and logs, and not longer
+/// than a line, because it may be megabytes.
 pub(crate) fn quoted(text: &str) -> String {
     const SHOWN: usize = 80;
     match text.char_indices().nth(SHOWN) {
@@ -88,6 +88,7 @@ impl Walk {
                     return Err(at.refuse(format!("{}: unknown {what}", quoted(word))));
                 }
             }
+            Schema::Seccomp(kind) => seccomp_word(string(value, at)?, *kind, at)?,
             Schema::List(schema) => {
                 let Value::Array(list) = value else {
                     return Err(wrong_type(at, "a list", value));
@@ -172,9 +173,9 @@ impl Walk {
         Ok(Keep::Yes)
     }
 
-    /// "The runtime SHOULD NOT fail if the container configuration requests capabilities that cannot be granted"
-    /// (runtime-spec, config.md); the type fails. It also takes any case and any number of `CAP_`: what is no
-    /// capability for runc and crun must not be one here.
+    /// "The runtime SHOULD NOT fail if the container configuration requests capabilities that cannot be
+    /// granted" (runtime-spec, config.md); the type fails. It also takes any case and any number of `CAP_`:
+    /// what is no capability for runc and crun must not be one here.
     fn set_unknown_capabilities_aside(&mut self, value: &mut Value) {
         let Value::Array(names) = value else { return };
         names.retain(|name| {
@@ -244,8 +245,22 @@ fn wrong_type(at: &At<'_>, expected: &str, found: &Value) -> Error {
     at.refuse(format!("expected {expected}, found {found}"))
 }
 
-/// An empty default action and no rule: engines that mean "no seccomp" write that (runc takes it so), and the type
-/// has no word for it.
+/// Refuses here what the types would refuse, because here the field is known.
+fn seccomp_word(word: &str, kind: SeccompWord, at: &At<'_>) -> Result<()> {
+    let (is_known, what) = match kind {
+        SeccompWord::Action => (word.parse::<LinuxSeccompAction>().is_ok(), "action"),
+        SeccompWord::Architecture => (word.parse::<Arch>().is_ok(), "architecture"),
+        SeccompWord::Flag => (word.parse::<LinuxSeccompFilterFlag>().is_ok(), "flag"),
+        SeccompWord::Operator => (word.parse::<LinuxSeccompOperator>().is_ok(), "operator"),
+    };
+    match is_known {
+        true => Ok(()),
+        false => Err(at.refuse(format!("{}: unknown seccomp {what}", quoted(word)))),
+    }
+}
+
+/// An empty default action and no rule: engines that mean "no seccomp" write that (runc takes it so), and the
+/// type has no word for it.
 fn seccomp_is_off(value: &Value) -> bool {
     let Value::Object(seccomp) = value else {
         return false;
@@ -261,7 +276,8 @@ fn seccomp_is_off(value: &Value) -> bool {
     no_action && no_rules
 }
 
-/// The type says 0 for an absent number; a node 0:0 instead of the one that was meant would be made in silence.
+/// The type says 0 for an absent number; a node 0:0 instead of the one that was meant would be made in
+/// silence.
 fn device_numbers(value: &Value, at: &At<'_>) -> Result<()> {
     if value.get("type").is_some_and(|kind| kind == "p") {
         return Ok(());
@@ -274,8 +290,8 @@ fn device_numbers(value: &Value, at: &At<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The type compiles a regular expression, which costs more than all other parsing, and then refuses the spaces and
-/// the empty string that the specification allows.
+/// The type compiles a regular expression, which costs more than all other parsing, and then refuses the
+/// spaces and the empty string that the specification allows.
 fn exec_cpu_affinity(value: &mut Value) -> ExecCpuAffinity {
     let mut take = |name: &str| match value.get_mut(name).map(Value::take) {
         Some(Value::String(list)) => Some(list),
@@ -287,7 +303,8 @@ fn exec_cpu_affinity(value: &mut Value) -> ExecCpuAffinity {
     }
 }
 
-/// The specification has an unsigned number here, the type a signed one; the kernel's own maximum is below both.
+/// The specification has an unsigned number here, the type a signed one; the kernel's own maximum is below
+/// both.
 fn clamp_to_i64(value: &mut Value) {
     if value.as_i64().is_none() {
         *value = Value::from(i64::MAX);

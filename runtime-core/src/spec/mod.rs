@@ -1,8 +1,8 @@
-//! Runs in: RUNTIME. config.json and process files: bytes in, typed and validated values out. Reads the one file it
-//! is asked to read; no other side effects.
+//! Runs in: RUNTIME. config.json and process files: bytes in, typed and validated values out. Reads the one
+//! file it is asked to read; no other side effects.
 //!
-//! [`load`] or [`parse`] give a [`Config`] whose every field has the right type; [`validate`] then judges the whole
-//! document. What only the host can tell (is this path a namespace of the host?) is judged by `plan`.
+//! [`load`] or [`parse`] give a [`Config`] whose every field has the right type; [`validate`] then judges the
+//! whole document. What only the host can tell (is this path a namespace of the host?) is judged by `plan`.
 
 mod document;
 mod example;
@@ -41,14 +41,15 @@ use crate::{Cancel, Error, ErrorKind, Result};
 use document::Document;
 use schema::Schema;
 
-/// The largest document that is read, in bytes. The engines' largest have some ten thousand; without a bound a
-/// config.json that is a link to /dev/zero would take all memory.
+/// The largest document that is read, in bytes. The engines' largest have some ten thousand; without a bound
+/// a config.json that is a link to /dev/zero would take all memory.
 const LARGEST: u64 = 64 << 20;
 
 /// A config.json, read and typed.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The document in the types of oci-spec. Empty strings where the specification has an optional one are `None`.
+    /// The document in the types of oci-spec. Empty strings where the specification has an optional one are
+    /// `None`.
     pub spec: Spec,
     /// What those types have no room for.
     pub extra: Extra,
@@ -64,15 +65,16 @@ pub struct Extra {
     pub pids_limit: Option<i64>,
     /// What belongs to `process`.
     pub process: ProcessExtra,
-    /// Keys of the document that count although they differ in case from those of the specification, the first few. To be warned about.
+    /// Keys of the document that count although they differ in case from those of the specification, the
+    /// first few. To be warned about.
     pub spellings: Vec<OtherSpelling>,
 }
 
 /// The parts of a process that the types of oci-spec cannot hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProcessExtra {
-    /// Names in `capabilities` that are no capability, each once. To be warned about: the specification says that a
-    /// runtime SHOULD NOT fail for them. They are not in the sets of the spec.
+    /// Names in `capabilities` that are no capability, each once. To be warned about: the specification says
+    /// that a runtime SHOULD NOT fail for them. They are not in the sets of the spec.
     pub unknown_capabilities: Vec<String>,
     /// `execCPUAffinity`; the field of the spec is always `None`.
     pub exec_cpu_affinity: Option<ExecCpuAffinity>,
@@ -91,8 +93,8 @@ pub struct ExecCpuAffinity {
 
 /// Reads a config.json in whatever form it is given.
 ///
-/// Fails if there is none, if it is larger than 64 MiB, and as [`parse`] does; with `Interrupted` if `cancel` comes while
-/// nobody writes into what is no file but a pipe.
+/// Fails if there is none, if it is larger than 64 MiB, and as [`parse`] does; with `Interrupted` if `cancel`
+/// comes while nobody writes into what is no file but a pipe.
 pub(crate) fn load(document: &given::Document<Spec>, cancel: &Cancel) -> Result<Config> {
     let json = document
         .json(cancel)
@@ -156,17 +158,18 @@ fn not_found(path: &Path) -> Error {
 
 /// Types a config.json.
 ///
-/// Lenient where the specification and the other runtimes are: unknown fields are dropped, null fields are absent, the case of
-/// keys does not count, of a field given twice the last counts, unknown capabilities are set aside. Fails, naming the field, if a value
-/// has the wrong type, is out of the range of its type, is an unknown word, or holds a NUL byte where it becomes a C
-/// string; and with line and column if the document is not JSON.
+/// Lenient where the specification and the other runtimes are: unknown fields are dropped, null fields are
+/// absent, the case of keys does not count, of a field given twice the last counts, unknown capabilities are
+/// set aside. Fails, naming the field, if a value has the wrong type, is out of the range of its type, is an
+/// unknown word, or holds a NUL byte where it becomes a C string; and with line and column if the document is
+/// not JSON.
 pub fn parse(json: Vec<u8>) -> Result<Config> {
     let (spec, extra) = typed(&json, &schema::CONFIG, "")?;
     Ok(Config { spec, extra, json })
 }
 
-/// Types the document that `exec --process` reads: an object as at `process` in config.json. Lenient and strict as
-/// [`parse`].
+/// Types the document that `exec --process` reads: an object as at `process` in config.json. Lenient and
+/// strict as [`parse`].
 pub fn parse_process(json: &[u8]) -> Result<(Process, ProcessExtra)> {
     let (process, extra) = typed(json, &schema::PROCESS, "process")?;
     let spellings = extra.spellings;
@@ -179,15 +182,15 @@ pub fn parse_process(json: &[u8]) -> Result<(Process, ProcessExtra)> {
     ))
 }
 
-/// Types the document that `update --resources` reads: an object as at `linux.resources` in config.json, and its
-/// `pids.limit` as in [`Extra::pids_limit`]. Lenient and strict as [`parse`].
+/// Types the document that `update --resources` reads: an object as at `linux.resources` in config.json, and
+/// its `pids.limit` as in [`Extra::pids_limit`]. Lenient and strict as [`parse`].
 pub fn parse_resources(json: &[u8]) -> Result<(LinuxResources, Option<i64>)> {
     let (resources, extra) = typed(json, &schema::RESOURCES, RESOURCES)?;
     Ok((resources, extra.pids_limit))
 }
 
-/// Types the document that `mounts add` and `mounts remove` read: a list as at `mounts` in config.json, and its
-/// [`Extra::spellings`]. Lenient and strict as [`parse`].
+/// Types the document that `mounts add` and `mounts remove` read: a list as at `mounts` in config.json, and
+/// its [`Extra::spellings`]. Lenient and strict as [`parse`].
 pub fn parse_mounts(json: &[u8]) -> Result<(Vec<Mount>, Vec<OtherSpelling>)> {
     let (mounts, extra) = typed(json, &schema::MOUNTS, "mounts")?;
     Ok((mounts, extra.spellings))

@@ -15,8 +15,8 @@ pub struct NamespaceKind {
 }
 
 impl NamespaceKind {
-    /// All kinds, in the order in which the child joins them: the user namespace first, which it keeps for when it has tried the others; the
-    /// mount namespace late, since after it the host's paths are gone.
+    /// All kinds, in the order in which the child joins them: the user namespace first, which it keeps for
+    /// when it has tried the others; the mount namespace late, since after it the host's paths are gone.
     pub const ALL: [Self; 8] = [
         Self::of(Type::User),
         Self::of(Type::Pid),

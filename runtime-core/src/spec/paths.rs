@@ -3,8 +3,8 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// What may be mounted over below /proc, as in runc: files that only show numbers, and that lxcfs and the like replace.
-/// Anything else would let a container pose as the kernel towards whoever joins it.
+/// What may be mounted over below /proc, as in runc: files that only show numbers, and that lxcfs and the
+/// like replace. Anything else would let a container pose as the kernel towards whoever joins it.
 const BELOW_PROC: [&str; 10] = [
     "proc/cpuinfo",
     "proc/diskstats",
@@ -23,8 +23,8 @@ pub(crate) fn is_free_below_proc(clean: &[u8]) -> bool {
     BELOW_PROC.iter().any(|path| path.as_bytes() == clean)
 }
 
-/// The path without `.`, `..`, double slashes and its leading slash: "" is the root, which no `..` leaves. Relative paths count
-/// from "/" (config.md, Mounts).
+/// The path without `.`, `..`, double slashes and its leading slash: "" is the root, which no `..` leaves.
+/// Relative paths count from "/" (config.md, Mounts).
 pub(crate) fn clean(path: &Path) -> Vec<u8> {
     let mut clean: Vec<&[u8]> = Vec::new();
     for component in path.as_os_str().as_bytes().split(|byte| *byte == b'/') {

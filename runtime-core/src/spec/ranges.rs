@@ -2,8 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-/// Reads a list of numbers and ranges, in the order given; spaces around the parts and empty parts are allowed, as
-/// the specification allows them for `execCPUAffinity`. `None` if it is no such list, or a range runs backwards.
+/// Reads a list of numbers and ranges, in the order given; spaces around the parts and empty parts are
+/// allowed, as the specification allows them for `execCPUAffinity`. `None` if it is no such list, or a range
+/// runs backwards.
 pub fn parse_ranges(list: &str) -> Option<Vec<RangeInclusive<u32>>> {
     let number = |text: &str| -> Option<u32> {
         let text = text.trim();

@@ -1,13 +1,13 @@
-//! Runs in: RUNTIME. The names of kernel parameters in `linux.sysctl`: their two spellings, the namespace they belong
-//! to, their path. Pure; what writes them is elsewhere.
+//! Runs in: RUNTIME. The names of kernel parameters in `linux.sysctl`: their two spellings, the namespace
+//! they belong to, their path. Pure; what writes them is elsewhere.
 
 use std::borrow::Cow;
 
 use runtime_sys::namespace::Kinds;
 
-/// The name with dots between its parts. A name may also come with slashes between them; then the first separator in
-/// it is a slash, and a dot stands for itself: `net/ipv4/conf/eth0.1/rp_filter` is `net.ipv4.conf.eth0/1.rp_filter`
-/// (sysctl.d(5)).
+/// The name with dots between its parts. A name may also come with slashes between them; then the first
+/// separator in it is a slash, and a dot stands for itself: `net/ipv4/conf/eth0.1/rp_filter` is
+/// `net.ipv4.conf.eth0/1.rp_filter` (sysctl.d(5)).
 pub fn dotted(name: &str) -> Cow<'_, str> {
     match name.find(['.', '/']) {
         Some(first) if name.as_bytes()[first] == b'/' => Cow::Owned(swap_separators(name)),
@@ -15,8 +15,8 @@ pub fn dotted(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// The path below /proc/sys of a name in dotted form. `None` if the name has a part that is empty, `.` or `..`, and
-/// so would lead somewhere else.
+/// The path below /proc/sys of a name in dotted form. `None` if the name has a part that is empty, `.` or
+/// `..`, and so would lead somewhere else.
 pub fn path(dotted: &str) -> Option<String> {
     let path = swap_separators(dotted);
     let sound = path.split('/').all(|part| !matches!(part, "" | "." | ".."));

@@ -9,8 +9,8 @@ use crate::{Error, ErrorKind, Result};
 /// What an `update` comes to.
 #[derive(Debug, Clone)]
 pub struct ResourceUpdate {
-    /// The limits to set: those asked for, and those that must be set with them because the kernel has one file for both, or one
-    /// is counted from the other.
+    /// The limits to set: those asked for, and those that must be set with them because the kernel has one
+    /// file for both, or one is counted from the other.
     pub changes: LinuxResources,
     /// `pids.limit` of the changes, as in [`super::Extra::pids_limit`].
     pub pids_limit: Option<i64>,
@@ -22,12 +22,14 @@ pub struct ResourceUpdate {
 
 /// Lays `given` over `current`, both JSON objects as at `linux.resources`.
 ///
-/// As with runc, a 0 leaves a limit as it is where version 1 had no limit of 0; limits of a device, page size or file of
-/// `unified` stay unless the same one is given; a memory limit of -1 takes the swap limit away, too; device rules are
-/// not touched. Other than with runc, what is not given is remembered, so that a later update can count from it.
+/// As with runc, a 0 leaves a limit as it is where version 1 had no limit of 0; limits of a device, page size
+/// or file of `unified` stay unless the same one is given; a memory limit of -1 takes the swap limit away,
+/// too; device rules are not touched. Other than with runc, what is not given is remembered, so that a later
+/// update can count from it.
 ///
 /// # Errors
-/// As [`parse_resources`] and [`validate_resources`], for the given limits and for what they make together with the others.
+/// As [`parse_resources`] and [`validate_resources`], for the given limits and for what they make together
+/// with the others.
 pub fn update_resources(current: &[u8], given: &[u8]) -> Result<ResourceUpdate> {
     parse_resources(given)?;
     let (mut given, spellings) = object(given)?;

@@ -1,4 +1,5 @@
-//! An interpreter for the classic BPF of seccomp filters, strict: it panics on what the kernel's checker would refuse.
+//! An interpreter for the classic BPF of seccomp filters, strict: it panics on what the kernel's checker
+//! would refuse.
 
 use runtime_core::unstable::plan::seccomp::SockFilter;
 

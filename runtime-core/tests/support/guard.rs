@@ -1,5 +1,6 @@
-//! An allocator that only the process which armed it may use. Another one, a child after `clone3` or `fork`, is ended at
-//! its first call, with a line on standard error and a mark in memory that it shares with its parent.
+//! An allocator that only the process which armed it may use. Another one, a child after `clone3` or `fork`,
+//! is ended at its first call, with a line on standard error and a mark in memory that it shares with its
+//! parent.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};

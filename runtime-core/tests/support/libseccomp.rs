@@ -68,8 +68,8 @@ fn resolve(name: &str) -> c_int {
     unsafe { seccomp_syscall_resolve_name(name.as_ptr()) }
 }
 
-/// The number of a call; negative if the architecture lacks it, -101 to -120 and -201 to -224 if it is also, or only,
-/// made through `socketcall` or `ipc`.
+/// The number of a call; negative if the architecture lacks it, -101 to -120 and -201 to -224 if it is also,
+/// or only, made through `socketcall` or `ipc`.
 pub(crate) fn number(name: &str, arch: Arch) -> c_int {
     let name = CString::new(name).expect("names have no NUL");
     // SAFETY: the string ends with NUL and lives through the call.
@@ -102,8 +102,8 @@ fn operator(operator: Operator) -> c_int {
     }
 }
 
-/// The program for the profile; `Err` is libseccomp's errno for a rule that it refuses. `only` takes the place of the
-/// native and all listed architectures.
+/// The program for the profile; `Err` is libseccomp's errno for a rule that it refuses. `only` takes the
+/// place of the native and all listed architectures.
 pub(crate) fn build(seccomp: &LinuxSeccomp, only: Option<Arch>, binary_tree: bool) -> Result<Built, i32> {
     let default = action(seccomp.default_action(), seccomp.default_errno_ret());
     // SAFETY: takes and returns plain values.
@@ -207,8 +207,8 @@ fn export(filter: &Filter, big_endian: bool) -> Vec<SockFilter> {
             } else {
                 u32::from_le_bytes(k)
             };
-            // Where libseccomp copies a return, it converts the value to big-endian a second time. Actions have their
-            // bits in the high half.
+            // Where libseccomp copies a return, it converts the value to big-endian a second time. Actions
+            // have their bits in the high half.
             let twice = big_endian && code == 0x06 && k != 0 && k >> 16 == 0;
             SockFilter {
                 code,

@@ -5,7 +5,8 @@ use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompArg, LinuxSeccompOperato
 use crate::bpf::Call;
 use crate::libseccomp;
 
-/// The actions of all rules that match the call, which comes from `arch`; rules with the default action are not asked.
+/// The actions of all rules that match the call, which comes from `arch`; rules with the default action are
+/// not asked.
 pub(crate) fn matching(seccomp: &LinuxSeccomp, arch: Arch, call: &Call) -> Vec<u32> {
     let default = libseccomp::action(seccomp.default_action(), seccomp.default_errno_ret());
     let mut actions = Vec::new();
@@ -36,7 +37,8 @@ fn matches(name: &str, args: &[LinuxSeccompArg], arch: Arch, call: &Call) -> boo
         || (through && hold(args, arch, call, |arg| arg.index() != 0))
 }
 
-/// Whether the conditions hold that `asked` wants asked: all, or, if two of the rule are on one argument, any.
+/// Whether the conditions hold that `asked` wants asked: all, or, if two of the rule are on one argument,
+/// any.
 fn hold(args: &[LinuxSeccompArg], arch: Arch, call: &Call, asked: impl Fn(&LinuxSeccompArg) -> bool) -> bool {
     let twice = (0..6).any(|index| args.iter().filter(|arg| arg.index() == index).count() > 1);
     let mut results = args.iter().map(|arg| !asked(arg) || holds(arg, arch, call));

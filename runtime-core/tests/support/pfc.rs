@@ -1,4 +1,5 @@
-//! libseccomp's own account of a filter, `seccomp_export_pfc`: its rules as nested `if`s, before they become BPF.
+//! libseccomp's own account of a filter, `seccomp_export_pfc`: its rules as nested `if`s, before they become
+//! BPF.
 
 use crate::bpf::Call;
 

@@ -1,4 +1,5 @@
-//! A containerd of the tests' own: starts the shim as containerd does, talks to it by ttrpc, and takes its events.
+//! A containerd of the tests' own: starts the shim as containerd does, talks to it by ttrpc, and takes its
+//! events.
 
 use std::fs;
 use std::io::Write;

@@ -1,9 +1,10 @@
-//! Runs in: the CONTAINER, as a process with CAP_SYS_PTRACE. Does to every process that appears in its pid namespace what an
-//! attacker would, until the file /stop is there, and prints what it got. Uses std only, because build.rs compiles it alone.
+//! Runs in: the CONTAINER, as a process with CAP_SYS_PTRACE. Does to every process that appears in its pid
+//! namespace what an attacker would, until the file /stop is there, and prints what it got. Uses std only,
+//! because build.rs compiles it alone.
 //!
-//! `impersonate PID`: takes the sockets out of it, says over them in onggi's protocol that the process is PID, and ready, and ends it.
-//! `search REKRAM`: looks for a text, given backwards, in all its readable memory and files. `search-init REKRAM LOG` does so
-//! once, with process 1.
+//! `impersonate PID`: takes the sockets out of it, says over them in onggi's protocol that the process is
+//! PID, and ready, and ends it. `search REKRAM`: looks for a text, given backwards, in all its readable
+//! memory and files. `search-init REKRAM LOG` does so once, with process 1.
 
 use std::{
     collections::HashSet,

@@ -1,13 +1,14 @@
-//! Runs in: the CONTAINER. Prints, as one line of JSON, what a process inside really sees. It asserts nothing: the
-//! test compares this report with the wish in config.json. Uses std only, because build.rs compiles it alone.
+//! Runs in: the CONTAINER. Prints, as one line of JSON, what a process inside really sees. It asserts
+//! nothing: the test compares this report with the wish in config.json. Uses std only, because build.rs
+//! compiles it alone.
 //!
-//! `--lock PATH` alone locks a file (flock(2)) and sleeps; `--notify TEXT` sends a text to NOTIFY_SOCKET; `--accept`
-//! answers one connection on descriptor 3; `--in-a-thread CALL` makes a system call in a second thread and tells what has
-//! become of it; `--hook NAME FILE` logs that it has run; `--keys WORD NAME` does something to keys;
-//! `--keys-and-sleep NAME` goes into a session keyring of that name, and stays.
+//! `--lock PATH` alone locks a file (flock(2)) and sleeps; `--notify TEXT` sends a text to NOTIFY_SOCKET;
+//! `--accept` answers one connection on descriptor 3; `--in-a-thread CALL` makes a system call in a second
+//! thread and tells what has become of it; `--hook NAME FILE` logs that it has run; `--keys WORD NAME` does
+//! something to keys; `--keys-and-sleep NAME` goes into a session keyring of that name, and stays.
 //!
-//! Options add to the report: `--access PATH`, `--stat PATH`, `--cat PATH`, `--syscall NR[:ARG]...`, `--mknod`. `--exit CODE`
-//! is what it ends with.
+//! Options add to the report: `--access PATH`, `--stat PATH`, `--cat PATH`, `--syscall NR[:ARG]...`,
+//! `--mknod`. `--exit CODE` is what it ends with.
 
 use std::{
     ffi::CString,
@@ -352,7 +353,8 @@ fn kernel_objects(o: &mut Object) {
     let length = usize::try_from(length - 1).unwrap_or(0);
     o.text("keyring", key.get(..length).unwrap_or_default());
     let mut label = [0_u8; 256];
-    // SAFETY: KEYCTL_GET_SECURITY of the session keyring writes at most the given size, the null at the end included.
+    // SAFETY: KEYCTL_GET_SECURITY of the session keyring writes at most the given size, the null at the end
+    // included.
     let length = unsafe { syscall(nr::KEYCTL, 17, -3_i64, label.as_mut_ptr(), label.len()) };
     let length = usize::try_from(length - 1).unwrap_or(0);
     o.text("keyring_label", label.get(..length).unwrap_or_default());
@@ -375,7 +377,8 @@ fn descriptors(o: &mut Object) {
     let mut limit = [0_u64; 2];
     // SAFETY: limit is a live struct rlimit64; 7 is RLIMIT_NOFILE.
     unsafe { getrlimit64(7, &mut limit) };
-    // poll(2) takes no more than the limit; it asks for many at once, which is fast where somebody watches each call.
+    // poll(2) takes no more than the limit; it asks for many at once, which is fast where somebody watches
+    // each call.
     let at_once = limit[0].clamp(1, AT_ONCE) as i32;
     let mut fds = Vec::new();
     for first in (0..1024).step_by(at_once as usize) {
@@ -473,8 +476,9 @@ fn syscall_verdict(text: &str) -> String {
     }
 }
 
-/// Looks, until /stop is there, at every process that appears in this pid namespace, and tells of one whose root is
-/// not ours, or is the one given as DEVICE:INODE: somebody of the host, who can be used to reach the host's files.
+/// Looks, until /stop is there, at every process that appears in this pid namespace, and tells of one whose
+/// root is not ours, or is the one given as DEVICE:INODE: somebody of the host, who can be used to reach the
+/// host's files.
 fn watch_roots(forbidden: &str) {
     use std::os::unix::fs::MetadataExt;
     let identity = |path: &str| fs::metadata(path).map(|root| (root.dev(), root.ino()));
@@ -501,8 +505,9 @@ fn watch_roots(forbidden: &str) {
     println!("none");
 }
 
-/// Prints the serial number of a key, or the errno below zero: `id` of the session keyring; `add` makes a key of that name
-/// in it, and `find` looks for one; `plant` makes a keyring in it which everybody may search and join; `join` joins one.
+/// Prints the serial number of a key, or the errno below zero: `id` of the session keyring; `add` makes a key
+/// of that name in it, and `find` looks for one; `plant` makes a keyring in it which everybody may search and
+/// join; `join` joins one.
 fn keys(word: &str, name: &str) {
     const SESSION: i64 = -3;
     const OPEN_TO_ALL: u32 = 0x3f3f_3f3f;
@@ -557,8 +562,8 @@ fn notify(text: &str) {
     }
 }
 
-/// As a service that is started for its socket: answers one connection on descriptor 3 with what it has read, and with what
-/// descriptor 4 holds.
+/// As a service that is started for its socket: answers one connection on descriptor 3 with what it has read,
+/// and with what descriptor 4 holds.
 fn accept() -> std::io::Result<()> {
     use std::os::fd::FromRawFd;
     let own = std::process::id().to_string();
@@ -577,8 +582,8 @@ fn accept() -> std::io::Result<()> {
     std::io::Write::write_all(&mut connection, format!("{said}, {kept}").as_bytes())
 }
 
-/// As a hook: adds one line to a file, with its name, CLOCK_MONOTONIC in nanoseconds, its namespaces, and what is on its
-/// standard input. All kinds of hooks have this one clock.
+/// As a hook: adds one line to a file, with its name, CLOCK_MONOTONIC in nanoseconds, its namespaces, and
+/// what is on its standard input. All kinds of hooks have this one clock.
 fn log_hook(name: &str, file: &str) -> std::io::Result<()> {
     let mut time = [0_i64; 2];
     // SAFETY: time is a live struct timespec.
@@ -614,8 +619,8 @@ extern "C" fn note_signal(signal: i32, info: *const SignalInfo, _context: *const
     }
 }
 
-/// Makes the call in a second thread of a process that handles SIGSYS and SIGUSR1. `call`: what SIGSYS named, or -1;
-/// `sigusr1`: how often that came; `result`: of the call, or null if the thread has ended in it.
+/// Makes the call in a second thread of a process that handles SIGSYS and SIGUSR1. `call`: what SIGSYS named,
+/// or -1; `sigusr1`: how often that came; `result`: of the call, or null if the thread has ended in it.
 fn in_a_thread(call: &str) {
     const SA_SIGINFO: i32 = 4;
     const SIGNALS: [i32; 2] = [31, 10];

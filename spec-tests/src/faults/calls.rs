@@ -90,9 +90,10 @@ pub(super) const BIRTHS: &[libc::c_long] =
 /// They make another program of the process.
 pub(super) const EXECS: &[libc::c_long] = &[libc::SYS_execve, libc::SYS_execveat];
 
-/// These cannot fail, or have done their work when they say that they have failed: close(2) always lets go of the
-/// descriptor, so that a failed one with the descriptor open is no fault that a kernel has. The process can end there all
-/// the same. arch_prctl(2), with which musl's start sets the thread pointer, refuses only addresses that no program has.
+/// These cannot fail, or have done their work when they say that they have failed: close(2) always lets go of
+/// the descriptor, so that a failed one with the descriptor open is no fault that a kernel has. The process
+/// can end there all the same. arch_prctl(2), with which musl's start sets the thread pointer, refuses only
+/// addresses that no program has.
 const CANNOT_FAIL: &[libc::c_long] = &[
     libc::SYS_arch_prctl,
     libc::SYS_close,
@@ -109,8 +110,8 @@ const CANNOT_FAIL: &[libc::c_long] = &[
     libc::SYS_umask,
 ];
 
-/// Whether the call can fail like that. brk(2) has no errno: it fails for want of memory, by returning the end that was
-/// there before; and never if it is only asked for that.
+/// Whether the call can fail like that. brk(2) has no errno: it fails for want of memory, by returning the
+/// end that was there before; and never if it is only asked for that.
 pub(crate) fn can_fail(call: Call, errno: Errno) -> bool {
     match libc::c_long::from(call.number) {
         libc::SYS_brk => errno == Errno::ENOMEM && call.first_argument != 0,

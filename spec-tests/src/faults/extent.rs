@@ -64,8 +64,8 @@ impl Extent {
         }
     }
 
-    /// The faults of a command whose processes have called this, each with the call that it is to hit; of a sample every
-    /// `stride`-th.
+    /// The faults of a command whose processes have called this, each with the call that it is to hit; of a
+    /// sample every `stride`-th.
     pub(crate) fn faults(&self, calls: &BTreeMap<String, Vec<Call>>, stride: usize) -> Vec<(Fault, Call)> {
         let mut faults = Vec::new();
         for (process, calls) in calls {

@@ -8,8 +8,8 @@ use std::{
     thread,
 };
 
-/// Runs `body` on a thread of its own, on what looks like a kernel that has no system call `call`: it fails with ENOSYS,
-/// for the runtime too.
+/// Runs `body` on a thread of its own, on what looks like a kernel that has no system call `call`: it fails
+/// with ENOSYS, for the runtime too.
 pub(crate) fn on_a_kernel_without<T: Send>(
     call: libc::c_long,
     body: impl FnOnce() -> Check<T> + Send,
@@ -27,7 +27,8 @@ pub(crate) fn where_forbidden<T: Send>(
     under(by_number(calls, forbidden, libc::SECCOMP_RET_ALLOW), body)
 }
 
-/// The same on one where no procfs can be told its pid namespace (before 6.17): no file system takes a descriptor.
+/// The same on one where no procfs can be told its pid namespace (before 6.17): no file system takes a
+/// descriptor.
 pub(crate) fn on_a_kernel_before_6_17<T: Send>(body: impl FnOnce() -> Check<T> + Send) -> Check<T> {
     const FSCONFIG_SET_FD: u32 = 5;
     // The low half of the second argument in struct seccomp_data.
@@ -57,8 +58,8 @@ fn under<T: Send>(mut program: Vec<libc::sock_filter>, body: impl FnOnce() -> Ch
     })
 }
 
-/// Loads a filter into this thread that asks about every call but `allowed`, and but those that the suite itself makes:
-/// it could not answer while it asks. Returns where the questions arrive.
+/// Loads a filter into this thread that asks about every call but `allowed`, and but those that the suite
+/// itself makes: it could not answer while it asks. Returns where the questions arrive.
 pub(super) fn ask_about_all_but(allowed: &[libc::c_long]) -> Check<OwnedFd> {
     let mut program = from_outside(&c_library()?)?;
     program.extend(by_number(
@@ -71,8 +72,8 @@ pub(super) fn ask_about_all_but(allowed: &[libc::c_long]) -> Check<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw as i32) })
 }
 
-/// Where this process has the C library's code, by which alone it makes system calls, also between fork and execve. What
-/// it starts has its code elsewhere: addresses are drawn by lot, out of 2^28 pages.
+/// Where this process has the C library's code, by which alone it makes system calls, also between fork and
+/// execve. What it starts has its code elsewhere: addresses are drawn by lot, out of 2^28 pages.
 fn c_library() -> Check<Range<u64>> {
     let inside = libc::syscall as *const () as u64;
     let maps = fs::read_to_string("/proc/self/maps")?;

@@ -1,8 +1,8 @@
-//! Runs in: SUITE. Knows the processes of one command under the filter, by birth, and what each has called so far; says
-//! which call fails.
+//! Runs in: SUITE. Knows the processes of one command under the filter, by birth, and what each has called so
+//! far; says which call fails.
 //!
-//! A process is named by its ancestors: `RUNTIME` is the command itself, `RUNTIME.2` the second process that it makes,
-//! `RUNTIME.1.1` the first that its first one makes, also if that is a sibling by `CLONE_PARENT`.
+//! A process is named by its ancestors: `RUNTIME` is the command itself, `RUNTIME.2` the second process that
+//! it makes, `RUNTIME.1.1` the first that its first one makes, also if that is a sibling by `CLONE_PARENT`.
 
 use super::{
     Fault, Renaming, What,
@@ -221,7 +221,8 @@ fn is_one_of(call: Call, list: &[libc::c_long]) -> bool {
     list.contains(&libc::c_long::from(call.number))
 }
 
-/// The capabilities of a set are dropped one by one, and the actions of all signals are reset so: the first stand for all.
+/// The capabilities of a set are dropped one by one, and the actions of all signals are reset so: the first
+/// stand for all.
 fn is_one_of_many(call: Call, before: &[Call]) -> bool {
     const FIRST: usize = 3;
     match libc::c_long::from(call.number) {

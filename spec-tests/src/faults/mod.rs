@@ -1,7 +1,7 @@
-//! Runs in: SUITE. Makes one system call of one process of a runtime fail, or kills the process there. A thread of the
-//! suite has a seccomp filter that asks about every call, and starts the runtime, which inherits it, as do its children;
-//! the answers come from a second thread, by seccomp_unotify(2). What the runtime executes (hooks, the container's
-//! program) goes on under the filter, and nothing is done to it.
+//! Runs in: SUITE. Makes one system call of one process of a runtime fail, or kills the process there. A
+//! thread of the suite has a seccomp filter that asks about every call, and starts the runtime, which
+//! inherits it, as do its children; the answers come from a second thread, by seccomp_unotify(2). What the
+//! runtime executes (hooks, the container's program) goes on under the filter, and nothing is done to it.
 
 mod calls;
 mod extent;
@@ -66,8 +66,9 @@ impl fmt::Display for What {
     }
 }
 
-/// Where in the calls of a process one is: the `nth` call of this number, from 1. Two runs differ by a call here and there
-/// (a wait, a read(2) of a pipe, a munmap(2) that depends on where the memory lies), which moves all those after it.
+/// Where in the calls of a process one is: the `nth` call of this number, from 1. Two runs differ by a call
+/// here and there (a wait, a read(2) of a pipe, a munmap(2) that depends on where the memory lies), which
+/// moves all those after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
     number: i32,
@@ -90,7 +91,8 @@ impl Place {
     }
 }
 
-/// One fault: it happens to a call of the process of this name, which was its call `nth`, from 1, without a fault.
+/// One fault: it happens to a call of the process of this name, which was its call `nth`, from 1, without a
+/// fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fault {
     pub(crate) process: String,
@@ -162,8 +164,8 @@ impl Injector {
         self.start_judged(command, dir, Judge::new(self.runtime, fault.cloned()))
     }
 
-    /// As [`Injector::start`]: somebody who may write there renames files, in this order, right before call `nth` of a process, from 1,
-    /// which was its call there in `calls` without that.
+    /// As [`Injector::start`]: somebody who may write there renames files, in this order, right before call
+    /// `nth` of a process, from 1, which was its call there in `calls` without that.
     pub(crate) fn start_in_a_race(
         &self,
         command: Command,

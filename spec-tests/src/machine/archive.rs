@@ -1,5 +1,5 @@
-//! Runs in: SUITE. The initial ramfs of a machine: a `newc` cpio archive of files, folders and links, written to a file.
-//! Programs come with their libraries.
+//! Runs in: SUITE. The initial ramfs of a machine: a `newc` cpio archive of files, folders and links, written
+//! to a file. Programs come with their libraries.
 
 use std::{
     collections::BTreeSet,
@@ -66,8 +66,8 @@ impl Archive {
         self.entry(Path::new(path), LINK | 0o777, target.as_bytes())
     }
 
-    /// A program of the host as `path`, its libraries into `payload/root`, whence the machine copies those that its
-    /// root lacks.
+    /// A program of the host as `path`, its libraries into `payload/root`, whence the machine copies those
+    /// that its root lacks.
     pub(crate) fn program(&mut self, source: &Path, path: impl AsRef<Path>) -> io::Result<()> {
         let source = fs::canonicalize(source).map_err(|e| naming(source, &e))?;
         match stripped(&source) {
@@ -114,7 +114,8 @@ impl Archive {
         let number = u32::try_from(self.paths.len() + 1).map_err(too_large)?;
         let links = if mode & FOLDER == FOLDER { 2 } else { 1 };
         self.bytes.extend(b"070701");
-        // inode, mode, uid, gid, links, mtime, size, device (2), device of the node (2), size of the name, checksum
+        // inode, mode, uid, gid, links, mtime, size, device (2), device of the node (2), size of the name,
+        // checksum
         for field in [number, mode, 0, 0, links, 0, size, 0, 0, 0, 0, name_size, 0] {
             self.bytes.extend(format!("{field:08x}").bytes());
         }
@@ -136,8 +137,8 @@ fn naming(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
-/// The program without debug information, which would only cost boot time; `None` where `strip` is not there or does
-/// not know the file.
+/// The program without debug information, which would only cost boot time; `None` where `strip` is not there
+/// or does not know the file.
 fn stripped(program: &Path) -> Option<Vec<u8>> {
     let output = Command::new("strip")
         .args(["--strip-debug", "-o", "/dev/stdout"])

@@ -1,4 +1,5 @@
-//! Runs in: SUITE. Starts QEMU, reads what the machine sends, and ends it: a machine never outlives the suite.
+//! Runs in: SUITE. Starts QEMU, reads what the machine sends, and ends it: a machine never outlives the
+//! suite.
 
 use super::{Kind, archive::Archive, image::Images, results::Outcomes};
 use crate::children::{self, Exit};
@@ -19,8 +20,8 @@ pub(crate) const SILENCE_OF_ALL_FAULTS: Duration = Duration::from_secs(1800);
 /// How much of the console a failure shows.
 const CONSOLE_LINES: usize = 40;
 
-/// Disks of every machine, by serial number, with their sizes. `work` has a file system, which becomes /tmp: a tmpfs
-/// cannot be id-mapped before Linux 6.3.
+/// Disks of every machine, by serial number, with their sizes. `work` has a file system, which becomes /tmp:
+/// a tmpfs cannot be id-mapped before Linux 6.3.
 const DISKS: [(&str, u64); 3] = [("scratch", 64 << 20), ("swap", 128 << 20), ("work", 1 << 30)];
 
 /// A machine that is ready to boot.
@@ -36,7 +37,8 @@ pub(crate) struct Machine {
 fn qemu(kind: Kind, images: &Images, dir: &Path) -> Command {
     let mut command = Command::new("qemu-system-x86_64");
     command.args([
-        // With a thread for each processor the kernel's patching of itself races with QEMU's cache of translations.
+        // With a thread for each processor the kernel's patching of itself races with QEMU's cache of
+        // translations.
         "-accel",
         "tcg,thread=single",
         // cx16: QEMU 7.2 corrupts the flags in cmpxchg16b, and the kernel does without.
@@ -55,7 +57,8 @@ fn qemu(kind: Kind, images: &Images, dir: &Path) -> Command {
     ]);
     command.arg("-kernel").arg(images.kernel.join("vmlinuz"));
     command.arg("-initrd").arg(dir.join("initrd"));
-    // no_timer_check: the kernel gives the timer a moment to tick, and panics if a busy host has left the machine no time in it.
+    // no_timer_check: the kernel gives the timer a moment to tick, and panics if a busy host has left the
+    // machine no time in it.
     command.args([
         "-append",
         &format!(

@@ -1,5 +1,5 @@
-//! Runs in: SUITE. The kernels and the root that machines boot from: built by the scripts in `machine/`, kept in the
-//! user's cache under a name that contains a hash of the recipe.
+//! Runs in: SUITE. The kernels and the root that machines boot from: built by the scripts in `machine/`, kept
+//! in the user's cache under a name that contains a hash of the recipe.
 
 use super::{Kernel, Kind};
 use nix::fcntl::{Flock, FlockArg};
@@ -104,7 +104,8 @@ impl Images {
     }
 }
 
-/// The policy of the machine with SELinux, in the form that the kernel loads. It takes no time, so that nothing is kept.
+/// The policy of the machine with SELinux, in the form that the kernel loads. It takes no time, so that
+/// nothing is kept.
 pub(crate) fn selinux_policy() -> io::Result<Vec<u8>> {
     let dir = PathBuf::from(format!("/tmp/spec-tests-policy-{}", std::process::id()));
     fs::create_dir(&dir)?;
@@ -207,7 +208,8 @@ fn build(half: &Path, recipe: &Recipe<'_>, arguments: &[&str]) -> io::Result<()>
     }
     let script = recipe.first().map_or("", |(name, _)| name);
     let log = half.join("log");
-    // A bootstrap mounts /proc in the new root; whatever happens to it, that stays in a mount namespace of its own.
+    // A bootstrap mounts /proc in the new root; whatever happens to it, that stays in a mount namespace of
+    // its own.
     let status = Command::new("unshare")
         .args(["--mount", "--propagation", "private", "/bin/sh"])
         .arg(half.join(script))

@@ -1,5 +1,5 @@
-//! Runs in: SUITE. The virtual machines: which there are, what each has, and one run of tests in one of them. QEMU
-//! emulates the processor (TCG), so that it works on every build host, also without /dev/kvm.
+//! Runs in: SUITE. The virtual machines: which there are, what each has, and one run of tests in one of them.
+//! QEMU emulates the processor (TCG), so that it works on every build host, also without /dev/kvm.
 
 mod archive;
 mod boot;
@@ -32,7 +32,8 @@ pub(crate) enum Kind {
     Bare,
     /// As the first, with SELinux instead of AppArmor, and a policy of our own that is enforced.
     Selinux,
-    /// As the second, of Debian's newest suite and with the engines. No test of the suite runs in it: see `engines/`.
+    /// As the second, of Debian's newest suite and with the engines. No test of the suite runs in it: see
+    /// `engines/`.
     Engines,
 }
 
@@ -291,8 +292,8 @@ fn base_archive(kind: Kind, images: &Images) -> io::Result<Archive> {
         archive.data("payload/selinux.policy", 0o644, &image::selinux_policy()?)?;
     }
     if !kind.has_root() {
-        // Tests start hooks with names of their own, which a busybox would take for an applet, and need a program
-        // with a dynamic loader.
+        // Tests start hooks with names of their own, which a busybox would take for an applet, and need a
+        // program with a dynamic loader.
         archive.program(Path::new("/usr/bin/dash"), "payload/root/usr/bin/dash")?;
         archive.program(Path::new("/usr/bin/env"), "payload/root/usr/bin/env")?;
         archive.link("payload/root/usr/bin/sh", "dash")?;

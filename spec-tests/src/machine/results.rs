@@ -1,5 +1,5 @@
-//! Runs in: SUITE. What passes between the suite in a machine and the one on the host: one JSON object a line for each
-//! finished test, and `exit N` at the end.
+//! Runs in: SUITE. What passes between the suite in a machine and the one on the host: one JSON object a line
+//! for each finished test, and `exit N` at the end.
 
 use crate::report::{Record, Verdict};
 use serde_json::{Value, json};

@@ -7,7 +7,8 @@ use std::{
     process::ExitCode,
 };
 
-/// Boots the machine with `files` in /payload, runs `command` in it (without one, a shell), and returns its status.
+/// Boots the machine with `files` in /payload, runs `command` in it (without one, a shell), and returns its
+/// status.
 pub(crate) fn shell(
     kind: Kind,
     kernel: Kernel,

@@ -1,5 +1,6 @@
-//! Runs in: SUITE. Two file systems by the kernel's FUSE protocol: one whose server has stopped answering (the root directory
-//! is there, and every look-up in it waits for ever), and an empty one whose server answers.
+//! Runs in: SUITE. Two file systems by the kernel's FUSE protocol: one whose server has stopped answering
+//! (the root directory is there, and every look-up in it waits for ever), and an empty one whose server
+//! answers.
 
 use crate::outcome::{Check, ensure};
 use nix::{

@@ -13,8 +13,9 @@ struct Listed {
 
 inventory::collect!(Listed);
 
-/// Makes tests known, a line each: `topic/name` is the function `name`. What it needs (a slice of [`Need`]) follows a colon;
-/// a body that is not that function, `=>`. A name that is not one of Rust stands in quotation marks, with its body.
+/// Makes tests known, a line each: `topic/name` is the function `name`. What it needs (a slice of [`Need`])
+/// follows a colon; a body that is not that function, `=>`. A name that is not one of Rust stands in
+/// quotation marks, with its body.
 macro_rules! tests {
     ($($topic:ident/$name:ident $(: $needs:expr)? $(=> $body:expr)?,)+) => {
         tests!(@list $((concat!(stringify!($topic), "/", stringify!($name)), [$($needs)?], tests!(@body $name $($body)?)),)+);

@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. Writes the limits of a `ResourcePlan` into a cgroup and explains what the host cannot do.
-//! Which values to write is decided in `plan/cgroup/resources.rs`.
+//! Runs in: RUNTIME. Writes the limits of a `ResourcePlan` into a cgroup and explains what the host cannot
+//! do. Which values to write is decided in `plan/cgroup/resources.rs`.
 
 use std::path::Path;
 
@@ -9,8 +9,8 @@ use super::root::CgroupRoot;
 use crate::plan::cgroup::{CgroupWrite, IDLE_HAS_NO_WEIGHT, IfMissing};
 use crate::{Errno, Error, ErrorKind, Result};
 
-/// Writes all values, in order. A value that the kernel calls invalid is tried again after the next one of the same
-/// controller, since some bound each other (`cpu.max.burst` may not exceed the quota in `cpu.max`).
+/// Writes all values, in order. A value that the kernel calls invalid is tried again after the next one of
+/// the same controller, since some bound each other (`cpu.max.burst` may not exceed the quota in `cpu.max`).
 pub(super) fn apply(cgroup: &Cgroup, writes: &[CgroupWrite]) -> Result<()> {
     let mut refused: Option<&CgroupWrite> = None;
     for write in writes {
@@ -76,8 +76,8 @@ struct Held {
 }
 
 impl Before {
-    /// Reads what `writes` would change. A file that is not there, or cannot be read, cannot be put back either: then the write
-    /// itself fails, or did so already.
+    /// Reads what `writes` would change. A file that is not there, or cannot be read, cannot be put back
+    /// either: then the write itself fails, or did so already.
     pub(super) fn read(cgroup: &Cgroup, writes: &[CgroupWrite]) -> Self {
         let mut held = Vec::new();
         for write in writes {
@@ -107,10 +107,10 @@ impl Before {
         self.0.iter().map(write).collect()
     }
 
-    /// Puts it back, all that can be, the last first. Returns `failure`, with what went wrong here behind it.
+    /// Puts it back, all that can be, the last first. Returns `failure`, with what went wrong here after it.
     pub(super) fn restore(&self, cgroup: &Cgroup, failure: Error) -> Error {
-        // Twice, since some values bound each other (`cpu.max.burst` and `cpu.max`): what is refused before the other is
-        // back is taken after.
+        // Twice, since some values bound each other (`cpu.max.burst` and `cpu.max`): what is refused before
+        // the other is back is taken after.
         let mut left: Vec<&Held> = self.0.iter().rev().collect();
         let mut errors = Vec::new();
         for _ in 0..2 {

@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. The commands of `bpf(2)` that a device filter needs: load, attach, replace. What the program
-//! says is decided in `plan/cgroup/devices.rs`.
+//! Runs in: RUNTIME. The commands of `bpf(2)` that a device filter needs: load, attach, replace. What the
+//! program says is decided in `plan/cgroup/devices.rs`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -16,8 +16,8 @@ const VERIFIER_LOG_SIZE: usize = 64 * 1024;
 pub(super) struct DeviceProgram(OwnedFd);
 
 impl DeviceProgram {
-    /// Loads a program of type `BPF_PROG_TYPE_CGROUP_DEVICE`. Needs CAP_BPF or CAP_SYS_ADMIN in the first user
-    /// namespace. If the verifier refuses, the error carries the end of its log.
+    /// Loads a program of type `BPF_PROG_TYPE_CGROUP_DEVICE`. Needs CAP_BPF or CAP_SYS_ADMIN in the first
+    /// user namespace. If the verifier refuses, the error carries the end of its log.
     pub(super) fn load(instructions: &[BpfInsn]) -> Result<Self> {
         // The log slows the verifier down, so it is asked for only when there is something to explain.
         let errno = match load(instructions, &mut []) {
@@ -47,7 +47,8 @@ impl DeviceProgram {
         attach(cgroup, self.0.as_fd(), None).map_err(attach_error)
     }
 
-    /// Puts this filter in the place of whatever filters the cgroup has. At every moment one of them is in force.
+    /// Puts this filter in the place of whatever filters the cgroup has. At every moment one of them is in
+    /// force.
     pub(super) fn replace(&self, cgroup: BorrowedFd<'_>) -> Result<()> {
         let attached = attached(cgroup)?;
         attach(cgroup, self.0.as_fd(), attached.first().map(AsFd::as_fd)).map_err(attach_error)?;

@@ -1,5 +1,6 @@
-//! Runs in: RUNTIME. One existing cgroup: its processes, freezing, killing, removing, its device filter. The same for
-//! every driver, since all of it is files of the cgroup's directory. Making one is the driver's part (`fs.rs`).
+//! Runs in: RUNTIME. One existing cgroup: its processes, freezing, killing, removing, its device filter. The
+//! same for every driver, since all of it is files of the cgroup's directory. Making one is the driver's part
+//! (`fs.rs`).
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,11 +20,12 @@ use crate::error::{CallResult, ErrorResult};
 use crate::plan::cgroup::{BpfInsn, contained, leaves};
 use crate::{Errno, Error, ErrorKind, Result};
 
-/// How long [`Cgroup::freeze`] waits. A process that sleeps uninterruptibly in the kernel (on a dead network file
-/// system, say) freezes only when it wakes up.
+/// How long [`Cgroup::freeze`] waits. A process that sleeps uninterruptibly in the kernel (on a dead network
+/// file system, say) freezes only when it wakes up.
 const FREEZE_PATIENCE: Duration = Duration::from_secs(10);
 
-/// A cgroup of version 2, open. The path is the host's; what is below it belongs to the container and is not trusted.
+/// A cgroup of version 2, open. The path is the host's; what is below it belongs to the container and is not
+/// trusted.
 #[derive(Debug)]
 pub(crate) struct Cgroup {
     path: PathBuf,
@@ -37,8 +39,9 @@ impl Cgroup {
         Self { path, dir, is_new }
     }
 
-    /// Opens the cgroup at an absolute path, as it is kept in the state. `None` if there is none (any more), or if the path
-    /// leads out of the tree: another user may have written it, and other file systems can keep a call waiting for ever.
+    /// Opens the cgroup at an absolute path, as it is kept in the state. `None` if there is none (any more),
+    /// or if the path leads out of the tree: another user may have written it, and other file systems can
+    /// keep a call waiting for ever.
     ///
     /// # Errors
     /// The directory cannot be opened.
@@ -88,8 +91,8 @@ impl Cgroup {
         }
     }
 
-    /// Makes a sub-cgroup, with those between, unless it is there. `below` is from config.json and cannot lead out of
-    /// it; nobody but the runtime has been in here yet.
+    /// Makes a sub-cgroup, with those between, unless it is there. `below` is from config.json and cannot
+    /// lead out of it; nobody but the runtime has been in here yet.
     pub(super) fn make_below(&self, below: &Path) -> Result<Self> {
         let mut prefix = PathBuf::new();
         for component in contained(below)?.components() {
@@ -128,7 +131,8 @@ impl Cgroup {
         })
     }
 
-    /// What it means that `call` (`clone3`, or a write to cgroup.procs) could not put a process into this cgroup.
+    /// What it means that `call` (`clone3`, or a write to cgroup.procs) could not put a process into this
+    /// cgroup.
     pub(crate) fn explain_entry(&self, call: &'static str, errno: Errno) -> Error {
         let error = Error::os(call, errno).with_path(&self.path);
         match errno {
@@ -148,8 +152,8 @@ impl Cgroup {
         }
     }
 
-    /// All processes in the cgroup and below it, ascending, by their ids in the runtime's pid namespace. In a cgroup
-    /// that is itself threaded these are the ids of threads.
+    /// All processes in the cgroup and below it, ascending, by their ids in the runtime's pid namespace. In a
+    /// cgroup that is itself threaded these are the ids of threads.
     ///
     /// # Errors
     /// A file or directory cannot be read. That the cgroup is gone is no error: it has no processes.
@@ -214,8 +218,8 @@ impl Cgroup {
         }
     }
 
-    /// Whether the container is paused: what [`Cgroup::freeze`] and [`Cgroup::thaw`] last asked for. A frozen cgroup
-    /// above does not count.
+    /// Whether the container is paused: what [`Cgroup::freeze`] and [`Cgroup::thaw`] last asked for. A frozen
+    /// cgroup above does not count.
     ///
     /// # Errors
     /// The file cannot be read. A cgroup that is gone is not frozen.
@@ -252,8 +256,8 @@ impl Cgroup {
             .map_err(|errno| Error::os("openat", errno).with_path(path()))
     }
 
-    /// Stops all processes in the cgroup and below it, and returns once they have stopped. If they do not within ten
-    /// seconds they run again.
+    /// Stops all processes in the cgroup and below it, and returns once they have stopped. If they do not
+    /// within ten seconds they run again.
     ///
     /// # Errors
     /// The kernel refused, or the time was up.
@@ -283,8 +287,8 @@ impl Cgroup {
         self.write("cgroup.freeze", b"0", "thaw the cgroup")
     }
 
-    /// Sends SIGKILL to every process in the cgroup and below it, at once and with no way to fork out of it; also to
-    /// frozen ones. Returns before they are gone. A cgroup that is gone has no processes: no error.
+    /// Sends SIGKILL to every process in the cgroup and below it, at once and with no way to fork out of it;
+    /// also to frozen ones. Returns before they are gone. A cgroup that is gone has no processes: no error.
     ///
     /// # Errors
     /// The kernel refused; in a threaded cgroup it always does.
@@ -298,8 +302,9 @@ impl Cgroup {
         }
     }
 
-    /// Kills all that is below it but `spared` (absolute paths, all below it). In the cgroups above a spared one, this one
-    /// among them, the kernel has no such way; they are returned, and what is in them is the caller's to kill.
+    /// Kills all that is below it but `spared` (absolute paths, all below it). In the cgroups above a spared
+    /// one, this one among them, the kernel has no such way; they are returned, and what is in them is the
+    /// caller's to kill.
     ///
     /// # Errors
     /// The kernel refused.
@@ -340,8 +345,8 @@ impl Cgroup {
         !self.is_new
     }
 
-    /// How many processes of the cgroup, and below it, the kernel has killed because memory ran out. `None` if their
-    /// memory is not accounted, or the cgroup is gone.
+    /// How many processes of the cgroup, and below it, the kernel has killed because memory ran out. `None`
+    /// if their memory is not accounted, or the cgroup is gone.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -370,8 +375,9 @@ impl Cgroup {
         }
     }
 
-    /// Removes the cgroup with all sub-cgroups. Waits up to `patience` for processes that are dying, kills none.
-    /// A cgroup that is gone already is no error. Cgroups above it stay, also those made for it, as with runc.
+    /// Removes the cgroup with all sub-cgroups. Waits up to `patience` for processes that are dying, kills
+    /// none. A cgroup that is gone already is no error. Cgroups above it stay, also those made for it, as
+    /// with runc.
     ///
     /// # Errors
     /// Processes are left in it after `patience`; the error says how many.
@@ -436,9 +442,10 @@ impl Cgroup {
         result.path(&self.path)
     }
 
-    /// Gives the cgroup to a user, who then may make sub-cgroups, move processes among them and hand controllers down,
-    /// but not change the limits of the cgroup itself. For containers with a cgroup namespace of their own and a
-    /// writable cgroup mount; `uid` is the host's id of `process.user` (runtime-spec, config-linux, cgroup ownership).
+    /// Gives the cgroup to a user, who then may make sub-cgroups, move processes among them and hand
+    /// controllers down, but not change the limits of the cgroup itself. For containers with a cgroup
+    /// namespace of their own and a writable cgroup mount; `uid` is the host's id of `process.user`
+    /// (runtime-spec, config-linux, cgroup ownership).
     ///
     /// # Errors
     /// The owner cannot be changed.
@@ -475,8 +482,8 @@ impl Cgroup {
         })
     }
 
-    /// Waits until `cgroup.events` has the value for the key; false if it has not by the deadline. A cgroup that is
-    /// gone has every value.
+    /// Waits until `cgroup.events` has the value for the key; false if it has not by the deadline. A cgroup
+    /// that is gone has every value.
     fn wait_for(&self, key: &str, wanted: &[u8], deadline: Instant) -> Result<bool> {
         let failed =
             |call: &'static str, errno| Error::os(call, errno).with_path(self.path.join("cgroup.events"));
@@ -485,7 +492,8 @@ impl Cgroup {
             Err(Errno::NOENT | Errno::NODEV) => return Ok(true),
             Err(errno) => return Err(failed("openat", errno)),
         };
-        // The kernel holds back a notification that follows another within 10 ms, so the first waits are shorter.
+        // The kernel holds back a notification that follows another within 10 ms, so the first waits are
+        // shorter.
         let mut pause = Duration::from_millis(1);
         loop {
             let mut text = [0; 256];

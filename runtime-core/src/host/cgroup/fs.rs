@@ -1,5 +1,6 @@
-//! Runs in: RUNTIME. The driver that makes cgroups itself, in the file system (`cgroupfs` to the engines): creates
-//! the directories and hands the controllers down to them. What happens inside a cgroup is `directory.rs`.
+//! Runs in: RUNTIME. The driver that makes cgroups itself, in the file system (`cgroupfs` to the engines):
+//! creates the directories and hands the controllers down to them. What happens inside a cgroup is
+//! `directory.rs`.
 
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
@@ -19,11 +20,12 @@ const FIELD: &str = "linux.cgroupsPath";
 /// The directories that [`make`] has made, relative to the root, outermost first.
 pub(super) type Made = Vec<PathBuf>;
 
-/// Makes the cgroup at `below_root`, with all that is missing above it. On failure the directories made here are removed
-/// again.
+/// Makes the cgroup at `below_root`, with all that is missing above it. On failure the directories made here
+/// are removed again.
 ///
 /// # Errors
-/// A cgroup is already there and has processes, is frozen, or is refused by `refuse`; a directory cannot be made.
+/// A cgroup is already there and has processes, is frozen, or is refused by `refuse`; a directory cannot be
+/// made.
 pub(super) fn make(
     root: &CgroupRoot,
     below_root: &Path,
@@ -42,8 +44,8 @@ pub(super) fn make(
     }
 }
 
-/// Puts a new cgroup in the place of one that a container has left, so that whatever remembers that one does not take
-/// the new container's for it. One that somebody has prepared is used as it is.
+/// Puts a new cgroup in the place of one that a container has left, so that whatever remembers that one does
+/// not take the new container's for it. One that somebody has prepared is used as it is.
 fn take_over(root: &CgroupRoot, below_root: &Path, cgroup: Cgroup, made: &mut Made) -> Result<Cgroup> {
     if !cgroup.is_marked()? {
         return Ok(cgroup);
@@ -51,7 +53,8 @@ fn take_over(root: &CgroupRoot, below_root: &Path, cgroup: Cgroup, made: &mut Ma
     walk::remove_below(cgroup.dir())?;
     match rustix::fs::unlinkat(root.dir(), below_root, AtFlags::REMOVEDIR) {
         Ok(()) | Err(Errno::NOENT) => {}
-        // In use after all, or delegated to this user without the one above: then `delete` could not remove it either.
+        // In use after all, or delegated to this user without the one above: then `delete` could not remove
+        // it either.
         Err(errno) => {
             log::debug!(
                 "the cgroup {} is used again: rmdir: {errno}",
@@ -64,7 +67,7 @@ fn take_over(root: &CgroupRoot, below_root: &Path, cgroup: Cgroup, made: &mut Ma
     open(root, below_root, made)
 }
 
-/// Removes what [`make`] has made, after a failure. Returns that failure, with what went wrong here behind it.
+/// Removes what [`make`] has made, after a failure. Returns that failure, with what went wrong here after it.
 pub(super) fn undo(root: &CgroupRoot, made: &[PathBuf], failure: Error) -> Error {
     made.iter().rev().fold(failure, |failure, directory| {
         match rustix::fs::unlinkat(root.dir(), directory, AtFlags::REMOVEDIR) {
@@ -135,8 +138,8 @@ fn open(root: &CgroupRoot, below_root: &Path, made: &[PathBuf]) -> Result<Cgroup
             "container's cgroup is not empty: {processes} process(es) found"
         ));
     }
-    // A cgroup that was there before us, this one or one above, may be frozen; then the container would never come up
-    // and `create` wait for ever. The root cannot be frozen.
+    // A cgroup that was there before us, this one or one above, may be frozen; then the container would never
+    // come up and `create` wait for ever. The root cannot be frozen.
     let depth = below_root.components().count();
     if made.len() < depth && (depth > 1 || !is_new) && cgroup.is_effectively_frozen()? {
         return Err(is_frozen(cgroup.path()));
@@ -151,9 +154,9 @@ pub(super) fn is_frozen(path: &Path) -> Error {
         .with_path(path)
 }
 
-/// Makes controllers available in the cgroup, by enabling them in the cgroups above it, from the nearest one that has
-/// them downwards. Controllers that the root does not have are left out: whether that matters shows when a limit is
-/// written.
+/// Makes controllers available in the cgroup, by enabling them in the cgroups above it, from the nearest one
+/// that has them downwards. Controllers that the root does not have are left out: whether that matters shows
+/// when a limit is written.
 pub(super) fn hand_down(
     root: &CgroupRoot,
     below_root: &Path,
@@ -180,7 +183,8 @@ pub(super) fn hand_down(
     for level in levels_to_enable(root, below_root, &missing)? {
         match enable(root, &level, &missing, needed) {
             Ok(enabled) => missing = enabled,
-            // Above what was delegated to this user, and done already by whoever delegated it, or never to be done.
+            // Above what was delegated to this user, and done already by whoever delegated it, or never to be
+            // done.
             Err(error) if error.kind() == ErrorKind::Denied => refused = Some(error),
             Err(error) if needed.iter().any(|name| has(&missing, name)) => {
                 return Err(error.doing(format!("enable the controllers {}", missing.join(", "))));
@@ -212,8 +216,8 @@ const SUBTREE_CONTROL: &str = "cgroup.subtree_control";
 /// Controllers that also work in a threaded cgroup (kernel, cgroup-v2.rst, Threads).
 const THREADED: [&str; 4] = ["cpu", "cpuset", "perf_event", "pids"];
 
-/// The cgroups, outermost first, that have to hand `missing` down. Those above the nearest one that has all of it are
-/// left alone: for the owner of a delegated subtree they are not writable.
+/// The cgroups, outermost first, that have to hand `missing` down. Those above the nearest one that has all
+/// of it are left alone: for the owner of a delegated subtree they are not writable.
 fn levels_to_enable(root: &CgroupRoot, below_root: &Path, missing: &[String]) -> Result<Vec<PathBuf>> {
     let mut levels = Vec::new();
     for level in below_root.ancestors().skip(1) {
@@ -232,7 +236,8 @@ fn levels_to_enable(root: &CgroupRoot, below_root: &Path, missing: &[String]) ->
     Ok(levels)
 }
 
-/// Hands those of `missing` down that the cgroup at `level` has; returns them. What is in `needed` must not fail.
+/// Hands those of `missing` down that the cgroup at `level` has; returns them. What is in `needed` must not
+/// fail.
 fn enable(root: &CgroupRoot, level: &Path, missing: &[String], needed: &[&str]) -> Result<Vec<String>> {
     let available = controllers_of(root.dir(), root.path(), level)?;
     let mut wanted: Vec<String> = missing
@@ -248,8 +253,8 @@ fn enable(root: &CgroupRoot, level: &Path, missing: &[String], needed: &[&str]) 
         )
     };
     let works_threaded = |name: &str| THREADED.contains(&name);
-    // The kernel would take controllers for threads alone in a cgroup with processes, and make it a threaded domain
-    // for good: then the cgroups below could hold no process that is not in it already.
+    // The kernel would take controllers for threads alone in a cgroup with processes, and make it a threaded
+    // domain for good: then the cgroups below could hold no process that is not in it already.
     let only_threaded = wanted.iter().all(|name| works_threaded(name));
     if only_threaded && level != Path::new(".") && would_become_threaded(root, level)? {
         return Err(failed(Errno::BUSY));
@@ -259,8 +264,8 @@ fn enable(root: &CgroupRoot, level: &Path, missing: &[String], needed: &[&str]) 
         Err(errno @ (Errno::BUSY | Errno::PERM | Errno::ACCESS | Errno::ROFS)) => return Err(failed(errno)),
         Err(errno) => errno,
     };
-    // In a threaded subtree some are refused always, and a single one may be (cpu, while there are realtime processes
-    // outside of the root).
+    // In a threaded subtree some are refused always, and a single one may be (cpu, while there are realtime
+    // processes outside of the root).
     let is_needed = |name: &String| needed.contains(&name.as_str());
     if errno == Errno::OPNOTSUPP {
         if wanted.iter().any(|name| is_needed(name) && !works_threaded(name)) {

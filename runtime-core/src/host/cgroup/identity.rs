@@ -1,16 +1,18 @@
-//! Runs in: RUNTIME. Which cgroup is a container's own. A path says only where it was: another container, of another
-//! state root perhaps, may be there by now. Marks, compares and looks for cgroups; kills and removes nothing.
+//! Runs in: RUNTIME. Which cgroup is a container's own. A path says only where it was: another container, of
+//! another state root perhaps, may be there by now. Marks, compares and looks for cgroups; kills and removes
+//! nothing.
 //!
 //! ```text
 //! create:  state (identity: the mark to come) ─► mkdir, mark ─► clone3 … Ready ─► state (identity: the inode)
 //! ```
 //!
-//! The mark is known before the cgroup is there, so that a `create` which is killed at any point can be cleaned up after.
-//! It is an extended attribute, which a container with a cgroup of its own user could change; by the time that anything
-//! of the container's runs, its cgroup is told by the inode, which nobody can change.
+//! The mark is known before the cgroup is there, so that a `create` which is killed at any point can be
+//! cleaned up after. It is an extended attribute, which a container with a cgroup of its own user could
+//! change; by the time that anything of the container's runs, its cgroup is told by the inode, which nobody
+//! can change.
 //!
-//! A mark is `ID, created TIME, in PLACE`. The place is the directory of the container's state, which is known even where
-//! its record is damaged: then the mark is looked for in the whole tree.
+//! A mark is `ID, created TIME, in PLACE`. The place is the directory of the container's state, which is
+//! known even where its record is damaged: then the mark is looked for in the whole tree.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -40,13 +42,14 @@ pub(crate) enum Identity {
     PathOnly,
     /// `create` has not come to its end: the cgroup, if it is there, has this mark, and a place behind it.
     Marked(String),
-    /// The inode number of its directory. The kernel gives each cgroup another one until the next boot (of 64 bits since
-    /// Linux 5.5; where `ino_t` has 32, they come round again).
+    /// The inode number of its directory. The kernel gives each cgroup another one until the next boot (of 64
+    /// bits since Linux 5.5; where `ino_t` has 32, they come round again).
     Inode(u64),
 }
 
 impl Cgroup {
-    /// As [`Cgroup::open`], and `None` also if another cgroup is there by now than the one that the state means.
+    /// As [`Cgroup::open`], and `None` also if another cgroup is there by now than the one that the state
+    /// means.
     pub(super) fn open_own(path: &Path, identity: &Identity) -> Result<Option<Self>> {
         match Self::open(path)? {
             Some(cgroup) if cgroup.is(identity)? => Ok(Some(cgroup)),
@@ -63,8 +66,8 @@ impl Cgroup {
         Ok(stat.st_ino)
     }
 
-    /// Says whose it is, in place of what was said before. Where this user may write no attribute there is no mark, and only
-    /// a `create` that is killed leaves its cgroup behind.
+    /// Says whose it is, in place of what was said before. Where this user may write no attribute there is no
+    /// mark, and only a `create` that is killed leaves its cgroup behind.
     ///
     /// # Errors
     /// It failed for another reason: later commands will look for the mark.
@@ -94,8 +97,8 @@ impl Cgroup {
         Ok(mark.is_some_and(|mark| mark.text.starts_with(&format!("{id}, created "))))
     }
 
-    /// The cgroups below this one that are marked as some container's, and have processes. In what this user may not open
-    /// there is nothing of his.
+    /// The cgroups below this one that are marked as some container's, and have processes. In what this user
+    /// may not open there is nothing of theirs.
     ///
     /// # Errors
     /// A cgroup cannot be looked at.
@@ -125,8 +128,8 @@ impl Cgroup {
         Ok(found)
     }
 
-    /// All cgroups that are marked as those of the container with this id whose state is at `place`, whether or not their
-    /// paths are known.
+    /// All cgroups that are marked as those of the container with this id whose state is at `place`, whether
+    /// or not their paths are known.
     ///
     /// # Errors
     /// No cgroup2 tree is mounted; a cgroup cannot be looked at.
@@ -189,7 +192,8 @@ pub(crate) struct Marked {
 pub(crate) struct Mark {
     /// `ID, created TIME, in PLACE`; bytes that are no text are replaced.
     pub text: String,
-    /// Written with CAP_SYS_ADMIN in the first user namespace. Any other may be the forgery of whoever owns the cgroup.
+    /// Written with CAP_SYS_ADMIN in the first user namespace. Any other may be the forgery of whoever owns
+    /// the cgroup.
     pub is_trusted: bool,
 }
 

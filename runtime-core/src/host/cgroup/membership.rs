@@ -16,7 +16,8 @@ use crate::{Error, ErrorKind, Result};
 /// No such process; a kernel without a cgroup2 tree; a process outside of the runtime's cgroup namespace.
 pub(super) fn of_process(pid: Option<Pid>) -> Result<PathBuf> {
     let file = match pid {
-        // Not /proc/thread-self: the threads of a process are in one cgroup, unless it uses threaded cgroups itself.
+        // Not /proc/thread-self: the threads of a process are in one cgroup, unless it uses threaded cgroups
+        // itself.
         None => "/proc/self/cgroup".to_owned(),
         Some(pid) => format!("/proc/{}/cgroup", pid.as_raw_nonzero()),
     };
@@ -29,7 +30,8 @@ pub(super) fn of_process(pid: Option<Pid>) -> Result<PathBuf> {
         );
         return Err(failed(error));
     };
-    // A process outside of the reader's cgroup namespace is shown as "/../…", which no path of ours can reach.
+    // A process outside of the reader's cgroup namespace is shown as "/../…", which no path of ours can
+    // reach.
     if path
         .components()
         .any(|component| component == Component::ParentDir)

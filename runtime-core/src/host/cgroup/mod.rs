@@ -1,5 +1,6 @@
-//! Runs in: RUNTIME. A container's cgroup, by whichever driver makes it: every operation on it. What is to be done is
-//! decided in `plan/cgroup`. Cgroup version 2 only; on a hybrid host the cgroup2 tree with the controllers that it has.
+//! Runs in: RUNTIME. A container's cgroup, by whichever driver makes it: every operation on it. What is to be
+//! done is decided in `plan/cgroup`. Cgroup version 2 only; on a hybrid host the cgroup2 tree with the
+//! controllers that it has.
 //!
 //! ```text
 //! CgroupPlan ──find──► CgroupLocation ──create──► CgroupManager ──cgroup()──► Cgroup
@@ -7,10 +8,11 @@
 //!                       before any side effect)    limits and filter set)
 //! ```
 //!
-//! systemd makes a cgroup only around a process: then all of `create`'s work is done by [`CgroupManager::adopt`].
+//! systemd makes a cgroup only around a process: then all of `create`'s work is done by
+//! [`CgroupManager::adopt`].
 //!
-//! Later commands start from the three things in the state, the driver, the absolute path, and which cgroup it was that
-//! was there: [`CgroupManager::open`].
+//! Later commands start from the three things in the state, the driver, the absolute path, and which cgroup
+//! it was that was there: [`CgroupManager::open`].
 
 mod apply;
 mod bpf;
@@ -67,8 +69,9 @@ pub(crate) enum CgroupLocation {
 }
 
 impl CgroupLocation {
-    /// Finds out where the cgroup will be on this host, without making anything. `None` for a container without one. What
-    /// is asked of a service manager, then and until the cgroup is there, ends when `cancel` comes.
+    /// Finds out where the cgroup will be on this host, without making anything. `None` for a container
+    /// without one. What is asked of a service manager, then and until the cgroup is there, ends when
+    /// `cancel` comes.
     ///
     /// # Errors
     /// The host has no cgroup2 tree, or the runtime's own cgroup, beside which it would be, cannot be told.
@@ -133,14 +136,14 @@ pub(crate) enum CgroupManager {
 }
 
 impl CgroupManager {
-    /// Makes the cgroup, marks it with `mark`, and sets its limits. On failure nothing of it is left. Its device filter is
-    /// a call of its own, [`CgroupManager::filter_devices`]; a unit of systemd is not there before
-    /// [`CgroupManager::adopt`]. One that is there and has a mark was left by a container, if `refuse` lets it pass, and
-    /// gives way to a new one: the state of that container must not mean this one's.
+    /// Makes the cgroup, marks it with `mark`, and sets its limits. On failure nothing of it is left. Its
+    /// device filter is a call of its own, [`CgroupManager::filter_devices`]; a unit of systemd is not there
+    /// before [`CgroupManager::adopt`]. One that is there and has a mark was left by a container, if `refuse`
+    /// lets it pass, and gives way to a new one: the state of that container must not mean this one's.
     ///
     /// # Errors
-    /// The cgroup is in use, cannot be made, or lacks what a limit needs; the error names the field of config.json. That
-    /// of `refuse`, which is asked about a cgroup that was there before.
+    /// The cgroup is in use, cannot be made, or lacks what a limit needs; the error names the field of
+    /// config.json. That of `refuse`, which is asked about a cgroup that was there before.
     pub(crate) fn create(
         plan: &CgroupPlan,
         location: Option<CgroupLocation>,
@@ -174,7 +177,8 @@ impl CgroupManager {
         }
     }
 
-    /// Takes the container's process in, which must not have gone on yet, where that is the moment to make the cgroup.
+    /// Takes the container's process in, which must not have gone on yet, where that is the moment to make
+    /// the cgroup.
     ///
     /// # Errors
     /// Those of [`CgroupManager::create`]. What is there by then is for [`CgroupManager::remove`].
@@ -185,7 +189,8 @@ impl CgroupManager {
         }
     }
 
-    /// What is left to do once the container's namespaces are made: moving its process into a delegated sub-cgroup.
+    /// What is left to do once the container's namespaces are made: moving its process into a delegated
+    /// sub-cgroup.
     ///
     /// # Errors
     /// The kernel refused.
@@ -212,9 +217,10 @@ impl CgroupManager {
         Ok(Self::Systemd(Box::new(Unit::open(unit, path, identity)?)))
     }
 
-    /// Gives a cgroup that has just been made its device filter. The verifier and the compiler of the kernel take their
-    /// time, so that this is done while init, which is in the cgroup already, makes its namespaces; init must not
-    /// open, make or execute anything of the container's before. A unit of systemd has got its own by then.
+    /// Gives a cgroup that has just been made its device filter. The verifier and the compiler of the kernel
+    /// take their time, so that this is done while init, which is in the cgroup already, makes its
+    /// namespaces; init must not open, make or execute anything of the container's before. A unit of systemd
+    /// has got its own by then.
     ///
     /// # Errors
     /// The privilege is missing, or the rules make no program that the kernel takes.
@@ -227,11 +233,12 @@ impl CgroupManager {
         }
     }
 
-    /// Opens the cgroup of a container by what the state holds. `None` if it is gone, also if another one is in its place.
+    /// Opens the cgroup of a container by what the state holds. `None` if it is gone, also if another one is
+    /// in its place.
     ///
     /// # Errors
-    /// The state names no path though the driver makes cgroups, or no unit though it is systemd's; the directory cannot
-    /// be opened.
+    /// The state names no path though the driver makes cgroups, or no unit though it is systemd's; the
+    /// directory cannot be opened.
     pub(crate) fn open(
         driver: CgroupDriver,
         path: Option<&Path>,
@@ -254,7 +261,8 @@ impl CgroupManager {
         }
     }
 
-    /// Which cgroup it is, for the state, once it is there: the inode of that which has the limits. `None` without one.
+    /// Which cgroup it is, for the state, once it is there: the inode of that which has the limits. `None`
+    /// without one.
     ///
     /// # Errors
     /// The kernel refused, or a unit's cgroup is gone.
@@ -275,11 +283,12 @@ impl CgroupManager {
         }
     }
 
-    /// Sets limits on a running container, in the order given; then calls `commit`. Other limits stay as they are. If
-    /// a limit is refused, or `commit` fails, all of them are as before.
+    /// Sets limits on a running container, in the order given; then calls `commit`. Other limits stay as they
+    /// are. If a limit is refused, or `commit` fails, all of them are as before.
     ///
     /// # Errors
-    /// The container has no cgroup, a controller is missing, or the kernel refused a value; the error names the field.
+    /// The container has no cgroup, a controller is missing, or the kernel refused a value; the error names
+    /// the field.
     pub(crate) fn update(&self, resources: &ResourcePlan, commit: impl FnOnce() -> Result<()>) -> Result<()> {
         match (self, resources.first_limit()) {
             (Self::Fs(cgroup), _) => {
@@ -294,7 +303,8 @@ impl CgroupManager {
         }
     }
 
-    /// Moves a process into the cgroup, where `CLONE_INTO_CGROUP` could not be used. Nothing to do without a cgroup.
+    /// Moves a process into the cgroup, where `CLONE_INTO_CGROUP` could not be used. Nothing to do without a
+    /// cgroup.
     ///
     /// # Errors
     /// The kernel refused.

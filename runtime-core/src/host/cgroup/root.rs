@@ -26,8 +26,8 @@ pub(crate) struct CgroupRoot {
 }
 
 impl CgroupRoot {
-    /// Looks in the usual places, and in `/proc/self/mountinfo` if it is in none of them. Two system calls on a pure
-    /// host.
+    /// Looks in the usual places, and in `/proc/self/mountinfo` if it is in none of them. Two system calls on
+    /// a pure host.
     pub(super) fn find() -> Result<Self> {
         for place in USUAL_PLACES {
             if let Some(root) = Self::at(Path::new(place))? {

@@ -1,5 +1,6 @@
-//! Runs in: RUNTIME. What a cgroup has used: reads the files of the controllers into the shape that runc's `events` prints, which
-//! is that of cgroup version 1. Times are in nanoseconds, sizes in bytes. Changes nothing.
+//! Runs in: RUNTIME. What a cgroup has used: reads the files of the controllers into the shape that runc's
+//! `events` prints, which is that of cgroup version 1. Times are in nanoseconds, sizes in bytes. Changes
+//! nothing.
 
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
@@ -11,7 +12,8 @@ use super::files::{number_of, read_file};
 use super::walk;
 use crate::{Errno, Error, Result};
 
-/// Statistics of a container, serialised with runc's keys. What a controller that is not enabled would tell is 0 or absent.
+/// Statistics of a container, serialised with runc's keys. What a controller that is not enabled would tell
+/// is 0 or absent.
 #[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct CgroupStats {
@@ -425,7 +427,8 @@ pub(crate) fn pressure(text: &str) -> Pressure {
     }
 }
 
-/// `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0` per device, into version 1's tables of bytes and requests.
+/// `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0` per device, into version 1's tables of bytes and
+/// requests.
 pub(crate) fn io_stat(text: &str) -> (Vec<Transfer>, Vec<Transfer>) {
     let (mut bytes, mut requests) = (Vec::new(), Vec::new());
     for line in text.lines() {

@@ -1,4 +1,5 @@
-//! Runs in: RUNTIME. Tests of the operations on real cgroups. They need root and a cgroup2 tree, and fail without.
+//! Runs in: RUNTIME. Tests of the operations on real cgroups. They need root and a cgroup2 tree, and fail
+//! without.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -171,7 +172,8 @@ fn only_the_cgroup_that_the_state_means_is_opened() {
     assert!(!is_open(&theirs));
     std::fs::remove_dir(&path).unwrap();
     assert!(!is_open(&inode) && !is_open(&Identity::PathOnly));
-    // Made by somebody else, or just not marked yet: without processes it may be removed, with them never killed.
+    // Made by somebody else, or just not marked yet: without processes it may be removed, with them never
+    // killed.
     std::fs::create_dir(&path).unwrap();
     assert!(!is_open(&inode));
     assert!(is_open(&ours) && is_open(&theirs) && is_open(&Identity::PathOnly));

@@ -1,9 +1,9 @@
-//! Runs in: RUNTIME. Visits the cgroups below a cgroup. A container makes these, with any name and to any depth, and
-//! may add and remove them meanwhile.
+//! Runs in: RUNTIME. Visits the cgroups below a cgroup. A container makes these, with any name and to any
+//! depth, and may add and remove them meanwhile.
 //!
-//! The walk holds one directory at a time and steps back by `..`, so depth costs neither file descriptors nor stack
-//! and no path can grow too long. The file system has no symbolic links, and version 2 no rename, so `..` leads back
-//! to where the walk came from.
+//! The walk holds one directory at a time and steps back by `..`, so depth costs neither file descriptors nor
+//! stack and no path can grow too long. The file system has no symbolic links, and version 2 no rename, so
+//! `..` leads back to where the walk came from.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -38,8 +38,9 @@ impl Visited<'_> {
     }
 }
 
-/// Calls `enter` with every cgroup below `top`, parents first, and `leave` with the parent and the name of each,
-/// children first. What disappears meanwhile is passed over; so is what this user may not open, if `closed` agrees.
+/// Calls `enter` with every cgroup below `top`, parents first, and `leave` with the parent and the name of
+/// each, children first. What disappears meanwhile is passed over; so is what this user may not open, if
+/// `closed` agrees.
 pub(super) fn below(
     top: BorrowedFd<'_>,
     mut enter: impl FnMut(Visited<'_>) -> Result<()>,
@@ -123,7 +124,8 @@ pub(super) fn open(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
 /// The names of the cgroups directly below; none if the cgroup itself is gone.
 pub(super) fn children(dir: BorrowedFd<'_>) -> Result<Vec<CString>> {
     let stat = rustix::fs::fstat(dir).call("fstat")?;
-    // kernfs counts a directory's sub-directories in its links, besides `.` and its name: no need to list the files.
+    // kernfs counts a directory's sub-directories in its links, besides `.` and its name: no need to list the
+    // files.
     if stat.st_nlink <= 2 {
         return Ok(Vec::new());
     }

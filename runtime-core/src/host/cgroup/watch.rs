@@ -1,4 +1,5 @@
-//! Runs in: RUNTIME. How often the kernel has killed a process of a cgroup because memory ran out. Counts; kills nothing.
+//! Runs in: RUNTIME. How often the kernel has killed a process of a cgroup because memory ran out. Counts;
+//! kills nothing.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 

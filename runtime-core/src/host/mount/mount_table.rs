@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. Reads mount tables (`/proc/<pid>/mountinfo`): what is mounted where, in a container and on the host.
-//! Mounts nothing.
+//! Runs in: RUNTIME. Reads mount tables (`/proc/<pid>/mountinfo`): what is mounted where, in a container and
+//! on the host. Mounts nothing.
 
 use std::ffi::{CStr, OsStr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -106,8 +106,8 @@ impl ContainerMounts {
         })
     }
 
-    /// The place of the mount that `path` leads to, links followed inside the container, and what is at its root.
-    /// `None` if there is nothing, or something that is not the root of a mount.
+    /// The place of the mount that `path` leads to, links followed inside the container, and what is at its
+    /// root. `None` if there is nothing, or something that is not the root of a mount.
     pub(crate) fn at(&self, path: &CStr) -> Result<Option<(PathBuf, Stat)>> {
         let shown = || Path::new(OsStr::from_bytes(path.to_bytes()));
         let target = match runtime_sys::fs::open_in_root(self.root.as_fd(), path, OFlags::PATH) {

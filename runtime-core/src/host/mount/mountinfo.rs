@@ -1,4 +1,5 @@
-//! Runs in: RUNTIME. Finds a file system of one type among the mounts. What the files for such file systems share.
+//! Runs in: RUNTIME. Finds a file system of one type among the mounts. What the files for such file systems
+//! share.
 
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;

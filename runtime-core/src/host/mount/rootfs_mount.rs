@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. The one mount on the host of a container that has no mount namespace: its rootfs over its own directory, with all
-//! that the container has mounted on it. Takes it away; INIT has made it.
+//! Runs in: RUNTIME. The one mount on the host of a container that has no mount namespace: its rootfs over
+//! its own directory, with all that the container has mounted on it. Takes it away; INIT has made it.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -24,8 +24,8 @@ pub(crate) fn record(path: &Path, tree: &OwnedFd) -> Result<HostMount> {
     })
 }
 
-/// Takes the mount away, with all that is mounted on it. That it is gone already is no error: it was never made, or somebody has
-/// unmounted it.
+/// Takes the mount away, with all that is mounted on it. That it is gone already is no error: it was never
+/// made, or somebody has unmounted it.
 ///
 /// # Errors
 /// It is there and cannot be reached: something else is mounted over it.

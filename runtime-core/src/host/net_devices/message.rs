@@ -20,7 +20,8 @@ const ROOM: usize = 64 * 1024;
 pub(crate) struct Request(Vec<u8>);
 
 impl Request {
-    /// `kind` is `RTM_*`, `flags` are `NLM_F_*` beside REQUEST, `fixed` is the `struct ifinfomsg` or `ifaddrmsg`.
+    /// `kind` is `RTM_*`, `flags` are `NLM_F_*` beside REQUEST, `fixed` is the `struct ifinfomsg` or
+    /// `ifaddrmsg`.
     pub(super) fn new(kind: u16, flags: u16, fixed: &[u8]) -> Self {
         let mut bytes = vec![0; HEADER];
         bytes.splice(4..6, kind.to_ne_bytes());
@@ -46,8 +47,8 @@ impl Request {
         self.0
     }
 
-    /// Sends it, and hands over each message of the answer: its type, and what follows its header. Ends with the
-    /// kernel's acknowledgement, or the end of its dump.
+    /// Sends it, and hands over each message of the answer: its type, and what follows its header. Ends with
+    /// the kernel's acknowledgement, or the end of its dump.
     pub(super) fn ask(
         self,
         socket: BorrowedFd<'_>,
@@ -66,8 +67,9 @@ impl Request {
     }
 }
 
-/// The next datagram of the kernel. Another socket of the namespace may send here too (it needs CAP_NET_ADMIN, which a
-/// namespace that the container joins may give to others): what is not from port 0 is not the kernel's.
+/// The next datagram of the kernel. Another socket of the namespace may send here too (it needs
+/// CAP_NET_ADMIN, which a namespace that the container joins may give to others): what is not from port 0 is
+/// not the kernel's.
 fn receive<'a>(socket: BorrowedFd<'_>, room: &'a mut [u8]) -> Result<&'a [u8], (&'static str, Errno)> {
     loop {
         let (_, length, sender) =
@@ -112,7 +114,7 @@ pub(crate) fn read(
     Ok(false)
 }
 
-/// The attributes behind the fixed part of a message: type and value. Stops where they make no sense.
+/// The attributes after the fixed part of a message: type and value. Stops where they make no sense.
 pub(crate) fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     /// Bits of the type that are flags: `NLA_F_NESTED`, `NLA_F_NET_BYTEORDER`.
     const FLAGS: u16 = 0xc000;

@@ -1,6 +1,6 @@
-//! Runs in: RUNTIME. Network devices that exist (config-linux.md, Network Devices): finds them, and moves them into
-//! the namespace of a container. Makes none, and never moves one back: when the last process of a namespace has gone,
-//! the kernel returns physical devices to the initial namespace, and virtual ones vanish.
+//! Runs in: RUNTIME. Network devices that exist (config-linux.md, Network Devices): finds them, and moves
+//! them into the namespace of a container. Makes none, and never moves one back: when the last process of a
+//! namespace has gone, the kernel returns physical devices to the initial namespace, and virtual ones vanish.
 
 pub(crate) mod message;
 
@@ -61,8 +61,8 @@ impl NetDevices {
         Self::find_unless(devices, |_| Ok(false))
     }
 
-    /// The same, but one that is not here may be in the namespace of `there`, a route socket, under its new name, and stays there.
-    /// Where the kernel made up the name, nobody can tell.
+    /// The same, but one that is not here may be in the namespace of `there`, a route socket, under its new
+    /// name, and stays there. Where the kernel made up the name, nobody can tell.
     ///
     /// # Errors
     /// As [`NetDevices::find`].
@@ -94,7 +94,8 @@ impl NetDevices {
         Ok(Self { socket, indices })
     }
 
-    /// Moves them all into the namespace of `there`, a route socket in it. All names are checked before the first moves.
+    /// Moves them all into the namespace of `there`, a route socket in it. All names are checked before the
+    /// first moves.
     ///
     /// # Errors
     /// With the field of the device. Those before it have been moved, and share the fate of the namespace.
@@ -180,8 +181,9 @@ fn set_up(socket: BorrowedFd<'_>, index: u32, up: bool) -> Answer<()> {
     Request::new(libc::RTM_NEWLINK, ACK, &fixed).ask(socket, |_, _| {})
 }
 
-/// One request moves and renames. It also asks for the number in the new namespace, without which a device whose name
-/// the kernel has made from a `%d` could not be told from others there: its old number, or one that is free.
+/// One request moves and renames. It also asks for the number in the new namespace, without which a device
+/// whose name the kernel has made from a `%d` could not be told from others there: its old number, or one
+/// that is free.
 fn change_namespace(
     here: BorrowedFd<'_>,
     there: BorrowedFd<'_>,

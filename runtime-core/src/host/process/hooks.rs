@@ -1,5 +1,6 @@
-//! Runs in: RUNTIME. The hooks that run in the runtime's namespaces: prestart, createRuntime, poststart, poststop. What
-//! a failure means to the container is decided elsewhere; createContainer and startContainer run in INIT.
+//! Runs in: RUNTIME. The hooks that run in the runtime's namespaces: prestart, createRuntime, poststart,
+//! poststop. What a failure means to the container is decided elsewhere; createContainer and startContainer
+//! run in INIT.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
@@ -33,12 +34,13 @@ const DEATH: Duration = Duration::from_secs(10);
 /// How much of the end of stdout, and of stderr, an error quotes.
 const QUOTED: usize = 4096;
 
-/// Runs the hooks one after the other, up to the first that fails. `list` is the name of the list in config.json, as in
-/// `createRuntime`; `state` is the container's state in JSON, which each hook gets on its stdin. Without hooks nothing
-/// happens.
+/// Runs the hooks one after the other, up to the first that fails. `list` is the name of the list in
+/// config.json, as in `createRuntime`; `state` is the container's state in JSON, which each hook gets on its
+/// stdin. Without hooks nothing happens.
 ///
 /// # Errors
-/// [`ErrorKind::Hook`] with runc's text `error running createRuntime hook #0: exit status 1, stdout: , stderr: `.
+/// [`ErrorKind::Hook`] with runc's text
+/// `error running createRuntime hook #0: exit status 1, stdout: , stderr: `.
 pub(crate) fn run(list: &str, hooks: &[Hook], told: Told<'_>, terms: Terms<'_>) -> Result<()> {
     hooks
         .iter()
@@ -57,8 +59,8 @@ pub(crate) struct Told<'a> {
     pub files: &'a OutputFiles,
 }
 
-/// Files to which hooks write, by crun's annotations `run.oci.hooks.stdout` and `run.oci.hooks.stderr`. Without one what they
-/// print is kept, to be quoted should they fail.
+/// Files to which hooks write, by crun's annotations `run.oci.hooks.stdout` and `run.oci.hooks.stderr`.
+/// Without one what they print is kept, to be quoted should they fail.
 #[derive(Debug, Default)]
 pub(crate) struct OutputFiles {
     /// Standard output.
@@ -151,8 +153,8 @@ fn spawn_and_wait(list: &str, index: usize, hook: &Hook, told: Told<'_>, terms: 
             format!("{:?} is not absolute", hook.path()),
         ));
     }
-    // What ends the hook shall end what it has started, too. A hook that nothing ends stays in the caller's process group,
-    // where ctrl-C reaches it.
+    // What ends the hook shall end what it has started, too. A hook that nothing ends stays in the caller's
+    // process group, where ctrl-C reaches it.
     let has_own_group = limit.is_some() || cancel.may_come();
     let (child, [mut stdout, mut stderr]) = start(hook, told, has_own_group, terms)?;
     let exited = match follow(&child, [&mut stdout, &mut stderr], limit, cancel) {
@@ -275,7 +277,8 @@ fn envp(hook: &Hook) -> Vec<Vec<u8>> {
         let entry = |(name, value): (OsString, OsString)| [name.into_vec(), value.into_vec()].join(&b'=');
         return std::env::vars_os().map(entry).collect();
     };
-    // An entry without `=` is no variable: getenv(3) does not find it. Of several with the same name the last counts.
+    // An entry without `=` is no variable: getenv(3) does not find it. Of several with the same name the last
+    // counts.
     let name = |entry: &str| entry.split_once('=').map(|(name, _)| name.to_owned());
     let is_last = |place: usize, own: &str| {
         env[place + 1..]
@@ -289,8 +292,8 @@ fn envp(hook: &Hook) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// The state as a file to read from. Not a pipe: a hook that reads nothing then blocks no one, and there is no SIGPIPE,
-/// which in a library could not be caught.
+/// The state as a file to read from. Not a pipe: a hook that reads nothing then blocks no one, and there is
+/// no SIGPIPE, which in a library could not be caught.
 fn state_file(state: &[u8]) -> Result<OwnedFd> {
     let os = |call, errno| Error::os(call, errno).doing("prepare the state for stdin");
     let create = |flags| rustix::fs::memfd_create("state", flags);
@@ -310,8 +313,8 @@ fn state_file(state: &[u8]) -> Result<OwnedFd> {
     Ok(file)
 }
 
-/// Reads the output until the hook has exited (true) or its time is up (false). It is the exit that counts, not the end
-/// of the output: a process that the hook leaves in the background may keep the pipes for ever.
+/// Reads the output until the hook has exited (true) or its time is up (false). It is the exit that counts,
+/// not the end of the output: a process that the hook leaves in the background may keep the pipes for ever.
 fn follow(
     child: &Child,
     [stdout, stderr]: [&mut Output; 2],
@@ -345,7 +348,7 @@ fn follow(
                 .filter_map(|o| o.pipe.as_ref())
                 .map(|pipe| PollFd::new(pipe, PollFlags::IN)),
         );
-        // Behind the others, whose places count.
+        // After the others, whose places count.
         polled.extend(cancel.fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         match rustix::event::poll(&mut polled, left.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -400,7 +403,8 @@ impl Output {
         }
     }
 
-    /// Reads what is there: a bounded amount, because a process in the background may write faster than we read.
+    /// Reads what is there: a bounded amount, because a process in the background may write faster than we
+    /// read.
     fn drain(&mut self) -> std::result::Result<(), Errno> {
         let mut buffer = [0; 16 << 10];
         // The capacity of a pipe is 64 KiB: four rounds empty it.

@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. Is a process that was seen earlier still there, and is it the same one? Signals to exactly that
-//! one. Does not start or wait for processes.
+//! Runs in: RUNTIME. Is a process that was seen earlier still there, and is it the same one? Signals to
+//! exactly that one. Does not start or wait for processes.
 
 pub(crate) mod hooks;
 pub(crate) mod proc_handle;
@@ -21,8 +21,8 @@ use crate::{Error, ErrorKind, Result};
 pub(crate) const STATUS_UNKNOWN: &str = "ended with an unknown status (SIGCHLD is ignored by this program, or somebody else has \
                                   waited for it)";
 
-/// Waits for a child to end, and reaps it. Where somebody else has done that, or the program ignores SIGCHLD, the kernel is
-/// asked how it has ended; `None` if it cannot tell.
+/// Waits for a child to end, and reaps it. Where somebody else has done that, or the program ignores SIGCHLD,
+/// the kernel is asked how it has ended; `None` if it cannot tell.
 ///
 /// # Errors
 /// That of waitid(2).
@@ -52,14 +52,14 @@ pub struct Stat {
 }
 
 impl Stat {
-    /// Whether the process has ended: a zombie (`Z`) waits for its parent, a dead one (`X`, and `x` of old kernels) is
-    /// on its way out.
+    /// Whether the process has ended: a zombie (`Z`) waits for its parent, a dead one (`X`, and `x` of old
+    /// kernels) is on its way out.
     pub fn has_ended(self) -> bool {
         matches!(self.state, b'Z' | b'X' | b'x')
     }
 
-    /// Whether the process is about to end and has not yet: `PF_EXITING` (include/linux/sched.h). The init of a pid
-    /// namespace stays so until all others there have been reaped.
+    /// Whether the process is about to end and has not yet: `PF_EXITING` (include/linux/sched.h). The init of
+    /// a pid namespace stays so until all others there have been reaped.
     pub fn is_ending(self) -> bool {
         const EXITING: u32 = 0x4;
         self.flags & EXITING != 0 && !self.has_ended()
@@ -72,8 +72,9 @@ impl Stat {
         self.flags & FORK_NO_EXEC == 0
     }
 
-    /// Parses the contents of `/proc/<pid>/stat`. The name of the program (field 2) stands in brackets and may hold
-    /// anything, brackets and spaces too; no later field holds a bracket. None if it does not have the shape of proc(5).
+    /// Parses the contents of `/proc/<pid>/stat`. The name of the program (field 2) stands in brackets and
+    /// may hold anything, brackets and spaces too; no later field holds a bracket. None if it does not have
+    /// the shape of proc(5).
     pub fn parse(text: &[u8]) -> Option<Self> {
         let end_of_name = text.iter().rposition(|&byte| byte == b')')?;
         let mut fields = text[end_of_name + 1..]
@@ -84,7 +85,8 @@ impl Stat {
             _ => return None,
         };
         let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse::<u64>().ok();
-        // Five fields lie between the state (3) and the flags (9), twelve between these and the start time (22).
+        // Five fields lie between the state (3) and the flags (9), twelve between these and the start time
+        // (22).
         let flags = u32::try_from(number(fields.nth(5)?)?).ok()?;
         let start_time = number(fields.nth(12)?)?;
         Some(Self {
@@ -134,8 +136,8 @@ pub(crate) fn start_time(pid: Pid) -> Result<u64> {
     }
 }
 
-/// Whether the process with this pid and start time is still running. A zombie is not; neither is pid 0, which
-/// stands for "there is none yet".
+/// Whether the process with this pid and start time is still running. A zombie is not; neither is pid 0,
+/// which stands for "there is none yet".
 pub(crate) fn is_running(pid: i32, start_time: u64) -> Result<bool> {
     let Some(pid) = positive(pid) else {
         return Ok(false);
@@ -148,8 +150,8 @@ fn positive(pid: i32) -> Option<Pid> {
     if pid > 0 { Pid::from_raw(pid) } else { None }
 }
 
-/// The pid of the process behind a pidfd, in this process's pid namespace, as the kernel tells it (`Pid:` of its fdinfo,
-/// proc(5)).
+/// The pid of the process behind a pidfd, in this process's pid namespace, as the kernel tells it (`Pid:` of
+/// its fdinfo, proc(5)).
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] if the process has been reaped, or is not in this pid namespace.
@@ -182,11 +184,13 @@ impl Process {
             Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) => return Ok(None),
             pidfd => pidfd.call("pidfd_open").doing("open the process")?,
         };
-        // Looked at after the descriptor was opened: if the pid belongs to the right process now, it did so then.
+        // Looked at after the descriptor was opened: if the pid belongs to the right process now, it did so
+        // then.
         Ok(is_running(pid, start_time)?.then_some(Self { pidfd }))
     }
 
-    /// Whether it has ended by now. As long as it has not, whatever was read below its `/proc/PID` before was its own.
+    /// Whether it has ended by now. As long as it has not, whatever was read below its `/proc/PID` before was
+    /// its own.
     ///
     /// # Errors
     /// `poll` failed.
@@ -194,8 +198,8 @@ impl Process {
         runtime_sys::process::wait_readable(self.pidfd.as_fd(), Some(0)).doing("look for the process")
     }
 
-    /// Sends a signal by its number: 0, which only asks whether it may be sent, real-time signals, all. False if the
-    /// process has ended.
+    /// Sends a signal by its number: 0, which only asks whether it may be sent, real-time signals, all. False
+    /// if the process has ended.
     pub(crate) fn kill(&self, signal: i32) -> Result<bool> {
         match runtime_sys::process::send_signal_number(self.pidfd.as_fd(), signal) {
             Ok(()) => Ok(true),

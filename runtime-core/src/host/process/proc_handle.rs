@@ -1,7 +1,8 @@
 //! Runs in: RUNTIME. A procfs that nobody can have tampered with. Knows no file in it.
 //!
-//! What is mounted on `/proc` may be another filesystem, or have files mounted over parts of it; a write meant for
-//! `/proc/self/attr/exec` could then go to a harmless file instead (CVE-2019-16884, CVE-2019-19921, CVE-2025-52881).
+//! What is mounted on `/proc` may be another filesystem, or have files mounted over parts of it; a write
+//! meant for `/proc/self/attr/exec` could then go to a harmless file instead (CVE-2019-16884, CVE-2019-19921,
+//! CVE-2025-52881).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -22,8 +23,9 @@ pub(crate) struct ProcHandle {
 }
 
 impl ProcHandle {
-    /// Mounts a procfs of our own, detached from every mount tree. Where that is refused (no CAP_SYS_ADMIN, or a user
-    /// namespace in which parts of `/proc` are masked), takes `/proc` after checking that it is the root of a procfs.
+    /// Mounts a procfs of our own, detached from every mount tree. Where that is refused (no CAP_SYS_ADMIN,
+    /// or a user namespace in which parts of `/proc` are masked), takes `/proc` after checking that it is the
+    /// root of a procfs.
     ///
     /// # Errors
     /// [`ErrorKind::Denied`] if `/proc` is something else.

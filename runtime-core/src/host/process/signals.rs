@@ -1,4 +1,5 @@
-//! Runs in: RUNTIME. Signals in words: those of Go's `syscall` package, which runc prints and people search for.
+//! Runs in: RUNTIME. Signals in words: those of Go's `syscall` package, which runc prints and people search
+//! for.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. What standard input, output and error of a container are, for criu, which must be told which pipes lead out of a
-//! container.
+//! Runs in: RUNTIME. What standard input, output and error of a container are, for criu, which must be told
+//! which pipes lead out of a container.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;

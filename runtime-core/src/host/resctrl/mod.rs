@@ -1,6 +1,6 @@
-//! Runs in: RUNTIME. Groups of the resctrl file system, by which a CPU shares out cache and memory bandwidth (kernel
-//! documentation, filesystems/resctrl). Makes and removes directories, and writes `schemata` and `tasks` in them; what
-//! the lines mean is the kernel's business.
+//! Runs in: RUNTIME. Groups of the resctrl file system, by which a CPU shares out cache and memory bandwidth
+//! (kernel documentation, filesystems/resctrl). Makes and removes directories, and writes `schemata` and
+//! `tasks` in them; what the lines mean is the kernel's business.
 
 #[cfg(test)]
 mod tests;
@@ -45,8 +45,8 @@ impl Resctrl {
     /// The group that a container is to be in. Looks, and changes nothing.
     ///
     /// # Errors
-    /// A group that must be there and is not; one that must not be there and is; one whose schemata differ from those
-    /// that are asked for.
+    /// A group that must be there and is not; one that must not be there and is; one whose schemata differ
+    /// from those that are asked for.
     pub(crate) fn group(&self, plan: &IntelRdtPlan, id: &str) -> Result<Group> {
         let path = match &plan.group {
             ResctrlGroup::Root => self.0.clone(),

@@ -1,5 +1,6 @@
-//! Runs in: RUNTIME. On a made-up tree: no machine with the real file system was there. What the kernel does by itself (a
-//! new directory has `schemata` and `tasks` in it, and takes them along when it is removed) is done here by hand.
+//! Runs in: RUNTIME. On a made-up tree: no machine with the real file system was there. What the kernel does
+//! by itself (a new directory has `schemata` and `tasks` in it, and takes them along when it is removed) is
+//! done here by hand.
 
 use std::fs;
 

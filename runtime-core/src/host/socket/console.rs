@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. The console socket (`--console-socket`): reaching it, and being the other end of it. The terminal
-//! is made, and its master sent, by INIT: to the console socket itself, or first to RUNTIME.
+//! Runs in: RUNTIME. The console socket (`--console-socket`): reaching it, and being the other end of it. The
+//! terminal is made, and its master sent, by INIT: to the console socket itself, or first to RUNTIME.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -12,8 +12,8 @@ use crate::{Cancel, Error, ErrorKind, Result};
 
 const FIELD: &str = "process.terminal";
 
-/// Connects to the console socket, a listening AF_UNIX stream socket, before anything is created: a caller who does not
-/// listen is told at once.
+/// Connects to the console socket, a listening AF_UNIX stream socket, before anything is created: a caller
+/// who does not listen is told at once.
 ///
 /// # Errors
 /// The failed call, with `process.terminal` and the path; `Interrupted`.
@@ -56,8 +56,8 @@ pub(crate) fn send_master(master: impl AsFd, console: impl AsFd, cancel: &Cancel
         .map_err(|error| error.with_field(FIELD).doing("pass the terminal on"))
 }
 
-/// Receives the master of the container's terminal from an accepted connection. Exactly one descriptor must come;
-/// others are closed. The bytes that come with it, a name, are not used.
+/// Receives the master of the container's terminal from an accepted connection. Exactly one descriptor must
+/// come; others are closed. The bytes that come with it, a name, are not used.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] if the sender closed without sending, or sent several.

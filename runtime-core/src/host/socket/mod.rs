@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. The sockets by which the runtime talks to its caller, to agents, and to a container that waits for
-//! `start`.
+//! Runs in: RUNTIME. The sockets by which the runtime talks to its caller, to agents, and to a container that
+//! waits for `start`.
 
 pub(crate) mod console;
 pub(crate) mod notify_socket;

@@ -1,6 +1,7 @@
-//! Runs in: RUNTIME. The proxy of sd_notify(3) between a service manager and a container: a datagram socket in the
-//! container's state directory, which the container sees at `/run/notify`. Of what comes there only `READY=` goes on;
-//! everything else (MAINPID, stored descriptors, …) would let the container speak for the service.
+//! Runs in: RUNTIME. The proxy of sd_notify(3) between a service manager and a container: a datagram socket
+//! in the container's state directory, which the container sees at `/run/notify`. Of what comes there only
+//! `READY=` goes on; everything else (MAINPID, stored descriptors, …) would let the container speak for the
+//! service.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -72,8 +73,8 @@ impl NotifySocket {
             .map_err(|error| error.with_path(NAME).doing("make the notify socket"))
     }
 
-    /// Whether READY is among what has come. Does not wait, and looks at a bounded number of messages, since the
-    /// container may write faster than we read: what is left is seen the next time.
+    /// Whether READY is among what has come. Does not wait, and looks at a bounded number of messages, since
+    /// the container may write faster than we read: what is left is seen the next time.
     ///
     /// # Errors
     /// That of recv(2).
@@ -112,8 +113,9 @@ impl NotifySocket {
     }
 }
 
-/// Gives the socket's file the bits that the umask has taken. A container with the right to mount can write to the
-/// directory, and put a link to a file of the host there meanwhile: so none is followed, and nothing but a socket changed.
+/// Gives the socket's file the bits that the umask has taken. A container with the right to mount can write
+/// to the directory, and put a link to a file of the host there meanwhile: so none is followed, and nothing
+/// but a socket changed.
 fn open_to_all(dir: BorrowedFd<'_>) -> std::result::Result<(), unix_socket::Failure> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(dir, NAME, flags, Mode::empty()).map_err(|errno| ("openat", errno))?;
@@ -141,9 +143,9 @@ pub(crate) fn says_ready(message: &[u8]) -> bool {
         .any(|line| line == b"READY=1")
 }
 
-/// Tells the service manager at `host` (the value of NOTIFY_SOCKET) that the container is ready. With `main_pid`, the
-/// process that is the service's when the caller has ended, it also waits until the manager has taken note: of a sender
-/// who is gone it would not know whose message it is.
+/// Tells the service manager at `host` (the value of NOTIFY_SOCKET) that the container is ready. With
+/// `main_pid`, the process that is the service's when the caller has ended, it also waits until the manager
+/// has taken note: of a sender who is gone it would not know whose message it is.
 ///
 /// # Errors
 /// The socket cannot be reached, or nobody answers for half a minute; `Interrupted`.

@@ -43,9 +43,9 @@ struct ContainerProcessState<'a> {
     state: &'a State<'a>,
 }
 
-/// Connects to the agent and sends it the descriptor together with the state, as one message. `pid` is the process that
-/// loaded the filter (INIT, or the one that `exec` started), in the runtime's pid namespace; `metadata` is
-/// `linux.seccomp.listenerMetadata`, empty if absent.
+/// Connects to the agent and sends it the descriptor together with the state, as one message. `pid` is the
+/// process that loaded the filter (INIT, or the one that `exec` started), in the runtime's pid namespace;
+/// `metadata` is `linux.seccomp.listenerMetadata`, empty if absent.
 ///
 /// # Errors
 /// The failed call, with `linux.seccomp.listenerPath` and the path; `Interrupted`.

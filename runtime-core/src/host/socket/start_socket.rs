@@ -7,8 +7,8 @@
 //!                       ◄──────────────────────────── records, as over the link of `run` (`runtime_init::wire`)
 //! ```
 //!
-//! The file is there exactly while the container's status is `created`, provided that INIT lives. What the records mean is
-//! not known here.
+//! The file is there exactly while the container's status is `created`, provided that INIT lives. What the
+//! records mean is not known here.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -22,11 +22,13 @@ use crate::{Error, ErrorKind, Result};
 
 const NAME: &str = "start.sock";
 
-/// Makes the socket file in the container's directory and returns the listener, close-on-exec, for INIT to inherit.
+/// Makes the socket file in the container's directory and returns the listener, close-on-exec, for INIT to
+/// inherit.
 pub(crate) fn listen(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
     let listen = || {
         let socket = unix_socket::socket(SocketType::SEQPACKET)?;
-        // bind(2) gives the file the mode of the socket: nobody else may start it, whatever the caller's umask is.
+        // bind(2) gives the file the mode of the socket: nobody else may start it, whatever the caller's
+        // umask is.
         rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR).map_err(|errno| ("fchmod", errno))?;
         let address = unix_socket::address_below(dir, NAME)?;
         rustix::net::bind(&socket, &address).map_err(|errno| ("bind", errno))?;
@@ -63,8 +65,8 @@ fn try_connect(
     Ok(socket)
 }
 
-/// Has an INIT that waits at the gate end, by hanging up without the word: for whoever does not know its pid. Returns
-/// whether there was one. Without one it is no error.
+/// Has an INIT that waits at the gate end, by hanging up without the word: for whoever does not know its pid.
+/// Returns whether there was one. Without one it is no error.
 ///
 /// # Errors
 /// It does not answer within `patience`, or cannot be reached.

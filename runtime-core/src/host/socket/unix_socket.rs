@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. What the files for single sockets have in common: reaching a socket by a path of any length, and
-//! passing descriptors. Knows nothing of who listens.
+//! Runs in: RUNTIME. What the files for single sockets have in common: reaching a socket by a path of any
+//! length, and passing descriptors. Knows nothing of who listens.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -30,13 +30,14 @@ pub(crate) fn socket(kind: SocketType) -> Result<OwnedFd, Failure> {
         .map_err(|errno| ("socket", errno))
 }
 
-/// The address of `name` in an open directory, however long the directory's path is (`sun_path` holds 108 bytes).
+/// The address of `name` in an open directory, however long the directory's path is (`sun_path` holds 108
+/// bytes).
 pub(crate) fn address_below(dir: BorrowedFd<'_>, name: &str) -> Result<SocketAddrUnix, Failure> {
     SocketAddrUnix::new(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd())).map_err(|errno| ("bind", errno))
 }
 
-/// Connects a stream socket to the socket at this path. Whoever listens there may let others wait: that lasts until
-/// `cancel` comes.
+/// Connects a stream socket to the socket at this path. Whoever listens there may let others wait: that lasts
+/// until `cancel` comes.
 ///
 /// # Errors
 /// The failed call; `Interrupted`.
@@ -57,8 +58,8 @@ pub(crate) fn connect_stream(path: &Path, cancel: &Cancel) -> Result<OwnedFd, Er
     Ok(socket)
 }
 
-/// connect(2) of a stream waits while the listener's backlog is full, and poll(2) cannot tell when that has changed. So it
-/// waits for moments, between which `cancel` is looked at.
+/// connect(2) of a stream waits while the listener's backlog is full, and poll(2) cannot tell when that has
+/// changed. So it waits for moments, between which `cancel` is looked at.
 pub(crate) fn connect(socket: &OwnedFd, address: &SocketAddrUnix, cancel: &Cancel) -> Result<(), Error> {
     const MOMENT: Duration = Duration::from_millis(50);
     let limit = |time| {
@@ -84,8 +85,8 @@ pub(crate) fn connect(socket: &OwnedFd, address: &SocketAddrUnix, cancel: &Cance
     }
 }
 
-/// Sends bytes, with a descriptor on the first of them: in one message unless the socket takes less at a time. What the
-/// other side does not take is waited for until `cancel` comes.
+/// Sends bytes, with a descriptor on the first of them: in one message unless the socket takes less at a
+/// time. What the other side does not take is waited for until `cancel` comes.
 ///
 /// # Errors
 /// The failed call; `Interrupted`.

@@ -1,5 +1,6 @@
-//! Runs in: RUNTIME. File work below a held directory: whole files in, whole files out, and emptying a directory.
-//! Every name is one component below an open directory and no symbolic link is followed. Knows nothing of containers.
+//! Runs in: RUNTIME. File work below a held directory: whole files in, whole files out, and emptying a
+//! directory. Every name is one component below an open directory and no symbolic link is followed. Knows
+//! nothing of containers.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -9,7 +10,8 @@ use rustix::io::Errno;
 
 use crate::{Error, ErrorKind, Result};
 
-/// No file of a container is near this size: config.json is the largest. It bounds what a damaged one can cost.
+/// No file of a container is near this size: config.json is the largest. It bounds what a damaged one can
+/// cost.
 const LARGEST: usize = 64 << 20;
 
 pub(super) const DIRECTORY: OFlags = OFlags::RDONLY
@@ -28,7 +30,8 @@ pub(super) fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Replaces a file by its new contents: a reader sees the old bytes or the new, never a part. `dir_path` is for errors.
+/// Replaces a file by its new contents: a reader sees the old bytes or the new, never a part. `dir_path` is
+/// for errors.
 pub(super) fn replace(dir: BorrowedFd<'_>, dir_path: &Path, name: &str, contents: &[u8]) -> Result<()> {
     let temporary = format!("{name}.new");
     create(dir, &temporary, OFlags::TRUNC, contents)
@@ -81,19 +84,20 @@ pub(super) fn read(dir: BorrowedFd<'_>, path: &str) -> std::result::Result<Vec<u
     Ok(bytes)
 }
 
-/// Removes whatever is in a directory: anything with any name, in directories of any depth. A container with the right to
-/// mount can write to a directory of its state (`notify`), and may have left this there.
+/// Removes whatever is in a directory: anything with any name, in directories of any depth. A container with
+/// the right to mount can write to a directory of its state (`notify`), and may have left this there.
 pub(super) fn empty(dir: BorrowedFd<'_>, dir_path: &Path) -> Result<()> {
     let mut number = 0_u64;
-    // Each round takes one level away: no path grows long, depth costs no descriptors, and no `..` is trusted.
+    // Each round takes one level away: no path grows long, depth costs no descriptors, and no `..` is
+    // trusted.
     while empty_one_level(dir, &mut number)
         .map_err(|(call, errno)| Error::os(call, errno).with_path(dir_path))?
     {}
     Ok(())
 }
 
-/// Removes the files and directories in `dir`, after the directories in these have been moved up into `dir`. Whether there
-/// were any directories.
+/// Removes the files and directories in `dir`, after the directories in these have been moved up into `dir`.
+/// Whether there were any directories.
 fn empty_one_level(
     dir: BorrowedFd<'_>,
     number: &mut u64,
@@ -147,8 +151,8 @@ fn move_up(
     Ok(())
 }
 
-/// The entries of a directory, read through an open file of its own: the caller's keeps its position and its lock, and
-/// may be an `O_PATH` one.
+/// The entries of a directory, read through an open file of its own: the caller's keeps its position and its
+/// lock, and may be an `O_PATH` one.
 pub(super) fn entries(dir: BorrowedFd<'_>) -> std::result::Result<rustix::fs::Dir, Errno> {
     rustix::fs::Dir::new(rustix::fs::openat(dir, ".", DIRECTORY, Mode::empty())?)
 }

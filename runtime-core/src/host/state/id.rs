@@ -1,4 +1,5 @@
-//! Runs in: RUNTIME. The container id: the one name that becomes a directory name, so it is checked before use.
+//! Runs in: RUNTIME. The container id: the one name that becomes a directory name, so it is checked before
+//! use.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,8 +11,8 @@ const LONGEST: usize = 255;
 
 /// A checked container id: one to 255 bytes of `[A-Za-z0-9_+.-]`, and neither `.` nor `..`.
 ///
-/// The alphabet is runc's. No id can therefore climb out of the root directory, and none can be taken for one of
-/// the store's own names, which all begin with `@`.
+/// The alphabet is runc's. No id can therefore climb out of the root directory, and none can be taken for one
+/// of the store's own names, which all begin with `@`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContainerId(String);
 
@@ -19,7 +20,8 @@ impl ContainerId {
     /// Checks an id.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] with runc's texts `container id cannot be empty` and `invalid container ID format`.
+    /// [`ErrorKind::Invalid`] with runc's texts `container id cannot be empty` and
+    /// `invalid container ID format`.
     pub fn new(id: impl Into<String>) -> Result<Self> {
         let id = id.into();
         if id.is_empty() {

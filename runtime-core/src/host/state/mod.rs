@@ -1,15 +1,17 @@
-//! Runs in: RUNTIME. The state store: `<root>/<id>/`, with `state.json` and the other files of one container, and the
-//! lock that keeps two commands on one container apart. Does not know what the files mean to the container.
+//! Runs in: RUNTIME. The state store: `<root>/<id>/`, with `state.json` and the other files of one container,
+//! and the lock that keeps two commands on one container apart. Does not know what the files mean to the
+//! container.
 //!
-//! - A container's directory appears under its id in one step (`renameat2`), with its record inside and locked, and
-//!   disappears in one step. A command that is killed in between leaves a directory named `@...`, which no id can be;
-//!   [`Store::ids`] and a failed look-up sweep those away.
+//! - A container's directory appears under its id in one step (`renameat2`), with its record inside and
+//!   locked, and disappears in one step. A command that is killed in between leaves a directory named `@...`,
+//!   which no id can be; [`Store::ids`] and a failed look-up sweep those away.
 //! - `state.json` is replaced by rename, so reading needs no lock.
-//! - The lock is `flock` on the container's directory. It belongs to the open file, of which a forked INIT has a
-//!   copy; therefore it is given up by `LOCK_UN` and not only by closing.
-//! - A directory that belongs to another user than root or the caller is only looked at ([`Store::look`]): its owner may
-//!   have written anything.
-//! - Nothing is synced to disk: the root is a tmpfs, and after a crash of the machine there are no containers.
+//! - The lock is `flock` on the container's directory. It belongs to the open file, of which a forked INIT
+//!   has a copy; therefore it is given up by `LOCK_UN` and not only by closing.
+//! - A directory that belongs to another user than root or the caller is only looked at ([`Store::look`]):
+//!   its owner may have written anything.
+//! - Nothing is synced to disk: the root is a tmpfs, and after a crash of the machine there are no
+//!   containers.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -64,8 +66,9 @@ impl Store {
         &self.root
     }
 
-    /// Takes an id: makes `<root>/<id>` (0711; the root 0700 if it is missing) with the record inside, and returns
-    /// it locked. When this returns, the record is there for `delete --force`, whatever happens to this process.
+    /// Takes an id: makes `<root>/<id>` (0711; the root 0700 if it is missing) with the record inside, and
+    /// returns it locked. When this returns, the record is there for `delete --force`, whatever happens to
+    /// this process.
     ///
     /// # Errors
     /// [`ErrorKind::AlreadyExists`] with runc's text if the id is taken; the one who has it is not disturbed.
@@ -124,7 +127,7 @@ impl Store {
         };
         let dir = rustix::fs::openat(root, temporary, files::DIRECTORY, Mode::empty())
             .map_err(|errno| give_up(gone("openat", errno)))?;
-        // Where another user owns the root, it may have been exchanged for one of his.
+        // Where another user owns the root, it may have been exchanged for one of theirs.
         refuse_foreign(&dir, &self.root.join(temporary))?;
         flock(&dir, FlockOperation::LockExclusive)
             .map_err(|errno| give_up(Unclaimed::Failed(os("flock", errno))))?;
@@ -151,18 +154,19 @@ impl Store {
     /// Locks a container, waiting as long as another command works on it.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] with runc's text `container does not exist`; [`ErrorKind::Internal`] if its record
-    /// is damaged ([`Store::find`] gives access to what is left of it); [`ErrorKind::Os`] if it cannot be read now.
+    /// [`ErrorKind::NotFound`] with runc's text `container does not exist`; [`ErrorKind::Internal`] if its
+    /// record is damaged ([`Store::find`] gives access to what is left of it); [`ErrorKind::Os`] if it cannot
+    /// be read now.
     pub(crate) fn lock(&self, id: &ContainerId) -> Result<Slot> {
         whole(self.find(id, None)?)
     }
 
-    /// Locks whatever has this id, whole or damaged: the way in for `delete --force`. Without a limit it waits as long
-    /// as another command works on the container.
+    /// Locks whatever has this id, whole or damaged: the way in for `delete --force`. Without a limit it
+    /// waits as long as another command works on the container.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`], and [`ErrorKind::WrongStatus`] when the time is up; [`ErrorKind::Os`] if the record cannot be
-    /// read now, so that nobody can say whether it is whole.
+    /// [`ErrorKind::NotFound`], and [`ErrorKind::WrongStatus`] when the time is up; [`ErrorKind::Os`] if the
+    /// record cannot be read now, so that nobody can say whether it is whole.
     pub(crate) fn find(&self, id: &ContainerId, limit: Option<Duration>) -> Result<Found> {
         let path = self.root.join(id.as_str());
         let os = |call, errno| {
@@ -217,8 +221,8 @@ impl Store {
         not_found(id).with_hint(format!("looked below {}", self.root.display()))
     }
 
-    /// Looks at a container without the lock: its record, and its directory for the other files. The record may be
-    /// another user's, who can have written anything: to be shown, and not to be acted on.
+    /// Looks at a container without the lock: its record, and its directory for the other files. The record
+    /// may be another user's, who can have written anything: to be shown, and not to be acted on.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`], or [`ErrorKind::Internal`] if the record is missing or damaged.
@@ -288,8 +292,8 @@ impl Store {
         Ok(ids)
     }
 
-    /// Removes the directories of commands that died while they made or removed one. A directory that is locked has a
-    /// living owner and stays.
+    /// Removes the directories of commands that died while they made or removed one. A directory that is
+    /// locked has a living owner and stays.
     fn sweep(&self, root: &OwnedFd) -> Result<()> {
         if foreign_owner(&status(root, &self.root)?).is_some() {
             // Its owner chooses what has such a name: a directory of root's beside the containers, for one.
@@ -299,7 +303,8 @@ impl Store {
             if !is_ours(&name) {
                 continue;
             }
-            // It is in nobody's way: what cannot be removed of one container must not keep others from being listed.
+            // It is in nobody's way: what cannot be removed of one container must not keep others from being
+            // listed.
             if let Err(error) = self.sweep_one(root, &name) {
                 log::info!("{}", error.doing("remove what a dead command left"));
             }
@@ -356,8 +361,8 @@ impl Store {
         }
     }
 
-    /// What stands in a record is believed: a pid is killed, a cgroup emptied. Where anyone may make a container's
-    /// directory, as in /tmp, anyone may write one; the sticky bit does not help.
+    /// What stands in a record is believed: a pid is killed, a cgroup emptied. Where anyone may make a
+    /// container's directory, as in /tmp, anyone may write one; the sticky bit does not help.
     fn refuse_writable_by_others(&self, root: &OwnedFd) -> Result<()> {
         let status = status(root, &self.root)?;
         if Mode::from_raw_mode(status.st_mode).contains(Mode::WOTH) {
@@ -422,8 +427,8 @@ fn foreign_owner(status: &Stat) -> Option<u32> {
     (!is_own).then_some(status.st_uid)
 }
 
-/// Whoever may write to a container's directory has written what is in it, or can have: a pid to kill, hooks to run. Ours
-/// nobody else may write to; a link in the root's path can make the id a name like `tmp`.
+/// Whoever may write to a container's directory has written what is in it, or can have: a pid to kill, hooks
+/// to run. Ours nobody else may write to; a link in the root's path can make the id a name like `tmp`.
 fn refuse_foreign(dir: &OwnedFd, path: &Path) -> Result<()> {
     let denied = |text: String| {
         Error::new(ErrorKind::Denied, text)

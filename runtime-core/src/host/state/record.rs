@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 use super::id::ContainerId;
 use crate::{Error, ErrorKind, Result};
 
-/// The version of the format. Raised only when an older runtime would misread a newer file; a new field that may be
-/// absent (`#[serde(default)]`) does not raise it.
+/// The version of the format. Raised only when an older runtime would misread a newer file; a new field that
+/// may be absent (`#[serde(default)]`) does not raise it.
 pub(super) const VERSION: u32 = 1;
 
-/// How far the runtime has come with a container. What the process itself does is asked of the kernel, not stored.
+/// How far the runtime has come with a container. What the process itself does is asked of the kernel, not
+/// stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
@@ -27,7 +28,8 @@ pub enum Phase {
 /// The cgroup of a container: where it is, and who manages it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CgroupRecord {
-    /// The driver that made it, such as `cgroupfs` or `systemd`. Later commands use this one, whatever their own options say.
+    /// The driver that made it, such as `cgroupfs` or `systemd`. Later commands use this one, whatever their
+    /// own options say.
     pub driver: String,
     /// The absolute path of the cgroup's directory on the host.
     #[serde(with = "bytes")]
@@ -38,8 +40,8 @@ pub struct CgroupRecord {
     /// Whether that is a unit of the user's service manager, not of the system's.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub of_user: bool,
-    /// The inode number of its directory, or of the unit's: another cgroup at this path is not the container's. 0 until
-    /// it is there; absent in states of releases that trusted the path.
+    /// The inode number of its directory, or of the unit's: another cgroup at this path is not the
+    /// container's. 0 until it is there; absent in states of releases that trusted the path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inode: Option<u64>,
 }
@@ -68,8 +70,8 @@ pub struct RootRecord {
     pub mount: u64,
 }
 
-/// What a container without a mount namespace has mounted on the host: its rootfs over its own directory. All else that it has
-/// mounted lies on that.
+/// What a container without a mount namespace has mounted on the host: its rootfs over its own directory. All
+/// else that it has mounted lies on that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostMount {
     /// Where, without links.
@@ -94,8 +96,8 @@ pub struct Record {
     /// The process id of INIT in the runtime's pid namespace; 0 before there is one.
     #[serde(default)]
     pub pid: i32,
-    /// The start time of INIT in clock ticks after boot (field 22 of `/proc/<pid>/stat`): with the pid it names one
-    /// process for ever. 0 before there is one.
+    /// The start time of INIT in clock ticks after boot (field 22 of `/proc/<pid>/stat`): with the pid it
+    /// names one process for ever. 0 before there is one.
     #[serde(default)]
     pub start_time: u64,
     /// The absolute path of the bundle.
@@ -104,7 +106,8 @@ pub struct Record {
     /// The absolute path of the root filesystem.
     #[serde(with = "bytes")]
     pub rootfs: PathBuf,
-    /// What its root is, which `exec` compares with what it finds; absent where the runtime may not look into INIT.
+    /// What its root is, which `exec` compares with what it finds; absent where the runtime may not look into
+    /// INIT.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<RootRecord>,
     /// When the container was created: RFC 3339, UTC, nanoseconds.
@@ -121,8 +124,8 @@ pub struct Record {
     /// The same of poststop hooks, for `delete`.
     #[serde(default)]
     pub poststop: bool,
-    /// Whether the container has made its pid namespace. Only then does the kernel end all with init; a namespace that
-    /// is joined, a pod's for one, outlives it.
+    /// Whether the container has made its pid namespace. Only then does the kernel end all with init; a
+    /// namespace that is joined, a pod's for one, outlives it.
     #[serde(default)]
     pub own_pids: bool,
     /// Whether the container has a session keyring of its own, which `exec` joins.
@@ -131,8 +134,8 @@ pub struct Record {
     /// Its name, which has a secret in it; absent in states of releases that had none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keyring_name: Option<String>,
-    /// The names of those of standard input, output and error that are pipes, in their places; empty if none is. They
-    /// lead out of the container, which `checkpoint` must know of.
+    /// The names of those of standard input, output and error that are pipes, in their places; empty if none
+    /// is. They lead out of the container, which `checkpoint` must know of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stdio: Vec<String>,
     /// The container's cgroup; absent if the runtime manages none.
@@ -147,7 +150,8 @@ pub struct Record {
 }
 
 impl Record {
-    /// The record of a container whose creation begins now: no process, no cgroup, no annotations, owned by root.
+    /// The record of a container whose creation begins now: no process, no cgroup, no annotations, owned by
+    /// root.
     pub fn creating(id: &ContainerId, oci_version: &str, bundle: &Path, rootfs: &Path) -> Self {
         Self {
             version: VERSION,
@@ -186,7 +190,8 @@ impl Record {
         })
     }
 
-    /// Reads the bytes of `state.json`, and checks that they are about this container and in a version that we know.
+    /// Reads the bytes of `state.json`, and checks that they are about this container and in a version that
+    /// we know.
     pub(crate) fn decode(id: &ContainerId, json: &[u8]) -> Result<Self> {
         /// Read first: a newer format may differ in any other field.
         #[derive(Deserialize)]
@@ -213,8 +218,8 @@ impl Record {
     }
 }
 
-/// The error for a container of another runtime, which shares the root with this one: runc, crun and youki use the same
-/// layout. It may be running, so nothing of it is touched.
+/// The error for a container of another runtime, which shares the root with this one: runc, crun and youki
+/// use the same layout. It may be running, so nothing of it is touched.
 pub(super) fn foreign() -> Error {
     Error::new(
         ErrorKind::Unsupported,

@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. One container's directory once it is found: under the lock ([`Slot`], [`Wreck`]) or without it
-//! ([`View`]). Does not look for containers.
+//! Runs in: RUNTIME. One container's directory once it is found: under the lock ([`Slot`], [`Wreck`]) or
+//! without it ([`View`]). Does not look for containers.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -16,8 +16,8 @@ use crate::{Error, ErrorKind, Result};
 
 /// The files that nearly every container has; they are unlinked without reading the directory.
 const USUAL: [&str; 2] = [STATE, "config.json"];
-/// What another runtime has in a container's directory before, or in place of, a `state.json`: runc while it creates, crun,
-/// youki.
+/// What another runtime has in a container's directory before, or in place of, a `state.json`: runc while it
+/// creates, crun, youki.
 const FOREIGN: [&str; 3] = ["exec.fifo", "status", "youki_config.json"];
 
 /// A container's directory, locked for this command alone until it is dropped, and its record.
@@ -27,8 +27,8 @@ pub(crate) struct Slot {
     pub(super) record: Record,
 }
 
-/// A locked directory with a container's name but no record, or a damaged one: what the record named has to be found by
-/// other marks, then the directory can be removed.
+/// A locked directory with a container's name but no record, or a damaged one: what the record named has to
+/// be found by other marks, then the directory can be removed.
 #[derive(Debug)]
 pub(crate) struct Wreck {
     pub(super) held: Held,
@@ -139,8 +139,8 @@ impl Wreck {
         read_file(self.dir(), &self.held.path, name)
     }
 
-    /// Removes the directory, first its name, in one step, then what is in it; not one of another runtime, or of a newer release, whose container may be
-    /// running.
+    /// Removes the directory, first its name, in one step, then what is in it; not one of another runtime, or
+    /// of a newer release, whose container may be running.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`], the [`Wreck::reason`], for these.
@@ -243,9 +243,10 @@ impl Drop for Held {
     }
 }
 
-/// An error of the kind [`ErrorKind::Internal`] says that there is no record, or a damaged one, and no later look will
-/// find another; of the kind [`ErrorKind::Unsupported`], that it is another runtime's. Any other says that it could not be
-/// read now (too many open files, no memory, a disk that fails): the record may be whole.
+/// An error of the kind [`ErrorKind::Internal`] says that there is no record, or a damaged one, and no later
+/// look will find another; of the kind [`ErrorKind::Unsupported`], that it is another runtime's. Any other
+/// says that it could not be read now (too many open files, no memory, a disk that fails): the record may be
+/// whole.
 pub(super) fn read_record(dir: BorrowedFd<'_>, id: &ContainerId, name: &str, path: &Path) -> Result<Record> {
     let result = match files::read(dir, name) {
         Ok(json) => Record::decode(id, &json),
@@ -322,7 +323,8 @@ pub(super) fn unlock(dir: &OwnedFd) {
     let _cannot_fail = flock(dir, FlockOperation::Unlock);
 }
 
-/// Takes the lock; false if the time is up. flock has no time limit of its own, so this tries again and again.
+/// Takes the lock; false if the time is up. flock has no time limit of its own, so this tries again and
+/// again.
 pub(super) fn lock_until(dir: &OwnedFd, deadline: Option<Instant>) -> std::result::Result<bool, Errno> {
     let Some(deadline) = deadline else {
         return flock(dir, FlockOperation::LockExclusive).map(|()| true);

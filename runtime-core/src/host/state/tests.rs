@@ -1,4 +1,5 @@
-//! Runs in: RUNTIME. Tests of the store on a real directory: many at once, damaged records, records of other runtimes.
+//! Runs in: RUNTIME. Tests of the store on a real directory: many at once, damaged records, records of other
+//! runtimes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -270,7 +271,8 @@ fn leftovers_of_dead_commands_are_no_containers_and_are_swept_unless_locked() {
     assert_eq!(names(store.root()), ["c1"]);
 }
 
-/// Each thread claims, writes and removes: on one id for all, where claims may fail but a winner is alone, or on its own.
+/// Each thread claims, writes and removes: on one id for all, where claims may fail but a winner is alone, or
+/// on its own.
 fn race(shared: bool) {
     const THREADS: usize = 8;
     const ROUNDS: usize = 100;

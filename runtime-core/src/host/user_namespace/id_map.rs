@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. The user and group id maps of a new user namespace, written to `/proc/<pid>/{uid_map,gid_map,
-//! setgroups}` from outside. Which ranges to map is decided elsewhere.
+//! Runs in: RUNTIME. The user and group id maps of a new user namespace, written to
+//! `/proc/<pid>/{uid_map,gid_map, setgroups}` from outside. Which ranges to map is decided elsewhere.
 
 use std::fmt::Write;
 
@@ -13,8 +13,8 @@ use crate::{Error, ErrorKind, Result};
 /// The most lines the kernel takes (`UID_GID_MAP_MAX_EXTENTS`).
 pub(crate) const MOST_RANGES: usize = 340;
 
-/// The kernel takes a map in one write of less than a page. This is the smallest page there is: 340 lines of long
-/// numbers can exceed it, while on a machine with larger pages they may fit.
+/// The kernel takes a map in one write of less than a page. This is the smallest page there is: 340 lines of
+/// long numbers can exceed it, while on a machine with larger pages they may fit.
 const SMALLEST_PAGE: usize = 4096;
 
 /// Which of the two maps.
@@ -53,7 +53,8 @@ impl IdMap {
     /// The map in the kernel's form: a line `inside outside count` for each range (user_namespaces(7)). Pure.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] for no range, more than 340, one of size 0, or one that goes beyond the highest id.
+    /// [`ErrorKind::Invalid`] for no range, more than 340, one of size 0, or one that goes beyond the highest
+    /// id.
     pub(crate) fn text(self, ranges: &[LinuxIdMapping]) -> Result<String> {
         if ranges.is_empty() {
             return Err(Error::invalid(
@@ -85,8 +86,8 @@ impl IdMap {
         Ok(text)
     }
 
-    /// Writes the text of [`IdMap::text`] for a process that is in a new user namespace and still waits. The caller
-    /// needs CAP_SETUID or CAP_SETGID where it is.
+    /// Writes the text of [`IdMap::text`] for a process that is in a new user namespace and still waits. The
+    /// caller needs CAP_SETUID or CAP_SETGID where it is.
     ///
     /// # Errors
     /// [`ErrorKind::Denied`] without the privilege; [`ErrorKind::Invalid`] if the kernel refuses the ranges.
@@ -112,7 +113,8 @@ impl IdMap {
     }
 }
 
-/// What `id` of a user namespace is outside, by its map as the kernel shows it; `None` if it is not mapped. Pure.
+/// What `id` of a user namespace is outside, by its map as the kernel shows it; `None` if it is not mapped.
+/// Pure.
 pub(crate) fn outside(map: &str, id: u32) -> Option<u32> {
     map.lines().find_map(|line| {
         let mut numbers = line.split_whitespace().map(|word| word.parse::<u32>().ok());
@@ -122,8 +124,8 @@ pub(crate) fn outside(map: &str, id: u32) -> Option<u32> {
     })
 }
 
-/// Forbids setgroups(2) for ever in the process's user namespace. Needed before a gid map written without CAP_SETGID;
-/// it also keeps a program from giving up a group that denies it access.
+/// Forbids setgroups(2) for ever in the process's user namespace. Needed before a gid map written without
+/// CAP_SETGID; it also keeps a program from giving up a group that denies it access.
 pub(crate) fn deny_setgroups(pid: Pid) -> Result<()> {
     write_file(pid, "setgroups", b"deny").map_err(|(error, _)| error.with_field(IdMap::Gid.field()))
 }

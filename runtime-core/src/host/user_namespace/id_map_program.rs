@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. newuidmap(1) and newgidmap(1): the set-user-id programs that give an ordinary user the ids which
-//! /etc/subuid and /etc/subgid have for them. They check the ranges; this only calls them.
+//! Runs in: RUNTIME. newuidmap(1) and newgidmap(1): the set-user-id programs that give an ordinary user the
+//! ids which /etc/subuid and /etc/subgid have for them. They check the ranges; this only calls them.
 
 use std::ffi::OsStr;
 use std::io::Read;
@@ -22,9 +22,10 @@ const QUOTED: usize = 400;
 
 /// Has `name` (`newuidmap` or `newgidmap`) write the map of a process that waits in a new user namespace.
 ///
-/// The process is a child that nobody has waited for, so its pid cannot mean another one by now; were it to, the
-/// program would refuse a process of another user, and the user's own ids are all that it gives. It gets numbers
-/// for arguments, no environment, and of descriptors only those that the caller left open for everybody.
+/// The process is a child that nobody has waited for, so its pid cannot mean another one by now; were it to,
+/// the program would refuse a process of another user, and the user's own ids are all that it gives. It gets
+/// numbers for arguments, no environment, and of descriptors only those that the caller left open for
+/// everybody.
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`] where it is not installed; [`ErrorKind::Denied`] with what it said.

@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. Why this host may not let an ordinary user make user namespaces, and what to do about it. Asked
-//! only after a failure.
+//! Runs in: RUNTIME. Why this host may not let an ordinary user make user namespaces, and what to do about
+//! it. Asked only after a failure.
 
 /// What forbids new user namespaces, as a hint; `None` if nothing known does.
 pub(crate) fn obstacle() -> Option<&'static str> {

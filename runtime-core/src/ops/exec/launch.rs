@@ -30,7 +30,7 @@ use crate::prepare::{Links, keep_off};
 use crate::{Cancel, Error, Result};
 
 /// One `exec`, with everything decided.
-pub(super) struct Job<'a> {
+pub(super) struct PlannedExec<'a> {
     pub(super) unprivileged: bool,
     pub(super) affinity: Affinity,
     pub(super) keyring: Option<&'a KeyringPlan>,
@@ -41,7 +41,7 @@ pub(super) struct Job<'a> {
     pub(super) init: &'a Target,
 }
 
-impl Job<'_> {
+impl PlannedExec<'_> {
     pub(super) fn launch(mut self, cgroups: Cgroups, options: &ExecOptions) -> Result<Process> {
         let mut links = Links::new()?;
         keep_off(&mut links.child, self.plan)?;

@@ -1,4 +1,5 @@
-//! Runs in: RUNTIME. The cgroups that a process of `exec` may be born in, in the order in which they are tried.
+//! Runs in: RUNTIME. The cgroups that a process of `exec` may be born in, in the order in which they are
+//! tried.
 
 use std::path::Path;
 
@@ -27,8 +28,8 @@ impl Cgroups {
         self.below.as_ref().or(own)
     }
 
-    /// Sub-cgroups are the container's to freeze. What is born in a frozen one stands still before it has joined anything,
-    /// and `exec` would wait for it.
+    /// Sub-cgroups are the container's to freeze. What is born in a frozen one stands still before it has
+    /// joined anything, and `exec` would wait for it.
     pub(super) fn refuse_frozen(&self, place: Option<&Cgroup>) -> Result<()> {
         match place {
             Some(place) if !self.ignore_paused && place.is_effectively_frozen()? => {
@@ -47,7 +48,8 @@ impl Cgroups {
         }
     }
 
-    /// Where init is now: with subtree_control set, its own cgroup takes no processes (no internal processes).
+    /// Where init is now: with subtree_control set, its own cgroup takes no processes (no internal
+    /// processes).
     pub(super) fn second(&self) -> Result<Option<Cgroup>> {
         match self.below.is_none() && self.first().is_some() {
             true => Cgroup::of_process(pid_of(self.init)?).map(Some),
@@ -55,7 +57,8 @@ impl Cgroups {
         }
     }
 
-    /// systemd, if it may move a process to where the caller may not: from his session to his own unit.
+    /// systemd, if it may move a process to where the caller may not: from a session to a unit of the
+    /// caller's.
     pub(super) fn mover(&self) -> Option<&CgroupManager> {
         let is_unit = |manager: &&CgroupManager| manager.driver() == CgroupDriver::Systemd;
         self.manager
@@ -83,7 +86,8 @@ pub(super) fn cgroup_of(record: &Record, options: &ExecOptions, init: i32) -> Re
     })
 }
 
-/// The path in `--cgroup`. runc's other form, `CONTROLLER[,CONTROLLER]:PATH`, is for the many trees of version 1.
+/// The path in `--cgroup`. runc's other form, `CONTROLLER[,CONTROLLER]:PATH`, is for the many trees of
+/// version 1.
 fn sub_cgroup(text: &str) -> Result<&Path> {
     match text.split_once(':') {
         Some((controllers, _)) if !controllers.contains('/') => {

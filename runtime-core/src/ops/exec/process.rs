@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. What the process of `exec` is to be: the container's own, or that of a file, with the caller's
-//! options on top. No I/O but reading that file.
+//! Runs in: RUNTIME. What the process of `exec` is to be: the container's own, or that of a file, with the
+//! caller's options on top. No I/O but reading that file.
 
 use oci_spec::runtime::{
     Capabilities, Capability, LinuxCapabilities, LinuxCapabilitiesBuilder, Process, User,
@@ -51,8 +51,9 @@ pub(crate) fn process_of_file(config: &spec::Config, json: &[u8]) -> Result<(Pro
     Ok((process, extra))
 }
 
-/// What confines the container's own process, where the file says nothing of it: what is not mentioned must not be what is
-/// not confined. As runc has it: `rlimits` and `noNewPrivileges` are what the file says, or none and false.
+/// What confines the container's own process, where the file says nothing of it: what is not mentioned must
+/// not be what is not confined. As runc has it: `rlimits` and `noNewPrivileges` are what the file says, or
+/// none and false.
 fn inherit(process: &mut Process, own: Process) {
     if process.capabilities().is_none() {
         process.set_capabilities(own.capabilities().clone());
@@ -119,7 +120,8 @@ fn override_process(process: &mut Process, options: &ExecOptions) -> Result<()> 
     add_capabilities(process, &options.capabilities)
 }
 
-/// `UID[:GID]`, nothing else: a name taken for 0 would be root (CVE-2026-30892). Other groups are of the other user.
+/// `UID[:GID]`, nothing else: a name taken for 0 would be root (CVE-2026-30892). Other groups are of the
+/// other user.
 fn set_user(process: &mut Process, text: &str) -> Result<()> {
     let wrong = || {
         Error::invalid(
@@ -216,8 +218,8 @@ impl Affinity {
         })
     }
 
-    /// For the time of the set-up. Without a word of config.json about it the program gets the container's cpuset, and not
-    /// what the caller is confined to.
+    /// For the time of the set-up. Without a word of config.json about it the program gets the container's
+    /// cpuset, and not what the caller is confined to.
     pub(super) fn begin(&self, pid: i32) -> Result<()> {
         match (&self.initial, &self.last) {
             (Some(cpus), _) => set(cpus, pid),

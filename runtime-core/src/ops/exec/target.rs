@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. The container's process that others join: held by its pidfd, with the namespaces that it does not
-//! share with us, and the container's root.
+//! Runs in: RUNTIME. The container's process that others join: held by its pidfd, with the namespaces that it
+//! does not share with us, and the container's root.
 
 use std::os::fd::OwnedFd;
 
@@ -45,8 +45,8 @@ impl Target {
         let process = HostProcess::open(record.pid, record.start_time)?.ok_or_else(stopped)?;
         let kinds = other_kinds(&format!("/proc/{}/ns", record.pid))?;
         let root = ContainerRoot::find(record, kinds.has(Kinds::MOUNT))?;
-        // Only now: had init ended before, its number could have been that of a process of the host, whose namespaces are
-        // our own, and the program would run on the host.
+        // Only now: had init ended before, its number could have been that of a process of the host, whose
+        // namespaces are our own, and the program would run on the host.
         if process.has_ended()? {
             return Err(stopped());
         }

@@ -1,6 +1,6 @@
-//! Runs in: RUNTIME. Golden messages: what people read when a step of the child fails, one entry for each [`Step`] at least.
-//! A message names the operation, the field of config.json, the path, the call and the errno, and a hint where the cause is
-//! known.
+//! Runs in: RUNTIME. Golden messages: what people read when a step of the child fails, one entry for each
+//! [`Step`] at least. A message names the operation, the field of config.json, the path, the call and the
+//! errno, and a hint where the cause is known.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -339,7 +339,8 @@ fn a_joining_process_is_explained_without_the_container() {
     }
 }
 
-/// An index that no list has (a damaged record, an option of the runtime's own) costs the place, not the message.
+/// An index that no list has (a damaged record, an option of the runtime's own) costs the place, not the
+/// message.
 #[test]
 fn an_index_out_of_range_is_no_panic() {
     let made = made();

@@ -1,11 +1,12 @@
-//! Runs in: RUNTIME. Pure: turns `linux.resources.devices` into the eBPF program that answers for a cgroup whether
-//! a device may be opened or made. Loading and attaching it is `bpf.rs`.
+//! Runs in: RUNTIME. Pure: turns `linux.resources.devices` into the eBPF program that answers for a cgroup
+//! whether a device may be opened or made. Loading and attaching it is `bpf.rs`.
 //!
-//! The list of config.json is read as the cgroup v1 controller read it: rules apply in order, each grants or takes
-//! back *permissions* (read, write, mknod) on devices, and what nobody granted is denied. The program therefore walks
-//! the list backwards and keeps, in one register, the permissions that are still undecided: a matching allow rule
-//! takes its permissions out, and the request passes when none is left; a matching deny rule that touches one of them
-//! ends in a denial. So `allow 8:0 rwm` followed by `deny 8:0 w` refuses an open for reading and writing.
+//! The list of config.json is read as the cgroup v1 controller read it: rules apply in order, each grants or
+//! takes back *permissions* (read, write, mknod) on devices, and what nobody granted is denied. The program
+//! therefore walks the list backwards and keeps, in one register, the permissions that are still undecided: a
+//! matching allow rule takes its permissions out, and the request passes when none is left; a matching deny
+//! rule that touches one of them ends in a denial. So `allow 8:0 rwm` followed by `deny 8:0 w` refuses an
+//! open for reading and writing.
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
@@ -30,7 +31,8 @@ const AND: u8 = 0x54;
 const SHIFT_RIGHT: u8 = 0x74;
 const MOVE: u8 = 0xb7;
 const JUMP: u8 = 0x05;
-// The 32-bit jumps (kernel 5.1): the 64-bit ones extend the sign of the immediate, so major 2^31 would never match.
+// The 32-bit jumps (kernel 5.1): the 64-bit ones extend the sign of the immediate, so major 2^31 would never
+// match.
 const JUMP_IF_EQUAL: u8 = 0x16;
 const JUMP_IF_NOT_EQUAL: u8 = 0x56;
 const JUMP_IF_ANY_BIT: u8 = 0x46;
@@ -44,9 +46,9 @@ const READ: u32 = 2;
 const WRITE: u32 = 4;
 const EVERY_PERMISSION: u32 = MKNOD | READ | WRITE;
 
-/// Character devices that every container may use, by major and minor; no minor means every minor. runc and crun
-/// append the same to every list, and the runtime makes most of these nodes itself. `mknod` of any device is allowed
-/// as well: a node without permission to open it is harmless, and archives hold such nodes.
+/// Character devices that every container may use, by major and minor; no minor means every minor. runc and
+/// crun append the same to every list, and the runtime makes most of these nodes itself. `mknod` of any
+/// device is allowed as well: a node without permission to open it is harmless, and archives hold such nodes.
 const ALWAYS_ALLOWED: [(u32, &[u32]); 4] = [
     (1, &[3, 5, 7, 8, 9]), // null, zero, full, random, urandom
     (5, &[0, 2]),          // tty, ptmx
@@ -105,8 +107,8 @@ struct Rule {
 /// `BPF_PROG_TYPE_CGROUP_DEVICE` that denies by default and always allows the devices every container needs.
 ///
 /// # Errors
-/// A rule with another type than `a`, `b` or `c`, a number that is no device number, or an empty `access`; the error names the
-/// rule. Letters of `access` other than `rwm` mean nothing.
+/// A rule with another type than `a`, `b` or `c`, a number that is no device number, or an empty `access`;
+/// the error names the rule. Letters of `access` other than `rwm` mean nothing.
 pub(crate) fn compile(rules: &[LinuxDeviceCgroup]) -> Result<Vec<BpfInsn>> {
     let mut open_rules = Vec::with_capacity(rules.len());
     for (index, rule) in rules.iter().enumerate() {
@@ -164,9 +166,10 @@ fn allow_the_usual_devices(program: &mut Vec<BpfInsn>) {
 
 /// Appends `body` so that it runs only if the register holds `value`. Bodies are a handful of instructions.
 ///
-/// The verifier follows the fall-through first and stops where it has been with a more general state. Falling through
-/// to the general case, in which the register holds another value, keeps its work linear in the number of rules; the
-/// shorter form with one inverted jump makes it quadratic, and 1000 rules too many for Linux 6.1.
+/// The verifier follows the fall-through first and stops where it has been with a more general state. Falling
+/// through to the general case, in which the register holds another value, keeps its work linear in the
+/// number of rules; the shorter form with one inverted jump makes it quadratic, and 1000 rules too many for
+/// Linux 6.1.
 fn guard(program: &mut Vec<BpfInsn>, register: u8, value: u32, body: &[BpfInsn]) {
     program.push(instruction::jump(JUMP_IF_EQUAL, register, value, 1));
     program.push(instruction::jump(JUMP, 0, 0, body.len() as i16));
@@ -206,8 +209,8 @@ impl Rule {
         })
     }
 
-    /// The rule as far as the devices that are always allowed leave something to it. The engines list those too, and
-    /// every instruction costs the verifier time.
+    /// The rule as far as the devices that are always allowed leave something to it. The engines list those
+    /// too, and every instruction costs the verifier time.
     fn without_what_is_settled(self) -> Option<Self> {
         let permissions = self.permissions & !MKNOD;
         let is_usual = self.device_type == Some(TYPE_CHARACTER)
@@ -468,7 +471,8 @@ mod tests {
         assert!(!run(&program, TYPE_CHARACTER, u32::MAX, 0, READ));
     }
 
-    /// The semantics in one sentence, to compare the program with: apply the rules in order to each permission.
+    /// The semantics in one sentence, to compare the program with: apply the rules in order to each
+    /// permission.
     fn model(rules: &[Rule], device_type: u32, major: u32, minor: u32, access: u32) -> bool {
         let mut granted = 0;
         for rule in rules {

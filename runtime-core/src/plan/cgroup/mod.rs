@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. What is done about the container's cgroup. Pure: where it is on this host, and all that is done in
-//! it, is `host/cgroup`.
+//! Runs in: RUNTIME. What is done about the container's cgroup. Pure: where it is on this host, and all that
+//! is done in it, is `host/cgroup`.
 
 mod devices;
 mod path;
@@ -19,7 +19,8 @@ pub(crate) use resources::IDLE_HAS_NO_WEIGHT;
 pub(crate) use resources::{CgroupWrite, IfMissing, ResourcePlan};
 pub use systemd::UnitPlan;
 
-/// Who makes the cgroup. Kept in the state: `delete` must use the driver of `create`, whatever its own options say.
+/// Who makes the cgroup. Kept in the state: `delete` must use the driver of `create`, whatever its own
+/// options say.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum CgroupDriver {
@@ -30,7 +31,8 @@ pub enum CgroupDriver {
     /// systemd, as a transient scope unit.
     #[serde(rename = "systemd")]
     Systemd,
-    /// Nobody: the container stays in the cgroup of whoever started it, without limits and without device filter.
+    /// Nobody: the container stays in the cgroup of whoever started it, without limits and without device
+    /// filter.
     #[serde(rename = "disabled")]
     Disabled,
 }
@@ -59,7 +61,8 @@ pub struct CgroupPlan {
     pub resources: ResourcePlan,
     /// The device filter: denies by default, also without any rule in config.json.
     pub device_program: Vec<BpfInsn>,
-    /// Whether the runtime may lack the rights for all this, and then goes without where nothing depends on it.
+    /// Whether the runtime may lack the rights for all this, and then goes without where nothing depends on
+    /// it.
     pub rootless: bool,
 }
 
@@ -67,8 +70,8 @@ impl CgroupPlan {
     /// Decides from config.json. Annotations about systemd's unit mean nothing without one.
     ///
     /// # Errors
-    /// An illegal value in `linux.cgroupsPath`, `linux.resources` or, of which the error tells the name, an annotation; a
-    /// limit where there will be no cgroup.
+    /// An illegal value in `linux.cgroupsPath`, `linux.resources` or, of which the error tells the name, an
+    /// annotation; a limit where there will be no cgroup.
     pub fn new(config: &Config, id: &str, caller: CallerOptions<'_>) -> Result<Self> {
         let linux = config.spec.linux().as_ref();
         let cgroups_path = linux.and_then(|linux| linux.cgroups_path().as_deref());
@@ -100,8 +103,8 @@ impl CgroupPlan {
         })
     }
 
-    /// Whether the container can run without a cgroup of its own, in that of whoever starts it, if only the right to make
-    /// it, or the cgroup tree, is missing: nothing in config.json depends on one.
+    /// Whether the container can run without a cgroup of its own, in that of whoever starts it, if only the
+    /// right to make it, or the cgroup tree, is missing: nothing in config.json depends on one.
     pub(crate) fn can_do_without(&self) -> bool {
         self.rootless
             && !matches!(self.path, CgroupPath::BelowRoot(_))

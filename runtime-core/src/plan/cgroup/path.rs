@@ -10,25 +10,26 @@ use crate::{Error, ErrorKind, Result};
 
 const FIELD: &str = "linux.cgroupsPath";
 
-/// The place of a container's cgroup, before the host is looked at. The paths are relative and free of `.` and `..`.
+/// The place of a container's cgroup, before the host is looked at. The paths are relative and free of `.`
+/// and `..`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum CgroupPath {
     /// Below the root of the cgroup2 tree: an absolute `linux.cgroupsPath`.
     BelowRoot(PathBuf),
-    /// Beside the cgroup of the runtime itself, as runc places it: the runtime's own cgroup has processes in it, so
-    /// it could not hand controllers down to a cgroup below it.
+    /// Beside the cgroup of the runtime itself, as runc places it: the runtime's own cgroup has processes in
+    /// it, so it could not hand controllers down to a cgroup below it.
     BesideRuntime(PathBuf),
     /// Where systemd puts this unit.
     Unit(Box<UnitPlan>),
 }
 
 impl CgroupPath {
-    /// Reads `linux.cgroupsPath`. Absent or empty means the container's id, beside the runtime's cgroup. A `..` leads
-    /// at most back to the beginning of the given path, never above it.
+    /// Reads `linux.cgroupsPath`. Absent or empty means the container's id, beside the runtime's cgroup. A
+    /// `..` leads at most back to the beginning of the given path, never above it.
     ///
     /// # Errors
-    /// A path that names no cgroup below the root, or one with a NUL or newline in it (the kernel's lists of cgroups
-    /// are lines of text).
+    /// A path that names no cgroup below the root, or one with a NUL or newline in it (the kernel's lists of
+    /// cgroups are lines of text).
     pub fn new(cgroups_path: Option<&Path>, container_id: &str) -> Result<Self> {
         match cgroups_path {
             Some(path) if path.has_root() => Ok(Self::BelowRoot(named(path)?)),

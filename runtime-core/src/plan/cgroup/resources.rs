@@ -1,8 +1,8 @@
-//! Runs in: RUNTIME. Pure: turns `linux.resources` into the list of values to write into the files of a cgroup.
-//! Writing them is `apply.rs`; the device rules are `devices.rs`.
+//! Runs in: RUNTIME. Pure: turns `linux.resources` into the list of values to write into the files of a
+//! cgroup. Writing them is `apply.rs`; the device rules are `devices.rs`.
 //!
-//! config.json speaks in the units of cgroup version 1; the conversions here are those of runc, so that a container
-//! gets the same share of a host under either runtime.
+//! config.json speaks in the units of cgroup version 1; the conversions here are those of runc, so that a
+//! container gets the same share of a host under either runtime.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -51,12 +51,13 @@ impl CgroupWrite {
 pub struct ResourcePlan {
     /// In the order of writing; `unified` comes last, so it wins over the other fields.
     pub writes: Vec<CgroupWrite>,
-    /// Fields that are set but have no meaning in cgroup version 2, and without which a container has no more than it
-    /// would have with them, or only worse tuning. They are ignored, as runc does, because engines pass them on from
-    /// their own users; a warning says so.
+    /// Fields that are set but have no meaning in cgroup version 2, and without which a container has no more
+    /// than it would have with them, or only worse tuning. They are ignored, as runc does, because engines
+    /// pass them on from their own users; a warning says so.
     pub ignored: Vec<&'static str>,
-    /// `linux.resources.memory.checkBeforeUpdate`: limits in bytes, with their fields, that an update must refuse if
-    /// the container uses as much already. Without the check the kernel would kill processes to get there.
+    /// `linux.resources.memory.checkBeforeUpdate`: limits in bytes, with their fields, that an update must
+    /// refuse if the container uses as much already. Without the check the kernel would kill processes to get
+    /// there.
     pub above_usage: Vec<(&'static str, i64)>,
 }
 
@@ -65,7 +66,8 @@ impl ResourcePlan {
     /// `oci_spec` cannot hold: it does not tell an absent limit from 0.
     ///
     /// # Errors
-    /// A value out of its range, or a contradiction between two (such as a swap limit below the memory limit).
+    /// A value out of its range, or a contradiction between two (such as a swap limit below the memory
+    /// limit).
     pub fn new(resources: &LinuxResources, pids_limit: Option<i64>) -> Result<Self> {
         let mut plan = Self::default();
         plan.pids(pids_limit);
@@ -164,8 +166,9 @@ impl ResourcePlan {
         match limit {
             None => {}
             Some(..0) => self.push("pids.max", "max".to_owned(), FIELD, IfMissing::Skip),
-            // 0 means no process at all (runtime-spec 1.3), but then the container's own could not be there. Engines write it for
-            // users who want no limit, and expect it to work where there is nothing to limit by.
+            // 0 means no process at all (runtime-spec 1.3), but then the container's own could not be there.
+            // Engines write it for users who want no limit, and expect it to work where there is nothing to
+            // limit by.
             Some(0) => self.push("pids.max", "1".to_owned(), FIELD, IfMissing::Skip),
             Some(limit) => self.write("pids.max", limit.to_string(), FIELD),
         }
@@ -234,8 +237,8 @@ impl ResourcePlan {
             }
             self.write("cpu.weight", weight.to_string(), SHARES);
         }
-        // Before the quota: a lower quota is refused while the burst is above it. The other way round the burst is
-        // refused, and written again after the quota.
+        // Before the quota: a lower quota is refused while the burst is above it. The other way round the
+        // burst is refused, and written again after the quota.
         if let Some(burst) = cpu.burst() {
             let if_missing = if burst == 0 {
                 IfMissing::Skip
@@ -368,7 +371,8 @@ impl ResourcePlan {
                 field.clone(),
                 IfMissing::Fail,
             );
-            // Pages that are reserved but not yet touched count separately, since kernel 5.7 and only if compiled in.
+            // Pages that are reserved but not yet touched count separately, since kernel 5.7 and only if
+            // compiled in.
             self.push(format!("hugetlb.{size}.rsvd.max"), value, field, IfMissing::Skip);
         }
         Ok(())
@@ -462,8 +466,9 @@ fn swap_beside_memory(swap: i64, memory: i64) -> Result<Option<String>> {
     }
 }
 
-/// `cpu.shares` (2 to 262144, usually 1024) to `cpu.weight` (1 to 10000, usually 100). A curve through those three
-/// points, quadratic in the logarithms, so that the usual stays the usual; all runtimes use the same since 2025.
+/// `cpu.shares` (2 to 262144, usually 1024) to `cpu.weight` (1 to 10000, usually 100). A curve through those
+/// three points, quadratic in the logarithms, so that the usual stays the usual; all runtimes use the same
+/// since 2025.
 fn shares_to_weight(shares: u64) -> Option<u64> {
     match shares {
         0 => None,
@@ -477,7 +482,8 @@ fn shares_to_weight(shares: u64) -> Option<u64> {
     }
 }
 
-/// A weight of the BFQ scheduler (10 to 1000, the range of version 1) to one of `io.weight` (1 to 10000), linearly.
+/// A weight of the BFQ scheduler (10 to 1000, the range of version 1) to one of `io.weight` (1 to 10000),
+/// linearly.
 fn default_io_weight(weight: u16, field: &str) -> Result<u32> {
     let weight = u32::from(weight);
     if !(10..=1000).contains(&weight) {

@@ -1,7 +1,7 @@
 //! Runs in: RUNTIME. Turns `mounts` into what the kernel's mount calls take. Pure.
 //!
-//! A bind mount is a tree that RUNTIME copies and changes before the clone; a new file system is made by INIT inside
-//! the container's namespaces.
+//! A bind mount is a tree that RUNTIME copies and changes before the clone; a new file system is made by INIT
+//! inside the container's namespaces.
 
 mod cgroup;
 mod options;
@@ -54,9 +54,11 @@ pub struct MountPlan {
     pub attributes: Vec<(MountAttr, bool)>,
     /// Id mapping, for bind mounts.
     pub id_map: Option<MountIdMap>,
-    /// Whether it becomes read-only when all else has been made: places of other mounts, or devices, are made in it.
+    /// Whether it becomes read-only when all else has been made: places of other mounts, or devices, are made
+    /// in it.
     pub readonly_late: bool,
-    /// Whether mounts of the list lie below this read-only bind mount, whose places are made in it where they are missing.
+    /// Whether mounts of the list lie below this read-only bind mount, whose places are made in it where they
+    /// are missing.
     pub places_below: bool,
 }
 
@@ -67,7 +69,8 @@ pub enum MountSource {
     Bind {
         /// Absolute path.
         path: PathBuf,
-        /// The rest of it, if it is a path below the rootfs: an earlier mount may lie there when it is this one's turn.
+        /// The rest of it, if it is a path below the rootfs: an earlier mount may lie there when it is this
+        /// one's turn.
         inside: Option<CString>,
         /// `rbind`.
         recursive: bool,
@@ -91,7 +94,8 @@ pub enum MountSource {
         /// A tmpfs without a mode of its own.
         mode_of_place: bool,
     },
-    /// The cgroup tree. A new cgroup2 mount if the cgroup namespace is the container's own; the host's tree if not.
+    /// The cgroup tree. A new cgroup2 mount if the cgroup namespace is the container's own; the host's tree
+    /// if not.
     Cgroup(NewFilesystem),
     /// Changes what is mounted there already.
     Remount {
@@ -120,7 +124,8 @@ pub struct NewFilesystem {
 }
 
 impl NewFilesystem {
-    /// The attributes of what is mounted instead: never more than the file system would have had, also below it.
+    /// The attributes of what is mounted instead: never more than the file system would have had, also below
+    /// it.
     pub fn attributes_instead(&self) -> Vec<(MountAttr, bool)> {
         let attributes = MountAttr {
             set: self.attributes,
@@ -142,7 +147,7 @@ pub struct MountIdMap {
 
 /// What the plan of a mount has to know of the rest.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Around<'a> {
+pub(crate) struct MountContext<'a> {
     /// The host.
     pub facts: &'a HostFacts,
     /// The container's namespaces.
@@ -166,18 +171,18 @@ pub(crate) fn text_of((key, value): &FsOption) -> String {
 ///
 /// # Errors
 /// `Invalid` with the field.
-pub(crate) fn plan(spec: &Spec, around: Around<'_>) -> Result<Vec<MountPlan>> {
+pub(crate) fn plan(spec: &Spec, context: MountContext<'_>) -> Result<Vec<MountPlan>> {
     let mounts = spec.mounts().iter().flatten().enumerate();
     let mut plans = Vec::new();
     for (index, mount) in mounts {
-        let plan = plan_one(spec, index as u16, mount, around, &plans)?;
+        let plan = plan_one(spec, index as u16, mount, context, &plans)?;
         plans.push(plan);
     }
     for place in 0..plans.len() {
         if let Some((mount, later)) = plans.get_mut(place..).and_then(<[_]>::split_first_mut) {
             mount.postpone_readonly(later);
             // Where others see it, it is not writable for a moment either.
-            if around.namespaces.unshare.has(Kinds::MOUNT) {
+            if context.namespaces.unshare.has(Kinds::MOUNT) {
                 mount.allow_places_below(later);
             }
         }
@@ -189,25 +194,25 @@ fn plan_one(
     spec: &Spec,
     index: u16,
     mount: &Mount,
-    around: Around<'_>,
+    context: MountContext<'_>,
     earlier: &[MountPlan],
 ) -> Result<MountPlan> {
-    let Around {
+    let MountContext {
         facts, namespaces, ..
-    } = around;
-    let target = target_of(mount.destination(), &around.rootfs.path, index)?;
-    let mut options = options_for(spec, index, mount, around)?;
+    } = context;
+    let target = target_of(mount.destination(), &context.rootfs.path, index)?;
+    let mut options = options_for(spec, index, mount, context)?;
     let id_map = plan_id_map(mount, &options);
     if id_map.is_some() && !facts.may_mount {
         let message = "an id-mapped mount needs CAP_SYS_ADMIN over the source's file system";
         return Err(Error::invalid(format!("mounts[{index}]"), message).with_kind(ErrorKind::Denied));
     }
     let mut attributes = Vec::new();
-    if options.said.bind && !options.said.remount && around.rootfs.copy_propagation != 0 {
-        attributes.push((MountAttr::propagation(around.rootfs.copy_propagation), true));
+    if options.said.bind && !options.said.remount && context.rootfs.copy_propagation != 0 {
+        attributes.push((MountAttr::propagation(context.rootfs.copy_propagation), true));
     }
     if !options.said.bind {
-        settle_new(mount, &target, &mut options, around, earlier);
+        settle_new(mount, &target, &mut options, context, earlier);
     }
     options.push_attributes(
         &mut attributes,
@@ -223,7 +228,7 @@ fn plan_one(
             (false, false) => Links::Follow,
         },
         may_be_on_procfs: is_proc_itself || is_free_below_proc(target.as_bytes()),
-        source: sources::source(index, mount, options, around, is_proc_itself)?,
+        source: sources::source(index, mount, options, context, is_proc_itself)?,
         target,
         attributes,
         id_map,
@@ -233,30 +238,36 @@ fn plan_one(
 }
 
 /// The options, with those that the whole picture adds and takes away.
-fn options_for<'a>(spec: &Spec, index: u16, mount: &'a Mount, around: Around<'_>) -> Result<Options<'a>> {
+fn options_for<'a>(
+    spec: &Spec,
+    index: u16,
+    mount: &'a Mount,
+    context: MountContext<'_>,
+) -> Result<Options<'a>> {
     let mut options = Options::new(spec, index, mount)?;
     let fstype = mount.typ().as_deref().unwrap_or("none");
     if fstype == "devpts" {
         options
             .data
-            .retain(|option| is_mapped_group(option, around.namespaces));
+            .retain(|option| is_mapped_group(option, context.namespaces));
     }
     if options.is_overlay && !options.said.bind {
-        options.resolve_layers(around.facts.bundle.as_os_str().as_bytes(), index)?;
+        options.resolve_layers(context.facts.bundle.as_os_str().as_bytes(), index)?;
     }
-    if let (Some(label), false) = (around.label, options.said.bind || options.said.remount) {
+    if let (Some(label), false) = (context.label, options.said.bind || options.said.remount) {
         let label = label.option_for(fstype, &options.data);
         options.data.extend(label);
     }
     Ok(options)
 }
 
-/// Decides for a new file system, or a change of one, what reaches its superblock, and when it becomes read-only.
+/// Decides for a new file system, or a change of one, what reaches its superblock, and when it becomes
+/// read-only.
 fn settle_new(
     mount: &Mount,
     target: &CString,
     options: &mut Options<'_>,
-    around: Around<'_>,
+    context: MountContext<'_>,
     earlier: &[MountPlan],
 ) {
     let fstype = mount.typ().as_deref().unwrap_or("none");
@@ -264,7 +275,7 @@ fn settle_new(
     options.settle_superblock(superblock);
     // What is written to it comes before: copies, a label of its root directory, its mode.
     let is_written_to = options.said.copy_up
-        || around.label.is_some_and(|label| label.of_root(fstype).is_some())
+        || context.label.is_some_and(|label| label.of_root(fstype).is_some())
         || superblock != Superblock::Own && options.needs_classic(sources::source_name(mount));
     let is_read_only = options.said.attributes.set & ATTR_RDONLY != 0;
     options.readonly_after = is_written_to && !cgroup::is_cgroup(fstype) && is_read_only;
@@ -284,8 +295,8 @@ fn plan_id_map(mount: &Mount, options: &Options<'_>) -> Option<MountIdMap> {
     })
 }
 
-/// Every engine gives terminals to the group `tty` by `gid=5`. Where that is not mapped, the kernel would refuse the
-/// whole file system; without it they belong to the group of whoever opens them.
+/// Every engine gives terminals to the group `tty` by `gid=5`. Where that is not mapped, the kernel would
+/// refuse the whole file system; without it they belong to the group of whoever opens them.
 fn is_mapped_group((key, value): &FsOption, namespaces: &NamespacesPlan) -> bool {
     let UserNamespace::New { gids, .. } = &namespaces.user else {
         return true;

@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. How the options of a mount reach the kernel: as attributes of the mount, flags of the superblock, and options of
-//! the file system. Pure.
+//! Runs in: RUNTIME. How the options of a mount reach the kernel: as attributes of the mount, flags of the
+//! superblock, and options of the file system. Pure.
 
 use std::ffi::CString;
 
@@ -89,8 +89,8 @@ impl<'a> Options<'a> {
             own.clear |= (ATTR_ATIME | ATTR_NODIRATIME) & !own.set;
         }
         if self.said.remount || self.said.bind && self.said.has_flags {
-            // As with runc and crun, and mount(2): who names flags, or mounts again, names all of them. What the kernel locks stays,
-            // unless it is named.
+            // As with runc and crun, and mount(2): who names flags, or mounts again, names all of them. What
+            // the kernel locks stays, unless it is named.
             let replaced = if is_locked {
                 ATTR_NOSYMFOLLOW
             } else {

@@ -17,7 +17,8 @@ impl Options<'_> {
         Ok(())
     }
 
-    /// An overlay with more options than mount(2) takes: its layers one by one, each short enough for fsconfig(2).
+    /// An overlay with more options than mount(2) takes: its layers one by one, each short enough for
+    /// fsconfig(2).
     pub(super) fn split_layers(&mut self, field: &str) -> Result<()> {
         let mut data = Vec::with_capacity(self.data.len());
         for (key, value) in std::mem::take(&mut self.data) {
@@ -54,8 +55,8 @@ impl Options<'_> {
     }
 }
 
-/// The layers of an overlay's `lowerdir` one by one, as options `lowerdir+` and `datadir+`, which take them as they are:
-/// without backslashes before colons. `None` where the value is not well formed.
+/// The layers of an overlay's `lowerdir` one by one, as options `lowerdir+` and `datadir+`, which take them
+/// as they are: without backslashes before colons. `None` where the value is not well formed.
 fn layers(lowerdir: &[u8]) -> Option<Vec<(&'static str, Vec<u8>)>> {
     let (mut layers, mut layer, mut is_data) = (Vec::new(), Vec::new(), false);
     let mut bytes = lowerdir.iter().peekable();
@@ -80,8 +81,8 @@ fn layers(lowerdir: &[u8]) -> Option<Vec<(&'static str, Vec<u8>)>> {
         .then_some(layers)
 }
 
-/// The value of an overlay's option that names directories, with those that are relative below `bundle`, as a bind mount's source:
-/// what the working directory of the runtime is says nothing.
+/// The value of an overlay's option that names directories, with those that are relative below `bundle`, as a
+/// bind mount's source: what the working directory of the runtime is says nothing.
 fn absolute(key: &[u8], value: &[u8], bundle: &[u8]) -> Vec<u8> {
     let special: &[u8] = match key {
         b"lowerdir" => b":,\\",

@@ -1,4 +1,5 @@
-//! Runs in: RUNTIME. What is mounted: a tree of the host, a new file system, or a change of what is there. Pure.
+//! Runs in: RUNTIME. What is mounted: a tree of the host, a new file system, or a change of what is there.
+//! Pure.
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
@@ -8,7 +9,7 @@ use oci_spec::runtime::Mount;
 use runtime_sys::namespace::Kinds;
 
 use super::options::{Options, Superblock};
-use super::{Around, CLASSIC_MAX, FSCONFIG_MAX, MountPlan, MountSource, NewFilesystem, cgroup};
+use super::{CLASSIC_MAX, FSCONFIG_MAX, MountContext, MountPlan, MountSource, NewFilesystem, cgroup};
 use crate::plan::namespaces::NamespacesPlan;
 use crate::plan::{HostFacts, c_string};
 use crate::{Error, Result};
@@ -50,7 +51,7 @@ pub(super) fn source(
     index: u16,
     mount: &Mount,
     mut options: Options<'_>,
-    around: Around<'_>,
+    context: MountContext<'_>,
     is_proc_itself: bool,
 ) -> Result<MountSource> {
     let fstype = mount.typ().as_deref().unwrap_or("none");
@@ -71,9 +72,9 @@ pub(super) fn source(
     if options.said.bind {
         let source = mount.source().as_ref();
         let source = source.ok_or_else(|| Error::invalid(field("source"), "missing"))?;
-        let path = around.facts.bundle.join(source);
+        let path = context.facts.bundle.join(source);
         return Ok(MountSource::Bind {
-            inside: around.rootfs.inside(&path),
+            inside: context.rootfs.inside(&path),
             path,
             recursive: options.said.recursive_bind,
             link: options.said.source_link,
@@ -88,7 +89,7 @@ pub(super) fn source(
     if cgroup::is_cgroup(fstype) {
         return Ok(cgroup::source(&options));
     }
-    new_filesystem(index, fstype, source, options, around)
+    new_filesystem(index, fstype, source, options, context)
 }
 
 /// What a new file system is made of: its type where nothing is named.
@@ -103,7 +104,7 @@ fn new_filesystem(
     fstype: &str,
     source: CString,
     mut options: Options<'_>,
-    around: Around<'_>,
+    context: MountContext<'_>,
 ) -> Result<MountSource> {
     let name = c_string(fstype, format!("mounts[{index}].type"))?;
     let mode_of_place = fstype == "tmpfs" && !options.has("mode");
@@ -135,7 +136,7 @@ fn new_filesystem(
         options.split_layers(&field)?;
     }
     // Without an ipc namespace these are the queues of the host, whose label is its own.
-    let label = around.label.filter(|_| around.namespaces.has(Kinds::IPC));
+    let label = context.label.filter(|_| context.namespaces.has(Kinds::IPC));
     Ok(MountSource::New(NewFilesystem {
         fstype: name,
         attributes: options.new_attributes(),
@@ -143,12 +144,12 @@ fn new_filesystem(
         options: options.superblock(Some(source)),
         mode_of_place,
         root_label: label.and_then(|label| label.of_root(fstype)),
-        instead: instead(fstype, around.namespaces, around.facts),
+        instead: instead(fstype, context.namespaces, context.facts),
     }))
 }
 
-/// A file system that shows a namespace is refused to a user namespace that does not own the namespace. The host's own
-/// mount of it shows the same, if the namespace is the host's.
+/// A file system that shows a namespace is refused to a user namespace that does not own the namespace. The
+/// host's own mount of it shows the same, if the namespace is the host's.
 fn instead(fstype: &str, namespaces: &NamespacesPlan, facts: &HostFacts) -> Option<PathBuf> {
     let (kind, path) = match fstype {
         "sysfs" => (Kinds::NETWORK, "/sys"),

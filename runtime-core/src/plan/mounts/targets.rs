@@ -1,4 +1,5 @@
-//! Runs in: RUNTIME. What later mounts of the list, and devices, want of the place on which one is mounted. Pure.
+//! Runs in: RUNTIME. What later mounts of the list, and devices, want of the place on which one is mounted.
+//! Pure.
 
 use std::ffi::CString;
 use std::path::Path;
@@ -9,8 +10,8 @@ use super::{MountPlan, MountSource};
 use crate::Result;
 use crate::plan::{c_string, clean_in_container};
 
-/// As runc does, and documents that were written for it rely on: a destination that names the rootfs by its path on the host is
-/// in it.
+/// As runc does, and documents that were written for it rely on: a destination that names the rootfs by its
+/// path on the host is in it.
 pub(super) fn target_of(destination: &Path, rootfs: &Path, index: u16) -> Result<CString> {
     let field = || format!("mounts[{index}].destination");
     let target = clean_in_container(destination, field())?;
@@ -29,7 +30,8 @@ pub(super) fn target_of(destination: &Path, rootfs: &Path, index: u16) -> Result
 }
 
 impl MountPlan {
-    /// A mount of the list may lie below a read-only bind mount where there is no place for it yet. As crun does it.
+    /// A mount of the list may lie below a read-only bind mount where there is no place for it yet. As crun
+    /// does it.
     pub(super) fn allow_places_below(&mut self, later: &[Self]) {
         let is_below = |mount: &Self| {
             let rest = mount.target.as_bytes().strip_prefix(self.target.as_bytes());
@@ -49,7 +51,8 @@ impl MountPlan {
             && !makes(true);
     }
 
-    /// A tmpfs that is read-only from the start has no directories for `later` mounts, nor devices. As runc does it.
+    /// A tmpfs that is read-only from the start has no directories for `later` mounts, nor devices. As runc
+    /// does it.
     pub(super) fn postpone_readonly(&mut self, later: &[Self]) {
         let MountSource::New(new) = &mut self.source else {
             return;

@@ -1,5 +1,6 @@
-//! Runs in: RUNTIME. What the compiler knows of each architecture: the kernel's number for it, how wide its arguments
-//! are, which column of the syscall table it uses. Holds no syscall numbers but those of the two multiplexers.
+//! Runs in: RUNTIME. What the compiler knows of each architecture: the kernel's number for it, how wide its
+//! arguments are, which column of the syscall table it uses. Holds no syscall numbers but those of the two
+//! multiplexers.
 
 use oci_spec::runtime::Arch;
 
@@ -19,8 +20,8 @@ pub(super) struct Architecture {
     /// `seccomp_data.arch`, an `AUDIT_ARCH_*` of `linux/audit.h`.
     pub(super) audit: u32,
     column: usize,
-    /// Arguments are compared with all 64 bits; else with the low 32, as libseccomp does for every 32-bit ABI,
-    /// x32 and mips64n32 included.
+    /// Arguments are compared with all 64 bits; else with the low 32, as libseccomp does for every 32-bit
+    /// ABI, x32 and mips64n32 included.
     pub(super) wide: bool,
     /// Byte order of the kernel that can make such calls.
     pub(super) big_endian: bool,
@@ -96,6 +97,20 @@ pub(super) fn of(name: Arch) -> Option<&'static Architecture> {
         .find(|architecture| architecture.name == name)
 }
 
+/// The architecture whose ELF files have this `e_machine`, width and byte order: an `AUDIT_ARCH_*` is made of
+/// them.
+pub(crate) fn architecture_of_elf(machine: u16, wide: bool, big_endian: bool) -> Option<Arch> {
+    let found = ARCHITECTURES
+        .iter()
+        .find(|known| known.audit as u16 == machine && known.wide == wide && known.big_endian == big_endian);
+    found.map(|known| known.name)
+}
+
+/// The name as people write it: `x86_64`, not `SCMP_ARCH_X86_64`.
+pub(crate) fn short_name(name: Arch) -> String {
+    name.to_string().replace("SCMP_ARCH_", "").to_lowercase()
+}
+
 /// The names of all, in alphabetical order.
 pub(super) fn names() -> Vec<String> {
     let mut names: Vec<_> = ARCHITECTURES.iter().map(|known| known.name.to_string()).collect();
@@ -104,7 +119,7 @@ pub(super) fn names() -> Vec<String> {
 }
 
 /// The architecture that this program was built for.
-pub(super) const NATIVE: Arch = if cfg!(all(target_arch = "x86_64", target_pointer_width = "32")) {
+pub(crate) const NATIVE: Arch = if cfg!(all(target_arch = "x86_64", target_pointer_width = "32")) {
     Arch::ScmpArchX32
 } else if cfg!(target_arch = "x86_64") {
     Arch::ScmpArchX86_64
@@ -179,7 +194,8 @@ const SLOTS: usize = 2048;
 const EMPTY: u16 = u16::MAX;
 const _: () = assert!(SYSCALLS.len() * 2 < SLOTS);
 
-/// Open addressing over [`SYSCALLS`], built by the compiler of this crate: one hash and one string comparison a name.
+/// Open addressing over [`SYSCALLS`], built by the compiler of this crate: one hash and one string comparison
+/// a name.
 static INDEX: [u16; SLOTS] = index();
 
 const fn index() -> [u16; SLOTS] {

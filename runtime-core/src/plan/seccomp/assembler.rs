@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. Lays out a classic BPF program, from its last instruction to its first, so that every jump target
-//! is known when the jump is written. Knows nothing of syscalls.
+//! Runs in: RUNTIME. Lays out a classic BPF program, from its last instruction to its first, so that every
+//! jump target is known when the jump is written. Knows nothing of syscalls.
 
 use super::SockFilter;
 
@@ -30,7 +30,8 @@ pub(super) struct Label(usize);
 
 /// Conditional jumps have 8-bit offsets.
 const REACH: usize = 255;
-/// A return that is at most this far away is shared; beyond that a copy is cheaper than a jump to it would be.
+/// A return that is at most this far away is shared; beyond that a copy is cheaper than a jump to it would
+/// be.
 const SHARE: usize = 128;
 
 /// A program under construction.
@@ -71,8 +72,8 @@ impl Assembler {
         mut then: Label,
         mut otherwise: Label,
     ) -> Label {
-        // Bringing one target near moves the other away by an instruction, hence the loop; it ends, as a target
-        // that was brought near is among the last two instructions.
+        // Bringing one target near moves the other away by an instruction, hence the loop; it ends, as a
+        // target that was brought near is among the last two instructions.
         loop {
             if self.distance(then) > REACH {
                 then = self.bring_near(then);

@@ -1,21 +1,21 @@
-//! Runs in: RUNTIME. The argument conditions of one syscall: a tree of comparisons of 32-bit words, and its BPF code.
-//! Knows nothing of names, numbers and architectures but the width of arguments.
+//! Runs in: RUNTIME. The argument conditions of one syscall: a tree of comparisons of 32-bit words, and its
+//! BPF code. Knows nothing of names, numbers and architectures but the width of arguments.
 //!
-//! BPF compares 32-bit words, arguments have 64 bits, so a condition becomes one test (32-bit architectures) or two or
-//! three (64-bit ones). The rules of a syscall share one tree, in which tests stand in the order that libseccomp gives
-//! them, because where two rules with different actions match the same call that order is what decides, and profiles
-//! were written against it:
+//! BPF compares 32-bit words, arguments have 64 bits, so a condition becomes one test (32-bit architectures)
+//! or two or three (64-bit ones). The rules of a syscall share one tree, in which tests stand in the order
+//! that libseccomp gives them, because where two rules with different actions match the same call that order
+//! is what decides, and profiles were written against it:
 //!
 //! 1. a rule without conditions beats those with (the linker sees to that);
 //! 2. the higher argument goes first; then `EQ`, `NE`, `MASKED_EQ` before `LT`, `LE` before `GT`, `GE`;
 //! 3. then the larger value, but for `LT` and `LE` the smaller one; then the rule that was written first.
 //!
-//! Two rules that cannot be told apart by this (the same conditions, different actions) are an error, as they are in
-//! libseccomp, and so in runc and crun.
+//! Two rules that cannot be told apart by this (the same conditions, different actions) are an error, as they
+//! are in libseccomp, and so in runc and crun.
 //!
-//! The crate seccompiler, which the design had in mind for this layer, is not used: its rules have no actions and no
-//! order among them, its code for a rule may not be entered with jumps longer than its own 8 bits, and it reads the
-//! words of an argument in little-endian order only.
+//! The crate seccompiler, which the design had in mind for this layer, is not used: its rules have no actions
+//! and no order among them, its code for a rule may not be entered with jumps longer than its own 8 bits, and
+//! it reads the words of an argument in little-endian order only.
 
 use std::collections::HashMap;
 
@@ -38,7 +38,8 @@ struct Test {
     /// Twice the argument's index, plus one for its high word.
     word: u8,
     compare: Compare,
-    /// Whether it stems from `MASKED_EQ`; such a test is not the same as an `EQ` one, even if its mask is full.
+    /// Whether it stems from `MASKED_EQ`; such a test is not the same as an `EQ` one, even if its mask is
+    /// full.
     masked: bool,
     mask: u32,
     value: u32,
@@ -207,13 +208,13 @@ impl Node {
 
     fn merge(&mut self, mut new: Self) -> Result<(), Conflict> {
         let leaf = self.is_leaf() || new.is_leaf();
-        // A test of the high word that settles a range comparison settles it for all rules that share the test: the
-        // narrower range has the say, as in the order of the tests of the low word.
+        // A test of the high word that settles a range comparison settles it for all rules that share the
+        // test: the narrower range has the say, as in the order of the tests of the low word.
         let high = new.test.word % 2 == 1;
         let (above, below) = (high && new.whole > self.whole, high && new.whole < self.whole);
         if self.then.action.is_some() && !new.then.tests.is_empty() && self.settled < new.whole {
-            // A greater range, for which nothing else is asked, covers the new rule in its high word: then also in
-            // its low one.
+            // A greater range, for which nothing else is asked, covers the new rule in its high word: then
+            // also in its low one.
             new.otherwise.tests.clear();
         }
         let action = self.then.action;
@@ -331,7 +332,8 @@ impl Tree {
 struct Code<'a> {
     assembler: &'a mut Assembler,
     big_endian: bool,
-    /// Equal tests with equal targets are written once; a condition after a range comparison is reached twice.
+    /// Equal tests with equal targets are written once; a condition after a range comparison is reached
+    /// twice.
     known: HashMap<(Test, Label, Label), Entry>,
 }
 

@@ -1,8 +1,8 @@
-//! Runs in: RUNTIME. Joins the rules of all syscalls of all architectures to one program: one dispatch over the
-//! architecture, then a binary search over ranges of syscall numbers with an equal verdict.
+//! Runs in: RUNTIME. Joins the rules of all syscalls of all architectures to one program: one dispatch over
+//! the architecture, then a binary search over ranges of syscall numbers with an equal verdict.
 //!
-//! What the kernel does with calls that no rule names, or that come from an architecture outside the filter, follows
-//! libseccomp: the default action, and KILL_THREAD.
+//! What the kernel does with calls that no rule names, or that come from an architecture outside the filter,
+//! follows libseccomp: the default action, and KILL_THREAD.
 
 use std::ops::RangeInclusive;
 
@@ -11,7 +11,8 @@ use super::arch::{ARM_PRIVATE, Architecture, Syscall, X32_BIT};
 use super::assembler::{Assembler, Compare, Label};
 use super::conditions::{Condition, Conflict, Rule, Tree};
 
-/// libseccomp's default for calls from architectures that the filter does not have: `SECCOMP_RET_KILL_THREAD`.
+/// libseccomp's default for calls from architectures that the filter does not have:
+/// `SECCOMP_RET_KILL_THREAD`.
 const BAD_ARCHITECTURE: u32 = 0;
 /// `SECCOMP_RET_ERRNO | ENOSYS`.
 const NO_SUCH_CALL: u32 = 0x0005_0000 | 38;
@@ -67,7 +68,8 @@ impl Calls {
         self.newest = self.newest.max(direct).max(multiplexer);
     }
 
-    /// Adds a rule for a call: for its own number, and for the multiplexer that it can be made through as well.
+    /// Adds a rule for a call: for its own number, and for the multiplexer that it can be made through as
+    /// well.
     pub(super) fn add(
         &mut self,
         call: Syscall,
@@ -75,8 +77,9 @@ impl Calls {
         action: u32,
     ) -> Result<(), Conflict> {
         if let Some((number, selector)) = call.multiplexed(self.architecture) {
-            // As in libseccomp: what is asked of the first argument is lost, as the multiplexer's first argument is
-            // the selector; what is asked of the others is compared with the multiplexer's arguments.
+            // As in libseccomp: what is asked of the first argument is lost, as the multiplexer's first
+            // argument is the selector; what is asked of the others is compared with the multiplexer's
+            // arguments.
             let selector = Condition {
                 argument: 0,
                 operator: oci_spec::runtime::LinuxSeccompOperator::ScmpCmpEq,
@@ -115,8 +118,8 @@ impl Calls {
         Ok(())
     }
 
-    /// The number above which calls answer ENOSYS; runc leaves architectures alone of which the profile names no call
-    /// but number 0.
+    /// The number above which calls answer ENOSYS; runc leaves architectures alone of which the profile names
+    /// no call but number 0.
     fn newest(&self) -> Option<u32> {
         self.newest
             .filter(|&newest| self.answers_enosys && newest != self.architecture.base)
@@ -204,7 +207,8 @@ impl Linker {
         audits.sort_unstable();
         audits.dedup();
         let native = self.calls.first().map(|calls| calls.architecture.audit);
-        // The native one last: code is written from the end, and so its search stands nearest to the dispatch.
+        // The native one last: code is written from the end, and so its search stands nearest to the
+        // dispatch.
         audits.sort_by_key(|audit| Some(*audit) == native);
 
         let sections: Vec<(u32, Label)> = audits
@@ -262,9 +266,10 @@ impl Linker {
     }
 }
 
-/// Calls that are newer than the newest one which the profile names answer ENOSYS, so that a C library falls back to
-/// an older call, where the profile's EPERM would make it give up (runc issue 2151). On x86_64, bit 30 of the number
-/// says which of the two ABIs a call belongs to, as in runc; the numbers with bit 31, which belong to none, too.
+/// Calls that are newer than the newest one which the profile names answer ENOSYS, so that a C library falls
+/// back to an older call, where the profile's EPERM would make it give up (runc issue 2151). On x86_64, bit
+/// 30 of the number says which of the two ABIs a call belongs to, as in runc; the numbers with bit 31, which
+/// belong to none, too.
 fn enosys(ranges: &mut Ranges, plain: Option<&Calls>, x32: Option<&Calls>, is_x86_64: bool) {
     let no_such_call = Verdict::Action(NO_SUCH_CALL);
     let newest = plain.and_then(Calls::newest);
@@ -285,7 +290,8 @@ fn enosys(ranges: &mut Ranges, plain: Option<&Calls>, x32: Option<&Calls>, is_x8
         matches!(calls.architecture.name, ScmpArchS390 | ScmpArchS390x)
     });
     if newest.is_some() && is_s390 {
-        // Calls above 255 are made through number 0 there, which stays 0 if the kernel does not know the call.
+        // Calls above 255 are made through number 0 there, which stays 0 if the kernel does not know the
+        // call.
         ranges.replace(0..=0, no_such_call);
     }
 }

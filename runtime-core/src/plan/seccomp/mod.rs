@@ -1,12 +1,14 @@
-//! Runs in: RUNTIME. Compiles `linux.seccomp` to one classic BPF program for all its architectures. Pure; loading it
-//! is up to the container's first process, sending the listener is up to the runtime.
+//! Runs in: RUNTIME. Compiles `linux.seccomp` to one classic BPF program for all its architectures. Pure;
+//! loading it is up to the container's first process, sending the listener is up to the runtime.
 //!
-//! The program gives the verdict that libseccomp's would, which is what runc and crun load, and what the engines'
-//! profiles were written against; `tests/seccomp_matches_libseccomp.rs` proves it. It differs in these points:
+//! The program gives the verdict that libseccomp's would, which is what runc and crun load, and what the
+//! engines' profiles were written against; `tests/seccomp_matches_libseccomp.rs` proves it. It differs in
+//! these points:
 //!
-//! - Calls that are newer than the profile answer ENOSYS, as in runc; see [`Options::enosys_for_newer_calls`].
-//! - A rule for a call that an architecture lacks is left out there. libseccomp writes a comparison with a negative
-//!   number, which no kernel reports.
+//! - Calls that are newer than the profile answer ENOSYS, as in runc; see
+//!   [`Options::enosys_for_newer_calls`].
+//! - A rule for a call that an architecture lacks is left out there. libseccomp writes a comparison with a
+//!   negative number, which no kernel reports.
 //! - Architectures that a kernel of the native byte order cannot run are left out: such calls never arise.
 //!
 //! The parts, from the arguments up: `conditions`, `linker`, with `arch` and `table` for the numbers and
@@ -26,6 +28,7 @@ use oci_spec::runtime::{
 };
 
 use self::arch::{Architecture, Syscall};
+pub(crate) use self::arch::{NATIVE, architecture_of_elf, short_name};
 use self::conditions::Condition;
 use self::linker::{Calls, Linker};
 use crate::{Error, ErrorKind, Result};
@@ -59,8 +62,8 @@ pub fn architecture_names() -> Vec<String> {
     arch::names()
 }
 
-/// Flags that this library knows, for the `features` command. Each is also supported by every kernel that it runs on,
-/// but for the last, which needs Linux 5.19.
+/// Flags that this library knows, for the `features` command. Each is also supported by every kernel that it
+/// runs on, but for the last, which needs Linux 5.19.
 pub const FLAGS: [&str; 4] = [
     "SECCOMP_FILTER_FLAG_TSYNC",
     "SECCOMP_FILTER_FLAG_LOG",
@@ -111,25 +114,27 @@ pub struct SeccompPlan {
 pub struct Options {
     /// The architecture of the kernel that will run the filter; it is always in the filter.
     pub native: Arch,
-    /// Whether calls that are newer than the newest one which the profile names answer ENOSYS, for each architecture
-    /// that the profile lists. It has no effect if the default is to allow (`ALLOW`, `LOG`, `TRACE`) or is ENOSYS.
+    /// Whether calls that are newer than the newest one which the profile names answer ENOSYS, for each
+    /// architecture that the profile lists. It has no effect if the default is to allow (`ALLOW`, `LOG`,
+    /// `TRACE`) or is ENOSYS.
     pub enosys_for_newer_calls: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
-            native: arch::NATIVE,
+            native: NATIVE,
             enosys_for_newer_calls: true,
         }
     }
 }
 
-/// Compiles the profile for the architecture that this program was built for. `None`: the profile is empty, no filter.
+/// Compiles the profile for the architecture that this program was built for. `None`: the profile is empty,
+/// no filter.
 ///
-/// An empty profile is `LinuxSeccomp::default()`, what a profile without `defaultAction` and syscalls is read as. It
-/// fails ([`ErrorKind::Invalid`], with the field) where the runtime-spec says that the runtime must fail, and for
-/// rules that contradict each other.
+/// An empty profile is `LinuxSeccomp::default()`, what a profile without `defaultAction` and syscalls is read
+/// as. It fails ([`ErrorKind::Invalid`], with the field) where the runtime-spec says that the runtime must
+/// fail, and for rules that contradict each other.
 pub fn compile(seccomp: &LinuxSeccomp) -> Result<Option<SeccompPlan>> {
     compile_with(seccomp, &Options::default())
 }
@@ -254,7 +259,8 @@ fn architectures(seccomp: &LinuxSeccomp, options: &Options, default_action: u32)
     })
 }
 
-/// Words of arguments lie in the byte order of the kernel, and a kernel runs programs of its own byte order only.
+/// Words of arguments lie in the byte order of the kernel, and a kernel runs programs of its own byte order
+/// only.
 fn can_run(native: &Architecture, architecture: &Architecture) -> bool {
     native.big_endian == architecture.big_endian
 }
@@ -301,7 +307,8 @@ fn add_rule(linker: &mut Linker, rule: &LinuxSyscall, index: usize) -> Result<()
 fn check_name(name: &str, action: Action) -> std::result::Result<(), &'static str> {
     match name {
         "" => Err("empty string is not a valid syscall"),
-        // INIT writes the number of the listener to the runtime when the filter is on already; nobody would answer.
+        // INIT writes the number of the listener to the runtime when the filter is on already; nobody would
+        // answer.
         "write" if action == Action::ScmpActNotify => {
             Err("SCMP_ACT_NOTIFY cannot be used for the write syscall")
         }
@@ -309,8 +316,8 @@ fn check_name(name: &str, action: Action) -> std::result::Result<(), &'static st
     }
 }
 
-/// The conditions of a rule: all must hold. But if two of them are on one argument, each is a rule of its own, any of
-/// which may hold; runc kept that for old profiles, and the others follow it.
+/// The conditions of a rule: all must hold. But if two of them are on one argument, each is a rule of its
+/// own, any of which may hold; runc kept that for old profiles, and the others follow it.
 fn alternatives(args: &[LinuxSeccompArg]) -> Vec<Vec<Condition>> {
     let mut conditions: Vec<Condition> = args.iter().map(condition).collect();
     let mut seen = [0_u8; 6];

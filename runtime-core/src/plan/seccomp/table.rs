@@ -4,7 +4,8 @@
 /// One syscall name and its number in each column of [`COLUMNS`]; -1 where the architecture lacks it.
 pub(super) type Row = (&'static str, [i32; COLUMNS]);
 
-/// The columns: x86, x86_64, x32, arm, aarch64, mips, mips64, mips64n32, ppc, ppc64, riscv64, s390, s390x, loongarch64.
+/// The columns: x86, x86_64, x32, arm, aarch64, mips, mips64, mips64n32, ppc, ppc64, riscv64, s390, s390x,
+/// loongarch64.
 pub(super) const COLUMNS: usize = 14;
 
 /// All names, sorted.

@@ -24,7 +24,8 @@ fn with_rule(rule: Value) -> Value {
     json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [rule]})
 }
 
-/// What the program returns for a call with these low words of arguments; no more of BPF than the compiler writes.
+/// What the program returns for a call with these low words of arguments; no more of BPF than the compiler
+/// writes.
 fn verdict(plan: &SeccompPlan, arch: Arch, number: u32, args: [u32; 2]) -> u32 {
     let words = [number, arch as u32, 0, 0, args[0], 0, args[1], 0];
     let (mut at, mut accumulator) = (0, 0);
@@ -70,17 +71,17 @@ fn every_action_returns_its_value() {
         }));
         let number = Syscall::named("getpid")
             .unwrap()
-            .number(arch::of(arch::NATIVE).unwrap())
+            .number(arch::of(NATIVE).unwrap())
             .unwrap();
-        assert_eq!(verdict(&plan, arch::NATIVE, number, [0; 2]), value, "{action}");
+        assert_eq!(verdict(&plan, NATIVE, number, [0; 2]), value, "{action}");
         assert_eq!(
-            verdict(&plan, arch::NATIVE, number - 1, [0; 2]),
+            verdict(&plan, NATIVE, number - 1, [0; 2]),
             0x0005_0007,
             "{action}"
         );
         // Newer than all that is named, for the native architecture also where none is.
         assert_eq!(
-            verdict(&plan, arch::NATIVE, number + 1, [0; 2]),
+            verdict(&plan, NATIVE, number + 1, [0; 2]),
             0x0005_0026,
             "{action}"
         );
@@ -193,11 +194,11 @@ fn two_conditions_on_one_argument_are_alternatives() {
     ));
     let number = Syscall::named("ioctl")
         .unwrap()
-        .number(arch::of(arch::NATIVE).unwrap())
+        .number(arch::of(NATIVE).unwrap())
         .unwrap();
     for (args, allowed) in [([1, 0], true), ([5, 0], true), ([0, 9], true), ([0, 0], false)] {
         assert_eq!(
-            verdict(&plan, arch::NATIVE, number, args) == 0x7fff_0000,
+            verdict(&plan, NATIVE, number, args) == 0x7fff_0000,
             allowed,
             "{args:?}"
         );
@@ -232,12 +233,12 @@ fn a_profile_that_is_too_long_for_the_kernel_is_an_error() {
     let enough = json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": rules[..1000]});
     let number = Syscall::named("ioctl")
         .unwrap()
-        .number(arch::of(arch::NATIVE).unwrap())
+        .number(arch::of(NATIVE).unwrap())
         .unwrap();
     let long = plan(enough);
     for (value, allowed) in [(0, true), (500, true), (999, true), (1000, false)] {
         assert_eq!(
-            verdict(&long, arch::NATIVE, number, [value, 0]) == 0x7fff_0000,
+            verdict(&long, NATIVE, number, [value, 0]) == 0x7fff_0000,
             allowed,
             "{value}"
         );

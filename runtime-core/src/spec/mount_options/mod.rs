@@ -1,7 +1,8 @@
 //! Runs in: RUNTIME. The options of a mount, taken apart by one table. Pure.
 //!
-//! What mount(8) calls options falls apart into what the runtime does, attributes of the mount, flags of the superblock,
-//! propagation, and data for the file system. `validate` wants to know whether that can be done, `plan` does it.
+//! What mount(8) calls options falls apart into what the runtime does, attributes of the mount, flags of the
+//! superblock, propagation, and data for the file system. `validate` wants to know whether that can be done,
+//! `plan` does it.
 
 mod table;
 mod text;
@@ -22,7 +23,8 @@ pub(crate) fn names() -> Vec<&'static str> {
     OPTIONS.iter().map(|(name, _)| *name).collect()
 }
 
-/// What a bind mount makes of a source that is a symbolic link. Links before the last component are always followed.
+/// What a bind mount makes of a source that is a symbolic link. Links before the last component are always
+/// followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SourceLink {
     /// What it leads to is mounted.

@@ -1,4 +1,5 @@
-//! Runs in: RUNTIME. The mount options that are no file system's own, and what each does: the one table of them. Pure.
+//! Runs in: RUNTIME. The mount options that are no file system's own, and what each does: the one table of
+//! them. Pure.
 
 use std::ffi::CStr;
 
@@ -86,8 +87,9 @@ const fn atime(set: u64) -> Change {
     }
 }
 
-/// All of them: the list of runtime-spec, config.md "Linux mount options", with runc's `tmpcopyup` and crun's `copy-symlink`,
-/// `src-nofollow`, `dest-nofollow`. In alphabetical order. `docs/mount-options.md` says the same in words.
+/// All of them: the list of runtime-spec, config.md "Linux mount options", with runc's `tmpcopyup` and crun's
+/// `copy-symlink`, `src-nofollow`, `dest-nofollow`. In alphabetical order. `docs/mount-options.md` says the
+/// same in words.
 pub(super) const OPTIONS: &[(&str, Effect)] = &[
     ("async", Effect::Superblock(c"sync", libc::MS_SYNCHRONOUS, false)),
     ("atime", Effect::AccessTime(MS_NOATIME, false)),

@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. How a string of mount options falls apart: the file system's own rules about commas, colons,
-//! quotes and backslashes. Pure.
+//! Runs in: RUNTIME. How a string of mount options falls apart: the file system's own rules about commas,
+//! colons, quotes and backslashes. Pure.
 
 use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder, Spec};
 
@@ -82,8 +82,9 @@ impl NoRanges {
     }
 }
 
-/// What crun's `idmap=` and `ridmap=` say: `uids=0-100000-10#20-200000-5;gids=0-100000-10`. With `@` in front of a range the second
-/// number is an id in the container's user namespace. Without any text the option says no more than without a value.
+/// What crun's `idmap=` and `ridmap=` say: `uids=0-100000-10#20-200000-5;gids=0-100000-10`. With `@` in front
+/// of a range the second number is an id in the container's user namespace. Without any text the option says
+/// no more than without a value.
 pub(super) fn id_ranges(spec: &Spec, text: &str) -> Result<Option<IdRanges>, NoRanges> {
     if text.is_empty() {
         return Ok(None);

@@ -1,4 +1,5 @@
-//! Runs in: RUNTIME. Judges the rest of `linux`: devices, sysctl, propagation, resctrl, memory policy, net devices.
+//! Runs in: RUNTIME. Judges the rest of `linux`: devices, sysctl, propagation, resctrl, memory policy, net
+//! devices.
 
 use std::collections::{HashMap, HashSet};
 
@@ -54,7 +55,8 @@ fn devices(devices: &Option<Vec<LinuxDevice>>) -> Result<()> {
         if typ == LinuxDeviceType::A {
             return refuse("type", format!("invalid device type {:?}", typ.as_str()));
         }
-        // A pipe has no numbers. MAJOR is 12 bits of the kernel's dev_t and MINOR 20; mknod would cut more off.
+        // A pipe has no numbers. MAJOR is 12 bits of the kernel's dev_t and MINOR 20; mknod would cut more
+        // off.
         if typ != LinuxDeviceType::P {
             for (name, number, bits) in [("major", device.major(), 12), ("minor", device.minor(), 20)] {
                 if !(0..1 << bits).contains(&number) {
@@ -70,8 +72,8 @@ fn devices(devices: &Option<Vec<LinuxDevice>>) -> Result<()> {
     Ok(())
 }
 
-/// A parameter that is not private to a namespace of the container would change the host. Whether a namespace that
-/// is joined by path is the host's own, `plan` finds out.
+/// A parameter that is not private to a namespace of the container would change the host. Whether a namespace
+/// that is joined by path is the host's own, `plan` finds out.
 fn sysctls(
     parameters: &HashMap<String, String>,
     domain_name: Option<&str>,
@@ -252,7 +254,8 @@ fn is_template(name: &str) -> bool {
     !name.replacen("%d", "", 1).contains('%')
 }
 
-/// The kernel's `dev_valid_name`: at most 15 bytes, no slash, colon or white space. A `%d` it fills in itself.
+/// The kernel's `dev_valid_name`: at most 15 bytes, no slash, colon or white space. A `%d` it fills in
+/// itself.
 fn is_interface_name(name: &str) -> bool {
     let sound = |letter: u8| !matches!(letter, b'/' | b':' | b'\x0b') && !letter.is_ascii_whitespace();
     (1..=15).contains(&name.len()) && !matches!(name, "." | "..") && name.bytes().all(sound)

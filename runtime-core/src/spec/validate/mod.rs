@@ -1,5 +1,6 @@
-//! Runs in: RUNTIME. Judges a whole config.json before anything is done with it. Pure: what needs a fact of the host
-//! (is this namespace the host's, is SELinux on) is left to `plan`, and seccomp rules to their compiler.
+//! Runs in: RUNTIME. Judges a whole config.json before anything is done with it. Pure: what needs a fact of
+//! the host (is this namespace the host's, is SELinux on) is left to `plan`, and seccomp rules to their
+//! compiler.
 //!
 //! The texts that runc prints are kept where people and programs know them.
 
@@ -25,10 +26,11 @@ pub use process::validate_process;
 pub use resources::validate_resources;
 pub(crate) use resources::{has_other_letters, odd_letters};
 
-/// Judges everything in the document that can be judged without the host. Call it before the first side effect.
+/// Judges everything in the document that can be judged without the host. Call it before the first side
+/// effect.
 ///
-/// Fails with the name of the first field that is wrong. Takes for granted that [`super::parse`] made the config: it
-/// is what refuses wrong types, unknown words and NUL bytes.
+/// Fails with the name of the first field that is wrong. Takes for granted that [`super::parse`] made the
+/// config: it is what refuses wrong types, unknown words and NUL bytes.
 pub fn validate(config: &Config) -> Result<()> {
     let spec = &config.spec;
     version(spec)?;

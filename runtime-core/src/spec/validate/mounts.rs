@@ -1,4 +1,5 @@
-//! Runs in: RUNTIME. Judges `mounts`: destinations and id mappings. Which options go together is said by those who take them apart.
+//! Runs in: RUNTIME. Judges `mounts`: destinations and id mappings. Which options go together is said by
+//! those who take them apart.
 
 use oci_spec::runtime::{Mount, Spec};
 use runtime_sys::namespace::Kinds;
@@ -32,8 +33,8 @@ fn destination(index: usize, mount: &Mount, bind: bool) -> Result<()> {
             shown(destination)
         ));
     }
-    // Labels are written through /proc; a false one would take them and do nothing (CVE-2019-16884). Whether what is bound
-    // there is a procfs, only the host can tell.
+    // Labels are written through /proc; a false one would take them and do nothing (CVE-2019-16884). Whether
+    // what is bound there is a procfs, only the host can tell.
     if clean == b"proc" && !bind && mount.typ().as_deref() != Some("proc") {
         return refuse(format!(
             "{} cannot be mounted because it is not of type proc",

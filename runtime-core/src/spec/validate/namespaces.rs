@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. Judges `linux.namespaces`, the id mappings and time offsets that belong to them, and the fields
-//! that need a namespace of their own.
+//! Runs in: RUNTIME. Judges `linux.namespaces`, the id mappings and time offsets that belong to them, and the
+//! fields that need a namespace of their own.
 
 use oci_spec::runtime::{Linux, LinuxIdMapping, Spec, User};
 use runtime_sys::namespace::Kinds;
@@ -62,7 +62,8 @@ fn user_namespace(linux: &Linux, namespaces: &Namespaces<'_>) -> Result<()> {
         }
         return Ok(());
     }
-    // With a path as well, `plan` compares the mappings with those of the namespace: containerd and CRI-O give both.
+    // With a path as well, `plan` compares the mappings with those of the namespace: containerd and CRI-O
+    // give both.
     let joined = namespaces.path(Kinds::USER).is_some();
     for (name, there) in [("uid", uids), ("gid", gids)] {
         if !there && !joined {
@@ -116,8 +117,8 @@ fn overlap((one, one_size): (u32, u32), (two, two_size): (u32, u32)) -> bool {
     u64::from(one) < end(two, two_size) && u64::from(two) < end(one, one_size)
 }
 
-/// The kernel refuses ids that the user namespace has no mapping for, with a bare EINVAL. Without mappings in the
-/// document the namespace is joined, and only the kernel knows them.
+/// The kernel refuses ids that the user namespace has no mapping for, with a bare EINVAL. Without mappings in
+/// the document the namespace is joined, and only the kernel knows them.
 pub(super) fn process_ids(user: &User, linux: &Linux, namespaces: &Namespaces<'_>) -> Result<()> {
     if !namespaces.has(Kinds::USER) {
         return Ok(());

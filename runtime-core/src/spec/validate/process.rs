@@ -10,8 +10,8 @@ use super::super::{ExecCpuAffinity, ProcessExtra, parse_ranges};
 use super::each;
 use crate::{Error, Result};
 
-/// Judges a process, as far as it can be judged without the container it will run in. Fails with the name of the
-/// first field that is wrong, starting with `process`.
+/// Judges a process, as far as it can be judged without the container it will run in. Fails with the name of
+/// the first field that is wrong, starting with `process`.
 pub fn validate_process(process: &Process, extra: &ProcessExtra) -> Result<()> {
     if process.cwd().as_os_str().is_empty() {
         return Err(Error::invalid("process.cwd", "Cwd property must not be empty"));
@@ -171,7 +171,8 @@ fn scheduler(scheduler: &Scheduler) -> Result<()> {
         }
         return Ok(());
     }
-    // sched_setattr(2): runtime <= deadline <= period, a period of 0 means the deadline, and no runtime of zero.
+    // sched_setattr(2): runtime <= deadline <= period, a period of 0 means the deadline, and no runtime of
+    // zero.
     let longest = if period == 0 { deadline } else { period };
     if runtime == 0 || runtime > deadline || deadline > longest {
         let message = format!("not 0 < runtime ({runtime}) <= deadline ({deadline}) <= period ({longest})");

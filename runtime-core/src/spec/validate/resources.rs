@@ -11,8 +11,9 @@ use super::super::lenient::quoted;
 use super::each;
 use crate::{Error, Result};
 
-/// Judges the limits of a container, from config.json or for `update`. Fails with the name of the first field that is
-/// wrong, starting with `linux.resources`. What this host's cgroup has no controller for is found out later.
+/// Judges the limits of a container, from config.json or for `update`. Fails with the name of the first field
+/// that is wrong, starting with `linux.resources`. What this host's cgroup has no controller for is found out
+/// later.
 pub fn validate_resources(resources: &LinuxResources) -> Result<()> {
     for (index, rule) in each(resources.devices()) {
         device_rule(rule).map_err(|(field, message)| {
@@ -62,9 +63,9 @@ pub(crate) fn has_other_letters(access: &str) -> bool {
     !access.bytes().all(|letter| b"rwm".contains(&letter))
 }
 
-/// Rules for devices with other letters than r, w and m, each with a text that says so. What allows counts as if these were not
-/// there, as with runc and crun: device plugins and CDI files write `none` for a device that is not to be opened yet. What denies
-/// denies everything, since nobody knows what else it was to deny.
+/// Rules for devices with other letters than r, w and m, each with a text that says so. What allows counts as
+/// if these were not there, as with runc and crun: device plugins and CDI files write `none` for a device
+/// that is not to be opened yet. What denies denies everything, since nobody knows what else it was to deny.
 pub(crate) fn odd_letters(resources: &LinuxResources) -> impl Iterator<Item = String> + '_ {
     each(resources.devices()).filter_map(|(index, rule)| {
         let access = rule

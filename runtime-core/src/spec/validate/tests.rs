@@ -1,4 +1,5 @@
-//! Runs in: RUNTIME. A table of documents, each one wrong thing away from a valid one, and what is said of it.
+//! Runs in: RUNTIME. A table of documents, each one wrong thing away from a valid one, and what is said of
+//! it.
 
 use serde_json::{Value, json};
 

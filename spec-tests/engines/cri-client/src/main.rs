@@ -1,5 +1,5 @@
-//! Runs in: SUITE. `cri`: a client of the Kubernetes Container Runtime Interface, for tests in shell. Any method by its
-//! name, with requests and answers as JSON; and the streams of Exec, Attach and PortForward.
+//! Runs in: SUITE. `cri`: a client of the Kubernetes Container Runtime Interface, for tests in shell. Any
+//! method by its name, with requests and answers as JSON; and the streams of Exec, Attach and PortForward.
 
 mod call;
 mod document;

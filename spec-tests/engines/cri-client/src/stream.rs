@@ -1,5 +1,6 @@
-//! Runs in: SUITE. The streams behind the URLs that Exec, Attach and PortForward answer with: the sub-protocol
-//! `v4.channel.k8s.io` of WebSocket, where the first byte of a message is the number of its channel.
+//! Runs in: SUITE. The streams behind the URLs that Exec, Attach and PortForward answer with: the
+//! sub-protocol `v4.channel.k8s.io` of WebSocket, where the first byte of a message is the number of its
+//! channel.
 
 use crate::Failure;
 use futures_util::{SinkExt, StreamExt, stream::SplitSink};

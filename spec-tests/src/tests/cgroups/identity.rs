@@ -1,5 +1,5 @@
-//! A cgroup's path says only where it was: by now another container may have it, one of another state root perhaps. No
-//! command on the one may touch the other's processes.
+//! A cgroup's path says only where it was: by now another container may have it, one of another state root
+//! perhaps. No command on the one may touch the other's processes.
 
 use super::{commands_leave_it_alone, kill_when_there, second_root, within};
 use crate::{
@@ -130,7 +130,7 @@ fn stranger_is_left_alone(c: &Case, stranger: &Neighbour, pid: i32) -> Check {
     Ok(())
 }
 
-/// By an administrator, with settings of his own: another directory would not have them.
+/// By an administrator, with settings made by hand: another directory would not have them.
 fn prepared_one_is_used_as_it_is(c: &mut Case) -> Check {
     fs::create_dir_all(c.cgroup())?;
     fs::write(c.cgroup().join("cgroup.max.depth"), "7")?;

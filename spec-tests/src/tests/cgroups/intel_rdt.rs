@@ -1,7 +1,7 @@
-//! Runs in: SUITE. config-linux.md intelRdt. There is hardly a machine with such a CPU, so the runtime is shown a made-up
-//! tree: a line of mountinfo says that resctrl is mounted on a plain directory. The files in it are not the kernel's: each
-//! write takes the place of the one before, nothing is there unless it is written, and a group with files in it cannot be
-//! removed before the test has emptied it.
+//! Runs in: SUITE. config-linux.md intelRdt. There is hardly a machine with such a CPU, so the runtime is
+//! shown a made-up tree: a line of mountinfo says that resctrl is mounted on a plain directory. The files in
+//! it are not the kernel's: each write takes the place of the one before, nothing is there unless it is
+//! written, and a group with files in it cannot be removed before the test has emptied it.
 
 use crate::{
     case::Case,
@@ -71,7 +71,8 @@ impl Tree {
         Ok(())
     }
 
-    /// Runs the runtime where resctrl seems to be mounted on the tree. What it reads of its mounts otherwise is true.
+    /// Runs the runtime where resctrl seems to be mounted on the tree. What it reads of its mounts otherwise
+    /// is true.
     fn run(&self, c: &Case, words: &[std::ffi::OsString]) -> Check<Run> {
         const SCRIPT: &str = "{ cat /proc/self/mountinfo; \
              echo \"999999 1 0:999 / $0 rw,relatime - resctrl resctrl rw\"; } > \"$1\" && \

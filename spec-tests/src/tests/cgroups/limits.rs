@@ -1,4 +1,5 @@
-//! config-linux.md `linux.resources`: every limit read back from the kernel's files, and the important ones by what they do.
+//! config-linux.md `linux.resources`: every limit read back from the kernel's files, and the important ones
+//! by what they do.
 
 use super::{disk, every_field, file, file_is, limit, remove_parents, scratch};
 use crate::{
@@ -60,7 +61,7 @@ tests! {
     resources/missing_controller_is_named_with_its_field: &[NoController("cpu")],
 }
 
-/// The number behind a key of a flat keyed file.
+/// The number after a key of a flat keyed file.
 fn keyed(c: &Case, name: &str, key: &str) -> Check<u64> {
     let text = file(c, name)?;
     let value = text
@@ -264,8 +265,8 @@ fn cpu_idle(c: &mut Case) -> Check {
     file_is(c, "cpu.idle", "1")
 }
 
-/// The kernel's own accounting over the wall clock; the average of three seconds, and up to four tries, since it is not
-/// the only thing that the machine does.
+/// The kernel's own accounting over the wall clock; the average of three seconds, and up to four tries, since
+/// it is not the only thing that the machine does.
 fn cpu_quota_of_a_fifth(c: &mut Case) -> Check {
     *limit(c, "cpu") = json!({"quota": 20000, "period": 100_000});
     c.shell("while :; do :; done");
@@ -359,7 +360,8 @@ fn block_io_throttle_halves_the_rate(c: &mut Case) -> Check {
         contains("io.max", &text, &format!("wbps={rate} "))?;
         written(c)
     };
-    // Throttling is a promise in one direction; that it takes no longer depends on what else the machine does.
+    // Throttling is a promise in one direction; that it takes no longer depends on what else the machine
+    // does.
     let mut seen = Vec::new();
     for _ in 0..4 {
         let (half, quarter) = (update(4 << 20)?, update(2 << 20)?);
@@ -504,9 +506,10 @@ fn unified_enables_the_controller(c: &mut Case) -> Check {
     Ok(())
 }
 
-/// config-linux.md, Unified: what cannot be converted is an error. These are set by engines for all their users, and a container
-/// has no more without them than with them, so that runc passes over them, and crun over most: each alone either gives a
-/// container, or an error that names it. What an engine writes for "not set" always gives one.
+/// config-linux.md, Unified: what cannot be converted is an error. These are set by engines for all their
+/// users, and a container has no more without them than with them, so that runc passes over them, and crun
+/// over most: each alone either gives a container, or an error that names it. What an engine writes for "not
+/// set" always gives one.
 fn fields_of_version_1(c: &mut Case) -> Check {
     c.args(&["/bin/true"]);
     let unset = [

@@ -48,7 +48,8 @@ pub(crate) fn disk() -> Check<PathBuf> {
     crate::host::Host::scratch_disk().map_or_else(|| crate::outcome::fail("no scratch disk"), Ok)
 }
 
-/// Every field that version 2 has a limit for, and the values that the kernel then has. `disk` is the number of a disk.
+/// Every field that version 2 has a limit for, and the values that the kernel then has. `disk` is the number
+/// of a disk.
 pub(crate) fn every_field(disk: (u64, u64)) -> Check<(Value, Vec<(&'static str, String)>)> {
     let (major, minor) = disk;
     let rate = |rate: u64| json!([{"major": major, "minor": minor, "rate": rate}]);
@@ -87,8 +88,9 @@ pub(crate) fn every_field(disk: (u64, u64)) -> Check<(Value, Vec<(&'static str, 
     Ok((resources, values))
 }
 
-/// The file with the weights of block devices, and what it holds for these of config.json: one for all, and one for the
-/// disk. The kernel has weights of single devices only for the scheduler bfq, or else for all by another scale.
+/// The file with the weights of block devices, and what it holds for these of config.json: one for all, and
+/// one for the disk. The kernel has weights of single devices only for the scheduler bfq, or else for all by
+/// another scale.
 pub(crate) fn weights(disk: (u64, u64), all: u64, one: u64) -> Check<(&'static str, String)> {
     let number = format!("{}:{}", disk.0, disk.1);
     let scheduler = format!("/sys/dev/block/{number}/queue/scheduler");

@@ -1,5 +1,5 @@
-//! config-linux.md `cgroupsPath` and cgroup ownership, and what else may be in the tree: processes, frozen and threaded
-//! cgroups, other containers, and cgroups that the container has made itself.
+//! config-linux.md `cgroupsPath` and cgroup ownership, and what else may be in the tree: processes, frozen
+//! and threaded cgroups, other containers, and cgroups that the container has made itself.
 
 use super::Neighbour;
 use crate::{
@@ -125,7 +125,8 @@ fn threaded_one_below_is_removed_too(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-/// Below a domain that has become a threaded one, a new cgroup is in no state to hold processes before it is threaded too.
+/// Below a domain that has become a threaded one, a new cgroup is in no state to hold processes before it is
+/// threaded too.
 fn threaded_subtree_can_be_used(c: &mut Case) -> Check {
     c.set_cgroup_leaf("parent/box");
     let parent = c.cgroup().parent().map(Path::to_owned).unwrap_or_default();

@@ -1,4 +1,5 @@
-//! Runs in: SUITE. Flags of checkpoint and restore that reach criu: what each makes possible, and values that are refused.
+//! Runs in: SUITE. Flags of checkpoint and restore that reach criu: what each makes possible, and values that
+//! are refused.
 
 use crate::{
     case::Case,
@@ -161,7 +162,8 @@ fn with_input(c: &Case, command: &str, options: &[&str], input: OwnedFd) -> Chec
     live.finish()?.ok().map(drop)
 }
 
-/// The last number that was said to this descriptor. Read by a thread, so that nobody waits for us; it ends with its peers.
+/// The last number that was said to this descriptor. Read by a thread, so that nobody waits for us; it ends
+/// with its peers.
 fn listen(fd: OwnedFd) -> Arc<AtomicI64> {
     let last = Arc::new(AtomicI64::new(0));
     let heard = last.clone();

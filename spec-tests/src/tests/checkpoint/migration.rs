@@ -1,5 +1,5 @@
-//! Runs in: SUITE. Checkpoints whose memory goes another way than with the other files: earlier, later, over the network.
-//! By a real criu.
+//! Runs in: SUITE. Checkpoints whose memory goes another way than with the other files: earlier, later, over
+//! the network. By a real criu.
 
 use crate::{
     case::Case,
@@ -120,8 +120,8 @@ fn lazy_pages(c: &mut Case) -> Check {
 /// How much the container of a lazy migration has in memory, in bytes: more than criu would save anyway.
 const LOAD: u64 = 2 << 20;
 
-/// The whole way, as `criu lazy-pages` describes it: the processes run on under another id before their memory is there, and it
-/// comes from the old ones, which stand still until then.
+/// The whole way, as `criu lazy-pages` describes it: the processes run on under another id before their
+/// memory is there, and it comes from the old ones, which stand still until then.
 fn lazy_migration(c: &mut Case) -> Check {
     c.shell(&format!(
         "load=$(head -c {LOAD} /dev/zero | tr '\\0' x); echo \"$load\" | md5sum > /sum; {COUNTER_WITH_SUM}"

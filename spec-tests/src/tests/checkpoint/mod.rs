@@ -22,8 +22,9 @@ use std::{
 
 pub(crate) const CRIU: &[Need] = &[Need::Criu("")];
 
-/// Counts in /count, ten times a second: the number is what a symbolic link says. No file is open at any moment, for
-/// criu asks for each open file at restore, and where the processes run on meanwhile it is another by then.
+/// Counts in /count, ten times a second: the number is what a symbolic link says. No file is open at any
+/// moment, for criu asks for each open file at restore, and where the processes run on meanwhile it is
+/// another by then.
 pub(crate) const COUNTER: &str =
     "i=0; while :; do i=$((i+1)); ln -s $i /count.new; mv /count.new /count; usleep 100000; done";
 

@@ -1,5 +1,6 @@
-//! Runs in: SUITE. Paths of every kind that checkpoint and restore are given, in config.json and in flags: relative, with dots
-//! and slashes, through links, one mount on another. criu, which takes paths apart by their text, must get clean ones.
+//! Runs in: SUITE. Paths of every kind that checkpoint and restore are given, in config.json and in flags:
+//! relative, with dots and slashes, through links, one mount on another. criu, which takes paths apart by
+//! their text, must get clean ones.
 
 use crate::{
     case::Case,
@@ -263,7 +264,8 @@ fn nodes(c: &Case, devices: &[&str]) -> Check<String> {
     Ok(c.rt(&[&line, devices].concat())?.ok()?.stdout)
 }
 
-/// criu finds mounts on /dev that are not in config.json: the host's nodes, where the runtime may make none of its own.
+/// criu finds mounts on /dev that are not in config.json: the host's nodes, where the runtime may make none
+/// of its own.
 fn devices_that_could_not_be_made(c: &mut Case) -> Check {
     c.config["linux"]["devices"] = json!([
         {"path": "/dev/loop-control", "type": "c", "major": 10, "minor": 237, "fileMode": 0o666},

@@ -161,7 +161,8 @@ fn bind_mounts(c: &mut Case) -> Check {
     same("what is there", "one file\nread-only\nout\n".to_owned(), seen)
 }
 
-/// What Podman does with a checkpoint from another host: the rootfs is a copy of the image, without mount points.
+/// What Podman does with a checkpoint from another host: the rootfs is a copy of the image, without mount
+/// points.
 fn fresh_rootfs(c: &mut Case) -> Check {
     let shared = c.dir.join("shared");
     fs::create_dir_all(shared.join("below"))?;
@@ -349,7 +350,8 @@ fn criu_config_annotation(c: &mut Case) -> Check {
     Ok(())
 }
 
-/// Both ends of the connection are in the container; its network namespace is another container's, as in a pod.
+/// Both ends of the connection are in the container; its network namespace is another container's, as in a
+/// pod.
 fn tcp_connection_survives(c: &mut Case) -> Check {
     let pod = format!("{}-pod", c.id);
     let own = c.config["linux"]["cgroupsPath"].clone();
@@ -372,7 +374,8 @@ fn tcp_connection_survives(c: &mut Case) -> Check {
         "a dump without --tcp-established must fail: {}",
         run.report()
     );
-    // Both ends are in the container, so nobody sends meanwhile; criu 4.1 cannot lock a namespace that stays a second time.
+    // Both ends are in the container, so nobody sends meanwhile; criu 4.1 cannot lock a namespace that stays
+    // a second time.
     let options = ["--tcp-established", "--network-lock", "skip"];
     checkpoint(c, &options)?.ok()?;
     let before = lines().lines().count();

@@ -1,5 +1,5 @@
-//! Runs in: SUITE. What restored processes are put into: a unit of systemd, a user namespace, a network with devices of the
-//! host. By a real criu.
+//! Runs in: SUITE. What restored processes are put into: a unit of systemd, a user namespace, a network with
+//! devices of the host. By a real criu.
 
 use crate::{
     case::Case,
@@ -178,7 +178,8 @@ fn user_namespace_of_the_hosts_root(c: &mut Case) -> Check {
     check_map(c, "0")
 }
 
-/// The images of a container with a user namespace are made on a new file system, in which then `work` is done.
+/// The images of a container with a user namespace are made on a new file system, in which then `work` is
+/// done.
 fn on_a_new_mount(c: &mut Case, file_system: &str, work: impl FnOnce(&mut Case) -> Check) -> Check {
     c.map_ids(100_000)?;
     let place = images(c);
@@ -234,7 +235,8 @@ fn pre_dump_in_a_user_namespace(c: &mut Case) -> Check {
 }
 
 /// criu enters such a namespace too early to be able to make the others (its issue 2651).
-/// What the host has mounted read-only stays so for the container's root, also with CAP_SYS_ADMIN (mount_namespaces(7)).
+/// What the host has mounted read-only stays so for the container's root, also with CAP_SYS_ADMIN
+/// (mount_namespaces(7)).
 fn read_only_volume_of_a_user_namespace(c: &mut Case) -> Check {
     c.map_ids(100_000)?;
     c.grant(&["CAP_SYS_ADMIN"]);
@@ -263,8 +265,8 @@ fn read_only_volume_of_a_user_namespace(c: &mut Case) -> Check {
     attempts
 }
 
-/// criu looks the directory up again on which it is to find the container's root: a user who can exchange it would say what
-/// is covered by the image's files, for a program that runs as the host's root.
+/// criu looks the directory up again on which it is to find the container's root: a user who can exchange it
+/// would say what is covered by the image's files, for a program that runs as the host's root.
 fn state_root_of_another_user(c: &mut Case) -> Check {
     start_counter(c)?;
     checkpoint(c, &[])?.ok()?;
@@ -320,8 +322,8 @@ fn user_namespace_by_path_is_refused(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-/// A device goes with its namespace when the container is saved: whoever made it makes it again, and it moves in as by
-/// `create`.
+/// A device goes with its namespace when the container is saved: whoever made it makes it again, and it moves
+/// in as by `create`.
 fn network_devices(c: &mut Case) -> Check {
     c.linux().net_devices(json!({"veth0": {"name": "eth0"}}));
     ip(c, "addr add 192.0.2.7/24 dev veth0")?;

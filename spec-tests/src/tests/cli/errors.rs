@@ -1,5 +1,6 @@
-//! Runs in: SUITE. Errors for people: what somebody does wrong, or what his machine lacks, is told with what to do next.
-//! The words are each runtime's own; where a test looks for some, they are those that a person would search for.
+//! Runs in: SUITE. Errors for people: what somebody does wrong, or what the machine lacks, is told with what
+//! to do next. The words are each runtime's own; where a test looks for some, they are those that a person
+//! would search for.
 
 use crate::{
     case::Case,
@@ -129,7 +130,8 @@ fn no_place_for_state(c: &mut Case) -> Check {
     Ok(())
 }
 
-/// Each of these calls is younger than some kernel that is still in use. A runtime may do without; or it says what it needs.
+/// Each of these calls is younger than some kernel that is still in use. A runtime may do without; or it says
+/// what it needs.
 const YOUNG: [(&str, libc::c_long); 9] = [
     ("clone3", libc::SYS_clone3),
     ("openat2", libc::SYS_openat2),

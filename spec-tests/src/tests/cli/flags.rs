@@ -135,7 +135,8 @@ fn flag_needs_an_argument(c: &mut Case) -> Check {
         ["exec", "-e"],
         ["update", "--resources"],
     ] {
-        // CRI-O and Podman look for these words in the answer of `restore` to learn whether it knows the flag.
+        // CRI-O and Podman look for these words in the answer of `restore` to learn whether it knows the
+        // flag.
         usage_error(
             bare(c, &words)?,
             &format!("flag needs an argument: -{}", words[1].trim_start_matches('-')),
@@ -400,7 +401,7 @@ fn list_table_columns(c: &mut Case) -> Check {
         ("CREATED", text("created")),
         ("OWNER", "root".to_owned()),
     ];
-    // Go's tabwriter: at least 12 wide, 3 of space, nothing behind the last.
+    // Go's tabwriter: at least 12 wide, 3 of space, nothing after the last.
     let (mut head, mut row) = (String::new(), String::new());
     for (title, cell) in &cells {
         let width = match *title {

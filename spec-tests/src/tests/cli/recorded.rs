@@ -1,5 +1,5 @@
-//! What runc has printed, in `fixtures/runc`, against what the runtime under test prints for the same commands: keys, their
-//! order, JSON types, indentation, columns. Values are other tests' business.
+//! What runc has printed, in `fixtures/runc`, against what the runtime under test prints for the same
+//! commands: keys, their order, JSON types, indentation, columns. Values are other tests' business.
 
 mod ordered;
 
@@ -105,7 +105,7 @@ fn has_all(recorded: &str, reality: &str, path: &str) -> Check {
     Ok(())
 }
 
-/// A table as Go's tabwriter sets it: at least 12 wide, 3 of space, nothing behind the last column.
+/// A table as Go's tabwriter sets it: at least 12 wide, 3 of space, nothing after the last column.
 fn laid_out(table: &str) -> String {
     let rows: Vec<Vec<&str>> = table
         .lines()
@@ -253,7 +253,7 @@ fn version(c: &mut Case) -> Check {
     for flag in ["--version", "-v"] {
         let real = bare(c, &[flag])?.ok()?.stdout;
         let (wish, real) = (recorded!("version.txt"), real.as_str());
-        same("lines behind the first", names(wish), names(real))?;
+        same("lines after the first", names(wish), names(real))?;
         let first = |text: &str| -> Vec<String> {
             let words = text.lines().next().unwrap_or_default().split(' ');
             words.map(str::to_owned).collect()

@@ -1,4 +1,5 @@
-//! Runs in: SUITE. Images whose /dev is a symbolic link: devices are made where it leads inside the image, and nowhere else.
+//! Runs in: SUITE. Images whose /dev is a symbolic link: devices are made where it leads inside the image,
+//! and nowhere else.
 
 use crate::{
     case::Case,

@@ -321,7 +321,8 @@ fn dev_bind_mounted_from_host_gets_no_nodes(c: &mut Case) -> Check {
     }
     c.run()?;
     let made: Vec<_> = fs::read_dir(&source)?.flatten().map(|e| e.file_name()).collect();
-    // A bind-mounted /dev is the caller's: runc, and engines with `--privileged`, rely on its being left alone.
+    // A bind-mounted /dev is the caller's: runc, and engines with `--privileged`, rely on its being left
+    // alone.
     ensure!(
         made.is_empty(),
         "wish: nothing is made in a bind-mounted /dev, reality: {made:?}"

@@ -219,7 +219,8 @@ fn user_namespace_node_can_be_used(c: &mut Case) -> Check {
 const EPERM: i32 = 1;
 const EACCES: i32 = 13;
 
-/// The list that engines make for privileged containers: all nodes below /dev but the console and what is in these directories.
+/// The list that engines make for privileged containers: all nodes below /dev but the console and what is in
+/// these directories.
 fn devices_of_host(directory: &str, into: &mut Vec<Value>) -> Check {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;

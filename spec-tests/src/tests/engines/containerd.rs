@@ -1,5 +1,5 @@
-//! Runs in: SUITE. containerd with the runtime at the bottom, driven by `ctr`: the one engine of the suite itself. What the
-//! other engines do is in `engines/`.
+//! Runs in: SUITE. containerd with the runtime at the bottom, driven by `ctr`: the one engine of the suite
+//! itself. What the other engines do is in `engines/`.
 
 use crate::{
     case::{Case, wait_until},
@@ -33,7 +33,8 @@ tests! {
 
 const IMAGE: &str = "docker.io/library/spec-tests:latest";
 
-/// A containerd of the test's own, in a mount namespace whose /run is empty: one that the host has does not notice.
+/// A containerd of the test's own, in a mount namespace whose /run is empty: one that the host has does not
+/// notice.
 #[derive(Debug)]
 struct Containerd<'a> {
     case: &'a Case,
@@ -234,8 +235,8 @@ fn with_containerd(c: &Case, mut options: Vec<String>) -> Check {
     life(&containerd).map_err(|stop| containerd.explain(stop))
 }
 
-/// How an engine that lets nobody choose gets another runtime: a link in front of the real runc. A runtime does not know the
-/// containers of another, so its state tells which one it was.
+/// How an engine that lets nobody choose gets another runtime: a link in front of the real runc. A runtime
+/// does not know the containers of another, so its state tells which one it was.
 fn containerd_finds_a_link_named_runc(c: &mut Case) -> Check {
     let links = c.dir.join("links");
     fs::create_dir(&links)?;

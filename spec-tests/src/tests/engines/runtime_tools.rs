@@ -1,6 +1,6 @@
-//! Runs in: SUITE. The validation programs of the OCI's runtime-tools, one test each, in a machine that brings them along.
-//! They speak TAP. What they have wrong is in `expected/runtime-tools.txt`; everything else that they report is the
-//! runtime's failure.
+//! Runs in: SUITE. The validation programs of the OCI's runtime-tools, one test each, in a machine that
+//! brings them along. They speak TAP. What they have wrong is in `expected/runtime-tools.txt`; everything
+//! else that they report is the runtime's failure.
 
 use crate::{
     case::Case,
@@ -78,7 +78,8 @@ fn program(c: &mut Case, name: &str) -> Check {
     }
 }
 
-/// They wait for ten seconds at most: on a busy machine that says nothing of the runtime, so three runs of them have to.
+/// They wait for ten seconds at most: on a busy machine that says nothing of the runtime, so three runs of
+/// them have to.
 fn with_patience(mut once: impl FnMut() -> Check<Vec<String>>) -> Check<Vec<String>> {
     const TRIES: usize = 3;
     let mut report = once()?;

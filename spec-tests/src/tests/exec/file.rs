@@ -1,5 +1,6 @@
-//! Runs in: SUITE. `exec --process FILE`: what confines the container's own process holds where the file says nothing of it.
-//! That is how engines call `exec`, and what is not mentioned must not be what is not confined.
+//! Runs in: SUITE. `exec --process FILE`: what confines the container's own process holds where the file says
+//! nothing of it. That is how engines call `exec`, and what is not mentioned must not be what is not
+//! confined.
 
 use crate::{
     case::Case,

@@ -1,5 +1,5 @@
-//! `exec`: its flags and the fields of its process that need more than a look at the process: cgroups, namespaces,
-//! descriptors, sockets, scheduling.
+//! `exec`: its flags and the fields of its process that need more than a look at the process: cgroups,
+//! namespaces, descriptors, sockets, scheduling.
 
 use crate::{
     case::Case,
@@ -387,7 +387,8 @@ fn cap_makes_ambient_what_is_inheritable(c: &mut Case) -> Check {
         &["--user", "7:8", "--cap", "CAP_NET_RAW", "--cap", "CAP_CHOWN"],
         &[],
     )?;
-    // CAP_NET_RAW is 13. CAP_CHOWN is in no inheritable set, and so neither becomes nor makes anything ambient.
+    // CAP_NET_RAW is 13. CAP_CHOWN is in no inheritable set, and so neither becomes nor makes anything
+    // ambient.
     for (set, wish) in [("CapAmb", 1_u64 << 13), ("CapInh", 1 << 13), ("CapEff", 1 << 13)] {
         let bits = report.status[set].as_str();
         same(set, Ok(wish), u64::from_str_radix(bits.trim(), 16))?;

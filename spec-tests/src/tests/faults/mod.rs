@@ -1,7 +1,8 @@
-//! Runs in: SUITE. Each call of each process of a command fails once in each way, and is once where the process is killed.
-//! Whatever fails: the command ends, it says why in one line, its exit code is right, after `delete --force` nothing is
-//! left; and where it says that all is well, the program sees what it sees without a fault. Natively a sample of all
-//! faults takes a minute, the whole (`--faults whole`) some; in machines every so many take part.
+//! Runs in: SUITE. Each call of each process of a command fails once in each way, and is once where the
+//! process is killed. Whatever fails: the command ends, it says why in one line, its exit code is right,
+//! after `delete --force` nothing is left; and where it says that all is well, the program sees what it sees
+//! without a fault. Natively a sample of all faults takes a minute, the whole (`--faults whole`) some; in
+//! machines every so many take part.
 
 mod attempt;
 mod scenario;
@@ -37,7 +38,8 @@ scenarios! {
     SYSTEMD [&[Systemd]] 0 1 2 3 4;
 }
 
-/// Of a sample, every so many faults are made. It has no factor in common with the six ways to fail, so all of them occur.
+/// Of a sample, every so many faults are made. It has no factor in common with the six ways to fail, so all
+/// of them occur.
 const STRIDE: usize = 31;
 /// Of the same and of the whole in an emulated machine, where each takes a hundred times as long.
 const STRIDE_IN_A_MACHINE: usize = 1201;
@@ -88,7 +90,8 @@ fn test(c: &mut Case, scenario: &'static Scenario) -> Check {
     }
 }
 
-/// Every call of every container process that the scenarios of `create` have, failing with EIO; `see` sees what comes of each.
+/// Every call of every container process that the scenarios of `create` have, failing with EIO; `see` sees
+/// what comes of each.
 pub(super) fn each_call_of_children(
     c: &Case,
     stride: usize,
@@ -214,7 +217,8 @@ fn told(world: &World<'_>, fault: &Fault, attempt: &Attempt, call: crate::faults
     )
 }
 
-/// After a run that was asked for certain faults: what is wrong if none of them was made. Nothing was tested then.
+/// After a run that was asked for certain faults: what is wrong if none of them was made. Nothing was tested
+/// then.
 pub(crate) fn without_any(options: &Options) -> Option<String> {
     let counts = COUNTS.lock().unwrap_or_else(PoisonError::into_inner);
     let made = counts.iter().flat_map(|count| count.made.values()).sum();

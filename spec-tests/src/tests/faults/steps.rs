@@ -1,6 +1,7 @@
-//! Runs in: SUITE. A creation can fail at any of its steps; whichever it is, nothing may be left behind. Each line of the
-//! table breaks one step by a value of config.json that only the kernel, or the rootfs, can find wrong. The scenarios
-//! break everything else: every system call of the container's process, one after the other.
+//! Runs in: SUITE. A creation can fail at any of its steps; whichever it is, nothing may be left behind. Each
+//! line of the table breaks one step by a value of config.json that only the kernel, or the rootfs, can find
+//! wrong. The scenarios break everything else: every system call of the container's process, one after the
+//! other.
 
 use crate::{
     case::Case,
@@ -257,7 +258,8 @@ const ELSEWHERE: &[(&str, &str)] = &[(
     "needs AppArmor: bad_input/apparmor_profile_that_is_not_loaded, in a machine",
 )];
 
-/// onggi's own list of steps beside its own words for them, read where its source is: a new step without a fault fails.
+/// onggi's own list of steps beside its own words for them, read where its source is: a new step without a
+/// fault fails.
 fn all_steps_have_failed(c: &Case, said: &Said) -> Check {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let read = |file: &str| fs::read_to_string(root.join(file));

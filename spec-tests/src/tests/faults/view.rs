@@ -1,5 +1,5 @@
-//! What a program sees that has to be the same whenever it runs: the probe's report without what the kernel numbers anew
-//! each time.
+//! What a program sees that has to be the same whenever it runs: the probe's report without what the kernel
+//! numbers anew each time.
 
 use nix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
@@ -109,8 +109,8 @@ pub(super) fn of_report(report: &Value) -> Value {
     Value::Object(view)
 }
 
-/// What nobody can guess at the end of a session keyring's description: `.` and 32 small hexadecimal digits, new for every
-/// container. Not every runtime has it.
+/// What nobody can guess at the end of a session keyring's description: `.` and 32 small hexadecimal digits,
+/// new for every container. Not every runtime has it.
 pub(super) fn secret_of(keyring: &str) -> Option<&str> {
     let (_, secret) = keyring.rsplit_once('.')?;
     let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
@@ -121,7 +121,8 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// A line of mountinfo without its own number, that of its parent, that of an unnamed device, and those of peer groups.
+/// A line of mountinfo without its own number, that of its parent, that of an unnamed device, and those of
+/// peer groups.
 fn mount(line: &str) -> String {
     let words = line.split(' ').skip(2).map(|word| match word.split_once(':') {
         Some(("0", _)) => "0:",
@@ -131,8 +132,8 @@ fn mount(line: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// `[3,"pipe:[123]",14]` without the number of the object, and without that of a file of the suite's; and whether it is on
-/// a mount of the container, not the number of that.
+/// `[3,"pipe:[123]",14]` without the number of the object, and without that of a file of the suite's; and
+/// whether it is on a mount of the container, not the number of that.
 fn descriptor(entry: &Value, mountinfo: &str) -> Value {
     let target = text(&entry[1]);
     let end = |letter: char| letter.is_ascii_digit() || letter == '[' || letter == ']';

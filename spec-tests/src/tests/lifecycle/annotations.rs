@@ -1,4 +1,5 @@
-//! crun's annotations, `run.oci.*` (crun(1)), beside those of hooks (`hooks/output_files_of_annotations`), of mounts and of systemd.
+//! crun's annotations, `run.oci.*` (crun(1)), beside those of hooks (`hooks/output_files_of_annotations`), of
+//! mounts and of systemd.
 
 use crate::{
     case::Case,

@@ -1,6 +1,6 @@
-//! Nothing may be forgotten: whatever fails while a container is deleted, or while a failed creation is undone, a container of
-//! which something is left has its record still, and the same command again finishes the job. What has no record any more is
-//! found by other marks, or it is said that something may be left.
+//! Nothing may be forgotten: whatever fails while a container is deleted, or while a failed creation is
+//! undone, a container of which something is left has its record still, and the same command again finishes
+//! the job. What has no record any more is found by other marks, or it is said that something may be left.
 
 use crate::{
     case::Case,
@@ -171,8 +171,8 @@ fn cgroup_of_a_damaged_record_is_not_taken_over(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-/// After a `delete --force` that failed the container must be there still, in whatever status; after one that succeeded
-/// nothing of it. Then the same command finishes the job.
+/// After a `delete --force` that failed the container must be there still, in whatever status; after one that
+/// succeeded nothing of it. Then the same command finishes the job.
 fn finishes(c: &Case, run: &Run, pid: i32) -> Check {
     if run.code() == 0 {
         children::wait_for(pid, std::time::Duration::from_secs(10));
@@ -455,7 +455,7 @@ fn mark_of_a_container_inside(c: &mut Case) -> Check {
     with_marked_cgroup(c, "trusted.onggi.container")
 }
 
-/// Who owns the container's cgroup can say there what he likes, and must not outlive the container by it.
+/// Who owns the container's cgroup can write anything there, and must not outlive the container by it.
 fn forged_mark(c: &mut Case) -> Check {
     for shares_pids in [false, true] {
         c.join_namespace("pid", None);

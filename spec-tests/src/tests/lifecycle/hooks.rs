@@ -342,7 +342,8 @@ fn each_hook_is_where_it_belongs(c: &mut Case) -> Check {
 }
 
 fn create_container_sees_mounts_and_host_paths(c: &mut Case) -> Check {
-    // Before pivot_root: the container's mounts exist below the rootfs's host path, and the host's paths still work.
+    // Before pivot_root: the container's mounts exist below the rootfs's host path, and the host's paths
+    // still work.
     let out = c.dir.join("view");
     let line = format!(
         "grep -c ' {}/proc ' /proc/self/mountinfo > {}",
@@ -713,7 +714,8 @@ fn pid_is_that_of_the_hooks_namespace(c: &mut Case) -> Check {
     Ok(())
 }
 
-/// runtime.md, Warnings: where it is to be seen is the runtime's choice; that nobody sees it is not a warning.
+/// runtime.md, Warnings: where it is to be seen is the runtime's choice; that nobody sees it is not a
+/// warning.
 fn poststop_failure_is_a_warning(c: &mut Case) -> Check {
     c.hooks().poststop(json!([hook("/bin/false", &[])]));
     c.args(&["/bin/sleep", "1000"]);
@@ -819,7 +821,7 @@ fn poststart_failure_runs_poststop(c: &mut Case) -> Check {
     destroyed(c)
 }
 
-/// crun's annotations: what hooks print goes to files, behind what is there already.
+/// crun's annotations: what hooks print goes to files, after what is there already.
 pub(crate) fn output_files_of_annotations(c: &mut Case) -> Check {
     let (out, err) = (c.dir.join("hooks.out"), c.bundle.join("hooks.err"));
     fs::write(&out, "before\n")?;
@@ -915,7 +917,8 @@ fn output_of_one_stream_only(c: &mut Case) -> Check {
     Ok(())
 }
 
-/// config.md, createContainer: the mounts are there, below the rootfs, and the host's programs can still be reached.
+/// config.md, createContainer: the mounts are there, below the rootfs, and the host's programs can still be
+/// reached.
 fn create_container_sees_the_mounts(c: &mut Case) -> Check {
     let seen = c.dir.join("seen");
     fs::create_dir(c.dir.join("source"))?;

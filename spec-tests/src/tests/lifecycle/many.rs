@@ -1,5 +1,5 @@
-//! Many containers alive at once: all of them are known, none of the runtime's processes stays with them, and there is
-//! room for one more. How long it takes is measured by `benches`, not here.
+//! Many containers alive at once: all of them are known, none of the runtime's processes stays with them, and
+//! there is room for one more. How long it takes is measured by `benches`, not here.
 
 use crate::{
     case::Case,

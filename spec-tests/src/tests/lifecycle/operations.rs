@@ -99,9 +99,9 @@ fn pid_file_is_decimal_without_newline(c: &mut Case) -> Check {
     )
 }
 
-/// `--pid-file /dev/null`: what is there is written to, also behind a link. A device of the test's own: a runtime that
-/// replaces it does so here.
-/// Who may write to the directory of the pid file does not choose a device to which root writes: the link is replaced.
+/// `--pid-file /dev/null`: what is there is written to, also behind a link. A device of the test's own: a
+/// runtime that replaces it does so here. Who may write to the directory of the pid file does not choose a
+/// device to which root writes: the link is replaced.
 fn pid_file_behind_a_link_of_another_user(c: &mut Case) -> Check {
     use std::os::unix::fs::{OpenOptionsExt, lchown, symlink};
     let (fifo, link) = (c.dir.join("fifo"), c.dir.join("link"));
@@ -303,7 +303,8 @@ fn run_exit_code(c: &mut Case) -> Check {
 fn run_exit_code_of_signal_is_128_plus_n(c: &mut Case) -> Check {
     // Process 1 of a pid namespace cannot kill itself: the kernel drops its own signals. The host can.
     for (name, number) in [("KILL", 9), ("TERM", 15)] {
-        // The default action of TERM does not reach process 1 unless it has a handler: use a host pid namespace.
+        // The default action of TERM does not reach process 1 unless it has a handler: use a host pid
+        // namespace.
         c.drop_namespace("pid");
         c.shell(&format!("kill -{name} $$"));
         c.run()?.wants(128 + number)?;

@@ -1,5 +1,5 @@
-//! `run` in the foreground: the exit code is always right, orphans are adopted and reaped, the end of the input ends a
-//! shell, a shell has job control.
+//! `run` in the foreground: the exit code is always right, orphans are adopted and reaped, the end of the
+//! input ends a shell, a shell has job control.
 
 use crate::{
     case::Case,

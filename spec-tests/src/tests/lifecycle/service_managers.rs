@@ -186,19 +186,23 @@ fn run_in_the_foreground(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
+fn one_ready_of_create_and_start(c: &mut Case, manager: &Manager) -> Check {
+    spawn(c, manager, &c.bundle_args("create", &[], &c.id)?)?
+        .finish()?
+        .ok()?;
+    let start = spawn(c, manager, &words(&["start", &c.id]))?;
+    manager.wants_ready_of(c.pid()?)?;
+    start.finish()?.ok()?;
+    manager.has_nothing()
+}
+
 fn only_ready_goes_on(c: &mut Case) -> Check {
     let manager = Manager::new(c)?;
     c.shell(
         "for text in MAINPID=1 STOPPING=1 FDSTORE=1 READY=0 WATCHDOG=trigger; do /bin/probe --notify $text; done; \
          /bin/probe --notify READY=1; exec sleep 1000",
     );
-    spawn(c, &manager, &c.bundle_args("create", &[], &c.id)?)?
-        .finish()?
-        .ok()?;
-    let start = spawn(c, &manager, &words(&["start", &c.id]))?;
-    manager.wants_ready_of(c.pid()?)?;
-    start.finish()?.ok()?;
-    manager.has_nothing()
+    one_ready_of_create_and_start(c, &manager)
 }
 
 fn the_container_cannot_replace_the_socket(c: &mut Case) -> Check {
@@ -258,13 +262,7 @@ fn ready_on_any_line_of_several_messages(c: &mut Case) -> Check {
         "printf 'STATUS=nearly\\nMAINPID=1\\nREADY=1\\nSTATUS=up' > /text; /bin/probe --notify STATUS=begins; \
          /bin/probe --notify ''; /bin/probe --notify \"$(cat /text)\"; exec sleep 1000",
     );
-    spawn(c, &manager, &c.bundle_args("create", &[], &c.id)?)?
-        .finish()?
-        .ok()?;
-    let start = spawn(c, &manager, &words(&["start", &c.id]))?;
-    manager.wants_ready_of(c.pid()?)?;
-    start.finish()?.ok()?;
-    manager.has_nothing()
+    one_ready_of_create_and_start(c, &manager)
 }
 
 fn ready_said_twice_goes_on_once(c: &mut Case) -> Check {
@@ -330,7 +328,8 @@ fn manager_that_is_gone_is_an_error(c: &mut Case) -> Check {
     same("the container runs all the same", "running", &*c.status()?)
 }
 
-/// A socket that listens on the host, and another descriptor behind it; a program inside takes a connection from it.
+/// A socket that listens on the host, and another descriptor after it; a program inside takes a connection
+/// from it.
 fn listening_socket_is_accepted_on_inside(c: &mut Case) -> Check {
     let path = c.dir.join("service.sock");
     let listener = std::os::unix::net::UnixListener::bind(&path)?;
@@ -364,7 +363,8 @@ fn listening_socket_is_accepted_on_inside(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-/// A container with the right to mount can write to the directory of the socket, which is a part of the runtime's state.
+/// A container with the right to mount can write to the directory of the socket, which is a part of the
+/// runtime's state.
 fn what_the_container_leaves_is_removed(c: &mut Case) -> Check {
     let manager = Manager::new(c)?;
     let capabilities = json!(["CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE"]);

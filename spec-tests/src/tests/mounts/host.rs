@@ -1,5 +1,5 @@
-//! Runs in: SUITE. Containers in the mount namespace of the runtime: what they mount is on the host. Each test has a mount namespace of
-//! its own for that, in which everything is shared, as on a host with systemd.
+//! Runs in: SUITE. Containers in the mount namespace of the runtime: what they mount is on the host. Each
+//! test has a mount namespace of its own for that, in which everything is shared, as on a host with systemd.
 
 use super::{PROLOGUE, on_a_host, without_mount_namespace};
 use crate::{

@@ -284,7 +284,8 @@ fn id_mapped(c: &mut Case) -> Check {
     )
 }
 
-/// `/proc/<pid>` of the container shows what others write labels to, and leads through `/proc/<pid>/root` and `fd` elsewhere.
+/// `/proc/<pid>` of the container shows what others write labels to, and leads through `/proc/<pid>/root` and
+/// `fd` elsewhere.
 fn not_through_procfs(c: &mut Case) -> Check {
     let source = source(c)?;
     c.start_sleeper()?;
@@ -319,7 +320,8 @@ fn hidden_root_of_the_container(c: &mut Case) -> Check {
     same("status", "running".to_owned(), c.status()?)
 }
 
-/// What config.json has hidden with a mount in a user namespace is not to be had by taking the mount away again.
+/// What config.json has hidden with a mount in a user namespace is not to be had by taking the mount away
+/// again.
 fn locked_mounts_stay_in_a_user_namespace(c: &mut Case) -> Check {
     let source = source(c)?;
     c.map_ids(100_000)?;

@@ -1,5 +1,5 @@
-//! Runs in: SUITE. crun's mount options for symbolic links at either end of a bind mount: copy-symlink, src-nofollow,
-//! dest-nofollow. Podman passes the first (`--mount …,no-dereference`).
+//! Runs in: SUITE. crun's mount options for symbolic links at either end of a bind mount: copy-symlink,
+//! src-nofollow, dest-nofollow. Podman passes the first (`--mount …,no-dereference`).
 
 use crate::{
     case::Case,
@@ -120,7 +120,8 @@ fn no_link_to_copy(c: &mut Case) -> Check {
     same("inside", "of the file\n1", seen.as_str())
 }
 
-/// Whoever owns the source's directory must not get what a link leads to mounted, by making a link of a file in between.
+/// Whoever owns the source's directory must not get what a link leads to mounted, by making a link of a file
+/// in between.
 fn copied_while_it_is_exchanged(c: &mut Case) -> Check {
     let folder = c.dir.join("source");
     fs::create_dir(&folder)?;

@@ -1,4 +1,5 @@
-//! Mount options: which of them reach what, how a string of several is read, and what a bind mount has of its source's flags.
+//! Mount options: which of them reach what, how a string of several is read, and what a bind mount has of its
+//! source's flags.
 
 use crate::{
     case::Case,
@@ -92,7 +93,8 @@ fn tmpfs_has_the_mode_of_its_place_in_a_user_namespace(c: &mut Case) -> Check {
     )
 }
 
-/// Podman's and Kubernetes' privileged containers that join the network namespace of another one write to /sys.
+/// Podman's and Kubernetes' privileged containers that join the network namespace of another one write to
+/// /sys.
 fn ro_of_sysfs_is_of_the_mount_alone(c: &mut Case) -> Check {
     let options = json!(["nosuid", "noexec", "nodev", "ro"]);
     for mount in c.config["mounts"].as_array_mut().into_iter().flatten() {
@@ -301,7 +303,8 @@ fn overlay_with_every_character(c: &mut Case) -> Check {
     shows_all(c, &names)
 }
 
-/// More than fsconfig(2) takes in one value, and less than mount(2) takes at all; with what overlay unescapes itself.
+/// More than fsconfig(2) takes in one value, and less than mount(2) takes at all; with what overlay unescapes
+/// itself.
 fn overlay_with_long_options(c: &mut Case) -> Check {
     let mut names: Vec<String> = (0..30).map(|n| format!("layer-{n}-{}", "x".repeat(20))).collect();
     names.extend(["comma,s", "colon:s", "back\\slash"].map(str::to_owned));
@@ -340,7 +343,8 @@ fn overlay_with_500_layers(c: &mut Case) -> Check {
     shows_all(c, &names)
 }
 
-/// The last layer's name reaches beyond the 4095 bytes that mount(2) looks at, and for each shorter one there is a layer too.
+/// The last layer's name reaches beyond the 4095 bytes that mount(2) looks at, and for each shorter one there
+/// is a layer too.
 fn options_are_never_cut(c: &mut Case) -> Check {
     const WANTED: usize = 4095 + 20;
     let last = "b".repeat(40);

@@ -1,5 +1,5 @@
-//! Runs in: SUITE. config.md, mounts: "The runtime MUST mount entries in the listed order". So the source of a bind mount is
-//! what is there when it is its turn, be it inside the rootfs and made by a mount before it.
+//! Runs in: SUITE. config.md, mounts: "The runtime MUST mount entries in the listed order". So the source of
+//! a bind mount is what is there when it is its turn, be it inside the rootfs and made by a mount before it.
 
 use super::leads_nowhere;
 use crate::{
@@ -37,7 +37,8 @@ fn bind(destination: &str, source: &str) -> Value {
     json!({"destination": destination, "type": "bind", "source": source, "options": ["rbind"]})
 }
 
-/// A volume of the host with a folder and two files, at /data; and a tmpfs at /data/new, with a folder made by the mount in it.
+/// A volume of the host with a folder and two files, at /data; and a tmpfs at /data/new, with a folder made
+/// by the mount in it.
 fn earlier_mounts(c: &mut Case) -> Check<PathBuf> {
     let volume = c.dir.join("volume");
     fs::create_dir_all(volume.join("folder"))?;
@@ -126,8 +127,8 @@ fn source_made_by_an_earlier_mount_id_mapped_in_a_user_namespace(c: &mut Case) -
     mapped_copies(c)
 }
 
-/// Two of them, with other mappings, so that they cannot be taken for each other. In a user namespace the ids are those that are
-/// mapped there to 7 and 9.
+/// Two of them, with other mappings, so that they cannot be taken for each other. In a user namespace the ids
+/// are those that are mapped there to 7 and 9.
 fn mapped_copies(c: &mut Case) -> Check {
     let first = match c.config["linux"]["uidMappings"].is_null() {
         true => 0,
@@ -176,7 +177,8 @@ fn source_behind_a_link_of_the_host_into_the_rootfs(c: &mut Case) -> Check {
     same("what is there", "of the folder", c.sh("cat /copy/file")?.as_str())
 }
 
-/// Whoever can write to a volume must not have a file of the host mounted into the container by a later mount.
+/// Whoever can write to a volume must not have a file of the host mounted into the container by a later
+/// mount.
 fn source_behind_links_of_a_volume_stays_inside(c: &mut Case) -> Check {
     let volume = earlier_mounts(c)?;
     let secret = c.dir.join("secret");

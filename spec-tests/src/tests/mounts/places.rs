@@ -1,4 +1,5 @@
-//! Runs in: SUITE. Links of an image that lead the places of mounts into what the image's author may not write to.
+//! Runs in: SUITE. Links of an image that lead the places of mounts into what the image's author may not
+//! write to.
 
 use super::leads_nowhere;
 use crate::{
@@ -51,7 +52,8 @@ fn names(directory: &Path) -> Check<Vec<String>> {
     Ok(names)
 }
 
-/// The author of config.json names places in the volume, and these are made; the author of the image must not.
+/// The author of config.json names places in the volume, and these are made; the author of the image must
+/// not.
 fn makes_nothing(c: &mut Case, kind: Kind, in_a_user_namespace: bool) -> Check {
     if in_a_user_namespace {
         c.map_ids(100_000)?;
@@ -104,7 +106,8 @@ fn volume_that_is_read_only_on_the_host_stays_so(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-/// What is masked and read-only is told by its place, and a copy lies elsewhere: only config.json may name such a source.
+/// What is masked and read-only is told by its place, and a copy lies elsewhere: only config.json may name
+/// such a source.
 fn source_of_the_kernel(c: &mut Case, link: &str) -> Check {
     symlink(link, c.rootfs("/way"))?;
     c.mount(Mount::bind("/copy", "rootfs/way").options(["rbind", "rw"]));
@@ -127,8 +130,8 @@ fn source_behind_a_link_is_without_mounts_below(c: &mut Case) -> Check {
     )
 }
 
-/// A volume that everybody may write to has a link to one that is read-only here, and is the source of a third mount, whose flags
-/// count instead of those of its source. Not behind a link of somebody else.
+/// A volume that everybody may write to has a link to one that is read-only here, and is the source of a
+/// third mount, whose flags count instead of those of its source. Not behind a link of somebody else.
 fn source_behind_a_link_stays_read_only(c: &mut Case) -> Check {
     let (fixed, open) = (c.dir.join("fixed"), c.dir.join("open"));
     fs::create_dir_all(&fixed)?;

@@ -81,7 +81,8 @@ fn absent_ones_are_the_hosts(c: &mut Case) -> Check {
         same(kind, link("self", name)?, seen(&c.probe(&[])?, name))?;
         c.join_namespace(kind, None);
     }
-    // sysfs belongs to a network namespace, and hostname to a UTS namespace: both without their mount or field.
+    // sysfs belongs to a network namespace, and hostname to a UTS namespace: both without their mount or
+    // field.
     c.drop_namespace("network").drop_namespace("uts");
     if let Some(config) = c.config.as_object_mut() {
         config.remove("hostname");
@@ -153,8 +154,8 @@ fn join_pid(c: &mut Case) -> Check {
     Ok(())
 }
 
-/// A pod's containers that share their pids: the kernel does not end the others with init, so the runtime must.
-/// Ends the container, three processes, and sees that all are gone and the pod is not.
+/// A pod's containers that share their pids: the kernel does not end the others with init, so the runtime
+/// must. Ends the container, three processes, and sees that all are gone and the pod is not.
 fn end_in_joined_pid(c: &mut Case, end: impl Fn(&Case) -> Check) -> Check {
     let holder = Holder::start(c)?;
     c.join_namespace("pid", Some(&holder.path("pid")));
@@ -466,7 +467,8 @@ fn hostname_and_domainname(c: &mut Case) -> Check {
     contains("sh hostname", &c.sh("hostname")?, "a-name.example")
 }
 
-/// Found by random/configs: the file with the offsets belongs to the host's root, as the process is not dumpable.
+/// Found by random/configs: the file with the offsets belongs to the host's root, as the process is not
+/// dumpable.
 fn time_offsets_in_a_user_namespace(c: &mut Case) -> Check {
     c.map_ids(100_000)?;
     c.join_namespace("time", None);

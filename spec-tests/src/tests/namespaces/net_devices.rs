@@ -1,5 +1,5 @@
-//! Runs in: SUITE. `linux.netDevices`: devices of the host that move into the container. Each test has a network
-//! namespace of its own with a pair of veth devices in it; those of the host are never touched.
+//! Runs in: SUITE. `linux.netDevices`: devices of the host that move into the container. Each test has a
+//! network namespace of its own with a pair of veth devices in it; those of the host are never touched.
 
 use super::{Network, in_own_network, ip};
 use crate::{

@@ -1,5 +1,5 @@
-//! config-linux.md, namespaces: "the runtime MUST place the container process in the namespace associated with that path",
-//! whichever user namespace owns it, and whichever the container is in.
+//! config-linux.md, namespaces: "the runtime MUST place the container process in the namespace associated
+//! with that path", whichever user namespace owns it, and whichever the container is in.
 
 use super::{Holder, UNSHARE, name_of};
 use crate::{

@@ -1,5 +1,5 @@
-//! What a runtime inherits from its caller by execve(2) or fork(2): what it needs otherwise it resets for itself, what is
-//! the container's own matter does not get there, and the rest is passed on.
+//! What a runtime inherits from its caller by execve(2) or fork(2): what it needs otherwise it resets for
+//! itself, what is the container's own matter does not get there, and the rest is passed on.
 
 use crate::{
     case::Case,
@@ -356,8 +356,8 @@ fn standard_streams_closed(c: &mut Case) -> Check {
     same("standard input and error", ["/dev/null"; 2].as_slice(), &links)
 }
 
-/// One that cannot be read or written, and is open all the same: none of the runtime's takes its place, and none is left
-/// behind it.
+/// One that cannot be read or written, and is open all the same: none of the runtime's takes its place, and
+/// none is left behind it.
 fn standard_stream_opened_as_a_path(c: &mut Case) -> Check {
     c.args(&["/bin/probe"]);
     let change = || {
@@ -369,8 +369,8 @@ fn standard_stream_opened_as_a_path(c: &mut Case) -> Check {
         checked(unsafe { libc::close(path) })
     };
     let report = run(c, change)?.ok()?.seen()?;
-    // poll(2) takes a path at 0 for closed; so does the probe's own start, which opens /dev/null and gets the first number
-    // that is free.
+    // poll(2) takes a path at 0 for closed; so does the probe's own start, which opens /dev/null and gets the
+    // first number that is free.
     let others: Vec<(i32, &str)> = report
         .fds
         .iter()

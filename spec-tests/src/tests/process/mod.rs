@@ -1,5 +1,7 @@
 //! Runs in: SUITE. What the program finds.
 
+pub(crate) mod capabilities;
+pub(crate) mod descriptors;
 pub(crate) mod inherited;
 pub(crate) mod program;
 pub(crate) mod terminal;
@@ -41,7 +43,8 @@ pub(crate) fn run_with_fds(
         runtime.insert(at, variable.into());
     }
     let mut command = Command::new("/bin/sh");
-    // The runtime's words are `env -i NAME=value ... PATH`; only the shell knows the pid that LISTEN_PID must name.
+    // The runtime's words are `env -i NAME=value ... PATH`; only the shell knows the pid that LISTEN_PID must
+    // name.
     let script = format!("{opens}shift 2; exec /usr/bin/env -i LISTEN_PID=$$ \"$@\"");
     command.arg("-c").arg(script).arg("sh").args(runtime);
     command

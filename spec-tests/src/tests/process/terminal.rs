@@ -386,7 +386,7 @@ fn newlines_on_the_callers_terminal(c: &mut Case) -> Check {
     same("exec on a terminal", lines, master.rest()?)
 }
 
-/// Whoever takes the terminal by a socket sets it as he likes.
+/// Whoever takes the terminal by a socket sets it at will.
 fn newlines_of_a_console_socket_are_the_kernels(c: &mut Case) -> Check {
     let lines = "one\r\ntwo\r\nonlcr\r\n";
     with_terminal(c);

@@ -1,4 +1,5 @@
-//! Runs in: SUITE. Compares what the probe saw inside with what was wished. Every difference has the name of its field.
+//! Runs in: SUITE. Compares what the probe saw inside with what was wished. Every difference has the name of
+//! its field.
 
 use super::{
     config::{CALLS, Mount, Wish, mask},

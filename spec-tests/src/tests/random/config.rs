@@ -1,5 +1,5 @@
-//! Runs in: SUITE. Legal configurations as proptest strategies: what is wished for, and the config.json that says so.
-//! Knows the rules by which fields depend on each other; runs nothing.
+//! Runs in: SUITE. Legal configurations as proptest strategies: what is wished for, and the config.json that
+//! says so. Knows the rules by which fields depend on each other; runs nothing.
 
 use super::more::{More, Place, more};
 use proptest::{collection, option, prelude::*, sample};
@@ -342,7 +342,8 @@ fn kernel() -> impl Strategy<Value = Kernel> {
 }
 
 impl Wish {
-    /// What one field demands of another: config.md, config-linux.md, and the kernel's rules for user namespaces.
+    /// What one field demands of another: config.md, config-linux.md, and the kernel's rules for user
+    /// namespaces.
     fn made_legal(mut self) -> Self {
         let namespaces = &mut self.namespaces;
         if namespaces.user {
@@ -359,8 +360,8 @@ impl Wish {
             }
         }
         let joined = &mut self.more.joined;
-        // They belong to another user namespace, of which root inside is nobody. One that is joined keeps the names that it
-        // has, if there are no others.
+        // They belong to another user namespace, of which root inside is nobody. One that is joined keeps the
+        // names that it has, if there are no others.
         joined[0] &= namespaces.ipc && !namespaces.user;
         joined[1] &= namespaces.uts && !namespaces.user && self.kernel.names.is_some();
         joined[2] &= namespaces.network && !namespaces.user;

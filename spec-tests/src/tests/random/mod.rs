@@ -1,5 +1,6 @@
-//! Runs in: SUITE. Random configurations: legal ones that combine features, each run and compared with what a probe sees
-//! inside. `--cases N` and `--seed N` change how many and which; seeds that have failed are run first, for ever.
+//! Runs in: SUITE. Random configurations: legal ones that combine features, each run and compared with what a
+//! probe sees inside. `--cases N` and `--seed N` change how many and which; seeds that have failed are run
+//! first, for ever.
 
 mod check;
 mod config;
@@ -45,7 +46,7 @@ const ENOUGH: usize = 12;
 /// Steps of making a failing configuration smaller.
 const SHRINKING: usize = 60;
 
-/// Seeds that have once failed, one a line with a reason behind it.
+/// Seeds that have once failed, one a line with a reason after it.
 const REGRESSIONS: &str = include_str!("../../../random-regressions.txt");
 
 /// At once: most of a case's time is the kernel's, for its namespaces.

@@ -1,5 +1,6 @@
-//! Runs in: SUITE. The rarer half of a random configuration: what it is to be, the config.json that says so, and what must be
-//! seen inside. Drawn after everything else, so that a seed of before means the same for the rest.
+//! Runs in: SUITE. The rarer half of a random configuration: what it is to be, the config.json that says so,
+//! and what must be seen inside. Drawn after everything else, so that a seed of before means the same for the
+//! rest.
 
 use super::{BASE, check::Differences, config::Wish};
 use crate::seen::Report;

@@ -1,4 +1,5 @@
-//! Runs in: SUITE. What other topics try as root, for an ordinary user with subordinate ids, whose ids newuidmap writes.
+//! Runs in: SUITE. What other topics try as root, for an ordinary user with subordinate ids, whose ids
+//! newuidmap writes.
 
 use crate::{
     case::Case,

@@ -75,8 +75,9 @@ fn action_log(c: &mut Case) -> Check {
     same("getpgid(1) is executed", vec![1], calls(c, &[getpgid(1)])?)
 }
 
-/// proc(5): with `spec_store_bypass_disable=seccomp` a filter turns the mitigation on for good, unless it has SPEC_ALLOW.
-/// Elsewhere the flags must be taken. TSYNC has no effect in a process of one thread, which is what a runtime's child is.
+/// proc(5): with `spec_store_bypass_disable=seccomp` a filter turns the mitigation on for good, unless it has
+/// SPEC_ALLOW. Elsewhere the flags must be taken. TSYNC has no effect in a process of one thread, which is
+/// what a runtime's child is.
 fn flags(c: &mut Case) -> Check {
     let mut bypass = Vec::new();
     for flags in [

@@ -1,4 +1,5 @@
-//! config-linux.md seccomp, by its effect on real calls. The calls used are ones that no runtime and no libc needs.
+//! config-linux.md seccomp, by its effect on real calls. The calls used are ones that no runtime and no libc
+//! needs.
 
 use super::{GETPRIORITY, calls, filter, getpgid, refused};
 use crate::{
@@ -262,8 +263,8 @@ fn default_profile() -> Check<Value> {
     })
 }
 
-/// Profiles live longer than runtimes: one that was written before these calls were there answers them with EPERM, and
-/// without noNewPrivileges it is in force before the runtime is done.
+/// Profiles live longer than runtimes: one that was written before these calls were there answers them with
+/// EPERM, and without noNewPrivileges it is in force before the runtime is done.
 fn profile_from_before_newer_calls(c: &mut Case) -> Check {
     const NEWER: &[&str] = &[
         "clone3",

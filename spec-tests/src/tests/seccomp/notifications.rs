@@ -73,7 +73,7 @@ fn send(fd: &OwnedFd, notification: &Notification, value: i64) -> Check {
     respond(fd, [notification.cookie, value as u64, 0])
 }
 
-/// SECCOMP_USER_NOTIF_FLAG_CONTINUE, behind an error of 0.
+/// SECCOMP_USER_NOTIF_FLAG_CONTINUE, after an error of 0.
 const CONTINUE: u64 = 1 << 32;
 
 fn respond(fd: &OwnedFd, mut response: [u64; 3]) -> Check {
@@ -181,7 +181,8 @@ fn notify_exec(c: &mut Case) -> Check {
     )
 }
 
-/// The runtime loads the filter while it still has privileges, perhaps in another process than the one that it is for.
+/// The runtime loads the filter while it still has privileges, perhaps in another process than the one that
+/// it is for.
 fn notify_exec_without_no_new_privileges(c: &mut Case) -> Check {
     c.process().no_new_privileges(false);
     notify_exec(c)
@@ -202,7 +203,8 @@ fn notify_in_a_joined_pid_namespace(c: &mut Case) -> Check {
     c.delete()
 }
 
-/// Calls that the runtime itself makes under the filter are the agent's to answer, who must have the listener by then.
+/// Calls that the runtime itself makes under the filter are the agent's to answer, who must have the listener
+/// by then.
 fn notify_exec_of_calls_of_the_runtime(c: &mut Case) -> Check {
     c.process().no_new_privileges(false);
     let socket = notify_filter(c)?;
@@ -266,8 +268,8 @@ fn listener_without_notify_is_ignored(c: &mut Case) -> Check {
     same("getpgid(0)", vec![-1], calls(c, &[getpgid(0)])?)
 }
 
-/// config-linux.md, listenerPath: one state a connection, and then it is closed. The state comes before the first call that
-/// waits for an answer, so nothing else can hold the connection open.
+/// config-linux.md, listenerPath: one state a connection, and then it is closed. The state comes before the
+/// first call that waits for an answer, so nothing else can hold the connection open.
 fn notify_connection_is_closed(c: &mut Case) -> Check {
     let socket = notify_filter(c)?;
     c.args(&["/bin/sleep", "1000"]);
@@ -278,8 +280,8 @@ fn notify_connection_is_closed(c: &mut Case) -> Check {
     Ok(())
 }
 
-/// seccomp(2), since Linux 5.19: once the agent has the call, a signal with a handler does not break it off. Without the flag
-/// the thread leaves with EINTR, and nobody waits for the answer.
+/// seccomp(2), since Linux 5.19: once the agent has the call, a signal with a handler does not break it off.
+/// Without the flag the thread leaves with EINTR, and nobody waits for the answer.
 fn notify_wait_killable(c: &mut Case) -> Check {
     let socket = notify_filter(c)?;
     c.linux()
@@ -324,8 +326,8 @@ fn notify_without_agent_is_refused(c: &mut Case) -> Check {
     refused(c, "/no/such/agent.sock")
 }
 
-/// config-linux.md, listenerPath: whatever it is that keeps the state from being sent. When that is tried, at create or at
-/// start, is left open.
+/// config-linux.md, listenerPath: whatever it is that keeps the state from being sent. When that is tried, at
+/// create or at start, is left open.
 fn notify_to_what_is_no_listener_is_refused(c: &mut Case) -> Check {
     let file = c.dir.join("file");
     fs::write(&file, "")?;

@@ -1,5 +1,5 @@
-//! The advisories of 2019-2026, as far as they can be tried from outside. Each test is an attack that must fail, or be
-//! refused, and must not touch the host.
+//! The advisories of 2019-2026, as far as they can be tried from outside. Each test is an attack that must
+//! fail, or be refused, and must not touch the host.
 
 use super::{LockedSource, folder};
 use crate::{
@@ -60,15 +60,16 @@ tests! {
     security/start_container_hook_is_under_the_filter,
 }
 
-/// Whether /proc/PID/exe of the runtime's own process is protected, from the verdict of an attacker in the container.
+/// Whether /proc/PID/exe of the runtime's own process is protected, from the verdict of an attacker in the
+/// container.
 fn exe_is_protected(c: &Case, host_pid: i32, verdict: Access) -> Check {
     const PROTECTED: [i32; 4] = [1, 13, 30, 2]; // EPERM, EACCES, EROFS, ENOENT (it has ended)
     let errno = verdict.write.unwrap_or(-1);
     if PROTECTED.contains(&errno) {
         return Ok(());
     }
-    // ETXTBSY lasts only as long as the process: the attacker waits. What lasts is another file (a sealed copy) or a
-    // read-only mount of this one, which statvfs of the magic link shows.
+    // ETXTBSY lasts only as long as the process: the attacker waits. What lasts is another file (a sealed
+    // copy) or a read-only mount of this one, which statvfs of the magic link shows.
     let path = format!("/proc/{host_pid}/exe");
     let (exe, binary) = (fs::metadata(&path)?, fs::metadata(&c.host.runtime)?);
     let other = (exe.dev(), exe.ino()) != (binary.dev(), binary.ino());
@@ -208,6 +209,14 @@ fn entries(dir: &Path) -> Check<Vec<String>> {
         .collect())
 }
 
+fn stays_empty(victim: &Path) -> Check {
+    same(
+        "entries of the host's folder",
+        Vec::<String>::new(),
+        entries(victim)?,
+    )
+}
+
 fn dev_symlink_makes_no_nodes_on_the_host(c: &mut Case) -> Check {
     // CVE-2026-41579, CVE-2026-47766: the image's /dev is a link to a folder of the host.
     let victim = folder(c, "victim")?;
@@ -215,11 +224,7 @@ fn dev_symlink_makes_no_nodes_on_the_host(c: &mut Case) -> Check {
     fs::remove_dir(c.rootfs("/dev"))?;
     symlink(from_any_depth(&victim), c.rootfs("/dev"))?;
     c.run()?;
-    same(
-        "entries of the host's folder",
-        Vec::<String>::new(),
-        entries(&victim)?,
-    )
+    stays_empty(&victim)
 }
 
 fn dev_node_parent_symlink_stays_inside(c: &mut Case) -> Check {
@@ -232,16 +237,12 @@ fn dev_node_parent_symlink_stays_inside(c: &mut Case) -> Check {
         .minor(3)
         .file_mode(0o666)]);
     c.run()?;
-    same(
-        "entries of the host's folder",
-        Vec::<String>::new(),
-        entries(&victim)?,
-    )
+    stays_empty(&victim)
 }
 
 fn exec_shows_nobody_with_the_hosts_root(c: &mut Case) -> Check {
-    // A process that exec brings in must have left the host's root before a process inside, here one with CAP_SYS_PTRACE,
-    // can see it: /proc/PID/root of it is the host.
+    // A process that exec brings in must have left the host's root before a process inside, here one with
+    // CAP_SYS_PTRACE, can see it: /proc/PID/root of it is the host.
     c.grant(&["CAP_SYS_PTRACE"]);
     c.args(&["/bin/probe", "--watch-roots"]);
     let live = c.spawn(&c.bundle_args("run", &[], &c.id)?)?;
@@ -261,8 +262,8 @@ fn exec_shows_nobody_with_the_hosts_root(c: &mut Case) -> Check {
 }
 
 fn host_mounts_stay_locked_in_a_user_namespace(c: &mut Case) -> Check {
-    // What is read-only on the host stays so, and what a mount of the host covers stays covered, also for root of a
-    // user namespace with CAP_SYS_ADMIN (mount_namespaces(7)).
+    // What is read-only on the host stays so, and what a mount of the host covers stays covered, also for
+    // root of a user namespace with CAP_SYS_ADMIN (mount_namespaces(7)).
     c.map_ids(100_000)?;
     c.grant(&["CAP_SYS_ADMIN"]);
     let locked = LockedSource::new(c.dir.join("locked"))?;
@@ -364,11 +365,7 @@ fn cwd_is_not_made_on_the_host(c: &mut Case) -> Check {
     symlink(&victim, c.rootfs("/link"))?;
     c.process().cwd("/link/made");
     c.run()?;
-    same(
-        "entries of the host's folder",
-        Vec::<String>::new(),
-        entries(&victim)?,
-    )
+    stays_empty(&victim)
 }
 
 fn bind_target_is_not_made_on_the_host(c: &mut Case) -> Check {
@@ -387,11 +384,7 @@ fn bind_target_is_not_made_on_the_host(c: &mut Case) -> Check {
             .source("t"),
     );
     c.run()?;
-    same(
-        "entries of the host's folder",
-        Vec::<String>::new(),
-        entries(&victim)?,
-    )
+    stays_empty(&victim)
 }
 
 /// Exchanges VOLUME/dir (a folder) and VOLUME/link (a link to `to`) without pause while `work` runs.
@@ -481,11 +474,7 @@ fn mkdir_race_of_a_mount_target(c: &mut Case) -> Check {
     while_exchanging(&volume, &from_any_depth(&victim), || {
         for _ in 0..25 {
             c.run()?;
-            same(
-                "entries of the host's folder",
-                Vec::<String>::new(),
-                entries(&victim)?,
-            )?;
+            stays_empty(&victim)?;
             fs::remove_dir_all(volume.join("dir/a")).or_else(|e| {
                 if e.kind() == std::io::ErrorKind::NotFound {
                     Ok(())
@@ -586,7 +575,7 @@ fn state_root_of_everybody_is_refused(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-/// Every command that would act on a container, with its words behind the id.
+/// Every command that would act on a container, with its words after the id.
 const ACTING: [(&str, &[&str]); 10] = [
     ("start", &[]),
     ("exec", &["true"]),
@@ -603,7 +592,7 @@ const ACTING: [(&str, &[&str]); 10] = [
 fn act(c: &Case, (command, words): (&str, &[&str])) -> Check<Run> {
     let mut line = vec![command];
     line.extend(words.iter().filter(|word| word.starts_with('-')));
-    // The value of a flag stands behind it.
+    // The value of a flag stands after it.
     line.extend(words.iter().filter(|word| **word == "7"));
     line.push(&c.id);
     line.extend(
@@ -614,7 +603,7 @@ fn act(c: &Case, (command, words): (&str, &[&str])) -> Check<Run> {
     c.rt(&line)
 }
 
-/// A container whose state was given to a user: he could have written there whatever he likes, hooks for one.
+/// A container whose state was given to a user: who could have written anything there, hooks for one.
 fn state_of_another_user_is_only_looked_at(c: &mut Case) -> Check {
     let witness = c.dir.join("hook-ran");
     let hook = json!([{"path": "/bin/touch", "args": ["touch", witness]}]);
@@ -641,7 +630,7 @@ fn state_of_another_user_is_only_looked_at(c: &mut Case) -> Check {
     c.nothing_left()
 }
 
-/// He writes a record of his own, in a directory of his own, that names a process of root's and a hook.
+/// The user writes a record, in a directory of the user's own, that names a process of root's and a hook.
 fn state_root_of_another_user_with_forged_state(c: &mut Case) -> Check {
     let witness = c.dir.join("hook-ran");
     let hook = json!([{"path": "/bin/touch", "args": ["touch", witness]}]);
@@ -673,7 +662,8 @@ fn state_root_of_another_user_with_forged_state(c: &mut Case) -> Check {
     same("root's own container", "running", c.status()?.as_str())
 }
 
-/// A link of his leads to a directory of root's, in which there is one of root's that everybody may write to, as /var/tmp is.
+/// A link of the user's leads to a directory of root's, in which there is one of root's that everybody may
+/// write to, as /var/tmp is.
 fn forged_state_in_a_directory_that_all_may_write_to(c: &mut Case) -> Check {
     let witness = c.dir.join("hook-ran");
     let hook = json!([{"path": "/bin/touch", "args": ["touch", witness]}]);
@@ -739,7 +729,8 @@ fn state_root_that_a_user_has_made_for_root(c: &mut Case) -> Check {
 
 type Maker = fn(&Path) -> std::io::Result<()>;
 
-/// HOME is looked up in the image's file; one without end, or one whose opening waits, must not hold the runtime.
+/// HOME is looked up in the image's file; one without end, or one whose opening waits, must not hold the
+/// runtime.
 fn passwd_that_is_no_small_file(c: &mut Case) -> Check {
     let passwd = c.rootfs("/etc/passwd");
     let makers: [(&str, Maker); 4] = [

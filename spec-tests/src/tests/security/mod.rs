@@ -15,7 +15,8 @@ pub(crate) fn folder(c: &Case, name: &str) -> Check<PathBuf> {
     Ok(path)
 }
 
-/// A folder that is read-only by a flag of its mount, below which a mount hides a secret. Goes with the value.
+/// A folder that is read-only by a flag of its mount, below which a mount hides a secret. Goes with the
+/// value.
 pub(crate) struct LockedSource(pub(crate) PathBuf);
 
 impl LockedSource {

@@ -1,5 +1,5 @@
-//! Runs in: SUITE. Somebody who may write to the rootfs while the container is made exchanges a file for another one, right before each
-//! system call in turn where that could matter.
+//! Runs in: SUITE. Somebody who may write to the rootfs while the container is made exchanges a file for
+//! another one, right before each system call in turn where that could matter.
 
 use crate::{
     case::Case,

@@ -1,5 +1,5 @@
-//! Runs in: SUITE. What of the host is in the container's mount namespace, which root `exec` enters, and whose keys it
-//! gets.
+//! Runs in: SUITE. What of the host is in the container's mount namespace, which root `exec` enters, and
+//! whose keys it gets.
 
 use crate::{
     case::Case,
@@ -151,7 +151,8 @@ fn no_namespace_of_a_runtime_in_a_chroot_has_the_machine(c: &mut Case) -> Check 
     Ok(())
 }
 
-/// A process inside that may mount can cover the root for whoever comes in later, but not exchange it for itself.
+/// A process inside that may mount can cover the root for whoever comes in later, but not exchange it for
+/// itself.
 fn exec_into_a_root_that_is_mounted_over(c: &mut Case) -> Check {
     c.grant(&["CAP_SYS_ADMIN", "CAP_SYS_CHROOT"]);
     c.shell("mount -o bind /var / && touch /tmp/done; exec sleep 1000");
@@ -164,7 +165,8 @@ fn exec_into_a_root_that_is_mounted_over(c: &mut Case) -> Check {
     same("root of exec", rootfs_identity(c)? + "/\n", seen)
 }
 
-/// As servers do that confine themselves: whoever looks after them wants the container's tools, not the empty directory.
+/// As servers do that confine themselves: whoever looks after them wants the container's tools, not the empty
+/// directory.
 fn root_of_an_init_in_a_chroot_of_its_own(c: &mut Case) -> Check {
     c.grant(&["CAP_SYS_CHROOT"]);
     fs::create_dir_all(c.rootfs("/var/empty/bin"))?;
@@ -418,7 +420,7 @@ fn keyring_of_another_cannot_be_joined(c: &mut Case) -> Check {
         keys(c, &c.id, "find", "the-key")? > 0,
         "exec does not have the container's key"
     );
-    // What the attacker can see, he can name.
+    // What the attacker can see, the attacker can name.
     let seen = c.rt(&["exec", &attacker, "/bin/cat", "/proc/keys"])?.ok()?.stdout;
     let shown = seen
         .lines()

@@ -1,5 +1,5 @@
-//! Topic `security/`: what a process in the container with CAP_SYS_PTRACE gets of the runtime's own processes: their sockets,
-//! and what their memory still holds of the runtime's caller.
+//! Topic `security/`: what a process in the container with CAP_SYS_PTRACE gets of the runtime's own
+//! processes: their sockets, and what their memory still holds of the runtime's caller.
 
 use crate::{
     case::Case,

@@ -1,4 +1,5 @@
-//! Runs in: SUITE. SELinux, enforced: `linux.mountLabel`, the label of the file systems that are made for a container.
+//! Runs in: SUITE. SELinux, enforced: `linux.mountLabel`, the label of the file systems that are made for a
+//! container.
 
 use crate::{
     case::Case,
@@ -73,7 +74,8 @@ fn mounts_of(text: &str) -> Check<Vec<MountLine>> {
     Ok(mounts)
 }
 
-/// The label that is an option of the super block; it has a comma in it and so stands between quotation marks.
+/// The label that is an option of the super block; it has a comma in it and so stands between quotation
+/// marks.
 fn option(name: &str) -> String {
     format!(",{name}=\"{FILES}\"")
 }
@@ -94,7 +96,8 @@ fn tmpfs(c: &mut Case, destination: &str, options: &[&str]) {
     );
 }
 
-/// Every new tmpfs and devpts has the label. Over files lies the caller's /dev/null, which may be of a tmpfs, too.
+/// Every new tmpfs and devpts has the label. Over files lies the caller's /dev/null, which may be of a tmpfs,
+/// too.
 fn labelled(c: &Case, points: &[&str]) -> Check {
     let mounts = mounts(c)?;
     for point in points {
@@ -419,8 +422,8 @@ fn mount_without_a_label(c: &mut Case) -> Check {
     Ok(())
 }
 
-/// crun's annotation, which Podman sets for `label=nested`: the label of the root alone, so that processes inside can label
-/// what is below it.
+/// crun's annotation, which Podman sets for `label=nested`: the label of the root alone, so that processes
+/// inside can label what is below it.
 fn mount_context_type(c: &mut Case) -> Check {
     confine(c)?;
     c.args(&["/bin/cat", "/proc/self/mountinfo"]);
@@ -440,8 +443,8 @@ fn mount_context_type(c: &mut Case) -> Check {
     Ok(())
 }
 
-/// defcontext is for file systems that store labels, which no tmpfs does: the kernel refuses it. What is none of the four
-/// must not become an option of the mount.
+/// defcontext is for file systems that store labels, which no tmpfs does: the kernel refuses it. What is none
+/// of the four must not become an option of the mount.
 fn mount_context_type_that_is_wrong(c: &mut Case) -> Check {
     confine(c)?;
     for kind in ["defcontext", "nothing", "size=1,context", ""] {

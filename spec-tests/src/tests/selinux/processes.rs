@@ -1,5 +1,5 @@
-//! Runs in: SUITE. SELinux, enforced: the label of processes, their keyring, and what a container may then do. The labels
-//! are those of distributions; `machine/selinux.cil` is the policy of the suite's own machine.
+//! Runs in: SUITE. SELinux, enforced: the label of processes, their keyring, and what a container may then
+//! do. The labels are those of distributions; `machine/selinux.cil` is the policy of the suite's own machine.
 
 use super::{FILES, IMAGE, PROCESS, UNKNOWN, confine};
 use crate::{
@@ -99,7 +99,8 @@ fn label_of_an_exec_file(c: &mut Case) -> Check {
         json!({"args": ["/bin/probe"], "cwd": "/", "user": {"uid": 0, "gid": 0}, "env": ["PATH=/bin"]});
     let file = c.dir.join("process.json");
     let wide = "system_u:system_r:container_t:s0:c1,c2,c5";
-    // A process file is not config.json; without a label in it the container's holds, or it would run unconfined.
+    // A process file is not config.json; without a label in it the container's holds, or it would run
+    // unconfined.
     for (label, wish) in [(None, PROCESS), (Some(wide), wide)] {
         if let Some(label) = label {
             process["selinuxLabel"] = json!(label);

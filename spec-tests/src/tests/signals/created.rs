@@ -1,5 +1,5 @@
-//! Signals that reach a created container, from whoever has its pid or its pidfd: they end it as they would end any
-//! process, though the kernel spares process 1 of a pid namespace.
+//! Signals that reach a created container, from whoever has its pid or its pidfd: they end it as they would
+//! end any process, though the kernel spares process 1 of a pid namespace.
 
 use crate::{
     case::Case,
@@ -68,7 +68,8 @@ fn end_a_created_container(c: &mut Case) -> Check {
     Ok(())
 }
 
-/// As signal(7) has it: process 1 of a pid namespace is spared by the kernel, whoever waits in it must not be.
+/// As signal(7) has it: process 1 of a pid namespace is spared by the kernel, whoever waits in it must not
+/// be.
 const NOT_FATAL: [i32; 8] = [
     libc::SIGCHLD,
     libc::SIGCONT,
@@ -131,7 +132,8 @@ fn by_pidfd(c: &mut Case) -> Check {
     has_ended(c, pid, libc::SIGTERM)
 }
 
-/// Without no_new_privs the filter is there while the container waits; it allows no more than the wait and the program take.
+/// Without no_new_privs the filter is there while the container waits; it allows no more than the wait and
+/// the program take.
 fn under_a_filter(c: &mut Case) -> Check {
     c.process().no_new_privileges(false);
     c.linux()

@@ -1,5 +1,6 @@
-//! Peers of the runtime that have stopped: sockets whose listener accepts nobody any more, queues that nobody reads, and
-//! cgroups that somebody freezes. Whatever the runtime waits for, SIGTERM ends it, and nothing is left.
+//! Peers of the runtime that have stopped: sockets whose listener accepts nobody any more, queues that nobody
+//! reads, and cgroups that somebody freezes. Whatever the runtime waits for, SIGTERM ends it, and nothing is
+//! left.
 
 use crate::{
     case::Case,
@@ -78,7 +79,8 @@ impl Full {
     }
 }
 
-/// Once it sleeps in connect(2): SIGTERM ends it, or kills it. One that refuses a full backlog at once is right, too.
+/// Once it sleeps in connect(2): SIGTERM ends it, or kills it. One that refuses a full backlog at once is
+/// right, too.
 fn terminate(c: &Case, live: Live) -> Check {
     let threads = PathBuf::from(format!("/proc/{}/task", live.pid));
     let waits = |thread: fs::DirEntry| {
@@ -311,7 +313,8 @@ fn run_while_nobody_reads_the_terminal(c: &mut Case) -> Check {
     let child = children::spawn(command.args(&words).stdout(writer).stderr(Stdio::null()))?;
     drop(command);
     let pid = child.id() as i32;
-    // A terminal takes 4 KiB itself, so the program may wait, too: then the signal is for it, and it has no handler.
+    // A terminal takes 4 KiB itself, so the program may wait, too: then the signal is for it, and it has no
+    // handler.
     std::thread::sleep(Duration::from_millis(500));
     let has_ended = c.rootfs("/ended").exists();
     children::signal(

@@ -1,5 +1,5 @@
-//! SIGTERM and its like while a container, or a process of `exec`, is set up: whatever the set-up waits for, the runtime
-//! ends at once and leaves nothing.
+//! SIGTERM and its like while a container, or a process of `exec`, is set up: whatever the set-up waits for,
+//! the runtime ends at once and leaves nothing.
 
 use crate::{
     case::Case,
@@ -50,7 +50,8 @@ fn mark(c: &Case) -> PathBuf {
     c.dir.join("hook-pid")
 }
 
-/// A hook on the host that says its pid and ends never. The command lines of both its processes name this test.
+/// A hook on the host that says its pid and ends never. The command lines of both its processes name this
+/// test.
 fn hanging(c: &Case) -> serde_json::Value {
     let mark = mark(c);
     let mark = mark.display();

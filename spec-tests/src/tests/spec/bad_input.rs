@@ -1,4 +1,5 @@
-//! Wrong input: one clear line on stderr, the right exit code, the text that engines match, and nothing left behind.
+//! Wrong input: one clear line on stderr, the right exit code, the text that engines match, and nothing left
+//! behind.
 
 use crate::{
     case::Case,
@@ -496,8 +497,8 @@ fn delete_of_running(c: &mut Case) -> Check {
     same("status", "paused", c.status()?.as_str())
 }
 
-/// create (or, where a runtime looks later, start) fails with all of these texts (`|` between spellings), and nothing
-/// stays.
+/// create (or, where a runtime looks later, start) fails with all of these texts (`|` between spellings), and
+/// nothing stays.
 fn program_refused(c: &mut Case, args: &[&str], texts: &[&str]) -> Check {
     c.args(args);
     let create = c.create()?;

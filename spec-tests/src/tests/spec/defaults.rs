@@ -1,5 +1,5 @@
-//! Runs in: SUITE. Sentences of the runtime-spec about what a program meets that nobody has configured, or that depend on
-//! who calls the runtime.
+//! Runs in: SUITE. Sentences of the runtime-spec about what a program meets that nobody has configured, or
+//! that depend on who calls the runtime.
 
 use crate::{
     case::Case,
@@ -526,7 +526,8 @@ fn features_unsafe_annotations_are_names(c: &mut Case) -> Check {
     Ok(())
 }
 
-/// runtime-linux.md, File descriptors: three are open, whatever the caller has; what is behind them is the runtime's choice.
+/// runtime-linux.md, File descriptors: three are open, whatever the caller has; what is behind them is the
+/// runtime's choice.
 fn streams_closed_by_the_caller_are_open(c: &mut Case) -> Check {
     c.shell("ls /proc/self/fd");
     let run = run_through(c, &["/bin/sh", "-c", "exec \"$@\" <&-", "sh"])?.ok()?;
@@ -549,8 +550,8 @@ fn features_cgroup_version_is_true(c: &mut Case) -> Check {
     same("linux.cgroup.v2", json!(true), cgroup["v2"].clone())
 }
 
-/// config.md, execCPUAffinity: after the process is in the cgroup only the kernel changes it: with a cpuset, before Linux
-/// 6.2, to that of the cgroup.
+/// config.md, execCPUAffinity: after the process is in the cgroup only the kernel changes it: with a cpuset,
+/// before Linux 6.2, to that of the cgroup.
 fn affinity_without_final_is_left_alone(c: &mut Case) -> Check {
     c.start_sleeper()?;
     let file = c.dir.join("process.json");

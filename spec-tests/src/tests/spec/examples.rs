@@ -1,5 +1,6 @@
-//! Runs in: SUITE. The examples of config.json that the schemas of the specification come with, run by the runtime. They are
-//! documents and not bundles, so they get what a container needs: a program, a cgroup of the test, no terminal.
+//! Runs in: SUITE. The examples of config.json that the schemas of the specification come with, run by the
+//! runtime. They are documents and not bundles, so they get what a container needs: a program, a cgroup of
+//! the test, no terminal.
 
 use crate::{
     bundle::default_config,
@@ -121,8 +122,9 @@ fn schema_examples_that_are_bad(c: &mut Case) -> Check {
     Ok(())
 }
 
-/// What in the large example no host has, or this one may lack: the text of a refusal, and what it names. Each is taken out
-/// only after the runtime has refused it, so that whatever else is there is applied in the end.
+/// What in the large example no host has, or this one may lack: the text of a refusal, and what it names.
+/// Each is taken out only after the runtime has refused it, so that whatever else is there is applied in the
+/// end.
 const LACKING: [(&str, &str); 19] = [
     ("ociVersion", "/ociVersion"),
     ("network.classID", "/linux/resources/network"),

@@ -1,5 +1,6 @@
-//! Runs in: SUITE. Keys that differ in case from those of the specification. Go's encoding/json takes them, so that tools and
-//! people have written them for runc; what is dropped in silence may be what confines a container.
+//! Runs in: SUITE. Keys that differ in case from those of the specification. Go's encoding/json takes them,
+//! so that tools and people have written them for runc; what is dropped in silence may be what confines a
+//! container.
 
 use crate::{
     case::Case,

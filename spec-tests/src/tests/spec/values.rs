@@ -1,5 +1,5 @@
-//! Runs in: SUITE. config.md, Valid values: what is missing or wrong in config.json is an error. Each table has a right value
-//! beside the wrong ones, so that a refusal is for the value and not for something else.
+//! Runs in: SUITE. config.md, Valid values: what is missing or wrong in config.json is an error. Each table
+//! has a right value beside the wrong ones, so that a refusal is for the value and not for something else.
 
 use crate::{
     case::Case,

@@ -1,5 +1,6 @@
-//! Runs in: SUITE. Names of units, what systemd does meanwhile, and limits under the systemd driver: what the unit says and what the kernel's files say is the same after
-//! `create`, after `update`, after `daemon-reload`, and after systemd has written all that it knows again.
+//! Runs in: SUITE. Names of units, what systemd does meanwhile, and limits under the systemd driver: what the
+//! unit says and what the kernel's files say is the same after `create`, after `update`, after
+//! `daemon-reload`, and after systemd has written all that it knows again.
 
 use crate::{
     case::Case,
@@ -54,7 +55,8 @@ fn compare(c: &Case, when: &str, pairs: &[Pair]) -> Check {
     Ok(())
 }
 
-/// Now, after systemd has read its units anew, and after it has written everything again, as for any change of a property.
+/// Now, after systemd has read its units anew, and after it has written everything again, as for any change
+/// of a property.
 fn compare_always(c: &Case, when: &str, pairs: &[Pair]) -> Check {
     compare(c, when, pairs)?;
     systemctl(c, &["daemon-reload"])?;
@@ -293,7 +295,8 @@ fn weights_of_the_bfq_scheduler(c: &mut Case) -> Check {
     Ok(())
 }
 
-/// A directory whose name could be taken for a file of the kernel's gets a `_` in front (cg_escape in systemd).
+/// A directory whose name could be taken for a file of the kernel's gets a `_` in front (cg_escape in
+/// systemd).
 fn names_with_every_special_character(c: &mut Case) -> Check {
     let id = c.id.clone();
     let slice = format!("_st{}.slice", id.replace('-', "x"));

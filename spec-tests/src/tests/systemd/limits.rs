@@ -1,5 +1,5 @@
-//! The systemd driver and limits: every field, block devices, an update that fails. What the kernel's files hold and what
-//! systemd knows must be the same, also after systemd has read all units again.
+//! The systemd driver and limits: every field, block devices, an update that fails. What the kernel's files
+//! hold and what systemd knows must be the same, also after systemd has read all units again.
 
 use super::names_disk;
 use crate::{
@@ -117,8 +117,8 @@ fn smallest_limits_run_a_program(c: &mut Case) -> Check {
     Ok(())
 }
 
-/// The limits are there, in the kernel and in systemd, when it turns out that they cannot be remembered: the state root is
-/// full. Then both must have the old ones again, also after the next reload.
+/// The limits are there, in the kernel and in systemd, when it turns out that they cannot be remembered: the
+/// state root is full. Then both must have the old ones again, also after the next reload.
 fn failed_update_leaves_all_as_it_was(c: &mut Case) -> Check {
     let tmpfs = Some("tmpfs");
     mount(

@@ -1,5 +1,6 @@
-//! Runs in: SUITE. The systemd driver, `--systemd-cgroup`: units as `systemctl` shows them, limits in systemd and in the
-//! kernel's files, and what is left afterwards. The order of fields in `cgroupsPath` is runc's, `slice:prefix:name`.
+//! Runs in: SUITE. The systemd driver, `--systemd-cgroup`: units as `systemctl` shows them, limits in systemd
+//! and in the kernel's files, and what is left afterwards. The order of fields in `cgroupsPath` is runc's,
+//! `slice:prefix:name`.
 
 use super::{
     SYSTEMD, cgroup, command, create, file, has, no_unit_left, show, start_sleeper, systemctl, unit,
@@ -270,8 +271,8 @@ fn unified_reaches_systemd(c: &mut Case) -> Check {
     Ok(())
 }
 
-/// `errno` of opening each node for reading; 1 is EPERM, the filter's word, and 6 (ENXIO) that of a device which is not
-/// there, once the filter has let the call pass.
+/// `errno` of opening each node for reading; 1 is EPERM, the filter's word, and 6 (ENXIO) that of a device
+/// which is not there, once the filter has let the call pass.
 fn opened(c: &Case) -> Check<Value> {
     let report = c.exec_probe(
         &[],
@@ -295,8 +296,9 @@ fn opened(c: &Case) -> Check<Value> {
     ]))
 }
 
-/// systemd knows devices only by the nodes that it finds, and has no word for a rule that takes away. So it must neither
-/// widen nor narrow the runtime's filter when it puts its own idea in force again (runc issues 3551 and 3708).
+/// systemd knows devices only by the nodes that it finds, and has no word for a rule that takes away. So it
+/// must neither widen nor narrow the runtime's filter when it puts its own idea in force again (runc issues
+/// 3551 and 3708).
 fn device_rules_survive_reloads(c: &mut Case) -> Check {
     c.resources().devices([
         DeviceRule::new().allow(false).access("rwm"),
@@ -673,8 +675,8 @@ fn stopped_by_systemd(c: &mut Case) -> Check {
     no_unit_left(c)
 }
 
-/// crun's annotations: a cgroup below the unit's for the container, and one more for its init, once its cgroup namespace
-/// has been made.
+/// crun's annotations: a cgroup below the unit's for the container, and one more for its init, once its
+/// cgroup namespace has been made.
 fn subgroup(c: &mut Case) -> Check {
     annotate(
         c,
@@ -809,7 +811,8 @@ fn calls_of(c: &Case, work: impl FnOnce() -> Check) -> Check<Vec<String>> {
     Ok(calls.filter_map(member).collect())
 }
 
-/// The runtime, started by the account that has a service manager of its own. `environment` is NAME=VALUE words.
+/// The runtime, started by the account that has a service manager of its own. `environment` is NAME=VALUE
+/// words.
 fn by_user<S: AsRef<std::ffi::OsStr>>(c: &Case, environment: &[&str], args: &[S]) -> Check<Run> {
     let mut command = Command::new("setpriv");
     command

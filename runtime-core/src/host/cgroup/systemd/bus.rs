@@ -1,6 +1,6 @@
-//! Runs in: RUNTIME. A connection to a service manager: over its own socket where that can be reached, else over a D-Bus
-//! broker. One thread, blocking, with time-outs; no thread or task is left between two calls, so that none is there
-//! at `clone3`.
+//! Runs in: RUNTIME. A connection to a service manager: over its own socket where that can be reached, else
+//! over a D-Bus broker. One thread, blocking, with time-outs; no thread or task is left between two calls, so
+//! that none is there at `clone3`.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -19,7 +19,8 @@ use crate::error::ErrorResult;
 use crate::host::socket::unix_socket;
 use crate::{Cancel, Errno, Error, ErrorKind, Result};
 
-/// How long systemd may take for one answer. A host under load takes seconds; one that hangs must not hang us.
+/// How long systemd may take for one answer. A host under load takes seconds; one that hangs must not hang
+/// us.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 const BROKER: Target<'static> = Target {
@@ -65,7 +66,8 @@ pub(super) struct Bus {
     path: PathBuf,
     serial: u32,
     unread: Vec<u8>,
-    /// Jobs that have ended, with their results. systemd may say so before it answers the call that began them.
+    /// Jobs that have ended, with their results. systemd may say so before it answers the call that began
+    /// them.
     ended_jobs: Vec<(String, String)>,
 }
 
@@ -112,8 +114,8 @@ impl Bus {
         Ok(bus)
     }
 
-    /// As the user that the kernel says we are (D-Bus specification, authentication EXTERNAL). Without naming the user:
-    /// in a user namespace the number would not be that of the other side.
+    /// As the user that the kernel says we are (D-Bus specification, authentication EXTERNAL). Without naming
+    /// the user: in a user namespace the number would not be that of the other side.
     fn authenticate(&mut self) -> Result<()> {
         const ANSWER_LINES: usize = 2;
         const LONGEST_ANSWER: usize = 4096;
@@ -159,7 +161,8 @@ impl Bus {
     /// Calls a method and waits for its answer.
     ///
     /// # Errors
-    /// The connection broke, or there was no answer in time. That the answer is a refusal is the inner result.
+    /// The connection broke, or there was no answer in time. That the answer is a refusal is the inner
+    /// result.
     pub(super) fn call<Arguments: Serialize + Type>(
         &mut self,
         target: Target<'_>,
@@ -302,8 +305,9 @@ impl Place {
     }
 }
 
-/// Where to look for it, best first. systemd's own socket takes a hop, and two calls, less, and is there without a
-/// broker; systemd-run(1) takes the same way. An address in the environment is somebody's wish, and goes first.
+/// Where to look for it, best first. systemd's own socket takes a hop, and two calls, less, and is there
+/// without a broker; systemd-run(1) takes the same way. An address in the environment is somebody's wish, and
+/// goes first.
 fn places(manager: Manager) -> Result<Vec<Place>> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     match manager {
@@ -346,7 +350,8 @@ fn places(manager: Manager) -> Result<Vec<Place>> {
     }
 }
 
-/// The sockets of a list of D-Bus addresses, `unix:path=/run/x,guid=…;…` (D-Bus specification, server addresses).
+/// The sockets of a list of D-Bus addresses, `unix:path=/run/x,guid=…;…` (D-Bus specification, server
+/// addresses).
 fn brokers(addresses: &OsString) -> Vec<Place> {
     let addresses = addresses.clone().into_vec();
     let socket = |address: &[u8]| {

@@ -1,5 +1,6 @@
-//! Runs in: RUNTIME. Pure: D-Bus messages as far as this driver speaks it: method calls out; answers, errors and systemd's
-//! `JobRemoved` in. The bytes of arguments are made by the crate zbus; sending them is `bus.rs`.
+//! Runs in: RUNTIME. Pure: D-Bus messages as far as this driver speaks it: method calls out; answers, errors
+//! and systemd's `JobRemoved` in. The bytes of arguments are made by the crate zbus; sending them is
+//! `bus.rs`.
 
 use serde::Serialize;
 use zbus::wire::serialized::Context;
@@ -8,7 +9,8 @@ use zbus::wire::{LE, Signature, Type, to_bytes};
 /// What every message begins with, up to and including the length of the header's fields.
 pub(crate) const FIXED_PART: usize = 16;
 
-/// The longest message that is read. The specification's limit is 128 MiB; what systemd tells us has a few hundred bytes.
+/// The longest message that is read. The specification's limit is 128 MiB; what systemd tells us has a few
+/// hundred bytes.
 const LONGEST: usize = 4 << 20;
 
 const METHOD_CALL: u8 = 1;
@@ -36,8 +38,8 @@ pub(crate) struct Target<'a> {
 /// Why bytes are no message.
 pub(crate) type Malformed = String;
 
-/// The bytes of a method call. The header is written here, since its field for the types of the arguments is a signature
-/// without the brackets that zbus puts around several types.
+/// The bytes of a method call. The header is written here, since its field for the types of the arguments is
+/// a signature without the brackets that zbus puts around several types.
 pub(crate) fn call<Body: Serialize + Type>(
     target: Target<'_>,
     member: &str,
@@ -128,8 +130,8 @@ impl Body {
     }
 }
 
-/// Reads values in D-Bus's wire format. By hand: zbus' general reader would be in the memory of every command, for the
-/// four types that are read here.
+/// Reads values in D-Bus's wire format. By hand: zbus' general reader would be in the memory of every
+/// command, for the four types that are read here.
 struct Reader<'b> {
     bytes: &'b [u8],
     at: usize,

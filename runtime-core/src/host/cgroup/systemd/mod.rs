@@ -1,6 +1,6 @@
-//! Runs in: RUNTIME. The driver that has systemd make the cgroup: a transient scope, to which systemd moves the
-//! container's process, so after `clone3` and before `Go`. Limits go to systemd and into the cgroup's files; the device
-//! filter is ours alone ([ADR 15](../../../../../docs/adr/0015-systemd.md)).
+//! Runs in: RUNTIME. The driver that has systemd make the cgroup: a transient scope, to which systemd moves
+//! the container's process, so after `clone3` and before `Go`. Limits go to systemd and into the cgroup's
+//! files; the device filter is ours alone ([ADR 15](../../../../../docs/adr/0015-systemd.md)).
 //!
 //! ```text
 //! UnitPlan ──find──► UnitLocation ──prepare──► Unit ──adopt(pid)──► Unit with its cgroup

@@ -1,5 +1,6 @@
-//! Runs in: RUNTIME. What is asked of a service manager: to start, change and stop a unit, and to move a process into
-//! one. Says what a refusal means. How the question gets there is `bus.rs`; which properties, `properties.rs`.
+//! Runs in: RUNTIME. What is asked of a service manager: to start, change and stop a unit, and to move a
+//! process into one. Says what a refusal means. How the question gets there is `bus.rs`; which properties,
+//! `properties.rs`.
 
 use std::time::{Duration, Instant};
 
@@ -48,8 +49,8 @@ impl ServiceManager {
         })
     }
 
-    /// After [`is_lost`]: systemd closes all connections when it executes itself anew (`daemon-reexec`, an upgrade), and
-    /// listens again soon after.
+    /// After [`is_lost`]: systemd closes all connections when it executes itself anew (`daemon-reexec`, an
+    /// upgrade), and listens again soon after.
     pub(super) fn reconnect(&mut self) -> Result<()> {
         let deadline = Instant::now() + RETURN;
         let mut pause = Duration::from_millis(10);
@@ -89,8 +90,8 @@ impl ServiceManager {
             .map_err(|reason| doing(self.bus.failed(reason)))
     }
 
-    /// Starts a transient unit, and returns when it is there. A dead unit of the same name is cleared away first.
-    /// Properties that this systemd does not know are left out, if nothing depends on them.
+    /// Starts a transient unit, and returns when it is there. A dead unit of the same name is cleared away
+    /// first. Properties that this systemd does not know are left out, if nothing depends on them.
     pub(super) fn start(&mut self, unit: &str, mut properties: Vec<Property>) -> Result<()> {
         let doing = |error: Error| error.doing(format!("start the unit {unit}"));
         let mut was_cleared = false;
@@ -131,7 +132,8 @@ impl ServiceManager {
     fn stop_once(&mut self, unit: &str) -> Result<()> {
         let doing = |error: Error| error.doing(format!("stop the unit {unit}"));
         match self.bus.call(MANAGER, "StopUnit", &(unit, MODE))? {
-            // Whatever the result of the job: what counts is whether its cgroup is gone, and the caller looks at that.
+            // Whatever the result of the job: what counts is whether its cgroup is gone, and the caller looks
+            // at that.
             Ok(body) => self.wait(&body).map(drop).map_err(doing),
             Err(refusal) if refusal.is("NoSuchUnit") => Ok(()),
             Err(refusal) => Err(doing(explain(&refusal, &[]))),
@@ -182,8 +184,8 @@ impl ServiceManager {
         Ok(())
     }
 
-    /// Moves a process into the cgroup at `subgroup` below the unit's (`/`: the unit's own), for a caller who may not do
-    /// it himself: a user's manager can ask that of the system's.
+    /// Moves a process into the cgroup at `subgroup` below the unit's (`/`: the unit's own), for a caller who
+    /// may not do it himself: a user's manager can ask that of the system's.
     pub(super) fn attach(&mut self, unit: &str, subgroup: &str, pid: u32) -> Result<()> {
         let answer = self
             .bus
@@ -241,7 +243,8 @@ fn started(result: &str) -> Result<()> {
     }
 }
 
-/// The path of a unit's object: what is no letter or digit is written as `_` and two hexadecimal digits (sd_bus_path_encode(3)).
+/// The path of a unit's object: what is no letter or digit is written as `_` and two hexadecimal digits
+/// (sd_bus_path_encode(3)).
 fn object_path(unit: &str) -> String {
     let mut path = String::from("/org/freedesktop/systemd1/unit/");
     for (place, byte) in unit.bytes().enumerate() {
@@ -261,7 +264,8 @@ fn named(properties: &[Property]) -> NamedValues<'_> {
         .collect()
 }
 
-/// The property that a refusal is about, by the name in its text ("Cannot set property X, or unknown property.").
+/// The property that a refusal is about, by the name in its text ("Cannot set property X, or unknown
+/// property.").
 fn culprit(properties: &[Property], refusal: &Refusal) -> Option<usize> {
     if !refusal.is_about_properties() {
         return None;

@@ -32,8 +32,8 @@ pub(crate) struct UnitLocation {
 }
 
 impl UnitLocation {
-    /// Connects to the service manager, of the system or of a `rootless` caller, and finds out where the cgroup will be.
-    /// Makes nothing.
+    /// Connects to the service manager, of the system or of a `rootless` caller, and finds out where the
+    /// cgroup will be. Makes nothing.
     ///
     /// # Errors
     /// There is no systemd that could be reached.
@@ -78,8 +78,8 @@ impl UnitLocation {
         self.manager
     }
 
-    /// A cgroup that is there already, the unit's or one above, may be frozen. What systemd moves there stands still before
-    /// it has done anything.
+    /// A cgroup that is there already, the unit's or one above, may be frozen. What systemd moves there
+    /// stands still before it has done anything.
     fn refuse_frozen(&self) -> Result<()> {
         for place in self.below_root.ancestors() {
             // The root has no such file, and is never frozen.
@@ -117,7 +117,8 @@ pub(crate) struct Unit {
 enum State {
     /// `create` waits for the process to start it with.
     Awaited(Box<Pending>),
-    /// A `create` has asked for it, this one or one that was cut off, and its cgroup has not been seen: it may come to be.
+    /// A `create` has asked for it, this one or one that was cut off, and its cgroup has not been seen: it
+    /// may come to be.
     Asked { description: Option<String> },
     /// That `create` has seen its cgroup, but has not come to its end.
     Started {
@@ -185,8 +186,8 @@ impl Unit {
         Ok(unit)
     }
 
-    /// The unit that a container's state names. Its cgroup may be gone: systemd removes it when its last process ends. A
-    /// cgroup that the state does not mean is that of another unit, and not looked at.
+    /// The unit that a container's state names. Its cgroup may be gone: systemd removes it when its last
+    /// process ends. A cgroup that the state does not mean is that of another unit, and not looked at.
     ///
     /// # Errors
     /// The cgroup's directory cannot be opened.
@@ -246,8 +247,8 @@ impl Unit {
         matches!(self.state, State::Awaited(_))
     }
 
-    /// Starts the unit with the container's process in it, then sets limits and the device filter. The process must not
-    /// have gone on yet. Nothing to do for a unit that has been started.
+    /// Starts the unit with the container's process in it, then sets limits and the device filter. The
+    /// process must not have gone on yet. Nothing to do for a unit that has been started.
     ///
     /// # Errors
     /// systemd refused or did not answer in time, or a limit could not be set.
@@ -324,7 +325,8 @@ impl Unit {
         // From here on a failure has to stop the unit; but never that of somebody else.
         self.state = State::Asked { description: None };
         match location.service.start(&self.name, properties.clone()) {
-            // An answer by which nothing was begun: there is nothing to stop, and who may not start it may not stop it.
+            // An answer by which nothing was begun: there is nothing to stop, and who may not start it may
+            // not stop it.
             Err(error)
                 if matches!(
                     error.kind(),
@@ -346,8 +348,8 @@ impl Unit {
         is_there(location)
     }
 
-    /// Only the first user namespace has the privilege. A user's container goes without: its user cannot make nodes, and
-    /// may open those of the host anyway.
+    /// Only the first user namespace has the privilege. A user's container goes without: its user cannot make
+    /// nodes, and may open those of the host anyway.
     fn filter_devices(&self, cgroup: &Cgroup, plan: &CgroupPlan) -> Result<()> {
         match cgroup.set_first_device_filter(&plan.device_program) {
             Err(error) if plan.rootless && error.kind() == ErrorKind::Denied => Ok(()),
@@ -365,10 +367,12 @@ impl Unit {
         }
     }
 
-    /// Sets limits, in the files and until the next boot in systemd; then calls `commit`. On failure all are as before.
+    /// Sets limits, in the files and until the next boot in systemd; then calls `commit`. On failure all are
+    /// as before.
     ///
     /// # Errors
-    /// The unit's cgroup is gone, the kernel refused a value, systemd cannot be reached or refuses one; that of `commit`.
+    /// The unit's cgroup is gone, the kernel refused a value, systemd cannot be reached or refuses one; that
+    /// of `commit`.
     pub(in crate::host::cgroup) fn update(
         &self,
         limits: &ResourcePlan,
@@ -379,7 +383,8 @@ impl Unit {
         refuse_oom_policy(cgroup, &limits.writes)?;
         let writes = properties::as_systemd_writes(&limits.writes);
         let before = apply::Before::read(cgroup, &writes);
-        // The files before systemd, since the kernel may refuse one; and after, since it writes all that it knows again.
+        // The files before systemd, since the kernel may refuse one; and after, since it writes all that it
+        // knows again.
         let changed = apply::apply(cgroup, &writes)
             .and_then(|()| {
                 let told = [&writes[..], &seen_in_files(cgroup, &writes)].concat();
@@ -400,7 +405,7 @@ impl Unit {
         ServiceManager::connect(self.manager, &Cancel::default())?.set_properties(&self.name, &properties)
     }
 
-    /// Tells systemd what the files held before. Returns `failure`, with what went wrong here behind it.
+    /// Tells systemd what the files held before. Returns `failure`, with what went wrong here after it.
     fn restore_limits(&self, before: &[CgroupWrite], failure: Error) -> Error {
         match self.set_limits(before, Moment::Restore) {
             Ok(()) => failure,
@@ -423,8 +428,8 @@ impl Unit {
         }
     }
 
-    /// Moves the container's process into the delegated cgroup, now that the one above it is the root of its cgroup
-    /// namespace. Nothing to do without one.
+    /// Moves the container's process into the delegated cgroup, now that the one above it is the root of its
+    /// cgroup namespace. Nothing to do without one.
     ///
     /// # Errors
     /// The cgroup cannot be made or entered.
@@ -453,8 +458,8 @@ impl Unit {
         ServiceManager::connect(self.manager, &Cancel::default())?.attach(&self.name, &subgroup, pid)
     }
 
-    /// Removes the unit and its cgroup. The processes in it should be dead or dying: systemd asks the others to end.
-    /// No call to systemd is made if it has removed the unit by itself.
+    /// Removes the unit and its cgroup. The processes in it should be dead or dying: systemd asks the others
+    /// to end. No call to systemd is made if it has removed the unit by itself.
     ///
     /// # Errors
     /// systemd cannot be reached or does not stop it in time; processes are left.
@@ -478,8 +483,8 @@ impl Unit {
         }
     }
 
-    /// Stops the unit of that name, if there is one, unless it has another description than the container's, if that is
-    /// known: then this container's `create` has not asked for it.
+    /// Stops the unit of that name, if there is one, unless it has another description than the container's,
+    /// if that is known: then this container's `create` has not asked for it.
     fn stop_ours(&self, description: Option<&str>) -> Result<()> {
         if let Some(ours) = description {
             let found = ServiceManager::connect(self.manager, &Cancel::default())?.description(&self.name)?;
@@ -506,8 +511,8 @@ pub(crate) struct UnitReference {
     pub is_uncertain: bool,
 }
 
-/// systemd must have moved the process where we think that the unit is: it has looked for it by its number, which is
-/// another one if systemd is in another pid namespace.
+/// systemd must have moved the process where we think that the unit is: it has looked for it by its number,
+/// which is another one if systemd is in another pid namespace.
 fn check_place(pid: Pid, below_root: &Path) -> Result<()> {
     let place = membership::of_process(Some(pid))?;
     if place == below_root {
@@ -520,8 +525,8 @@ fn check_place(pid: Pid, below_root: &Path) -> Result<()> {
         .with_hint("systemd must be in the same pid namespace, and see the same cgroup tree"))
 }
 
-/// systemd writes this file from `OOMPolicy`, which it takes only when the unit is made: another value would be gone with the
-/// next change.
+/// systemd writes this file from `OOMPolicy`, which it takes only when the unit is made: another value would
+/// be gone with the next change.
 fn refuse_oom_policy(cgroup: &Cgroup, writes: &[CgroupWrite]) -> Result<()> {
     let held = apply::held(cgroup, OOM_GROUP);
     let is_other = |write: &&CgroupWrite| {
@@ -549,8 +554,8 @@ fn vanished(path: &Path) -> Error {
     Error::new(ErrorKind::NotFound, "the unit's cgroup is gone").with_path(path)
 }
 
-/// Makes the container's cgroup below the unit's and moves its process there, so that the unit's can hand controllers
-/// down.
+/// Makes the container's cgroup below the unit's and moves its process there, so that the unit's can hand
+/// controllers down.
 fn enter_subgroup(location: &UnitLocation, subgroup: &Path, pid: Pid) -> Result<Cgroup> {
     let below_root = location.below_root.join(subgroup);
     let (cgroup, _) = fs::make(&location.root, &below_root, |_| Ok(()))?;
@@ -562,8 +567,8 @@ fn enter_subgroup(location: &UnitLocation, subgroup: &Path, pid: Pid) -> Result<
 
 /// The cgroup of a system's service manager: the root, unless systemd itself runs in a container.
 fn cgroup_of_process_1() -> PathBuf {
-    // Process 1 of another pid namespace than systemd's is somewhere else; then the root is the best guess, and
-    // `check_place` tells if it was wrong.
+    // Process 1 of another pid namespace than systemd's is somewhere else; then the root is the best guess,
+    // and `check_place` tells if it was wrong.
     let place = membership::of_process(Some(Pid::INIT)).unwrap_or_default();
     match place.file_name() {
         Some(name) if name == "init.scope" => place.parent().map(Path::to_owned).unwrap_or_default(),

@@ -1,13 +1,14 @@
-//! Runs in: RUNTIME. Pure: which properties of a unit an annotation may set. Engines copy annotations of images, so that
-//! their author must not be able to act beyond the container: reboot the host, start or stop other units, hand the cgroup
-//! to another user, attach programs (`docs/adr/0020`).
+//! Runs in: RUNTIME. Pure: which properties of a unit an annotation may set. Engines copy annotations of
+//! images, so that their author must not be able to act beyond the container: reboot the host, start or stop
+//! other units, hand the cgroup to another user, attach programs (`docs/adr/0020`).
 
 /// All others are refused: systemd gets new ones with each release, and what they do is not known here.
 ///
-/// Not among them, and why: `FailureAction`, `SuccessAction`, `JobTimeoutAction` reboot the host; `Wants`, `Requires`,
-/// `BindsTo`, `Upholds`, `OnFailure`, `OnSuccess`, `RequiresMountsFor` start units (`reboot.target` is one); `Conflicts` and
-/// `PropagatesStopTo` stop them; `RefuseManualStop` keeps the runtime from stopping this one; `User` and `Group` give the
-/// cgroup away; `Controller` names who may abandon it; `BPFProgram`, `IPIngressFilterPath`, `NFTSet` reach other things.
+/// Not among them, and why: `FailureAction`, `SuccessAction`, `JobTimeoutAction` reboot the host; `Wants`,
+/// `Requires`, `BindsTo`, `Upholds`, `OnFailure`, `OnSuccess`, `RequiresMountsFor` start units
+/// (`reboot.target` is one); `Conflicts` and `PropagatesStopTo` stop them; `RefuseManualStop` keeps the
+/// runtime from stopping this one; `User` and `Group` give the cgroup away; `Controller` names who may
+/// abandon it; `BPFProgram`, `IPIngressFilterPath`, `NFTSet` reach other things.
 const ALLOWED: [&str; 78] = [
     // The unit itself, and when it starts and stops.
     "After",
@@ -30,7 +31,8 @@ const ALLOWED: [&str; 78] = [
     "SendSIGHUP",
     "SendSIGKILL",
     "WatchdogSignal",
-    // Resource control (systemd.resource-control(5)), as far as it only limits, accounts or protects this cgroup.
+    // Resource control (systemd.resource-control(5)), as far as it only limits, accounts or protects this
+    // cgroup.
     "AllowedCPUs",
     "AllowedMemoryNodes",
     "CPUAccounting",
@@ -92,7 +94,8 @@ const ALLOWED: [&str; 78] = [
     "TasksMaxScale",
 ];
 
-/// What systemd would take for the same limit as one that config.json sets, and put in its place at the next reload.
+/// What systemd would take for the same limit as one that config.json sets, and put in its place at the next
+/// reload.
 const SAME: [(&str, &str); 11] = [
     ("MemoryMaxScale", "MemoryMax"),
     ("StartupMemoryMax", "MemoryMax"),

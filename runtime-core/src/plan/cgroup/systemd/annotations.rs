@@ -1,5 +1,6 @@
-//! Runs in: RUNTIME. Pure: annotations of config.json that are for the systemd driver: `org.systemd.property.NAME`, with
-//! a value in GVariant's text format, and crun's `run.oci.systemd.subgroup` and `run.oci.delegate-cgroup`.
+//! Runs in: RUNTIME. Pure: annotations of config.json that are for the systemd driver:
+//! `org.systemd.property.NAME`, with a value in GVariant's text format, and crun's `run.oci.systemd.subgroup`
+//! and `run.oci.delegate-cgroup`.
 
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
@@ -14,8 +15,8 @@ const PROPERTY: &str = "org.systemd.property.";
 const SUBGROUP: &str = "run.oci.systemd.subgroup";
 const DELEGATED: &str = "run.oci.delegate-cgroup";
 
-/// What the runtime itself decides: another value would put other processes into the container's cgroup, or the cgroup
-/// where nobody looks for it.
+/// What the runtime itself decides: another value would put other processes into the container's cgroup, or
+/// the cgroup where nobody looks for it.
 const OURS: [&str; 5] = ["PIDs", "PIDFDs", "Slice", "Delegate", "DelegateSubgroup"];
 
 /// Cgroups below that of the unit which the container is to be in.
@@ -30,8 +31,8 @@ pub(crate) struct Subgroups {
 /// The properties that annotations ask for, in the order of their names.
 ///
 /// # Errors
-/// A name that no property has, one that the runtime sets itself or that reaches beyond the container, or a value that is not in GVariant's text format; the
-/// error names the annotation.
+/// A name that no property has, one that the runtime sets itself or that reaches beyond the container, or a
+/// value that is not in GVariant's text format; the error names the annotation.
 pub(crate) fn properties(annotations: &HashMap<String, String>) -> Result<Vec<Property>> {
     let mut found: Vec<(&str, &str)> = annotations
         .iter()
@@ -80,8 +81,8 @@ fn property(name: &str, text: &str) -> Result<Property> {
     Ok(Property::asked(name, value, field))
 }
 
-/// Refuses a property that says something else about a limit which `derived`, from `linux.resources`, sets: systemd would
-/// put it in force with the next reload, whatever the engine had asked for.
+/// Refuses a property that says something else about a limit which `derived`, from `linux.resources`, sets:
+/// systemd would put it in force with the next reload, whatever the engine had asked for.
 ///
 /// # Errors
 /// The error names the annotation.
@@ -132,8 +133,8 @@ fn microseconds(value: &Variant<'_>) -> Option<u64> {
     whole.checked_mul(MILLION)
 }
 
-/// crun's annotations about cgroups below the unit's. Absent or empty means none: unlike crun, and like runc, the
-/// container is then in the unit's own cgroup.
+/// crun's annotations about cgroups below the unit's. Absent or empty means none: unlike crun, and like runc,
+/// the container is then in the unit's own cgroup.
 ///
 /// # Errors
 /// A path that is not below the unit's cgroup; a delegated cgroup without the other one; either for a slice.

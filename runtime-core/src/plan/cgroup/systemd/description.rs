@@ -18,7 +18,8 @@ pub(super) fn described(asked: &Property, ours: &str) -> Property {
     property
 }
 
-/// Whether a unit with this description is the one that `ours` describes. What an annotation says stands before.
+/// Whether a unit with this description is the one that `ours` describes. What an annotation says stands
+/// before.
 pub(crate) fn is_described(found: &str, ours: &str) -> bool {
     let after = found.strip_suffix(')').and_then(|found| found.strip_suffix(ours));
     // Without a blank before it where the annotation is empty: systemd strips what it reads from its files.

@@ -1,6 +1,6 @@
 //! Runs in: RUNTIME. Pure: reads a value in GVariant's text format, the form of values in annotations
-//! (`uint64 5000000`, `'control-group'`, `['a.service', 'b.service']`). Dictionaries and `maybe` types, which no
-//! property of a unit has, are not read.
+//! (`uint64 5000000`, `'control-group'`, `['a.service', 'b.service']`). Dictionaries and `maybe` types, which
+//! no property of a unit has, are not read.
 
 use zbus::wire::{Array, Signature, Structure, Variant};
 
@@ -21,7 +21,7 @@ pub(crate) fn parse(text: &str) -> Result<Variant<'static>, String> {
     parser.skip_spaces();
     match parser.rest().is_empty() {
         true => Ok(value),
-        false => Err(parser.wrong("text behind the value")),
+        false => Err(parser.wrong("text after the value")),
     }
 }
 
@@ -159,14 +159,14 @@ impl<'t> Parser<'t> {
         let value = self.value(None)?;
         match self.take('>') {
             true => Ok(Variant::Variant(Box::new(value))),
-            false => Err(self.wrong("no > behind a variant")),
+            false => Err(self.wrong("no > after a variant")),
         }
     }
 
     fn string(&mut self, wanted: Option<&Signature>) -> Parsed<Variant<'static>> {
         let text = self.quoted()?;
-        // systemd writes some texts as they are into the unit's file, and reads it again at the next reload: with a line
-        // of its own a text could set any property.
+        // systemd writes some texts as they are into the unit's file, and reads it again at the next reload:
+        // with a line of its own a text could set any property.
         if text.contains(char::is_control) || text.ends_with('\\') {
             return Err(self.wrong("a control character, or a backslash at the end of a text,"));
         }

@@ -1,4 +1,5 @@
-//! Runs in: RUNTIME. Pure: the unit that systemd is to make around a container's process, and all that it is told of it.
+//! Runs in: RUNTIME. Pure: the unit that systemd is to make around a container's process, and all that it is
+//! told of it.
 
 mod allowed;
 pub(crate) mod annotations;
@@ -27,11 +28,12 @@ pub struct UnitPlan {
 }
 
 impl UnitPlan {
-    /// Decides from `linux.cgroupsPath`, and from annotations: `org.systemd.property.NAME`, and crun's sub-cgroups.
+    /// Decides from `linux.cgroupsPath`, and from annotations: `org.systemd.property.NAME`, and crun's
+    /// sub-cgroups.
     ///
     /// # Errors
-    /// A path that is not `slice:prefix:name`. An illegal name or value, a property that an annotation may not set or that
-    /// is about one of `limits`, or a sub-cgroup of a slice; the error names the annotation.
+    /// A path that is not `slice:prefix:name`. An illegal name or value, a property that an annotation may
+    /// not set or that is about one of `limits`, or a sub-cgroup of a slice; the error names the annotation.
     pub fn new(
         cgroups_path: Option<&Path>,
         container_id: &str,

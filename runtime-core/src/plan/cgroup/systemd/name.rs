@@ -1,5 +1,5 @@
-//! Runs in: RUNTIME. Pure: what `linux.cgroupsPath` means to systemd, `slice:prefix:name`, and where in the cgroup tree
-//! systemd puts the units of these names. Talks to nobody.
+//! Runs in: RUNTIME. Pure: what `linux.cgroupsPath` means to systemd, `slice:prefix:name`, and where in the
+//! cgroup tree systemd puts the units of these names. Talks to nobody.
 
 use std::path::{Path, PathBuf};
 
@@ -23,8 +23,9 @@ pub(crate) struct UnitName {
 }
 
 impl UnitName {
-    /// Reads `linux.cgroupsPath` as runc and crun do: `slice:prefix:name` is `prefix-name.scope` in that slice, and a
-    /// name that ends in `.slice` is itself a slice. Absent or empty: `onggi-ID.scope` in the usual slice.
+    /// Reads `linux.cgroupsPath` as runc and crun do: `slice:prefix:name` is `prefix-name.scope` in that
+    /// slice, and a name that ends in `.slice` is itself a slice. Absent or empty: `onggi-ID.scope` in the
+    /// usual slice.
     ///
     /// # Errors
     /// Another form, or a name that no unit can have.
@@ -63,7 +64,8 @@ impl UnitName {
         self.unit.ends_with(SLICE)
     }
 
-    /// The cgroup of the unit, relative to that of the service manager; `usual_slice` if config.json names none.
+    /// The cgroup of the unit, relative to that of the service manager; `usual_slice` if config.json names
+    /// none.
     ///
     /// # Errors
     /// A slice that systemd cannot have.
@@ -94,8 +96,9 @@ const CONTROLLERS: [&str; 14] = [
     "bpf-bind-network-interface",
 ];
 
-/// The name of a unit's directory in the cgroup tree. One that could be taken for a file of the kernel's, or for a name that was
-/// changed already, gets a `_` in front (cg_escape in systemd's cgroup-util.c): `cpu.slice`, `_x.scope`.
+/// The name of a unit's directory in the cgroup tree. One that could be taken for a file of the kernel's, or
+/// for a name that was changed already, gets a `_` in front (cg_escape in systemd's cgroup-util.c):
+/// `cpu.slice`, `_x.scope`.
 pub(crate) fn directory(unit: &str) -> String {
     let first = unit.split_once('.').map_or(unit, |(first, _)| first);
     let is_taken = unit.starts_with(['_', '.']) || first == "cgroup" || CONTROLLERS.contains(&first);
@@ -107,8 +110,8 @@ pub(crate) fn directory(unit: &str) -> String {
 
 const SLICE: &str = ".slice";
 
-/// The path of a slice: each dash in its name is a level, so `a-b.slice` is `a.slice/a-b.slice`, and `-.slice` the root
-/// (systemd.slice(5)).
+/// The path of a slice: each dash in its name is a level, so `a-b.slice` is `a.slice/a-b.slice`, and
+/// `-.slice` the root (systemd.slice(5)).
 fn expand_slice(slice: &str) -> Result<PathBuf> {
     let wrong = || Error::invalid(FIELD, format!("invalid slice name: {slice}"));
     let stem = slice

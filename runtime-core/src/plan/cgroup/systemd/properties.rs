@@ -1,5 +1,6 @@
-//! Runs in: RUNTIME. Pure: the properties that a unit gets. The limits are those that are written into the cgroup's files
-//! anyway: systemd has to know them too, since it writes its own idea of them again at every `daemon-reload`.
+//! Runs in: RUNTIME. Pure: the properties that a unit gets. The limits are those that are written into the
+//! cgroup's files anyway: systemd has to know them too, since it writes its own idea of them again at every
+//! `daemon-reload`.
 
 use std::borrow::Cow;
 
@@ -17,8 +18,8 @@ const USUAL_PERIOD: u64 = 100_000;
 /// systemd's "no limit".
 const INFINITY: u64 = u64::MAX;
 
-/// The highest processor or memory node that is passed on; the kernel has far fewer. A list from config.json may name
-/// any number, and the mask grows with it.
+/// The highest processor or memory node that is passed on; the kernel has far fewer. A list from config.json
+/// may name any number, and the mask grows with it.
 const HIGHEST_BIT: u32 = 8191;
 
 /// One property of a unit.
@@ -94,9 +95,9 @@ pub(crate) enum Moment {
     Restore,
 }
 
-/// The properties that say the same as `writes`, later ones winning over earlier ones, as in the files. What systemd
-/// has no word for (huge pages, rdma, bursts, …) it does not touch either; what is no value is left to the kernel to
-/// refuse.
+/// The properties that say the same as `writes`, later ones winning over earlier ones, as in the files. What
+/// systemd has no word for (huge pages, rdma, bursts, …) it does not touch either; what is no value is left
+/// to the kernel to refuse.
 pub(crate) fn of_limits(writes: &[CgroupWrite], moment: Moment) -> Vec<Property> {
     let mut properties: Vec<Property> = Vec::new();
     let of_write = |write: &CgroupWrite| match moment {
@@ -212,7 +213,8 @@ fn of_write(write: &CgroupWrite) -> Vec<Property> {
     }
 }
 
-/// A number of bytes or processes as the kernel reads it: `max`, or a number with K, M, G, T, P or E behind it.
+/// A number of bytes or processes as the kernel reads it: `max`, or a number with K, M, G, T, P or E after
+/// it.
 fn size(text: &str) -> Option<u64> {
     if text == "max" {
         return Some(INFINITY);
@@ -230,8 +232,9 @@ fn size(text: &str) -> Option<u64> {
     number.checked_mul(1 << shift)
 }
 
-/// What systemd has to be told of the files once they are written: a weight that the kernel gave, and one that is counted
-/// otherwise because the host has the BFQ scheduler. As writes for [`of_limits`], after the others.
+/// What systemd has to be told of the files once they are written: a weight that the kernel gave, and one
+/// that is counted otherwise because the host has the BFQ scheduler. As writes for [`of_limits`], after the
+/// others.
 pub(crate) fn seen_in_files(
     writes: &[CgroupWrite],
     read: impl Fn(&str) -> Option<String>,
@@ -254,7 +257,8 @@ pub(crate) fn seen_in_files(
     writes.iter().filter_map(seen).collect()
 }
 
-/// The text for io.weight of which systemd makes this one for io.bfq.weight: one up to the usual, above it 1000 is 10000.
+/// The text for io.weight of which systemd makes this one for io.bfq.weight: one up to the usual, above it
+/// 1000 is 10000.
 fn by_bfq(text: &str) -> Option<String> {
     let (device, weight) = match text.rsplit_once(' ') {
         Some((device, weight)) => (format!("{device} "), weight),
@@ -267,8 +271,9 @@ fn by_bfq(text: &str) -> Option<String> {
     Some(format!("{device}{weight}"))
 }
 
-/// The writes as systemd would make them again, at `daemon-reload` or when another property changes. It keeps a quota as
-/// whole percents of a second, so what it would write is written at once: unit and file say the same, then and later.
+/// The writes as systemd would make them again, at `daemon-reload` or when another property changes. It keeps
+/// a quota as whole percents of a second, so what it would write is written at once: unit and file say the
+/// same, then and later.
 pub(crate) fn as_systemd_writes(writes: &[CgroupWrite]) -> Vec<CgroupWrite> {
     let rounded = |write: &CgroupWrite| match &*write.file {
         "cpu.max" => CpuMax::parse(&write.value).and_then(CpuMax::rounded),
@@ -299,7 +304,8 @@ impl CpuMax {
         (period > 0).then_some(Self { quota, period })
     }
 
-    /// In whole percents. systemd would round down, below what the container is to have (1 % is 10 ms a second).
+    /// In whole percents. systemd would round down, below what the container is to have (1 % is 10 ms a
+    /// second).
     fn per_second(self) -> Option<u64> {
         const PERCENT: u64 = 10_000;
         if self.quota == INFINITY {
@@ -310,8 +316,8 @@ impl CpuMax {
         (per_second > 0).then_some(per_second)
     }
 
-    /// What systemd makes of [`CpuMax::per_second`]; `None` where the kernel is to refuse what it would refuse from any other
-    /// driver.
+    /// What systemd makes of [`CpuMax::per_second`]; `None` where the kernel is to refuse what it would
+    /// refuse from any other driver.
     fn rounded(self) -> Option<String> {
         const MILLISECOND: u64 = 1000;
         const SECOND: u64 = 1_000_000;

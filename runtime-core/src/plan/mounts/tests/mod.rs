@@ -32,13 +32,13 @@ fn plan_all(facts: &HostFacts, more: &str, mounts: &str) -> Result<Vec<MountPlan
     let namespaces = NamespacesPlan::new(&config.spec)?;
     let rootfs = RootfsPlan::new(&config.spec, facts, &namespaces, CallerOptions::default())?;
     let label = MountLabel::plan(&config.spec, facts)?;
-    let around = Around {
+    let context = MountContext {
         facts,
         namespaces: &namespaces,
         rootfs: &rootfs,
         label: label.as_ref(),
     };
-    plan(&config.spec, around)
+    plan(&config.spec, context)
 }
 
 fn options_of(mount: &MountPlan) -> Vec<String> {

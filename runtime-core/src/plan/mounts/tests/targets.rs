@@ -58,13 +58,13 @@ fn places_are_made_below_read_only_binds_if_nobody_else_sees_them() {
         let facts = HostFacts::of_root();
         let namespaces = NamespacesPlan::new(&config.spec).unwrap();
         let rootfs = RootfsPlan::new(&config.spec, &facts, &namespaces, CallerOptions::default()).unwrap();
-        let around = Around {
+        let context = MountContext {
             facts: &facts,
             namespaces: &namespaces,
             rootfs: &rootfs,
             label: None,
         };
-        plan(&config.spec, around).unwrap().remove(0)
+        plan(&config.spec, context).unwrap().remove(0)
     };
     let is_readonly = |mount: &MountPlan| {
         let mut attributes = mount.attributes.iter();

@@ -7,7 +7,7 @@ use nix::{
     errno::Errno,
     sys::{
         signal::{Signal, kill},
-        wait::{self, WaitStatus},
+        wait::{self, Id, WaitPidFlag, WaitStatus},
     },
     unistd::Pid,
 };
@@ -41,23 +41,28 @@ pub(crate) fn start_reaper() -> std::io::Result<()> {
     nix::sys::prctl::set_child_subreaper(true)?;
     thread::Builder::new().name("reaper".into()).spawn(|| {
         loop {
-            let (pid, exit) = match wait::wait() {
-                Ok(WaitStatus::Exited(pid, code)) => (pid, Exit::Code(code)),
-                Ok(WaitStatus::Signaled(pid, signal, _core)) => (pid, Exit::Signal(signal as i32)),
-                Ok(_stopped_or_continued) => continue,
-                Err(Errno::ECHILD) => {
-                    thread::sleep(Duration::from_millis(2));
-                    continue;
-                }
-                Err(_interrupted) => continue,
-            };
-            statuses()
-                .get_or_insert_default()
-                .insert(pid.as_raw(), (exit, Instant::now()));
-            ARRIVED.notify_all();
+            match wait::waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) {
+                Ok(_one_has_ended) => reap_one(),
+                Err(Errno::ECHILD) => thread::sleep(Duration::from_millis(2)),
+                Err(_interrupted) => {}
+            }
         }
     })?;
     Ok(())
+}
+
+/// Under the lock: a pid is free for another process only when the status is filed.
+fn reap_one() {
+    let mut statuses = statuses();
+    let (pid, exit) = match wait::waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+        Ok(WaitStatus::Exited(pid, code)) => (pid, Exit::Code(code)),
+        Ok(WaitStatus::Signaled(pid, signal, _core)) => (pid, Exit::Signal(signal as i32)),
+        _ => return,
+    };
+    statuses
+        .get_or_insert_default()
+        .insert(pid.as_raw(), (exit, Instant::now()));
+    ARRIVED.notify_all();
 }
 
 /// Starts `command`. The lock is held over the fork, so a stale status of a recycled pid cannot be mistaken
@@ -82,6 +87,10 @@ pub(crate) fn wait_for_orphan(pid: i32, since: Instant, timeout: Duration) -> Op
 fn wait(pid: i32, timeout: Duration, is_of_it: impl Fn(Instant) -> bool) -> Option<Exit> {
     let end = Instant::now() + timeout;
     let mut statuses = statuses();
+    if std::path::Path::new(&format!("/proc/{pid}")).exists() {
+        // Of an earlier process of this number: this one is not reaped yet.
+        statuses.get_or_insert_default().remove(&pid);
+    }
     loop {
         match statuses.get_or_insert_default().remove(&pid) {
             Some((exit, filed)) if is_of_it(filed) => return Some(exit),
